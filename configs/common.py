@@ -1,0 +1,85 @@
+"""Sections that every config has; plain data, no jax."""
+
+from ml_collections import ConfigDict
+
+
+def base() -> ConfigDict:
+  """A run without phases."""
+  config = ConfigDict()
+  config.seed = 0
+  config.data = ConfigDict(dict(name='arithmetic'))
+  config.models = ConfigDict()
+  config.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1))
+  config.graders = ConfigDict(dict(num_workers=1, deadline_s=5.0))
+  config.keep_checkpoints = 2
+  config.phases = ConfigDict()
+  config.order = ()
+  config.evals = ConfigDict(
+    dict(
+      after=(),
+      split='test',
+      num_problems=300,
+      num_critiques=4,
+      num_refinements=1,
+      first_error=dict(module='', name=''),
+    )
+  )
+  return config
+
+
+def model(size='', source='', **settings) -> dict:
+  """A role's model: a size to draw, or a source to load."""
+  section = dict(
+    size=size,  # a name in models/sizes.py, if there is no source
+    source=source,  # a Hugging Face folder, a .gguf file, or package:NAME
+    tokenizer='',  # for a size: a folder, or a function of critic_jax.data
+    head='lm',
+    dtype='float32',  # of computation
+    param_dtype='float32',
+    remat='none',
+    prompts='plain',  # or 'instruct'
+    temperature=1.0,
+    top_k=0,
+    top_p=1.0,
+    max_new_tokens=256,
+    lengths=(256, 512),  # columns that prompts and rows are padded to
+    max_rows=256,
+  )
+  return section | settings
+
+
+def phase(recipe, train, steps, learning_rate, batch_size, **settings) -> dict:
+  """What the loop needs to know of a phase; `settings` are its recipe's."""
+  schedule = settings.pop('schedule', 'constant')
+  section = dict(
+    recipe=recipe,
+    train=train,
+    copy={},  # role -> the role whose parameters it takes at the start
+    steps=steps,
+    epochs=1,  # updates on each collected batch
+    microbatches=1,
+    batch_size=batch_size,
+    aggregate='token',
+    records_every=20,
+    checkpoint_every=50,
+    optimizer=dict(
+      learning_rate=learning_rate,
+      warmup_steps=min(10, steps // 5),
+      schedule=schedule,
+      end_fraction=0.1,
+      max_grad_norm=1.0,
+      weight_decay=0.0,
+      b1=0.9,
+      b2=0.98,
+    ),
+  )
+  return section | settings
+
+
+def policy_gradient() -> dict:
+  """Settings of the recipes that follow a policy gradient; GRPO's."""
+  return dict(
+    advantage=dict(name='group_relative', normalize=True),
+    objective=dict(name='ppo_clip', clip_low=0.2, clip_high=0.2),
+    kl=dict(name='k3', coef=0.0),
+  )

@@ -1,0 +1,58 @@
+"""Converts a checkpoint to a Hugging Face folder.
+
+  python -m critic_jax.convert SRC DST [--dtype bfloat16] [--overwrite]
+
+SRC is a Hugging Face folder, a .gguf file, or package:NAME, an installed
+package that holds one .gguf file. Errors are one line on stderr, exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from critic_jax.models import convert
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command; returns its exit code."""
+  parser = argparse.ArgumentParser(
+    prog='python -m critic_jax.convert',
+    description='Converts a checkpoint to a Hugging Face folder.',
+  )
+  parser.add_argument('src', help='HF folder, .gguf file, or package:NAME')
+  parser.add_argument('dst', type=pathlib.Path, help='folder to write')
+  parser.add_argument(
+    '--dtype', choices=tuple(convert.DTYPES), help='by default as read'
+  )
+  parser.add_argument(
+    '--overwrite', action='store_true', help='replace the model in DST'
+  )
+  args = parser.parse_args(argv)
+  try:
+    _check_destination(args.src, args.dst, args.overwrite)
+    config, params, tokenizer = convert.load(args.src)
+    names = convert.save(args.dst, config, params, tokenizer, dtype=args.dtype)
+  except (ValueError, OSError) as e:
+    print(f'error: {" ".join(str(e).split())}', file=sys.stderr)
+    return 2
+  for name in names:
+    path = args.dst / name
+    print(f'{path}  {path.stat().st_size:,} bytes')
+  return 0
+
+
+def _check_destination(src, dst, overwrite):
+  if dst.is_dir() and any(dst.iterdir()) and not overwrite:
+    raise ValueError(
+      f'DST: got {str(dst)!r}, which is not empty; expected a new folder; '
+      'pass --overwrite to replace the model in it'
+    )
+  if dst.resolve() == pathlib.Path(src).resolve():
+    raise ValueError('DST: got SRC itself; expected another folder')
+
+
+if __name__ == '__main__':
+  sys.exit(main())

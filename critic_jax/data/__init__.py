@@ -1,0 +1,1 @@
+"""Problems, demonstrations, and the way from records to batches."""

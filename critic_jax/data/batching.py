@@ -1,0 +1,103 @@
+"""Records to the arrays that a loss sees.
+
+The keys of a batch, and their shapes; a recipe adds what its loss needs:
+
+  tokens        int32[B, T]    prompt and response, right-padded with 0
+  mask          bool[B, T]     True at the response tokens that are trained
+  weights       float32[B, T]  sum the loss; see `masked.loss_weights`
+  logprobs      float32[B, T]  under the law sampled from, 0 where masked
+  advantages    float32[B, T]  0 where masked
+  ref_logprobs  float32[B, T]  under the frozen reference
+  values        float32[B, T]  before each token, when it was sampled
+  returns       float32[B, T]  targets of the values
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from critic_jax import masked
+from critic_jax.lm import LM
+from critic_jax.types import Batch, Record
+
+
+def from_records(
+  records: Sequence[Record],
+  lm: LM,
+  *,
+  num_rows: int,
+  aggregate: str,
+  advantages: Sequence[float] | None = None,
+) -> Batch:
+  """A row a record; missing rows are empty and weigh nothing.
+
+  Args:
+    records: at most `num_rows`; one without tokens becomes an empty row.
+    lm: the model that wrote them; its table of shapes gives the columns.
+    num_rows: B.
+    aggregate: how the loss is normalised; see `masked.loss_weights`.
+    advantages: one a record, spread over its tokens.
+
+  Returns:
+    tokens, mask, weights, logprobs, advantages.
+
+  Raises:
+    ValueError: more records than rows, or a record longer than the limits.
+  """
+  if len(records) > num_rows:
+    raise ValueError(
+      f'records: got {len(records)}; expected at most num_rows={num_rows}'
+    )
+  if advantages is None:
+    advantages = np.zeros(len(records), np.float32)
+  lengths = [len(r.prompt_tokens) + len(r.tokens) for r in records if _used(r)]
+  columns = lm.row_length(max(lengths, default=1))
+  batch = {
+    'tokens': np.zeros((num_rows, columns), np.int32),
+    'mask': np.zeros((num_rows, columns), bool),
+    'logprobs': np.zeros((num_rows, columns), np.float32),
+    'advantages': np.zeros((num_rows, columns), np.float32),
+  }
+  for row, (record, advantage) in enumerate(
+    zip(records, advantages, strict=True)
+  ):
+    if not _used(record):
+      continue
+    start = len(record.prompt_tokens)
+    end = start + len(record.tokens)
+    batch['tokens'][row, :start] = record.prompt_tokens
+    batch['tokens'][row, start:end] = record.tokens
+    batch['mask'][row, start:end] = True
+    batch['logprobs'][row, start:end] = record.logprobs
+    batch['advantages'][row, start:end] = advantage
+  batch['weights'] = masked.loss_weights(
+    batch['mask'], aggregate, max_len=lm.max_new_tokens
+  )
+  return batch
+
+
+def _used(record: Record) -> bool:
+  return len(record.prompt_tokens) > 0 and len(record.tokens) > 0
+
+
+def encode(record: Record, prompt: str, lm: LM) -> Record:
+  """A written record with the tokens that a model learns to write it with.
+
+  A record too long for the model's table of shapes keeps none, as a prompt that
+  is too long does when sampling; `finish` says so.
+  """
+  prompt_tokens = np.array(lm.encode_prompt(prompt), np.int32)
+  tokens = np.array(lm.encode_response(record.text), np.int32)
+  if (
+    len(prompt_tokens) > lm.lengths[-1] or len(tokens) > lm.max_new_tokens
+  ):
+    return dataclasses.replace(record, finish='prompt')
+  return dataclasses.replace(
+    record,
+    prompt_tokens=prompt_tokens,
+    tokens=tokens,
+    logprobs=np.zeros(len(tokens), np.float32),
+  )

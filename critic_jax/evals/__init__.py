@@ -1,0 +1,1 @@
+"""Protocols: examples -> records, records -> metrics."""

@@ -1,0 +1,217 @@
+"""Estimates with intervals, for outcomes that come in clusters.
+
+Critiques of one problem are not independent: they share its difficulty and its
+solutions. A bootstrap over critiques would report intervals that are too
+narrow, so problems are what is drawn (Cameron and Miller, "A Practitioner's
+Guide to Cluster-Robust Inference", 2015, section VI). Every metric here is a
+function of sums over rows; the sums of a problem are taken once, a resample
+weighs them, and all resamples are one matrix product.
+
+    table = Table(['p1', 'p1', 'p2'], {'hit': [1, 0, 1], 'one': [1, 1, 1]})
+    estimate(table, {'accuracy': Statistic(ratio('hit', 'one'), 'one')})
+
+Numpy only, seeded: the same records give the same interval.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+
+Sums = Mapping[str, np.ndarray]  # float[...] by name: one per resample
+
+
+class Estimate(NamedTuple):
+  """A value, its interval, and the number of observations it rests on.
+
+  An undefined value (no observation) is NaN, with the interval NaN and n 0.
+  """
+
+  value: float
+  low: float
+  high: float
+  n: int
+
+
+class Table(NamedTuple):
+  """Rows of observations.
+
+  Attributes:
+    clusters: [N], the id of each row's problem.
+    columns: float[N] by name.
+  """
+
+  clusters: Sequence[str]
+  columns: Mapping[str, Sequence[float]]
+
+
+class Statistic(NamedTuple):
+  """A metric of a Table.
+
+  Attributes:
+    fn: sums of the columns, float[...] each -> the metric, float[...].
+    count: the column whose total is the number of observations.
+    share: whether the metric is a share of observations, in [0, 1].
+  """
+
+  fn: Callable[[Sums], np.ndarray]
+  count: str
+  share: bool = True
+
+
+def ratio(above: str, below: str, empty: float = math.nan):
+  """The function `sums[above] / sums[below]`, and `empty` where that is 0/0."""
+  return lambda sums: divide(sums[above], sums[below], empty)
+
+
+def divide(above, below, empty: float = math.nan) -> np.ndarray:
+  """`above / below`, elementwise, and `empty` where `below` is 0."""
+  above, below = np.broadcast_arrays(above, below)
+  filled = np.full(above.shape, empty, np.float64)
+  return np.divide(above, below, out=filled, where=below != 0)
+
+
+def harmonic(a, b) -> np.ndarray:
+  """The harmonic mean of two rates, elementwise: F1; 0 where both are 0."""
+  return divide(2 * np.asarray(a) * b, np.asarray(a) + b, empty=0.0)
+
+
+def wilson(successes: float, total: float, level: float = 0.95) -> Estimate:
+  """The Wilson score interval of a proportion of independent trials.
+
+  E. B. Wilson (1927); with z the normal quantile of (1 + level) / 2,
+
+    centre = (p + z^2 / 2n) / (1 + z^2 / n)
+    half   = z sqrt(p (1 - p) / n + z^2 / 4n^2) / (1 + z^2 / n)
+
+  No trials give NaN.
+
+  Raises:
+    ValueError: the successes are not between 0 and the trials.
+  """
+  if not 0 <= successes <= total:
+    raise ValueError(
+      f'successes: got {successes} of {total}; expected 0 <= successes <= total'
+    )
+  if total == 0:
+    return Estimate(math.nan, math.nan, math.nan, 0)
+  z, p = NormalDist().inv_cdf((1 + level) / 2), successes / total
+  centre = p + z * z / (2 * total)
+  half = z * math.sqrt(p * (1 - p) / total + z * z / (4 * total**2))
+  scale = 1 + z * z / total
+  # At the ends the bound is exact; the formula would miss it by rounding.
+  low = (centre - half) / scale if successes > 0 else 0.0
+  high = (centre + half) / scale if successes < total else 1.0
+  return Estimate(p, low, high, int(total))
+
+
+def bootstrap(
+  sums: Mapping[str, np.ndarray],
+  statistic: Statistic,
+  *,
+  level: float = 0.95,
+  num_resamples: int = 2000,
+  seed: int = 0,
+) -> Estimate:
+  """The percentile interval of a statistic over resampled clusters.
+
+  Where all resamples agree, as with one cluster or with nothing but successes,
+  they say nothing of the uncertainty; a share then gets the Wilson interval
+  with the clusters as trials.
+
+  Args:
+    sums: float[C] by name, the sum of a column over each cluster.
+    statistic: what to estimate.
+    level: of the interval.
+    num_resamples: drawn with replacement, C clusters each.
+    seed: of the draws.
+
+  Returns:
+    The statistic of all clusters, with the interval.
+  """
+  columns = np.stack([np.asarray(v, np.float64) for v in sums.values()])
+  value = float(statistic.fn(dict(zip(sums, columns.sum(1), strict=True))))
+  clusters = columns.shape[1]
+  if clusters == 0 or math.isnan(value):
+    return Estimate(math.nan, math.nan, math.nan, 0)
+  drawn = columns.astype(np.float32) @ _draws(clusters, num_resamples, seed)
+  values = statistic.fn(dict(zip(sums, drawn.astype(np.float64), strict=True)))
+  values = values[~np.isnan(values)]  # a resample may hold no observation
+  low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+  if statistic.share and high - low < 1e-9:
+    observed = np.count_nonzero(sums[statistic.count])
+    _, low, high, _ = wilson(min(value, 1.0) * observed, observed, level)
+  n = int(np.sum(sums[statistic.count]))
+  return Estimate(value, float(low), float(high), n)
+
+
+def estimate(
+  table: Table, statistics: Mapping[str, Statistic], **options
+) -> dict[str, Estimate]:
+  """Every statistic of a table; `options` go to `bootstrap`."""
+  _, sums = _by_cluster(table)
+  return {k: bootstrap(sums, s, **options) for k, s in statistics.items()}
+
+
+def difference(
+  before: Table, after: Table, statistics: Mapping[str, Statistic], **options
+) -> dict[str, Estimate]:
+  """Every statistic of `after` less that of `before`, paired by cluster.
+
+  A resample draws the same problems on both sides, so what makes a problem easy
+  cancels. `n` counts the observations of `after`.
+
+  Raises:
+    ValueError: the two sides are not about the same problems.
+  """
+  ids, old = _by_cluster(before)
+  new_ids, new = _by_cluster(after)
+  if odd := sorted(set(ids) ^ set(new_ids)):
+    raise ValueError(
+      f'problems: got {len(odd)} on one side only, e.g. {odd[:3]}; expected '
+      'the same problems before and after; keep those of both sides'
+    )
+  sums = {f'old/{k}': v for k, v in old.items()}
+  sums |= {f'new/{k}': v for k, v in new.items()}
+
+  def side(drawn, prefix):
+    return {k: drawn[prefix + k] for k in old}
+
+  def change(statistic):
+    return Statistic(
+      lambda drawn: (
+        statistic.fn(side(drawn, 'new/')) - statistic.fn(side(drawn, 'old/'))
+      ),
+      f'new/{statistic.count}',
+      share=False,
+    )
+
+  return {
+    k: bootstrap(sums, change(s), **options) for k, s in statistics.items()
+  }
+
+
+def _by_cluster(table: Table) -> tuple[list[str], dict[str, np.ndarray]]:
+  """The ids of the clusters, sorted, and the sums of each: float[C]."""
+  ids, rows = np.unique(np.asarray(table.clusters, str), return_inverse=True)
+  return ids.tolist(), {
+    name: np.bincount(rows, np.asarray(column, np.float64), len(ids))
+    for name, column in table.columns.items()
+  }
+
+
+@functools.lru_cache(maxsize=4)
+def _draws(clusters: int, num_resamples: int, seed: int) -> np.ndarray:
+  """How often each resample drew each cluster: float32[C, resamples]."""
+  rng = np.random.default_rng(seed)
+  draws = rng.integers(clusters, size=(clusters, num_resamples))
+  flat = draws * num_resamples + np.arange(num_resamples)
+  counts = np.bincount(flat.ravel(), minlength=clusters * num_resamples)
+  counts = counts.reshape(clusters, num_resamples).astype(np.float32)
+  counts.flags.writeable = False  # shared between calls
+  return counts

@@ -1,0 +1,177 @@
+"""LM: a transformer with its tokenizer, its law and its table of shapes.
+
+`bind(params)` gives a `Generate`, the function that rollouts call. Sampling
+compiles once for each shape it meets, so prompts are padded to the columns of
+`lengths` and batches to powers of two of rows: a run meets a handful.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from critic_jax import sampling
+from critic_jax.models import law as law_lib
+from critic_jax.models.transformer import Transformer
+from critic_jax.stages import Stages
+from critic_jax.tokenizer import Tokenizer
+from critic_jax.types import Generate, Generation, Params
+
+
+@dataclasses.dataclass(frozen=True)
+class LM:
+  """A language model without its parameters.
+
+  Attributes:
+    model: the linen module; its configuration names the head.
+    tokenizer: text <-> tokens.
+    stages: how it is asked to solve, to critique and to refine.
+    law: what responses are sampled from.
+    max_new_tokens: the limit on a response, its end included.
+    lengths: the allowed numbers of columns of prompts and of training rows,
+      ascending; a prompt longer than the last is refused (`finish='prompt'`).
+    max_rows: responses sampled at once; a power of two.
+  """
+
+  model: Transformer
+  tokenizer: Tokenizer
+  stages: Stages
+  law: law_lib.Law
+  max_new_tokens: int
+  lengths: tuple[int, ...]
+  max_rows: int = 256
+
+  def __post_init__(self):
+    config = self.model.config
+    if not self.lengths or list(self.lengths) != sorted(set(self.lengths)):
+      raise ValueError(
+        f'lengths: got {self.lengths}; expected ascending numbers of tokens'
+      )
+    if self.lengths[-1] + self.max_new_tokens > config.max_len:
+      raise ValueError(
+        f'lengths: got prompts of {self.lengths[-1]} and max_new_tokens='
+        f'{self.max_new_tokens}; expected at most max_len={config.max_len} '
+        'together'
+      )
+    if self.max_rows < 1 or self.max_rows & (self.max_rows - 1):
+      raise ValueError(
+        f'max_rows: got {self.max_rows}; expected a power of two'
+      )
+    if self.tokenizer.vocab_size > config.vocab_size:
+      raise ValueError(
+        f'vocab_size: got {config.vocab_size} rows in the model; expected at '
+        f"least the tokenizer's {self.tokenizer.vocab_size}"
+      )
+
+  def encode_prompt(self, text: str) -> list[int]:
+    """A user's message as the tokens after which the model's own begin."""
+    return self.tokenizer.render([{'role': 'user', 'content': text}])
+
+  def encode_response(self, text: str) -> list[int]:
+    """A whole response, its end of sequence included."""
+    return [*self.tokenizer.encode(text), self.tokenizer.eos[0]]
+
+  def row_length(self, longest: int) -> int:
+    """The columns that training rows of at most `longest` tokens get.
+
+    Raises:
+      ValueError: `longest` is more than a prompt and a response may have.
+    """
+    limits = (*self.lengths, self.lengths[-1] + self.max_new_tokens)
+    return _smallest(sorted(set(limits)), longest)
+
+  def bind(self, params: Params) -> Generate:
+    """The sampler with these parameters."""
+
+    def generate(prompts, keys, n):
+      return self._generate(params, prompts, keys, n)
+
+    return generate
+
+  def _generate(
+    self, params, prompts: Sequence[str], keys, n: int
+  ) -> list[list[Generation]]:
+    encoded = [self.encode_prompt(text) for text in prompts]
+    fits = [
+      i for i, p in enumerate(encoded) if 0 < len(p) <= self.lengths[-1]
+    ]
+    refused = [
+      Generation(np.array(p, np.int32), *_NOTHING, '', 'prompt')
+      for p in encoded
+    ]
+    results = [[r] * n for r in refused]
+    # Prompts of one length go together: a batch is as wide as its longest.
+    fits.sort(key=lambda i: (_smallest(self.lengths, len(encoded[i])), i))
+    size = max(1, self.max_rows // n)
+    for start in range(0, len(fits), size):
+      part = fits[start : start + size]
+      for i, generations in zip(
+        part,
+        self._sample(params, [encoded[i] for i in part], keys, part, n),
+        strict=True,
+      ):
+        results[i] = generations
+    return results
+
+  def _sample(self, params, prompts, keys, part, n):
+    """Samples one padded batch; returns n generations a prompt."""
+    columns = _smallest(self.lengths, max(map(len, prompts)))
+    rows = min(2 ** math.ceil(math.log2(len(prompts))), self.max_rows)
+    tokens = np.zeros((rows, columns), np.int32)
+    length = np.zeros(rows, np.int32)
+    for row, prompt in enumerate(prompts):
+      tokens[row, : len(prompt)], length[row] = prompt, len(prompt)
+    picked = np.zeros(rows, np.int32)
+    picked[: len(part)] = part
+    samples = sampling.sample(
+      self.model,
+      params,
+      jnp.asarray(tokens),
+      jnp.asarray(length),
+      _sample_keys(keys, jnp.asarray(picked), n),
+      eos=jnp.asarray(self.tokenizer.eos, jnp.int32),
+      law=self.law,
+      max_new_tokens=self.max_new_tokens,
+      num_samples=n,
+    )
+    samples = jax.device_get(samples)
+    return [
+      [
+        self._generation(prompt, samples, row * n + sibling)
+        for sibling in range(n)
+      ]
+      for row, prompt in enumerate(prompts)
+    ]
+
+  def _generation(self, prompt, samples, row) -> Generation:
+    length = samples.length[row]
+    tokens = samples.tokens[row, :length]
+    return Generation(
+      prompt_tokens=np.array(prompt, np.int32),
+      tokens=tokens,
+      logprobs=samples.logprobs[row, :length],
+      text=self.tokenizer.decode(tokens),
+      finish='stop' if samples.stopped[row] else 'length',
+    )
+
+
+_NOTHING = np.zeros(0, np.int32), np.zeros(0, np.float32)
+
+
+@jax.jit(static_argnames='n')
+def _sample_keys(keys, picked, n):
+  """Keys [B * n]: n of each picked prompt's own."""
+  split = jax.vmap(lambda key: jax.random.split(key, n))(keys[picked])
+  return split.reshape(-1)
+
+
+def _smallest(limits, size) -> int:
+  for limit in limits:
+    if size <= limit:
+      return limit
+  raise ValueError(f'row: got {size} tokens; expected at most {limits[-1]}')

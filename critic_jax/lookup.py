@@ -1,0 +1,138 @@
+"""A name in a config -> a function of a module: the module is the registry.
+
+What a config may name are the public functions that a module defines itself.
+Their arrays are positional, their settings keyword-only. Names and keywords are
+checked when the function is looked up, so that a wrong config fails before the
+first step, with a ValueError that lists the choices and the nearest of them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from types import ModuleType
+from typing import Any
+
+
+def function(
+  module: ModuleType | str, name: str, keywords: Iterable[str] = ()
+) -> Callable[..., Any]:
+  """The public function `name` of `module`.
+
+  >>> function('critic_jax.lookup', 'function').__name__
+  'function'
+
+  Args:
+    module: a module, or its dotted path.
+    name: the function's name; not imported into the module, no underscore.
+    keywords: names of keyword-only parameters that the function must accept.
+
+  Returns:
+    The function.
+
+  Raises:
+    ValueError: no such function, or it does not accept one of `keywords`.
+  """
+  if isinstance(module, str):
+    module = importlib.import_module(module)
+  functions = {
+    key: value
+    for key, value in vars(module).items()
+    if inspect.isfunction(value)
+    and value.__module__ == module.__name__
+    and not key.startswith('_')
+  }
+  _check(f'function of {module.__name__}', name, functions)
+  accepted = _settings(functions[name])
+  for keyword in keywords:
+    _check(f'keyword of {module.__name__}.{name}', keyword, accepted)
+  return functions[name]
+
+
+def bind(
+  module: ModuleType | str, settings: Mapping[str, Any]
+) -> Callable[..., Any]:
+  """The function that `settings` names, with its other entries bound.
+
+  `bind(policy, {'name': 'ppo_clip', 'clip_high': 0.28})` is
+  `partial(policy.ppo_clip, clip_high=0.28)`.
+
+  Args:
+    module: a module, or its dotted path.
+    settings: 'name', and values of keyword-only parameters of that function.
+
+  Returns:
+    The function; only its positional parameters are left to give.
+
+  Raises:
+    ValueError: no 'name', no such function, a keyword that it does not accept,
+      or one that it requires and `settings` lacks.
+  """
+  settings = dict(settings)
+  path = module if isinstance(module, str) else module.__name__
+  if 'name' not in settings:
+    raise ValueError(
+      f"settings: got {settings!r}; expected 'name' and keywords; name a "
+      f'function of {path}'
+    )
+  name = settings.pop('name')
+  bound = function(module, name, settings)
+  missing = [
+    keyword
+    for keyword, parameter in _settings(bound).items()
+    if parameter.default is parameter.empty and keyword not in settings
+  ]
+  if missing:
+    raise ValueError(
+      f'{path}.{name}: got {sorted(settings)}; expected also {missing}, which '
+      'have no default; add them beside its name'
+    )
+  return functools.partial(bound, **settings)
+
+
+def module(package: str, name: str) -> ModuleType:
+  """The module `critic_jax.<package>.<name>`, imported.
+
+  Only public modules that lie in the package's folder are imported, whatever
+  the name says.
+
+  Args:
+    package: a package of critic_jax, e.g. 'recipes'.
+    name: a module of it, e.g. 'refcritic'.
+
+  Returns:
+    The module.
+
+  Raises:
+    ValueError: no such package or module.
+  """
+  found = importlib.import_module('critic_jax')
+  for part in (package, name):
+    paths = getattr(found, '__path__', ())
+    names = [info.name for info in pkgutil.iter_modules(paths)]
+    choices = [n for n in names if not n.startswith('_')]
+    _check(f'module of {found.__name__}', part, choices)
+    found = importlib.import_module(f'{found.__name__}.{part}')
+  return found
+
+
+def _settings(function: Callable) -> dict[str, inspect.Parameter]:
+  parameters = inspect.signature(function).parameters
+  return {
+    name: parameter
+    for name, parameter in parameters.items()
+    if parameter.kind is parameter.KEYWORD_ONLY
+  }
+
+
+def _check(what: str, name: Any, choices: Iterable[str]) -> None:
+  choices = sorted(choices)
+  if name in choices:
+    return
+  nearest = difflib.get_close_matches(str(name), choices, n=1)
+  hint = f'; did you mean {nearest[0]!r}?' if nearest else ''
+  raise ValueError(f'{what}: got {name!r}; expected one of {choices}{hint}')

@@ -1,0 +1,1 @@
+"""The transformer, its heads, forward passes and weight conversion."""

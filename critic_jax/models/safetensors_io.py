@@ -1,0 +1,150 @@
+"""Tensors of a Hugging Face folder: `*.safetensors`, in one file or in shards.
+
+Reading gives functions, one a tensor, so that a model is converted one tensor
+at a time. Values keep their stored type: float32, float16 or bfloat16 (as
+`ml_dtypes.bfloat16`). Pickled checkpoints are refused: unpickling runs code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+
+import ml_dtypes  # noqa: F401  (safetensors looks its bfloat16 up)
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+SINGLE = 'model.safetensors'
+INDEX = 'model.safetensors.index.json'
+DTYPES = ('F32', 'F16', 'BF16')
+
+Tensors = Mapping[str, Callable[[], np.ndarray]]
+
+
+def read(folder: str | os.PathLike) -> Tensors:
+  """The tensors of a folder by name, to be called for their values.
+
+  Raises:
+    ValueError: there are none, or a file is missing, corrupt, or outside the
+      folder.
+  """
+  folder = pathlib.Path(folder)
+  if (folder / SINGLE).is_file():
+    return _read_file(folder / SINGLE)
+  if (folder / INDEX).is_file():
+    return _read_shards(folder)
+  pickled = [*folder.glob('*.bin'), *folder.glob('*.pt*')]
+  found = sorted(p.name for p in pickled) or 'neither'
+  raise ValueError(
+    f'weights: got {found} in {str(folder)!r}; expected {SINGLE} or {INDEX}; '
+    'convert pickled weights to safetensors first'
+  )
+
+
+def write(
+  folder: str | os.PathLike,
+  tensors: Tensors,
+  sizes: Mapping[str, int],
+  *,
+  max_shard_bytes: int,
+) -> list[str]:
+  """Writes tensors, replacing the folder's own; returns the files' names.
+
+  Args:
+    folder: an existing folder.
+    tensors: functions that give C-contiguous arrays, by name.
+    sizes: bytes of each array.
+    max_shard_bytes: a file holds no more, unless one tensor does.
+  """
+  folder = pathlib.Path(folder)
+  for stale in [*folder.glob('model*.safetensors'), folder / INDEX]:
+    stale.unlink(missing_ok=True)
+  shards: list[list[str]] = [[]]
+  used = 0
+  for name in tensors:
+    if shards[-1] and used + sizes[name] > max_shard_bytes:
+      shards.append([])
+      used = 0
+    shards[-1].append(name)
+    used += sizes[name]
+  if len(shards) == 1:
+    files = [SINGLE]
+  else:
+    count = len(shards)
+    files = [
+      f'model-{i + 1:05d}-of-{count:05d}.safetensors' for i in range(count)
+    ]
+    index = {
+      'metadata': {'total_size': sum(sizes.values())},
+      'weight_map': {
+        name: file
+        for names, file in zip(shards, files, strict=True)
+        for name in names
+      },
+    }
+    (folder / INDEX).write_text(json.dumps(index, indent=2) + '\n')
+  for names, file in zip(shards, files, strict=True):
+    safetensors.numpy.save_file(
+      {name: tensors[name]() for name in names},
+      folder / file,
+      metadata={'format': 'pt'},  # transformers asks for it
+    )
+  return files + ([INDEX] if len(shards) > 1 else [])
+
+
+def _read_file(path: pathlib.Path) -> Tensors:
+  try:
+    # Checks the header: sizes, types, no gap, no overlap, the file's end.
+    handle = safetensors.safe_open(path, framework='np')
+    names = list(handle.keys())
+  except (safetensors.SafetensorError, OSError) as e:
+    raise ValueError(
+      f'{path}: got {e}; expected a complete safetensors file'
+    ) from None
+
+  def reader(name):
+    def get():
+      dtype = handle.get_slice(name).get_dtype()
+      if dtype not in DTYPES:
+        raise ValueError(
+          f'{name}: got the type {dtype}; expected one of {DTYPES}'
+        )
+      return handle.get_tensor(name)
+
+    return get
+
+  return {name: reader(name) for name in names}
+
+
+def _read_shards(folder: pathlib.Path) -> Tensors:
+  try:
+    index = json.loads((folder / INDEX).read_bytes())
+    files = dict(index['weight_map'])
+  except (ValueError, KeyError, TypeError) as e:
+    raise ValueError(
+      f'{INDEX}: got {type(e).__name__}: {e}; expected a JSON object with a '
+      'weight_map'
+    ) from None
+  shards = {}
+  for file in dict.fromkeys(files.values()):
+    if not isinstance(file, str) or pathlib.PurePath(file).name != file:
+      raise ValueError(
+        f'{INDEX}: got the shard {file!r}; expected a file of this folder'
+      )
+    if not (folder / file).is_file():
+      raise ValueError(f'{INDEX}: got the shard {file!r}; expected it to exist')
+    shards[file] = _read_file(folder / file)
+  for name, file in files.items():
+    if name not in shards[file]:
+      raise ValueError(f'{name}: got no such tensor in {file}; expected it')
+  for file, tensors in shards.items():
+    for name in tensors:
+      if files.get(name) != file:
+        raise ValueError(
+          f'{name}: got it in {file}; expected it where {INDEX} says: '
+          f'{files.get(name)}'
+        )
+  return {name: shards[file][name] for name, file in files.items()}

@@ -1,0 +1,371 @@
+"""The decoder-only transformer: Llama, Qwen2 and Qwen3 in one linen module.
+
+RMSNorm, rotary positions, grouped-query attention, SwiGLU. What differs
+between the families is data in `TransformerConfig`: biases on q, k and v
+(Qwen2), norms of q and k (Qwen3), rotary scaling (Llama 3), tied or untied
+embeddings. Every parameter carries logical axis names; `sharding.py` maps them
+to a mesh. Norms, rotary angles, softmax and logits are computed in float32,
+everything else in `dtype`; parameters are stored in `param_dtype`.
+
+The key-value cache is an argument and a result, never hidden state: one
+`(keys, values)` pair a layer, each `[B, S, Hkv, Dh]`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+REMAT_POLICIES = {
+  'full': None,  # keep only the input of each layer
+  'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+HEADS = ('lm', 'value', 'reward')
+
+Cache = tuple[tuple[jax.Array, jax.Array], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class RopeScaling:
+  """Llama 3's stretching of slow rotary frequencies (Llama 3.1 release).
+
+  Attributes:
+    factor: by how much the slow frequencies are divided.
+    low_freq_factor: wavelengths above `original_max_len / low_freq_factor`
+      are stretched in full.
+    high_freq_factor: wavelengths below `original_max_len / high_freq_factor`
+      are kept; those between are blended.
+    original_max_len: the context the model was first trained on, in tokens.
+  """
+
+  factor: float
+  low_freq_factor: float
+  high_freq_factor: float
+  original_max_len: int
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerConfig:
+  """Sizes and family of a transformer; plain, hashable data."""
+
+  vocab_size: int
+  embed_dim: int
+  mlp_dim: int
+  num_layers: int
+  num_heads: int
+  num_kv_heads: int
+  head_dim: int
+  rope_theta: float = 10000.0
+  rope_scaling: RopeScaling | None = None
+  norm_eps: float = 1e-6
+  qkv_bias: bool = False
+  qk_norm: bool = False
+  tie_embeddings: bool = True
+  max_len: int = 2048
+  head: str = 'lm'
+  dtype: str = 'float32'
+  param_dtype: str = 'float32'
+  remat: str = 'none'
+
+  def __post_init__(self):
+    if self.num_heads % self.num_kv_heads:
+      raise ValueError(
+        f'num_heads: got {self.num_heads}; expected a multiple of '
+        f'num_kv_heads={self.num_kv_heads}'
+      )
+    if self.head_dim % 2:
+      raise ValueError(f'head_dim: got {self.head_dim}; expected an even size')
+    if self.head not in HEADS:
+      raise ValueError(f'head: got {self.head!r}; expected one of {HEADS}')
+    if self.remat not in ('none', *REMAT_POLICIES):
+      raise ValueError(
+        f'remat: got {self.remat!r}; expected one of '
+        f'{("none", *REMAT_POLICIES)}'
+      )
+
+
+def rotary_frequencies(config: TransformerConfig) -> jax.Array:
+  """Angles per position, float32[Dh / 2] (RoFormer, 2104.09864, eq. 15)."""
+  exponent = jnp.arange(0, config.head_dim, 2) / config.head_dim
+  frequencies = config.rope_theta**-exponent.astype(jnp.float32)
+  scaling = config.rope_scaling
+  if scaling is None:
+    return frequencies
+  wavelength = 2 * math.pi / frequencies
+  # 0 where the wavelength is long (stretch), 1 where it is short (keep).
+  keep = (
+    scaling.original_max_len / wavelength - scaling.low_freq_factor
+  ) / (scaling.high_freq_factor - scaling.low_freq_factor)
+  keep = jnp.clip(keep, 0.0, 1.0)
+  return keep * frequencies + (1 - keep) * frequencies / scaling.factor
+
+
+def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
+  """Rotates `x[B, T, H, Dh]` by `angles[B, T, Dh / 2]`, half-split order."""
+  first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+  cos, sin = jnp.cos(angles)[:, :, None], jnp.sin(angles)[:, :, None]
+  rotated = (first * cos - second * sin, second * cos + first * sin)
+  return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
+
+
+def attend(q, k, v, mask) -> jax.Array:
+  """Grouped-query attention, softmax in float32.
+
+  Args:
+    q: [B, T, H, Dh].
+    k: [B, S, Hkv, Dh].
+    v: [B, S, Hkv, Dh].
+    mask: bool, broadcastable to [B, T, S]; True where t may look at s.
+
+  Returns:
+    [B, T, H, Dh].
+  """
+  batch, length, num_heads, head_dim = q.shape
+  grouped = q.reshape(batch, length, k.shape[2], -1, head_dim)
+  scores = jnp.einsum(
+    'btkgd,bskd->bkgts', grouped, k, preferred_element_type=jnp.float32
+  )
+  scores = jnp.where(
+    mask[:, None, None], scores / math.sqrt(head_dim), -1e30
+  )
+  weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
+  mixed = jnp.einsum('bkgts,bskd->btkgd', weights, v)
+  return mixed.reshape(batch, length, num_heads, head_dim)
+
+
+def _init(names, shape, num_inputs=1):
+  """Normal with the inverse root of the fan-in as its deviation."""
+  stddev = math.prod(shape[:num_inputs]) ** -0.5
+  return nn.with_logical_partitioning(nn.initializers.normal(stddev), names)
+
+
+class Projection(nn.Module):
+  """A linear map over the last axes of its input, named and maybe biased."""
+
+  config: TransformerConfig
+  shape: tuple[int, ...]
+  names: tuple[str, ...]
+  inputs: int = 1  # how many leading axes of the kernel are contracted
+  bias: bool = False
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    config = self.config
+    kernel = self.param(
+      'kernel',
+      _init(self.names, self.shape, self.inputs),
+      self.shape,
+      config.param_dtype,
+    )
+    axes = tuple(range(-self.inputs, 0)), tuple(range(self.inputs))
+    y = jax.lax.dot_general(
+      x, kernel.astype(config.dtype),
+      ((tuple(x.ndim + a for a in axes[0]), axes[1]), ((), ())),
+    )  # fmt: skip
+    if self.bias:
+      zeros = nn.with_logical_partitioning(
+        nn.initializers.zeros, self.names[self.inputs :]
+      )
+      bias = self.param(
+        'bias', zeros, self.shape[self.inputs :], config.param_dtype
+      )
+      y = y + bias.astype(config.dtype)
+    return y
+
+
+class RMSNorm(nn.Module):
+  """Root-mean-square norm (1910.07467, eq. 4), in float32."""
+
+  config: TransformerConfig
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    ones = nn.with_logical_partitioning(nn.initializers.ones, ('norm',))
+    scale = self.param('scale', ones, (x.shape[-1],), self.config.param_dtype)
+    y = x.astype(jnp.float32)
+    y *= jax.lax.rsqrt(
+      jnp.mean(jnp.square(y), axis=-1, keepdims=True) + self.config.norm_eps
+    )
+    return (y * scale.astype(jnp.float32)).astype(self.config.dtype)
+
+
+class Attention(nn.Module):
+  """Self-attention over the tokens given and, with a cache, those before."""
+
+  config: TransformerConfig
+
+  def setup(self):
+    """Declares the projections."""
+    c = self.config
+    query = (c.embed_dim, c.num_heads, c.head_dim)
+    key = (c.embed_dim, c.num_kv_heads, c.head_dim)
+    kv_names = ('embed', 'kv_heads', 'head_dim')
+    self.q = Projection(c, query, ('embed', 'heads', 'head_dim'),
+                        bias=c.qkv_bias)  # fmt: skip
+    self.k = Projection(c, key, kv_names, bias=c.qkv_bias)
+    self.v = Projection(c, key, kv_names, bias=c.qkv_bias)
+    self.o = Projection(
+      c, (c.num_heads, c.head_dim, c.embed_dim),
+      ('heads', 'head_dim', 'embed'), inputs=2,
+    )  # fmt: skip
+    if c.qk_norm:
+      self.q_norm, self.k_norm = RMSNorm(c), RMSNorm(c)
+
+  def __call__(self, x, angles, mask, cache, slot):
+    """Returns `([B, T, D], (keys, values))`; see `Transformer`."""
+    q, k, v = self.q(x), self.k(x), self.v(x)
+    if self.config.qk_norm:
+      q, k = self.q_norm(q), self.k_norm(k)
+    q, k = rotate(q, angles), rotate(k, angles)
+    if cache is not None:
+      write = jax.lax.dynamic_update_slice_in_dim
+      k, v = write(cache[0], k, slot, 1), write(cache[1], v, slot, 1)
+    return self.o(attend(q, k, v, mask)), (k, v)
+
+
+class MLP(nn.Module):
+  """SwiGLU (2002.05202, eq. 6)."""
+
+  config: TransformerConfig
+
+  def setup(self):
+    """Declares the projections."""
+    c = self.config
+    up, down = ('embed', 'mlp'), ('mlp', 'embed')
+    self.gate = Projection(c, (c.embed_dim, c.mlp_dim), up)
+    self.up = Projection(c, (c.embed_dim, c.mlp_dim), up)
+    self.down = Projection(c, (c.mlp_dim, c.embed_dim), down)
+
+  def __call__(self, x):
+    """Maps `[B, T, D]` to `[B, T, D]`."""
+    return self.down(jax.nn.silu(self.gate(x)) * self.up(x))
+
+
+class Block(nn.Module):
+  """Attention and MLP, each behind a norm and beside a residual."""
+
+  config: TransformerConfig
+
+  def setup(self):
+    """Declares the parts."""
+    self.attention_norm = RMSNorm(self.config)
+    self.attention = Attention(self.config)
+    self.mlp_norm = RMSNorm(self.config)
+    self.mlp = MLP(self.config)
+
+  def __call__(self, x, angles, mask, cache, slot):
+    """Returns `([B, T, D], (keys, values))`; see `Transformer`."""
+    mixed, cache = self.attention(
+      self.attention_norm(x), angles, mask, cache, slot
+    )
+    x = x + mixed
+    return x + self.mlp(self.mlp_norm(x)), cache
+
+
+class Transformer(nn.Module):
+  """Tokens to hidden states; `logits` and `scalars` are its heads."""
+
+  config: TransformerConfig
+
+  def setup(self):
+    """Declares embeddings, layers and the head that `config.head` names."""
+    c = self.config
+    self.embed = nn.Embed(
+      c.vocab_size, c.embed_dim, dtype=c.dtype, param_dtype=c.param_dtype,
+      embedding_init=_init(('vocab', 'embed'), (c.embed_dim,)),
+    )  # fmt: skip
+    block = Block
+    if c.remat != 'none':
+      block = nn.remat(Block, policy=REMAT_POLICIES[c.remat])
+    self.layers = [block(c) for _ in range(c.num_layers)]
+    self.final_norm = RMSNorm(c)
+    if c.head != 'lm':
+      self.scalar_head = Projection(c, (c.embed_dim, 1), ('embed', 'scalar'))
+    elif not c.tie_embeddings:
+      self.lm_head = Projection(
+        c, (c.embed_dim, c.vocab_size), ('embed', 'vocab')
+      )
+
+  def __call__(
+    self,
+    tokens: jax.Array,
+    positions: jax.Array | None = None,
+    mask: jax.Array | None = None,
+    cache: Cache | None = None,
+    slot: jax.Array | int = 0,
+  ) -> tuple[jax.Array, Cache]:
+    """Computes the hidden state after each token.
+
+    Args:
+      tokens: int32[B, T].
+      positions: int32[B, T]; by default 0 .. T - 1.
+      mask: bool[B, T, S], True where token t may look at slot s; by default
+        causal, which is right for right-padded rows. S is T, or the cache's.
+      cache: keys and values a layer, each [B, S, Hkv, Dh]; `slot` says where
+        this call's T keys and values are written in it.
+      slot: see `cache`.
+
+    Returns:
+      The normed hidden states, `dtype[B, T, D]`, and the cache (without a
+      cache given, this call's own keys and values, [B, T, Hkv, Dh]).
+    """
+    length = tokens.shape[1]
+    if positions is None:
+      positions = jnp.arange(length)[None]
+    if mask is None:
+      mask = jnp.tril(jnp.ones((1, length, length), bool))
+    frequencies = rotary_frequencies(self.config)
+    angles = positions[..., None].astype(jnp.float32) * frequencies
+    x = self.embed(tokens)
+    caches = []
+    for i, layer in enumerate(self.layers):
+      x, layer_cache = layer(
+        x, angles, mask, None if cache is None else cache[i], slot
+      )
+      caches.append(layer_cache)
+    x = self.final_norm(x)
+    if self.is_initializing():  # the heads' parameters exist from the start
+      (self.logits if self.config.head == 'lm' else self.scalars)(x)
+    return x, tuple(caches)
+
+  def logits(self, hidden: jax.Array) -> jax.Array:
+    """Next-token logits, float32[..., V], of hidden states [..., D]."""
+    c = self.config
+    if c.tie_embeddings:
+      kernel = self.embed.embedding.astype(c.dtype)
+      return jnp.einsum(
+        '...d,vd->...v', hidden, kernel, preferred_element_type=jnp.float32
+      )
+    return self.lm_head(hidden).astype(jnp.float32)
+
+  def scalars(self, hidden: jax.Array) -> jax.Array:
+    """A value or a reward, float32[...], of hidden states [..., D]."""
+    return self.scalar_head(hidden)[..., 0].astype(jnp.float32)
+
+
+def abstract_params(model: Transformer):
+  """The parameter tree as shapes, boxed with its logical axis names."""
+  tokens = jax.ShapeDtypeStruct((1, 2), jnp.int32)
+  return jax.eval_shape(model.init, jax.random.key(0), tokens)['params']
+
+
+def init_params(model: Transformer, key: jax.Array):
+  """Random parameters, unboxed; residual outputs scaled by 1/sqrt(2L).
+
+  The scaling is GPT-2's: it keeps the variance of the residual stream
+  independent of depth.
+  """
+  params = nn.meta.unbox(
+    model.init(key, jnp.zeros((1, 2), jnp.int32))['params']
+  )
+  scale = 1 / math.sqrt(2 * model.config.num_layers)
+
+  def shrink(path, x):
+    names = [k.key for k in path]
+    return x * scale if names[-2] in ('o', 'down') else x
+
+  return jax.tree_util.tree_map_with_path(shrink, params)

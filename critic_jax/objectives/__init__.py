@@ -1,0 +1,1 @@
+"""Catalogues of formulas: arrays in, unreduced arrays out."""

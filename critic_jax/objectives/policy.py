@@ -1,0 +1,238 @@
+"""Policy-gradient objectives, and estimators of the KL to a reference policy.
+
+All objectives have one signature,
+`(logprobs, old_logprobs, advantages, mask, *, ...) -> float[B, T]`. The result
+is minimised, not reduced (`masked.loss_weights` does that), and zero where
+masked. Whatever masked places hold, NaN and infinity included, reaches neither
+value nor gradient. `advantages` is [B, T], or [B, 1] for one a response.
+The gradient flows through `logprobs` only.
+
+Below, `ratio = exp(logprobs - old_logprobs)` and `A` are the advantages.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from critic_jax import masked
+
+Array = Any
+
+# exp(20) = 4.9e8: above it the ratio is constant, so that it cannot become
+# infinite and turn a zero advantage into NaN. It is far outside every clip.
+_MAX_LOG_RATIO = 20.0
+
+
+def reinforce(
+  logprobs: Array, old_logprobs: Array, advantages: Array, mask: Array
+) -> Array:
+  """REINFORCE: `-A * logprobs`, on-policy.
+
+  Williams (1992), https://doi.org/10.1007/BF00992696, eq. 11. There is no
+  correction for off-policy samples: `old_logprobs` is not used.
+
+  Args:
+    logprobs: float[B, T], of the policy that is trained.
+    old_logprobs: float[B, T], of the policy that sampled.
+    advantages: float[B, T] or [B, 1].
+    mask: bool[B, T], True = trained.
+
+  Returns:
+    float[B, T].
+  """
+  del old_logprobs
+  return -_trained(advantages, mask) * _trained(logprobs, mask)
+
+
+def ppo_clip(
+  logprobs: Array,
+  old_logprobs: Array,
+  advantages: Array,
+  mask: Array,
+  *,
+  clip_low: float = 0.2,
+  clip_high: float = 0.2,
+  dual_clip: float | None = None,
+) -> Array:
+  """PPO's clipped surrogate, with the variants of its clip.
+
+  `-min(ratio A, clip(ratio, 1 - clip_low, 1 + clip_high) A)`,
+  https://arxiv.org/abs/1707.06347, eq. 7. With `clip_high > clip_low` it is
+  DAPO's clip-higher, https://arxiv.org/abs/2503.14476, eq. 8. With `dual_clip`
+  = c it is at most `-c A` where A < 0, https://arxiv.org/abs/1912.09729, eq. 5.
+  On-policy its gradient is that of `reinforce`.
+
+  >>> one = jnp.ones((1, 1))
+  >>> loss = ppo_clip(jnp.log(2 * one), 0 * one, one, one > 0, clip_high=0.28)
+  >>> print(f'{loss[0, 0]:.2f}')
+  -1.28
+
+  Args:
+    logprobs: float[B, T], of the policy that is trained.
+    old_logprobs: float[B, T], of the policy that sampled.
+    advantages: float[B, T] or [B, 1].
+    mask: bool[B, T], True = trained.
+    clip_low: how far below 1 the ratio is still followed.
+    clip_high: how far above 1 the ratio is still followed.
+    dual_clip: the largest ratio followed where the advantage is negative,
+      above `1 + clip_high`; None: no limit.
+
+  Returns:
+    float[B, T].
+  """
+  ratio = jnp.exp(_log_ratio(logprobs, old_logprobs, mask))
+  advantages = _trained(advantages, mask)
+  loss = _clipped_surrogate(ratio, advantages, clip_low, clip_high)
+  if dual_clip is not None:
+    bounded = jnp.minimum(loss, -dual_clip * advantages)
+    loss = jnp.where(advantages < 0, bounded, loss)
+  return loss
+
+
+def gspo(
+  logprobs: Array,
+  old_logprobs: Array,
+  advantages: Array,
+  mask: Array,
+  *,
+  clip_low: float = 3e-4,
+  clip_high: float = 4e-4,
+) -> Array:
+  """GSPO: PPO's surrogate with one length-normalised ratio a response.
+
+  `-min(s A, clip(s, 1 - clip_low, 1 + clip_high) A)` with
+  `s = exp(mean over trained tokens of (logprobs - old_logprobs))`,
+  https://arxiv.org/abs/2507.18071, eq. 5-7. Every trained token of a row has
+  the row's value, so that the paper's loss is the 'sequence' reduction. For
+  responses of one token it is `ppo_clip`.
+
+  Args:
+    logprobs: float[B, T], of the policy that is trained.
+    old_logprobs: float[B, T], of the policy that sampled.
+    advantages: float[B, 1], or [B, T] with equal values in a row.
+    mask: bool[B, T], True = trained.
+    clip_low: as in `ppo_clip`; the defaults of both are the paper's.
+    clip_high: as in `ppo_clip`.
+
+  Returns:
+    float[B, T].
+  """
+  log_ratio = _trained(logprobs - jax.lax.stop_gradient(old_logprobs), mask)
+  mean_log_ratio = masked.mean(log_ratio, mask, axis=1)[:, None]  # [B, 1]
+  ratio = jnp.exp(jnp.minimum(mean_log_ratio, _MAX_LOG_RATIO))
+  advantages = _trained(advantages, mask)
+  return _clipped_surrogate(ratio, advantages, clip_low, clip_high)
+
+
+def cispo(
+  logprobs: Array,
+  old_logprobs: Array,
+  advantages: Array,
+  mask: Array,
+  *,
+  clip_low: float = 1.0,
+  clip_high: float = 4.0,
+) -> Array:
+  """CISPO: REINFORCE weighted by a clipped ratio that has no gradient.
+
+  `-stop_gradient(clip(ratio, 1 - clip_low, 1 + clip_high)) A logprobs`,
+  https://arxiv.org/abs/2506.13585, eq. 4-5. No token loses its gradient, as
+  tokens outside PPO's clip do. Both clips at 0 give `reinforce`.
+
+  The paper tunes `clip_high` and sets no lower limit. The default here lets
+  weights go up to 5, as some implementations do; it is not the paper's.
+
+  Args:
+    logprobs: float[B, T], of the policy that is trained.
+    old_logprobs: float[B, T], of the policy that sampled.
+    advantages: float[B, T] or [B, 1].
+    mask: bool[B, T], True = trained.
+    clip_low: how far below 1 a weight may be; 1: no limit, as in the paper.
+    clip_high: how far above 1 a weight may be.
+
+  Returns:
+    float[B, T].
+  """
+  ratio = jnp.exp(_log_ratio(logprobs, old_logprobs, mask))
+  weight = jax.lax.stop_gradient(jnp.clip(ratio, 1 - clip_low, 1 + clip_high))
+  advantages = _trained(advantages, mask)
+  return -weight * advantages * _trained(logprobs, mask)
+
+
+def k1(logprobs: Array, ref_logprobs: Array, mask: Array) -> Array:
+  """The KL estimator `log_ratio = logprobs - ref_logprobs`.
+
+  http://joschu.net/blog/kl-approx.html. Unbiased for KL(policy || ref) when the
+  tokens are the policy's. Do not minimise it: its on-policy gradient is
+  `grad logprobs`, 0 in expectation, and so pulls nowhere. It belongs in the
+  reward, without gradient.
+
+  Args:
+    logprobs: float[B, T], of the policy that is trained.
+    ref_logprobs: float[B, T], of the reference.
+    mask: bool[B, T], True = trained.
+
+  Returns:
+    float[B, T], zero where masked; of either sign.
+  """
+  return _trained(logprobs - jax.lax.stop_gradient(ref_logprobs), mask)
+
+
+def k2(logprobs: Array, ref_logprobs: Array, mask: Array) -> Array:
+  """The KL estimator `log_ratio**2 / 2`.
+
+  http://joschu.net/blog/kl-approx.html. Its value is biased, but its on-policy
+  gradient, `log_ratio * grad logprobs`, is in expectation the gradient of
+  KL(policy || ref): the one to minimise.
+
+  Args:
+    logprobs: float[B, T], of the policy that is trained.
+    ref_logprobs: float[B, T], of the reference.
+    mask: bool[B, T], True = trained.
+
+  Returns:
+    float[B, T] >= 0, zero where masked.
+  """
+  return k1(logprobs, ref_logprobs, mask) ** 2 / 2
+
+
+def k3(logprobs: Array, ref_logprobs: Array, mask: Array) -> Array:
+  """The KL estimator `exp(-log_ratio) - 1 + log_ratio`.
+
+  http://joschu.net/blog/kl-approx.html; GRPO's penalty,
+  https://arxiv.org/abs/2402.03300, eq. 4. Its value is unbiased for
+  KL(policy || ref) and varies less than `k1`'s: the one to report. Minimised,
+  its on-policy gradient is in expectation that of KL(ref || policy), the other
+  direction, and agrees with `k2`'s to first order only.
+
+  Args:
+    logprobs: float[B, T], of the policy that is trained.
+    ref_logprobs: float[B, T], of the reference.
+    mask: bool[B, T], True = trained.
+
+  Returns:
+    float[B, T] >= 0, zero where masked.
+  """
+  log_ratio = k1(logprobs, ref_logprobs, mask)
+  return jnp.expm1(-log_ratio) + log_ratio
+
+
+def _trained(x: Array, mask: Array) -> Array:
+  return jnp.where(mask, x, 0)
+
+
+def _log_ratio(logprobs: Array, old_logprobs: Array, mask: Array) -> Array:
+  # Zero where masked *before* exp: a later `where` would hide an infinite ratio
+  # from the value, but multiply its gradient by zero, which is NaN.
+  log_ratio = _trained(logprobs - jax.lax.stop_gradient(old_logprobs), mask)
+  return jnp.minimum(log_ratio, _MAX_LOG_RATIO)
+
+
+def _clipped_surrogate(
+  ratio: Array, advantages: Array, clip_low: float, clip_high: float
+) -> Array:
+  clipped = jnp.clip(ratio, 1 - clip_low, 1 + clip_high)
+  return -jnp.minimum(ratio * advantages, clipped * advantages)

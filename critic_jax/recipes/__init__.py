@@ -1,0 +1,1 @@
+"""Training algorithms: one file per way of moving data."""

@@ -1,0 +1,66 @@
+"""Policy gradients on a solver: GRPO, Dr. GRPO, DAPO, RLOO, ... by config.
+
+GRPO is https://arxiv.org/abs/2402.03300.
+
+1. The policy solves each problem `num_solutions` times.
+2. Reward: the final answer is right, and shaping.
+3. Advantages relative to the solutions of the same problem.
+4. Policy gradient, with a penalty for leaving a reference if asked.
+
+What tells the algorithms apart is `advantage` (group_relative or
+leave_one_out, normalised or not), `aggregate` (token, sequence, constant),
+`objective` (ppo_clip with its clips, gspo, cispo, reinforce) and `kl`.
+"""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from critic_jax import advantages, lookup, policy_loss, rollout
+from critic_jax.data import batching
+from critic_jax.rewards import answers
+from critic_jax.types import Recipe
+
+
+def make(config, models, grade) -> Recipe:
+  """The recipe.
+
+  Args:
+    config: `num_solutions`, `advantage`, `objective`, `kl`, `aggregate`,
+      `batch_size` in problems.
+    models: an LM of 'solver'.
+    grade: final answers to grades.
+  """
+  solver = models['solver']
+  advantage_fn = lookup.bind(advantages, config.advantage)
+
+  def collect(roles, problems, key):
+    solutions = rollout.grade(
+      rollout.run(
+        solver.stages.solve,
+        solver.bind(roles['solver']),
+        problems,
+        key,
+        n=config.num_solutions,
+      ),
+      grade,
+    )
+    solutions = rollout.score(
+      solutions, [], {'correct': answers.correct}, {'correct': 1.0}
+    )
+    reward = np.array([s.scores['reward'] for s in solutions], np.float32)
+    groups = reward.reshape(-1, config.num_solutions)
+    batch = batching.from_records(
+      solutions,
+      solver,
+      num_rows=config.batch_size * config.num_solutions,
+      aggregate=config.aggregate,
+      advantages=np.asarray(advantage_fn(groups)).reshape(-1),
+    )
+    return (
+      policy_loss.add_ref_logprobs(batch, solver, roles, config),
+      solutions,
+    )
+
+  return Recipe(collect, policy_loss.make_policy_loss(solver, 'solver', config))

@@ -1,0 +1,99 @@
+"""RefCritic: critics trained by what their critiques are worth.
+
+https://arxiv.org/abs/2507.15024. The paper's gate, weight and number of
+refinements could not be verified by us; they are settings, with defaults ours.
+
+1. The solver solves each problem `num_solutions` times.
+2. The critic writes `num_critiques` critiques of each solution.
+3. The solver refines the solution `num_refinements` times with the conclusion
+   of each critique that `gate` admits; it never sees the critic's thinking.
+4. Reward of a critique: judge (its verdict is right) + refine_weight * (the
+   share of its refinements that are right) + shaping.
+5. Policy gradient on the critic, advantages relative to the critiques of the
+   same solution.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import numpy as np
+
+from critic_jax import advantages, lookup, policy_loss, rollout
+from critic_jax.data import batching
+from critic_jax.rewards import refinement, shaping
+from critic_jax.types import Recipe
+
+
+def make(config, models, grade) -> Recipe:
+  """The recipe.
+
+  Args:
+    config: `num_solutions`, `num_critiques`, `num_refinements`, `gate`,
+      `judge_weight`, `refine_weight`, `shaping` (settings with a `weight` each,
+      by name of a function in rewards/shaping.py), `advantage`, `objective`,
+      `kl`, `aggregate`, `batch_size` in problems.
+    models: LMs of 'solver' and 'critic'.
+    grade: final answers to grades.
+  """
+  solver, critic = models['solver'], models['critic']
+  rewards, weights = make_rewards(config)
+  advantage_fn = lookup.bind(advantages, config.advantage)
+
+  def collect(roles, problems, key):
+    keys = jax.random.split(key, 3)
+    solve = solver.bind(roles['solver'])
+    critique = critic.bind(roles['critic'])
+    solutions = rollout.grade(
+      rollout.run(
+        solver.stages.solve, solve, problems, keys[0], n=config.num_solutions
+      ),
+      grade,
+    )
+    critiques = rollout.run(
+      critic.stages.critique,
+      critique,
+      solutions,
+      keys[1],
+      n=config.num_critiques,
+    )
+    admitted = [c for c in critiques if refinement.admits(config.gate, c)]
+    refinements = rollout.grade(
+      rollout.run(
+        solver.stages.refine,
+        solve,
+        admitted if config.refine_weight else [],
+        keys[2],
+        n=config.num_refinements,
+      ),
+      grade,
+    )
+    critiques = rollout.score(critiques, refinements, rewards, weights)
+    reward = np.array([c.scores['reward'] for c in critiques], np.float32)
+    groups = reward.reshape(-1, config.num_critiques)
+    batch = batching.from_records(
+      critiques,
+      critic,
+      num_rows=config.batch_size * config.num_solutions * config.num_critiques,
+      aggregate=config.aggregate,
+      advantages=np.asarray(advantage_fn(groups)).reshape(-1),
+    )
+    batch = policy_loss.add_ref_logprobs(batch, critic, roles, config)
+    return batch, solutions + critiques + refinements
+
+  return Recipe(collect, policy_loss.make_policy_loss(critic, 'critic', config))
+
+
+def make_rewards(config):
+  """The rules of a critique's reward and their weights, by name."""
+  rewards = {
+    'judge': refinement.judge,
+    'refine': functools.partial(refinement.refine, gate=config.gate),
+  }
+  weights = {'judge': config.judge_weight, 'refine': config.refine_weight}
+  for name, settings in config.shaping.items():
+    settings = dict(settings)
+    weights[name] = settings.pop('weight')
+    rewards[name] = lookup.bind(shaping, {'name': name, **settings})
+  return rewards, weights

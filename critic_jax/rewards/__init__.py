@@ -1,0 +1,1 @@
+"""Rule rewards: a record and the responses to it -> a float."""

@@ -1,0 +1,121 @@
+"""What a critique is worth: by its verdict, and by the refinements it leads to.
+
+The dual reward of RefCritic (https://arxiv.org/abs/2507.15024). Each reward is
+`(critique, refinements) -> float`, pure; the total, `judge + refine_weight *
+refine`, is a weighted sum made by `rollout.score`. `critique.parent` is the
+solution, and its `parsed['correct']` and that of each refinement are bools
+which the recipe writes before it scores. A critique that states no verdict
+or was cut off earns nothing from any reward here.
+
+The paper's method section was not available to us: the gate, the weight and
+the number of refinements are settings of ours, not the paper's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from critic_jax.types import Record
+
+
+def judge(critique: Record, refinements: Sequence[Record]) -> float:
+  """1.0 if the verdict is the truth about the solution, else 0.0."""
+  right = _correct(critique.parent, of=critique)
+  if not _has_verdict(critique):
+    return 0.0
+  return float(_calls_right(critique) == right)
+
+
+def refine(
+  critique: Record,
+  refinements: Sequence[Record],
+  *,
+  gate: str = 'rightly_called_wrong',
+) -> float:
+  """The share of right refinements if `gate` admits the critique, else 0.0.
+
+  Without refinements it is 0.0.
+  """
+  if not admits(gate, critique) or not refinements:
+    return 0.0
+  return float(np.mean([_correct(r, of=r) for r in refinements]))
+
+
+def delta(critique: Record, refinements: Sequence[Record]) -> float:
+  """What refining changed, in [-1, 1]; right to wrong is -1, wrong to right 1.
+
+  Critique-RL's r_delta (https://arxiv.org/abs/2510.24320), averaged over the
+  refinements; 0.0 without any. It does not pay for copying a right solution.
+  """
+  right = _correct(critique.parent, of=critique)
+  if not _has_verdict(critique) or not refinements:
+    return 0.0
+  return float(np.mean([_correct(r, of=r) for r in refinements]) - right)
+
+
+def admits(gate: str, critique: Record) -> bool:
+  """Whether a critique may earn `refine`: which critiques to refine.
+
+  Args:
+    gate: 'rightly_called_wrong' (the solution is wrong and called wrong),
+      'wrong' (it is wrong), 'called_wrong' (it is called wrong) or 'always'.
+      None of them admits a critique without a verdict.
+    critique: a critique whose solution is graded.
+
+  Raises:
+    ValueError: there is no such gate, or the solution is not graded.
+  """
+  if gate not in GATES:
+    raise ValueError(
+      f'gate: got {gate!r}; expected one of {sorted(GATES)}; name one of them'
+    )
+  right = _correct(critique.parent, of=critique)
+  if not _has_verdict(critique):
+    return False
+  return GATES[gate](right, _calls_right(critique))
+
+
+def _rightly_called_wrong(right: bool, called_right: bool) -> bool:
+  return not right and not called_right
+
+
+def _wrong(right: bool, called_right: bool) -> bool:
+  return not right
+
+
+def _called_wrong(right: bool, called_right: bool) -> bool:
+  return not called_right
+
+
+def _always(right: bool, called_right: bool) -> bool:
+  return True
+
+
+GATES: dict[str, Callable[[bool, bool], bool]] = {
+  'rightly_called_wrong': _rightly_called_wrong,
+  'wrong': _wrong,
+  'called_wrong': _called_wrong,
+  'always': _always,
+}
+
+
+def _has_verdict(critique: Record) -> bool:
+  return critique.parsed.get('status') == 'ok' and not critique.truncated
+
+
+def _calls_right(critique: Record) -> bool:
+  return critique.parsed['verdict'] == 'correct'
+
+
+def _correct(record: Record | None, *, of: Record) -> bool:
+  """Reads the grade strictly: a string 'False' must not count as true."""
+  correct = record.parsed.get('correct') if record is not None else None
+  if not isinstance(correct, bool | np.bool_):
+    where = record.id if record is not None else f'the parent of {of.id}'
+    raise ValueError(
+      f"parsed['correct'] of {where}: got {correct!r}; expected a bool; grade"
+      ' solutions and refinements before scoring critiques'
+    )
+  return bool(correct)

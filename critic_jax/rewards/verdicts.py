@@ -1,0 +1,150 @@
+r"""Judgements: right or wrong, and the first wrong step.
+
+A critique is optional thinking and then a conclusion. All that is read, and
+all that a solver is shown, is the conclusion; every function here takes the
+critique's text, finds the conclusion first and never raises on a text.
+
+A verdict is a sentence `Verdict: correct` or `Verdict: incorrect`. Case,
+bold, backticks, `\boxed{}` around the word and a full stop after it are free;
+anything else in the sentence, a letter from another alphabet or an invisible
+character included, is no verdict. A substring test would pay a critique that
+holds both sentences whatever the truth is; here it earns nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+Status = Literal['ok', 'missing', 'contradictory', 'unfinished']
+
+# Quantifiers are bounded, so that the time is linear in the text's length.
+# ASCII: with Unicode rules a dotless i or a long s would match.
+_FLAGS = re.IGNORECASE | re.ASCII
+_LABEL = re.compile(r'(?<![a-z0-9])verdict[*_`]{0,3}[ \t]{0,8}:', _FLAGS)
+_WORD = r'(correct|incorrect)'
+_SENTENCE = re.compile(
+  r'[*_`]{0,3}[ \t]{0,8}[*_`]{0,3}'
+  rf'(?:{_WORD}|\$?\\boxed\{{(?:{_WORD}|\\text\{{{_WORD}\}})\}}\$?)'
+  # The sentence ends with a full stop or with its line.
+  r'[*_`]{0,3}(?:\.[*_`]{0,3}(?=\s|\Z)|[ \t\r]{0,8}(?=\n|\Z))',
+  _FLAGS,
+)
+_BOXED_STEP = re.compile(r'\\boxed\{[ \t]{0,8}(-?[0-9]{1,4})[ \t]{0,8}\}')
+_WRONG_STEP = re.compile(
+  r'\bstep[ \t]{1,8}([0-9]{1,4})[*_`]{0,3}[ \t]{1,8}is[ \t]{1,8}'
+  r'[*_`]{0,3}(?:wrong|incorrect)\b(?!-)',
+  _FLAGS,
+)
+
+
+def conclusion(
+  text: str,
+  *,
+  close: str = '</think>',
+  open: str = '<think>',
+  opened: bool = False,
+) -> str | None:
+  """What follows a critique's thinking, stripped; None if that is unfinished.
+
+  The conclusion is what follows the last closing tag, or the whole text if it
+  has no tag. It never holds a tag, so no thinking reaches the solver: of
+  several, nested or stray spans only what follows the last is shown. A text
+  is unfinished if a tag opens after the last close, or if more spans are
+  opened than closed. A closing tag alone is fine: the prompt opened the span.
+
+  Args:
+    text: the critique, tags included (so the tags must not be special tokens
+      that decoding leaves out).
+    close: the tag that ends thinking.
+    open: the tag that begins it.
+    opened: whether the prompt ended in `open`; then a text without a closing
+      tag is all thinking, and unfinished.
+  """
+  end = text.rfind(close)
+  if text.rfind(open) > end or text.count(open) > text.count(close):
+    return None
+  if end < 0:
+    return None if opened else text.strip()
+  return text[end + len(close) :].strip()
+
+
+def verdict(text: str, *, opened: bool = False) -> str | None:
+  """'correct' or 'incorrect' as the conclusion says, None if it does not."""
+  return _read(conclusion(text, opened=opened))[0]
+
+
+def status(text: str, *, opened: bool = False) -> Status:
+  """Why there is no verdict.
+
+  Returns:
+    'ok' if there is one; 'unfinished' if the thinking has no end; 'missing' if
+    no sentence states a verdict; 'contradictory' if sentences disagree or one
+    of several is malformed ('Verdict: not correct').
+  """
+  return _read(conclusion(text, opened=opened))[1]
+
+
+def _read(conclusion: str | None) -> tuple[str | None, Status]:
+  """The verdict and the status of a conclusion.
+
+  The same verdict said twice is one verdict: what is rewarded depends on the
+  set of verdicts only, so a repetition places no second bet. Each `Verdict:`
+  must be a sentence of the form above, else the set is not known.
+  """
+  if conclusion is None:
+    return None, 'unfinished'
+  found = set()
+  for label in _LABEL.finditer(conclusion):
+    sentence = _SENTENCE.match(conclusion, label.end())
+    words = [w.lower() for w in sentence.groups() if w] if sentence else ['']
+    found.update(words)
+    if len(found) > 1:
+      return None, 'contradictory'
+  if found <= {''}:
+    return None, 'missing'
+  return found.pop(), 'ok'
+
+
+def first_error_step(text: str, *, opened: bool = False) -> int | None:
+  r"""The step that the conclusion calls the first wrong one, 0-based.
+
+  Two formats: ProcessBench's last `\boxed{k}`, 0-based, -1 for "no step"
+  (https://arxiv.org/abs/2412.06559), and the sentence `Step k is wrong` (or
+  `incorrect`), 1-based in the text, of which the first counts. Where both
+  occur, the sentence counts in a conclusion with a verdict, whose box may
+  hold a corrected answer, and the box in one without.
+
+  Returns:
+    k >= 0, -1 if the conclusion says that no step is wrong, None if it names
+    none.
+  """
+  return _step(conclusion(text, opened=opened))
+
+
+def _step(conclusion: str | None) -> int | None:
+  if conclusion is None:
+    return None
+  sentence = _WRONG_STEP.search(conclusion)
+  said = int(sentence[1]) - 1 if sentence else -1
+  said = said if said >= 0 else None  # steps are counted from 1
+  boxed = None
+  for match in _BOXED_STEP.finditer(conclusion):
+    boxed = int(match[1])
+  boxed = boxed if boxed is None or boxed >= -1 else None
+  ordered = (said, boxed) if _read(conclusion)[0] else (boxed, said)
+  return next((step for step in ordered if step is not None), None)
+
+
+def parse(text: str, *, opened: bool = False) -> dict[str, Any]:
+  """The parser of the critique stage.
+
+  Returns:
+    `verdict`, `status`, `conclusion` and `step`, as the functions of those
+    names (`step`: `first_error_step`) give them.
+  """
+  after = conclusion(text, opened=opened)
+  verdict, status = _read(after)
+  return dict(
+    verdict=verdict, status=status, conclusion=after, step=_step(after)
+  )

@@ -1,0 +1,123 @@
+"""The models of a run: a config -> LMs and their parameters, by role."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+
+from critic_jax import lookup, sharding, stages
+from critic_jax import tokenizer as tokenizer_lib
+from critic_jax.lm import LM
+from critic_jax.models import convert, sizes, transformer
+from critic_jax.models.law import Law
+from critic_jax.models.transformer import Transformer, TransformerConfig
+from critic_jax.types import Params
+
+HEADS = ('lm_head', 'scalar_head')
+
+
+def make_lms(settings: Mapping) -> tuple[dict[str, LM], dict[str, Params]]:
+  """The LMs of a run, and the parameters of those that were loaded.
+
+  Args:
+    settings: by role, the sections that `configs/common.model` makes.
+
+  Returns:
+    LMs by role, and host parameters by role; a role to be initialised has none.
+
+  Raises:
+    ValueError: a setting, a name or a file is wrong.
+  """
+  lms, loaded, read = {}, {}, {}
+  for role, section in settings.items():
+    section = dict(section)
+    if section['source'] and section['source'] not in read:
+      read[section['source']] = convert.load(section['source'])
+    try:
+      if section['source']:
+        config, params, tokenizer = read[section['source']]
+        loaded[role] = params
+      else:
+        config, tokenizer = _from_scratch(section)
+      lms[role] = _make_lm(config, tokenizer, section)
+    except ValueError as error:
+      raise ValueError(f'models.{role}: {error}') from error
+  return lms, loaded
+
+
+def _from_scratch(section):
+  if section['size'] not in sizes.SIZES:
+    raise ValueError(
+      f'size: got {section["size"]!r}; expected one of {sorted(sizes.SIZES)}'
+    )
+  if isinstance(section['tokenizer'], str):
+    tokenizer = tokenizer_lib.load(section['tokenizer'])
+  else:
+    named = dict(section['tokenizer'])
+    module = lookup.module('data', named.pop('module'))
+    tokenizer = lookup.bind(module, named)()
+  size = {'vocab_size': tokenizer.vocab_size, **sizes.SIZES[section['size']]}
+  return TransformerConfig(**size), tokenizer
+
+
+def _make_lm(config, tokenizer, section) -> LM:
+  config = dataclasses.replace(
+    config,
+    head=section['head'],
+    dtype=section['dtype'],
+    param_dtype=section['param_dtype'],
+    remat=section['remat'],
+  )
+  return LM(
+    model=Transformer(config),
+    tokenizer=tokenizer,
+    stages=stages.make_stages(section['prompts']),
+    law=Law(
+      section['temperature'], section['top_k'], section['top_p']
+    ).check(),
+    max_new_tokens=section['max_new_tokens'],
+    lengths=tuple(section['lengths']),
+    max_rows=section['max_rows'],
+  )
+
+
+def init_params(lms, loaded, mesh, key) -> dict[str, Params]:
+  """The parameters of every role on the mesh: loaded, or drawn.
+
+  A head that a loaded model lacks (a value head, say) is drawn.
+  """
+  params = {}
+  for i, (role, lm) in enumerate(sorted(lms.items())):
+    model = lm.model
+    shardings = sharding.param_shardings(
+      transformer.abstract_params(model), mesh
+    )
+    init = jax.jit(
+      transformer.init_params, static_argnums=0, out_shardings=shardings
+    )
+    params[role] = init(model, jax.random.fold_in(key, i))
+    if role in loaded:
+      put = jax.tree.map(
+        lambda x, old: jax.device_put(x.astype(old.dtype), old.sharding),
+        _without_heads(loaded[role], params[role]),
+        _without_heads(params[role], params[role]),
+      )
+      params[role] = {**params[role], **put}
+  return params
+
+
+def copy(target: Params, source: Params) -> Params:
+  """A copy of `source`; heads that only `target` has are its own."""
+  source = _without_heads(source, target)
+  return {**target, **jax.tree.map(lambda x: x.copy(), source)}
+
+
+def _without_heads(params, other):
+  """What of `params` the tree `other` has too: all but differing heads."""
+  return {
+    name: part
+    for name, part in params.items()
+    if name not in HEADS or name in other
+  }

@@ -1,0 +1,400 @@
+"""A run's folder: what was asked for, what was measured, what was written.
+
+    config.json  overrides.json  command.txt  git.txt  env.txt
+    metrics.jsonl                      lines of 'step', 'phase', 'time', floats
+    tensorboard/                       the same floats
+    records/<phase>/000100.jsonl.gz    every record of a step
+    <name>.json                        results, e.g. results.json
+    DONE | FAILED                      FAILED holds the traceback
+
+Files appear whole or not at all, but for metrics.jsonl, which grows by lines,
+and tensorboard/. JSON has no NaN or infinity: they are written as the strings
+'nan', 'inf' and '-inf', which `float` reads back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import io
+import json
+import math
+import os
+import shlex
+import sys
+import time
+import traceback
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorboardX
+
+from critic_jax import provenance
+from critic_jax.types import Problem, Record
+
+_RESERVED = ('step', 'phase', 'time')
+_NOT_FINITE = ('nan', 'inf', '-inf')
+# What reading a truncated or foreign file of records may raise.
+_BROKEN = (
+  EOFError, gzip.BadGzipFile, zlib.error, ValueError, LookupError, TypeError
+)  # fmt: skip
+
+
+def open_run(
+  path: str | Path,
+  config: Mapping[str, Any],
+  *,
+  overrides: Mapping[str, Any] | None = None,
+  command: Sequence[str] | None = None,
+  devices: str = '',
+) -> RunDir:
+  """Makes the folder of a run, or opens the one that a run left off in.
+
+  A folder is resumed if its config.json agrees with `config`; call
+  `RunDir.rewind` with the step to resume from. Its markers are taken away, each
+  opening adds a line to command.txt, and code or packages that have changed
+  since are written beside the first as git.1.txt or env.1.txt.
+
+  Args:
+    path: the folder.
+    config: a mapping or ConfigDict, as the run will use it.
+    overrides: what differs from the config's file, {'dotted.name': value}.
+    command: the words of the command line; None: of this process.
+    devices: what the run computes on, for env.txt.
+
+  Raises:
+    ValueError: the folder holds a run with another config; names every key
+      that differs, with both values.
+  """
+  run = RunDir(path)
+  run.path.mkdir(parents=True, exist_ok=True)
+  config = _sorted(plain(config))
+  saved = run.path / 'config.json'
+  if saved.exists():
+    _check_same(config, json.loads(saved.read_text()), saved)
+    run.rewind(None)
+  for marker in ('DONE', 'FAILED'):
+    (run.path / marker).unlink(missing_ok=True)
+  with (run.path / 'command.txt').open('a') as f:
+    f.write(shlex.join(command or sys.orig_argv) + '\n')
+  _write_version(run.path, 'git', provenance.git_state(Path(__file__).parent))
+  _write_version(run.path, 'env', provenance.environment(devices))
+  _write_json(run.path / 'overrides.json', overrides or {})
+  _write_json(saved, config)  # the last: a folder that has it is complete
+  return run
+
+
+class RunDir:
+  """Writes to the folder `path`; see the module's docstring for its files.
+
+  As a context manager it marks the run: DONE if the block ends, FAILED if it
+  raises. A run that was interrupted (KeyboardInterrupt, SystemExit) gets
+  neither: it may be resumed.
+  """
+
+  def __init__(self, path: str | Path):
+    self.path = Path(path)
+    self._writer = None
+    self._purge_step = None
+
+  def __enter__(self) -> RunDir:
+    return self
+
+  def __exit__(self, kind, error, trace) -> None:
+    if kind is None:
+      self.done()
+    elif issubclass(kind, Exception):
+      self.failed(''.join(traceback.format_exception(kind, error, trace)))
+    self.close()
+
+  def rewind(self, step: int | None) -> None:
+    """Drops what was logged at `step` or later, and a half-written last line.
+
+    To be called once before the first `log_metrics` of a resumed run, with the
+    first step that it will run again; None drops no whole line.
+    """
+    path = self.path / 'metrics.jsonl'
+    rows = list(read_metrics(path))
+    if step is not None:
+      rows = [row for row in rows if row['step'] < step]
+      self._purge_step = step
+    _replace(path, ''.join(_dump(row) + '\n' for row in rows).encode())
+
+  def log_metrics(
+    self, step: int, metrics: Mapping[str, float], phase: str
+  ) -> None:
+    """Appends a line to metrics.jsonl and the scalars to TensorBoard.
+
+    Args:
+      step: counted over all phases of the run.
+      metrics: scalars by name, e.g. 'reward/judge', 'time/sample_s'.
+      phase: the part of the run, e.g. 'rl'.
+    """
+    values = {name: float(value) for name, value in metrics.items()}
+    if reserved := sorted(set(values) & set(_RESERVED)):
+      raise ValueError(
+        f'metrics: got the names {reserved}; expected names other than '
+        f'{list(_RESERVED)}, which every line has; rename them'
+      )
+    row = {'step': int(step), 'phase': phase, 'time': time.time(), **values}
+    with (self.path / 'metrics.jsonl').open('a') as f:
+      f.write(_dump(row) + '\n')
+    if self._writer is None:
+      self._writer = tensorboardX.SummaryWriter(
+        str(self.path / 'tensorboard'), purge_step=self._purge_step
+      )
+    for name, value in values.items():
+      if math.isfinite(value):  # TensorBoard has no place for the others
+        self._writer.add_scalar(name, value, step)
+
+  def write_records(
+    self,
+    name: int | str,
+    records: Sequence[Record],
+    folder: str = 'records',
+    *,
+    tokens: bool = False,
+  ) -> Path:
+    """Writes `<folder>/<name>.jsonl.gz`; see `write_records` below.
+
+    Args:
+      name: a step, which is padded to six digits, or a file's stem.
+      records: of any stages, in any order.
+      folder: within the run, e.g. 'records/rl' or 'eval/critique'.
+      tokens: whether to write tokens and logprobs too.
+
+    Returns:
+      The file's path.
+    """
+    stem = name if isinstance(name, str) else f'{name:06d}'
+    path = self.path / folder / f'{stem}.jsonl.gz'
+    write_records(path, records, tokens=tokens)
+    return path
+
+  def write_results(self, name: str, results: Mapping[str, Any]) -> Path:
+    """Writes `<name>.json`; an Estimate becomes {'value': ..., 'low': ...}."""
+    path = self.path / f'{name}.json'
+    _write_json(path, results)
+    return path
+
+  def done(self) -> None:
+    """Marks the run as finished."""
+    _replace(self.path / 'DONE', b'')
+
+  def failed(self, trace: str) -> None:
+    """Marks the run as failed, with the traceback."""
+    _replace(self.path / 'FAILED', trace.encode())
+
+  def close(self) -> None:
+    """Flushes and closes the TensorBoard file."""
+    if self._writer is not None:
+      self._writer.close()
+      self._writer = None
+
+
+def read_metrics(path: str | Path) -> Iterator[dict[str, Any]]:
+  """The lines of a metrics.jsonl; no file, no lines.
+
+  A last line without its end was being written when the run was killed: it is
+  left out.
+
+  Raises:
+    ValueError: another line is no JSON object.
+  """
+  path = Path(path)
+  content = path.read_bytes() if path.exists() else b''
+  for number, line in enumerate(content.split(b'\n')[:-1], 1):
+    try:
+      row = json.loads(line)
+      yield {
+        name: float(value) if value in _NOT_FINITE else value
+        for name, value in row.items()
+      }
+    except (ValueError, AttributeError) as error:
+      raise ValueError(
+        f'{path}: got {line[:60]!r} in line {number}; expected a JSON object '
+        f'of numbers ({error}); delete the line'
+      ) from error
+
+
+def write_records(
+  path: str | Path, records: Sequence[Record], *, tokens: bool = False
+) -> None:
+  """Writes records as gzipped JSON lines: the same records, the same bytes.
+
+  A row has id, parent (its id), parent_row (its line, counted from 0: ids may
+  repeat when a step draws a problem twice), stage, index, problem, text,
+  finish, parsed, scores, num_prompt_tokens and num_tokens; with `tokens` also
+  prompt_tokens, tokens and logprobs. Ancestors that are not among `records` are
+  written before them, so that a file holds whole trees.
+  """
+  ordered = {}  # by identity: records compare so
+  for record in records:
+    for member in reversed(list(record.chain)):
+      ordered.setdefault(id(member), member)
+  rows = {key: row for row, key in enumerate(ordered)}
+  lines = [
+    _dump(_record_row(record, rows, tokens)) + '\n'
+    for record in ordered.values()
+  ]
+  buffer = io.BytesIO()
+  with gzip.GzipFile('', 'wb', 6, buffer, mtime=0) as f:
+    f.write(''.join(lines).encode())
+  _replace(Path(path), buffer.getvalue())
+
+
+def read_records(path: str | Path) -> list[Record]:
+  """The records of a file in its order, with their parents.
+
+  Where tokens were not written, `tokens` and `prompt_tokens` are -1 and
+  `logprobs` NaN, as many as there were, so that lengths are kept.
+
+  Raises:
+    ValueError: the file is truncated or no file of records.
+  """
+  try:
+    with gzip.open(path, 'rt', encoding='utf-8') as f:
+      rows = [json.loads(line) for line in f]
+    records = []
+    for row in rows:
+      up = row['parent_row']  # above it, or LookupError
+      records.append(_record(row, None if up is None else records[up]))
+  except _BROKEN as error:
+    raise ValueError(
+      f'{path}: got a truncated or broken file ({error!r}); expected records '
+      'written by write_records; delete it or write it again'
+    ) from error
+  return records
+
+
+def _record_row(
+  record: Record, rows: Mapping[int, int], tokens: bool
+) -> dict[str, Any]:
+  row = {
+    'id': record.id,
+    'parent': record.parent.id if record.parent else None,
+    'parent_row': rows[id(record.parent)] if record.parent else None,
+    'stage': record.stage,
+    'index': record.index,
+    'problem': dataclasses.asdict(record.problem),
+    'text': record.text,
+    'finish': record.finish,
+    'parsed': dict(record.parsed),
+    'scores': dict(record.scores),
+    'num_prompt_tokens': len(record.prompt_tokens),
+    'num_tokens': len(record.tokens),
+  }
+  if tokens:
+    # By way of its shortest decimal a float32 comes back as it was.
+    shortest = np.asarray(record.logprobs, np.float32).astype(str)
+    row['prompt_tokens'] = np.asarray(record.prompt_tokens).tolist()
+    row['tokens'] = np.asarray(record.tokens).tolist()
+    row['logprobs'] = shortest.astype(np.float64).tolist()
+  return row
+
+
+def _record(row: Mapping[str, Any], parent: Record | None) -> Record:
+  num_tokens = row['num_tokens']
+  prompt = row.get('prompt_tokens', np.full(row['num_prompt_tokens'], -1))
+  logprobs = row.get('logprobs', np.full(num_tokens, np.nan))
+  return Record(
+    problem=Problem(**row['problem']) if parent is None else parent.problem,
+    stage=row['stage'],
+    parent=parent,
+    index=row['index'],
+    prompt_tokens=np.array(prompt, np.int32),
+    tokens=np.array(row.get('tokens', np.full(num_tokens, -1)), np.int32),
+    logprobs=np.array([float(x) for x in logprobs], np.float32),
+    text=row['text'],
+    finish=row['finish'],
+    parsed=row['parsed'],
+    scores={name: float(x) for name, x in row['scores'].items()},
+  )
+
+
+def plain(value: Any) -> Any:
+  """`value` as JSON has it: dicts with string keys, lists, scalars.
+
+  Raises:
+    ValueError: something in it has no such form.
+  """
+  if hasattr(value, '_asdict'):  # a NamedTuple, e.g. an Estimate
+    value = value._asdict()
+  if hasattr(value, 'items'):  # a mapping or a ConfigDict
+    return {str(k): plain(v) for k, v in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [plain(v) for v in value]
+  if hasattr(value, 'tolist'):  # numpy and jax arrays and scalars
+    return plain(value.tolist())
+  if isinstance(value, float) and not math.isfinite(value):
+    return str(value)
+  if isinstance(value, Path):
+    return str(value)
+  if value is None or isinstance(value, (str, bool, int, float)):
+    return value
+  raise ValueError(
+    f'value: got {value!r} of type {type(value).__name__}; expected what JSON '
+    'has: None, bool, int, float, str, lists and dicts of them'
+  )
+
+
+def _dump(value: Any) -> str:
+  return json.dumps(plain(value), allow_nan=False)
+
+
+def _write_json(path: Path, value: Any) -> None:
+  text = json.dumps(plain(value), indent=2, allow_nan=False)
+  _replace(path, (text + '\n').encode())
+
+
+def _sorted(value: Any) -> Any:
+  if not isinstance(value, dict):
+    return value
+  return {key: _sorted(value[key]) for key in sorted(value)}
+
+
+def _write_version(folder: Path, stem: str, text: str) -> None:
+  path, number = folder / f'{stem}.txt', 0
+  latest = None
+  while path.exists():
+    latest, number = path, number + 1
+    path = folder / f'{stem}.{number}.txt'
+  if latest is None or latest.read_bytes() != text.encode():
+    _replace(path, text.encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
+  """Writes a file so that a reader sees the old one or the new one whole."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f'.{path.name}.tmp')
+  with temporary.open('wb') as f:
+    f.write(content)
+    f.flush()
+    os.fsync(f.fileno())
+  os.replace(temporary, path)
+
+
+def _check_same(ours: Any, saved: Any, path: Path) -> None:
+  ours, saved = dict(_leaves(ours)), dict(_leaves(saved))
+  differ = [
+    f'{name}={json.dumps(ours[name]) if name in ours else "(absent)"} '
+    f'(saved: {json.dumps(saved[name]) if name in saved else "(absent)"})'
+    for name in sorted(ours.keys() | saved.keys())
+    if name not in ours or name not in saved or ours[name] != saved[name]
+  ]
+  if differ:
+    raise ValueError(
+      f'config: got {", ".join(differ)}; expected the values in {path}; '
+      'restore them or give another folder'
+    )
+
+
+def _leaves(value: Any, name: str = '') -> Iterator[tuple[str, Any]]:
+  if isinstance(value, dict) and value:
+    for key, child in value.items():
+      yield from _leaves(child, f'{name}.{key}' if name else key)
+  else:
+    yield name, value

@@ -1,0 +1,118 @@
+"""The mesh, the rule tables, and the shardings that follow from them.
+
+Every parameter carries logical axis names; a table maps names to mesh axes.
+The mesh's axes are `data` (rows of a batch), `fsdp` (rows, and parameters along
+'embed') and `tensor` (heads, mlp, vocabulary).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+AXES = ('data', 'fsdp', 'tensor')
+BATCH_AXES = ('data', 'fsdp')
+
+# Logical axis -> mesh axis; None is replicated.
+RULES = {
+  'vocab': 'tensor',
+  'embed': 'fsdp',
+  'mlp': 'tensor',
+  'heads': 'tensor',
+  'kv_heads': 'tensor',
+  'head_dim': None,
+  'norm': None,
+  'scalar': None,
+}
+
+
+def make_mesh(sizes: Mapping[str, int], devices=None) -> Mesh:
+  """A mesh of `AXES` over the devices; one size may be -1, the rest of them.
+
+  Raises:
+    ValueError: an unknown axis, or sizes that do not make up the devices.
+  """
+  devices = jax.devices() if devices is None else devices
+  unknown = sorted(set(sizes) - set(AXES))
+  if unknown:
+    raise ValueError(f'mesh: got the axes {unknown}; expected {list(AXES)}')
+  shape = [sizes.get(axis, 1) for axis in AXES]
+  known = math.prod(s for s in shape if s != -1)
+  if shape.count(-1) == 1 and known > 0 and len(devices) % known == 0:
+    shape[shape.index(-1)] = len(devices) // known
+  if math.prod(shape) != len(devices) or min(shape) < 1:
+    raise ValueError(
+      f'mesh: got {dict(zip(AXES, shape, strict=True))} for {len(devices)} '
+      'devices; expected sizes whose product is that; set one of them to -1'
+    )
+  # jax >= 0.10 makes explicit axes by default; linen's embedding then fails.
+  return jax.make_mesh(
+    tuple(shape), AXES, devices=devices, axis_types=(AxisType.Auto,) * len(AXES)
+  )
+
+
+def param_shardings(abstract_params, mesh: Mesh, rules=None):
+  """The sharding of each parameter, from its logical axis names.
+
+  Args:
+    abstract_params: shapes boxed with names (`transformer.abstract_params`).
+    mesh: see `make_mesh`.
+    rules: logical axis -> mesh axis; `RULES` by default.
+
+  Returns:
+    A tree of NamedSharding, unboxed.
+
+  Raises:
+    ValueError: an axis without a rule, or one that its mesh axis does not
+      divide.
+  """
+  rules = RULES if rules is None else rules
+
+  def sharding(path, boxed):
+    where = jax.tree_util.keystr(path, simple=True, separator='/')
+    names = boxed.names
+    spec = [_mesh_axis(where, name, rules) for name in names]
+    for name, axis, size in zip(names, spec, boxed.value.shape, strict=True):
+      if axis and size % mesh.shape[axis]:
+        raise ValueError(
+          f'{where}: got axis {name!r} of size {size} on mesh axis {axis!r} of '
+          f'size {mesh.shape[axis]}; expected a size that divides it'
+        )
+    return NamedSharding(mesh, PartitionSpec(*spec))
+
+  return jax.tree_util.tree_map_with_path(
+    sharding,
+    abstract_params,
+    is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned),
+  )
+
+
+def _mesh_axis(where, name, rules):
+  if name not in rules:
+    raise ValueError(
+      f'{where}: got the axis {name!r}; expected one with a rule: '
+      f'{sorted(rules)}'
+    )
+  return rules[name]
+
+
+def put_batch(batch, mesh: Mesh):
+  """A host batch on the mesh, its rows over the batch axes where they divide."""
+  ways = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+  def put(x):
+    x = np.asarray(x)
+    rows = BATCH_AXES if x.ndim and x.shape[0] % ways == 0 else None
+    return jax.device_put(x, NamedSharding(mesh, PartitionSpec(rows)))
+
+  return jax.tree.map(put, batch)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  """The sharding of what every device holds whole."""
+  return NamedSharding(mesh, PartitionSpec())

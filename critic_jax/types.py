@@ -1,0 +1,150 @@
+"""The data that flows through critic_jax: problems, records, batches, recipes.
+
+Axis letters, used in every docstring of the project: `B` rows, `T` tokens
+(prompt and response, right-padded), `G` samples of a group, `N` groups, `K`
+candidates, `S` steps, `V` vocabulary, `P`/`R` prompt and response tokens.
+
+The alignment rule: every per-token array is aligned with `tokens`, so that
+`x[b, t]` is about `tokens[b, t]`. `logprobs[b, t]` is
+`log p(tokens[b, t] | tokens[b, :t])`, `values[b, t]` is the value *before*
+`tokens[b, t]`, and `mask[b, 0]` is False. Only `models/forward.py` shifts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Array = Any  # numpy or jax: this layer imports no jax
+Batch = dict[str, Array]  # leading axis B; data/batching.py lists the keys
+Params = Any  # a tree of arrays
+Roles = Mapping[str, Params]  # {'critic': ..., 'solver': ...}
+Key = Array  # a jax random key, consumed by the callee
+Metrics = Mapping[str, Array]  # scalars by name
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+  """A question with a known final answer.
+
+  Attributes:
+    id: unique in its data set, e.g. 'gsm8k-17'.
+    question: what the solver is shown.
+    answer: the reference final answer; graders read it, prompts never do.
+    solution: a worked reference solution, one step a line, '' if unknown;
+      imitation learns from it, prompts never show it.
+  """
+
+  id: str
+  question: str
+  answer: str
+  solution: str = ''
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Record:
+  """One message that a model wrote, and what became of it.
+
+  Attributes:
+    problem: the problem at the root.
+    stage: 'solve', 'critique', 'refine', or another stage's name.
+    parent: the message it responds to; None if that is the problem itself.
+    index: its number among its siblings.
+    prompt_tokens: int32[P].
+    tokens: int32[R], the response, its end-of-sequence token included.
+    logprobs: float32[R], under the law the tokens were sampled from.
+    text: the response as text, special tokens left out.
+    finish: 'stop' (an end-of-sequence token), 'length' (cut at the limit), or
+      'prompt' (the prompt was too long, nothing was sampled).
+    parsed: what the stage's parser found, e.g. {'answer': '12'}.
+    scores: rewards by name, and 'reward', their weighted sum.
+  """
+
+  problem: Problem
+  stage: str
+  parent: Record | None
+  index: int
+  prompt_tokens: np.ndarray
+  tokens: np.ndarray
+  logprobs: np.ndarray
+  text: str
+  finish: str = 'stop'
+  parsed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+  @property
+  def truncated(self) -> bool:
+    """Whether the model did not end the message itself."""
+    return self.finish != 'stop'
+
+  @property
+  def id(self) -> str:
+    """The path from the problem down: 'gsm8k-17/solve.0/critique.3'."""
+    above = self.parent.id if self.parent else self.problem.id
+    return f'{above}/{self.stage}.{self.index}'
+
+  @property
+  def chain(self) -> Iterator[Record]:
+    """This record and its ancestors, the youngest first."""
+    record = self
+    while record is not None:
+      yield record
+      record = record.parent
+
+  def ancestor(self, stage: str) -> Record:
+    """The nearest record of `stage` on the way up, itself included."""
+    for record in self.chain:
+      if record.stage == stage:
+        return record
+    raise ValueError(f'{self.id}: no {stage!r} above it')
+
+
+class Generation(NamedTuple):
+  """One sampled response; the attributes are those of `Record`."""
+
+  prompt_tokens: np.ndarray
+  tokens: np.ndarray
+  logprobs: np.ndarray
+  text: str
+  finish: str
+
+
+# Prompts, a key for each, n -> n generations for each prompt.
+Generate = Callable[[Sequence[str], Key, int], list[list[Generation]]]
+
+# A record and the responses to it -> a reward. Host, pure.
+RewardFn = Callable[[Record, Sequence[Record]], float]
+
+
+class Stage(NamedTuple):
+  """A kind of message: how it is asked for and what is read from it.
+
+  Attributes:
+    name: the stage's name in records.
+    prompt: a Problem (first stage) or the parent Record -> the user's message.
+    parse: the response's text -> what is found in it.
+  """
+
+  name: str
+  prompt: Callable[[Any], str]
+  parse: Callable[[str], dict[str, Any]]
+
+
+class Recipe(NamedTuple):
+  """A training algorithm, as an optimiser is `(init, update)` in optax.
+
+  Attributes:
+    collect: `(roles, examples, key) -> (batch, records)`; on the host. Samples,
+      rewards, estimates advantages.
+    loss: `(trained roles, batch) -> (scalar, metrics)`; on the device, pure.
+      The loss is a sum over rows weighted by `batch['weights']`, so that it
+      adds up over micro-batches and devices.
+  """
+
+  collect: Callable[
+    [Roles, Sequence[Any], Key], tuple[Batch, list[Record]]
+  ]
+  loss: Callable[[Roles, Batch], tuple[Array, Metrics]]

@@ -1,0 +1,248 @@
+"""Vocabularies: how the files of tokenizers map text to ids and back.
+
+One function a file format, each giving a `Vocabulary`; and the training of a
+new one. `tokenizer.py` builds its `Tokenizer` on them.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import sentencepiece as sentencepiece_lib
+import tokenizers
+
+_WORD_BOUNDARY = '\u2581'  # sentencepiece writes a space so
+_RARE = '\U0010fffd'  # in no vocabulary as a whole
+
+
+class Vocabulary(NamedTuple):
+  """What a kind of tokenizer file has to offer.
+
+  Attributes:
+    vocab_size: one more than the largest id.
+    ids: of 'eos', 'bos', 'pad' and 'unk' (what text outside the vocabulary
+      becomes), where there is one.
+    special: ids of the special tokens by their text.
+    adds_bos: whether the file says that texts begin with 'bos'.
+    encode: (text, whether to parse specials) -> ids.
+    decode: ids -> text, specials included.
+  """
+
+  vocab_size: int
+  ids: Mapping[str, int]
+  special: Mapping[str, int]
+  adds_bos: bool
+  encode: Callable[[str, bool], list[int]]
+  decode: Callable[[list[int]], str]
+
+
+def byte_pair(data: bytes, names: Mapping[str, str]) -> Vocabulary:
+  """The vocabulary of a `tokenizer.json`.
+
+  Args:
+    data: the file.
+    names: special tokens by role; they are special whatever the file says.
+
+  Raises:
+    ValueError: the file is malformed or lacks a named token.
+  """
+
+  def build():
+    try:
+      library = tokenizers.Tokenizer.from_str(data.decode())
+    except Exception as e:  # the library raises plain Exception
+      raise ValueError(
+        f'tokenizer.json: got {e}; expected a file of the tokenizers library'
+      ) from None
+    library.no_truncation()
+    library.no_padding()
+    for role, text in names.items():
+      if library.token_to_id(text) is None:
+        raise _unknown_token(role, text)
+    library.add_special_tokens(list(names.values()))
+    return library
+
+  parsing, plain = build(), build()
+  plain.encode_special_tokens = True  # that is: as if they were not special
+  special = {
+    token.content: i
+    for i, token in parsing.get_added_tokens_decoder().items()
+    if token.special
+  }
+  ids = {role: parsing.token_to_id(text) for role, text in names.items()}
+  # A config may name a token 'unknown' that no text becomes.
+  if ids.get('unk') not in plain.encode(_RARE, add_special_tokens=False).ids:
+    ids.pop('unk', None)
+  return Vocabulary(
+    vocab_size=max(parsing.get_vocab().values()) + 1,
+    ids=ids,
+    special=special,
+    adds_bos=ids.get('bos') in parsing.encode('').ids,
+    encode=lambda text, parse: (
+      (parsing if parse else plain).encode(text, add_special_tokens=False).ids
+    ),
+    decode=lambda tokens: parsing.decode(tokens, skip_special_tokens=False),
+  )
+
+
+def sentencepiece(data: bytes, names: Mapping[str, str]) -> Vocabulary:
+  """The vocabulary of a `tokenizer.model`; control pieces are its specials.
+
+  Args:
+    data: the file.
+    names: special tokens by role, where they are not the model's own.
+
+  Raises:
+    ValueError: the file is malformed, lacks a named token, or has a special
+      token that plain text could forge.
+  """
+  library = sentencepiece_lib.SentencePieceProcessor()
+  try:
+    library.LoadFromSerializedProto(data)
+  except RuntimeError as e:
+    raise ValueError(
+      f'tokenizer.model: got {e}; expected a sentencepiece model'
+    ) from None
+  size = library.vocab_size()
+  ids = {
+    'eos': library.eos_id(),
+    'bos': library.bos_id(),
+    'pad': library.pad_id(),
+    'unk': library.unk_id(),
+  }
+  ids = {role: i for role, i in ids.items() if i >= 0}
+  pieces = {library.id_to_piece(i): i for i in range(size)}
+  for role, text in names.items():
+    if text not in pieces:
+      raise _unknown_token(role, text)
+    ids[role] = pieces[text]
+  special = {
+    text: i
+    for text, i in pieces.items()
+    if library.is_control(i) or i in ids.values()
+  }
+  for text, i in special.items():
+    if i in library.encode(text) and i != ids.get('unk'):
+      raise ValueError(
+        f'tokenizer.model: got the special token {text!r} as an ordinary '
+        'piece, which any text can contain; expected a control piece'
+      )
+  encode, decode = _sentencepiece_codec(library, pieces, special)
+  return Vocabulary(size, ids, special, False, encode, decode)
+
+
+def _sentencepiece_codec(library, pieces, special):
+  """The encode and decode of a `Vocabulary`."""
+  finder = re.compile(f'({special_finder(special).pattern})')
+  texts = {i: text for text, i in special.items()}
+  escape = _boundary_escape(library, pieces)
+
+  def encode_plain(text):
+    if not escape:
+      return library.encode(text)
+    first, *rest = text.split(_WORD_BOUNDARY)
+    tokens = library.encode(first)
+    for part in rest:
+      tokens += escape + library.encode(part)
+    return tokens
+
+  def encode(text, parse):
+    tokens = []
+    for part in finder.split(text) if parse else [text]:
+      if parse and part in special:
+        tokens.append(special[part])
+      else:
+        tokens += encode_plain(part)
+    return tokens
+
+  def decode(tokens):
+    out, run = [], []  # the library gives control pieces no text
+    for token in [*tokens, None]:
+      if token is not None and token not in texts:
+        run.append(token)
+        continue
+      out += [library.decode(run), texts.get(token, '')]
+      run = []
+    return ''.join(out)
+
+  return encode, decode
+
+
+def _boundary_escape(library, pieces) -> list[int]:
+  """The byte pieces of U+2581, which would come back as a space.
+
+  Empty where they would not help: in models without bytes, and in those that
+  put a space before every text.
+  """
+  data = [pieces.get(f'<0x{byte:02X}>') for byte in _WORD_BOUNDARY.encode()]
+  prefixed = library.encode('a') == library.encode(' a')
+  return [] if prefixed or None in data else data
+
+
+def _unknown_token(role, text):
+  return ValueError(
+    f'{role}_token: got {text!r}; expected a token of the vocabulary'
+  )
+
+
+def special_finder(special: Mapping[str, int]) -> re.Pattern:
+  """Matches special tokens in text, the longest first; no groups."""
+  longest_first = sorted(filter(None, special), key=len, reverse=True)
+  return re.compile('|'.join(map(re.escape, longest_first)) or r'(?!)')
+
+
+def train_sentencepiece(
+  texts: Iterable[str],
+  vocab_size: int,
+  user_symbols: Sequence[str] = (),
+  *,
+  pieces: Sequence[str] = (),
+  across_words: bool = False,
+) -> bytes:
+  """Trains a byte-pair model in which any text round-trips.
+
+  Args:
+    texts: the training texts.
+    vocab_size: how many pieces at most; at least 4 specials, 256 bytes, the
+      symbols, and the characters of the texts.
+    user_symbols: special tokens to reserve; plain text never parses into them.
+    pieces: texts that are always one token, the longest first.
+    across_words: whether a learned piece may span several words.
+
+  Returns:
+    The model's bytes, the same for the same arguments.
+
+  Raises:
+    ValueError: the texts and the size do not fit.
+  """
+  out = io.BytesIO()
+  lines = (line for text in texts for line in text.split('\n') if line)
+  try:
+    sentencepiece_lib.SentencePieceTrainer.train(
+      sentence_iterator=lines,
+      model_writer=out,
+      vocab_size=vocab_size,
+      hard_vocab_limit=False,
+      model_type='bpe',
+      byte_fallback=True,
+      character_coverage=1.0,
+      normalization_rule_name='identity',
+      add_dummy_prefix=False,
+      remove_extra_whitespaces=False,
+      split_digits=True,
+      split_by_whitespace=not across_words,
+      user_defined_symbols=[p.replace(' ', '\u2581') for p in pieces],
+      control_symbols=list(user_symbols),
+      pad_id=3,
+      num_threads=1,
+      minloglevel=2,
+    )
+  except (RuntimeError, OSError) as e:
+    raise ValueError(
+      f'vocab_size: got {vocab_size}; expected one that fits the texts; '
+      f'sentencepiece says {e}'
+    ) from None
+  return out.getvalue()

@@ -1,0 +1,287 @@
+import collections
+import json
+import pathlib
+
+import pytest
+
+from critic_jax.data import problems
+from critic_jax.types import Problem
+
+SHARED = pathlib.Path(__file__).parents[3] / 'shared/data/gsm8k_train.jsonl'
+
+GSM8K = {
+  'question': 'Ann has 2 boxes of 600 pens and sells none. How many pens?',
+  'answer': 'She has 2*600 = <<2*600=1200>>1200 pens.\n#### 1,200',
+}
+MATH = {
+  'problem': 'What is half of $1$?',
+  'solution': r'Not $\boxed{2}$ but $\boxed{\frac{1}{2}}$.',
+}
+GENERIC = {'question': 'What is 3 + 4?', 'answer': '7'}
+
+
+def write(path, *rows):
+  """Rows are objects, or lines as bytes."""
+  lines = [
+    row if isinstance(row, bytes) else json.dumps(row).encode() for row in rows
+  ]
+  path.write_bytes(b'\n'.join(lines) + b'\n')
+  return path
+
+
+@pytest.fixture
+def file(tmp_path):
+  return tmp_path / 'set.jsonl'
+
+
+def test_gsm8k(file):
+  assert problems.read_jsonl(write(file, GSM8K)) == [
+    Problem(
+      id='set-0',
+      question='Ann has 2 boxes of 600 pens and sells none. How many pens?',
+      answer='1200',
+      solution='She has 2*600 = 1200 pens.\nThe answer is \\boxed{1200}.',
+    )
+  ]
+
+
+def test_math_answer_is_the_last_box_with_its_braces(file):
+  (problem,) = problems.read_jsonl(write(file, MATH))
+  assert problem.answer == r'\frac{1}{2}'
+  assert problem.solution == MATH['solution']
+
+
+def test_math_answer_may_be_given(file):
+  (problem,) = problems.read_jsonl(write(file, MATH | {'answer': '0.5'}))
+  assert problem.answer == '0.5'
+
+
+@pytest.mark.parametrize('field', ['question', 'problem'])
+@pytest.mark.parametrize(
+  'answer, expected', [('7', '7'), (7, '7'), (2.5, '2.5'), (' x ', 'x')]
+)
+def test_generic(file, field, answer, expected):
+  row = {field: ' What? ', 'answer': answer, 'id': 'a 1', 'level': [3]}
+  (problem,) = problems.read_jsonl(write(file, row))
+  assert problem == Problem('a 1', 'What?', expected, '')
+  row['solution'] = 'So it is.'
+  (problem,) = problems.read_jsonl(write(file, row))
+  assert problem.solution == 'So it is.'
+
+
+def test_ids_are_of_the_row_or_its_line(file):
+  rows = [GENERIC, GENERIC | {'id': 'mine'}, b'', GENERIC | {'id': 5}, GENERIC]
+  read = problems.read_jsonl(write(file, *rows))
+  assert [p.id for p in read] == ['set-0', 'mine', '5', 'set-4']
+
+
+def test_a_byte_order_mark_and_windows_line_ends(file):
+  text = '\r\n'.join([json.dumps(GENERIC)] * 2)
+  file.write_bytes(b'\xef\xbb\xbf' + text.encode())
+  assert len(problems.read_jsonl(file)) == 2
+
+
+BAD = {
+  'broken JSON': b'{"question": "What?", "ans',
+  'infinitely deep': b'[' * 200_000,
+  'a huge integer': b'{"question": "q", "answer": ' + b'9' * 5000 + b'}',
+  'not an object': b'["question", "answer"]',
+  'invalid UTF-8': b'{"question": "\xff\xfe", "answer": "1"}',
+  'lone surrogate': b'{"question": "\\ud800", "answer": "1"}',
+  'no question': {'answer': '1'},
+  'empty question': {'question': ' ', 'answer': '1'},
+  'question of a wrong type': {'question': ['What?'], 'answer': '1'},
+  'no answer': {'question': 'What?'},
+  'empty answer': {'question': 'What?', 'answer': ''},
+  'null answer': {'question': 'What?', 'answer': None},
+  'truth as an answer': {'question': 'What?', 'answer': True},
+  'not a number': b'{"question": "What?", "answer": NaN}',
+  'infinite answer': b'{"question": "What?", "answer": 1e999}',
+  'a worked answer': {'question': 'What?', 'answer': 'It is\n7'},
+  'an endless answer': {'question': 'What?', 'answer': '7' * 2000},
+  'solution of a wrong type': GENERIC | {'solution': 3},
+  'an id with a slash': GENERIC | {'id': 'a/b'},
+  'an id with a control character': GENERIC | {'id': 'a\nb'},
+  'an endless id': GENERIC | {'id': 'a' * 300},
+  'an id of a wrong type': GENERIC | {'id': ['a']},
+  'the id of an earlier row': GENERIC | {'id': 'set-0'},
+}
+
+
+@pytest.mark.parametrize('row', BAD.values(), ids=BAD.keys())
+def test_a_bad_row_is_an_error_or_skipped(file, row):
+  write(file, GENERIC, row, GENERIC)
+  with pytest.raises(ValueError, match=r'set\.jsonl:2: .*: got .*; expected '):
+    problems.read_jsonl(file)
+  reports = []
+  read = problems.read_jsonl(file, bad_rows='skip', report=reports.append)
+  assert [p.id for p in read] == ['set-0', 'set-2']
+  (text,) = reports
+  assert '1 of 3 rows skipped' in text
+  assert 'set.jsonl:2' in text
+  assert len(text) < 1000
+
+
+@pytest.mark.parametrize(
+  'row',
+  [
+    GSM8K | {'answer': 'It is 5.'},
+    GSM8K | {'answer': 'It is 5.\n####'},
+    GSM8K | {'answer': 'It is 5.\n#### ,'},
+  ],
+)
+def test_gsm8k_without_a_final_answer(file, row):
+  with pytest.raises(ValueError, match=':2: answer: got .*; expected'):
+    problems.read_jsonl(write(file, GSM8K, row))
+
+
+@pytest.mark.parametrize('solution', ['It is 5.', r'\boxed{}', r'\boxed{5'])
+def test_math_without_a_final_answer(file, solution):
+  row = MATH | {'solution': solution}
+  with pytest.raises(ValueError, match=':2: solution: got .*; expected'):
+    problems.read_jsonl(write(file, MATH, row))
+
+
+def test_a_row_too_long_costs_no_memory_and_no_neighbour(file, monkeypatch):
+  monkeypatch.setattr(problems, 'MAX_ROW', 100)
+  for length in (90, 99, 100, 101, 102, 103, 205, 400):
+    row = b'{"question": "What?", "answer": "1"}'.ljust(length)
+    write(file, GENERIC, row, GENERIC)
+    read = problems.read_jsonl(file, bad_rows='skip', report=lambda _: None)
+    expected = (
+      ['set-0', 'set-1', 'set-2'] if length <= 100 else ['set-0', 'set-2']
+    )
+    assert [p.id for p in read] == expected, length
+
+
+def test_nothing_is_reported_about_good_rows(file):
+  reports = []
+  problems.read_jsonl(
+    write(file, GENERIC), bad_rows='skip', report=reports.append
+  )
+  assert not reports
+
+
+def test_the_first_good_row_decides_the_layout(file):
+  rows = [b'no json', GSM8K, GENERIC, GSM8K]
+  read = problems.read_jsonl(
+    write(file, *rows), bad_rows='skip', report=lambda _: None
+  )
+  assert [p.id for p in read] == ['set-1', 'set-3']
+
+
+@pytest.mark.parametrize(
+  'row, layout', [(GSM8K, 'gsm8k'), (MATH, 'math'), (GENERIC, 'generic')]
+)
+def test_detect(row, layout):
+  assert problems.detect(row) == layout
+
+
+def test_a_worked_answer_without_its_mark_is_not_generic():
+  row = GSM8K | {'answer': 'She has 2.\nThen 4.'}
+  with pytest.raises(
+    ValueError, match='not gsm8k .*, not math .*, not generic'
+  ):
+    problems.detect(row)
+
+
+def test_a_layout_by_name_is_obeyed(file):
+  write(file, GENERIC)
+  with pytest.raises(ValueError, match='problem: got no such field'):
+    problems.read_jsonl(file, layout='math')
+
+
+def test_wrong_settings_name_the_choices(file):
+  write(file, GENERIC)
+  with pytest.raises(ValueError, match="layout: got 'gms8k'.*'gsm8k', 'math'"):
+    problems.read_jsonl(file, layout='gms8k')
+  with pytest.raises(ValueError, match="bad_rows: got 'drop'.*'error', 'skip'"):
+    problems.read_jsonl(file, bad_rows='drop')
+
+
+@pytest.mark.parametrize('content', [b'', b'\n\n', b'no json\n'])
+@pytest.mark.parametrize('bad_rows', ['error', 'skip'])
+def test_a_file_without_problems_is_an_error(file, content, bad_rows):
+  file.write_bytes(content)
+  with pytest.raises(ValueError, match='set.jsonl'):
+    problems.read_jsonl(file, bad_rows=bad_rows)
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason='no shared data')
+def test_the_published_gsm8k():
+  read = problems.read_jsonl(SHARED)
+  assert len(read) == 7473
+  assert read[0].answer == '72'
+  assert not any('<<' in p.solution or ',' in p.answer for p in read)
+  assert all(p.solution.endswith(f'\\boxed{{{p.answer}}}.') for p in read)
+
+
+FRACTIONS = {'train': 0.8, 'dev': 0.1, 'test': 0.1}
+
+
+def many(number, start=0):
+  return [
+    Problem(f'p-{i}', f'What is {i} + 1?', str(i + 1))
+    for i in range(start, start + number)
+  ]
+
+
+def test_split_is_disjoint_complete_and_of_the_asked_size():
+  parts = problems.split(many(2000), FRACTIONS, seed=0)
+  ids = [p.id for part in parts.values() for p in part]
+  assert sorted(ids) == sorted(p.id for p in many(2000))
+  # Binomial: a standard deviation is at most sqrt(2000 * 0.8 * 0.2) = 18.
+  for name, share in FRACTIONS.items():
+    assert abs(len(parts[name]) - 2000 * share) < 5 * 18
+
+
+def test_split_keeps_copies_of_a_question_together():
+  variants = 'What is {} + 1?', 'what  is {} + 1', 'WHAT IS\n{} + 1 ?'
+  copies = [
+    Problem(f'{v}-{i}', variant.format(i), str(i + 1))
+    for i in range(100)
+    for v, variant in enumerate(variants)
+  ]
+  parts = problems.split(copies, FRACTIONS, seed=0)
+  assert all(parts.values())
+  for part in parts.values():
+    counts = collections.Counter(p.answer for p in part)
+    assert set(counts.values()) <= {3}
+
+
+def test_split_does_not_move_what_was_there():
+  before = problems.split(many(300), FRACTIONS, seed=0)
+  after = problems.split(many(600)[::-1], FRACTIONS, seed=0)
+  for name, part in before.items():
+    assert {p.id for p in part} <= {p.id for p in after[name]}
+
+
+def test_split_depends_on_the_seed():
+  one, other = (problems.split(many(99), FRACTIONS, seed=s) for s in (0, 1))
+  assert one != other
+  assert one == problems.split(many(99), FRACTIONS, seed=0)
+
+
+def test_split_golden():
+  # The parts of a published run must never change.
+  parts = problems.split(many(12), {'train': 0.5, 'test': 0.5}, seed=0)
+  assert [p.answer for p in parts['test']] == ['1', '5', '8', '10', '11']
+
+
+def test_split_shares_of_none_and_all():
+  parts = problems.split(many(50), {'none': 0.0, 'all': 1.0}, seed=0)
+  assert len(parts['none']) == 0
+  assert len(parts['all']) == 50
+
+
+@pytest.mark.parametrize(
+  'fractions', [{}, {'a': 0.5}, {'a': 0.5, 'b': 0.6}, {'a': 1.5, 'b': -0.5}]
+)
+def test_split_needs_shares_of_a_whole(fractions):
+  with pytest.raises(ValueError, match='fractions: got .* sum to 1'):
+    problems.split(many(3), fractions, seed=0)
+
+
+def test_question_key_tells_questions_apart():
+  assert problems.question_key('ＡＢ  c!') == 'ab c'
+  assert problems.question_key('1.5?') != problems.question_key('15?')

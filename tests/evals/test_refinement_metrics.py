@@ -1,0 +1,149 @@
+"""Answers before and after critiques, on handmade records."""
+
+import numpy as np
+import pytest
+
+from critic_jax.evals import refinement
+from critic_jax.types import Problem, Record
+
+
+def record(problem, stage, parent, index, parsed):
+  empty = np.zeros(0, np.int32)
+  logprobs = np.zeros(0, np.float32)
+  return Record(
+    problem, stage, parent, index, empty, empty, logprobs, '', 'stop', parsed
+  )
+
+
+def solved(problem, stage, parent, index, answer):
+  right = answer == problem.answer
+  parsed = {
+    'answer': answer,
+    'correct': right,
+    'grade': 'right' if right else 'wrong',
+  }
+  return record(problem, stage, parent, index, parsed)
+
+
+def tree(answer, *critiques, reference='12', name='p'):
+  """A solution and (verdict, answers of the refinements, conclusion) each."""
+  problem = Problem(name, '', reference)
+  solution = solved(problem, 'solve', None, 0, answer)
+  records = [solution]
+  for index, (verdict, refined, *conclusion) in enumerate(critiques):
+    parsed = {
+      'verdict': verdict,
+      'status': 'ok' if verdict else 'missing',
+      'conclusion': conclusion[0] if conclusion else None,
+    }
+    said = record(problem, 'critique', solution, index, parsed)
+    records.append(said)
+    for number, text in enumerate(refined):
+      records.append(solved(problem, 'refine', said, number, text))
+  return records
+
+
+def values(records):
+  return {k: e.value for k, e in refinement.metrics(records).items()}
+
+
+def test_by_hand():
+  records = [
+    # Wrong: called wrong, one of two refinements right; missed; silent.
+    *tree('5', ('incorrect', ['12', '7']), ('correct', []), (None, [])),
+    # Right: spoilt once in two; accepted.
+    *tree('12', ('incorrect', ['12', '9']), ('correct', [])),
+  ]
+  got = values(records)
+  assert got['accuracy_before'] == pytest.approx(2 / 5)
+  # After: 1/2, 0, 0 of the wrong one; 1/2, 1 of the right one.
+  assert got['accuracy_after'] == pytest.approx(2 / 5)
+  assert got['refinement_accuracy_wrong'] == pytest.approx(0.5 / 3)
+  assert got['right_to_right'] == pytest.approx(1.5 / 5)
+  assert got['right_to_wrong'] == pytest.approx(0.5 / 5)
+  assert got['wrong_to_right'] == pytest.approx(0.5 / 5)
+  assert got['wrong_to_wrong'] == pytest.approx(2.5 / 5)
+  # Changed: 5 -> 12 and 5 -> 7 (all of one critique), 12 -> 9 (half of one).
+  assert got['changed'] == pytest.approx(1.5 / 5)
+  assert got['answer_leak'] == 0
+  assert refinement.metrics(records)['refinement_accuracy_wrong'].n == 3
+
+
+def test_transitions_add_up_and_give_both_accuracies():
+  records = [
+    *tree('5', ('incorrect', ['12', '7', '5'])),
+    *tree('12', ('incorrect', ['1', '12', '12'])),
+  ]
+  got = values(records)
+  parts = [got[f'{a}_to_{b}'] for a in ('right', 'wrong') for b in ('right', 'wrong')]  # fmt: skip  # noqa: E501
+  assert sum(parts) == pytest.approx(1)
+  assert parts[0] + parts[1] == pytest.approx(got['accuracy_before'])
+  assert parts[0] + parts[2] == pytest.approx(got['accuracy_after'])
+
+
+def test_refinements_of_an_accepted_solution_do_not_count():
+  # A recipe may refine everything; the verdict says which answer stands.
+  got = values(tree('5', ('correct', ['12'])))
+  assert got['accuracy_after'] == 0 and got['changed'] == 0
+  assert values(tree('12', ('correct', ['5'])))['accuracy_after'] == 1
+
+
+def test_a_critique_without_its_refinements_changes_nothing():
+  got = values(tree('5', ('incorrect', [])))
+  assert got['accuracy_after'] == 0 and got['wrong_to_wrong'] == 1
+
+
+def test_two_right_answers_are_the_same_answer():
+  records = tree('12', ('incorrect', ['12.0']))
+  records[-1].parsed['correct'] = True
+  assert values(records)['changed'] == 0
+
+
+@pytest.mark.parametrize(
+  ('answer', 'conclusion', 'found'),
+  [
+    ('12', 'so x = 12.', True),
+    ('12', 'it is $12$, not 13', True),
+    ('12', r'\boxed{12}', True),
+    ('12', '12', True),
+    ('12', 'that is 12%', True),
+    ('12', '(12)', True),
+    ('12', '112 or 121', False),
+    ('12', '12.5', False),
+    ('12', '3.12', False),
+    ('12', '-12', False),
+    ('-12', 'x = -12', True),
+    ('12', '5/12 and 12/5', False),
+    ('12', '1,012 and 12,000', False),
+    ('1200', 'it is 1,200.', True),
+    ('1,200', 'it is 1200', True),
+    (r'\frac{1}{2}', r'gives $\frac{1}{2}$', True),
+    ('12', None, False),
+    ('', 'anything', False),
+  ],
+)
+def test_leaks(answer, conclusion, found):
+  said = tree('5', ('incorrect', [], conclusion), reference=answer)[1]
+  assert refinement.leaks(said) is found
+
+
+def test_leaks_are_counted_on_wrong_solutions():
+  records = [
+    *tree('5', ('incorrect', ['12'], 'It is 12.')),
+    *tree('5', ('incorrect', ['12'], 'Line 2 is wrong.')),
+    *tree('5', ('incorrect', ['7'], 'Line 2 is wrong.')),
+    *tree('12', ('correct', [], 'Indeed 12.')),  # it says what it read
+  ]
+  got = values(records)
+  assert got['answer_leak'] == pytest.approx(1 / 3)
+  assert got['refinement_accuracy_wrong'] == pytest.approx(2 / 3)
+  assert got['refinement_accuracy_unleaked'] == pytest.approx(1 / 2)
+
+
+def test_compare():
+  before = tree('5', ('correct', [])) + tree('5', ('correct', []), name='q')
+  after = tree('5', ('incorrect', ['12']))
+  after += tree('5', ('incorrect', ['12']), name='q')
+  got = refinement.compare(before, after)
+  assert got['accuracy_after'].value == 1
+  assert got['accuracy_before'][:3] == (0, 0, 0)

@@ -1,0 +1,1 @@
+collect_ignore = ['make_goldens.py']  # it needs torch

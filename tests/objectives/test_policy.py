@@ -1,0 +1,280 @@
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from critic_jax.objectives import policy
+
+OBJECTIVES = [policy.reinforce, policy.ppo_clip, policy.gspo, policy.cispo]
+OBJECTIVES += [functools.partial(policy.ppo_clip, dual_clip=3.0)]
+KL = [policy.k1, policy.k2, policy.k3]
+SHAPE = (4, 6)
+
+
+def random_case(seed=0, shape=SHAPE):
+  random = np.random.default_rng(seed)
+  logprobs, old_logprobs = -random.exponential(size=(2, *shape))
+  advantages = random.normal(size=shape)
+  mask = random.random(shape) < 0.7
+  arrays = logprobs, old_logprobs, advantages
+  return *(jnp.asarray(x, jnp.float32) for x in arrays), jnp.asarray(mask)
+
+
+def one_token(objective, ratio, advantage, **settings):
+  logprobs = jnp.full((1, 1), math.log(ratio))
+  zero, mask = jnp.zeros((1, 1)), jnp.ones((1, 1), bool)
+  return objective(logprobs, zero, zero + advantage, mask, **settings)[0, 0]
+
+
+def gradient(objective, logprobs, *rest):
+  return jax.grad(lambda x: jnp.sum(objective(x, *rest)))(logprobs)
+
+
+@pytest.mark.parametrize(
+  'ratio, advantage, expected',
+  [
+    (1.1, 2.0, -1.1 * 2),  # inside
+    (1.5, 2.0, -1.28 * 2),  # rewarded enough
+    (1.5, -2.0, 1.5 * 2),  # wrong direction: still followed
+    (0.5, 2.0, -0.5 * 2),  # wrong direction: still followed
+    (0.5, -2.0, 0.8 * 2),  # punished enough
+  ],
+)
+def test_ppo_clip_by_hand(ratio, advantage, expected):
+  actual = one_token(
+    policy.ppo_clip, ratio, advantage, clip_low=0.2, clip_high=0.28
+  )
+  np.testing.assert_allclose(actual, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  'ratio, advantage, expected',
+  [
+    (10.0, -2.0, 3.0 * 2),  # bounded by dual_clip
+    (2.0, -2.0, 2.0 * 2),  # below it: unchanged
+    (10.0, 2.0, -1.2 * 2),  # positive advantage: the ordinary clip
+  ],
+)
+def test_dual_clip_by_hand(ratio, advantage, expected):
+  actual = one_token(policy.ppo_clip, ratio, advantage, dual_clip=3.0)
+  np.testing.assert_allclose(actual, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  'ratio, expected',
+  [
+    (10.0, -5.0 * 2 * math.log(10.0)),  # weight 1 + 4
+    (0.5, -0.5 * 2 * math.log(0.5)),  # weight not clipped below
+  ],
+)
+def test_cispo_by_hand(ratio, expected):
+  actual = one_token(policy.cispo, ratio, 2.0)
+  np.testing.assert_allclose(actual, expected, rtol=1e-6)
+
+
+def test_gspo_by_hand():
+  # Log ratios 1, 3 and a masked one: s = exp(2), clipped to 2.
+  logprobs = jnp.array([[1.0, 3.0, 99.0]])
+  mask = jnp.array([[True, True, False]])
+  actual = policy.gspo(
+    logprobs, 0 * logprobs, jnp.array([[0.5]]), mask, clip_high=1.0
+  )
+  np.testing.assert_allclose(actual, [[-1, -1, 0]], rtol=1e-6)
+  # Not clipped where the advantage is negative; d s / d logprob = s / 2 at each
+  # token, and two tokens have the value -A s: -A s in all.
+  actual = gradient(
+    policy.gspo, logprobs, 0 * logprobs, jnp.array([[-0.5]]), mask
+  )
+  slope = 0.5 * math.exp(2)
+  np.testing.assert_allclose(actual, [[slope, slope, 0]], rtol=1e-5)
+
+
+@pytest.mark.parametrize('objective', OBJECTIVES[1:])
+def test_on_policy_gradient_is_that_of_reinforce(objective):
+  logprobs, _, advantages, mask = random_case()
+  if objective is policy.gspo:  # one advantage a response
+    advantages = advantages[:, :1]
+  expected = gradient(policy.reinforce, logprobs, logprobs, advantages, mask)
+  actual = gradient(objective, logprobs, logprobs, advantages, mask)
+  np.testing.assert_allclose(actual, expected, atol=1e-6)
+  np.testing.assert_allclose(
+    expected, jnp.where(mask, -advantages, 0), atol=1e-6
+  )
+
+
+def test_gspo_of_one_token_is_ppo():
+  logprobs, old_logprobs, advantages, _ = random_case()
+  mask = jnp.arange(SHAPE[1])[None] == jnp.array([1, 2, 3, 5])[:, None]
+  settings = dict(clip_low=0.2, clip_high=0.3)
+  case = logprobs, old_logprobs, advantages, mask
+  gspo = functools.partial(policy.gspo, **settings)
+  ppo = functools.partial(policy.ppo_clip, **settings)
+  np.testing.assert_allclose(gspo(*case), ppo(*case), rtol=1e-5)
+  np.testing.assert_allclose(
+    gradient(gspo, *case), gradient(ppo, *case), atol=1e-6
+  )
+
+
+def test_an_inactive_clip_is_no_clip():
+  logprobs, old_logprobs, advantages, mask = random_case()
+  actual = policy.ppo_clip(
+    logprobs, old_logprobs, advantages, mask, clip_low=1.0, clip_high=1e6
+  )
+  ratio = jnp.exp(logprobs - old_logprobs)
+  expected = jnp.where(mask, -ratio * advantages, 0)
+  np.testing.assert_allclose(actual, expected, rtol=1e-5)
+
+
+def test_cispo_without_clip_room_is_reinforce():
+  case = random_case()
+  actual = policy.cispo(*case, clip_low=0.0, clip_high=0.0)
+  np.testing.assert_allclose(actual, policy.reinforce(*case), rtol=1e-6)
+
+
+def test_clipped_tokens_learn_in_cispo_only():
+  case = (
+    jnp.array([[2.0]]),
+    *jnp.array([[[0.0]], [[1.0]]]),
+    jnp.ones((1, 1)) > 0,
+  )
+  assert gradient(policy.ppo_clip, *case) == 0
+  np.testing.assert_allclose(gradient(policy.cispo, *case), [[-5.0]])
+
+
+@pytest.mark.parametrize('objective', OBJECTIVES)
+def test_one_advantage_a_response_is_broadcast(objective):
+  logprobs, old_logprobs, advantages, mask = random_case()
+  row = advantages[:, :1]
+  tokens = jnp.broadcast_to(row, SHAPE)
+  actual = objective(logprobs, old_logprobs, row, mask)
+  expected = objective(logprobs, old_logprobs, tokens, mask)
+  assert actual.shape == SHAPE
+  np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.parametrize('objective', OBJECTIVES)
+@pytest.mark.parametrize('bad', [jnp.nan, jnp.inf, -jnp.inf])
+def test_masked_places_reach_neither_value_nor_gradient(objective, bad):
+  logprobs, old_logprobs, advantages, mask = random_case()
+  mask = mask.at[0].set(False)  # an empty row
+
+  def value_and_gradient(filler):
+    case = [
+      jnp.where(mask, x, filler) for x in (logprobs, old_logprobs, advantages)
+    ]
+    return objective(*case, mask), gradient(objective, *case, mask)
+
+  expected = value_and_gradient(0.0)
+  actual = value_and_gradient(bad)
+  for one, other in zip(actual, expected, strict=True):
+    np.testing.assert_array_equal(one, other)
+    assert not np.any(np.asarray(one)[~np.asarray(mask)])
+    assert np.all(np.isfinite(one))
+
+
+@pytest.mark.parametrize('objective', OBJECTIVES)
+def test_an_absurd_ratio_is_finite(objective):
+  logprobs = jnp.array([[0.0, -500.0], [0.0, 0.0]])
+  old_logprobs = jnp.array([[-500.0, 0.0], [-500.0, -500.0]])
+  case = logprobs, old_logprobs, jnp.zeros((2, 1)), jnp.ones((2, 2), bool)
+  assert not np.any(objective(*case))
+  assert not np.any(gradient(objective, *case))
+
+
+@pytest.mark.parametrize('objective', OBJECTIVES)
+def test_gradient_flows_through_logprobs_only(objective):
+  case = random_case()
+  total = lambda *x: jnp.sum(objective(*x, case[3]))  # noqa: E731
+  assert np.any(jax.grad(total, 0)(*case[:3]))
+  assert not np.any(jax.grad(total, 1)(*case[:3]))
+
+
+@pytest.mark.parametrize('estimator', KL)
+def test_kl_is_zero_at_equality_and_where_masked(estimator):
+  logprobs, ref_logprobs, _, mask = random_case()
+  assert not np.any(estimator(logprobs, logprobs, mask))
+  actual = np.asarray(estimator(logprobs, ref_logprobs, mask))
+  assert np.all(actual[np.asarray(mask)])
+  assert not np.any(actual[~np.asarray(mask)])
+
+
+def test_kl_by_hand():
+  log_ratio, zero = jnp.array([[0.5]]), jnp.zeros((1, 1))
+  one = jnp.ones((1, 1), bool)
+  for estimator, expected in [
+    (policy.k1, 0.5),
+    (policy.k2, 0.5 * 0.5**2),
+    (policy.k3, math.exp(-0.5) - 1 + 0.5),
+  ]:
+    actual = estimator(log_ratio, zero, one)
+    np.testing.assert_allclose(actual, [[expected]], rtol=1e-6)
+
+
+@pytest.mark.parametrize('estimator', KL[1:])
+def test_k2_and_k3_are_never_negative(estimator):
+  logprobs, ref_logprobs, _, mask = random_case(shape=(50, 50))
+  assert np.min(estimator(logprobs, ref_logprobs, mask)) >= 0
+
+
+@pytest.mark.parametrize('estimator', KL[1:])
+def test_a_small_kl_is_exact(estimator):
+  # Both are x**2 / 2 to second order; exp(-x) - 1 + x would be 10% off.
+  x = 1e-3 * jnp.ones((1, 1))
+  actual = estimator(x, 0 * x, x > 0)
+  np.testing.assert_allclose(actual, [[1e-6 / 2]], rtol=1e-3)
+
+
+@pytest.mark.parametrize('estimator', KL)
+@pytest.mark.parametrize('bad', [jnp.nan, jnp.inf, -jnp.inf])
+def test_kl_ignores_masked_places(estimator, bad):
+  logprobs, ref_logprobs, _, mask = random_case()
+  logprobs = jnp.where(mask, logprobs, bad)
+  ref_logprobs = jnp.where(mask, ref_logprobs, -bad)
+  assert np.all(np.isfinite(estimator(logprobs, ref_logprobs, mask)))
+  slope = gradient(estimator, logprobs, ref_logprobs, mask)
+  assert np.all(np.isfinite(slope))
+
+
+# A categorical of four outcomes, enumerated: the exact expectations that the
+# docstrings of k1, k2 and k3 claim.
+LOGITS = jnp.array([0.3, -0.5, 1.0, 0.1])
+REF = jax.nn.log_softmax(jnp.array([-0.2, 0.4, 0.3, 0.9]))
+
+
+def kl(log_p, log_q):
+  return jnp.sum(jnp.exp(log_p) * (log_p - log_q))
+
+
+def expected_estimate(logits, estimator):
+  """E over the policy's own samples; its law is not differentiated."""
+  logprobs = jax.nn.log_softmax(logits)
+  law = jax.lax.stop_gradient(jnp.exp(logprobs))
+  mask = jnp.ones((1, 4), bool)
+  return jnp.sum(law * estimator(logprobs[None], REF[None], mask)[0])
+
+
+def test_k1_and_k3_are_unbiased():
+  exact = kl(jax.nn.log_softmax(LOGITS), REF)
+  for estimator in (policy.k1, policy.k3):
+    np.testing.assert_allclose(
+      expected_estimate(LOGITS, estimator), exact, rtol=1e-5
+    )
+
+
+def test_expected_on_policy_gradients_of_kl():
+  def exact(direction):
+    return jax.grad(lambda x: direction(jax.nn.log_softmax(x)))(LOGITS)
+
+  reverse = exact(lambda log_p: kl(log_p, REF))
+  forward = exact(lambda log_p: kl(REF, log_p))
+  assert np.max(np.abs(reverse - forward)) > 0.02
+  for estimator, expected in [
+    (policy.k1, jnp.zeros(4)),
+    (policy.k2, reverse),
+    (policy.k3, forward),
+  ]:
+    actual = jax.grad(expected_estimate)(LOGITS, estimator)
+    np.testing.assert_allclose(actual, expected, atol=1e-6)

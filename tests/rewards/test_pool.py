@@ -1,0 +1,254 @@
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from critic_jax.rewards import answers, pool
+
+HANGS = r'\boxed{9^{9^{9^{9}}}}'
+
+
+PACKAGE = pathlib.Path(pool.__file__).parents[2]
+
+
+def box(answer):
+  return f'so \\boxed{{{answer}}}'
+
+
+def descriptors():
+  return set(os.listdir('/proc/self/fd'))
+
+
+def is_alive(pid):
+  return pathlib.Path(f'/proc/{pid}').exists()
+
+
+@pytest.fixture(scope='module')
+def graders():
+  """One started pool for the tests that need nothing special."""
+  with pool.Pool(2, deadline_s=10.0, memory_bytes=2**31) as graders:
+    yield graders
+
+
+def pids(graders):
+  return [worker.process.pid for worker in graders._workers]
+
+
+def test_grades_are_those_of_answers_in_order(graders):
+  items = [
+    (box(r'\sqrt{8}'), r'2\sqrt{2}'),
+    (box('6'), '5'),
+    ('no box', '5'),
+    (box(r'\sqrt{8}'), r'\sqrt{3}'),
+    (box('5'), '5'),
+    (box('(1,2)'), '(1,2)'),
+    (box('x^2-1'), '(x-1)(x+1)'),
+    (box(r'\sqrt{8}'), r'2\sqrt{2}'),
+    (box('\ud800\u200b^2'), r'\pi'),  # a lone surrogate crosses the pipe
+    (box(r'\pi' + '+1' * 400), r'\pi'),
+    ('', r'\pi'),
+  ] + [(box(f'\\sqrt{{{k * k}}}'), str(k)) for k in range(2, 12)]  # fmt: skip
+  grades = graders.grade(items)
+  assert grades == [answers.grade(*item) for item in items]
+  assert grades[:4] == ['right', 'wrong', 'unparsable', 'wrong']
+  assert set(grades[11:]) == {'right'}
+  assert graders.grade(items[::-1]) == grades[::-1]
+  assert len(graders._workers) <= 2
+  assert graders.grade([]) == []
+
+
+def test_plain_answers_start_no_process():
+  with pool.Pool(2) as graders:
+    items = [(box('1,234'), '1234'), (box('6'), '5'), ('hm', '5')]
+    assert graders.grade(items) == ['right', 'wrong', 'unparsable']
+    assert not graders._workers
+
+
+@pytest.mark.parametrize(
+  'expression', ['9^{9^{9^{9}}}', '99999999999!', '(x+y+z+w)^{300}']
+)
+def test_hanging_expression_times_out(expression):
+  items = [
+    (box(expression), r'\sqrt{3}'),
+    (box(expression), r'\sqrt{3}'),  # the same: graded once
+    (box(r'\sqrt{4}'), '2'),
+    (box(r'\sqrt{9}'), '3'),
+  ]
+  with pool.Pool(1, deadline_s=1.0) as graders:
+    graders.grade(items[2:])  # started and warm
+    before = pids(graders)
+    start = time.monotonic()
+    assert graders.grade(items[:2]) == ['timeout', 'timeout']
+    assert 1.0 <= time.monotonic() - start < 4.0
+    assert not pids(graders) and not is_alive(before[0])
+    # The child is replaced, and what follows is graded.
+    assert (
+      graders.grade(items[2:] + [(box(r'\sqrt{16}'), '4')]) == ['right'] * 3
+    )
+    assert not graders._cache.keys() & {(expression, r'\sqrt{3}')}
+
+
+def test_starting_does_not_count_against_the_deadline():
+  # Importing sympy alone takes longer than this deadline.
+  with pool.Pool(1, deadline_s=0.25) as graders:
+    start = time.monotonic()
+    assert graders.grade([(box(r'\sqrt{4}'), '2')]) == ['right']
+    assert time.monotonic() - start > 0.25
+
+
+def test_memory_is_limited():
+  with pool.Pool(1, deadline_s=60.0, memory_bytes=2**28) as graders:
+    # 1.25 GB as an integer, which would be found unequal to 2.
+    items = [(box(r'2^{10^{10}}'), r'\sqrt{4}'), (box(r'\sqrt{4}'), '2')]
+    assert graders.grade(items) == ['wrong', 'right']
+    (pid,) = pids(graders)  # it survived the first
+    limits = pathlib.Path(f'/proc/{pid}/limits').read_text()
+  assert re.search(rf'Max address space +{2**28} +{2**28} ', limits)
+  assert re.search(r'Max core file size +0 +0 ', limits)
+
+
+def test_too_little_memory_to_start_is_an_error():
+  with pool.Pool(1, memory_bytes=2**24) as graders:
+    with pytest.raises(RuntimeError, match='raise memory_bytes'):
+      graders.grade([(box(r'\sqrt{4}'), '2')])
+    assert not graders._workers
+
+
+def test_killed_worker_is_replaced_and_its_item_tried_again(graders):
+  graders.grade([(box(r'\sqrt{25}'), '5')])
+  idle = pids(graders)[0]
+  os.kill(idle, signal.SIGKILL)  # while idle
+  assert graders.grade([(box(r'\sqrt{36}'), '6')]) == ['right']
+
+  with pool.Pool(1, deadline_s=10.0) as one:
+    one.grade([(box(r'\sqrt{4}'), '2')])
+    killed = set()
+    done = threading.Event()
+
+    def kill_the_busy():
+      while not done.wait(0.01):
+        for worker in list(one._workers):
+          if worker.job and worker.process.pid not in killed:
+            killed.add(worker.process.pid)
+            os.kill(worker.process.pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=kill_the_busy)
+    thread.start()
+    grades = one.grade([(HANGS, r'\sqrt{3}')])
+    done.set()
+    thread.join()
+    # Two children died of it, and it was given up.
+    assert grades == ['timeout']
+    assert len(killed) == 2
+
+
+def test_cache_is_bounded_and_keyed_by_content(monkeypatch, graders):
+  monkeypatch.setattr(pool, '_MAX_CACHED', 2)
+  items = [(box(rf'\sqrt{{{k}}}'), r'\sqrt{7}') for k in range(4, 10)]
+  expected = ['wrong', 'wrong', 'wrong', 'right', 'wrong', 'wrong']
+  assert graders.grade(items) == expected
+  assert len(graders._cache) == 2
+  num_items = [worker.num_items for worker in graders._workers]
+  # Another text with the same answer needs no child.
+  text = 'another text, ' + items[-1][0]
+  assert graders.grade([(text, r'\sqrt{7}')]) == ['wrong']
+  assert [worker.num_items for worker in graders._workers] == num_items
+
+
+def test_old_workers_are_replaced(monkeypatch):
+  monkeypatch.setattr(pool, '_MAX_ITEMS', 2)
+  with pool.Pool(1) as graders:
+    seen = set()
+    for k in range(3):
+      graders.grade([(box(rf'\sqrt{{{k}}}'), r'\sqrt{7}')])
+      seen.update(pids(graders))
+    assert len(seen) == 2
+
+
+def test_interrupt_leaves_no_late_answer(monkeypatch):
+  with pool.Pool(1, deadline_s=20.0) as graders:
+    graders.grade([(box(r'\sqrt{4}'), '2')])
+    (pid,) = pids(graders)
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+      graders.grade([(HANGS, r'\sqrt{3}')])
+    assert not is_alive(pid)
+    assert graders.grade([(box(r'\sqrt{9}'), '3')]) == ['right']
+
+
+def test_close_leaves_no_process_and_no_descriptor():
+  before = descriptors()
+  with pool.Pool(2, deadline_s=1.0) as graders:
+    graders.grade([(HANGS, r'\sqrt{3}'), (box(r'\sqrt{4}'), '2')])
+    children, workers = pids(graders), list(graders._workers)
+    assert children
+  assert not any(is_alive(pid) for pid in children)  # no zombie either
+  assert all(worker.process.stdin.closed for worker in workers)
+  assert descriptors() == before
+  with pytest.raises(ValueError, match='closed'):
+    graders.grade([(box('5'), '5')])
+
+
+def test_children_import_no_jax_and_not_the_main_module(tmp_path):
+  # main.py prints once; jax would bring its library into the child's memory.
+  (tmp_path / 'main.py').write_text(
+    'import json, os, sys\n'
+    'print("main")\n'
+    'import jax\n'
+    'from critic_jax.rewards import pool\n'
+    'graders = pool.Pool(1)\n'
+    r'print(graders.grade([(r"\boxed{\sqrt{4}}", "2")]))' + '\n'
+    'worker = graders._workers[0]\n'
+    'maps = open(f"/proc/{worker.process.pid}/maps").read()\n'
+    'print("jaxlib" in maps, "jaxlib" in open("/proc/self/maps").read())\n'
+  )
+  output = subprocess.run(
+    [sys.executable, 'main.py'],
+    cwd=tmp_path,
+    env={**os.environ, 'PYTHONPATH': str(PACKAGE), 'JAX_PLATFORMS': 'cpu'},
+    capture_output=True,
+    text=True,
+    timeout=100,
+    check=True,
+  ).stdout
+  assert output.splitlines() == ['main', "['right']", 'False True']
+
+
+def test_rewards_import_no_jax():
+  code = (
+    'import sys\n'
+    'from critic_jax.rewards import answers, pool, refinement\n'
+    'from critic_jax.rewards import shaping, verdicts\n'
+    r'assert answers.equivalent(r"\sqrt{4}", "2")' + '\n'
+    'assert "jax" not in sys.modules, "jax"\n'
+  )
+  subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_orphan_ends_by_itself():
+  # A parent that dies while its child grades cannot kill it.
+  child = subprocess.Popen(
+    [sys.executable, '-m', 'critic_jax.rewards.pool', str(2**31), '-2.4'],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+  )
+  assert pool._read(child.stdout) == 'ready'
+  pool._write(child.stdin, ('9^{9^{9^{9}}}', r'\sqrt{3}'))
+  # The alarm rings after 2 * -2.4 + 5 = 0.2 s.
+  assert child.wait(timeout=10) == -signal.SIGALRM
+  child.stdin.close()
+  child.stdout.close()
+
+
+@pytest.mark.parametrize(
+  'limits', [dict(num_workers=0), dict(deadline_s=0), dict(memory_bytes=-1)]
+)
+def test_limits_are_positive(limits):
+  with pytest.raises(ValueError, match=f'{next(iter(limits))}: got'):
+    pool.Pool(**{'num_workers': 1, **limits})

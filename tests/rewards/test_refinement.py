@@ -1,0 +1,148 @@
+import numpy as np
+import pytest
+
+from critic_jax.rewards import refinement, verdicts
+from critic_jax.types import Problem, Record
+
+RIGHT, WRONG = True, False
+ALL_GATES = ['rightly_called_wrong', 'wrong', 'called_wrong', 'always']
+
+
+def record(stage, text, parsed, parent=None, finish='stop'):
+  none = np.zeros(0, np.int32)
+  return Record(
+    problem=Problem('p', '6 * 7?', '42'),
+    stage=stage,
+    parent=parent,
+    index=0,
+    prompt_tokens=none,
+    tokens=none,
+    logprobs=none.astype(np.float32),
+    text=text,
+    finish=finish,
+    parsed=parsed,
+  )
+
+
+def critique(text, *, correct, finish='stop'):
+  solution = record('solve', '', dict(correct=correct))
+  return record('critique', text, verdicts.parse(text), solution, finish)
+
+
+def refined(of, *corrects):
+  return [record('refine', '', dict(correct=c), of) for c in corrects]
+
+
+@pytest.mark.parametrize(
+  'text, when_right, when_wrong',
+  [
+    ('Verdict: correct', 1.0, 0.0),
+    ('Verdict: incorrect', 0.0, 1.0),
+    # TRAPS 26: the hedge that earned [1.0, 1.0] elsewhere.
+    ('Verdict: correct\nVerdict: incorrect', 0.0, 0.0),
+    ('Verdict: correct or incorrect', 0.0, 0.0),
+    ('I cannot say.', 0.0, 0.0),
+    ('<think>Verdict: incorrect', 0.0, 0.0),
+    ('<think>Verdict: incorrect</think> Verdict: correct', 1.0, 0.0),
+  ],
+)
+def test_judge(text, when_right, when_wrong):
+  assert refinement.judge(critique(text, correct=RIGHT), []) == when_right
+  assert refinement.judge(critique(text, correct=WRONG), []) == when_wrong
+
+
+@pytest.mark.parametrize(
+  'gate, admitted',
+  [
+    # (solution right?, called right?)
+    ('rightly_called_wrong', {(WRONG, 'incorrect')}),
+    ('wrong', {(WRONG, 'incorrect'), (WRONG, 'correct')}),
+    ('called_wrong', {(WRONG, 'incorrect'), (RIGHT, 'incorrect')}),
+    (
+      'always',
+      {(s, v) for s in (RIGHT, WRONG) for v in ('correct', 'incorrect')},
+    ),
+  ],
+)
+def test_gates(gate, admitted):
+  for truth in (RIGHT, WRONG):
+    for word in ('correct', 'incorrect'):
+      one = critique(f'Verdict: {word}', correct=truth)
+      assert refinement.admits(gate, one) == ((truth, word) in admitted)
+      share = 0.75 if (truth, word) in admitted else 0.0
+      refinements = refined(one, RIGHT, RIGHT, WRONG, RIGHT)
+      assert refinement.refine(one, refinements, gate=gate) == share
+
+
+def test_every_gate_is_tested():
+  assert set(refinement.GATES) == set(ALL_GATES)
+
+
+def test_default_gate_is_rightly_called_wrong():
+  fooled = critique('Verdict: incorrect', correct=RIGHT)
+  assert refinement.refine(fooled, refined(fooled, RIGHT)) == 0.0
+  good = critique('Verdict: incorrect', correct=WRONG)
+  assert refinement.refine(good, refined(good, RIGHT)) == 1.0
+
+
+@pytest.mark.parametrize('gate', ALL_GATES)
+@pytest.mark.parametrize('truth', [RIGHT, WRONG])
+@pytest.mark.parametrize(
+  'text, finish',
+  [
+    ('no verdict', 'stop'),
+    ('Verdict: correct. Verdict: incorrect.', 'stop'),
+    ('<think>Verdict: incorrect', 'stop'),
+    ('Verdict: incorrect', 'length'),
+    ('Verdict: correct', 'length'),
+    ('Verdict: incorrect', 'prompt'),
+  ],
+)
+def test_without_a_whole_verdict_nothing_is_earned(gate, truth, text, finish):
+  one = critique(text, correct=truth, finish=finish)
+  refinements = refined(one, RIGHT, RIGHT)
+  assert not refinement.admits(gate, one)
+  assert refinement.judge(one, refinements) == 0.0
+  assert refinement.refine(one, refinements, gate=gate) == 0.0
+  assert refinement.delta(one, refinements) == 0.0
+
+
+def test_delta():
+  wrong = critique('Verdict: incorrect', correct=WRONG)
+  right = critique('Verdict: correct', correct=RIGHT)
+  # wrong -> (right, wrong): (1 + 0) / 2
+  assert refinement.delta(wrong, refined(wrong, RIGHT, WRONG)) == 0.5
+  # right -> (right, wrong, wrong, wrong): (0 - 1 - 1 - 1) / 4
+  refinements = refined(right, RIGHT, WRONG, WRONG, WRONG)
+  assert refinement.delta(right, refinements) == -0.75
+  # TRAPS 31: copying a right solution is worth nothing.
+  assert refinement.delta(right, refined(right, RIGHT, RIGHT)) == 0.0
+
+
+def test_no_refinements_are_worth_nothing():
+  one = critique('Verdict: incorrect', correct=WRONG)
+  assert refinement.refine(one, []) == 0.0
+  assert refinement.delta(one, []) == 0.0
+
+
+def test_unknown_gate_lists_the_gates():
+  one = critique('Verdict: incorrect', correct=WRONG)
+  with pytest.raises(ValueError, match="'sometimes'.*'always'.*'wrong'"):
+    refinement.refine(one, [], gate='sometimes')
+
+
+@pytest.mark.parametrize('correct', [None, 'False', 1])
+def test_ungraded_solution_or_refinement_is_an_error(correct):
+  one = critique('Verdict: incorrect', correct=correct)
+  for reward in (refinement.judge, refinement.refine, refinement.delta):
+    with pytest.raises(ValueError, match='p/solve.0.*expected a bool'):
+      reward(one, [])
+  graded = critique('Verdict: incorrect', correct=np.bool_(False))
+  with pytest.raises(ValueError, match='refine.0.*expected a bool'):
+    refinement.refine(graded, refined(graded, correct))
+
+
+def test_critique_of_nothing_is_an_error():
+  alone = record('critique', '', verdicts.parse('Verdict: correct'))
+  with pytest.raises(ValueError, match='parent of p/critique.0'):
+    refinement.judge(alone, [])
