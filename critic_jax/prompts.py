@@ -13,19 +13,19 @@ from critic_jax.types import Problem, Record
 
 def plain_solve(problem: Problem) -> str:
   """Asks for a solution."""
-  return f'Problem: {problem.question}\nSolution:\n'
+  return f'Problem: {problem.question}\nSolution:'
 
 
 def plain_critique(solution: Record) -> str:
   """Asks for a critique of a solution."""
-  return f'{plain_solve(solution.problem)}{solution.text}\nCritique:\n'
+  return f'{plain_solve(solution.problem)}\n{solution.text}\nCritique:'
 
 
 def plain_refine(critique: Record) -> str:
   """Asks for a refined solution in the light of a critique."""
   solution = critique.ancestor('solve')
   conclusion = critique.parsed.get('conclusion') or ''
-  return f'{plain_critique(solution)}{conclusion}\nRefined solution:\n'
+  return f'{plain_critique(solution)}\n{conclusion}\nRefined solution:'
 
 
 def instruct_solve(problem: Problem) -> str:

@@ -118,6 +118,11 @@ class Tokenizer:
         limit, or it joins contents into special tokens.
     """
     _check_messages(messages)
+    if self.chat_template is None:
+      text = '\n'.join(m['content'] for m in messages)
+      text += '\n' * add_generation_prompt
+      start = [self.bos] if self.adds_bos and self.bos is not None else []
+      return start + self.encode(text)
     finder = vocabulary.special_finder(self.special)
     blank, start, end = _unused_characters(
       ''.join([self.chat_template or '', *(''.join(m.values())
