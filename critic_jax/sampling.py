@@ -127,7 +127,7 @@ def _prefill(model, params, prompts, length, max_new_tokens):
   last = jnp.maximum(length - 1, 0)[:, None, None]
   hidden = jnp.take_along_axis(hidden, last, axis=1)[:, 0]
   logits = model.apply({'params': params}, hidden, method='logits')
-  room = ((0, 0), (0, max_new_tokens), (0, 0), (0, 0))
+  room = ((0, 0), (0, 0), (0, max_new_tokens), (0, 0))
   return logits, jax.tree.map(lambda x: jnp.pad(x, room), cache)
 
 

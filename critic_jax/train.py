@@ -385,10 +385,8 @@ def _show_results(work: Run) -> None:
     for name in names
   }
   columns = {name: evals.metrics(found) for name, found in records.items()}
-  if len(names) > 1:
-    columns['difference'] = evals.compare(
-      records[names[0]], records[names[-1]]
-    )
+  if len(names) == 2:
+    columns['difference'] = evals.compare(*records.values())
   work.folder.write_results('results', {'columns': columns})
   shown = {
     column: {
@@ -418,6 +416,16 @@ def main(argv: Sequence[str]) -> None:
     sys.exit(f'error: {error}')
 
 
+def parse_flags(argv: Sequence[str]) -> list[str]:
+  """absl's parser, with one line for a setting that the config lacks."""
+  try:
+    return flags.FLAGS(list(argv))
+  except (
+    AttributeError, KeyError, TypeError, ValueError, OSError, flags.Error
+  ) as error:
+    sys.exit(f'error: {error}')
+
+
 if __name__ == '__main__':
   flags.mark_flags_as_required(['config', 'workdir'])
-  app.run(main)
+  app.run(main, flags_parser=parse_flags)

@@ -36,7 +36,7 @@ from critic_jax.tokenizer import (
 from critic_jax.types import Problem, Record
 
 SPLITS = {'train': range(0, 80), 'dev': range(80, 90), 'test': range(90, 100)}
-MAX_VALUE = 60
+MAX_VALUE = 40
 OPERANDS = {'+': range(2, 10), '-': range(2, 10), '*': range(2, 4)}
 
 _NAMES = 'Ada Ben Cleo Dan Eve Finn Gia Hugo Ida Jan'.split()
@@ -48,9 +48,6 @@ _EVENTS = {
 }
 _STEP = re.compile(
   r'Step (\d{1,4}): (-?\d{1,9}) ([-+*]) (-?\d{1,9}) = (-?\d{1,9})'
-)
-_CORRECTION = re.compile(
-  r'Step (\d{1,4}) is wrong: (-?\d{1,9}) ([-+*]) (-?\d{1,9}) = (-?\d{1,9})'
 )
 
 
@@ -125,7 +122,7 @@ def _draw_program(rng, split, min_steps, max_steps) -> Program:
 
 
 def _draw_any_program(rng, num_steps) -> Program:
-  start = value = rng.randint(3, 30)
+  start = value = rng.randint(3, 20)
   operations = []
   while len(operations) < num_steps:
     op = rng.choice('++--*')
@@ -275,17 +272,15 @@ def _advice(program, steps, rng) -> str:
   """A critique to learn following from: mostly concrete, not always right."""
   errors = [s for s in steps if s.result != compute(s.left, s.op, s.right)]
   step = errors[0] if errors else rng.choice(steps)
-  kind = rng.random()
-  if kind < 0.15:
-    return conclude(step, 'vague')
-  if kind < 0.3:
-    return conclude(step, 'point')
-  if kind < 0.6:  # advice need not be right to be followed
+  kind, style = rng.random(), 'correct'
+  if kind < 0.2:
+    style = 'vague' if kind < 0.1 else 'point'
+  elif kind < 0.6:  # advice need not be right to be followed
     step = rng.choice(steps)
     step = step._replace(result=max(0, step.result + rng.randint(-9, 9)))
   else:
     step = step._replace(result=compute(step.left, step.op, step.right))
-  return conclude(step, 'correct')
+  return f'{conclude(step, style)}\nVerdict: incorrect'
 
 
 def follow(program: Program, solution: str, critique: str, fact) -> str:
@@ -294,10 +289,10 @@ def follow(program: Program, solution: str, critique: str, fact) -> str:
   A named step with a result is taken over and the rest worked anew; without a
   result to take over, the student finds what it found before.
   """
-  correction = _CORRECTION.search(critique)
-  if not correction:
+  corrections = read_steps(critique)
+  if not corrections:
     return write_solution(work(program, fact))
-  number, result = int(correction[1]), int(correction[5])
+  number, result = corrections[0].number, corrections[0].result
   kept = read_steps(solution)[: number - 1]
   value = kept[-1].result if kept else program.start
   for op, right in program.operations[len(kept) :]:
@@ -375,7 +370,7 @@ def conclude(step: Step | None, style: str) -> str:
     return 'There is a mistake.'
   if style == 'point':
     return f'Step {step.number} is wrong.'
-  return f'Step {step.number} is wrong: {step.equation}.'
+  return f'Step {step.number} is wrong. It should be\n{step}'
 
 
 def _critique(thoughts, advice, verdict) -> str:
@@ -416,7 +411,8 @@ def tokenizer(*, vocab_size: int = 768, num_problems: int = 2000) -> Tokenizer:
     for start, end in (('', ':'), ('\n', ':'), ('', ' is wrong'))
   ]
   others = ['\nThe answer is \\boxed{', '}.', '. Right.', '. Wrong.']
-  others += ['<think>', '\n</think>\n', '\nVerdict:']
+  others += ['. It should be', '<think>', '\n</think>\n', '\nVerdict:', 'Problem: ']
+  others += ['\nSolution:\n', '\nCritique:\n', '\nRefined solution:\n']
   return from_sentencepiece(
     train_sentencepiece(
       corpus(num_problems),

@@ -8,7 +8,7 @@ to a mesh. Norms, rotary angles, softmax and logits are computed in float32,
 everything else in `dtype`; parameters are stored in `param_dtype`.
 
 The key-value cache is an argument and a result, never hidden state: one
-`(keys, values)` pair a layer, each `[B, S, Hkv, Dh]`.
+`(keys, values)` pair a layer, each `[B, Hkv, S, Dh]`.
 """
 
 from __future__ import annotations
@@ -115,26 +115,39 @@ def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
 def attend(q, k, v, mask) -> jax.Array:
   """Grouped-query attention, softmax in float32.
 
+  The queries of a group are folded into time and the sum of the exponentials
+  divides the mixture, not each weight: on CPUs several times faster.
+
   Args:
     q: [B, T, H, Dh].
-    k: [B, S, Hkv, Dh].
-    v: [B, S, Hkv, Dh].
-    mask: bool, broadcastable to [B, T, S]; True where t may look at s.
+    k: [B, Hkv, S, Dh].
+    v: [B, Hkv, S, Dh].
+    mask: bool, broadcastable to [B, T, S]; True where t may look at s. Each t
+      has at least one s.
 
   Returns:
     [B, T, H, Dh].
   """
   batch, length, num_heads, head_dim = q.shape
-  grouped = q.reshape(batch, length, k.shape[2], -1, head_dim)
+  num_kv_heads = k.shape[1]
+  group = num_heads // num_kv_heads
+  q = q.reshape(batch, length, num_kv_heads, group, head_dim)
+  q = jnp.moveaxis(q, 1, 3).reshape(batch, num_kv_heads, -1, head_dim)
   scores = jnp.einsum(
-    'btkgd,bskd->bkgts', grouped, k, preferred_element_type=jnp.float32
+    'bhqd,bhsd->bhqs', q, k, preferred_element_type=jnp.float32
   )
-  scores = jnp.where(
-    mask[:, None, None], scores / math.sqrt(head_dim), -1e30
-  )
-  weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-  mixed = jnp.einsum('bkgts,bskd->btkgd', weights, v)
-  return mixed.reshape(batch, length, num_heads, head_dim)
+  bias = jnp.where(jnp.tile(mask, (1, group, 1)), 0.0, -1e30)[:, None]
+  scores = scores / math.sqrt(head_dim) + bias
+  largest = jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
+  weights = jnp.exp(scores - largest)
+  mixed = jnp.einsum(
+    'bhqs,bhsd->bhqd', weights.astype(v.dtype), v,
+    preferred_element_type=jnp.float32,
+  )  # fmt: skip
+  mixed = mixed / jnp.sum(weights, axis=-1, keepdims=True)
+  mixed = mixed.reshape(batch, num_kv_heads, group, length, head_dim)
+  mixed = jnp.moveaxis(mixed, 3, 1).reshape(q.shape[0], length, -1, head_dim)
+  return mixed.astype(v.dtype)
 
 
 def _init(names, shape, num_inputs=1):
@@ -221,9 +234,10 @@ class Attention(nn.Module):
     if self.config.qk_norm:
       q, k = self.q_norm(q), self.k_norm(k)
     q, k = rotate(q, angles), rotate(k, angles)
+    k, v = jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)  # [B, Hkv, T, Dh]
     if cache is not None:
       write = jax.lax.dynamic_update_slice_in_dim
-      k, v = write(cache[0], k, slot, 1), write(cache[1], v, slot, 1)
+      k, v = write(cache[0], k, slot, 2), write(cache[1], v, slot, 2)
     return self.o(attend(q, k, v, mask)), (k, v)
 
 
@@ -305,13 +319,13 @@ class Transformer(nn.Module):
       positions: int32[B, T]; by default 0 .. T - 1.
       mask: bool[B, T, S], True where token t may look at slot s; by default
         causal, which is right for right-padded rows. S is T, or the cache's.
-      cache: keys and values a layer, each [B, S, Hkv, Dh]; `slot` says where
+      cache: keys and values a layer, each [B, Hkv, S, Dh]; `slot` says where
         this call's T keys and values are written in it.
       slot: see `cache`.
 
     Returns:
       The normed hidden states, `dtype[B, T, D]`, and the cache (without a
-      cache given, this call's own keys and values, [B, T, Hkv, Dh]).
+      cache given, this call's own keys and values, [B, Hkv, T, Dh]).
     """
     length = tokens.shape[1]
     if positions is None:

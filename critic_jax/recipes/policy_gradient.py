@@ -19,7 +19,7 @@ import numpy as np
 
 from critic_jax import advantages, lookup, policy_loss, rollout
 from critic_jax.data import batching
-from critic_jax.rewards import answers
+from critic_jax.rewards import refinement
 from critic_jax.types import Recipe
 
 
@@ -47,7 +47,7 @@ def make(config, models, grade) -> Recipe:
       grade,
     )
     solutions = rollout.score(
-      solutions, [], {'correct': answers.correct}, {'correct': 1.0}
+      solutions, [], {'correct': refinement.correct}, {'correct': 1.0}
     )
     reward = np.array([s.scores['reward'] for s in solutions], np.float32)
     groups = reward.reshape(-1, config.num_solutions)

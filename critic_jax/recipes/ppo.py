@@ -22,7 +22,7 @@ from critic_jax import advantages, lookup, masked, policy_loss, rollout
 from critic_jax.data import batching
 from critic_jax.models import forward
 from critic_jax.objectives import value as value_objectives
-from critic_jax.rewards import answers
+from critic_jax.rewards import refinement
 from critic_jax.types import Recipe
 
 
@@ -52,7 +52,7 @@ def make(config, models, grade) -> Recipe:
       grade,
     )
     solutions = rollout.score(
-      solutions, [], {'correct': answers.correct}, {'correct': 1.0}
+      solutions, [], {'correct': refinement.correct}, {'correct': 1.0}
     )
     batch = batching.from_records(
       solutions,

@@ -38,6 +38,7 @@ def make(config, models, grade) -> Recipe:
     grade: final answers to grades.
   """
   solver, critic = models['solver'], models['critic']
+  refinement.check_gate(config.gate)
   rewards, weights = make_rewards(config)
   advantage_fn = lookup.bind(advantages, config.advantage)
 

@@ -1,4 +1,4 @@
-"""What a critique is worth: by its verdict, and by the refinements it leads to.
+"""What messages are worth: answers, verdicts, and what verdicts lead to.
 
 The dual reward of RefCritic (https://arxiv.org/abs/2507.15024). Each reward is
 `(critique, refinements) -> float`, pure; the total, `judge + refine_weight *
@@ -18,6 +18,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from critic_jax.types import Record
+
+
+def correct(record: Record, responses: Sequence[Record]) -> float:
+  """1.0 if a solution's final answer is right, else 0.0."""
+  return float(_correct(record, of=record))
 
 
 def judge(critique: Record, refinements: Sequence[Record]) -> float:
@@ -67,14 +72,19 @@ def admits(gate: str, critique: Record) -> bool:
   Raises:
     ValueError: there is no such gate, or the solution is not graded.
   """
-  if gate not in GATES:
-    raise ValueError(
-      f'gate: got {gate!r}; expected one of {sorted(GATES)}; name one of them'
-    )
+  check_gate(gate)
   right = _correct(critique.parent, of=critique)
   if not _has_verdict(critique):
     return False
   return GATES[gate](right, _calls_right(critique))
+
+
+def check_gate(gate: str) -> None:
+  """Raises ValueError if there is no such gate."""
+  if gate not in GATES:
+    raise ValueError(
+      f'gate: got {gate!r}; expected one of {sorted(GATES)}; name one of them'
+    )
 
 
 def _rightly_called_wrong(right: bool, called_right: bool) -> bool:
