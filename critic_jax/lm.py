@@ -107,7 +107,7 @@ class LM:
     results = [[r] * n for r in refused]
     # Prompts of one length go together: a batch is as wide as its longest.
     fits.sort(key=lambda i: (_smallest(self.lengths, len(encoded[i])), i))
-    size = max(1, self.max_rows // n)
+    size = 2 ** int(math.log2(max(1, self.max_rows // n)))
     for start in range(0, len(fits), size):
       part = fits[start : start + size]
       for i, generations in zip(
@@ -121,7 +121,7 @@ class LM:
   def _sample(self, params, prompts, keys, part, n):
     """Samples one padded batch; returns n generations a prompt."""
     columns = _smallest(self.lengths, max(map(len, prompts)))
-    rows = min(2 ** math.ceil(math.log2(len(prompts))), self.max_rows)
+    rows = 2 ** math.ceil(math.log2(len(prompts)))
     tokens = np.zeros((rows, columns), np.int32)
     length = np.zeros(rows, np.int32)
     for row, prompt in enumerate(prompts):

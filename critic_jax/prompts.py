@@ -32,19 +32,21 @@ def instruct_solve(problem: Problem) -> str:
   """Asks for a solution."""
   return (
     f'{problem.question}\n\nSolve the problem step by step, one step a line. '
-    'End with the final answer in \\boxed{}.'
+    'End with a line like this one: The answer is \\boxed{7}.'
   )
 
 
 def instruct_critique(solution: Record) -> str:
-  """Asks for a critique of a solution."""
+  """Asks for a critique; two examples show its form to small models."""
   return (
-    'Check a solution to a problem.\n\n'
     f'Problem:\n{solution.problem.question}\n\n'
-    f'Solution:\n{solution.text}\n\n'
-    'Go through the solution step by step and compute each step yourself. '
-    'If a step is wrong, say which one and how to put it right. End with one '
-    'line that is either "Verdict: correct" or "Verdict: incorrect".'
+    f'A student wrote this solution:\n{solution.text}\n\n'
+    'You are the teacher. Go through the solution step by step. Say which step '
+    'is wrong, if any, and how to put it right. Then write the verdict on a '
+    'line of its own.\n\n'
+    'Example of an answer:\nStep 2 is wrong. 3 times 4 is 12, not 10.\n'
+    'Verdict: incorrect\n\n'
+    'Another example:\nEvery step is right.\nVerdict: correct'
   )
 
 
@@ -53,9 +55,9 @@ def instruct_refine(critique: Record) -> str:
   solution = critique.ancestor('solve')
   conclusion = critique.parsed.get('conclusion') or ''
   return (
-    'Improve a solution to a problem with the help of a critique.\n\n'
-    f'Problem:\n{solution.problem.question}\n\n'
-    f'Solution:\n{solution.text}\n\nCritique:\n{conclusion}\n\n'
-    'Write the improved solution step by step, one step a line. End with the '
-    'final answer in \\boxed{}.'
+    f'{solution.problem.question}\n\n'
+    f'A student wrote this solution:\n{solution.text}\n\n'
+    f'The teacher says:\n{conclusion}\n\n'
+    'Write a better solution step by step, one step a line. End with a line '
+    'like this one: The answer is \\boxed{7}.'
   )

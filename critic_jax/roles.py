@@ -109,8 +109,19 @@ def init_params(lms, loaded, mesh, key) -> dict[str, Params]:
 
 
 def copy(target: Params, source: Params) -> Params:
-  """A copy of `source`; heads that only `target` has are its own."""
+  """A copy of `source`; heads that only `target` has are its own.
+
+  Raises:
+    ValueError: the two are not of one form, but for their heads.
+  """
+  trunk = _without_heads(target, source)
   source = _without_heads(source, target)
+  forms = [jax.tree.map(lambda x: (x.shape, x.dtype), p) for p in (trunk, source)]
+  if forms[0] != forms[1]:
+    raise ValueError(
+      'copy: got parameters of another form; expected two models of one size '
+      'and param_dtype; give both roles the same size or source'
+    )
   return {**target, **jax.tree.map(lambda x: x.copy(), source)}
 
 

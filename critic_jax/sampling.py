@@ -137,9 +137,11 @@ def _draw(logits, keys, t, law):
   uniform = jax.vmap(
     lambda key: jax.random.uniform(jax.random.fold_in(key, t))
   )(keys)
-  cumulative = jnp.cumsum(jnp.exp(log_probs), axis=-1)
-  target = uniform[:, None] * cumulative[:, -1:]
-  # The first entry above the target: it rose there, so its probability > 0.
+  probs = jnp.exp(log_probs)
+  # A parallel sum rises and falls in its last bit even where probabilities are
+  # 0; without the mask, a token outside of the law is drawn once in 1e7.
+  cumulative = jnp.where(probs > 0, jnp.cumsum(probs, axis=-1), 0.0)
+  target = uniform[:, None] * jnp.max(cumulative, axis=-1, keepdims=True)
   token = jnp.argmax(cumulative > target, axis=-1).astype(jnp.int32)
   logprob = jnp.take_along_axis(log_probs, token[:, None], axis=-1)[:, 0]
   return token, logprob

@@ -388,13 +388,10 @@ def _show_results(work: Run) -> None:
   if len(names) == 2:
     columns['difference'] = evals.compare(*records.values())
   work.folder.write_results('results', {'columns': columns})
+  titles = evals.TITLES.values()
   shown = {
-    column: {
-      title: estimates[name]
-      for name, title in evals.TITLES.items()
-      if name in estimates
-    }
-    for column, estimates in columns.items()
+    column: {title: found[title] for title in titles if title in found}
+    for column, found in columns.items()
   }
   work.console.print(
     report.results_table(shown, f'{work.config.evals.split} problems')

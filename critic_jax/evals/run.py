@@ -80,23 +80,30 @@ def _locate(solution, first_error):
 
 
 def metrics(records: Sequence[Record]) -> dict[str, Estimate]:
-  """Every protocol's metrics, named 'protocol/metric'."""
-  return {
-    f'{protocol}/{name}': value
-    for protocol, module in PROTOCOLS.items()
-    for name, value in module.metrics(records).items()
-  }
+  """Every protocol's metrics, named by `TITLES` or 'protocol/metric'."""
+  return _titled(
+    {name: module.metrics(records) for name, module in PROTOCOLS.items()}
+  )
 
 
 def compare(
   before: Sequence[Record], after: Sequence[Record]
 ) -> dict[str, Estimate]:
-  """Every protocol's paired differences, named 'protocol/metric'."""
-  return {
+  """Every protocol's paired differences, named as in `metrics`."""
+  return _titled(
+    {name: module.compare(before, after) for name, module in PROTOCOLS.items()}
+  )
+
+
+def _titled(found: Mapping[str, Mapping[str, Estimate]]):
+  """One mapping, those of `TITLES` first."""
+  flat = {
     f'{protocol}/{name}': value
-    for protocol, module in PROTOCOLS.items()
-    for name, value in module.compare(before, after).items()
+    for protocol, estimates in found.items()
+    for name, value in estimates.items()
   }
+  first = {TITLES[name]: flat.pop(name) for name in TITLES if name in flat}
+  return first | flat
 
 
 # The rows of the table that a run ends with.
@@ -109,5 +116,5 @@ TITLES = {
   'refinement/accuracy_after': 'accuracy after critique and refine',
   'localisation/accuracy_erroneous': 'first wrong step found',
   'localisation/f1': 'localisation F1',
-  'critique/length': 'length in tokens',
+  'critique/length': 'critique length in tokens',
 }

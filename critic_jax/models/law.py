@@ -2,7 +2,8 @@
 
 Sampler and trainer both call `log_probs`, so that the log-probability written
 while sampling is the one that the trainer computes. Temperature 0 is greedy:
-a point mass on the largest logit, whose log-probability is 0.
+a point mass on the largest logit (the first of equals), whose log-probability
+is 0.
 """
 
 from __future__ import annotations
@@ -61,14 +62,14 @@ def log_probs(logits, law: Law, observed=None) -> jax.Array:
   top_k = jnp.where(greedy, 1, law.top_k)
   kept = jax.lax.cond(
     (top_k > 0) | (law.top_p < 1),
-    lambda x: _truncate(x, top_k, law.top_p, observed),
+    lambda x: _truncate(x, top_k, law.top_p, greedy, observed),
     lambda x: x,
     tempered,
   )
   return jax.nn.log_softmax(kept, axis=-1)
 
 
-def _truncate(logits, top_k, top_p, observed):
+def _truncate(logits, top_k, top_p, greedy, observed):
   """Sets logits outside of the top-k and the top-p to -inf."""
   vocab_size = logits.shape[-1]
   descending = jnp.flip(
@@ -79,11 +80,14 @@ def _truncate(logits, top_k, top_p, observed):
   # top-p is taken of what top-k has left, as the common samplers do.
   probs = jax.nn.softmax(jnp.where(in_top_k, descending, -jnp.inf), axis=-1)
   before = jnp.cumsum(probs, axis=-1) - probs
-  kept = in_top_k & ((before < top_p) | (rank == 0))
+  # Rounding takes `before` to 1 early where the law is peaked: 1 is all.
+  kept = in_top_k & ((before < top_p) | (top_p >= 1) | (rank == 0))
   threshold = jnp.min(
     jnp.where(kept, descending, jnp.inf), axis=-1, keepdims=True
   )
-  keep = jax.lax.stop_gradient(logits) >= threshold
+  keep = jax.lax.stop_gradient(logits) >= threshold  # equals stay together,
+  first = rank == jnp.argmax(logits, axis=-1, keepdims=True)
+  keep &= ~greedy | first  # but greedy is one token
   if observed is not None:
     keep |= observed[..., None] == rank
   return jnp.where(keep, logits, -jnp.inf)

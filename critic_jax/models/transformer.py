@@ -164,6 +164,7 @@ class Projection(nn.Module):
   names: tuple[str, ...]
   inputs: int = 1  # how many leading axes of the kernel are contracted
   bias: bool = False
+  result: str | None = None  # dtype of the result; by default that of `x`
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -178,6 +179,7 @@ class Projection(nn.Module):
     y = jax.lax.dot_general(
       x, kernel.astype(config.dtype),
       ((tuple(x.ndim + a for a in axes[0]), axes[1]), ((), ())),
+      preferred_element_type=self.result,
     )  # fmt: skip
     if self.bias:
       zeros = nn.with_logical_partitioning(
@@ -298,10 +300,12 @@ class Transformer(nn.Module):
     self.layers = [block(c) for _ in range(c.num_layers)]
     self.final_norm = RMSNorm(c)
     if c.head != 'lm':
-      self.scalar_head = Projection(c, (c.embed_dim, 1), ('embed', 'scalar'))
+      self.scalar_head = Projection(
+        c, (c.embed_dim, 1), ('embed', 'scalar'), result='float32'
+      )
     elif not c.tie_embeddings:
       self.lm_head = Projection(
-        c, (c.embed_dim, c.vocab_size), ('embed', 'vocab')
+        c, (c.embed_dim, c.vocab_size), ('embed', 'vocab'), result='float32'
       )
 
   def __call__(
@@ -354,11 +358,11 @@ class Transformer(nn.Module):
       return jnp.einsum(
         '...d,vd->...v', hidden, kernel, preferred_element_type=jnp.float32
       )
-    return self.lm_head(hidden).astype(jnp.float32)
+    return self.lm_head(hidden)
 
   def scalars(self, hidden: jax.Array) -> jax.Array:
     """A value or a reward, float32[...], of hidden states [..., D]."""
-    return self.scalar_head(hidden)[..., 0].astype(jnp.float32)
+    return self.scalar_head(hidden)[..., 0]
 
 
 def abstract_params(model: Transformer):

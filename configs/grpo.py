@@ -1,0 +1,85 @@
+r"""GRPO (https://arxiv.org/abs/2402.03300) and its kin, by settings.
+
+A solver of the embedded world imitates worked solutions for a while and then
+learns from its own; about 5 minutes on 2 CPU cores:
+
+  python -m critic_jax.train --config configs/grpo.py --workdir runs/grpo
+  python -m critic_jax.train --config configs/grpo.py:dapo --workdir runs/dapo
+
+  grpo     normalised advantages, mean over each row, k3 to the start
+  dr_grpo  https://arxiv.org/abs/2503.20783: nothing divided by deviation or
+           length
+  dapo     https://arxiv.org/abs/2503.14476: a higher upper clip, mean over all
+           tokens; without its dynamic sampling and overlong punishment
+  rloo     https://arxiv.org/abs/2402.14740: REINFORCE, the other samples' mean
+           as baseline; without its KL in the reward
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common, sft
+
+
+def get_config(arg='grpo'):
+  makers = dict(grpo=grpo, dr_grpo=dr_grpo, dapo=dapo, rloo=rloo, tiny=tiny)
+  if arg not in makers:
+    raise ValueError(f'config: got {arg!r}; expected one of {sorted(makers)}')
+  return makers[arg]()
+
+
+def policy_gradient(**settings):
+  """Imitation, then a policy gradient with these settings."""
+  config = sft.arithmetic()
+  config.phases.solver = ConfigDict(sft.solver_phase(200))
+  section = common.policy_gradient() | dict(num_solutions=8)
+  config.phases.rl = ConfigDict(
+    common.phase(
+      'policy_gradient', ('solver',), 40, 3e-4, 16, epochs=2, records_every=5,
+      **section | settings,
+    )
+  )  # fmt: skip
+  config.order = ('solver', 'rl')
+  return config
+
+
+def grpo():
+  """GRPO with a penalty for leaving the imitator."""
+  config = policy_gradient(
+    aggregate='sequence',
+    kl=dict(name='k3', coef=0.04),
+    copy=dict(ref='solver'),
+  )
+  config.models.ref = ConfigDict(sft.role())
+  return config
+
+
+def dr_grpo():
+  """Dr. GRPO: nothing is divided by a deviation or a length."""
+  return policy_gradient(
+    aggregate='constant',
+    advantage=dict(name='group_relative', normalize=False),
+  )
+
+
+def dapo():
+  """DAPO's loss: clip higher, every token weighs the same."""
+  return policy_gradient(
+    objective=dict(name='ppo_clip', clip_low=0.2, clip_high=0.28)
+  )
+
+
+def rloo():
+  """RLOO: one REINFORCE update a batch, of whole responses."""
+  return policy_gradient(
+    epochs=1,
+    aggregate='constant',  # a response's log-probability is a sum
+    advantage=dict(name='leave_one_out'),
+    objective=dict(name='reinforce'),
+  )
+
+
+def tiny():
+  """Two steps of each phase of GRPO with the smallest models; for tests."""
+  config = sft.shrink(grpo())
+  config.phases.rl.num_solutions = 2
+  return config

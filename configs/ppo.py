@@ -1,0 +1,49 @@
+r"""PPO (https://arxiv.org/abs/1707.06347) with a learned value function.
+
+A solver of the embedded world imitates worked solutions for a while and then
+learns from its own; about 5 minutes on 2 CPU cores:
+
+  python -m critic_jax.train --config configs/ppo.py --workdir runs/ppo
+
+The value model begins as a copy of the imitator with a head of its own.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common, sft
+
+
+def get_config(arg='ppo'):
+  makers = dict(ppo=ppo, tiny=tiny)
+  if arg not in makers:
+    raise ValueError(f'config: got {arg!r}; expected one of {sorted(makers)}')
+  return makers[arg]()
+
+
+def ppo():
+  """Imitation, then PPO."""
+  config = sft.arithmetic()
+  config.models.value = ConfigDict(sft.role(head='value'))
+  config.phases.solver = ConfigDict(sft.solver_phase(200))
+  config.phases.rl = ConfigDict(
+    common.phase(
+      'ppo', ('solver', 'value'), 40, 3e-4, 32, epochs=2, records_every=5,
+      copy=dict(value='solver'),
+      num_solutions=4,
+      discount=1.0,
+      lambda_=0.95,
+      objective=dict(name='ppo_clip', clip_low=0.2, clip_high=0.2),
+      value_loss=dict(name='clipped', clip=0.2),
+      value_coef=0.5,
+      kl=dict(name='k3', coef=0.0),
+    )
+  )  # fmt: skip
+  config.order = ('solver', 'rl')
+  return config
+
+
+def tiny():
+  """Two steps of each phase with the smallest models; for tests."""
+  config = sft.shrink(ppo())
+  config.phases.rl.num_solutions = 2
+  return config

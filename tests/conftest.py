@@ -1,0 +1,14 @@
+"""Settings of jax for every test; tests/ is put on the path by lying here."""
+
+import jax
+import pytest
+
+
+@pytest.fixture(scope='session', autouse=True)
+def compile_cache(tmp_path_factory):
+  """Programs that several tests compile are compiled once a session."""
+  jax.config.update(
+    'jax_compilation_cache_dir', str(tmp_path_factory.mktemp('jax'))
+  )
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
+  jax.config.update('jax_persistent_cache_min_entry_size_bytes', 0)

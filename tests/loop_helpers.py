@@ -1,0 +1,124 @@
+"""Models whose texts a test writes, and small records, for the loop's tests."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from configs import common
+from critic_jax import roles, rollout, sharding
+from critic_jax.data import arithmetic
+from critic_jax.lm import LM
+from critic_jax.rewards import answers
+from critic_jax.types import Generation, Problem
+
+PROBLEM = Problem(
+  'sum-0',
+  'Ada has 5 eggs. Ada finds 2 more. Ada then has 2 times as many. '
+  'How many eggs?',
+  '14',
+  'Step 1: 5 + 2 = 7\nStep 2: 7 * 2 = 14\nThe answer is \\boxed{14}.',
+)
+RIGHT = PROBLEM.solution
+WRONG = 'Step 1: 5 + 2 = 8\nStep 2: 8 * 2 = 16\nThe answer is \\boxed{16}.'
+ADVICE = 'Step 1 is wrong. It should be\nStep 1: 5 + 2 = 7'
+
+
+def grade(pairs):
+  """The grader without processes."""
+  return [answers.grade(*pair) for pair in pairs]
+
+
+def critique(verdict, advice='There is a mistake.', thoughts='Hm.'):
+  """A critique in the form the parser expects."""
+  return f'<think>\n{thoughts}\n</think>\n{advice}\nVerdict: {verdict}'
+
+
+def solution(lm, text=WRONG, problem=PROBLEM, **parsed):
+  """A graded solution that nobody sampled."""
+  record = rollout.write(lm.stages.solve, problem, text)
+  [record] = rollout.grade([record], grade)
+  return dataclasses.replace(record, parsed={**record.parsed, **parsed})
+
+
+@functools.cache
+def mesh():
+  """One device."""
+  return sharding.make_mesh({'data': 1}, jax.devices()[:1])
+
+
+def nano(**settings) -> LM:
+  """A nano model that reads the arithmetic world's tokens."""
+  tokenizer = dict(
+    module='arithmetic', name='tokenizer', vocab_size=640, num_problems=50
+  )
+  section = common.model(
+    'nano', tokenizer=tokenizer, max_new_tokens=48, lengths=(128,), max_rows=64
+  )
+  return roles.make_lms({'role': section | settings})[0]['role']
+
+
+def init(seed=0, **lms):
+  """Fresh parameters of LMs by role."""
+  return roles.init_params(lms, {}, mesh(), jax.random.key(seed))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scripted(LM):
+  """An LM that writes what `script(prompt, index)` says.
+
+  Attributes:
+    script: -> a text; one longer than the limit is cut.
+    prompts: what it was asked, in order.
+  """
+
+  script: Callable = lambda prompt, index: ''
+  prompts: list = dataclasses.field(default_factory=list)
+
+  def bind(self, params):
+    """A `Generate` that reads no parameters."""
+    del params
+
+    def generate(prompts, keys, n):
+      del keys
+      self.prompts.extend(prompts)
+      return [
+        [self._say(prompt, index) for index in range(n)] for prompt in prompts
+      ]
+
+    return generate
+
+  def _say(self, prompt, index):
+    text = self.script(prompt, index)
+    tokens, finish = self.encode_response(text), 'stop'
+    if len(tokens) > self.max_new_tokens:
+      tokens, finish = tokens[: self.max_new_tokens], 'length'
+      text = self.tokenizer.decode(tokens)
+    return Generation(
+      np.array(self.encode_prompt(prompt), np.int32),
+      np.array(tokens, np.int32),
+      np.full(len(tokens), -1.0, np.float32),
+      text,
+      finish,
+    )
+
+
+def scripted(script, **settings) -> Scripted:
+  """A nano model with a script."""
+  lm = nano(**settings)
+  fields = {f.name: getattr(lm, f.name) for f in dataclasses.fields(lm)}
+  return Scripted(**fields, script=script)
+
+
+def problems(n):
+  """The first problems of the world."""
+  return arithmetic.problems('train', n, min_steps=3, max_steps=4)
+
+
+def settings(section, **changes):
+  """A phase's section as a ConfigDict."""
+  from ml_collections import ConfigDict
+
+  return ConfigDict({**section, **changes})
