@@ -97,9 +97,7 @@ class LM:
     self, params, prompts: Sequence[str], keys, n: int
   ) -> list[list[Generation]]:
     encoded = [self.encode_prompt(text) for text in prompts]
-    fits = [
-      i for i, p in enumerate(encoded) if 0 < len(p) <= self.lengths[-1]
-    ]
+    fits = [i for i, p in enumerate(encoded) if 0 < len(p) <= self.lengths[-1]]
     refused = [
       Generation(np.array(p, np.int32), *_NOTHING, '', 'prompt')
       for p in encoded

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 
 import jax
+import jax.numpy as jnp
 
 from critic_jax import lookup, sharding, stages
 from critic_jax import tokenizer as tokenizer_lib
@@ -74,9 +75,7 @@ def _make_lm(config, tokenizer, section) -> LM:
     model=Transformer(config),
     tokenizer=tokenizer,
     stages=stages.make_stages(section['prompts']),
-    law=Law(
-      section['temperature'], section['top_k'], section['top_p']
-    ).check(),
+    law=Law(section['temperature'], section['top_k'], section['top_p']).check(),
     max_new_tokens=section['max_new_tokens'],
     lengths=tuple(section['lengths']),
     max_rows=section['max_rows'],
@@ -109,20 +108,22 @@ def init_params(lms, loaded, mesh, key) -> dict[str, Params]:
 
 
 def copy(target: Params, source: Params) -> Params:
-  """A copy of `source`; heads that only `target` has are its own.
+  """A copy of `source`; dtypes, and heads that only `target` has, are its own.
 
   Raises:
-    ValueError: the two are not of one form, but for their heads.
+    ValueError: the two models are not of one size.
   """
   trunk = _without_heads(target, source)
   source = _without_heads(source, target)
-  forms = [jax.tree.map(lambda x: (x.shape, x.dtype), p) for p in (trunk, source)]
-  if forms[0] != forms[1]:
+  if jax.tree.map(jnp.shape, trunk) != jax.tree.map(jnp.shape, source):
     raise ValueError(
-      'copy: got parameters of another form; expected two models of one size '
-      'and param_dtype; give both roles the same size or source'
+      'copy: got two models of different sizes; expected the shapes of one; '
+      'give both roles the same size or source'
     )
-  return {**target, **jax.tree.map(lambda x: x.copy(), source)}
+  copied = jax.tree.map(
+    lambda old, x: jnp.array(x, old.dtype, copy=True), trunk, source
+  )
+  return {**target, **copied}
 
 
 def _without_heads(params, other):

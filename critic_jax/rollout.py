@@ -52,14 +52,25 @@ def run(
   if not parents:
     return []
   prompts = [stage.prompt(parent) for parent in parents]
-  names = np.array([zlib.crc32(p.id.encode()) for p in parents], np.uint32)
-  keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(names))
+  keys = _keys(key, [parent.id for parent in parents])
   generations = generate(prompts, keys, n)
   return [
     _record(stage, parent, index, generation)
     for parent, siblings in zip(parents, generations, strict=True)
     for index, generation in enumerate(siblings)
   ]
+
+
+def _keys(key, ids):
+  """A key for each id, and more up to a power of two: few shapes compile."""
+  names = np.zeros(1 << (len(ids) - 1).bit_length(), np.uint32)
+  names[: len(ids)] = [zlib.crc32(name.encode()) for name in ids]
+  return _fold_in(key, jnp.asarray(names))
+
+
+@jax.jit
+def _fold_in(key, names):
+  return jax.vmap(jax.random.fold_in, (None, 0))(key, names)
 
 
 def _record(stage, parent, index, generation: Generation) -> Record:
@@ -78,8 +89,8 @@ def write(
   stage: Stage, parent: Problem | Record, text: str, index: int = 0
 ) -> Record:
   """A record of a text that nobody sampled, such as a demonstration."""
-  nothing = np.zeros(0, np.int32)
-  generation = Generation(nothing, nothing, np.zeros(0, np.float32), text, 'stop')
+  nothing, no_logprobs = np.zeros(0, np.int32), np.zeros(0, np.float32)
+  generation = Generation(nothing, nothing, no_logprobs, text, 'stop')
   return _record(stage, parent, index, generation)
 
 
@@ -100,6 +111,19 @@ def grade(records: Sequence[Record], grade_fn: Grade) -> list[Record]:
     )
     for record, grade in zip(records, grade_fn(pairs), strict=True)
   ]
+
+
+def run_graded(
+  stage: Stage,
+  generate: Generate,
+  parents: Sequence[Problem | Record],
+  key: Key,
+  grade_fn: Grade,
+  *,
+  n: int,
+) -> list[Record]:
+  """`run`, then `grade`: for stages whose responses end in an answer."""
+  return grade(run(stage, generate, parents, key, n=n), grade_fn)
 
 
 def children(

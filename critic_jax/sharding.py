@@ -102,7 +102,7 @@ def _mesh_axis(where, name, rules):
 
 
 def put_batch(batch, mesh: Mesh):
-  """A host batch on the mesh, its rows over the batch axes where they divide."""
+  """A host batch on the mesh, its rows split where the axes divide them."""
   ways = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
 
   def put(x):

@@ -32,18 +32,19 @@ from rich.console import Console
 from critic_jax import (
   checkpoint,
   lookup,
-  optimizer,
   progress,
   report,
   rollout,
   run_dir,
   sharding,
 )
+from critic_jax import phases as phases_lib
 from critic_jax import roles as roles_lib
 from critic_jax.data import sources, store
 from critic_jax.evals import run as evals
 from critic_jax.rewards.pool import Pool
-from critic_jax.types import Recipe, Record
+from critic_jax.phases import Phase
+from critic_jax.types import Record
 
 
 class TrainState(NamedTuple):
@@ -82,6 +83,12 @@ def update(loss, tx, state: TrainState, batch, *, microbatches: int = 1):
     The new state and the metrics: the loss's own, 'loss/total' and
     'grad_norm' before clipping.
   """
+  num_rows = len(batch['tokens'])
+  if num_rows % microbatches:
+    raise ValueError(
+      f"microbatches: got {microbatches}; expected a divisor of the batch's "
+      f'{num_rows} rows'
+    )
   grad_fn = jax.value_and_grad(loss, has_aux=True)
 
   def one(part):
@@ -129,60 +136,6 @@ def init_state(tx, params, mesh) -> TrainState:
   return jax.jit(init, out_shardings=shardings)(params)
 
 
-class Phase(NamedTuple):
-  """A part of a run, checked and ready.
-
-  Attributes:
-    name: of its section in the config.
-    config: the section.
-    recipe: what it does.
-    tx: the optimiser.
-    schedule: updates done -> learning rate.
-    start: steps of the run before it.
-  """
-
-  name: str
-  config: Any
-  recipe: Recipe
-  tx: optax.GradientTransformation
-  schedule: optax.Schedule
-  start: int
-
-
-def make_phases(config, lms, grade) -> list[Phase]:
-  """The phases in order; checks all their settings.
-
-  Raises:
-    ValueError: a setting is wrong.
-  """
-  phases, start = [], 0
-  for name in config.order:
-    if name not in config.phases:
-      raise ValueError(
-        f'order: got {name!r}; expected one of {sorted(config.phases)}'
-      )
-    section = config.phases[name]
-    missing = sorted(
-      {*section.train, *section.copy, *section.copy.values()} - {*lms}
-    )
-    if missing:
-      raise ValueError(
-        f'phases.{name}: got the roles {missing}; expected {sorted(lms)}'
-      )
-    try:
-      recipe = lookup.module('recipes', section.recipe).make(
-        section, lms, grade
-      )
-      tx, schedule = optimizer.make_optimizer(
-        steps=section.steps * section.epochs, **section.optimizer
-      )
-    except (ValueError, AttributeError, TypeError) as error:
-      raise ValueError(f'phases.{name}: {error}') from error
-    phases.append(Phase(name, section, recipe, tx, schedule, start))
-    start += section.steps
-  return phases
-
-
 @dataclasses.dataclass
 class Run:
   """A run under way: what the loop's parts share, and the parameters."""
@@ -207,7 +160,9 @@ class Run:
     trained = {role: self.roles[role] for role in phase.config.train}
     state = init_state(phase.tx, trained, self.mesh)
     if opt_state is not None:
-      state = state._replace(step=state.step + done, opt_state=opt_state)
+      state = state._replace(
+        step=state.step + done * phase.config.epochs, opt_state=opt_state
+      )
     key = jax.random.fold_in(self.key, phase.start)
     batches = store.batches(
       self.splits['train'],
@@ -291,16 +246,10 @@ class Run:
         num_critiques=section.num_critiques,
         num_refinements=section.num_refinements,
         grade=self.grade,
-        first_error=_first_error(section),
+        first_error=phases_lib.first_error(section),
       )
     self.folder.write_records(phase.name, records, 'eval')
     return records
-
-
-def _first_error(section) -> Callable | None:
-  settings = dict(section.first_error)
-  module = settings.pop('module')
-  return module and lookup.bind(lookup.module('data', module), settings)
 
 
 def _phase_of(phases, step) -> Phase:
@@ -329,7 +278,8 @@ def run(config, workdir: str, console: Console | None = None) -> Path:
     )
     mesh = sharding.make_mesh(config.mesh)
     lms, loaded = roles_lib.make_lms(config.models)
-    phases = make_phases(config, lms, pool.grade)
+    phases = phases_lib.make_phases(config, lms, pool.grade)
+    phases_lib.check_evals(config, lms)
     splits = lookup.bind(sources, config.data)()
     devices = ', '.join(map(str, jax.devices()))
     folder = stack.enter_context(
@@ -379,9 +329,7 @@ def _show_results(work: Run) -> None:
   if not names:
     return
   records = {
-    name: run_dir.read_records(
-      work.folder.path / 'eval' / f'{name}.jsonl.gz'
-    )
+    name: run_dir.read_records(work.folder.path / 'eval' / f'{name}.jsonl.gz')
     for name in names
   }
   columns = {name: evals.metrics(found) for name, found in records.items()}
@@ -418,7 +366,12 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
   try:
     return flags.FLAGS(list(argv))
   except (
-    AttributeError, KeyError, TypeError, ValueError, OSError, flags.Error
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+    OSError,
+    flags.Error,
   ) as error:
     sys.exit(f'error: {error}')
 

@@ -144,7 +144,5 @@ class Recipe(NamedTuple):
       adds up over micro-batches and devices.
   """
 
-  collect: Callable[
-    [Roles, Sequence[Any], Key], tuple[Batch, list[Record]]
-  ]
+  collect: Callable[[Roles, Sequence[Any], Key], tuple[Batch, list[Record]]]
   loss: Callable[[Roles, Batch], tuple[Array, Metrics]]

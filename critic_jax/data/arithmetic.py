@@ -328,8 +328,10 @@ def teacher_critique(
   if rng.random() >= check_share:
     return _glance(steps, rng)
   error, thoughts = _check(read_program(solution.problem), steps, rng)
-  if error is None:
+  if first_error(solution.problem, solution.text) < 0:
     return _critique(thoughts, 'Every step is right.', 'correct')
+  if error is None:  # right steps, then one too many or another answer
+    return _critique(thoughts, conclude(None, 'vague'), 'incorrect')
   kind = rng.random()
   style = (
     'correct' if kind < correct_share
@@ -396,8 +398,6 @@ def corpus(num_problems: int, *, seed: int = 0) -> list[str]:
   return texts
 
 
-
-
 def tokenizer(*, vocab_size: int = 768, num_problems: int = 2000) -> Tokenizer:
   """A tokenizer for this world, trained on its texts; any text round-trips.
 
@@ -411,7 +411,13 @@ def tokenizer(*, vocab_size: int = 768, num_problems: int = 2000) -> Tokenizer:
     for start, end in (('', ':'), ('\n', ':'), ('', ' is wrong'))
   ]
   others = ['\nThe answer is \\boxed{', '}.', '. Right.', '. Wrong.']
-  others += ['. It should be', '<think>', '\n</think>\n', '\nVerdict:', 'Problem: ']
+  others += [
+    '. It should be',
+    '<think>',
+    '\n</think>\n',
+    '\nVerdict:',
+    'Problem: ',
+  ]
   others += ['\nSolution:\n', '\nCritique:\n', '\nRefined solution:\n']
   return from_sentencepiece(
     train_sentencepiece(

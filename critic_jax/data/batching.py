@@ -91,9 +91,7 @@ def encode(record: Record, prompt: str, lm: LM) -> Record:
   """
   prompt_tokens = np.array(lm.encode_prompt(prompt), np.int32)
   tokens = np.array(lm.encode_response(record.text), np.int32)
-  if (
-    len(prompt_tokens) > lm.lengths[-1] or len(tokens) > lm.max_new_tokens
-  ):
+  if len(prompt_tokens) > lm.lengths[-1] or len(tokens) > lm.max_new_tokens:
     return dataclasses.replace(record, finish='prompt')
   return dataclasses.replace(
     record,

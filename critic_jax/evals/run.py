@@ -50,8 +50,8 @@ def collect(
   solver, critic = models['solver'], models['critic']
   keys = jax.random.split(key, 3)
   solve = solver.bind(roles['solver'])
-  solutions = rollout.grade(
-    rollout.run(solver.stages.solve, solve, problems, keys[0], n=1), grade
+  solutions = rollout.run_graded(
+    solver.stages.solve, solve, problems, keys[0], grade, n=1
   )
   if first_error:
     solutions = [_locate(s, first_error) for s in solutions]
@@ -63,11 +63,13 @@ def collect(
     n=num_critiques,
   )
   called_wrong = [c for c in critiques if critique.verdict(c) == 'incorrect']
-  refinements = rollout.grade(
-    rollout.run(
-      solver.stages.refine, solve, called_wrong, keys[2], n=num_refinements
-    ),
+  refinements = rollout.run_graded(
+    solver.stages.refine,
+    solve,
+    called_wrong,
+    keys[2],
     grade,
+    n=num_refinements,
   )
   return solutions + critiques + refinements
 
@@ -111,7 +113,7 @@ TITLES = {
   'critique/accuracy_right': 'verdict accuracy, right solutions',
   'critique/accuracy_wrong': 'verdict accuracy, wrong solutions',
   'critique/balanced_accuracy': 'balanced verdict accuracy',
-  'refinement/refinement_accuracy_wrong': 'refinement accuracy, wrong solutions',
+  'refinement/refinement_accuracy_wrong': 'refined right, wrong solutions',
   'refinement/accuracy_before': 'accuracy before',
   'refinement/accuracy_after': 'accuracy after critique and refine',
   'localisation/accuracy_erroneous': 'first wrong step found',

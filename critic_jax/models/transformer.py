@@ -91,15 +91,15 @@ class TransformerConfig:
 def rotary_frequencies(config: TransformerConfig) -> jax.Array:
   """Angles per position, float32[Dh / 2] (RoFormer, 2104.09864, eq. 15)."""
   exponent = jnp.arange(0, config.head_dim, 2) / config.head_dim
-  frequencies = config.rope_theta**-exponent.astype(jnp.float32)
+  frequencies = config.rope_theta ** -exponent.astype(jnp.float32)
   scaling = config.rope_scaling
   if scaling is None:
     return frequencies
   wavelength = 2 * math.pi / frequencies
   # 0 where the wavelength is long (stretch), 1 where it is short (keep).
-  keep = (
-    scaling.original_max_len / wavelength - scaling.low_freq_factor
-  ) / (scaling.high_freq_factor - scaling.low_freq_factor)
+  keep = (scaling.original_max_len / wavelength - scaling.low_freq_factor) / (
+    scaling.high_freq_factor - scaling.low_freq_factor
+  )
   keep = jnp.clip(keep, 0.0, 1.0)
   return keep * frequencies + (1 - keep) * frequencies / scaling.factor
 
@@ -168,6 +168,7 @@ class Projection(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps the last axes of `x`."""
     config = self.config
     kernel = self.param(
       'kernel',
@@ -199,6 +200,7 @@ class RMSNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    """Norms the last axis of `x`."""
     ones = nn.with_logical_partitioning(nn.initializers.ones, ('norm',))
     scale = self.param('scale', ones, (x.shape[-1],), self.config.param_dtype)
     y = x.astype(jnp.float32)

@@ -36,6 +36,7 @@ def make(config, models, grade) -> Recipe:
   """
   solver, critic = models['solver'], models['critic']
   stage = critic.stages.critique
+  num_critiques, num_rows = config.num_critiques, config.batch_size
   settings = dict(config.writer)
   module = settings.pop('module')
   write_critique = module and lookup.bind(
@@ -46,7 +47,7 @@ def make(config, models, grade) -> Recipe:
     records = []
     for solution in solutions:
       prompt = stage.prompt(solution)
-      for i in range(config.num_critiques):
+      for i in range(num_critiques):
         text = write_critique(solution, rng)
         record = rollout.write(stage, solution, text, i)
         records.append(batching.encode(record, prompt, critic))
@@ -56,8 +57,8 @@ def make(config, models, grade) -> Recipe:
     keys = jax.random.split(key, 3)
     rng = random.Random(int(jax.random.bits(keys[2])))
     solve = solver.bind(roles['solver'])
-    solutions = rollout.grade(
-      rollout.run(solver.stages.solve, solve, problems, keys[0], n=1), grade
+    solutions = rollout.run_graded(
+      solver.stages.solve, solve, problems, keys[0], grade, n=1
     )
     if write_critique:
       critiques = written(solutions, rng)
@@ -67,16 +68,16 @@ def make(config, models, grade) -> Recipe:
         critic.bind(roles['critic']),
         solutions,
         keys[1],
-        n=config.num_critiques,
+        n=num_critiques,
       )
     critiques = rollout.score(
       critiques, [], {'judge': refinement.judge}, {'judge': 1.0}
     )
-    kept = balance(critiques, config.batch_size, rng)
+    kept = balance(critiques, num_rows, rng)
     batch = batching.from_records(
       kept,
       critic,
-      num_rows=config.batch_size,
+      num_rows=num_rows,
       aggregate=config.aggregate,
     )
     return batch, solutions + critiques

@@ -3,7 +3,7 @@
 GRPO is https://arxiv.org/abs/2402.03300.
 
 1. The policy solves each problem `num_solutions` times.
-2. Reward: the final answer is right, and shaping.
+2. Reward: the final answer is right.
 3. Advantages relative to the solutions of the same problem.
 4. Policy gradient, with a penalty for leaving a reference if asked.
 
@@ -14,7 +14,6 @@ leave_one_out, normalised or not), `aggregate` (token, sequence, constant),
 
 from __future__ import annotations
 
-import jax
 import numpy as np
 
 from critic_jax import advantages, lookup, policy_loss, rollout
@@ -32,29 +31,27 @@ def make(config, models, grade) -> Recipe:
     models: an LM of 'solver'.
     grade: final answers to grades.
   """
-  solver = models['solver']
+  solver, num_solutions = models['solver'], config.num_solutions
   advantage_fn = lookup.bind(advantages, config.advantage)
 
   def collect(roles, problems, key):
-    solutions = rollout.grade(
-      rollout.run(
-        solver.stages.solve,
-        solver.bind(roles['solver']),
-        problems,
-        key,
-        n=config.num_solutions,
-      ),
+    solutions = rollout.run_graded(
+      solver.stages.solve,
+      solver.bind(roles['solver']),
+      problems,
+      key,
       grade,
+      n=num_solutions,
     )
     solutions = rollout.score(
       solutions, [], {'correct': refinement.correct}, {'correct': 1.0}
     )
     reward = np.array([s.scores['reward'] for s in solutions], np.float32)
-    groups = reward.reshape(-1, config.num_solutions)
+    groups = reward.reshape(-1, num_solutions)
     batch = batching.from_records(
       solutions,
       solver,
-      num_rows=config.batch_size * config.num_solutions,
+      num_rows=config.batch_size * num_solutions,
       aggregate=config.aggregate,
       advantages=np.asarray(advantage_fn(groups)).reshape(-1),
     )

@@ -37,19 +37,23 @@ def make(config, models, grade) -> Recipe:
     grade: final answers to grades.
   """
   solver, value = models['solver'], models['value']
+  num_solutions, value_coef = config.num_solutions, config.value_coef
+  discount, lambda_ = config.discount, config.lambda_
+  if value.model.config.head != 'value':
+    raise ValueError(
+      f"models.value: got head={value.model.config.head!r}; expected 'value'"
+    )
   value_fn = lookup.bind(value_objectives, config.value_loss)
   policy_fn = policy_loss.make_policy_loss(solver, 'solver', config)
 
   def collect(roles, problems, key):
-    solutions = rollout.grade(
-      rollout.run(
-        solver.stages.solve,
-        solver.bind(roles['solver']),
-        problems,
-        key,
-        n=config.num_solutions,
-      ),
+    solutions = rollout.run_graded(
+      solver.stages.solve,
+      solver.bind(roles['solver']),
+      problems,
+      key,
       grade,
+      n=num_solutions,
     )
     solutions = rollout.score(
       solutions, [], {'correct': refinement.correct}, {'correct': 1.0}
@@ -57,7 +61,7 @@ def make(config, models, grade) -> Recipe:
     batch = batching.from_records(
       solutions,
       solver,
-      num_rows=config.batch_size * config.num_solutions,
+      num_rows=config.batch_size * num_solutions,
       aggregate=config.aggregate,
     )
     estimates = estimate(
@@ -67,8 +71,8 @@ def make(config, models, grade) -> Recipe:
       batch['mask'],
       reward_at_end(solutions, batch['mask']),
       was_cut(solutions, batch['mask']),
-      config.discount,
-      config.lambda_,
+      discount,
+      lambda_,
     )
     batch = {**batch, **jax.device_get(estimates)}
     return (
@@ -86,14 +90,12 @@ def make(config, models, grade) -> Recipe:
     )
     value_total = jnp.sum(batch['weights'] * per_token)
     metrics = {**metrics, 'loss/value': value_total}
-    return policy_total + config.value_coef * value_total, metrics
+    return policy_total + value_coef * value_total, metrics
 
   return Recipe(collect, loss)
 
 
-@functools.partial(
-  jax.jit, static_argnames=('model', 'discount', 'lambda_')
-)
+@functools.partial(jax.jit, static_argnames=('model', 'discount', 'lambda_'))
 def estimate(model, params, tokens, mask, rewards, cut, discount, lambda_):
   """Values, returns and whitened advantages of a batch, float32[B, T] each.
 

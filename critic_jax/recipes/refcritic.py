@@ -38,6 +38,9 @@ def make(config, models, grade) -> Recipe:
     grade: final answers to grades.
   """
   solver, critic = models['solver'], models['critic']
+  num_solutions, num_critiques = config.num_solutions, config.num_critiques
+  num_refinements = config.num_refinements if config.refine_weight else 0
+  num_rows = config.batch_size * num_solutions * num_critiques
   refinement.check_gate(config.gate)
   rewards, weights = make_rewards(config)
   advantage_fn = lookup.bind(advantages, config.advantage)
@@ -48,7 +51,7 @@ def make(config, models, grade) -> Recipe:
     critique = critic.bind(roles['critic'])
     solutions = rollout.grade(
       rollout.run(
-        solver.stages.solve, solve, problems, keys[0], n=config.num_solutions
+        solver.stages.solve, solve, problems, keys[0], n=num_solutions
       ),
       grade,
     )
@@ -57,26 +60,26 @@ def make(config, models, grade) -> Recipe:
       critique,
       solutions,
       keys[1],
-      n=config.num_critiques,
+      n=num_critiques,
     )
     admitted = [c for c in critiques if refinement.admits(config.gate, c)]
     refinements = rollout.grade(
       rollout.run(
         solver.stages.refine,
         solve,
-        admitted if config.refine_weight else [],
+        admitted if num_refinements else [],
         keys[2],
-        n=config.num_refinements,
+        n=num_refinements,
       ),
       grade,
     )
     critiques = rollout.score(critiques, refinements, rewards, weights)
     reward = np.array([c.scores['reward'] for c in critiques], np.float32)
-    groups = reward.reshape(-1, config.num_critiques)
+    groups = reward.reshape(-1, num_critiques)
     batch = batching.from_records(
       critiques,
       critic,
-      num_rows=config.batch_size * config.num_solutions * config.num_critiques,
+      num_rows=num_rows,
       aggregate=config.aggregate,
       advantages=np.asarray(advantage_fn(groups)).reshape(-1),
     )

@@ -38,9 +38,7 @@ def make(config, models, grade) -> Recipe:
 
   def collect(roles, problems, key):
     rng = random.Random(int(jax.random.bits(key)))
-    records = [
-      _record(write_lesson(problem, rng), lm) for problem in problems
-    ]
+    records = [_record(write_lesson(problem, rng), lm) for problem in problems]
     batch = batching.from_records(
       records,
       lm,

@@ -1,0 +1,116 @@
+"""The phases of a run: sections of a config, checked before anything compiles.
+
+What a section, or a model, lacks or has wrong is a ValueError that names the
+phase.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import optax
+
+from critic_jax import lookup, masked, optimizer
+from critic_jax.types import Recipe
+
+
+class Phase(NamedTuple):
+  """A part of a run, checked and ready.
+
+  Attributes:
+    name: of its section in the config.
+    config: the section.
+    recipe: what it does.
+    tx: the optimiser.
+    schedule: updates done -> learning rate.
+    start: steps of the run before it.
+  """
+
+  name: str
+  config: Any
+  recipe: Recipe
+  tx: optax.GradientTransformation
+  schedule: optax.Schedule
+  start: int
+
+
+def make_phases(config, lms, grade) -> list[Phase]:
+  """The phases in order; checks all their settings.
+
+  Raises:
+    ValueError: a setting is wrong.
+  """
+  phases, start = [], 0
+  for name in config.order:
+    if name not in config.phases:
+      raise ValueError(
+        f'order: got {name!r}; expected one of {sorted(config.phases)}'
+      )
+    section = config.phases[name]
+    missing = sorted(
+      {*section.train, *section.copy, *section.copy.values()} - {*lms}
+    )
+    if missing:
+      raise ValueError(
+        f'phases.{name}: got the roles {missing}; expected {sorted(lms)}'
+      )
+    try:
+      _check_section(section)
+      recipe = lookup.module('recipes', section.recipe).make(
+        section, lms, grade
+      )
+      tx, schedule = optimizer.make_optimizer(
+        steps=section.steps * section.epochs, **section.optimizer
+      )
+    except KeyError as error:
+      raise ValueError(
+        f'phases.{name}: got no {error}; expected it in the section, or a role '
+        'of that name in models'
+      ) from error
+    except (ValueError, AttributeError, TypeError) as error:
+      raise ValueError(f'phases.{name}: {error}') from error
+    phases.append(Phase(name, section, recipe, tx, schedule, start))
+    start += section.steps
+  return phases
+
+
+def _check_section(section) -> None:
+  """Raises ValueError for what would only be met at the first step."""
+  for name in (
+    'steps', 'epochs', 'microbatches', 'batch_size', 'records_every',
+    'checkpoint_every',
+  ):  # fmt: skip
+    if section[name] < 1:
+      raise ValueError(f'{name}: got {section[name]}; expected >= 1')
+  masked.loss_weights(np.ones((1, 1), bool), section.aggregate, max_len=1)
+
+
+def check_evals(config, lms) -> None:
+  """Checks what would otherwise be met only after a phase.
+
+  Raises:
+    ValueError: a setting of `config.evals` is wrong.
+  """
+  section = config.evals
+  if unknown := sorted(set(section.after) - set(config.order)):
+    raise ValueError(
+      f'evals.after: got {unknown}; expected some of {list(config.order)}'
+    )
+  if section.after and (missing := sorted({'solver', 'critic'} - set(lms))):
+    raise ValueError(f'evals: got no model of {missing}; expected one of each')
+  if section.split not in ('train', 'dev', 'test'):
+    raise ValueError(
+      f"evals.split: got {section.split!r}; expected 'train', 'dev' or 'test'"
+    )
+  first_error(section)
+
+
+def first_error(section) -> Callable | None:
+  """The checker of steps that `config.evals` names, if it names one."""
+  settings = dict(section.first_error)
+  module = settings.pop('module')
+  if not module:
+    return None
+  return lookup.bind(lookup.module('data', module), settings)
