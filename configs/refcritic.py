@@ -22,7 +22,11 @@ from configs import common
 
 def get_config(arg='quickstart'):
   makers = dict(
-    quickstart=quickstart, ablation=ablation, smollm2=smollm2, tiny=tiny
+    quickstart=quickstart,
+    staged=staged,
+    ablation=ablation,
+    smollm2=smollm2,
+    tiny=tiny,
   )
   if arg not in makers:
     raise ValueError(f'config: got {arg!r}; expected one of {sorted(makers)}')
@@ -90,6 +94,16 @@ def quickstart():
   return config
 
 
+def staged():
+  """The quickstart with its RL in two stages: judge first, then both."""
+  config = quickstart()
+  config.phases.judge = config.phases.rl.copy_and_resolve_references()
+  config.phases.judge.refine_weight = 0.0
+  config.order = ('solver', 'cold_start', 'judge', 'rl')
+  config.evals.after = ('cold_start', 'judge', 'rl')
+  return config
+
+
 def ablation():
   """The quickstart, then judge-only RL from the same cold start."""
   config = quickstart()
@@ -148,10 +162,14 @@ def tiny():
     config.models[role].tokenizer.vocab_size = 640
     config.models[role].tokenizer.num_problems = 50
     config.models[role].lengths = (128,)
-    config.models[role].max_new_tokens = 16
+    config.models[role].max_new_tokens = 48
   for phase in config.phases.values():
     phase.steps, phase.batch_size = 2, 4
     phase.optimizer.warmup_steps = 0
+  # Rules pay an untrained critic nothing; its form gives it a gradient.
+  config.phases.rl.shaping = ConfigDict(
+    dict(repetition=dict(weight=1.0, n=1))
+  )
   config.evals.num_problems = 4
   config.evals.num_critiques = 2
   return config

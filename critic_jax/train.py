@@ -17,7 +17,7 @@ import dataclasses
 import functools
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,8 +42,8 @@ from critic_jax import phases as phases_lib
 from critic_jax import roles as roles_lib
 from critic_jax.data import sources, store
 from critic_jax.evals import run as evals
-from critic_jax.rewards.pool import Pool
 from critic_jax.phases import Phase
+from critic_jax.rewards.pool import Pool
 from critic_jax.types import Record
 
 
@@ -257,13 +257,19 @@ def _phase_of(phases, step) -> Phase:
   return [phase for phase in phases if phase.start <= step][-1]
 
 
-def run(config, workdir: str, console: Console | None = None) -> Path:
+def run(
+  config,
+  workdir: str,
+  console: Console | None = None,
+  overrides: Mapping[str, Any] | None = None,
+) -> Path:
   """Runs or continues a config in a folder.
 
   Args:
     config: a ConfigDict, as the files in configs/ make it.
     workdir: the run's folder.
     console: where progress and results are shown.
+    overrides: what the command line changed, for the run's folder.
 
   Returns:
     The folder.
@@ -283,7 +289,9 @@ def run(config, workdir: str, console: Console | None = None) -> Path:
     splits = lookup.bind(sources, config.data)()
     devices = ', '.join(map(str, jax.devices()))
     folder = stack.enter_context(
-      run_dir.open_run(workdir, config, devices=devices)
+      run_dir.open_run(
+        workdir, config, overrides=overrides, devices=devices
+      )
     )
     manager = checkpoint.make_manager(
       folder.path / 'checkpoints', keep=config.keep_checkpoints
@@ -355,8 +363,9 @@ def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'got {argv[1:]}; expected --config and --workdir')
   logging.set_verbosity(logging.WARNING)  # orbax tells of every save
+  overrides = config_flags.get_override_values(flags.FLAGS['config'])
   try:
-    run(_CONFIG.value, _WORKDIR.value)
+    run(_CONFIG.value, _WORKDIR.value, overrides=overrides)
   except ValueError as error:
     sys.exit(f'error: {error}')
 

@@ -1,4 +1,4 @@
-"""Settings of jax for every test; tests/ is put on the path by lying here."""
+"""Test modules import `helpers` and other files of this folder by name."""
 
 import jax
 import pytest

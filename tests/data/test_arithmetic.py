@@ -67,7 +67,6 @@ def test_problems_are_what_they_say():
     program = arithmetic.read_program(problem)
     told = list(map(int, re.findall(r'\d+', problem.question)))
     assert told == [program.start, *(n for _, n in program.operations)]
-    assert problem.answer not in told or str(steps[-1].result) in map(str, told)
 
 
 @pytest.mark.parametrize(

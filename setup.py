@@ -1,0 +1,70 @@
+"""Installs critic_jax; extras [test], [notebook], [gpu], [tpu].
+
+A lower bound is the version that the tests were run with, an upper bound the
+next one that may break us. Tested on Linux and CPU: Python 3.11 with jax 0.10.2
+(its last there), 3.12 and 3.13 with jax 0.12.0.1. [gpu] and [tpu] resolve, but
+nothing was run on them.
+"""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+ROOT = pathlib.Path(__file__).parent
+
+INSTALL = [
+  'absl-py>=2.5,<3',
+  'array_record>=0.8.6,<0.9',
+  'chex>=0.1.92,<0.2',  # for tests
+  'flax>=0.12.8,<0.13',
+  'gguf>=0.19,<0.20',
+  # tensorflow-datasets imports it without declaring it.
+  'importlib_resources>=6,<8',
+  'jax>=0.10.2,<0.13',
+  'jinja2>=3.1.6,<4',
+  # One runtime of antlr for all: the parsers are generated for its version.
+  'math-verify[antlr4-13-2]>=0.9,<0.10',
+  'matplotlib>=3.11,<4',
+  'ml-collections>=1.1,<2',
+  'ml_dtypes>=0.6,<1',
+  'numpy>=2.4,<3',
+  'optax>=0.2.8,<0.3',
+  'orbax-checkpoint>=0.12.8,<0.13',
+  'protobuf>=7.36,<8',  # sentencepiece imports it without declaring it
+  'rich>=15,<16',
+  'safetensors>=0.8,<1',
+  'sentencepiece>=0.2.3,<0.3',
+  'tensorboardX>=2.6.5,<3',
+  'tensorflow-datasets>=4.9.10,<4.10',
+  'tokenizers>=0.23,<0.24',
+]
+
+EXTRAS = {
+  'tpu': ['jax[tpu]'],
+  'gpu': ['jax[cuda12]'],
+  'notebook': ['jupyterlab>=4,<5', 'tensorboard>=2.20,<3'],
+  # The linter's version is exact: another one formats differently.
+  'test': ['pytest>=9.2,<10', 'ruff==0.17.6'],
+}
+
+
+def _version() -> str:
+  text = (ROOT / 'critic_jax' / '__init__.py').read_text()
+  return re.search(r"__version__ = '(.+)'", text)[1]
+
+
+setup(
+  name='critic_jax',
+  version=_version(),
+  description='Training language-model critics by reinforcement learning.',
+  long_description=(ROOT / 'README.md').read_text(),
+  long_description_content_type='text/markdown',
+  license='Apache-2.0',
+  license_files=['LICENSE'],
+  python_requires='>=3.11',
+  packages=find_packages(include=['critic_jax', 'critic_jax.*']),
+  package_data={'critic_jax': ['*.jinja']},
+  install_requires=INSTALL,
+  extras_require=EXTRAS,
+)

@@ -1,0 +1,301 @@
+import dataclasses
+import functools
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import (
+  FAMILIES,
+  VOCAB_SIZE,
+  assert_trees_close,
+  random_params,
+  tiny_config,
+  tiny_model,
+)
+
+from critic_jax import sharding
+from critic_jax.models import sizes, transformer
+from critic_jax.models.transformer import (
+  RopeScaling,
+  Transformer,
+  TransformerConfig,
+  attend,
+  rotary_frequencies,
+  rotate,
+)
+
+
+def tokens(rows=3, columns=9, seed=0):
+  random = np.random.default_rng(seed)
+  return jnp.asarray(random.integers(0, VOCAB_SIZE, (rows, columns)), jnp.int32)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def logits(model, params, tokens):
+  hidden, _ = model.apply({'params': params}, tokens)
+  return model.apply({'params': params}, hidden, method='logits')
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def decode(model, params, tokens, positions, mask, cache, slot):
+  """Logits and the cache after some tokens in the middle of a row."""
+  hidden, cache = model.apply(
+    {'params': params}, tokens, positions, mask, cache, slot
+  )
+  return model.apply({'params': params}, hidden, method='logits'), cache
+
+
+@pytest.mark.parametrize('family', sorted(FAMILIES))
+def test_decoding_with_a_cache_equals_a_full_forward(family):
+  model, params = tiny_model(family, num_layers=2 if family == 'qwen3' else 1)
+  row = tokens()
+  config = model.config
+  empty = jnp.full((3, config.num_kv_heads, 12, config.head_dim), jnp.nan)
+  # Slots that were not written hold anything finite; nothing looks at them.
+  cache = ((jnp.nan_to_num(empty, nan=7.0),) * 2,) * config.num_layers
+  found = []
+  for slot in range(9):
+    mask = (jnp.arange(12) <= slot)[None, None]
+    scores, cache = decode(
+      model, params, row[:, slot : slot + 1], jnp.full((1, 1), slot), mask,
+      cache, slot,
+    )  # fmt: skip
+    found.append(scores[:, 0])
+  np.testing.assert_allclose(
+    jnp.stack(found, axis=1), logits(model, params, row), atol=1e-5
+  )
+  assert cache[0][0].shape == (3, config.num_kv_heads, 12, config.head_dim)
+
+
+def test_later_tokens_change_nothing_before_them():
+  model, params = tiny_model()
+  row, other = tokens(), tokens().at[:, 5].add(1) % VOCAB_SIZE
+  before, after = logits(model, params, row), logits(model, params, other)
+  np.testing.assert_array_equal(before[:, :5], after[:, :5])
+  assert np.all(np.max(np.abs(before - after)[:, 5:], axis=-1) > 1e-3)
+
+
+def test_positions_are_relative():
+  # Rotary attention depends on differences of positions alone.
+  model, params = tiny_model()
+  run = jax.jit(lambda p, t, at: model.apply({'params': p}, t, at)[0])
+  at = jnp.arange(9)[None]
+  first = run(params, tokens(), at)
+  np.testing.assert_allclose(first, run(params, tokens(), at + 5), atol=1e-4)
+  assert np.max(np.abs(first - run(params, tokens(), 2 * at))) > 0.01
+
+
+def test_attend_is_softmax_attention_with_shared_heads():
+  random = np.random.default_rng(0)
+  q = random.normal(size=(2, 3, 6, 4)).astype(np.float32)  # [B, T, H, Dh]
+  k, v = random.normal(size=(2, 2, 2, 5, 4)).astype(np.float32)  # [B, Hkv, S, Dh]
+  mask = random.random((2, 3, 5)) < 0.5
+  mask[..., 0] = True
+  expected = np.zeros_like(q)
+  for b, t, h in np.ndindex(2, 3, 6):
+    head = h // 3  # 6 heads, 2 of keys: three share each
+    weights = np.exp(k[b, head] @ q[b, t, h] / math.sqrt(4)) * mask[b, t]
+    expected[b, t, h] = weights @ v[b, head] / weights.sum()
+  np.testing.assert_allclose(attend(q, k, v, mask), expected, atol=1e-5)
+
+
+def test_rotate_turns_pairs_of_halves():
+  # Coordinate i and i + Dh / 2 form a plane: (1, 0) goes to (cos, sin).
+  x = jnp.array([1.0, 0.0, 0.0, 2.0])[None, None, None]
+  angles = jnp.array([0.3, 0.5])[None, None]
+  expected = [math.cos(0.3), -2 * math.sin(0.5), math.sin(0.3), 2 * math.cos(0.5)]
+  np.testing.assert_allclose(rotate(x, angles)[0, 0, 0], expected, rtol=1e-6)
+
+
+def test_rotary_frequencies_by_hand():
+  config = tiny_config('qwen3', rope_theta=10000.0)  # head_dim is 8
+  np.testing.assert_allclose(
+    rotary_frequencies(config), [1, 0.1, 0.01, 0.001], rtol=1e-6
+  )
+
+
+def test_llama_scaling_by_hand():
+  config = tiny_config(
+    rope_theta=10000.0, rope_scaling=RopeScaling(8.0, 1.0, 4.0, 100)
+  )
+  # Wavelengths are 2 pi times 1, 10, 100, 1000. The first is below 100 / 4:
+  # kept. The last two are above 100 / 1: divided by 8. Between: 62.8 lies in
+  # 25 .. 100, and keeps (100 / 62.83 - 1) / (4 - 1) = 0.19718.
+  kept = (100 / (20 * math.pi) - 1) / 3
+  np.testing.assert_allclose(
+    rotary_frequencies(config),
+    [1, 0.1 * kept + 0.1 / 8 * (1 - kept), 0.01 / 8, 0.001 / 8],
+    rtol=1e-6,
+  )
+  assert kept == pytest.approx(0.19718, abs=1e-5)
+
+
+def test_remat_changes_no_gradient():
+  _, params = tiny_model()
+
+  def gradient(remat):
+    model = Transformer(tiny_config(remat=remat))
+
+    def loss(params):
+      scores = logits.__wrapped__(model, params, tokens())
+      return jnp.sum(jnp.sin(scores))
+
+    return jax.jit(jax.grad(loss)), params
+
+  expected, text = None, {}
+  for remat in ('none', 'full', 'dots'):
+    function, params = gradient(remat)
+    lowered = function.lower(params)
+    text[remat] = lowered.as_text().count('stablehlo.dot_general')
+    found = lowered.compile()(params)
+    expected = expected or found
+    assert_trees_close(found, expected, rtol=1e-4, atol=1e-5)
+  # 'full' computes all products of a layer again, 'dots' those of attention.
+  assert text['none'] < text['dots'] < text['full']
+
+
+def test_bfloat16_computes_in_it_but_logits_and_values_are_float32():
+  for changes, method in (
+    (dict(), 'logits'),
+    (dict(tie_embeddings=False), 'logits'),
+    (dict(head='value'), 'scalars'),
+  ):
+    model = Transformer(tiny_config(dtype='bfloat16', num_layers=1, **changes))
+    params = random_params(model)
+    assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype('float32')}
+    hidden, cache = model.apply({'params': params}, tokens())
+    assert hidden.dtype == jnp.bfloat16
+    assert cache[0][0].dtype == jnp.bfloat16
+    scores = model.apply({'params': params}, hidden, method=method)
+    assert scores.dtype == jnp.float32
+    # Not rounded to bfloat16 on the way.
+    rounded = scores.astype(jnp.bfloat16).astype(jnp.float32)
+    assert np.mean(rounded != scores) > 0.9, changes
+
+
+def test_param_dtype_is_apart_from_dtype():
+  model = Transformer(tiny_config(param_dtype='bfloat16', num_layers=1))
+  params = random_params(model)
+  assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype('bfloat16')}
+  hidden, _ = model.apply({'params': params}, tokens())
+  assert hidden.dtype == jnp.float32
+  # The same numbers in float32 give the same: only storage differs.
+  wide = jax.tree.map(lambda x: x.astype(jnp.float32), params)
+  model = Transformer(tiny_config(num_layers=1))
+  np.testing.assert_allclose(
+    hidden, model.apply({'params': wide}, tokens())[0], atol=1e-6
+  )
+
+
+def parts(params):
+  return set(params), set(params['layers_0']['attention'])
+
+
+@pytest.mark.parametrize(
+  ('changes', 'head'),
+  [
+    (dict(), set()),
+    (dict(tie_embeddings=False), {'lm_head'}),
+    (dict(head='value'), {'scalar_head'}),
+    (dict(head='reward', tie_embeddings=False), {'scalar_head'}),
+  ],
+)
+def test_heads_are_what_the_config_says(changes, head):
+  model = Transformer(tiny_config(**changes))
+  names, attention = parts(nn.meta.unbox(transformer.abstract_params(model)))
+  assert names == {'embed', 'layers_0', 'layers_1', 'final_norm'} | head
+  assert attention == {'q', 'k', 'v', 'o', 'q_norm', 'k_norm'}
+
+
+def test_every_parameter_has_axis_names_with_a_rule():
+  for family, changes in (
+    ('qwen2', dict(tie_embeddings=False)), ('qwen3', dict(head='value'))
+  ):  # fmt: skip
+    model = Transformer(tiny_config(family, **changes))
+    boxed = jax.tree.leaves(
+      transformer.abstract_params(model),
+      is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned),
+    )
+    for box in boxed:
+      assert len(box.names) == len(box.value.shape)
+      assert set(box.names) <= set(sharding.RULES)
+
+
+def test_init_params():
+  model = Transformer(tiny_config('qwen2', embed_dim=64, mlp_dim=256))
+  params = transformer.init_params(model, jax.random.key(0))
+  shapes = nn.meta.unbox(transformer.abstract_params(model))
+  assert jax.tree.map(lambda x: (x.shape, x.dtype), params) == jax.tree.map(
+    lambda x: (x.shape, x.dtype), shapes
+  )
+  layer = params['layers_1']
+  assert np.all(layer['mlp_norm']['scale'] == 1)
+  assert np.all(layer['attention']['q']['bias'] == 0)
+  # Inverse root of the inputs; outputs to the residual stream, divided by the
+  # root of 2 * 2 layers. A deviation of N numbers is known to 1 / sqrt(2 N):
+  # 5 of these make odds of 6e-7, were the seed drawn.
+  for x, expected in (
+    (params['embed']['embedding'], 64**-0.5),
+    (layer['attention']['k']['kernel'], 64**-0.5),
+    (layer['attention']['o']['kernel'], (4 * 8) ** -0.5 / 2),
+    (layer['mlp']['up']['kernel'], 64**-0.5),
+    (layer['mlp']['down']['kernel'], 256**-0.5 / 2),
+  ):
+    error = abs(np.std(x) / expected - 1)
+    assert error < 5 / math.sqrt(2 * x.size)
+
+
+def test_families_differ_in_what_they_name():
+  """Each family's own part changes its logits: none is dead."""
+  row = tokens()
+  for family, change in (
+    ('llama', dict(rope_scaling=None)),
+    ('qwen3', dict(qk_norm=False)),
+    ('qwen2', dict(qkv_bias=False)),
+  ):
+    model, params = tiny_model(family, num_layers=1)
+    other = Transformer(dataclasses.replace(model.config, **change))
+    difference = model.apply({'params': params}, row)[0]
+    difference -= other.apply({'params': params}, row)[0]
+    assert np.max(np.abs(difference)) > 0.01, family
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    (
+      dict(num_heads=4, num_kv_heads=3),
+      'num_heads: got 4; expected a multiple of num_kv_heads=3',
+    ),
+    (dict(head_dim=7), 'head_dim: got 7; expected an even size'),
+    (dict(head='policy'), r"head: got 'policy'; expected one of \('lm', 'va"),
+    (dict(remat='some'), r"remat: got 'some'; expected one of \('none', 'fu"),
+  ],
+)
+def test_wrong_configs(change, message):
+  with pytest.raises(ValueError, match=message):
+    tiny_config(**change)
+
+
+def test_named_sizes_are_configs():
+  for name, size in sizes.SIZES.items():
+    config = TransformerConfig(**{'vocab_size': 640, **size})
+    assert config.num_layers > 0, name
+  count = {
+    name: sum(
+      math.prod(x.shape)
+      for x in jax.tree.leaves(
+        transformer.abstract_params(Transformer(TransformerConfig(**size)))
+      )
+    )
+    for name, size in sizes.SIZES.items()
+    if 'vocab_size' in size
+  }
+  # As published: 134,515,008 of SmolLM2-135M; 0.494, 1.543 and 14.770 billion.
+  assert count['smollm2-135m'] == 134_515_008
+  assert count['qwen2.5-0.5b'] == 494_032_768
+  assert count['qwen2.5-1.5b'] == 1_543_714_304
+  assert count['qwen2.5-14b'] == 14_770_033_664

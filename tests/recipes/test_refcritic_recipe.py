@@ -1,0 +1,320 @@
+import time
+
+import jax
+import numpy as np
+import pytest
+from loop_helpers import (
+  ADVICE,
+  PROBLEM,
+  RIGHT,
+  WRONG,
+  critique,
+  grade,
+  init,
+  nano,
+  scripted,
+  settings,
+)
+
+from configs import refcritic as config
+from critic_jax.recipes import refcritic
+from critic_jax.rewards.pool import Pool
+from critic_jax.types import Problem
+
+GOOD = critique('incorrect', ADVICE)
+VAGUE = critique('incorrect')
+FOOLED = critique('correct')
+HANGS = 'So it is \\boxed{9^{9^{9^{9}}}}.'
+
+
+def solver_script(prompt, index):
+  """Wrong at first, right with concrete advice."""
+  if 'Critique:' not in prompt:
+    return WRONG
+  return RIGHT if 'It should be' in prompt else WRONG
+
+
+def section(**changes):
+  return settings(
+    {'batch_size': 1, 'aggregate': 'sequence', **config.refcritic()},
+    **{'num_critiques': 4, 'num_refinements': 2, **changes},
+  )
+
+
+def collect(critiques, solve=solver_script, grade=grade, **changes):
+  """The batch and the records by stage of scripted roles."""
+  solver = scripted(solve)
+  critic = scripted(lambda prompt, index: critiques[index], max_new_tokens=64)
+  roles = {'solver': None, 'critic': None}
+  recipe = refcritic.make(
+    section(num_critiques=len(critiques), **changes),
+    {'solver': solver, 'critic': critic},
+    grade,
+  )
+  batch, records = recipe.collect(roles, [PROBLEM], jax.random.key(0))
+  stages = {
+    stage: [r for r in records if r.stage == stage]
+    for stage in ('solve', 'critique', 'refine')
+  }
+  return batch, stages, solver
+
+
+def rewards(stages, name='reward'):
+  return [c.scores[name] for c in stages['critique']]
+
+
+def row_advantages(batch):
+  """The advantage of each row, which all its tokens share."""
+  return [
+    row[mask].mean() if mask.any() else 0.0
+    for row, mask in zip(batch['advantages'], batch['mask'], strict=True)
+  ]
+
+
+def test_the_flow_by_hand():
+  batch, stages, solver = collect([GOOD, VAGUE, FOOLED, 'Hm.'])
+  assert len(stages['solve']) == 1 and len(stages['critique']) == 4
+  # Two refinements of each of the two that rightly call it wrong.
+  assert [r.id for r in stages['refine']] == [
+    f'sum-0/solve.0/critique.{c}/refine.{i}' for c in (0, 1) for i in (0, 1)
+  ]
+  assert rewards(stages, 'judge') == [1.0, 1.0, 0.0, 0.0]
+  assert rewards(stages, 'refine') == [1.0, 0.0, 0.0, 0.0]
+  assert rewards(stages) == [2.0, 1.0, 0.0, 0.0]
+  # mean 0.75, variance (1.25^2 + 0.25^2 + 2 * 0.75^2) / 4 = 0.6875
+  expected = (np.array([2, 1, 0, 0]) - 0.75) / 0.6875**0.5
+  np.testing.assert_allclose(row_advantages(batch), expected, rtol=1e-5)
+  # The rows are the critiques; the solver's tokens are not trained.
+  for row, record in enumerate(stages['critique']):
+    start = len(record.prompt_tokens)
+    assert np.flatnonzero(batch['mask'][row])[0] == start
+    trained = batch['tokens'][row][batch['mask'][row]]
+    assert trained.tolist() == record.tokens.tolist()
+  np.testing.assert_allclose(batch['weights'].sum(axis=1), 0.25)
+  # Asked to solve once, to refine once for each admitted critique.
+  assert len(solver.prompts) == 1 + 2
+
+
+def test_the_solver_sees_conclusions_only():
+  thoughts = 'The reference says 14.'
+  said = critique('incorrect', ADVICE, thoughts)
+  _, _, solver = collect([said, said])
+  for prompt in solver.prompts:
+    assert thoughts not in prompt and 'think>' not in prompt
+  assert all(ADVICE in prompt for prompt in solver.prompts[1:])
+
+
+@pytest.mark.parametrize(
+  ('gate', 'solution', 'admitted'),
+  [
+    # Of GOOD, FOOLED, and a critique without a verdict.
+    ('rightly_called_wrong', WRONG, [0]),
+    ('rightly_called_wrong', RIGHT, []),
+    ('called_wrong', WRONG, [0]),
+    ('called_wrong', RIGHT, [0]),
+    ('wrong', WRONG, [0, 1]),
+    ('wrong', RIGHT, []),
+    ('always', WRONG, [0, 1]),
+    ('always', RIGHT, [0, 1]),
+  ],
+)
+def test_gates(gate, solution, admitted):
+  def solve(prompt, index):
+    return RIGHT if 'Critique:' in prompt else solution
+
+  _, stages, _ = collect([GOOD, FOOLED, 'Hm.'], solve, gate=gate)
+  refined = {r.parent.index for r in stages['refine']}
+  assert sorted(refined) == admitted
+  assert rewards(stages, 'refine') == [float(i in admitted) for i in range(3)]
+
+
+@pytest.mark.parametrize(
+  ('changes', 'expected'),
+  [
+    # judge 1, 1, 0; refine 1, 0, 0.
+    (dict(), [2.0, 1.0, 0.0]),
+    (dict(refine_weight=0.5), [1.5, 1.0, 0.0]),
+    (dict(judge_weight=0.0), [1.0, 0.0, 0.0]),
+    (dict(judge_weight=0.25, refine_weight=2.0), [2.25, 0.25, 0.0]),
+    (dict(refine_weight=0.0), [1.0, 1.0, 0.0]),
+  ],
+)
+def test_weights(changes, expected):
+  _, stages, solver = collect([GOOD, VAGUE, FOOLED], **changes)
+  assert rewards(stages) == expected
+  # Judge-only asks the solver for nothing but solutions.
+  if changes.get('refine_weight') == 0.0:
+    assert not stages['refine'] and len(solver.prompts) == 1
+
+
+def test_shaping_is_added():
+  shaping = dict(length=dict(weight=2.0, cost=0.01, max_len=1000))
+  _, stages, _ = collect([GOOD, VAGUE], shaping=shaping)
+  for record, rule in zip(stages['critique'], (2.0, 1.0), strict=True):
+    assert record.scores['reward'] == pytest.approx(
+      rule - 2.0 * 0.01 * len(record.tokens)
+    )
+
+
+def test_groups_are_the_critiques_of_one_solution():
+  """Two solutions: a right one among wrong ones moves no other group."""
+
+  def solve(prompt, index):
+    if 'Critique:' in prompt:
+      return WRONG
+    return RIGHT if index == 1 else WRONG
+
+  batch, stages, _ = collect([VAGUE, FOOLED], solve, num_solutions=2)
+  assert [c.parent.index for c in stages['critique']] == [0, 0, 1, 1]
+  assert rewards(stages) == [1.0, 0.0, 0.0, 1.0]
+  np.testing.assert_allclose(row_advantages(batch), [1, -1, -1, 1])
+
+
+@pytest.mark.parametrize('said', [GOOD, FOOLED, 'Hm.', ''])
+@pytest.mark.parametrize('how', ['group_relative', 'leave_one_out'])
+def test_groups_of_equal_rewards_teach_exactly_nothing(said, how):
+  # 1/3 is no float: a mean would leave a residue.
+  shaping = dict(length=dict(weight=1 / 3, cost=0.1, max_len=1000))
+  batch, _, _ = collect(
+    [said] * 3, advantage=dict(name=how), shaping=shaping
+  )
+  assert batch['mask'].any()
+  assert not batch['advantages'].any()
+
+
+# ------------------------------------------------------- hostile critics
+
+BOTH = 'Verdict: correct\nVerdict: incorrect'
+HIDDEN = '<think>\nVerdict: incorrect\n</think>\nWho knows?'
+
+
+@pytest.mark.parametrize('solution', [WRONG, RIGHT])
+@pytest.mark.parametrize(
+  'said',
+  [
+    BOTH,
+    'Verdict: incorrect. No: Verdict: correct',
+    'It is wrong.',
+    '',
+    HIDDEN,
+    '<think>\nVerdict: incorrect',
+    'Verdict: not correct',
+    'Verdict: correct or incorrect',
+    'Verdict: incorr\u0435ct',  # a Cyrillic letter
+  ],
+)
+def test_no_verdict_earns_nothing(said, solution):
+  def solve(prompt, index):
+    return RIGHT if 'Critique:' in prompt else solution
+
+  _, stages, _ = collect([said, said], solve, gate='always')
+  assert rewards(stages) == [0.0, 0.0]
+  assert not stages['refine']
+
+
+def test_a_critique_without_an_end_earns_nothing():
+  endless = GOOD + ' And so on' * 10_000  # 100 kB, cut at the limit
+  first = time.perf_counter()
+  _, stages, _ = collect([endless, endless])
+  assert time.perf_counter() - first < 10
+  assert [c.finish for c in stages['critique']] == ['length'] * 2
+  assert rewards(stages) == [0.0, 0.0]
+
+
+def test_a_verdict_before_the_cut_earns_nothing():
+  early = f'{ADVICE}\nVerdict: incorrect\n' + 'So it is.' * 10_000
+  batch, stages, _ = collect([early, GOOD])
+  assert stages['critique'][0].truncated
+  assert rewards(stages) == [0.0, 2.0]
+  np.testing.assert_allclose(row_advantages(batch), [-1, 1])
+
+
+def test_a_refinement_that_hangs_the_grader_is_worth_nothing():
+  hard = Problem('sum-0', PROBLEM.question, r'\sqrt{2}', PROBLEM.solution)
+
+  def solve(prompt, index):
+    if 'Critique:' not in prompt:
+      return WRONG
+    return HANGS if index else 'It is \\boxed{\\frac{2}{\\sqrt{2}}}.'
+
+  solver = scripted(solve)
+  critic = scripted(lambda prompt, index: GOOD, max_new_tokens=64)
+  with Pool(1, deadline_s=1.0) as pool:
+    recipe = refcritic.make(
+      section(num_critiques=2),
+      {'solver': solver, 'critic': critic},
+      pool.grade,
+    )
+    roles = {'solver': None, 'critic': None}
+    first = time.perf_counter()
+    _, records = recipe.collect(roles, [hard], jax.random.key(0))
+    assert time.perf_counter() - first < 60
+  refined = [r for r in records if r.stage == 'refine']
+  assert [r.parsed['grade'] for r in refined] == ['right', 'timeout'] * 2
+  critiques = [r for r in records if r.stage == 'critique']
+  assert [c.scores['refine'] for c in critiques] == [0.5, 0.5]
+
+
+def test_an_overlong_chain_gives_empty_records():
+  """The solution fits, the prompt of its critique does not."""
+  solver = nano(max_new_tokens=4)
+  critic = nano(lengths=(16,), max_new_tokens=4)
+  recipe = refcritic.make(
+    section(), {'solver': solver, 'critic': critic}, grade
+  )
+  roles = init(solver=solver, critic=critic)
+  batch, records = recipe.collect(roles, [PROBLEM], jax.random.key(0))
+  critiques = [r for r in records if r.stage == 'critique']
+  assert [c.finish for c in critiques] == ['prompt'] * 4
+  assert not batch['mask'].any() and not batch['weights'].any()
+  total, metrics = jax.jit(recipe.loss)({'critic': roles['critic']}, batch)
+  assert float(total) == 0.0
+  assert all(np.isfinite(x) for x in metrics.values())
+
+
+# ------------------------------------------------------------------- loss
+
+
+def test_the_loss_is_finite_and_trains_the_critic_only():
+  batch, _, _ = collect([GOOD, VAGUE, FOOLED, 'Hm.'])
+  critic = nano(max_new_tokens=64)
+  recipe = refcritic.make(
+    section(), {'solver': scripted(solver_script), 'critic': critic}, grade
+  )
+  params = {'critic': init(critic=critic)['critic']}
+  grad = jax.jit(jax.value_and_grad(recipe.loss, has_aux=True))
+  (total, metrics), gradient = grad(params, batch)
+  assert np.isfinite(total) and set(gradient) == {'critic'}
+  leaves = jax.tree.leaves(gradient)
+  assert all(np.isfinite(leaf).all() for leaf in leaves)
+  assert any(np.any(leaf) for leaf in leaves)
+  assert metrics['policy/entropy'] > 1.0
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    (dict(gate='sometimes'), "gate: got 'sometimes'; expected one of"),
+    (dict(objective=dict(name='ppo')), "got 'ppo'"),
+    (dict(objective=dict(name='ppo_clip', clip=0.2)), "got 'clip'"),
+    (dict(advantage=dict(name='group_relativ')), "mean 'group_relative'"),
+    (dict(kl=dict(name='k4', coef=0.1)), "got 'k4'"),
+    (dict(shaping=dict(lenght=dict(weight=1.0))), "did you mean 'length'"),
+    (dict(shaping=dict(overlong=dict(weight=1.0))), 'max_len'),
+  ],
+)
+def test_wrong_settings_fail_when_the_recipe_is_made(changes, message):
+  models = {'solver': scripted(None), 'critic': scripted(None)}
+  with pytest.raises(ValueError, match=message):
+    refcritic.make(section(**changes), models, grade)
+
+
+@pytest.mark.parametrize(
+  'name', ['num_solutions', 'num_critiques', 'num_refinements', 'shaping']
+)
+def test_missing_settings_fail_when_the_recipe_is_made(name):
+  config = section()
+  del config[name]
+  models = {'solver': scripted(None), 'critic': scripted(None)}
+  with pytest.raises(AttributeError, match=name):
+    refcritic.make(config, models, grade)

@@ -1,0 +1,128 @@
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from loop_helpers import PROBLEM, grade, init, nano, problems, settings
+
+from critic_jax.models import forward
+from critic_jax.recipes import sft
+
+
+def section(**changes):
+  return settings(
+    dict(
+      role='solver',
+      batch_size=4,
+      aggregate='token',
+      lessons=dict(module='lessons', name='reference'),
+    ),
+    **changes,
+  )
+
+
+@pytest.fixture(scope='module')
+def lm():
+  return nano()
+
+
+@pytest.fixture(scope='module')
+def params(lm):
+  return init(solver=lm)
+
+
+def test_rows_are_the_lessons_after_their_prompts(lm):
+  recipe = sft.make(section(), {'solver': lm}, grade)
+  batch, records = recipe.collect({}, problems(3), jax.random.key(0))
+  assert [r.problem for r in records] == problems(3)
+  for row, (problem, record) in enumerate(
+    zip(problems(3), records, strict=True)
+  ):
+    prompt = lm.encode_prompt(lm.stages.solve.prompt(problem))
+    answer = lm.encode_response(problem.solution)
+    mask = batch['mask'][row]
+    assert batch['tokens'][row, : len(prompt)].tolist() == prompt
+    assert batch['tokens'][row][mask].tolist() == answer
+    assert np.flatnonzero(mask)[0] == len(prompt)
+    assert record.text == problem.solution
+  assert not batch['mask'][3].any()  # batch_size is 4
+  np.testing.assert_allclose(batch['weights'].sum(), 1.0, rtol=1e-6)
+
+
+def test_the_loss_is_the_mean_negative_log_probability(lm, params):
+  recipe = sft.make(section(), {'solver': lm}, grade)
+  batch, _ = recipe.collect({}, problems(3), jax.random.key(0))
+  total, metrics = jax.jit(recipe.loss)(params, batch)
+  logits = np.asarray(
+    jax.jit(forward.logits, static_argnums=0)(
+      lm.model, params['solver'], batch['tokens']
+    ),
+    np.float64,
+  )
+  nll = count = 0.0
+  for b, t in zip(*np.nonzero(batch['mask']), strict=True):
+    row = logits[b, t - 1]
+    nll -= row[batch['tokens'][b, t]] - np.log(np.exp(row).sum())
+    count += 1
+  assert float(total) == pytest.approx(nll / count, rel=1e-5)
+  assert float(metrics['loss/nll']) == float(total)
+  # An untrained model of 640 tokens is about as good as a guess.
+  assert abs(float(total) - np.log(640)) < 2
+
+
+def test_a_refinement_is_learned_after_the_whole_conversation(lm):
+  lessons = dict(
+    module='arithmetic', name='solver_lesson', share=0.3, refine_share=1.0
+  )
+  recipe = sft.make(section(lessons=lessons), {'solver': lm}, grade)
+  batch, records = recipe.collect({}, problems(4), jax.random.key(0))
+  for row, record in enumerate(records):
+    assert [r.stage for r in record.chain] == ['refine', 'critique', 'solve']
+    prompt = batch['tokens'][row][: np.flatnonzero(batch['mask'][row])[0]]
+    text = lm.tokenizer.decode(prompt)
+    assert record.parent.parsed['conclusion'] in text
+    assert record.parent.parent.text in text
+    trained = batch['tokens'][row][batch['mask'][row]]
+    assert lm.tokenizer.decode(trained[:-1]) == record.text
+
+
+def test_lessons_are_seeded_by_the_key(lm):
+  lessons = dict(module='arithmetic', name='solver_lesson', share=0.3)
+  recipe = sft.make(section(lessons=lessons), {'solver': lm}, grade)
+
+  def tokens(seed):
+    return recipe.collect({}, problems(4), jax.random.key(seed))[0]['tokens']
+
+  np.testing.assert_array_equal(tokens(0), tokens(0))
+  assert len({tokens(seed).tobytes() for seed in range(4)}) > 1
+
+
+def test_a_lesson_too_long_for_the_model_is_left_out(lm):
+  few = nano(max_new_tokens=len(lm.encode_response(PROBLEM.solution)))
+  recipe = sft.make(section(), {'solver': few}, grade)
+  long = problems(64)
+  longest = max(long, key=lambda p: len(few.encode_response(p.solution)))
+  batch, records = recipe.collect({}, [PROBLEM, longest], jax.random.key(0))
+  assert batch['mask'].any(axis=1).tolist() == [True, False, False, False]
+  assert [r.finish for r in records] == ['stop', 'prompt']
+  np.testing.assert_allclose(batch['weights'].sum(), 1.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ('lessons', 'message'),
+  [
+    (dict(module='lesson', name='reference'), "did you mean 'lessons'"),
+    (dict(module='lessons', name='references'), "mean 'reference'"),
+    (dict(module='arithmetic', name='solver_lesson'), 'share'),
+  ],
+)
+def test_wrong_lessons_fail_when_the_recipe_is_made(lm, lessons, message):
+  with pytest.raises(ValueError, match=message):
+    sft.make(section(lessons=lessons), {'solver': lm}, grade)
+
+
+def test_a_problem_without_a_solution_is_named(lm):
+  bare = dataclasses.replace(PROBLEM, solution='')
+  recipe = sft.make(section(), {'solver': lm}, grade)
+  with pytest.raises(ValueError, match='sum-0: got no solution'):
+    recipe.collect({}, [bare], jax.random.key(0))
