@@ -1,10 +1,10 @@
 """What notebooks call to look at a run: six functions over its folder.
 
     run = load('runs/refcritic')
-    metrics(run)['reward/reward']          columns of metrics.jsonl
+    metrics(run)['critique/reward']          columns of metrics.jsonl
     critiques = records(run, 100)          what was written at step 100
     print(show(critiques[-1]))             one of them, from the problem down
-    compare([run, other], 'reward/judge')  a curve for each run
+    compare([run, other], 'critique/judge')  a curve for each run
     replay(run, 100, critique.metrics)     metrics anew, from what was saved
 
 They only read, and need no device, no jax and no pandas.

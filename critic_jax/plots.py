@@ -18,32 +18,21 @@ from matplotlib.figure import Figure
 Columns = Mapping[str, np.ndarray]  # as of inspection.metrics
 
 # (file, title, names of metrics, whether each metric gets axes of its own). A
-# metric goes where it matches first; evaluations get a panel beside.
+# metric goes where it matches first.
 PANELS = (
-  ('rewards', 'Rewards', r'reward/', False),
-  (
-    'verdicts',
-    'Verdict accuracy',
-    r'(.*/)?(balanced_accuracy|accuracy_right|accuracy_wrong)$',
-    False,
-  ),
-  (
-    'refinement',
-    'Answers before and after the critique',
-    r'(.*/)?(accuracy_before|accuracy_after|refinement_accuracy\w*)$',
-    False,
-  ),
-  ('localisation', 'Finding the first wrong step', r'.*localisation/', False),
-  ('lengths', 'Length in tokens', r'(.*/)?(\w+_)?length', False),
+  ('rewards', 'Rewards', r'\w+/(reward|judge|refine)$', False),
+  ('answers', 'Answers that are right', r'\w+/correct$', False),
+  ('calls', 'Solutions called wrong', r'\w+/called_wrong$', False),
   (
     'failures',
     'Critiques without a usable verdict',
-    r'(.*/)?(missing|contradictory|unfinished|truncated)$',
+    r'critique/(missing|contradictory|unfinished|truncated)$',
     False,
   ),
-  ('loss', 'Loss', r'train/.*loss', True),
-  ('optimisation', 'Optimisation', r'train/', True),
+  ('lengths', 'Length in tokens', r'\w+/length$', False),
   ('time', 'Seconds', r'time/', False),
+  ('loss', 'Loss', r'loss/', True),
+  ('optimisation', 'Optimisation', r'policy/|grad_norm|learning_rate', True),
 )
 MAX_AXES = 12  # in a panel whose metrics have axes of their own
 
@@ -67,10 +56,7 @@ def write(columns: Columns, folder: Path) -> list[dict[str, str]]:
     names = [n for n in left if re.match(pattern, n)]
     left = [n for n in left if n not in names]
     names = [n for n in names if np.isfinite(columns[n]).any()]
-    trained = [n for n in names if not n.startswith('eval/')]
-    evaluated = [n for n in names if n.startswith('eval/')]
-    panels.append((file, title, trained, apart))
-    panels.append((f'{file}_eval', f'{title}, evaluation', evaluated, False))
+    panels.append((file, title, names, apart))
   folder.mkdir(exist_ok=True)
   return [
     _write_panel(columns, folder / f'{file}.png', title, names, apart)
@@ -102,18 +88,18 @@ def _curve(
 
 
 def _draw(columns: Columns, names: Sequence[str], theme: str) -> Figure:
-  """All curves in one pair of axes; evaluations, which are few, have dots."""
+  """All curves in one pair of axes."""
   figure = Figure(figsize=(5.4, 2.9), layout='constrained')
   axes = figure.add_subplot()
   _style(figure, axes, theme)
   phases = spans(columns)
   for number, name in enumerate(names):
-    label = name.split('/')[-1].replace('_', ' ')
+    label = name.replace('/', ' ').replace('_', ' ')
     for phase in phases:  # a running mean must not reach into another phase
       curve = _curve(columns, name, phase)
       if len(curve[0]):
         color = _PALETTE[number % len(_PALETTE)]
-        _line(axes, *curve, color, label, dots=name.startswith('eval/'))
+        _line(axes, *curve, color, label)
         label = None
   first, last = axes.dataLim.intervalx
   for phase, (start, end) in phases.items():
@@ -158,8 +144,8 @@ def _draw_apart(columns: Columns, names: Sequence[str], theme: str) -> Figure:
   grid = figure.subplots(rows, min(4, len(parts)), squeeze=False).ravel()
   for axes, (name, phase) in zip(grid, parts, strict=False):
     _style(figure, axes, theme)
-    _line(axes, *_curve(columns, name, phase), _PALETTE[0], None, dots=False)
-    title = f'{name.split("/", 1)[-1].replace("_", " ")} ({phase})'
+    _line(axes, *_curve(columns, name, phase), _PALETTE[0], None)
+    title = f'{name.replace("/", " ").replace("_", " ")} ({phase})'
     ink = _THEMES[theme]['ink']
     axes.set_title(title, fontsize=8.5, loc='left', color=ink)
   for axes in grid[len(parts) :]:
@@ -167,17 +153,17 @@ def _draw_apart(columns: Columns, names: Sequence[str], theme: str) -> Figure:
   return figure
 
 
-def _line(axes, steps, values, color, label, *, dots: bool) -> None:
+def _line(axes, steps, values, color, label) -> None:
   """A curve; if it is long, its running mean over the raw values."""
   width = len(values) // 25
-  smooth = width > 1 and not dots
+  smooth = width > 1
   if smooth:
     axes.plot(steps, values, color=color, alpha=0.22, linewidth=0.8)
     sums = np.cumsum(np.insert(values, 0, 0.0))
     counts = np.arange(1, len(values) + 1)
     begin = np.maximum(counts - width, 0)
     values = (sums[counts] - sums[begin]) / (counts - begin)
-  marker = 'o' if dots or len(values) < 3 else None
+  marker = 'o' if len(values) < 3 else None
   style = {'color': color, 'linewidth': 1.5, 'label': label}
   axes.plot(steps, values, marker=marker, markersize=3.5, **style)
 

@@ -94,9 +94,9 @@ def write(path):
   config = {'recipe': 'refcritic', 'seed': 0}
   before, after = trees(caught=False), trees()
   with run_dir.open_run(path, config, devices='cpu x1') as run:
-    run.log_metrics(0, {'train/loss': 2.0}, 'sft')
+    run.log_metrics(0, {'loss/nll': 2.0}, 'sft')
     for step in (1, 2):
-      values = {'train/loss': 0.1, 'reward/judge': 0.5 * step}
+      values = {'loss/nll': 0.1, 'critique/judge': 0.5 * step}
       run.log_metrics(step, values, 'rl')
       run.write_records(step, trees(), 'records/rl')
     score = {'eval/critique/balanced_accuracy': float('nan')}

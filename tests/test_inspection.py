@@ -39,7 +39,7 @@ def test_metrics_are_columns(run):
   assert columns['phase'].tolist() == ['sft', 'rl', 'rl', 'rl']
   assert (np.diff(columns['time']) >= 0).all()
   np.testing.assert_array_equal(
-    columns['reward/judge'], [np.nan, 0.5, 1.0, np.nan]
+    columns['critique/judge'], [np.nan, 0.5, 1.0, np.nan]
   )
 
 
@@ -90,10 +90,10 @@ def test_show_says_when_a_message_was_cut(run):
 
 
 def test_compare(run):
-  steps, values = inspection.compare([run], 'reward/judge')['one']
+  steps, values = inspection.compare([run], 'critique/judge')['one']
   assert steps.tolist() == [1, 2] and values.tolist() == [0.5, 1.0]
-  assert len(inspection.compare([run, run], 'train/loss')) == 2
-  with pytest.raises(ValueError, match="got 'loss'.*'train/loss'"):
+  assert len(inspection.compare([run, run], 'loss/nll')) == 2
+  with pytest.raises(ValueError, match="got 'loss'.*'loss/nll'"):
     inspection.compare([run], 'loss')
 
 
@@ -120,7 +120,7 @@ def test_the_notebook_runs(run, monkeypatch, capsys):
     if 'parameters' not in tags:
       exec(compile(source, str(NOTEBOOK), 'exec'), namespace)
   printed = capsys.readouterr().out
-  assert 'reward/judge' in printed and 'balanced_accuracy' in printed
+  assert 'critique/judge' in printed and 'balanced_accuracy' in printed
   assert '--- sum-3, reference seven ---' in printed
 
 

@@ -232,15 +232,14 @@ def test_results_are_read_back_with_nan(tmp_path):
 
 def test_panels_take_what_training_logs(tmp_path):
   names = (
-    'reward/judge',
-    'critique/accuracy_right',
-    'eval/critique/accuracy_right',
-    'eval/refinement/refinement_accuracy_wrong',
+    'critique/judge',
+    'solve/correct',
+    'critique/called_wrong',
     'critique/length',
     'critique/truncated',
-    'train/loss',
-    'train/kl_old',
-    'time/sample_s',
+    'loss/nll',
+    'policy/kl_old',
+    'time/collect_s',
   )
   columns = {'step': np.arange(60), 'phase': np.array(['sft', 'rl']).repeat(30)}
   columns |= {'time': np.arange(60.0)}
@@ -248,23 +247,22 @@ def test_panels_take_what_training_logs(tmp_path):
   panels = plots.write(columns, tmp_path / 'plots')
   assert [panel['title'] for panel in panels] == [
     'Rewards',
-    'Verdict accuracy',
-    'Verdict accuracy, evaluation',
-    'Answers before and after the critique, evaluation',
-    'Length in tokens',
+    'Answers that are right',
+    'Solutions called wrong',
     'Critiques without a usable verdict',
+    'Length in tokens',
+    'Seconds',
     'Loss',
     'Optimisation',
-    'Seconds',
   ]
-  assert panels[0]['alt'] == 'reward/judge ends at 1'
+  assert panels[0]['alt'] == 'critique/judge ends at 1'
   assert panels[0]['light'] != panels[0]['dark']
 
 
 def test_a_running_mean_by_hand():
   axes = plots.Figure().add_subplot()
   values = np.arange(50.0)  # the window is 50 // 25 = 2
-  plots._line(axes, values, values, 'red', 'x', dots=False)
+  plots._line(axes, values, values, 'red', 'x')
   raw, smooth = axes.lines
   np.testing.assert_allclose(raw.get_ydata(), values)
   np.testing.assert_allclose(smooth.get_ydata()[:3], [0.0, 0.5, 1.5])

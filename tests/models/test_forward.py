@@ -2,6 +2,7 @@ import functools
 import math
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ statistics = jax.jit(
 values = jit(forward.token_values)
 scores = jit(forward.response_scores)
 logits = jit(forward.logits)
+hidden_states = jit(forward.hidden_states)
 
 
 def tokens(seed=0):
@@ -45,15 +47,12 @@ def test_alignment_of_logprobs_and_entropies():
   np.testing.assert_allclose(entropies, expected[1], atol=1e-4)
   assert logprobs.dtype == entropies.dtype == jnp.float32
   assert not np.any(logprobs[:, 0]) and not np.any(entropies[:, 0])
-  np.testing.assert_array_equal(
-    forward.token_logprobs(model, params, tokens()[:1, :3])[:, 0], 0
-  )
 
 
-@pytest.mark.parametrize('chunk', [1, 4, 9, 18, 21, 10_000])
+@pytest.mark.parametrize('chunk', [1, 9, 21, 10_000])
 def test_the_chunk_changes_nothing(chunk):
-  # Three rows of ten targets: 1, 1, 3, 6, 7 or all 10 columns at a time, of
-  # which 3, 6 and 7 leave a rest.
+  # Three rows of ten targets: 1, 3, 7 or all 10 columns at a time, of which 3
+  # and 7 leave a rest.
   model, params = tiny_model(num_layers=1)
   expected = statistics(model, params, tokens())
   found = statistics(model, params, tokens(), chunk=chunk)
@@ -134,8 +133,10 @@ def test_an_observed_token_outside_of_the_law_has_a_logprob_and_gradient():
 
 def test_the_entropy_carries_no_gradient():
   model, params = tiny_model(num_layers=1)
-  gradient = jax.grad(
-    lambda p: jnp.sum(forward.token_statistics(model, p, tokens())[1])
+  gradient = jax.jit(
+    jax.grad(
+      lambda p: jnp.sum(forward.token_statistics(model, p, tokens())[1])
+    )
   )(params)
   assert not any(np.any(x) for x in jax.tree.leaves(gradient))
 
@@ -144,7 +145,7 @@ def arrays_in(jaxpr):
   """The shapes of all values computed in a jaxpr and in those inside of it."""
   for equation in jaxpr.eqns:
     yield from (v.aval.shape for v in equation.outvars)
-    for inner in jax.core.jaxprs_in_params(equation.params):
+    for inner in jax.extend.core.jaxprs_in_params(equation.params):
       yield from arrays_in(inner)
 
 
@@ -185,7 +186,7 @@ def test_values_come_before_their_tokens(value_model):
 
 def test_values_are_the_head_of_the_state_before(value_model):
   model, params = value_model
-  hidden = forward.hidden_states(model, params, tokens())
+  hidden = hidden_states(model, params, tokens())
   kernel = params['scalar_head']['kernel']
   np.testing.assert_allclose(
     values(model, params, tokens())[:, 1:],
@@ -200,7 +201,7 @@ def test_scores_are_the_head_at_the_last_response_token():
   mask[0, 3:7] = True
   mask[1, [2, 9]] = True  # a hole, as a tool's tokens make
   found = scores(model, params, tokens(), mask)
-  hidden = forward.hidden_states(model, params, tokens())
+  hidden = hidden_states(model, params, tokens())
   every = np.asarray(hidden @ params['scalar_head']['kernel'])[..., 0]
   # Row 2 has no response: it scores at its first token.
   np.testing.assert_allclose(

@@ -34,9 +34,11 @@ def tokens(rows=3, columns=9, seed=0):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def logits(model, params, tokens):
-  hidden, _ = model.apply({'params': params}, tokens)
-  return model.apply({'params': params}, hidden, method='logits')
+def run(model, params, tokens, positions=None):
+  """Hidden states, the cache, and what the head makes of them."""
+  hidden, cache = model.apply({'params': params}, tokens, positions)
+  method = 'logits' if model.config.head == 'lm' else 'scalars'
+  return hidden, cache, model.apply({'params': params}, hidden, method=method)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -50,7 +52,7 @@ def decode(model, params, tokens, positions, mask, cache, slot):
 
 @pytest.mark.parametrize('family', sorted(FAMILIES))
 def test_decoding_with_a_cache_equals_a_full_forward(family):
-  model, params = tiny_model(family, num_layers=2 if family == 'qwen3' else 1)
+  model, params = tiny_model(family, **{} if family == 'qwen3' else dict(num_layers=1))
   row = tokens()
   config = model.config
   empty = jnp.full((3, config.num_kv_heads, 12, config.head_dim), jnp.nan)
@@ -65,7 +67,7 @@ def test_decoding_with_a_cache_equals_a_full_forward(family):
     )  # fmt: skip
     found.append(scores[:, 0])
   np.testing.assert_allclose(
-    jnp.stack(found, axis=1), logits(model, params, row), atol=1e-5
+    jnp.stack(found, axis=1), run(model, params, row)[-1], atol=1e-5
   )
   assert cache[0][0].shape == (3, config.num_kv_heads, 12, config.head_dim)
 
@@ -73,7 +75,7 @@ def test_decoding_with_a_cache_equals_a_full_forward(family):
 def test_later_tokens_change_nothing_before_them():
   model, params = tiny_model()
   row, other = tokens(), tokens().at[:, 5].add(1) % VOCAB_SIZE
-  before, after = logits(model, params, row), logits(model, params, other)
+  before, after = (run(model, params, x)[-1] for x in (row, other))
   np.testing.assert_array_equal(before[:, :5], after[:, :5])
   assert np.all(np.max(np.abs(before - after)[:, 5:], axis=-1) > 1e-3)
 
@@ -81,11 +83,12 @@ def test_later_tokens_change_nothing_before_them():
 def test_positions_are_relative():
   # Rotary attention depends on differences of positions alone.
   model, params = tiny_model()
-  run = jax.jit(lambda p, t, at: model.apply({'params': p}, t, at)[0])
   at = jnp.arange(9)[None]
-  first = run(params, tokens(), at)
-  np.testing.assert_allclose(first, run(params, tokens(), at + 5), atol=1e-4)
-  assert np.max(np.abs(first - run(params, tokens(), 2 * at))) > 0.01
+  first, moved, stretched = (
+    run(model, params, tokens(), x)[-1] for x in (at, at + 5, 2 * at)
+  )
+  np.testing.assert_allclose(first, moved, atol=1e-4)
+  assert np.max(np.abs(first - stretched)) > 0.01
 
 
 def test_attend_is_softmax_attention_with_shared_heads():
@@ -134,42 +137,32 @@ def test_llama_scaling_by_hand():
 
 
 def test_remat_changes_no_gradient():
-  _, params = tiny_model()
-
-  def gradient(remat):
-    model = Transformer(tiny_config(remat=remat))
-
-    def loss(params):
-      scores = logits.__wrapped__(model, params, tokens())
-      return jnp.sum(jnp.sin(scores))
-
-    return jax.jit(jax.grad(loss)), params
-
-  expected, text = None, {}
+  _, params = tiny_model(num_layers=1)
+  gradients, num_products = {}, {}
   for remat in ('none', 'full', 'dots'):
-    function, params = gradient(remat)
-    lowered = function.lower(params)
-    text[remat] = lowered.as_text().count('stablehlo.dot_general')
-    found = lowered.compile()(params)
-    expected = expected or found
-    assert_trees_close(found, expected, rtol=1e-4, atol=1e-5)
+    model = Transformer(tiny_config(num_layers=1, remat=remat))
+
+    def loss(params, model=model):
+      return jnp.sum(jnp.sin(run(model, params, tokens())[-1]))
+
+    lowered = jax.jit(jax.grad(loss)).lower(params)
+    num_products[remat] = lowered.as_text().count('stablehlo.dot_general')
+    gradients[remat] = lowered.compile()(params)
+  for remat in ('full', 'dots'):
+    assert_trees_close(
+      gradients[remat], gradients['none'], rtol=1e-4, atol=1e-5
+    )
   # 'full' computes all products of a layer again, 'dots' those of attention.
-  assert text['none'] < text['dots'] < text['full']
+  assert num_products['none'] < num_products['dots'] < num_products['full']
 
 
 def test_bfloat16_computes_in_it_but_logits_and_values_are_float32():
-  for changes, method in (
-    (dict(), 'logits'),
-    (dict(tie_embeddings=False), 'logits'),
-    (dict(head='value'), 'scalars'),
-  ):
+  for changes in ({}, dict(tie_embeddings=False), dict(head='value')):
     model = Transformer(tiny_config(dtype='bfloat16', num_layers=1, **changes))
     params = random_params(model)
     assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype('float32')}
-    hidden, cache = model.apply({'params': params}, tokens())
-    assert hidden.dtype == jnp.bfloat16
-    assert cache[0][0].dtype == jnp.bfloat16
-    scores = model.apply({'params': params}, hidden, method=method)
+    hidden, cache, scores = run(model, params, tokens())
+    assert hidden.dtype == cache[0][0].dtype == jnp.bfloat16
     assert scores.dtype == jnp.float32
     # Not rounded to bfloat16 on the way.
     rounded = scores.astype(jnp.bfloat16).astype(jnp.float32)
@@ -180,13 +173,13 @@ def test_param_dtype_is_apart_from_dtype():
   model = Transformer(tiny_config(param_dtype='bfloat16', num_layers=1))
   params = random_params(model)
   assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype('bfloat16')}
-  hidden, _ = model.apply({'params': params}, tokens())
+  hidden = run(model, params, tokens())[0]
   assert hidden.dtype == jnp.float32
   # The same numbers in float32 give the same: only storage differs.
   wide = jax.tree.map(lambda x: x.astype(jnp.float32), params)
   model = Transformer(tiny_config(num_layers=1))
   np.testing.assert_allclose(
-    hidden, model.apply({'params': wide}, tokens())[0], atol=1e-6
+    hidden, run(model, wide, tokens())[0], atol=1e-6
   )
 
 
@@ -225,24 +218,27 @@ def test_every_parameter_has_axis_names_with_a_rule():
 
 
 def test_init_params():
-  model = Transformer(tiny_config('qwen2', embed_dim=64, mlp_dim=256))
-  params = transformer.init_params(model, jax.random.key(0))
+  model = Transformer(
+    tiny_config('qwen2', embed_dim=64, mlp_dim=256, num_layers=1)
+  )
+  init = jax.jit(transformer.init_params, static_argnums=0)
+  params = init(model, jax.random.key(0))
   shapes = nn.meta.unbox(transformer.abstract_params(model))
   assert jax.tree.map(lambda x: (x.shape, x.dtype), params) == jax.tree.map(
     lambda x: (x.shape, x.dtype), shapes
   )
-  layer = params['layers_1']
+  layer = params['layers_0']
   assert np.all(layer['mlp_norm']['scale'] == 1)
   assert np.all(layer['attention']['q']['bias'] == 0)
   # Inverse root of the inputs; outputs to the residual stream, divided by the
-  # root of 2 * 2 layers. A deviation of N numbers is known to 1 / sqrt(2 N):
+  # root of 2 * 1 layer. A deviation of N numbers is known to 1 / sqrt(2 N):
   # 5 of these make odds of 6e-7, were the seed drawn.
   for x, expected in (
     (params['embed']['embedding'], 64**-0.5),
     (layer['attention']['k']['kernel'], 64**-0.5),
-    (layer['attention']['o']['kernel'], (4 * 8) ** -0.5 / 2),
+    (layer['attention']['o']['kernel'], (4 * 8) ** -0.5 / 2**0.5),
     (layer['mlp']['up']['kernel'], 64**-0.5),
-    (layer['mlp']['down']['kernel'], 256**-0.5 / 2),
+    (layer['mlp']['down']['kernel'], 256**-0.5 / 2**0.5),
   ):
     error = abs(np.std(x) / expected - 1)
     assert error < 5 / math.sqrt(2 * x.size)
@@ -258,8 +254,7 @@ def test_families_differ_in_what_they_name():
   ):
     model, params = tiny_model(family, num_layers=1)
     other = Transformer(dataclasses.replace(model.config, **change))
-    difference = model.apply({'params': params}, row)[0]
-    difference -= other.apply({'params': params}, row)[0]
+    difference = run(model, params, row)[0] - run(other, params, row)[0]
     assert np.max(np.abs(difference)) > 0.01, family
 
 

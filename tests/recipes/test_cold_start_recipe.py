@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from loop_helpers import (
   ADVICE,
-  PROBLEM,
   RIGHT,
   WRONG,
   critique,
@@ -80,9 +79,10 @@ def test_the_teacher_is_imitated_in_equal_parts():
   said = [text.rsplit('Verdict: ', 1)[1] for _, text in kept]
   assert sorted(said) == ['correct', 'correct', 'incorrect', 'incorrect']
   for prompt, text in kept:
-    assert prompt.endswith('Critique:') and text.startswith('<think>')
+    assert prompt.rstrip().endswith('Critique:')
+    assert text.startswith('<think>')
     # Right verdicts only: the wrong solution's is 'incorrect'.
-    assert ('= 8\n' in prompt and WRONG in prompt) == text.endswith('incorrect')
+    assert (WRONG in prompt) == text.endswith('incorrect')
   np.testing.assert_allclose(batch['weights'].sum(), 1.0, rtol=1e-6)
 
 
@@ -159,13 +159,11 @@ def test_the_loss_is_the_negative_log_probability_of_the_kept():
   assert float(metrics['loss/nll']) == float(total)
   assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
   # Without a kept critique nothing is learned, and nothing is NaN.
-  empty = collect(solve=lambda prompt, index: RIGHT)[2]
-  empty = {**empty, 'mask': empty['mask'] & False,
-           'weights': 0 * empty['weights']}  # fmt: skip
-  if empty['tokens'].shape == batch['tokens'].shape:
-    (total, _), gradient = grad(params, empty)
-    assert float(total) == 0.0
-    assert not any(np.any(g) for g in jax.tree.leaves(gradient))
+  (total, _), gradient = grad(
+    params, {**batch, 'weights': np.zeros_like(batch['weights'])}
+  )
+  assert float(total) == 0.0
+  assert not any(np.any(g) for g in jax.tree.leaves(gradient))
 
 
 def test_wrong_writers_fail_when_the_recipe_is_made():
@@ -177,4 +175,3 @@ def test_wrong_writers_fail_when_the_recipe_is_made():
   ):
     with pytest.raises(ValueError, match=message):
       cold_start.make(section(writer=writer), models, grade)
-  assert PROBLEM.answer == '14'

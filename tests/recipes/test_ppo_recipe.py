@@ -1,0 +1,137 @@
+import jax
+import numpy as np
+import pytest
+from loop_helpers import (
+  PROBLEM,
+  RIGHT,
+  WRONG,
+  grade,
+  init,
+  nano,
+  scripted,
+  settings,
+)
+
+from configs import ppo as config
+from critic_jax.models import forward
+from critic_jax.recipes import ppo
+from critic_jax.types import Problem
+
+# Two problems with two solutions each; the last is cut off.
+TEXTS = {'Ada': [RIGHT, WRONG], 'Ben': ['Hm.', 'So ' * 1000]}
+PROBLEMS = [PROBLEM, Problem('other', 'Ben has 1 pen.', '1')]
+
+
+def section(**changes):
+  phase = config.get_config('tiny').phases.rl.to_dict()
+  return settings(phase, **{'batch_size': 2, 'num_solutions': 2, **changes})
+
+
+@pytest.fixture(scope='module')
+def made():
+  """The recipe, its roles, and a batch with its records."""
+  solver = scripted(
+    lambda prompt, i: TEXTS['Ben' if 'Ben' in prompt else 'Ada'][i]
+  )
+  models = {'solver': solver, 'value': nano(head='value')}
+  roles = init(**models)
+  recipe = ppo.make(section(), models, grade)
+  batch, records = recipe.collect(roles, PROBLEMS, jax.random.key(0))
+  return recipe, roles, batch, records
+
+
+def test_the_batch(made):
+  _, roles, batch, records = made
+  assert [r.scores['reward'] for r in records] == [1, 0, 0, 0]
+  assert [r.truncated for r in records] == [False, False, False, True]
+  for name in ('values', 'returns', 'advantages'):
+    assert batch[name].shape == batch['tokens'].shape
+    assert np.isfinite(batch[name]).all()
+  values = jax.jit(forward.token_values, static_argnums=0)(
+    nano(head='value').model, roles['value'], batch['tokens']
+  )
+  np.testing.assert_allclose(batch['values'], values, rtol=1e-4, atol=1e-5)
+  # Whitened over the batch's trained tokens, zero elsewhere.
+  trained = batch['advantages'][batch['mask']]
+  np.testing.assert_allclose([trained.mean(), trained.std()], [0, 1], atol=1e-5)
+  assert not batch['advantages'][~batch['mask']].any()
+
+
+def test_returns_against_a_loop(made):
+  """discount 1: the advantage is the sum of lambda^k delta."""
+  _, roles, batch, records = made
+  lambda_ = section().lambda_
+  final = jax.jit(forward.response_scores, static_argnums=0)(
+    nano(head='value').model, roles['value'], batch['tokens'], batch['mask']
+  )
+  for row, record in enumerate(records):
+    places = np.flatnonzero(batch['mask'][row])
+    # After an end comes nothing; after a cut the value itself.
+    after = float(final[row]) if record.truncated else 0.0
+    advantage, expected = 0.0, {}
+    for place in reversed(places):
+      reward = record.scores['reward'] if place == places[-1] else 0.0
+      value = float(batch['values'][row, place])
+      advantage = reward + after - value + lambda_ * advantage
+      expected[place] = advantage + value
+      after = value
+    np.testing.assert_allclose(
+      batch['returns'][row][places],
+      [expected[place] for place in places],
+      rtol=1e-4,
+      atol=1e-5,
+    )
+
+
+def test_the_reward_is_at_the_last_token():
+  mask = np.array([[0, 1, 1, 0], [0, 0, 0, 0], [0, 1, 0, 0]], bool)
+
+  class Scored:
+    def __init__(self, reward, truncated):
+      self.scores, self.truncated = {'reward': reward}, truncated
+
+  records = [Scored(0.5, True), Scored(7.0, False)]
+  np.testing.assert_array_equal(
+    ppo.reward_at_end(records, mask),
+    [[0, 0, 0.5, 0], [0, 0, 0, 0], [0, 0, 0, 0]],
+  )
+  np.testing.assert_array_equal(
+    ppo.was_cut(records, mask), [True, False, False]
+  )
+
+
+def test_the_loss_trains_both_roles(made):
+  recipe, roles, batch, _ = made
+  grad = jax.jit(jax.value_and_grad(recipe.loss, has_aux=True))
+  (total, metrics), gradient = grad(dict(roles), batch)
+  assert float(total) == pytest.approx(
+    float(metrics['loss/policy'] + 0.5 * metrics['loss/value']), rel=1e-5
+  )
+  # At the values that it was made with the clip does nothing: squares / 2.
+  squares = (batch['values'] - batch['returns']) ** 2 / 2
+  np.testing.assert_allclose(
+    metrics['loss/value'], (batch['weights'] * squares).sum(), rtol=1e-4
+  )
+  for role in ('solver', 'value'):
+    assert any(np.any(g) for g in jax.tree.leaves(gradient[role])), role
+  assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
+
+
+def test_the_value_model_needs_its_head():
+  models = {'solver': nano(), 'value': nano()}
+  with pytest.raises(ValueError, match="models.value: got head='lm'"):
+    ppo.make(section(), models, grade)
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    (dict(value_loss=dict(name='clip')), "mean 'clipped'"),
+    (dict(value_loss=dict(name='clipped', clp=0.1)), "mean 'clip'"),
+    (dict(objective=dict(name='ppo')), "got 'ppo'"),
+  ],
+)
+def test_wrong_settings_fail_when_the_recipe_is_made(changes, message):
+  models = {'solver': nano(), 'value': nano(head='value')}
+  with pytest.raises(ValueError, match=message):
+    ppo.make(section(**changes), models, grade)
