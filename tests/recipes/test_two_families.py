@@ -1,0 +1,69 @@
+"""Solver and critic of different families, with tokenizers of their own."""
+
+import jax
+import ml_collections
+import numpy as np
+from configs import common, refcritic
+
+from critic_jax import roles
+from critic_jax.data import arithmetic
+from critic_jax.models import convert, transformer
+from critic_jax.models.transformer import Transformer, TransformerConfig
+from critic_jax.recipes import refcritic as recipe
+from critic_jax.tokenizer import from_sentencepiece, train_sentencepiece
+
+
+def save_llama(folder):
+  """A Llama with a small tokenizer of its own, as a Hugging Face folder."""
+  texts = arithmetic.corpus(40, seed=1)
+  tokenizer = from_sentencepiece(train_sentencepiece(texts, 400))
+  config = TransformerConfig(
+    vocab_size=tokenizer.vocab_size,
+    embed_dim=32,
+    mlp_dim=48,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=8,
+    tie_embeddings=False,
+  )
+  params = transformer.init_params(Transformer(config), jax.random.key(1))
+  convert.save(folder, config, jax.device_get(params), tokenizer)
+
+
+def test_each_reads_the_other_through_text(tmp_path):
+  save_llama(tmp_path / 'llama')
+  limits = dict(max_new_tokens=8, lengths=(256, 320))
+  lms, loaded = roles.make_lms(
+    dict(
+      solver=common.model(
+        'nano', tokenizer=dict(module='arithmetic', name='tokenizer'), **limits
+      ),
+      critic=common.model(source=str(tmp_path / 'llama'), **limits),
+    )
+  )
+  solver, critic = lms['solver'], lms['critic']
+  assert solver.model.config.qk_norm and not critic.model.config.qk_norm
+  assert solver.tokenizer.vocab_size != critic.tokenizer.vocab_size
+  params = {
+    'solver': transformer.init_params(solver.model, jax.random.key(0)),
+    'critic': loaded['critic'],
+  }
+  config = ml_collections.ConfigDict(
+    refcritic.refcritic(num_critiques=2)
+    | dict(batch_size=2, aggregate='token')
+  )
+  made = recipe.make(config, lms, lambda pairs: ['wrong'] * len(pairs))
+  problems = arithmetic.problems('train', 2)
+  batch, records = made.collect(params, problems, jax.random.key(2))
+
+  critiques = [r for r in records if r.stage == 'critique']
+  assert len(critiques) == 4
+  for critique in critiques:
+    shown = critic.tokenizer.decode(critique.prompt_tokens)
+    assert critique.problem.question in shown
+    assert critique.parent.text in shown
+  ids = np.concatenate([batch['tokens'][batch['mask']], [0]])
+  assert ids.max() < critic.tokenizer.vocab_size
+  loss, _ = made.loss({'critic': params['critic']}, batch)
+  assert np.isfinite(loss)

@@ -1,0 +1,403 @@
+"""The loop: updates, phases, stopping and resuming, settings."""
+
+import io
+import json
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+import pytest
+from helpers import assert_trees_close, log_compilations
+from loop_helpers import init, mesh, nano, problems, scripted, settings
+from rich.console import Console
+
+from configs import refcritic
+from critic_jax import masked, optimizer, run_dir, sharding, train
+from critic_jax.recipes import sft
+
+ROOT = pathlib.Path(train.__file__).parents[1]
+
+
+def run(config, path):
+  """A run that shows nothing."""
+  return train.run(config, str(path), Console(file=io.StringIO()))
+
+
+# ------------------------------------------------------------------ update
+
+
+def toy_loss(params, batch):
+  per_token = jnp.square(batch['x'] * params['w'] - 1)  # [B, T]
+  return jnp.sum(batch['weights'] * per_token), {
+    'mean': jnp.sum(batch['weights'] * batch['x'])
+  }
+
+
+def toy_batch(aggregate):
+  mask = np.arange(6) < np.array([6, 1, 3, 0, 2, 5, 0, 4])[:, None]
+  return {
+    'tokens': np.zeros((8, 6), np.int32),
+    'x': np.random.default_rng(0).normal(size=(8, 6)).astype(np.float32),
+    'weights': masked.loss_weights(mask, aggregate, max_len=6),
+  }
+
+
+def toy_state(tx):
+  params = {'w': jnp.linspace(-1, 1, 6)}
+  return train.TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
+
+
+TX, _ = optimizer.make_optimizer(learning_rate=0.1, steps=10)
+
+
+@pytest.mark.parametrize('aggregate', ['token', 'sequence', 'constant'])
+def test_the_number_of_microbatches_does_not_matter(aggregate):
+  """With rows of all lengths, two of them empty."""
+  results = [
+    train.update(
+      toy_loss, TX, toy_state(TX), toy_batch(aggregate), microbatches=count
+    )
+    for count in (1, 2, 4, 8)
+  ]
+  first_state, first_metrics = results[0]
+  assert int(first_state.step) == 1
+  assert np.any(first_state.params['w'] != toy_state(TX).params['w'])
+  for state, metrics in results[1:]:
+    assert_trees_close(state, first_state, rtol=1e-6, atol=1e-6)
+    assert_trees_close(metrics, first_metrics, rtol=1e-5, atol=1e-6)
+
+
+def test_an_update_by_hand():
+  batch = {
+    'tokens': np.zeros((1, 1), np.int32),
+    'x': np.ones((1, 1), np.float32),
+    'weights': np.ones((1, 1), np.float32),
+  }
+  tx = optax.sgd(0.25)
+  params = {'w': jnp.full((1,), 3.0)}
+  state = train.TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
+  state, metrics = train.update(toy_loss, tx, state, batch)
+  # (3 - 1)^2 = 4, its gradient 2 (3 - 1) = 4; 3 - 0.25 * 4 = 2.
+  assert float(metrics['loss/total']) == 4.0
+  assert float(metrics['grad_norm']) == 4.0
+  assert state.params['w'].tolist() == [2.0]
+
+
+def test_microbatches_must_divide_the_rows():
+  with pytest.raises(ValueError, match='got 3; expected a divisor .* 8 rows'):
+    train.update(
+      toy_loss, TX, toy_state(TX), toy_batch('token'), microbatches=3
+    )
+
+
+def test_a_state_on_the_mesh_is_updated_by_one_program():
+  lm = nano()
+  recipe = sft.make(
+    settings(
+      dict(
+        role='solver',
+        batch_size=4,
+        aggregate='token',
+        lessons=dict(module='lessons', name='reference'),
+      )
+    ),
+    {'solver': lm},
+    None,
+  )
+  params = init(solver=lm)
+  state = train.init_state(TX, params, mesh())
+  for leaf in jax.tree.leaves(state):
+    assert leaf.sharding.mesh == mesh()
+  assert_trees_close(state.params, params)
+  for step in range(3):
+    batch, _ = recipe.collect({}, problems(4), jax.random.key(step))
+    batch = sharding.put_batch(batch, mesh())
+    with log_compilations() as compiled:
+      state, metrics = train.update(recipe.loss, TX, state, batch)
+    assert bool(compiled) == (step == 0)
+  assert int(state.step) == 3
+  assert float(metrics['loss/total']) < np.log(640)
+  # The state is donated, the parameters it was made of are not.
+  assert not jax.tree.leaves(params)[0].is_deleted()
+
+
+# ------------------------------------------------------------------- runs
+
+
+@pytest.fixture(scope='session')
+def tiny_run(tmp_path_factory):
+  """The folder of refcritic's tiny config, trained from end to end."""
+  path = tmp_path_factory.mktemp('runs') / 'tiny'
+  return run(refcritic.get_config('tiny'), path)
+
+
+def test_tiny_is_trained_from_end_to_end(tiny_run):
+  assert (tiny_run / 'DONE').exists() and (tiny_run / 'report.html').exists()
+  rows = list(run_dir.read_metrics(tiny_run / 'metrics.jsonl'))
+  phases = ['solver', 'cold_start', 'rl', 'judge_only']
+  assert [r['phase'] for r in rows] == [p for p in phases for _ in range(2)]
+  assert [r['step'] for r in rows] == list(range(8))
+  for row in rows:
+    assert all(
+      np.isfinite(x) for x in row.values() if isinstance(x, float)
+    ), row
+  # Something is learned from, and by a gradient.
+  by_phase = {row['phase']: row for row in rows}
+  assert by_phase['solver']['solve/truncated'] == 0.0
+  assert by_phase['solver']['loss/nll'] < rows[0]['loss/nll']
+  for phase in ('solver', 'rl'):
+    assert by_phase[phase]['grad_norm'] > 0, phase
+  results = json.loads((tiny_run / 'results.json').read_text())
+  assert list(results['columns']) == ['cold_start', 'rl', 'judge_only']
+  for folder in ('records/rl', 'records/solver'):
+    names = sorted(p.name for p in (tiny_run / folder).iterdir())
+    assert names == ['000000.jsonl.gz', '000001.jsonl.gz']
+  records = run_dir.read_records(tiny_run / 'records/rl/000001.jsonl.gz')
+  assert sum(r.stage == 'critique' for r in records) == 4 * 8
+
+
+def test_a_finished_run_is_left_as_it_is(tiny_run):
+  before = (tiny_run / 'metrics.jsonl').read_bytes()
+  with log_compilations() as compiled:
+    run(refcritic.get_config('tiny'), tiny_run)
+  assert 'update' not in compiled and 'sample' not in compiled
+  assert (tiny_run / 'metrics.jsonl').read_bytes() == before
+  assert (tiny_run / 'DONE').exists()
+
+
+def test_another_config_in_the_same_folder_is_refused(tiny_run):
+  before = (tiny_run / 'config.json').read_bytes()
+  config = refcritic.get_config('tiny')
+  config.seed = 1
+  config.phases.rl.objective.clip_high = 0.28
+  with log_compilations() as compiled:
+    with pytest.raises(ValueError) as error:
+      run(config, tiny_run)
+  assert 'seed=1 (saved: 0)' in str(error.value)
+  assert 'phases.rl.objective.clip_high=0.28 (saved: 0.2)' in str(error.value)
+  assert 'batch_size' not in str(error.value)
+  assert not compiled
+  assert (tiny_run / 'config.json').read_bytes() == before
+  assert (tiny_run / 'DONE').exists()
+
+
+def short_config():
+  """Imitation and RL, each of three steps, a checkpoint after the second."""
+  config = refcritic.get_config('tiny')
+  config.order = ('solver', 'rl')
+  config.phases.rl.copy = {'critic': 'solver'}
+  del config.models.cold
+  config.data.num_train = 4  # the same problems in every step
+  for name in config.order:
+    config.phases[name].steps = 3
+    config.phases[name].checkpoint_every = 2
+    config.phases[name].records_every = 1
+  config.phases.rl.epochs = 2
+  config.phases.rl.num_critiques = 2
+  config.evals.after = ('rl',)
+  config.evals.num_problems = 2
+  return config
+
+
+def files(path):
+  """What must not depend on whether a run was stopped, by file."""
+  metrics = [
+    {k: v for k, v in row.items() if not k.startswith('time')}
+    for row in run_dir.read_metrics(path / 'metrics.jsonl')
+  ]
+  found = {'metrics': metrics}
+  for file in [*path.glob('records/*/*'), *path.glob('eval/*')]:
+    found[str(file.relative_to(path))] = file.read_bytes()
+  found['results'] = (path / 'results.json').read_text()
+  return found
+
+
+def last_checkpoint(path):
+  manager = ocp.CheckpointManager((path / 'checkpoints').absolute())
+  step = manager.latest_step()
+  tree = manager.restore(step, args=ocp.args.StandardRestore())
+  manager.close()
+  return step, tree
+
+
+def test_a_run_stopped_twice_equals_one_that_was_not(tmp_path, monkeypatch):
+  whole = run(short_config(), tmp_path / 'whole')
+  log_metrics = run_dir.RunDir.log_metrics
+  stopped_at = []
+
+  def stop(self, step, metrics, phase):
+    log_metrics(self, step, metrics, phase)
+    # In the middle of either phase, with a step logged but not saved.
+    if step in (2, 5) and step not in stopped_at:
+      stopped_at.append(step)
+      raise KeyboardInterrupt
+
+  monkeypatch.setattr(run_dir.RunDir, 'log_metrics', stop)
+  path = tmp_path / 'stopped'
+  for _ in range(2):
+    with pytest.raises(KeyboardInterrupt):
+      run(short_config(), path)
+    assert not (path / 'DONE').exists() and not (path / 'FAILED').exists()
+  run(short_config(), path)
+  assert stopped_at == [2, 5] and (path / 'DONE').exists()
+
+  expected, found = files(whole), files(path)
+  assert [row['step'] for row in expected['metrics']] == list(range(6))
+  assert found == expected
+  (step, tree), (other_step, other) = map(last_checkpoint, (whole, path))
+  assert step == other_step == 6
+  assert jax.tree.structure(tree) == jax.tree.structure(other)
+  for x, y in zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True):
+    np.testing.assert_array_equal(x, y)
+  # There was something to get wrong: both roles moved, differently.
+  roles = tree['roles']
+  assert not np.array_equal(
+    *(jax.tree.leaves(roles[role])[0] for role in ('solver', 'critic'))
+  )
+  # The solver is frozen in RL and the problems are the same in every step: its
+  # solutions must differ, or noise is used twice.
+  texts = [
+    {
+      r.id: r.text
+      for r in run_dir.read_records(whole / f'records/rl/{step:06d}.jsonl.gz')
+      if r.stage == 'solve'
+    }
+    for step in range(3)
+  ]
+  assert texts[0].keys() == texts[1].keys() == texts[2].keys()
+  for problem in texts[0]:
+    assert len({text[problem] for text in texts}) == 3
+
+
+def test_a_run_that_fails_says_so(tmp_path, monkeypatch):
+  def fail(self, *args):
+    raise RuntimeError('no room')
+
+  monkeypatch.setattr(train.Run, 'train', fail)
+  with pytest.raises(RuntimeError):
+    run(short_config(), tmp_path)
+  assert 'no room' in (tmp_path / 'FAILED').read_text()
+  assert not (tmp_path / 'DONE').exists()
+
+
+# --------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize(
+  ('name', 'value', 'message'),
+  [
+    ('order', ('solver', 'rll'), "order: got 'rll'; expected one of"),
+    ('phases.rl.recipe', 'refcritik', "phases.rl: .*mean 'refcritic'"),
+    ('phases.rl.gate', 'never', "phases.rl: gate: got 'never'"),
+    ('phases.rl.objective.name', 'ppo_clap', "phases.rl: .*mean 'ppo_clip'"),
+    ('phases.rl.advantage.name', 'rloo', "phases.rl: .*got 'rloo'"),
+    ('phases.rl.kl.name', 'k5', "phases.rl: .*got 'k5'"),
+    ('phases.rl.train', ('critics',), r"phases.rl: got the roles \['critics'"),
+    ('phases.rl.copy', {'cold': 'crtic'}, r"the roles \['crtic'\]"),
+    ('phases.rl.aggregate', 'mean', "phases.rl: how: got 'mean'"),
+    ('phases.rl.microbatches', 0, 'phases.rl: microbatches: got 0'),
+    ('phases.rl.batch_size', 0, 'phases.rl: batch_size: got 0'),
+    ('phases.rl.optimizer.schedule', 'cos', "phases.rl: .*got 'cos'"),
+    ('phases.rl.optimizer.warmup_steps', 2, 'phases.rl: warmup_steps: got 2'),
+    ('phases.cold_start.writer.module', 'arith', "mean 'arithmetic'"),
+    ('phases.solver.lessons.name', 'lesson', "phases.solver: .*got 'lesson'"),
+    ('models.critic.size', 'huge', "models.critic: size: got 'huge'"),
+    ('models.critic.prompts', 'chat', "models.critic: prompts: got 'chat'"),
+    ('models.critic.top_p', 0.0, 'models.critic: top_p: got 0.0'),
+    ('models.critic.max_rows', 3, 'models.critic: max_rows: got 3'),
+    ('models.critic.tokenizer.name', 'tok', "models.critic: .*got 'tok'"),
+    ('data.name', 'arithmetik', "mean 'arithmetic'"),
+    ('mesh.tensor', 7, 'mesh: got'),
+    ('evals.after', ('rl', 'end'), r"evals.after: got \['end'\]"),
+    ('evals.split', 'valid', "evals.split: got 'valid'"),
+    ('evals.first_error.name', 'error', "mean 'first_error'|got 'error'"),
+  ],
+)
+def test_wrong_settings_fail_before_anything_compiles(
+  tmp_path, name, value, message
+):
+  config = refcritic.get_config('tiny')
+  with config.unlocked():
+    config.update_from_flattened_dict({name: value}) if not isinstance(
+      value, dict
+    ) else config.phases.rl.update({'copy': value})
+  with log_compilations() as compiled:
+    with pytest.raises(ValueError, match=message):
+      run(config, tmp_path / 'run')
+  assert not compiled
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    'recipe', 'steps', 'aggregate', 'gate', 'num_critiques', 'objective', 'kl',
+    'optimizer',
+  ],
+)  # fmt: skip
+def test_missing_settings_fail_before_anything_compiles(tmp_path, name):
+  config = refcritic.get_config('tiny')
+  del config.phases.rl[name]
+  with log_compilations() as compiled:
+    with pytest.raises(ValueError, match=f'phases.rl: .*{name}'):
+      run(config, tmp_path / 'run')
+  assert not compiled
+
+
+def test_a_role_that_a_recipe_needs_is_named(tmp_path):
+  config = short_config()
+  config.order, config.phases.rl.copy = ('rl',), {}
+  del config.models.solver
+  with pytest.raises(ValueError, match="phases.rl: got no 'solver'"):
+    run(config, tmp_path / 'run')
+
+
+def test_scripted_models_are_what_tests_of_recipes_use():
+  lm = scripted(lambda prompt, index: prompt[-9:] + str(index))
+  [[first, second]] = lm.bind(None)(['Solution:'], None, 2)
+  assert (first.text, second.text) == ('Solution:0', 'Solution:1')
+  assert lm.tokenizer.decode(first.tokens) == first.text
+
+
+# ------------------------------------------------------------ command line
+
+
+def command(*arguments):
+  """The exit status and what the command line says."""
+  done = subprocess.run(
+    [sys.executable, '-m', 'critic_jax.train', *arguments],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=120,
+  )
+  return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (['--config.phases.rl.num_critique=3'], 'num_critiques'),
+    (['--config.phases.rl.objective.name=ppo_clap'], "mean 'ppo_clip'"),
+  ],
+)
+def test_the_command_line_names_the_nearest(tmp_path, arguments, message):
+  config = '--config=configs/refcritic.py:tiny'
+  status, said = command(config, f'--workdir={tmp_path}/run', *arguments)
+  assert status == 1
+  assert message in said
+  assert 'Traceback' not in said
+  assert not (tmp_path / 'run').exists()
+
+
+def test_the_command_line_lists_the_variants(tmp_path):
+  status, said = command(
+    '--config=configs/refcritic.py:tinyy', f'--workdir={tmp_path}/run'
+  )
+  assert status == 1
+  assert "got 'tinyy'" in said and "'tiny'" in said and 'Traceback' not in said
