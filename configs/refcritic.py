@@ -69,7 +69,7 @@ def quickstart():
       solver=common.phase(
         'sft', ('solver',), 600, 3e-3, 32, schedule='linear', role='solver',
         lessons=dict(
-          module='arithmetic', name='solver_lesson', share=0.12,
+          module='arithmetic', name='solver_lesson', share=0.15,
           refine_share=0.6,
         ),
       ),
@@ -167,9 +167,7 @@ def tiny():
     phase.steps, phase.batch_size = 2, 4
     phase.optimizer.warmup_steps = 0
   # Rules pay an untrained critic nothing; its form gives it a gradient.
-  config.phases.rl.shaping = ConfigDict(
-    dict(repetition=dict(weight=1.0, n=1))
-  )
+  config.phases.rl.shaping = ConfigDict(dict(repetition=dict(weight=1.0, n=1)))
   config.evals.num_problems = 4
   config.evals.num_critiques = 2
   return config

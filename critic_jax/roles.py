@@ -101,7 +101,7 @@ def init_params(lms, loaded, mesh, key) -> dict[str, Params]:
       put = jax.tree.map(
         lambda x, old: jax.device_put(x.astype(old.dtype), old.sharding),
         _without_heads(loaded[role], params[role]),
-        _without_heads(params[role], params[role]),
+        _without_heads(params[role], loaded[role]),
       )
       params[role] = {**params[role], **put}
   return params

@@ -110,7 +110,7 @@ def update(loss, tx, state: TrainState, batch, *, microbatches: int = 1):
     )[0]
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
-  metrics = {**metrics, 'grad_norm': optax.global_norm(grads)}
+  metrics = {**metrics, 'grad_norm': optax.tree.norm(grads)}
   return TrainState(state.step + 1, params, opt_state), metrics
 
 
@@ -371,9 +371,11 @@ def main(argv: Sequence[str]) -> None:
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
-  """absl's parser, with one line for a setting that the config lacks."""
+  """absl's parser, with one line for what is wrong with a config."""
   try:
-    return flags.FLAGS(list(argv))
+    rest = flags.FLAGS(list(argv))
+    _CONFIG.value.items()  # only now a file that was not found is an error
+    return rest
   except (
     AttributeError,
     KeyError,
@@ -382,7 +384,9 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     OSError,
     flags.Error,
   ) as error:
-    sys.exit(f'error: {error}')
+    # The text may be a config's traceback, whose last line says it all.
+    text = str(error.args[0] if len(error.args) == 1 else error)
+    sys.exit(f'error: {text.strip().splitlines()[-1].strip()}')
 
 
 if __name__ == '__main__':

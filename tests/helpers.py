@@ -81,9 +81,10 @@ def byte_tokenizer() -> Tokenizer:
   names = {number: text.encode() for text, number in special.items()}
 
   def encode(text, parse_special):
-    parts = re.split('(<eos>|<end>|<pad>)', text) if parse_special else [text]
+    if not parse_special:
+      return list(text.encode())
     tokens = []
-    for part in parts:
+    for part in re.split('(<eos>|<end>|<pad>)', text):
       tokens += [special[part]] if part in special else part.encode()
     return tokens
 

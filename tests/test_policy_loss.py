@@ -11,9 +11,7 @@ from loop_helpers import init, nano, problems
 from critic_jax import policy_loss, rollout
 from critic_jax.data import batching
 
-SETTINGS = dict(
-  objective=dict(name='ppo_clip'), kl=dict(name='k3', coef=0.0)
-)
+SETTINGS = dict(objective=dict(name='ppo_clip'), kl=dict(name='k3', coef=0.0))
 WITH_KL = SETTINGS | dict(kl=dict(name='k2', coef=0.5))
 
 

@@ -11,8 +11,9 @@ from critic_jax.models.law import Law, log_probs
 
 LENGTH = np.array([1, 8, 0, 5])  # of prompts; 0 is padding of the batch
 EOS = (3, 7, 11, 19, 23, 42)
+PLAIN = Law()
 LAWS = (
-  Law(),
+  PLAIN,
   Law(temperature=0.7),
   Law(top_p=0.8),
   Law(top_k=5),
@@ -29,7 +30,7 @@ def keys(seed=0, rows=8):
   return jax.random.split(jax.random.key(seed), rows)
 
 
-def sample(model, params, law=Law(), *, tokens=None, length=LENGTH, **changes):
+def sample(model, params, law=PLAIN, *, tokens=None, length=LENGTH, **changes):
   """Twelve tokens after each of four prompts, twice; numpy arrays."""
   settings = dict(keys=keys(), eos=EOS, max_new_tokens=12, num_samples=2)
   settings |= changes
@@ -85,7 +86,9 @@ def test_greedy_is_the_largest_logit_with_logprob_0(qwen3):
   samples = sample(model, params, Law(temperature=0.0))
   rows, mask, recorded = assemble(prompts(), LENGTH, samples)
   best = np.argmax(logits(model, params, rows), axis=-1)
-  np.testing.assert_array_equal(rows[:, 1:][mask[:, 1:]], best[:, :-1][mask[:, 1:]])
+  np.testing.assert_array_equal(
+    rows[:, 1:][mask[:, 1:]], best[:, :-1][mask[:, 1:]]
+  )
   np.testing.assert_array_equal(recorded, 0)
   assert mask.sum() > 20
   # Keys do not matter.
@@ -133,9 +136,7 @@ def test_prompt_columns_after_the_length_are_not_read(qwen3):
   tokens = prompts()
   noise = np.where(np.arange(8) < LENGTH[:, None], tokens, prompts(seed=5))
   assert np.any(noise != tokens)
-  for x, y in zip(
-    sample(*qwen3), sample(*qwen3, tokens=noise), strict=True
-  ):
+  for x, y in zip(sample(*qwen3), sample(*qwen3, tokens=noise), strict=True):
     np.testing.assert_array_equal(x, y)
 
 

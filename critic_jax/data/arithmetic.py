@@ -36,8 +36,8 @@ from critic_jax.tokenizer import (
 from critic_jax.types import Problem, Record
 
 SPLITS = {'train': range(0, 80), 'dev': range(80, 90), 'test': range(90, 100)}
-MAX_VALUE = 40
-OPERANDS = {'+': range(2, 10), '-': range(2, 10), '*': range(2, 4)}
+MAX_VALUE = 30
+OPERANDS = {'+': range(2, 7), '-': range(2, 7), '*': range(2, 4)}
 
 _NAMES = 'Ada Ben Cleo Dan Eve Finn Gia Hugo Ida Jan'.split()
 _THINGS = 'apples books coins eggs pens shells stones toys'.split()
@@ -122,7 +122,7 @@ def _draw_program(rng, split, min_steps, max_steps) -> Program:
 
 
 def _draw_any_program(rng, num_steps) -> Program:
-  start = value = rng.randint(3, 20)
+  start = value = rng.randint(3, 15)
   operations = []
   while len(operations) < num_steps:
     op = rng.choice('++--*')

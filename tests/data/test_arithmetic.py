@@ -323,7 +323,7 @@ def tokenizer():
     '\n\n\t\r\n',
     PROBLEM.question,
     RIGHT,
-    '▁ is sentencepiece\'s space',
+    "▁ is sentencepiece's space",
     '<think>\n</think>\n</s><unk><pad><0x41>',
     '日本語 עברית e\u0301 ﬁ',
     '👩\u200d👩\u200d👧 \U0010fffd\x00\x7f\u202e',

@@ -133,13 +133,9 @@ def test_a_long_refused_prompt_does_not_widen_the_batch(lm):
 
 def test_what_does_not_fit_is_refused(lm):
   with pytest.raises(ValueError, match='records: got 2; expected at most'):
-    batching.from_records(
-      [record(1, 1)] * 2, lm, num_rows=1, aggregate='token'
-    )
+    batching.from_records([record(1, 1)] * 2, lm, num_rows=1, aggregate='token')
   with pytest.raises(ValueError, match='row: got 21 tokens; expected at most'):
-    batching.from_records(
-      [record(17, 4)], lm, num_rows=1, aggregate='token'
-    )
+    batching.from_records([record(17, 4)], lm, num_rows=1, aggregate='token')
   with pytest.raises(ValueError, match="how: got 'mean'"):
     batching.from_records([], lm, num_rows=1, aggregate='mean')
   with pytest.raises(ValueError):
@@ -166,8 +162,10 @@ def test_encode_is_what_a_model_would_have_written():
   )
   short = nano(**fits)
   assert batching.encode(written, stage.prompt(PROBLEM), short).tokens.size
-  for field, less in (('lengths', (fits['lengths'][0] - 1,)),
-                      ('max_new_tokens', fits['max_new_tokens'] - 1)):
+  for field, less in (
+    ('lengths', (fits['lengths'][0] - 1,)),
+    ('max_new_tokens', fits['max_new_tokens'] - 1),
+  ):
     refused = batching.encode(
       written,
       stage.prompt(PROBLEM),

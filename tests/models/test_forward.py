@@ -31,11 +31,11 @@ def tokens(seed=0):
 
 @pytest.fixture(scope='module')
 def value_model():
-  return tiny_model(head='value')
+  return tiny_model(num_layers=1, head='value')
 
 
 def test_alignment_of_logprobs_and_entropies():
-  model, params = tiny_model()
+  model, params = tiny_model(num_layers=1)
   logprobs, entropies = statistics(model, params, tokens())
   expected = np.zeros((2, ROWS, COLUMNS))
   log_probs = np.asarray(jax.nn.log_softmax(logits(model, params, tokens())))
@@ -60,13 +60,11 @@ def test_the_chunk_changes_nothing(chunk):
 
 
 def test_padding_to_the_right_changes_nothing(value_model):
-  model, params = tiny_model()
+  model, params = tiny_model(num_layers=1)
   padded = np.pad(tokens(), ((0, 1), (0, 5)), constant_values=9)
   expected = statistics(model, params, tokens())
   found = np.array(statistics(model, params, padded))
-  np.testing.assert_allclose(
-    found[:, :ROWS, :COLUMNS], expected, atol=1e-5
-  )
+  np.testing.assert_allclose(found[:, :ROWS, :COLUMNS], expected, atol=1e-5)
   np.testing.assert_allclose(
     values(*value_model, padded)[:ROWS, :COLUMNS],
     values(*value_model, tokens()),
@@ -134,9 +132,7 @@ def test_an_observed_token_outside_of_the_law_has_a_logprob_and_gradient():
 def test_the_entropy_carries_no_gradient():
   model, params = tiny_model(num_layers=1)
   gradient = jax.jit(
-    jax.grad(
-      lambda p: jnp.sum(forward.token_statistics(model, p, tokens())[1])
-    )
+    jax.grad(lambda p: jnp.sum(forward.token_statistics(model, p, tokens())[1]))
   )(params)
   assert not any(np.any(x) for x in jax.tree.leaves(gradient))
 
@@ -163,9 +159,7 @@ def test_the_gradient_holds_no_logits_of_the_whole_batch():
       return jnp.sum(logprobs), jnp.sum(entropies)
 
     jaxpr = jax.make_jaxpr(jax.grad(loss, has_aux=True))(params, row).jaxpr
-    return max(
-      math.prod(shape) for shape in arrays_in(jaxpr) if 4096 in shape
-    )
+    return max(math.prod(shape) for shape in arrays_in(jaxpr) if 4096 in shape)
 
   for law in (Law(), Law(0.7, 5, 0.9)):
     assert largest(32, law) == 32 * 4096  # 4 rows of 8 columns
@@ -196,7 +190,7 @@ def test_values_are_the_head_of_the_state_before(value_model):
 
 
 def test_scores_are_the_head_at_the_last_response_token():
-  model, params = tiny_model(head='reward')
+  model, params = tiny_model(num_layers=1, head='reward')
   mask = np.zeros((ROWS, COLUMNS), bool)
   mask[0, 3:7] = True
   mask[1, [2, 9]] = True  # a hole, as a tool's tokens make

@@ -1,4 +1,3 @@
-import dataclasses
 import functools
 import math
 
@@ -8,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import (
-  FAMILIES,
   VOCAB_SIZE,
   assert_trees_close,
   random_params,
@@ -50,9 +48,16 @@ def decode(model, params, tokens, positions, mask, cache, slot):
   return model.apply({'params': params}, hidden, method='logits'), cache
 
 
-@pytest.mark.parametrize('family', sorted(FAMILIES))
-def test_decoding_with_a_cache_equals_a_full_forward(family):
-  model, params = tiny_model(family, **{} if family == 'qwen3' else dict(num_layers=1))
+@pytest.mark.parametrize(
+  ('family', 'changes'),
+  [
+    ('qwen3', dict(tie_embeddings=False)),  # two layers
+    ('qwen2', dict(num_layers=1)),
+    ('llama', dict(num_layers=1)),
+  ],
+)
+def test_decoding_with_a_cache_equals_a_full_forward(family, changes):
+  model, params = tiny_model(family, **changes)
   row = tokens()
   config = model.config
   empty = jnp.full((3, config.num_kv_heads, 12, config.head_dim), jnp.nan)
@@ -73,7 +78,7 @@ def test_decoding_with_a_cache_equals_a_full_forward(family):
 
 
 def test_later_tokens_change_nothing_before_them():
-  model, params = tiny_model()
+  model, params = tiny_model(num_layers=1)
   row, other = tokens(), tokens().at[:, 5].add(1) % VOCAB_SIZE
   before, after = (run(model, params, x)[-1] for x in (row, other))
   np.testing.assert_array_equal(before[:, :5], after[:, :5])
@@ -82,7 +87,7 @@ def test_later_tokens_change_nothing_before_them():
 
 def test_positions_are_relative():
   # Rotary attention depends on differences of positions alone.
-  model, params = tiny_model()
+  model, params = tiny_model(num_layers=1)
   at = jnp.arange(9)[None]
   first, moved, stretched = (
     run(model, params, tokens(), x)[-1] for x in (at, at + 5, 2 * at)
@@ -94,7 +99,9 @@ def test_positions_are_relative():
 def test_attend_is_softmax_attention_with_shared_heads():
   random = np.random.default_rng(0)
   q = random.normal(size=(2, 3, 6, 4)).astype(np.float32)  # [B, T, H, Dh]
-  k, v = random.normal(size=(2, 2, 2, 5, 4)).astype(np.float32)  # [B, Hkv, S, Dh]
+  k, v = random.normal(size=(2, 2, 2, 5, 4)).astype(
+    np.float32
+  )  # [B, Hkv, S, Dh]
   mask = random.random((2, 3, 5)) < 0.5
   mask[..., 0] = True
   expected = np.zeros_like(q)
@@ -109,7 +116,12 @@ def test_rotate_turns_pairs_of_halves():
   # Coordinate i and i + Dh / 2 form a plane: (1, 0) goes to (cos, sin).
   x = jnp.array([1.0, 0.0, 0.0, 2.0])[None, None, None]
   angles = jnp.array([0.3, 0.5])[None, None]
-  expected = [math.cos(0.3), -2 * math.sin(0.5), math.sin(0.3), 2 * math.cos(0.5)]
+  expected = [
+    math.cos(0.3),
+    -2 * math.sin(0.5),
+    math.sin(0.3),
+    2 * math.cos(0.5),
+  ]
   np.testing.assert_allclose(rotate(x, angles)[0, 0, 0], expected, rtol=1e-6)
 
 
@@ -156,17 +168,24 @@ def test_remat_changes_no_gradient():
   assert num_products['none'] < num_products['dots'] < num_products['full']
 
 
-def test_bfloat16_computes_in_it_but_logits_and_values_are_float32():
-  for changes in ({}, dict(tie_embeddings=False), dict(head='value')):
-    model = Transformer(tiny_config(dtype='bfloat16', num_layers=1, **changes))
-    params = random_params(model)
-    assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype('float32')}
-    hidden, cache, scores = run(model, params, tokens())
-    assert hidden.dtype == cache[0][0].dtype == jnp.bfloat16
-    assert scores.dtype == jnp.float32
-    # Not rounded to bfloat16 on the way.
-    rounded = scores.astype(jnp.bfloat16).astype(jnp.float32)
-    assert np.mean(rounded != scores) > 0.9, changes
+@pytest.mark.parametrize(
+  'changes', [{}, dict(tie_embeddings=False), dict(head='value')]
+)
+def test_bfloat16_computes_in_it_but_logits_and_values_are_float32(changes):
+  model = Transformer(tiny_config(dtype='bfloat16', num_layers=1, **changes))
+  params = random_params(model)
+  assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype('float32')}
+  hidden, cache, _ = jax.eval_shape(
+    functools.partial(run, model), params, tokens()
+  )
+  assert hidden.dtype == cache[0][0].dtype == jnp.bfloat16
+  hidden = jax.random.normal(jax.random.key(0), hidden.shape, jnp.bfloat16)
+  method = 'scalars' if changes.get('head') else 'logits'
+  scores = model.apply({'params': params}, hidden, method=method)
+  assert scores.dtype == jnp.float32
+  # Not rounded to bfloat16 on the way: 16 bits more.
+  rounded = scores.astype(jnp.bfloat16).astype(jnp.float32)
+  assert np.mean(rounded != scores) > 0.9
 
 
 def test_param_dtype_is_apart_from_dtype():
@@ -178,9 +197,7 @@ def test_param_dtype_is_apart_from_dtype():
   # The same numbers in float32 give the same: only storage differs.
   wide = jax.tree.map(lambda x: x.astype(jnp.float32), params)
   model = Transformer(tiny_config(num_layers=1))
-  np.testing.assert_allclose(
-    hidden, run(model, wide, tokens())[0], atol=1e-6
-  )
+  np.testing.assert_allclose(hidden, run(model, wide, tokens())[0], atol=1e-6)
 
 
 def parts(params):
@@ -222,7 +239,8 @@ def test_init_params():
     tiny_config('qwen2', embed_dim=64, mlp_dim=256, num_layers=1)
   )
   init = jax.jit(transformer.init_params, static_argnums=0)
-  params = init(model, jax.random.key(0))
+  # This kind of key compiles in a third of the time.
+  params = init(model, jax.random.key(0, impl='rbg'))
   shapes = nn.meta.unbox(transformer.abstract_params(model))
   assert jax.tree.map(lambda x: (x.shape, x.dtype), params) == jax.tree.map(
     lambda x: (x.shape, x.dtype), shapes
@@ -242,20 +260,6 @@ def test_init_params():
   ):
     error = abs(np.std(x) / expected - 1)
     assert error < 5 / math.sqrt(2 * x.size)
-
-
-def test_families_differ_in_what_they_name():
-  """Each family's own part changes its logits: none is dead."""
-  row = tokens()
-  for family, change in (
-    ('llama', dict(rope_scaling=None)),
-    ('qwen3', dict(qk_norm=False)),
-    ('qwen2', dict(qkv_bias=False)),
-  ):
-    model, params = tiny_model(family, num_layers=1)
-    other = Transformer(dataclasses.replace(model.config, **change))
-    difference = run(model, params, row)[0] - run(other, params, row)[0]
-    assert np.max(np.abs(difference)) > 0.01, family
 
 
 @pytest.mark.parametrize(

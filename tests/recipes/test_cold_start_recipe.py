@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from loop_helpers import (
   ADVICE,
-  RIGHT,
   WRONG,
   critique,
   grade,
@@ -29,9 +28,7 @@ TEACHER = dict(
 
 def section(**changes):
   return settings(
-    dict(
-      batch_size=4, aggregate='sequence', num_critiques=3, writer=TEACHER
-    ),
+    dict(batch_size=4, aggregate='sequence', num_critiques=3, writer=TEACHER),
     **changes,
   )
 
@@ -50,9 +47,7 @@ def collect(critic=None, solve=solve_half, seed=0, count=8, **changes):
   }
   recipe = cold_start.make(section(**changes), models, grade)
   roles = {'solver': None, 'critic': None}
-  batch, records = recipe.collect(
-    roles, problems(count), jax.random.key(seed)
-  )
+  batch, records = recipe.collect(roles, problems(count), jax.random.key(seed))
   return recipe, models['critic'], batch, records
 
 

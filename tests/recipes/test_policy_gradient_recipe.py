@@ -42,9 +42,8 @@ def collect(texts, **changes):
 
 def row_advantages(batch):
   return [
-    row[mask][0] for row, mask in zip(
-      batch['advantages'], batch['mask'], strict=True
-    )
+    row[mask][0]
+    for row, mask in zip(batch['advantages'], batch['mask'], strict=True)
   ]
 
 
@@ -59,9 +58,7 @@ def row_advantages(batch):
   ],
 )
 def test_advantages_by_hand(advantage, expected):
-  _, batch, records = collect(
-    [RIGHT, WRONG, 'Hm.', RIGHT], advantage=advantage
-  )
+  _, batch, records = collect([RIGHT, WRONG, 'Hm.', RIGHT], advantage=advantage)
   assert [r.scores['reward'] for r in records] == [1, 0, 0, 1, 0, 0, 0, 0]
   np.testing.assert_allclose(
     row_advantages(batch), [*expected, 0, 0, 0, 0], rtol=1e-6

@@ -175,9 +175,7 @@ def test_groups_are_the_critiques_of_one_solution():
 def test_groups_of_equal_rewards_teach_exactly_nothing(said, how):
   # 1/3 is no float: a mean would leave a residue.
   shaping = dict(length=dict(weight=1 / 3, cost=0.1, max_len=1000))
-  batch, _, _ = collect(
-    [said] * 3, advantage=dict(name=how), shaping=shaping
-  )
+  batch, _, _ = collect([said] * 3, advantage=dict(name=how), shaping=shaping)
   assert batch['mask'].any()
   assert not batch['advantages'].any()
 

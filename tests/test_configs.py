@@ -1,0 +1,133 @@
+"""Every file of configs/ and every variant in it."""
+
+import importlib
+import inspect
+import io
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from critic_jax import run_dir, train
+
+ROOT = pathlib.Path(train.__file__).parents[1]
+FILES = sorted(
+  path.stem for path in (ROOT / 'configs').glob('*.py')
+  if 'def get_config' in path.read_text()
+)  # fmt: skip
+
+# Prints the configs of all variants, and which of these modules were loaded.
+BUILD = """
+import importlib, json, re, sys
+from critic_jax import run_dir
+built = {}
+for stem in sys.argv[1:]:
+  module = importlib.import_module(f'configs.{stem}')
+  try:
+    module.get_config('?')
+  except ValueError as error:
+    for name in re.findall(r"'(\\w+)'", str(error).split('one of')[1]):
+      built[f'{stem}:{name}'] = run_dir.plain(module.get_config(name))
+heavy = sorted({'jax', 'flax', 'optax', 'torch'} & set(sys.modules))
+print(json.dumps([built, heavy]))
+"""
+
+
+@pytest.fixture(scope='module')
+def built():
+  """All configs as plain data by 'file:variant', and jax if it was loaded."""
+  done = subprocess.run(
+    [sys.executable, '-c', BUILD, *FILES],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=True,
+    timeout=60,
+  )
+  return json.loads(done.stdout)
+
+
+def test_configs_are_data_that_no_jax_makes(built):
+  configs, heavy = built
+  assert not heavy
+  assert {name.split(':')[0] for name in configs} == set(FILES)
+  for stem in FILES:
+    assert f'{stem}:tiny' in configs, f'configs/{stem}.py has no tiny'
+
+
+def test_configs_hold_together(built):
+  """What the loop will look up, checked for those that are not trained here."""
+  for name, config in built[0].items():
+    roles = set(config['models'])
+    assert set(config['order']) <= set(config['phases']), name
+    assert set(config['evals']['after']) <= set(config['order']), name
+    for phase in config['phases'].values():
+      used = {*phase['train'], *phase['copy'], *phase['copy'].values()}
+      assert used <= roles, name
+      recipe = ROOT / 'critic_jax' / 'recipes' / f'{phase["recipe"]}.py'
+      assert recipe.exists(), name
+
+
+def test_every_phase_of_the_embedded_world_can_be_made(built):
+  """Its recipe and its optimiser are built; nothing is trained."""
+  from critic_jax import phases, roles
+
+  for name in built[0]:
+    stem, variant = name.split(':')
+    config = importlib.import_module(f'configs.{stem}').get_config(variant)
+    if config.data.name != 'arithmetic':
+      continue
+    lms, _ = roles.make_lms(config.models)
+    made = phases.make_phases(config, lms, None)
+    phases.check_evals(config, lms)
+    assert [phase.name for phase in made] == list(config.order), name
+
+
+@pytest.mark.parametrize('stem', FILES)
+def test_a_file_says_how_it_is_run(stem, built):
+  module = importlib.import_module(f'configs.{stem}')
+  text = inspect.getdoc(module)
+  assert 'python -m critic_jax.train --config' in text
+  named = re.findall(r'--config (configs/\w+\.py)(?::(\w+))?', text)
+  assert named
+  for file, variant in named:
+    assert file == f'configs/{stem}.py'
+    assert not variant or f'{stem}:{variant}' in built[0]
+
+
+@pytest.mark.parametrize('stem', FILES)
+def test_an_unknown_variant_lists_the_others(stem):
+  module = importlib.import_module(f'configs.{stem}')
+  with pytest.raises(ValueError, match="got 'tinny'; expected one of .*'tiny'"):
+    module.get_config('tinny')
+
+
+def test_configs_that_the_papers_name_exist(built):
+  path = ROOT / 'PAPERS.md'
+  if not path.exists():
+    pytest.skip('no PAPERS.md')
+  named = re.findall(r'configs/(\w+)\.py(?::(\w+))?', path.read_text())
+  assert named
+  for stem, variant in named:
+    assert (ROOT / 'configs' / f'{stem}.py').exists(), stem
+    assert not variant or f'{stem}:{variant}' in built[0]
+
+
+# refcritic's is trained in test_train.py.
+@pytest.mark.parametrize('stem', sorted({*FILES} - {'common', 'refcritic'}))
+def test_tiny_is_trained(stem, tmp_path, monkeypatch):
+  monkeypatch.setattr(train.report, 'write', lambda path: None)  # takes long
+  config = importlib.import_module(f'configs.{stem}').get_config('tiny')
+  train.run(config, str(tmp_path), Console(file=io.StringIO()))
+  rows = list(run_dir.read_metrics(tmp_path / 'metrics.jsonl'))
+  assert [row['phase'] for row in rows] == [
+    name for name in config.order for _ in range(2)
+  ]
+  assert all(np.isfinite(row['loss/total']) for row in rows)
+  assert rows[1]['loss/nll'] < rows[0]['loss/nll']
+  assert (tmp_path / 'DONE').exists()

@@ -1,0 +1,199 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import log_compilations, random_params, tiny_config, tiny_lm
+
+from critic_jax import sampling
+from critic_jax.models.transformer import Transformer
+
+MODEL = Transformer(tiny_config(vocab_size=264, num_layers=1))
+# With the newline of the plain template, 3, 8, 9 and 17 tokens: prompts of two
+# buckets, at the edge of one, and too long.
+SHORT, FULL, WIDE, LONG = 'ab', 'x' * 7, 'y' * 8, 'z' * 16
+
+
+@pytest.fixture(scope='module')
+def lm():
+  return tiny_lm(model=MODEL, max_new_tokens=6)
+
+
+@pytest.fixture(scope='module')
+def params():
+  return random_params(MODEL)
+
+
+def keys(seed=0):
+  """One number of keys for all numbers of prompts: others would compile."""
+  return jax.random.split(jax.random.key(seed), 16)
+
+
+@pytest.fixture
+def fake_sample(monkeypatch):
+  """Replaces the sampler; a list of the shapes it was called with."""
+  calls = []
+
+  def sample(
+    model, params, prompts, length, keys, *, eos, law, max_new_tokens,
+    num_samples,
+  ):  # fmt: skip
+    assert len(keys) == len(prompts) * num_samples
+    calls.append((*prompts.shape, num_samples))
+    # A row says its prompt's first byte, its length, and its number among the
+    # siblings; it stops if that is even.
+    rows = len(keys)
+    numbers = np.arange(rows) % num_samples
+    tokens = np.zeros((rows, max_new_tokens), np.int32)
+    tokens[:, 0] = np.repeat(prompts[:, 0], num_samples)
+    tokens[:, 1] = np.repeat(length, num_samples) + ord('0')
+    tokens[:, 2] = numbers + ord('A')
+    tokens[:, 3] = eos[1]
+    return sampling.Samples(
+      tokens=tokens,
+      length=np.full(rows, 4),
+      logprobs=-tokens.astype(np.float32),
+      stopped=numbers % 2 == 0,
+    )
+
+  monkeypatch.setattr(sampling, 'sample', sample)
+  return calls
+
+
+def test_generations_are_those_of_their_prompts(lm, fake_sample):
+  prompts = [WIDE, SHORT, LONG, FULL, SHORT]
+  result = lm.bind(None)(prompts, keys(), 2)
+  assert [[g.text for g in siblings] for siblings in result] == [
+    ['y9A', 'y9B'],
+    ['a3A', 'a3B'],
+    ['', ''],
+    ['x8A', 'x8B'],
+    ['a3A', 'a3B'],
+  ]
+  assert [g.finish for g in result[0]] == ['stop', 'length']
+  for prompt, siblings in zip(prompts, result, strict=True):
+    for generation in siblings:
+      assert generation.prompt_tokens.tolist() == [*prompt.encode(), 10]
+      assert (
+        generation.tokens.dtype == generation.prompt_tokens.dtype == 'int32'
+      )
+      np.testing.assert_array_equal(generation.logprobs, -generation.tokens)
+  first = result[0][0]  # the end is a token, and not in the text
+  assert first.tokens.tolist() == [ord('y'), ord('9'), ord('A'), 257]
+
+
+def test_prompts_too_long_are_refused(lm, fake_sample):
+  [[long, sibling], _] = lm.bind(None)([LONG, SHORT], keys(), 2)
+  for generation in (long, sibling):
+    assert generation.finish == 'prompt' and generation.text == ''
+    assert len(generation.tokens) == len(generation.logprobs) == 0
+    assert len(generation.prompt_tokens) == 17
+  # Without another prompt, nothing is sampled; 16 tokens are not too many.
+  fake_sample.clear()
+  lm.bind(None)([LONG], keys(), 2)
+  assert lm.bind(None)([], keys(), 2) == []
+  assert fake_sample == []
+  [[generation]] = lm.bind(None)([LONG[1:]], keys(), 1)
+  assert generation.finish == 'stop'
+
+
+@pytest.mark.parametrize('n', [1, 2, 3, 4, 5, 8])
+def test_shapes_are_few_and_hold_at_most_max_rows(lm, fake_sample, n):
+  for num_prompts in range(1, 12):
+    prompts = [(SHORT, FULL, WIDE)[i % 3] for i in range(num_prompts)]
+    lm.bind(None)(prompts, keys(), n)
+  for rows, columns, siblings in fake_sample:
+    assert rows in (1, 2, 4, 8) and columns in (8, 16) and siblings == n
+    assert rows * n <= lm.max_rows
+
+
+def test_more_siblings_than_max_rows_are_sampled_prompt_by_prompt(
+  lm, fake_sample
+):
+  lm.bind(None)([SHORT] * 3, keys(), 12)
+  assert fake_sample == [(1, 8, 12)] * 3
+
+
+def test_prompts_of_one_bucket_go_together(lm, fake_sample):
+  lm.bind(None)([WIDE, SHORT, WIDE, SHORT], keys(), 4)
+  assert fake_sample == [(2, 8, 4), (2, 16, 4)]
+
+
+def test_a_text_depends_on_its_key_and_prompt_only(lm, params):
+  generate, key = lm.bind(params), keys()
+  [alone] = generate([SHORT], key[jnp.arange(2, 18) % 16], 4)
+  # Among others, later, in a wider batch.
+  together = generate([WIDE, FULL, SHORT], key, 4)
+  again = generate([SHORT, SHORT], key[jnp.arange(1, 17) % 16], 4)
+  assert len({tuple(g.tokens) for g in alone}) == 4  # siblings differ
+  for other in (together[2], again[1]):
+    for x, y in zip(alone, other, strict=True):
+      np.testing.assert_array_equal(x.tokens, y.tokens)
+      np.testing.assert_allclose(x.logprobs, y.logprobs, atol=1e-5)
+      assert (x.text, x.finish) == (y.text, y.finish)
+  # The same prompt with another key is another text.
+  for x, y in zip(alone, again[0], strict=True):
+    assert x.tokens.tolist() != y.tokens.tolist()
+
+
+def test_compiles_for_its_shapes_only(lm, params):
+  generate = lm.bind(params)
+  generate([SHORT, SHORT, WIDE], keys(), 4)  # (2, 8) and (1, 16) ...
+  generate([SHORT], keys(), 4)  # ... and (1, 8)
+  with log_compilations() as compiled:
+    for seed, prompts in enumerate(
+      ([FULL, 'a'], [SHORT, LONG, FULL], ['b'], [WIDE], [WIDE, 'c', 'd'])
+    ):
+      generate(prompts, keys(seed), 4)
+    # Other parameters and another law compile nothing either.
+    other = dataclasses.replace(lm, law=lm.law._replace(temperature=0.5))
+    other.bind(random_params(MODEL, seed=1))([SHORT], keys(), 4)
+  assert compiled == []
+
+
+def test_other_keys_give_other_texts(lm, params):
+  generate = lm.bind(params)
+  [first], [second] = (generate([SHORT], keys(seed), 4) for seed in (0, 1))
+  for x, y in zip(first, second, strict=True):
+    assert x.tokens.tolist() != y.tokens.tolist()
+
+
+def test_encode(lm):
+  assert lm.encode_prompt('a') == [97, 10]
+  assert lm.encode_response('a') == [97, 256]
+  # What looks like a special token in a text is text.
+  assert 256 not in lm.encode_prompt('<eos>')
+  assert lm.encode_response('<eos>').count(256) == 1
+
+
+def test_row_length(lm):
+  # Prompts of 8 or 16 columns, and 6 tokens after the longest.
+  lengths = [lm.row_length(n) for n in (1, 8, 9, 16, 17, 22)]
+  assert lengths == [8, 8, 16, 16, 22, 22]
+  with pytest.raises(ValueError, match='got 23 tokens; expected at most 22'):
+    lm.row_length(23)
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    (dict(lengths=()), r'lengths: got \(\); expected ascending'),
+    (dict(lengths=(16, 8)), r'lengths: got \(16, 8\); expected ascending'),
+    (dict(lengths=(8, 8)), r'lengths: got \(8, 8\); expected ascending'),
+    (
+      dict(lengths=(8, 123)),
+      'got prompts of 123 and max_new_tokens=6; expected at most max_len=128',
+    ),
+    (dict(max_rows=6), 'max_rows: got 6; expected a power of two'),
+    (dict(max_rows=0), 'max_rows: got 0; expected a power of two'),
+    (
+      dict(model=Transformer(tiny_config(vocab_size=258))),
+      "vocab_size: got 258 rows in the model; expected at least the "
+      "tokenizer's 259",
+    ),
+  ],
+)  # fmt: skip
+def test_wrong_settings(lm, change, message):
+  with pytest.raises(ValueError, match=message):
+    dataclasses.replace(lm, **change)
