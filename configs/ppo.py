@@ -1,11 +1,12 @@
 r"""PPO (https://arxiv.org/abs/1707.06347) with a learned value function.
 
 A solver of the embedded world imitates worked solutions for a while and then
-learns from its own; about 5 minutes on 2 CPU cores:
+learns from its own; 5 to 10 minutes on 2 CPU cores:
 
   python -m critic_jax.train --config configs/ppo.py --workdir runs/ppo
 
 The value model begins as a copy of the imitator with a head of its own.
+The settings are not tuned.
 """
 
 from ml_collections import ConfigDict
@@ -24,10 +25,10 @@ def ppo():
   """Imitation, then PPO."""
   config = sft.arithmetic()
   config.models.value = ConfigDict(sft.role(head='value'))
-  config.phases.solver = ConfigDict(sft.solver_phase(200))
+  config.phases.solver = ConfigDict(sft.solver_phase(230))
   config.phases.rl = ConfigDict(
     common.phase(
-      'ppo', ('solver', 'value'), 40, 3e-4, 32, epochs=2, records_every=5,
+      'ppo', ('solver', 'value'), 100, 3e-4, 64, epochs=2, records_every=10,
       copy=dict(value='solver'),
       num_solutions=4,
       discount=1.0,

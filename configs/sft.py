@@ -4,8 +4,7 @@ About 2 minutes on 2 CPU cores:
 
   python -m critic_jax.train --config configs/sft.py --workdir runs/sft
 
-The solver it makes is the start of configs/grpo.py and configs/ppo.py, which
-train one themselves in a phase like this, only shorter.
+configs/grpo.py and configs/ppo.py begin with a phase like this, only shorter.
 """
 
 from ml_collections import ConfigDict
@@ -43,10 +42,10 @@ def arithmetic():
   """A solver of the embedded world that imitates right solutions."""
   config = common.base()
   config.data = ConfigDict(
-    dict(name='arithmetic', seed=0, min_steps=3, max_steps=4, num_train=20_000)
+    dict(name='arithmetic', seed=0, min_steps=2, max_steps=3, num_train=20_000)
   )
   config.models = ConfigDict(dict(solver=role()))
-  config.phases = ConfigDict(dict(solver=solver_phase(600)))
+  config.phases = ConfigDict(dict(solver=solver_phase(400)))
   config.order = ('solver',)
   return config
 

@@ -1,7 +1,13 @@
 """Test modules import `helpers` and other files of this folder by name."""
 
+import os
+
 import jax
 import pytest
+
+# Tests compile much and compute little: without optimising, the suite takes two
+# thirds of the time. Read when the first test asks jax for its devices.
+os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0')
 
 
 @pytest.fixture(scope='session', autouse=True)

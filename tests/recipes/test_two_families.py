@@ -3,8 +3,8 @@
 import jax
 import ml_collections
 import numpy as np
-from configs import common, refcritic
 
+from configs import common, refcritic
 from critic_jax import roles
 from critic_jax.data import arithmetic
 from critic_jax.models import convert, transformer
@@ -50,8 +50,7 @@ def test_each_reads_the_other_through_text(tmp_path):
     'critic': loaded['critic'],
   }
   config = ml_collections.ConfigDict(
-    refcritic.refcritic(num_critiques=2)
-    | dict(batch_size=2, aggregate='token')
+    refcritic.refcritic(num_critiques=2) | dict(batch_size=2, aggregate='token')
   )
   made = recipe.make(config, lms, lambda pairs: ['wrong'] * len(pairs))
   problems = arithmetic.problems('train', 2)
