@@ -289,9 +289,7 @@ def run(
     splits = lookup.bind(sources, config.data)()
     devices = ', '.join(map(str, jax.devices()))
     folder = stack.enter_context(
-      run_dir.open_run(
-        workdir, config, overrides=overrides, devices=devices
-      )
+      run_dir.open_run(workdir, config, overrides=overrides, devices=devices)
     )
     manager = checkpoint.make_manager(
       folder.path / 'checkpoints', keep=config.keep_checkpoints
