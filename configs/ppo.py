@@ -1,12 +1,12 @@
 r"""PPO (https://arxiv.org/abs/1707.06347) with a learned value function.
 
 A solver of the embedded world imitates worked solutions for a while and then
-learns from its own; 5 to 10 minutes on 2 CPU cores:
+learns from its own:
 
   python -m critic_jax.train --config configs/ppo.py --workdir runs/ppo
 
 The value model begins as a copy of the imitator with a head of its own.
-The settings are not tuned.
+The settings are not tuned: only `tiny` was run.
 """
 
 from ml_collections import ConfigDict

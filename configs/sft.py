@@ -1,6 +1,6 @@
 r"""Imitation of worked solutions in the embedded world.
 
-About 2 minutes on 2 CPU cores:
+A few minutes on 2 CPU cores:
 
   python -m critic_jax.train --config configs/sft.py --workdir runs/sft
 
