@@ -144,7 +144,7 @@ def smollm2():
   config.phases = ConfigDict(
     dict(
       rl=common.phase(
-        'refcritic', ('critic',), 3, 1e-6, 4, records_every=1, microbatches=4,
+        'refcritic', ('critic',), 3, 1e-6, 2, records_every=1, microbatches=2,
         **refcritic(num_critiques=4, num_refinements=2),
       )
     )
