@@ -54,8 +54,9 @@ def quickstart():
   others; its advice is concrete in 30 of 100 critiques that find an error.
   """
   config = common.base()
+  # Of seed 0, test problems were looked at while this config was made.
   config.data = ConfigDict(
-    dict(name='arithmetic', seed=0, min_steps=3, max_steps=4, num_train=20_000)
+    dict(name='arithmetic', seed=1, min_steps=3, max_steps=4, num_train=20_000)
   )
   role = common.model(
     'tiny',
