@@ -121,7 +121,7 @@ def ablation():
 def smollm2():
   """SmolLM2-135M-Instruct as solver and critic, GSM8K problems.
 
-  3 RL steps take about 10 minutes on 2 CPU cores; a real run wants a GPU.
+  3 RL steps took 14 minutes on 2 busy CPU cores; a real run wants a GPU.
   """
   config = common.base()
   config.data = ConfigDict(
