@@ -1,6 +1,6 @@
 r"""RefCritic (https://arxiv.org/abs/2507.15024).
 
-Everything, from scratch, on a laptop: about 7 minutes on 2 CPU cores.
+Everything, from scratch, on a laptop: 10 minutes of CPU time.
 
   python -m critic_jax.train --config configs/refcritic.py:quickstart \
       --workdir runs/quickstart
