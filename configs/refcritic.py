@@ -17,7 +17,7 @@ could not be verified by us; the values here are ours.
 
 from ml_collections import ConfigDict
 
-from configs import common
+from configs import common, sft
 
 
 def get_config(arg='quickstart'):
@@ -156,17 +156,9 @@ def smollm2():
 
 def tiny():
   """Two steps of each phase with the smallest models; for tests."""
-  config = ablation()
-  config.data.num_train = 64
+  config = sft.shrink(ablation())
   for role in config.models:
-    config.models[role].size = 'nano'
-    config.models[role].tokenizer.vocab_size = 640
-    config.models[role].tokenizer.num_problems = 50
-    config.models[role].lengths = (128,)
     config.models[role].max_new_tokens = 48
-  for phase in config.phases.values():
-    phase.steps, phase.batch_size = 2, 4
-    phase.optimizer.warmup_steps = 0
   # Rules pay an untrained critic nothing; its form gives it a gradient.
   config.phases.rl.shaping = ConfigDict(dict(repetition=dict(weight=1.0, n=1)))
   config.evals.num_problems = 4

@@ -27,13 +27,6 @@ MAX_TEXT = 2_000_000  # characters of any text in a rendering
 MAX_BITS = 1024  # of an integer
 MAX_REPEAT = 1000  # what a text or list may be multiplied by
 
-# For models without a chat template: contents, one below the other.
-PLAIN = (
-  '{% if adds_bos %}{{ bos_token }}{% endif %}'
-  "{{ messages | map(attribute='content') | join('\\n') }}"
-  "{% if add_generation_prompt %}{{ '\\n' }}{% endif %}"
-)
-
 
 def render(source: str, variables: Mapping[str, Any]) -> str:
   """Renders a template.

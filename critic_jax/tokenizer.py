@@ -125,7 +125,7 @@ class Tokenizer:
       return start + self.encode(text)
     finder = vocabulary.special_finder(self.special)
     blank, start, end = _unused_characters(
-      ''.join([self.chat_template or '', *(''.join(m.values())
+      ''.join([self.chat_template, *(''.join(m.values())
                                            for m in messages)])
     )  # fmt: skip
     blanked = self._render_text(
@@ -174,16 +174,12 @@ class Tokenizer:
         for message in messages
       ],
       'add_generation_prompt': add_generation_prompt,
-      'adds_bos': self.adds_bos,
       'bos_token': names.get(self.bos, ''),
       'eos_token': names.get(self.eos[0], '') if self.eos else '',
       'pad_token': names.get(self.pad, ''),
       'unk_token': names.get(self.unknown, ''),
     }
-    source = self.chat_template
-    if source is None:
-      source = chat_template_lib.PLAIN
-    return chat_template_lib.render(source, variables)
+    return chat_template_lib.render(self.chat_template, variables)
 
   def save(self, folder: str | os.PathLike) -> list[str]:
     """Writes the tokenizer's files, and only those; returns their names."""
