@@ -66,7 +66,7 @@ setup(
   license_files=['LICENSE'],
   python_requires='>=3.11',
   packages=find_packages(include=['critic_jax', 'critic_jax.*']),
-  package_data={'critic_jax': ['*.jinja']},
+  package_data={'critic_jax': ['*.jinja', '*.js']},
   install_requires=INSTALL,
   extras_require=EXTRAS,
 )

@@ -14,16 +14,7 @@ def base() -> ConfigDict:
   config.keep_checkpoints = 2
   config.phases = ConfigDict()
   config.order = ()
-  config.evals = ConfigDict(
-    dict(
-      after=(),
-      split='test',
-      num_problems=300,
-      num_critiques=4,
-      num_refinements=1,
-      first_error=dict(module='', name=''),
-    )
-  )
+  config.evals = ConfigDict()
   return config
 
 
@@ -48,6 +39,26 @@ def model(size='', source='', **settings) -> dict:
   return section | settings
 
 
+def evaluation(**settings) -> dict:
+  """A measurement of solver and critic; see critic_jax/evals/run.py."""
+  section = dict(
+    after=(),  # the phases after which it is made
+    data={},  # {}: the run's own; else like a run's
+    split='test',
+    num_examples=300,  # 0 is all
+    batch_size=64,  # examples whose records are saved at once
+    sampling={},  # role -> another temperature, top_k, top_p, max_new_tokens
+    num_solutions=1,
+    num_critiques=4,
+    num_refinements=1,
+    refine='called_wrong',  # or always, wrong, rightly_called_wrong
+    controls=True,
+    first_error=dict(module='', name=''),
+    describe=dict(module='', name=''),
+  )
+  return section | settings
+
+
 def phase(recipe, train, steps, learning_rate, batch_size, **settings) -> dict:
   """What the loop needs to know of a phase; `settings` are its recipe's."""
   schedule = settings.pop('schedule', 'constant')
@@ -61,7 +72,11 @@ def phase(recipe, train, steps, learning_rate, batch_size, **settings) -> dict:
     batch_size=batch_size,
     aggregate='token',
     records_every=20,
+    record_tokens=True,  # and their log-probabilities
     checkpoint_every=50,
+    limits={},  # metric -> low, high, relative; see critic_jax/limits.py
+    limit_window=10,
+    limit_action='warn',  # or 'stop'
     optimizer=dict(
       learning_rate=learning_rate,
       warmup_steps=min(10, steps // 5),
@@ -83,3 +98,19 @@ def policy_gradient() -> dict:
     objective=dict(name='ppo_clip', clip_low=0.2, clip_high=0.2),
     kl=dict(name='k3', coef=0.0),
   )
+
+
+def critique_limits() -> dict:
+  """What a critic's critiques should not come to; loose, to be tightened."""
+  return {
+    'critique/called_wrong': dict(low=0.02, high=0.98),
+    'critique/judge_right': dict(low=0.1),
+    'critique/judge_wrong': dict(low=0.1),
+    'critique/contradictory': dict(high=0.2),
+    'critique/missing': dict(high=0.5),
+    'critique/truncated': dict(high=0.5),
+    'critique/length': dict(low=0.2, high=5.0, relative=True),
+    'critique/leak': dict(high=0.9),
+    'refine/lift_over_empty': dict(low=-0.05),
+    'refine/lift_over_swapped': dict(low=-0.05),
+  }

@@ -1,52 +1,81 @@
 """Saves and restores a run's state: parameters of all roles, optimiser, step.
 
 Random keys and batches are functions of the config and the step, so these three
-are the whole state. Checkpoints are orbax's: written beside the last, then
-renamed.
+are the whole state. It is a dict of items, {'roles': ..., 'opt_state': ...},
+each of which can be restored without the others. Checkpoints are orbax's:
+written beside the last, then renamed.
 """
 
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+ITEMS = ('roles', 'opt_state')
 
 
-def make_manager(folder: pathlib.Path, *, keep: int) -> ocp.CheckpointManager:
-  """A manager of the newest `keep` checkpoints in a folder."""
+def make_manager(
+  folder: pathlib.Path, *, keep: int, always: Sequence[int] = ()
+) -> ocp.CheckpointManager:
+  """A manager of the checkpoints in a folder.
+
+  Args:
+    folder: made if it is not there.
+    keep: how many of the newest are kept.
+    always: steps whose checkpoints are kept too.
+  """
   options = ocp.CheckpointManagerOptions(
-    max_to_keep=keep, create=True, enable_async_checkpointing=False
+    preservation_policy=preservation_policy.AnyPreservationPolicy(
+      [
+        preservation_policy.LatestN(keep),
+        preservation_policy.CustomSteps(list(always)),
+      ]
+    ),
+    create=True,
+    enable_async_checkpointing=False,
   )
-  # Without a handler, a new process could not read the metadata.
+  # Without handlers, a new process could not read the metadata.
   return ocp.CheckpointManager(
     folder.absolute(),
     options=options,
-    item_handlers=ocp.StandardCheckpointHandler(),
+    item_names=ITEMS,
+    item_handlers={name: ocp.StandardCheckpointHandler() for name in ITEMS},
   )
 
 
-def save(manager: ocp.CheckpointManager, step: int, state: Any) -> None:
-  """Saves a tree of arrays under a step, and waits for it."""
-  manager.save(step, args=ocp.args.StandardSave(state))
+def save(
+  manager: ocp.CheckpointManager, step: int, state: Mapping[str, Any]
+) -> None:
+  """Saves trees of arrays under a step, and waits for it."""
+  items = {name: ocp.args.StandardSave(tree) for name, tree in state.items()}
+  manager.save(step, args=ocp.args.Composite(**items))
   manager.wait_until_finished()
 
 
-def restore(manager: ocp.CheckpointManager, step: int, like: Any) -> Any:
-  """The tree saved under a step, with the shapes and shardings of `like`.
+def restore(
+  manager: ocp.CheckpointManager, step: int, like: Mapping[str, Any]
+) -> dict[str, Any]:
+  """The items of `like` as saved under a step, with its shapes and shardings.
 
   Raises:
     ValueError: the checkpoint does not have that form.
   """
-  abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+  abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, dict(like))
   try:
     # Compared here, since orbax would cast another dtype without a word.
-    saved = _forms(manager.item_metadata(step))
+    metadata = manager.item_metadata(step)
+    saved = _forms({name: metadata[name] for name in like})
     difference = _difference(saved, _forms(abstract))
     if difference:
       raise ValueError(difference)
-    return manager.restore(step, args=ocp.args.StandardRestore(abstract))
+    items = {n: ocp.args.StandardRestore(tree) for n, tree in abstract.items()}
+    found = manager.restore(step, args=ocp.args.Composite(**items))
+    return {name: found[name] for name in like}
   except (ValueError, KeyError, OSError) as error:
     raise ValueError(
       f'{manager.directory}/{step}: got a checkpoint that does not fit '

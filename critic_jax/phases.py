@@ -6,13 +6,12 @@ phase.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import optax
 
-from critic_jax import lookup, masked, optimizer
+from critic_jax import limits, lookup, masked, optimizer
 from critic_jax.types import Recipe
 
 
@@ -76,6 +75,15 @@ def make_phases(config, lms, grade) -> list[Phase]:
   return phases
 
 
+def phase_ends(config) -> dict[str, int]:
+  """The step of the run at which each phase ends, in order."""
+  ends, step = {}, 0
+  for name in config['order']:
+    step += config['phases'][name]['steps']
+    ends[name] = step
+  return ends
+
+
 def _check_section(section) -> None:
   """Raises ValueError for what would only be met at the first step."""
   for name in (
@@ -85,32 +93,4 @@ def _check_section(section) -> None:
     if section[name] < 1:
       raise ValueError(f'{name}: got {section[name]}; expected >= 1')
   masked.loss_weights(np.ones((1, 1), bool), section.aggregate, max_len=1)
-
-
-def check_evals(config, lms) -> None:
-  """Checks what would otherwise be met only after a phase.
-
-  Raises:
-    ValueError: a setting of `config.evals` is wrong.
-  """
-  section = config.evals
-  if unknown := sorted(set(section.after) - set(config.order)):
-    raise ValueError(
-      f'evals.after: got {unknown}; expected some of {list(config.order)}'
-    )
-  if section.after and (missing := sorted({'solver', 'critic'} - set(lms))):
-    raise ValueError(f'evals: got no model of {missing}; expected one of each')
-  if section.split not in ('train', 'dev', 'test'):
-    raise ValueError(
-      f"evals.split: got {section.split!r}; expected 'train', 'dev' or 'test'"
-    )
-  first_error(section)
-
-
-def first_error(section) -> Callable | None:
-  """The checker of steps that `config.evals` names, if it names one."""
-  settings = dict(section.first_error)
-  module = settings.pop('module')
-  if not module:
-    return None
-  return lookup.bind(lookup.module('data', module), settings)
+  limits.check(section.limits, section.limit_action, section.limit_window)

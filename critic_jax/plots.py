@@ -1,4 +1,4 @@
-"""Curves of a run's metrics, as PNG for light and for dark pages.
+"""Curves as PNG: a run's metrics, for light and dark pages, and selection.
 
 Drawn with matplotlib's own objects, never pyplot: no window, no global state.
 """
@@ -6,14 +6,17 @@ Drawn with matplotlib's own objects, never pyplot: no window, no global state.
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 Columns = Mapping[str, np.ndarray]  # as of inspection.metrics
 
@@ -22,7 +25,14 @@ Columns = Mapping[str, np.ndarray]  # as of inspection.metrics
 PANELS = (
   ('rewards', 'Rewards', r'\w+/(reward|judge|refine)$', False),
   ('answers', 'Answers that are right', r'\w+/correct$', False),
+  (
+    'judged',
+    'True verdicts, on right and on wrong solutions',
+    r'critique/judge_(right|wrong)$',
+    False,
+  ),
   ('calls', 'Solutions called wrong', r'\w+/called_wrong$', False),
+  ('lifts', 'Refined right, more than by controls', r'refine/lift_over', False),
   (
     'failures',
     'Critiques without a usable verdict',
@@ -36,8 +46,9 @@ PANELS = (
 )
 MAX_AXES = 12  # in a panel whose metrics have axes of their own
 
-_PALETTE = ('#3f72af', '#c8643c', '#3f8f6b', '#8d5a9e', '#a08a2c', '#5b7f8f')
-_THEMES = {
+PALETTE = ('#3f72af', '#c8643c', '#3f8f6b', '#8d5a9e', '#a08a2c', '#5b7f8f')
+_MARKERS = 'os^vDP'  # colours alone do not tell lines apart for every eye
+THEMES = {
   'light': {'ink': '#3c3f45', 'faint': '#9aa0a8', 'paper': '#ffffff'},
   'dark': {'ink': '#c9cdd3', 'faint': '#6b727c', 'paper': '#1b1e23'},
 }
@@ -50,32 +61,95 @@ def write(columns: Columns, folder: Path) -> list[dict[str, str]]:
     For each panel its title, 'alt' (where each curve ends), 'wide', and the
     images 'light' and 'dark' in base64.
   """
-  left = [n for n in columns if n not in ('step', 'phase', 'time')]
+  folder.mkdir(exist_ok=True)
+  drawn = _draw_panels(columns)
+  for file, panel in drawn.items():
+    (folder / f'{file}.png').write_bytes(base64.b64decode(panel['light']))
+  return list(drawn.values())
+
+
+def draw(
+  columns: Columns, files: Sequence[str] | None = None
+) -> list[dict[str, str]]:
+  """The panels of `write`, without a file.
+
+  Args:
+    columns: the metrics of a run.
+    files: which of `PANELS` to draw; None: those that have metrics.
+  """
+  return list(_draw_panels(columns, files).values())
+
+
+def compare(
+  runs: Mapping[str, Columns], files: Sequence[str] | None = None
+) -> list[dict[str, str]]:
+  """Draws every panel with axes for each metric and a curve for each run.
+
+  Args:
+    runs: the metrics of each run, by its name.
+    files: which of `PANELS` to draw; None: those that have metrics.
+
+  Returns:
+    As `write`; no file is written.
+  """
+  panels = []
+  for file, title, names, _ in _panels(list(runs.values())):
+    if files is None or file in files:
+      names = names[:MAX_AXES]
+      draw_one = functools.partial(_draw_runs, runs, names)
+      alt = 'a curve for each run of ' + ', '.join(names)
+      panels.append(panel(draw_one, title, alt, wide=True))
+  return panels
+
+
+def panel(
+  draw_one: Callable[[str], Figure], title: str, alt: str, *, wide: bool
+) -> dict[str, str]:
+  """What `write` returns of a figure that is drawn for each of `THEMES`."""
+  images = {
+    theme: base64.b64encode(_png(draw_one(theme))).decode() for theme in THEMES
+  }
+  return {'title': title, 'wide': wide, 'alt': alt, **images}
+
+
+def _panels(
+  runs: Sequence[Columns],
+) -> list[tuple[str, str, list[str], bool]]:
+  """File, title, metrics and `apart` of each panel that has a metric."""
+  left = dict.fromkeys(n for columns in runs for n in columns)
+  left = [n for n in left if n not in ('step', 'phase', 'time')]
   panels = []
   for file, title, pattern, apart in PANELS:
     names = [n for n in left if re.match(pattern, n)]
     left = [n for n in left if n not in names]
-    names = [n for n in names if np.isfinite(columns[n]).any()]
-    panels.append((file, title, names, apart))
-  folder.mkdir(exist_ok=True)
-  return [
-    _write_panel(columns, folder / f'{file}.png', title, names, apart)
-    for file, title, names, apart in panels
-    if names
-  ]
+    names = [n for n in names if any(_has(c, n) for c in runs)]
+    panels += [(file, title, names, apart)] if names else []
+  return panels
 
 
-def _write_panel(columns, path, title, names, apart) -> dict[str, str]:
-  images = {}
-  for theme in _THEMES:
-    figure = (_draw_apart if apart else _draw)(columns, names, theme)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format='png', dpi=144)
-    images[theme] = buffer.getvalue()
-  path.write_bytes(images['light'])
-  ends = [f'{n} ends at {_curve(columns, n)[1][-1]:.3g}' for n in names]
-  inlined = {k: base64.b64encode(v).decode() for k, v in images.items()}
-  return {'title': title, 'wide': apart, 'alt': ', '.join(ends), **inlined}
+def _has(columns: Columns, name: str) -> bool:
+  return name in columns and bool(np.isfinite(columns[name]).any())
+
+
+def _draw_panels(columns, files=None) -> dict[str, dict[str, str]]:
+  """The panels by file; all, or those of `files`."""
+  drawn = {}
+  for file, title, names, apart in _panels([columns]):
+    if files is None or file in files:
+      draw_one = functools.partial(
+        _draw_apart if apart else _draw, columns, names
+      )
+      ends = ', '.join(
+        f'{n} ends at {_curve(columns, n)[1][-1]:.3g}' for n in names
+      )
+      drawn[file] = panel(draw_one, title, ends, wide=apart)
+  return drawn
+
+
+def _png(figure: Figure) -> bytes:
+  buffer = io.BytesIO()
+  figure.savefig(buffer, format='png', dpi=144)
+  return buffer.getvalue()
 
 
 def _curve(
@@ -91,26 +165,26 @@ def _draw(columns: Columns, names: Sequence[str], theme: str) -> Figure:
   """All curves in one pair of axes."""
   figure = Figure(figsize=(5.4, 2.9), layout='constrained')
   axes = figure.add_subplot()
-  _style(figure, axes, theme)
+  style(figure, axes, theme)
   phases = spans(columns)
   for number, name in enumerate(names):
     label = name.replace('/', ' ').replace('_', ' ')
     for phase in phases:  # a running mean must not reach into another phase
       curve = _curve(columns, name, phase)
       if len(curve[0]):
-        color = _PALETTE[number % len(_PALETTE)]
+        color = PALETTE[number % len(PALETTE)]
         _line(axes, *curve, color, label)
         label = None
   first, last = axes.dataLim.intervalx
   for phase, (start, end) in phases.items():
     if len(phases) > 1 and end >= first and start <= last:
-      _mark(axes, max(start, first), phase, _THEMES[theme]['faint'])
+      _mark(axes, max(start, first), phase, THEMES[theme]['faint'])
   figure.legend(
     loc='outside lower left',
     ncols=2,
     frameon=False,
     fontsize=7.5,
-    labelcolor=_THEMES[theme]['ink'],
+    labelcolor=THEMES[theme]['ink'],
     handlelength=1.4,
   )
   return figure
@@ -143,13 +217,50 @@ def _draw_apart(columns: Columns, names: Sequence[str], theme: str) -> Figure:
   figure = Figure(figsize=(11, 2.2 * rows), layout='constrained')
   grid = figure.subplots(rows, min(4, len(parts)), squeeze=False).ravel()
   for axes, (name, phase) in zip(grid, parts, strict=False):
-    _style(figure, axes, theme)
-    _line(axes, *_curve(columns, name, phase), _PALETTE[0], None)
+    style(figure, axes, theme)
+    _line(axes, *_curve(columns, name, phase), PALETTE[0], None)
     title = f'{name.replace("/", " ").replace("_", " ")} ({phase})'
-    ink = _THEMES[theme]['ink']
+    ink = THEMES[theme]['ink']
     axes.set_title(title, fontsize=8.5, loc='left', color=ink)
   for axes in grid[len(parts) :]:
     axes.set_axis_off()
+  return figure
+
+
+def _draw_runs(
+  runs: Mapping[str, Columns], names: Sequence[str], theme: str
+) -> Figure:
+  """Axes for each metric, in them a curve for each run."""
+  wide = min(4, max(2, len(names)))
+  rows = math.ceil(len(names) / wide)
+  figure = Figure(figsize=(11, 2.2 * rows + 0.4), layout='constrained')
+  grid = figure.subplots(rows, wide, squeeze=False).ravel()
+  ink = THEMES[theme]['ink']
+  for axes, name in zip(grid, names, strict=False):
+    style(figure, axes, theme)
+    title = name.replace('/', ' ').replace('_', ' ')
+    axes.set_title(title, fontsize=8.5, loc='left', color=ink)
+    for number, columns in enumerate(runs.values()):
+      for phase in spans(columns) if _has(columns, name) else ():
+        curve = _curve(columns, name, phase)
+        if len(curve[0]):
+          _line(axes, *curve, PALETTE[number % len(PALETTE)], None)
+  for axes in grid[len(names) :]:
+    axes.set_axis_off()
+  lines = [
+    Line2D([], [], color=PALETTE[number % len(PALETTE)], linewidth=1.5)
+    for number in range(len(runs))
+  ]
+  figure.legend(
+    lines,
+    list(runs),
+    loc='outside lower left',
+    ncols=min(6, len(runs)),
+    frameon=False,
+    fontsize=8,
+    labelcolor=ink,
+    handlelength=1.4,
+  )
   return figure
 
 
@@ -168,8 +279,9 @@ def _line(axes, steps, values, color, label) -> None:
   axes.plot(steps, values, marker=marker, markersize=3.5, **style)
 
 
-def _style(figure, axes, theme: str) -> None:
-  colors = _THEMES[theme]
+def style(figure: Figure, axes: Any, theme: str) -> None:
+  """Gives axes the colours of a theme, and no more lines than they need."""
+  colors = THEMES[theme]
   figure.set_facecolor(colors['paper'])
   axes.set_facecolor(colors['paper'])
   axes.spines[['top', 'right', 'left']].set_visible(False)
@@ -187,3 +299,77 @@ def spans(columns: Columns) -> dict[str, tuple[int, int]]:
     for phase in dict.fromkeys(columns['phase'].tolist())
     for steps in [columns['step'][columns['phase'] == phase]]
   }
+
+
+def selection_curves(
+  curves: Mapping[str, Mapping[int, Any]], path: str | Path
+) -> None:
+  """Draws the accuracy of each selection method over k, with its band.
+
+  Args:
+    curves: `value`, `low` and `high` by method and k, as of
+      `evals.selection.curves`; k is on a log2 axis.
+    path: of the PNG to write.
+
+  Raises:
+    ValueError: there is no curve.
+  """
+  if not curves:
+    raise ValueError(
+      'curves: got none; expected a method or more; sample several solutions'
+    )
+  _draw_selection(curves).savefig(path, format='png', dpi=144)
+
+
+def selection_panel(
+  curves: Mapping[str, Mapping[int, Any]], title: str
+) -> dict[str, str]:
+  """The figure of `selection_curves` as `write` returns panels."""
+  ends = ', '.join(
+    f'{method} of {max(points)}: {100 * points[max(points)].value:.1f} percent'
+    for method, points in curves.items()
+  )
+  draw_one = functools.partial(_draw_selection, curves)
+  return panel(draw_one, title, ends, wide=False)
+
+
+def _draw_selection(
+  curves: Mapping[str, Mapping[int, Any]], theme: str = 'light'
+) -> Figure:
+  figure = Figure(figsize=(5.4, 3.4), layout='constrained')
+  axes = figure.add_subplot()
+  style(figure, axes, theme)
+  ink = THEMES[theme]['ink']
+  for number, (method, points) in enumerate(curves.items()):
+    color = PALETTE[number % len(PALETTE)]
+    ks = sorted(points)
+    value, low, high = (
+      [100 * getattr(points[k], side) for k in ks]
+      for side in ('value', 'low', 'high')
+    )
+    axes.fill_between(ks, low, high, color=color, alpha=0.1, linewidth=0)
+    axes.plot(
+      ks,
+      value,
+      color=color,
+      label=method.replace('_', ' '),
+      linestyle='--' if method.startswith('random') else '-',  # a control
+      linewidth=1.5,
+      marker=_MARKERS[number % len(_MARKERS)],
+      markersize=3.5,
+    )
+  axes.set_xscale('log', base=2)
+  ks = sorted({k for points in curves.values() for k in points})
+  axes.set_xticks(ks, [str(k) for k in ks])
+  axes.minorticks_off()
+  axes.set_xlabel('solutions k', fontsize=7.5, color=ink)
+  axes.set_ylabel('accuracy, percent', fontsize=7.5, color=ink)
+  figure.legend(
+    loc='outside lower left',
+    ncols=3,
+    frameon=False,
+    fontsize=7.5,
+    labelcolor=ink,
+    handlelength=2.4,
+  )
+  return figure

@@ -1,9 +1,10 @@
 """Every prompt; pure functions of a Problem or of the Record responded to.
 
-Two styles. `plain` labels the parts and leaves the rest to training: for
+Three styles. `plain` labels the parts and leaves the rest to training: for
 models trained here from scratch. `instruct` says in words what is wanted: for
-instruct models behind their chat template. The solver is shown a critique's
-conclusion only, never its thinking.
+instruct models behind their chat template. `processbench` is `instruct` but for
+the critique, which names the first wrong step as ProcessBench asks for it. The
+solver is shown a critique's conclusion only, never its thinking.
 """
 
 from __future__ import annotations
@@ -61,3 +62,33 @@ def instruct_refine(critique: Record) -> str:
     'Write a better solution step by step, one step a line. End with a line '
     'like this one: The answer is \\boxed{7}.'
   )
+
+
+def processbench_critique(solution: Record) -> str:
+  r"""Asks for the first wrong step, from 0, as ProcessBench does.
+
+  Its form (https://arxiv.org/abs/2412.06559): the problem, the steps as tagged
+  paragraphs counted from 0, and an index or -1 in a box.
+  """
+  paragraphs = '\n\n'.join(
+    f'<paragraph_{i}>\n{step}\n</paragraph_{i}>'
+    for i, step in enumerate(_steps(solution))
+  )
+  # Paper: its template's words; here: the task in ours, which ask for the same,
+  # because the template (code/templates/critique_template.txt) has no licence.
+  return (
+    'The following is a math problem and a solution (split into paragraphs, '
+    'enclosed with tags and indexed from 0):\n\n'
+    f'[Math Problem]\n\n{solution.problem.question}\n\n'
+    f'[Solution]\n\n{paragraphs}\n\n'
+    'Check the solution paragraph by paragraph and write a critique of it. If '
+    'a paragraph is wrong, answer with the index of the first that is; if none '
+    'is, answer with -1.\n\n'
+    'Put the answer, which is the index alone, in \\boxed{}.'
+  )
+
+
+def _steps(solution: Record) -> list[str]:
+  """As the solution's file splits it, or else its lines that are not blank."""
+  lines = solution.text.split('\n')
+  return solution.parsed.get('steps') or [x for x in lines if x.strip()]

@@ -1,28 +1,30 @@
-"""Run directories -> one static HTML page each.
+"""Run directories -> one HTML page that needs no network and no server.
 
-    python -m critic_jax.report RUN [RUN ...]
+    python -m critic_jax.report RUN                writes RUN/report.html
+    python -m critic_jax.report RUN RUN [--out F]  writes one that compares runs
 
-`<run>/report.html` has everything inside: no script, no request to anywhere,
-every text escaped. `<run>/plots/*.png` are its curves. The page shows the
-result table of `<run>/results.json`,
+A page has everything inside: the results of `<run>/results/*.json`,
 
     {"columns": {"cold start": {"verdict accuracy": {"value": 0.5, "low": 0.4,
                                                      "high": 0.6, "n": 100}}}}
 
-and, of a few of the saved steps, trees: problem, solutions, critiques,
-refinements, with what each earned. The limits below bound its size.
+curves of metrics.jsonl (for one run in `<run>/plots/*.png` too), how often each
+verdict was true, and a browser of the saved records; `report_data` says which
+of them, `report.js` is its script. Every text is escaped, and a
+Content-Security-Policy lets nothing run but that script, and nothing be loaded.
 """
 
 from __future__ import annotations
 
 import argparse
-import collections
+import base64
+import hashlib
 import json
 import math
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +34,22 @@ import rich.box
 import rich.table
 from rich.console import Console
 
-from critic_jax import inspection, plots
-from critic_jax.evals import critique as critique_metrics
+from critic_jax import inspection, plots, report_data
 from critic_jax.evals.statistics import Estimate
-from critic_jax.types import Record
 
-MAX_TREES = 8  # problems shown of one saved step
-MAX_STEPS = 3  # saved steps shown of one phase: first, middle, last
-MAX_CHILDREN = 8  # solutions of a problem, critiques, refinements
-MAX_TEXT = 4000  # characters of one message
 MAX_APPENDIX = 40_000  # characters of the git diff or the list of packages
+
+# By evaluation, column and row.
+Results = Mapping[str, Mapping[str, Mapping[str, Estimate]]]
+
+_FOLDER = Path(__file__).parent
+_APPENDIX = {
+  'Command': 'command.txt',
+  'Config': 'config.json',
+  'Overrides': 'overrides.json',
+  'Code (git)': 'git.txt',
+  'Environment': 'env.txt',
+}
 
 
 def results_table(
@@ -85,15 +93,17 @@ def format_estimate(estimate: Estimate | None, row: str, column: str) -> str:
   return f'{value} [{low}, {high}]'
 
 
-def read_results(path: str | Path) -> dict[str, dict[str, Estimate]]:
-  """The columns of a results.json; {} if there is none.
+def read_results(folder: str | Path) -> Results:
+  """The results of a run by evaluation, column and row; {} if there are none.
 
   Raises:
-    ValueError: it is no such table.
+    ValueError: a file in results/ is no such table.
   """
-  path = Path(path)
-  if not path.exists():
-    return {}
+  paths = sorted(Path(folder).glob('results/*.json'))
+  return {path.stem: _read_table(path) for path in paths}
+
+
+def _read_table(path: Path) -> dict[str, dict[str, Estimate]]:
   try:
     columns = json.loads(path.read_text())['columns']
     return {
@@ -111,57 +121,126 @@ def read_results(path: str | Path) -> dict[str, dict[str, Estimate]]:
     ) from error
 
 
-def write(path: str | Path) -> Path:
-  """Writes plots/ and report.html into a run's folder.
+def write(*paths: str | Path, out: str | Path | None = None) -> Path:
+  """Writes one page about a run, or about several side by side.
+
+  Args:
+    *paths: the runs' folders.
+    out: the page; None: report.html in the folder of the run, for several
+      comparison.html in the current folder. The folder of a single run gets
+      plots/ too.
 
   Returns:
-    The path of report.html.
+    The path of the page.
 
   Raises:
-    ValueError: it is no run's folder, or a file in it is broken.
+    ValueError: a path is no run's folder, or a file in it is broken.
   """
-  run = inspection.load(path)
-  columns = inspection.metrics(run)
-  results = read_results(run.path / 'results.json')
+  runs = [inspection.load(path) for path in paths]
+  names = _names(runs)
+  results = {n: read_results(r.path) for n, r in zip(names, runs, strict=True)}
+  columns = {n: inspection.metrics(r) for n, r in zip(names, runs, strict=True)}
+  if len(runs) == 1:
+    figures = plots.write(columns[names[0]], runs[0].path / 'plots')
+    target = runs[0].path / 'report.html'
+  else:
+    figures = plots.compare(columns)
+    target = Path('comparison.html')
+  files = report_data.read(runs)
+  views = [
+    _run_view(run, name, columns[name], [f for f in files if f.run == number])
+    for number, (run, name) in enumerate(zip(runs, names, strict=True))
+  ]
+  page = _template().render(
+    title=names[0] if len(runs) == 1 else f'{len(runs)} runs compared',
+    runs=views,
+    differing=_differing(runs),
+    results=_results_view(results),
+    plots=figures + _selection_figures(results),
+    **_browser_view(runs, names, files),
+  )
+  target = Path(out or target)
+  # What a model wrote may hold lone surrogates, which UTF-8 has not.
+  target.write_text(page, encoding='utf-8', errors='replace')
+  return target
+
+
+def _browser_view(runs, names, files) -> dict[str, Any]:
+  """The records, the script that shows them, and how many there are."""
+  script = ''.join(
+    (_FOLDER / file).read_text(encoding='utf-8')
+    for file in ('report_text.js', 'report.js')
+  )
+  num_shown, data = report_data.to_json(names, files)
+  return {
+    'data': data,
+    'script': script,
+    'script_hash': base64.b64encode(
+      hashlib.sha256(script.encode()).digest()
+    ).decode(),
+    'num_shown': num_shown,
+    'num_trees': sum(len(file.trees) for file in files),
+    'num_files': len(files),
+    'num_saved': sum(len(s) for run in runs for s in run.steps.values()),
+  }
+
+
+def _template() -> jinja2.Template:
   environment = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent),
+    loader=jinja2.FileSystemLoader(_FOLDER),
     autoescape=True,
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
   )
-  page = environment.get_template('report.html.jinja').render(
-    run=run,
-    name=run.path.resolve().name,
-    facts=_facts(run, columns),
-    failure=_text(run.path / 'FAILED'),
-    results=_results_view(results),
-    plots=plots.write(columns, run.path / 'plots'),
-    sections=_sections(run),
-    summary=_summary(columns),
-    files={
-      'Command': _text(run.path / 'command.txt'),
-      'Config': _text(run.path / 'config.json'),
-      'Overrides': _text(run.path / 'overrides.json'),
-      'Code (git)': _text(run.path / 'git.txt'),
-      'Environment': _text(run.path / 'env.txt'),
+  return environment.get_template('report.html.jinja')
+
+
+def _names(runs: Sequence[inspection.Run]) -> list[str]:
+  """The folders' names, or their paths if two have the same name."""
+  names = [run.path.resolve().name for run in runs]
+  if len(set(names)) < len(names):
+    names = [str(run.path.resolve()) for run in runs]
+  if len(set(names)) < len(names):
+    raise ValueError(f'runs: got {names}; expected each once; drop the doubles')
+  return names
+
+
+def _run_view(run, name, columns, files) -> dict[str, Any]:
+  """What the page shows of a run by itself."""
+  return {
+    'name': name,
+    'facts': _facts(run, columns),
+    'failure': _text(run.path / 'FAILED'),
+    'verdicts': [
+      _verdicts(file) for file in files if any(file.confusion.values())
+    ],
+    'summary': _summary(columns),
+    'appendix': {
+      title: _text(run.path / file) for title, file in _APPENDIX.items()
     },
-  )
-  target = run.path / 'report.html'
-  target.write_text(page, encoding='utf-8')
-  return target
+  }
+
+
+def _differing(runs: Sequence[inspection.Run]) -> list[tuple[str, list[str]]]:
+  """The settings in which the runs' configs differ, with their values."""
+  flat = [dict(_leaves(run.config)) for run in runs]
+  names = dict.fromkeys(name for leaves in flat for name in leaves)
+  rows = [(name, [leaves.get(name, '–') for leaves in flat]) for name in names]
+  return [row for row in rows if len(set(row[1])) > 1]
+
+
+def _leaves(value: Any, name: str = '') -> Iterator[tuple[str, str]]:
+  if isinstance(value, dict) and value:
+    for key, child in value.items():
+      yield from _leaves(child, f'{name}.{key}' if name else key)
+  else:
+    yield name, json.dumps(value)
 
 
 def _text(path: Path) -> str:
   text = path.read_text(errors='replace').strip() if path.exists() else ''
-  return cut(text, MAX_APPENDIX)
-
-
-def cut(text: str, limit: int = MAX_TEXT) -> str:
-  """`text`, and if it is longer than `limit` its beginning with a note."""
-  if len(text) <= limit:
-    return text
-  return f'{text[:limit]}\n[cut here: {len(text) - limit} characters more]'
+  return report_data.cut(text, MAX_APPENDIX)
 
 
 def _facts(run, columns) -> dict[str, str]:
@@ -187,14 +266,56 @@ def _facts(run, columns) -> dict[str, str]:
   return facts
 
 
-def _results_view(results) -> dict[str, Any]:
-  return {
-    'columns': list(results),
-    'rows': [
-      (row, [_cell(results[c].get(row), row, c) for c in results])
-      for row in _rows(results)
-    ],
-  }
+def _results_view(
+  results: Mapping[str, Results],
+) -> list[dict[str, Any]]:
+  """For each evaluation a table, the columns of all runs beside each other."""
+  tables = []
+  for evaluation in dict.fromkeys(name for r in results.values() for name in r):
+    found = {run: r.get(evaluation, {}) for run, r in results.items()}
+    columns = {
+      (run, column): rows
+      for run, table in found.items()
+      for column, rows in table.items()
+    }
+    rows = [
+      (row, [_cell(rows.get(row), row, c) for (_, c), rows in columns.items()])
+      for row in _rows(columns)
+    ]
+    first, others = _first(rows)
+    tables.append(
+      {
+        'name': evaluation,
+        'runs': [(run, len(table)) for run, table in found.items() if table],
+        'columns': [(c, c == next(iter(found[run]))) for run, c in columns],
+        'rows': first,
+        'others': others,
+      }
+    )
+  return tables
+
+
+def _first(rows: Sequence[tuple[str, Any]]) -> tuple[list, list]:
+  """The rows that stand first, and the others, named 'protocol/metric'."""
+  first = [row for row in rows if '/' not in row[0]] or rows
+  return first, [row for row in rows if row not in first]
+
+
+def _selection_figures(results: Mapping[str, Results]) -> list[dict[str, str]]:
+  """Of each column with rows 'selection/<method>@<k>' their curves over k."""
+  figures = []
+  for run, tables in results.items():
+    for evaluation, table in tables.items():
+      for column, rows in table.items():
+        curves = {}
+        for row, value in rows.items() if column != 'difference' else ():
+          if match := re.fullmatch(r'selection/(\w+)@(\d+)', row):
+            curves.setdefault(match[1], {})[int(match[2])] = value
+        if curves:
+          named = (run, evaluation, column)[len(results) == 1 :]
+          title = f'Choosing among k solutions: {", ".join(named)}'
+          figures.append(plots.selection_panel(curves, title))
+  return figures
 
 
 def _cell(estimate: Estimate | None, row: str, column: str) -> dict[str, Any]:
@@ -217,155 +338,40 @@ def _summary(columns) -> list[tuple[str, str, str, str, str]]:
   return rows
 
 
-def _sections(run: inspection.Run) -> list[dict[str, Any]]:
-  """The saved steps that are shown: evaluations first, then each phase."""
-  sections, shown = [], []
-  for phase in sorted(run.steps, key=lambda name: not name.startswith('eval/')):
-    steps = run.steps[phase]
-    picks = np.linspace(0, len(steps) - 1, min(MAX_STEPS, len(steps)))
-    for step in (steps[int(i)] for i in picks):
-      records = inspection.records(run, step, phase)
-      trees = _by_problem(records)
-      shown = _choose(trees, shown)
-      step_name = f'step {step}' if isinstance(step, int) else step
-      sections.append(
-        {
-          'id': f'records-{len(sections)}',
-          'phase': phase,
-          'step': step_name.replace('_', ' '),
-          'num_problems': len(trees),
-          'confusion': _confusion(records),
-          'trees': [_tree(trees[name], records) for name in shown],
-        }
-      )
-  return sections
-
-
-def _by_problem(records: Sequence[Record]) -> dict[str, list[Record]]:
-  """The solutions of each problem."""
-  trees = collections.defaultdict(list)
-  for record in records:
-    if record.parent is None:
-      trees[record.problem.id].append(record)
-  return dict(trees)
-
-
-def _choose(trees: Mapping[str, Any], before: Sequence[str]) -> list[str]:
-  """Up to MAX_TREES ids, spread over the file; those shown before come first.
-
-  The same problem before and after training is what a reader wants to compare.
-  """
-  ids = [name for name in before if name in trees]
-  rest = [name for name in trees if name not in ids]
-  room = min(MAX_TREES - len(ids), len(rest))
-  picks = np.linspace(0, len(rest) - 1, room).astype(int) if room else []
-  return ids + [rest[i] for i in picks]
-
-
-def _confusion(records: Sequence[Record]) -> list[dict[str, Any]]:
-  """Verdicts by truth: a row for right, one for wrong solutions."""
-  counts = collections.Counter(
-    (bool(c.parent.parsed['correct']), critique_metrics.verdict(c))
-    for c in critique_metrics.judged(records)
-  )
-  rows = []
-  for right, truth in ((True, 'right solutions'), (False, 'wrong solutions')):
-    total = sum(n for (r, _), n in counts.items() if r == right)
-    cells = [
-      {
-        'count': counts[right, verdict],
-        'percent': 100 * counts[right, verdict] / total if total else 0,
-        'kind': _kind(verdict, right),
-      }
-      for verdict in ('correct', 'incorrect', None)
-    ]
-    rows.append({'truth': truth, 'total': total, 'cells': cells})
-  return rows if counts else []
-
-
-def _kind(verdict: str | None, right: bool) -> str:
-  """'good' if the verdict is the truth, 'bad' if not, 'none' without one."""
-  if verdict is None:
-    return 'none'
-  return 'good' if (verdict == 'correct') == right else 'bad'
-
-
-def _tree(
-  solutions: Sequence[Record], records: Sequence[Record]
-) -> dict[str, Any]:
-  children = collections.defaultdict(list)
-  for record in records:
-    children[id(record.parent)].append(record)
-  return {
-    'problem': solutions[0].problem,
-    'question': cut(solutions[0].problem.question),
-    'solutions': [
-      _solution(solution, children) for solution in solutions[:MAX_CHILDREN]
-    ],
-    'hidden': max(0, len(solutions) - MAX_CHILDREN),
-  }
-
-
-def _message(record: Record) -> dict[str, Any]:
-  """What every message is shown with."""
-  return {
-    'name': f'{record.stage} {record.index}',
-    'text': cut(record.text.strip()),
-    'num_tokens': len(record.tokens),
-    'finish': record.finish,
-    'scores': record.scores,
-    'parsed': record.parsed,
-    'right': bool(record.parsed.get('correct')),
-  }
-
-
-def _solution(solution: Record, children: Mapping[int, list[Record]]):
-  message = _message(solution)
-  first_error = solution.parsed.get('first_error')
-  step, lines = 0, []
-  for line in message['text'].splitlines():
-    if line.strip():  # a step is a line that is not blank
-      lines.append({'text': line, 'wrong': step == first_error})
-      step += 1
-  critiques = children[id(solution)]
-  return message | {
-    'lines': lines,
-    'critiques': [
-      _critique(critique, children[id(critique)])
-      for critique in critiques[:MAX_CHILDREN]
-    ],
-    'hidden': max(0, len(critiques) - MAX_CHILDREN),
-  }
-
-
-def _critique(critique: Record, refinements: Sequence[Record]):
-  conclusion = (critique.parsed.get('conclusion') or '').strip()
-  thinking, found, _ = critique.text.rpartition(conclusion or '\0')
-  verdict = critique_metrics.verdict(critique)
-  step = critique.parsed.get('step')
-  return _message(critique) | {
-    'verdict': verdict,
-    'kind': _kind(verdict, bool(critique.parent.parsed.get('correct'))),
-    'status': critique.parsed.get('status', 'ok'),
-    'step': None if step is None or step < 0 else step + 1,
-    'conclusion': cut(conclusion),
-    'thinking': cut((thinking if found else critique.text).strip()),
-    'refinements': [_message(r) for r in refinements[:MAX_CHILDREN]],
-    'hidden': max(0, len(refinements) - MAX_CHILDREN),
-  }
+def _verdicts(file: report_data.File) -> dict[str, Any]:
+  """A row of the table of verdicts: for right and for wrong solutions."""
+  step = f'step {file.step}' if isinstance(file.step, int) else file.step
+  cells = []
+  for right, counts in file.confusion.items():
+    total = sum(counts.values())
+    cells.append({'count': total, 'percent': None, 'kind': ''})
+    said = ('correct', 'incorrect') if right else ('incorrect', 'correct')
+    for verdict, kind in zip(
+      (*said, None), ('good', 'bad', 'none'), strict=True
+    ):
+      percent = 100 * counts[verdict] / total if total else None
+      cells.append({'count': counts[verdict], 'percent': percent, 'kind': kind})
+  return {'name': f'{file.phase}, {step.replace("_", " ")}', 'cells': cells}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-  """Writes the report of every run named, and prints its result table."""
+  """Writes the report of the runs named, and prints their result tables."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('runs', nargs='+', metavar='RUN', help="a run's folder")
+  parser.add_argument(
+    '--out',
+    metavar='PATH',
+    help='the page (RUN/report.html; of several runs comparison.html here)',
+  )
+  parsed = parser.parse_args(arguments)
   # A log file is no narrow terminal: there rows stay on one line.
   console = Console(width=None if sys.stdout.isatty() else 120)
-  for path in parser.parse_args(arguments).runs:
-    target = write(path)
-    if results := read_results(target.parent / 'results.json'):
-      console.print(results_table(results, str(path)))
-    console.print(str(target), soft_wrap=True, highlight=False)
+  target = write(*parsed.runs, out=parsed.out)
+  for path in parsed.runs:
+    for evaluation, table in read_results(path).items():
+      first = {c: dict(_first(list(r.items()))[0]) for c, r in table.items()}
+      console.print(results_table(first, f'{path}: {evaluation}'))
+  console.print(str(target), soft_wrap=True, highlight=False)
 
 
 if __name__ == '__main__':

@@ -82,6 +82,20 @@ def _make_lm(config, tokenizer, section) -> LM:
   )
 
 
+def resample(lm: LM, *, max_new_tokens: int = 0, **law) -> LM:
+  """The LM with some settings of its sampling replaced.
+
+  Raises:
+    ValueError: a value is out of its range.
+    TypeError: there is no such setting.
+  """
+  return dataclasses.replace(
+    lm,
+    law=Law(**{**lm.law._asdict(), **law}).check(),
+    max_new_tokens=max_new_tokens or lm.max_new_tokens,
+  )
+
+
 def init_params(lms, loaded, mesh, key) -> dict[str, Params]:
   """The parameters of every role on the mesh: loaded, or drawn.
 

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from critic_jax.rewards import leaks
 from critic_jax.types import (
   Generate,
   Generation,
@@ -163,12 +164,31 @@ def score(
   return scored
 
 
+def replant(
+  responses: Sequence[Record], old: Sequence[Record], new: Sequence[Record]
+) -> list[Record]:
+  """The responses with each parent among `old` replaced by its like in `new`.
+
+  Scoring makes new records; what responds to the old ones has to follow, or
+  both would be written.
+  """
+  successor = {id(a): b for a, b in zip(old, new, strict=True)}
+  return [
+    dataclasses.replace(r, parent=successor.get(id(r.parent), r.parent))
+    for r in responses
+  ]
+
+
 def summary(records: Sequence[Record]) -> dict[str, float]:
   """Means over the records of each stage, named 'stage/what'.
 
   'count', 'length' in tokens and 'truncated' of every stage; the rewards by
-  name where there are any; 'correct' where answers were graded; and how often
-  each verdict status and the verdict 'incorrect' came up.
+  name where there are any; 'correct' where answers were graded; how often each
+  verdict status and the verdict 'incorrect' came up; and of critiques also
+  'judge_right' and 'judge_wrong', 'judge' on right and on wrong solutions, and
+  'leak', how many of wrong solutions name the reference answer. Beside the
+  controls of a stage (controls.py), 'refine/lift_over_empty' is its accuracy
+  less theirs.
   """
   found: dict[str, list[float]] = {}
   for record in records:
@@ -177,6 +197,10 @@ def summary(records: Sequence[Record]) -> dict[str, float]:
   means = {name: float(np.mean(values)) for name, values in found.items()}
   for stage in {record.stage for record in records}:
     means[f'{stage}/count'] = sum(r.stage == stage for r in records)
+    kind, _, control = stage.partition('_')
+    if control and f'{kind}/correct' in means:
+      lift = means[f'{kind}/correct'] - means[f'{stage}/correct']
+      means[f'{kind}/lift_over_{control}'] = lift
   return means
 
 
@@ -194,4 +218,13 @@ def _facts(record: Record) -> dict[str, float]:
     facts['called_wrong'] = parsed['verdict'] == 'incorrect'
     for status in ('missing', 'contradictory', 'unfinished'):
       facts[status] = parsed['status'] == status
+    if 'correct' in record.parent.parsed:
+      facts |= _facts_by_truth(record, record.parent.parsed['correct'])
+  return facts
+
+
+def _facts_by_truth(critique: Record, right: bool) -> dict[str, float]:
+  facts = {} if right else {'leak': leaks.leaks(critique)}
+  if 'judge' in critique.scores:
+    facts['judge_right' if right else 'judge_wrong'] = critique.scores['judge']
   return facts

@@ -4,7 +4,8 @@
     metrics.jsonl                      lines of 'step', 'phase', 'time', floats
     tensorboard/                       the same floats
     records/<phase>/000100.jsonl.gz    every record of a step
-    <name>.json                        results, e.g. results.json
+    eval/<evaluation>/<phase>.jsonl.gz records of the evaluations
+    results/<evaluation>.json          their metrics
     DONE | FAILED                      FAILED holds the traceback
 
 Files appear whole or not at all, but for metrics.jsonl, which grows by lines,

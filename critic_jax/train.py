@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,12 +24,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import app, flags, logging
-from ml_collections import config_flags
 from rich.console import Console
 
 from critic_jax import (
   checkpoint,
+  command_line,
+  evaluations,
+  limits,
   lookup,
   progress,
   report,
@@ -41,10 +41,8 @@ from critic_jax import (
 from critic_jax import phases as phases_lib
 from critic_jax import roles as roles_lib
 from critic_jax.data import sources, store
-from critic_jax.evals import run as evals
 from critic_jax.phases import Phase
 from critic_jax.rewards.pool import Pool
-from critic_jax.types import Record
 
 
 class TrainState(NamedTuple):
@@ -147,9 +145,11 @@ class Run:
   lms: dict[str, Any]
   roles: dict[str, Any]
   splits: dict[str, Sequence[Any]]
+  evaluations: Sequence[evaluations.Evaluation]
   grade: rollout.Grade
   console: Console
   key: jax.Array
+  history: list[dict[str, float]] = dataclasses.field(default_factory=list)
 
   def train(self, phase: Phase, done: int, opt_state=None) -> None:
     """Runs a phase from its step `done` on; leaves the roles trained."""
@@ -157,6 +157,8 @@ class Run:
       self.roles[target] = roles_lib.copy(
         self.roles[target], self.roles[source]
       )
+    rows = run_dir.read_metrics(self.folder.path / 'metrics.jsonl')
+    self.history = [row for row in rows if row['phase'] == phase.name]
     trained = {role: self.roles[role] for role in phase.config.train}
     state = init_state(phase.tx, trained, self.mesh)
     if opt_state is not None:
@@ -205,11 +207,37 @@ class Run:
     metrics['time/update_s'] = finished - collected
     metrics['tokens/update'] = float(np.prod(batch['tokens'].shape))
     self.folder.log_metrics(phase.start + step, metrics, phase.name)
+    crossed = self._check_limits(phase, metrics)
     if step % config.records_every == 0 or step == config.steps - 1:
-      self.folder.write_records(step, records, f'records/{phase.name}')
-    if (step + 1) % config.checkpoint_every == 0 or step == config.steps - 1:
+      self.folder.write_records(
+        step,
+        records,
+        f'records/{phase.name}',
+        tokens=config.record_tokens,
+      )
+    stop = crossed and config.limit_action == 'stop'
+    last = step == config.steps - 1
+    if (step + 1) % config.checkpoint_every == 0 or last or stop:
       self.save(phase.start + step + 1, state.opt_state)
+    if stop:
+      raise ValueError(
+        f'phases.{phase.name}: got {crossed} at step {step}; expected what its '
+        'limits say; the run is saved: start it again to go on all the same'
+      )
     return state, metrics
+
+  def _check_limits(self, phase, metrics) -> str:
+    """Warns of the limits that this step crossed, and returns the warning."""
+    self.history.append(
+      {k: metrics[k] for k in phase.config.limits if k in metrics}
+    )
+    found = limits.crossed(
+      self.history, phase.config.limits, phase.config.limit_window
+    )
+    warning = '; '.join(found.values())
+    if warning:
+      self.console.print(f'warning: {phase.name}: {warning}')
+    return warning
 
   def save(self, step: int, opt_state) -> None:
     """Saves the run after `step` steps."""
@@ -233,23 +261,19 @@ class Run:
     self.roles = tree['roles']
     return step, tree['opt_state']
 
-  def evaluate(self, phase: Phase) -> list[Record]:
-    """Measures the roles as they are; writes the records, returns them."""
-    section = self.config.evals
-    split = self.splits[section.split]
-    with self.console.status(f'evaluating after {phase.name}'):
-      records = evals.collect(
-        self.lms,
-        self.roles,
-        [split[i] for i in range(min(section.num_problems, len(split)))],
-        jax.random.fold_in(self.key, 2**31),
-        num_critiques=section.num_critiques,
-        num_refinements=section.num_refinements,
-        grade=self.grade,
-        first_error=phases_lib.first_error(section),
-      )
-    self.folder.write_records(phase.name, records, 'eval')
-    return records
+  def evaluate(self, phase: Phase) -> None:
+    """Measures the roles as they are, by what is to be run after a phase."""
+    for evaluation in self.evaluations:
+      if phase.name in evaluation.config.after:
+        evaluations.measure(
+          evaluation,
+          self.roles,
+          self.folder.path,
+          phase.name,
+          evaluations.noise(self.config.seed),
+          self.grade,
+          self.console,
+        )
 
 
 def _phase_of(phases, step) -> Phase:
@@ -285,14 +309,16 @@ def run(
     mesh = sharding.make_mesh(config.mesh)
     lms, loaded = roles_lib.make_lms(config.models)
     phases = phases_lib.make_phases(config, lms, pool.grade)
-    phases_lib.check_evals(config, lms)
     splits = lookup.bind(sources, config.data)()
+    wanted = evaluations.make_evaluations(config, lms, splits)
     devices = ', '.join(map(str, jax.devices()))
     folder = stack.enter_context(
       run_dir.open_run(workdir, config, overrides=overrides, devices=devices)
     )
     manager = checkpoint.make_manager(
-      folder.path / 'checkpoints', keep=config.keep_checkpoints
+      folder.path / 'checkpoints',
+      keep=config.keep_checkpoints,
+      always=phases_lib.phase_ends(config).values(),
     )
     stack.callback(manager.close)
     key = jax.random.key(config.seed)
@@ -304,6 +330,7 @@ def run(
       lms,
       roles_lib.init_params(lms, loaded, mesh, jax.random.fold_in(key, 0)),
       splits,
+      wanted,
       pool.grade,
       console,
       jax.random.fold_in(key, 1),
@@ -321,72 +348,18 @@ def _run_phases(work: Run, phases: Sequence[Phase]) -> None:
     here = min(max(done - phase.start, 0), phase.config.steps)
     if here < phase.config.steps:
       work.train(phase, here, opt_state if here else None)
-    if phase.name in work.config.evals.after:
-      path = work.folder.path / 'eval' / f'{phase.name}.jsonl.gz'
-      if here == phase.config.steps and path.exists():
-        continue
-      work.evaluate(phase)
-  _show_results(work)
-
-
-def _show_results(work: Run) -> None:
-  """The table of the evaluations, from their records; none without any."""
-  names = work.config.evals.after
-  if not names:
-    return
-  records = {
-    name: run_dir.read_records(work.folder.path / 'eval' / f'{name}.jsonl.gz')
-    for name in names
-  }
-  columns = {name: evals.metrics(found) for name, found in records.items()}
-  if len(names) == 2:
-    columns['difference'] = evals.compare(*records.values())
-  work.folder.write_results('results', {'columns': columns})
-  titles = evals.TITLES.values()
-  shown = {
-    column: {title: found[title] for title in titles if title in found}
-    for column, found in columns.items()
-  }
-  work.console.print(
-    report.results_table(shown, f'{work.config.evals.split} problems')
-  )
-
-
-_CONFIG = config_flags.DEFINE_config_file('config')
-_WORKDIR = flags.DEFINE_string('workdir', None, 'The folder of the run.')
+    work.evaluate(phase)
+  for evaluation in work.evaluations:
+    if evaluation.config.after:
+      evaluations.show_results(
+        work.folder, evaluation, evaluation.config.after, work.console
+      )
 
 
 def main(argv: Sequence[str]) -> None:
   """The command line."""
-  if len(argv) > 1:
-    raise app.UsageError(f'got {argv[1:]}; expected --config and --workdir')
-  logging.set_verbosity(logging.WARNING)  # orbax tells of every save
-  overrides = config_flags.get_override_values(flags.FLAGS['config'])
-  try:
-    run(_CONFIG.value, _WORKDIR.value, overrides=overrides)
-  except ValueError as error:
-    sys.exit(f'error: {error}')
-
-
-def parse_flags(argv: Sequence[str]) -> list[str]:
-  """absl's parser, with one line for what is wrong with a config."""
-  try:
-    rest = flags.FLAGS(list(argv))
-    _CONFIG.value.items()  # only now a file that was not found is an error
-    return rest
-  except (
-    AttributeError,
-    KeyError,
-    TypeError,
-    ValueError,
-    OSError,
-    flags.Error,
-  ) as error:
-    # The text may be a config's traceback, whose last line says it all.
-    text = str(error.args[0] if len(error.args) == 1 else error)
-    sys.exit(f'error: {text.strip().splitlines()[-1].strip()}')
+  command_line.main(argv, run)
 
 
 if __name__ == '__main__':
-  flags.mark_flags_as_required(['config', 'workdir'])
-  app.run(main, flags_parser=parse_flags)
+  command_line.app_run(main)

@@ -18,3 +18,19 @@ def compile_cache(tmp_path_factory):
   )
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
   jax.config.update('jax_persistent_cache_min_entry_size_bytes', 0)
+
+
+@pytest.fixture(scope='session')
+def tiny_run(tmp_path_factory):
+  """The folder of refcritic's tiny config, trained from end to end."""
+  import io
+
+  from rich.console import Console
+
+  from configs import refcritic
+  from critic_jax import train
+
+  path = tmp_path_factory.mktemp('runs') / 'tiny'
+  return train.run(
+    refcritic.get_config('tiny'), str(path), Console(file=io.StringIO())
+  )

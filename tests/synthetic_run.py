@@ -3,7 +3,7 @@
 import numpy as np
 
 from critic_jax import run_dir
-from critic_jax.evals import critique, localisation, refinement
+from critic_jax.evals import critique, processbench, refinement
 from critic_jax.types import Problem, Record
 
 SCRIPT = '<script>alert("x")</script>'
@@ -89,9 +89,9 @@ def _critique(solution, index, caught):
   return [record, *refinements]
 
 
-def write(path):
+def write(path, seed=0):
   """Three logged steps of two phases, records of two, and results."""
-  config = {'recipe': 'refcritic', 'seed': 0}
+  config = {'recipe': 'refcritic', 'seed': seed}
   before, after = trees(caught=False), trees()
   with run_dir.open_run(path, config, devices='cpu x1') as run:
     run.log_metrics(0, {'loss/nll': 2.0}, 'sft')
@@ -103,9 +103,9 @@ def write(path):
     run.log_metrics(2, score, 'rl')
     run.write_records('before', before, 'eval/refcritic')
     columns = {
-      'before': critique.metrics(before) | localisation.metrics(before),
+      'before': critique.metrics(before) | processbench.metrics(before),
       'RL': refinement.metrics(after) | critique.metrics(after),
       'difference': critique.compare(before, after),
     }
-    run.write_results('results', {'columns': columns})
+    run.write_results('results/sums', {'columns': columns})
   return path

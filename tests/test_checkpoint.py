@@ -55,13 +55,21 @@ def test_restored_bit_for_bit(folder):
   }  # fmt: skip
 
 
-def test_the_newest_are_kept(tmp_path):
-  with checkpoint.make_manager(tmp_path, keep=2) as manager:
-    for step in (1, 2, 3):
-      checkpoint.save(manager, step, {'x': jnp.full(2, step)})
-    assert sorted(manager.all_steps()) == [2, 3]
-    found = checkpoint.restore(manager, 2, {'x': jnp.zeros(2, int)})
-    np.testing.assert_array_equal(found['x'], [2, 2])
+def test_the_newest_and_the_named_are_kept(tmp_path):
+  with checkpoint.make_manager(tmp_path, keep=2, always=(1,)) as manager:
+    for step in (1, 2, 3, 4):
+      checkpoint.save(manager, step, {'roles': {'x': jnp.full(2, step)}})
+    assert sorted(manager.all_steps()) == [1, 3, 4]
+    found = checkpoint.restore(manager, 3, {'roles': {'x': jnp.zeros(2, int)}})
+    np.testing.assert_array_equal(found['roles']['x'], [3, 3])
+
+
+def test_roles_are_restored_alone(folder):
+  roles = make_state()['roles']
+  with open_manager(folder) as manager:
+    found = checkpoint.restore(manager, 3, {'roles': roles})
+  assert list(found) == ['roles']
+  jax.tree.map(np.testing.assert_array_equal, found['roles'], roles)
 
 
 def other_shape(state):

@@ -14,6 +14,7 @@ _PLAIN = {'critic_jax.types', 'numpy'}
 _DEVICE = {'critic_jax.models', 'flax', 'jax', 'numpy', 'optax'}
 _HOST = _PLAIN | {
   'critic_jax.advantages',
+  'critic_jax.controls',
   'critic_jax.data',
   'critic_jax.lm',
   'critic_jax.lookup',
@@ -50,6 +51,7 @@ LAYERS = {
     'critic_jax.chat_template', 'critic_jax.vocabulary'
   },
   'critic_jax.provenance': set(),
+  'critic_jax.limits': set(),
   # 1: formulas over arrays.
   'critic_jax.masked': set(),
   'critic_jax.advantages': {'critic_jax.masked', 'jax'},
@@ -69,22 +71,31 @@ LAYERS = {
     'critic_jax.data', 'critic_jax.rewards', 'critic_jax.tokenizer'
   },
   'critic_jax.data.batching': _HOST,
+  'critic_jax.controls': {
+    'critic_jax.rewards', 'critic_jax.rollout', 'critic_jax.types', 'numpy'
+  },
   'critic_jax.lm': _HOST,
   'critic_jax.policy_loss': _HOST,
   'critic_jax.roles': _HOST,
-  'critic_jax.rollout': {'critic_jax.types', 'jax', 'numpy'},
+  'critic_jax.rollout': {
+    'critic_jax.rewards', 'critic_jax.types', 'jax', 'numpy'
+  },
   'critic_jax.search': _HOST,
   # 4: algorithms and measurements.
   'critic_jax.recipes': _HOST,
-  'critic_jax.evals': _PLAIN | {'critic_jax.evals'},
+  'critic_jax.evals': _PLAIN | {'critic_jax.evals', 'critic_jax.rewards'},
   'critic_jax.evals.run': _HOST | {'critic_jax.evals'},
   # 5: runs. What reads them needs no jax.
   'critic_jax.run_dir': _PLAIN | {'critic_jax.provenance', 'tensorboardX'},
   'critic_jax.inspection': _PLAIN | {'critic_jax.run_dir', 'rich'},
   'critic_jax.plots': {'matplotlib', 'numpy'},
   'critic_jax.report': _PLAIN | {
-    'critic_jax.evals', 'critic_jax.inspection', 'critic_jax.plots', 'jinja2',
-    'rich',
+    'critic_jax.evals', 'critic_jax.inspection', 'critic_jax.plots',
+    'critic_jax.report_data', 'jinja2', 'rich',
+  },
+  'critic_jax.report_data': _PLAIN | {
+    'critic_jax.evals', 'critic_jax.inspection', 'critic_jax.lookup',
+    'critic_jax.tokenizer',
   },
   'critic_jax.progress': {'rich'},
   'critic_jax.checkpoint': {'jax', 'orbax'},
@@ -93,8 +104,8 @@ LAYERS = {
   },
 }  # fmt: skip
 NO_JAX = (
-  'chat_template', 'inspection', 'lookup', 'prompts', 'report', 'rewards',
-  'run_dir', 'stages', 'tokenizer', 'types', 'vocabulary',
+  'chat_template', 'inspection', 'lookup', 'prompts', 'report', 'report_data',
+  'rewards', 'run_dir', 'stages', 'tokenizer', 'types', 'vocabulary',
 )  # fmt: skip
 # Below layer 3 settings are keywords; only models have a configuration, theirs.
 NO_CONFIG = (

@@ -1,9 +1,15 @@
-"""The report: one page, all of it inside, nothing of it executable."""
+"""The report: one page, all of it inside, nothing executable but its script.
 
+`test_report_browser.py` opens it, `test_report_data.py` is about its records.
+"""
+
+import base64
+import hashlib
 import html.parser
 import io
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -12,13 +18,12 @@ from rich.console import Console
 
 from critic_jax import plots, report, run_dir
 from critic_jax.evals.statistics import Estimate
-from critic_jax.types import Problem
 
 
 class Page(html.parser.HTMLParser):
   """Collects tags, ids, addresses and text; checks that tags are closed."""
 
-  VOID = {'meta', 'img', 'source', 'br', 'link'}
+  VOID = {'meta', 'img', 'source', 'br', 'link', 'input'}
 
   def __init__(self, text):
     super().__init__()
@@ -29,6 +34,7 @@ class Page(html.parser.HTMLParser):
 
   def handle_starttag(self, tag, attrs):
     attrs = dict(attrs)
+    assert not any(name.startswith('on') for name in attrs), attrs
     self.tags.append(tag)
     self.ids += [attrs['id']] if 'id' in attrs else []
     self.urls += [attrs[k] for k in ('src', 'srcset', 'href') if k in attrs]
@@ -41,7 +47,7 @@ class Page(html.parser.HTMLParser):
       self.text += ' '
 
   def handle_data(self, data):
-    if self.open and self.open[-1] != 'style':
+    if self.open and self.open[-1] not in ('style', 'script'):
       self.text += data
 
 
@@ -58,45 +64,34 @@ def page(path):
 
 
 def test_the_page_is_self_contained(page):
-  assert 'script' not in page.tags and 'link' not in page.tags
+  assert 'link' not in page.tags and page.tags.count('script') == 2
   for url in page.urls:
     assert url.startswith(('data:image/png;base64,', '#')), url
   assert {url[1:] for url in page.urls if url[0] == '#'} <= set(page.ids)
 
 
-def test_what_a_model_wrote_is_text(page):
-  # The question and the critiques hold a script element.
-  assert page.text.count(synthetic_run.SCRIPT) > 8
+def test_only_its_own_script_may_run(path):
+  text = (path / 'report.html').read_text(encoding='utf-8')
+  (policy,) = re.findall(r'Content-Security-Policy" content="(.*?)"', text)
+  (script,) = re.findall(r'<script>(.*?)</script>', text, re.DOTALL)
+  digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+  policy = dict(part.split(' ', 1) for part in policy.split('; '))
+  assert policy['default-src'] == "'none'"
+  assert policy['script-src'] == f"'sha256-{digest}'"
+  assert 'innerHTML' not in script.replace('no markup', '')
 
 
-def test_the_chain_can_be_followed(page):
-  parts = (
-    '0 + 1?',
-    'Reference answer: seven',
-    'Solution 2',
-    'wrong',
-    'So it is six.first wrong line',
-    'Critique 2',
-    'says incorrect, true',
-    'names line 2',
-    '1 of 2 refinements right',
-    'judge 1.00',
-    'Look at line 2. Verdict: incorrect',
-    'Thinking',
-    'Let me think.',
-    'Refinement 1',
-    'answer seven',
-  )
-  text = ' '.join(page.text.split())
-  text = text[text.index('rl, step 1') :]
-  place = 0
-  for part in parts:
-    place = text.index(part, place)
+def test_what_a_model_wrote_is_no_markup(path):
+  text = (path / 'report.html').read_text(encoding='utf-8')
+  assert synthetic_run.SCRIPT not in text
+  (data,) = re.findall(r'id="data">(.*?)</script>', text, re.DOTALL)
+  assert not set(data) & set('<>&')
+  assert json.dumps(json.loads(data)).count('<script>') > 8
 
 
 def test_results_curves_and_circumstances(page, path):
   text = ' '.join(page.text.split())
-  assert 'before RL difference' in text
+  assert 'sums before RL difference' in text
   assert 'balanced_accuracy 50.0' in text
   assert 'refcritic' in text and 'cpu x1' in text
   names = {file.name for file in (path / 'plots').iterdir()}
@@ -106,47 +101,12 @@ def test_results_curves_and_circumstances(page, path):
     assert file.read_bytes().startswith(b'\x89PNG')
 
 
-def test_confusion_counts():
-  rows = report._confusion(synthetic_run.trees(3))
-  counts = [[cell['count'] for cell in row['cells']] for row in rows]
-  assert counts == [[3, 3, 0], [3, 3, 0]]
-  kinds = [[cell['kind'] for cell in row['cells']] for row in rows]
-  assert kinds == [['good', 'bad', 'none'], ['bad', 'good', 'none']]
-  assert rows[0]['cells'][0]['percent'] == 50
-
-
-def test_size_is_bounded(tmp_path):
-  problem = Problem('long', 'q' * 100_000, '1')
-  records = synthetic_run.trees(50)
-  records += [
-    synthetic_run.message(
-      problem, 'solve', None, i, 'x' * 100_000, parsed={'correct': True}
-    )
-    for i in range(100)
-  ]
-  run = run_dir.open_run(tmp_path, {})
-  for step in range(10):
-    run.write_records(step, records, 'records/rl')
-  text = report.write(tmp_path).read_text()
-  assert text.count('<details class="tree card"') == (
-    report.MAX_STEPS * report.MAX_TREES
-  )
-  assert 'step 0<' in text and 'step 9<' in text and 'step 1<' not in text
-  assert '8 of 51 problems shown' in text
-  assert '92 more solutions not shown' in text
-  assert '[cut here: 96000 characters more]' in text
-  assert len(text) < 1_000_000
-
-
-def test_steps_show_the_same_problems():
-  trees = {str(i): [] for i in range(100)}
-  first = report._choose(trees, [])
-  assert len(first) == report.MAX_TREES and first[0] == '0'
-  assert report._choose(dict(reversed(trees.items())), first) == first
-  other = {str(i): [] for i in range(95, 200)}
-  assert report._choose(other, first)[0] == '99'
-  assert len(report._choose(other, first)) == report.MAX_TREES
-  assert report._choose({'a': [], 'b': []}, []) == ['a', 'b']
+def test_verdicts_by_truth(page):
+  text = ' '.join(page.text.split())
+  # Right solutions, then wrong ones: critiques, true, not true, none. The
+  # first critique accepts, the second, after training, rejects.
+  assert 'eval/refcritic, before 8 8100 % 0 0 8 0 8100 % 0' in text
+  assert 'rl, step 2 8 450 % 450 % 0 8 450 % 450 % 0' in text
 
 
 def test_a_run_that_failed_at_once_has_a_report(tmp_path):
@@ -155,34 +115,6 @@ def test_a_run_that_failed_at_once_has_a_report(tmp_path):
       raise RuntimeError('<no luck>')
   text = Page(report.write(tmp_path).read_text()).text
   assert 'RuntimeError: <no luck>' in text and 'failed' in text
-
-
-def test_records_of_unusual_shape(tmp_path):
-  problem = Problem('p', 'q', '1')
-  solution = synthetic_run.message(
-    problem,
-    'solve',
-    text='',
-    parsed={'answer': None, 'correct': False, 'grade': 'unparsable'},
-  )
-  silent = synthetic_run.message(
-    problem,
-    'critique',
-    solution,
-    text='',
-    finish='prompt',
-    num_tokens=0,
-    parsed={
-      'verdict': None,
-      'status': 'missing',
-      'conclusion': None,
-      'step': None,
-    },
-  )
-  run_dir.open_run(tmp_path, {}).write_records(0, [silent], 'records/rl')
-  text = Page(report.write(tmp_path).read_text()).text
-  assert 'unparsable' in text and 'answer none' in text
-  assert 'verdict missing' in text and 'prompt too long' in text
 
 
 def test_format_estimate():
@@ -218,16 +150,32 @@ def test_results_table():
 
 
 def test_results_are_read_back_with_nan(tmp_path):
+  assert report.read_results(tmp_path) == {}
   estimate = Estimate(math.nan, 0.25, 0.5, 3)
   path = run_dir.RunDir(tmp_path).write_results(
-    'results', {'columns': {'RL': {'f1': estimate}}}
+    'results/sums', {'columns': {'RL': {'f1': estimate}}}
   )
-  got = report.read_results(path)['RL']['f1']
+  got = report.read_results(tmp_path)['sums']['RL']['f1']
   assert math.isnan(got.value) and got[1:] == estimate[1:]
-  assert report.read_results(tmp_path / 'none.json') == {}
   path.write_text(json.dumps({'columns': {'RL': {'f1': 0.5}}}))
   with pytest.raises(ValueError, match='got no table of results'):
-    report.read_results(path)
+    report.read_results(tmp_path)
+
+
+def test_metrics_of_protocols_stand_apart(tmp_path):
+  run = run_dir.open_run(tmp_path, {})
+  rows = {'accuracy before': 0.5, 'critique/f1': 0.25}
+  rows |= {
+    f'selection/{m}@{k}': 0.5 for m in ('pass', 'majority') for k in (1, 4)
+  }
+  rows = {name: Estimate(value, 0, 1, 9) for name, value in rows.items()}
+  run.write_results('results/sums', {'columns': {'RL': rows}})
+  text = report.write(tmp_path).read_text()
+  shown, others = text.split('5 more metrics of sums')
+  assert 'accuracy before' in shown and 'critique/f1' not in shown
+  assert 'critique/f1' in others and '>accuracy before<' not in others
+  assert 'Choosing among k solutions: sums, RL' in others
+  assert 'majority of 4: 50.0 percent' in others
 
 
 def test_panels_take_what_training_logs(tmp_path):
@@ -268,11 +216,60 @@ def test_a_running_mean_by_hand():
   np.testing.assert_allclose(smooth.get_ydata()[:3], [0.0, 0.5, 1.5])
 
 
-def test_main_reports_every_run(path, capsys):
-  report.main([str(path), str(path)])
+def test_several_runs_on_one_page(path, tmp_path):
+  other = synthetic_run.write(tmp_path / 'other', seed=7)
+  target = report.write(path, other, out=tmp_path / 'page.html')
+  page = Page(target.read_text(encoding='utf-8'))
+  text = ' '.join(page.text.split())
+  assert '2 runs compared' in text
+  assert 'What differs between the configs one other seed 0 7 Results' in text
+  table = text[text.index('sums one other') :]
+  assert 'before RL difference before RL difference' in table
+  assert page.tags.count('img') == 2  # the same panels, a curve for each run
+  assert not (other / 'plots').exists() and not (other / 'report.html').exists()
+
+
+def test_runs_of_one_name(path, tmp_path):
+  other = synthetic_run.write(tmp_path / path.name)
+  text = report.write(path, other, out=tmp_path / 'page.html').read_text()
+  assert f'<h2>{path.resolve()}</h2>' in text
+  with pytest.raises(ValueError, match='expected each once'):
+    report.write(path, path)
+
+
+def test_curves_of_several_runs(tmp_path):
+  steps = np.arange(60)
+  columns = {'step': steps, 'phase': np.array(['sft', 'rl']).repeat(30)}
+  first = columns | {'time': steps, 'loss/nll': np.linspace(2, 0, 60)}
+  second = first | {'critique/judge': np.linspace(0, 1, 60)}
+  panels = plots.compare({'first': first, 'second': second})
+  assert [panel['title'] for panel in panels] == ['Rewards', 'Loss']
+  assert panels[1]['alt'] == 'a curve for each run of loss/nll'
+  figure = plots._draw_runs(
+    {'first': first, 'second': second}, ['loss/nll'], 'dark'
+  )
+  axes = figure.axes[0]
+  ends = [line.get_xdata()[[0, -1]].tolist() for line in axes.lines]
+  # For each run and phase; the running mean does not reach into the other.
+  assert ends == [[0, 29], [30, 59]] * 2
+  colors = [line.get_color() for line in axes.lines]
+  assert colors[0] == colors[1] != colors[2] == colors[3]
+  (legend,) = figure.legends
+  assert [text.get_text() for text in legend.get_texts()] == ['first', 'second']
+
+
+def test_main_writes_one_page(path, tmp_path, capsys, monkeypatch):
+  report.main([str(path)])
   printed = capsys.readouterr().out
-  assert printed.count('report.html') == 2
+  assert printed.rstrip().endswith(str(path / 'report.html'))
   assert 'balanced_accuracy' in printed
+  other = synthetic_run.write(tmp_path / 'other')
+  monkeypatch.chdir(tmp_path)
+  report.main([str(path), str(other)])
+  assert (tmp_path / 'comparison.html').exists()
+  assert capsys.readouterr().out.count('balanced_accuracy') == 2
+  report.main([str(path), str(other), '--out', 'page.html'])
+  assert (tmp_path / 'page.html').exists()
 
 
 def test_a_folder_that_is_no_run(tmp_path):

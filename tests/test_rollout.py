@@ -231,6 +231,7 @@ def test_summary_by_hand():
     'critique/length': 2.0,
     'critique/truncated': 0.0,
     'critique/judge': 0.25,
+    'critique/judge_right': 0.25,
     'critique/reward': 0.5,
     'critique/called_wrong': 0.25,
     'critique/missing': 0.25,
@@ -238,6 +239,48 @@ def test_summary_by_hand():
     'critique/unfinished': 0.0,
   }
   assert rollout.summary([]) == {}
+
+
+def test_summary_of_critiques_by_truth_and_of_controls():
+  problem = Problem('p', '', '12')
+  wrong = make_record(problem=problem, parsed={'correct': False, 'grade': 'x'})
+  critiques = [
+    make_record(
+      'critique',
+      wrong,
+      parsed={'verdict': 'incorrect', 'status': 'ok', 'conclusion': text},
+      scores={'judge': judge},
+    )
+    for text, judge in (('It is 12.', 1.0), ('A mistake.', 0.0))
+  ]
+  graded = {
+    True: {'correct': True, 'grade': ''},
+    False: {'correct': False, 'grade': ''},
+  }
+  responses = [
+    make_record(stage, critiques[0], parsed=graded[right])
+    for stage, right in (
+      ('refine', True), ('refine', True), ('refine_empty', False),
+      ('refine_masked', True), ('refine_masked', False),
+    )
+  ]  # fmt: skip
+  found = rollout.summary([*critiques, *responses])
+  assert found['critique/judge_wrong'] == 0.5
+  assert 'critique/judge_right' not in found
+  assert found['critique/leak'] == 0.5
+  assert found['refine/lift_over_empty'] == 1.0
+  assert found['refine/lift_over_masked'] == 0.5
+  assert 'refine/lift_over_swapped' not in found
+
+
+def test_replant():
+  old = [make_record('critique'), make_record('critique')]
+  new = [make_record('critique'), make_record('critique')]
+  other = make_record('critique')
+  responses = [make_record('refine', p) for p in (old[1], other, old[0])]
+  found = rollout.replant(responses, old, new)
+  assert [r.parent for r in found] == [new[1], other, new[0]]
+  assert responses[0].parent is old[1]
 
 
 def test_logprobs_are_one_a_token(lm, params):

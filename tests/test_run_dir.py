@@ -233,7 +233,7 @@ def test_markers(tmp_path):
 
 def test_nothing_that_looks_at_runs_imports_jax():
   modules = (
-    'run_dir inspection report plots evals.refinement evals.localisation'
+    'run_dir inspection report plots evals.refinement evals.processbench'
   )
   code = f'import sys, importlib\nfor m in {modules.split()}:\n'
   code += "  importlib.import_module(f'critic_jax.{m}')\n"

@@ -17,7 +17,7 @@ from loop_helpers import init, mesh, nano, problems, scripted, settings
 from rich.console import Console
 
 from configs import refcritic
-from critic_jax import masked, optimizer, run_dir, sharding, train
+from critic_jax import checkpoint, masked, optimizer, run_dir, sharding, train
 from critic_jax.recipes import sft
 
 ROOT = pathlib.Path(train.__file__).parents[1]
@@ -129,13 +129,6 @@ def test_a_state_on_the_mesh_is_updated_by_one_program():
 # ------------------------------------------------------------------- runs
 
 
-@pytest.fixture(scope='session')
-def tiny_run(tmp_path_factory):
-  """The folder of refcritic's tiny config, trained from end to end."""
-  path = tmp_path_factory.mktemp('runs') / 'tiny'
-  return run(refcritic.get_config('tiny'), path)
-
-
 def test_tiny_is_trained_from_end_to_end(tiny_run):
   assert (tiny_run / 'DONE').exists() and (tiny_run / 'report.html').exists()
   rows = list(run_dir.read_metrics(tiny_run / 'metrics.jsonl'))
@@ -152,7 +145,7 @@ def test_tiny_is_trained_from_end_to_end(tiny_run):
   assert by_phase['solver']['loss/nll'] < rows[0]['loss/nll']
   for phase in ('solver', 'rl'):
     assert by_phase[phase]['grad_norm'] > 0, phase
-  results = json.loads((tiny_run / 'results.json').read_text())
+  results = json.loads((tiny_run / 'results/heldout.json').read_text())
   assert list(results['columns']) == ['cold_start', 'rl', 'judge_only']
   for folder in ('records/rl', 'records/solver'):
     names = sorted(p.name for p in (tiny_run / folder).iterdir())
@@ -198,7 +191,7 @@ def short_config():
     config.phases[name].checkpoint_every = 2
     config.phases[name].records_every = 1
   config.phases.rl.epochs = 2
-  config.evals.after = ('rl',)
+  config.evals.heldout.after = ('rl',)
   return config
 
 
@@ -209,18 +202,19 @@ def files(path):
     for row in run_dir.read_metrics(path / 'metrics.jsonl')
   ]
   found = {'metrics': metrics}
-  for file in [*path.glob('records/*/*'), *path.glob('eval/*')]:
+  for file in [*path.glob('records/*/*'), *path.glob('eval/*/*')]:
     found[str(file.relative_to(path))] = file.read_bytes()
-  found['results'] = (path / 'results.json').read_text()
+  found['results'] = (path / 'results/heldout.json').read_text()
   return found
 
 
 def last_checkpoint(path):
-  manager = ocp.CheckpointManager((path / 'checkpoints').absolute())
-  step = manager.latest_step()
-  tree = manager.restore(step, args=ocp.args.StandardRestore())
-  manager.close()
-  return step, tree
+  items = {name: ocp.StandardCheckpointHandler() for name in checkpoint.ITEMS}
+  folder = (path / 'checkpoints').absolute()
+  args = {name: ocp.args.StandardRestore() for name in items}
+  with ocp.CheckpointManager(folder, item_handlers=items) as manager:
+    step = manager.latest_step()
+    return step, dict(manager.restore(step, args=ocp.args.Composite(**args)))
 
 
 def test_a_run_stopped_twice_equals_one_that_was_not(tmp_path, monkeypatch):
@@ -312,9 +306,10 @@ def test_a_run_that_fails_says_so(tmp_path, monkeypatch):
     ('models.critic.tokenizer.name', 'tok', "models.critic: .*got 'tok'"),
     ('data.name', 'arithmetik', "mean 'arithmetic'"),
     ('mesh.tensor', 7, 'mesh: got'),
-    ('evals.after', ('rl', 'end'), r"evals.after: got \['end'\]"),
-    ('evals.split', 'valid', "evals.split: got 'valid'"),
-    ('evals.first_error.name', 'error', "mean 'first_error'|got 'error'"),
+    ('evals.heldout.after', ('rl', 'end'), r"after: got \['end'\]"),
+    ('evals.heldout.split', 'valid', "evals.heldout: split: got 'valid'"),
+    ('evals.heldout.refine', 'never', "evals.heldout: gate: got 'never'"),
+    ('evals.heldout.first_error.name', 'error', "got 'error'"),
   ],
 )
 def test_wrong_settings_fail_before_anything_compiles(

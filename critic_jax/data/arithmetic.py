@@ -38,6 +38,8 @@ from critic_jax.types import Problem, Record
 SPLITS = {'train': range(0, 80), 'dev': range(80, 90), 'test': range(90, 100)}
 MAX_VALUE = 30
 OPERANDS = {'+': range(2, 7), '-': range(2, 7), '*': range(2, 4)}
+# Operations that nobody is trained on, to see what generalises.
+UNSEEN = {'+': range(7, 10), '-': range(7, 10), '*': range(4, 6)}
 
 _NAMES = 'Ada Ben Cleo Dan Eve Finn Gia Hugo Ida Jan'.split()
 _THINGS = 'apples books coins eggs pens shells stones toys'.split()
@@ -85,7 +87,13 @@ def compute(left: int, op: str, right: int) -> int:
 
 
 def problems(
-  split: str, num_problems: int, *, seed: int = 0, min_steps=3, max_steps=5
+  split: str,
+  num_problems: int,
+  *,
+  seed: int = 0,
+  min_steps: int = 3,
+  max_steps: int = 5,
+  unseen: bool = False,
 ) -> list[Problem]:
   """The first `num_problems` problems of a split; more extend the list.
 
@@ -95,6 +103,7 @@ def problems(
     seed: of the world; problems of another seed are others.
     min_steps: the least number of operations.
     max_steps: the greatest.
+    unseen: whether the operations are those of `UNSEEN`, all of them.
 
   Raises:
     ValueError: an unknown split, or steps out of order.
@@ -109,24 +118,26 @@ def problems(
   made = []
   for i in range(num_problems):
     rng = random.Random(f'{seed}/{split}/{i}/{min_steps}-{max_steps}')
-    program = _draw_program(rng, split, min_steps, max_steps)
+    operands = UNSEEN if unseen else OPERANDS
+    program = _draw_program(rng, split, min_steps, max_steps, operands)
     made.append(_tell(program, f'arithmetic-{split}-{i}', rng))
   return made
 
 
-def _draw_program(rng, split, min_steps, max_steps) -> Program:
+def _draw_program(rng, split, min_steps, max_steps, operands) -> Program:
   while True:
-    program = _draw_any_program(rng, rng.randint(min_steps, max_steps))
+    num_steps = rng.randint(min_steps, max_steps)
+    program = _draw_any_program(rng, num_steps, operands)
     if split_of(program) == split:
       return program
 
 
-def _draw_any_program(rng, num_steps) -> Program:
+def _draw_any_program(rng, num_steps, operands) -> Program:
   start = value = rng.randint(3, 15)
   operations = []
   while len(operations) < num_steps:
     op = rng.choice('++--*')
-    right = rng.choice(OPERANDS[op])
+    right = rng.choice(operands[op])
     if 0 < compute(value, op, right) <= MAX_VALUE:
       value = compute(value, op, right)
       operations.append((op, right))
@@ -326,26 +337,26 @@ def teacher_critique(
   """
   steps = read_steps(solution.text)
   if rng.random() >= check_share:
-    return _glance(steps, rng)
+    return _glance(rng)
   error, thoughts = _check(read_program(solution.problem), steps, rng)
   if first_error(solution.problem, solution.text) < 0:
-    return _critique(thoughts, 'Every step is right.', 'correct')
+    return write_critique(thoughts, 'Every step is right.', 'correct')
   if error is None:  # right steps, then one too many or another answer
-    return _critique(thoughts, conclude(None, 'vague'), 'incorrect')
+    return write_critique(thoughts, conclude(None, 'vague'), 'incorrect')
   kind = rng.random()
   style = (
     'correct' if kind < correct_share
     else 'point' if kind < correct_share + point_share
     else 'vague'
   )  # fmt: skip
-  return _critique(thoughts, conclude(error, style), 'incorrect')
+  return write_critique(thoughts, conclude(error, style), 'incorrect')
 
 
-def _glance(steps, rng) -> str:
-  thoughts = [f'Step {step.number} looks right.' for step in steps]
+def _glance(rng) -> str:
+  thoughts = ['The steps look right.']
   if rng.random() < 0.5:
-    return _critique(thoughts, 'Every step is right.', 'correct')
-  return _critique(thoughts, conclude(None, 'vague'), 'incorrect')
+    return write_critique(thoughts, 'Every step is right.', 'correct')
+  return write_critique(thoughts, conclude(None, 'vague'), 'incorrect')
 
 
 def _check(program, steps, rng) -> tuple[Step | None, list[str]]:
@@ -354,7 +365,8 @@ def _check(program, steps, rng) -> tuple[Step | None, list[str]]:
   for number, (op, right) in enumerate(program.operations, 1):
     true = Step(number, value, op, right, compute(value, op, right))
     given = steps[number - 1] if number <= len(steps) else None
-    thought = f'{true}.'
+    said = f' {given.result}?' if given else ''
+    thought = f'Step {number}:{said} {true.equation}.'
     if given == true:
       thoughts.append(f'{thought} Right.')
       value = true.result
@@ -375,7 +387,8 @@ def conclude(step: Step | None, style: str) -> str:
   return f'Step {step.number} is wrong. It should be\n{step}'
 
 
-def _critique(thoughts, advice, verdict) -> str:
+def write_critique(thoughts: list[str], advice: str, verdict: str) -> str:
+  """A critique's text: the thinking, the advice, the verdict."""
   thinking = '\n'.join(['<think>', *thoughts, '</think>'])
   return f'{thinking}\n{advice}\nVerdict: {verdict}'
 

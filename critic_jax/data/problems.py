@@ -1,14 +1,16 @@
-r"""Problem sets as published, in JSON lines -> `Problem`s; and their splits.
+r"""Problem sets as published, in files -> `Problem`s; and their splits.
 
-A row is in one of three layouts:
+A file is JSON lines or one JSON array (see rows.py). A row is in a layout:
 
-  'gsm8k'    question, answer: a worked solution that ends in `#### x`
-  'math'     problem, solution that ends in `\boxed{x}`; optional answer
-  'generic'  question or problem, answer; optional solution
+  'gsm8k'          question, answer: a worked solution that ends in `#### x`
+  'math'           problem, solution; answer, or a `\boxed{x}` in the solution
+  'olympiadbench'  question, final_answer: a list; optional solution, context
+  'generic'        question or problem, answer; optional solution
 
-and may have an `id`. Other fields are ignored. Files are not trusted: a row is
-either read completely or is a bad row with a reason, and a row costs bounded
-memory whatever it holds.
+and may have an `id`. Names of fields may be capitalised, answers may be
+numbers, and other fields are ignored. As published, GSM8K is 'gsm8k'; MATH,
+MATH-500, Minerva and AIME with solutions are 'math'; AIME and AMC without
+solutions are 'generic'.
 """
 
 from __future__ import annotations
@@ -16,24 +18,23 @@ from __future__ import annotations
 import bisect
 import hashlib
 import itertools
-import json
-import math
 import os
 import pathlib
 import re
 import reprlib
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, BinaryIO
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+from critic_jax.data import rows
 from critic_jax.rewards import answers
 from critic_jax.types import Problem
 
-MAX_ROW = 10_000_000  # bytes; a longer row is a bad row
-_MAX_ID = 200  # characters
-
 # GSM8K's calculator annotations, `<<48/2=24>>`.
 _ANNOTATION = re.compile(r'<<[^<>\n]*>>')
+_DOLLARS = re.compile(r'\$([^$]*)\$')
+# Where a question of OlympiadBench shows an image.
+_IMAGE = re.compile(r'<(?:img|image)_[0-9]+>')
 
 
 def read_jsonl(
@@ -43,16 +44,16 @@ def read_jsonl(
   bad_rows: str = 'error',
   report: Callable[[str], None] = print,
 ) -> list[Problem]:
-  """The problems of a JSON-lines file, in its order.
+  """The problems of a file of JSON lines or of one JSON array, in its order.
 
-  A bad row is not UTF-8, not JSON, not an object, longer than `MAX_ROW`, not in
-  the file's layout, without a question or a final answer, or has the id of an
-  earlier row. Empty lines are no rows. A row without an id gets
-  '<stem of the path>-<its line's index>', from 0.
+  A bad row is what `rows.read` says, or has no question or no final answer, or
+  the id of an earlier row. A row without an id gets '<stem of the path>-<its
+  index>', from 0; empty lines count.
 
   Args:
     path: the file.
-    layout: 'gsm8k', 'math', 'generic', or 'auto': that of the first good row.
+    layout: 'gsm8k', 'math', 'olympiadbench', 'generic', or 'auto': that of the
+      first good row.
     bad_rows: 'error', or 'skip' to leave them out.
     report: called with one line of text if rows were skipped.
 
@@ -60,39 +61,21 @@ def read_jsonl(
     The problems, at least one.
 
   Raises:
-    ValueError: a bad row (file, line and reason), no good row, or an unknown
+    ValueError: a bad row (file, place and reason), no good row, or an unknown
       `layout` or `bad_rows`.
   """
-  if layout != 'auto':
-    _check('layout', layout, ('auto', *_LAYOUTS))
-  _check('bad_rows', bad_rows, ('error', 'skip'))
-  path = pathlib.Path(path)
-  problems, ids, bad = [], set(), []
-  with path.open('rb') as file:
-    for index, line in enumerate(_lines(file)):
-      if not line.strip():
-        continue
-      try:
-        row = _row(line)
-        found = detect(row) if layout == 'auto' else layout
-        problem = parse(row, found, default_id=f'{path.stem}-{index}')
-        if problem.id in ids:
-          raise ValueError(f'id: got {problem.id!r} again; expected a new one')
-      except ValueError as error:
-        bad.append(f'{path}:{index + 1}: {error}')
-        if bad_rows == 'error':
-          raise ValueError(f"{bad[0]}; or read with bad_rows='skip'") from error
-        continue
-      layout = found
-      ids.add(problem.id)
-      problems.append(problem)
-  if not problems:
-    reason = bad[0] if bad else 'it is empty'
-    raise ValueError(f'{path}: got no good row; expected one; {reason}')
-  if bad:
-    total = len(problems) + len(bad)
-    report(f'{path}: {len(bad)} of {total} rows skipped; the first: {bad[0]}')
-  return problems
+  stem, ids = pathlib.Path(path).stem, set()
+
+  def make(row, layout, index):
+    problem = parse(row, layout, default_id=f'{stem}-{index}')
+    if problem.id in ids:
+      raise ValueError(f'id: got {problem.id!r} again; expected a new one')
+    ids.add(problem.id)
+    return problem
+
+  return rows.read(
+    path, _LAYOUTS, make, layout=layout, bad_rows=bad_rows, report=report
+  )
 
 
 def parse(row: Mapping[str, Any], layout: str, *, default_id: str) -> Problem:
@@ -105,7 +88,7 @@ def parse(row: Mapping[str, Any], layout: str, *, default_id: str) -> Problem:
 
   Args:
     row: field names to values, as JSON has them.
-    layout: 'gsm8k', 'math' or 'generic'.
+    layout: one of the above.
     default_id: the id of a row that has none.
 
   Returns:
@@ -115,10 +98,10 @@ def parse(row: Mapping[str, Any], layout: str, *, default_id: str) -> Problem:
   Raises:
     ValueError: the row is not a good row of this layout.
   """
-  _check('layout', layout, _LAYOUTS)
+  rows.check('layout', layout, tuple(_LAYOUTS))
   question, answer, solution = _LAYOUTS[layout](row)
   return Problem(
-    id=default_id if row.get('id') is None else _id(row),
+    id=rows.name(row, 'id') or default_id,
     question=question,
     answer=answer,
     solution=solution,
@@ -127,18 +110,12 @@ def parse(row: Mapping[str, Any], layout: str, *, default_id: str) -> Problem:
 
 def detect(row: Mapping[str, Any]) -> str:
   """The first layout in which a row is good; ValueError if there is none."""
-  reasons = []
-  for layout, read in _LAYOUTS.items():
-    try:
-      read(row)
-    except ValueError as error:
-      reasons.append(f'not {layout} ({error})')
-    else:
-      return layout
-  raise ValueError(
-    f'fields: got {reprlib.repr(sorted(row))}; expected a known layout: '
-    + ', '.join(reasons)
-  )
+  return rows.detect(row, _LAYOUTS)
+
+
+def final_answer(row: rows.Row, field: str) -> str:
+  """A final answer, text or number; ValueError if it is more than a line."""
+  return _one_line(field, rows.text_or_number(row, field))
 
 
 def question_key(question: str) -> str:
@@ -183,33 +160,8 @@ def split(
   return parts
 
 
-def _lines(file: BinaryIO) -> Iterator[bytes]:
-  """The lines, each cut a little beyond `MAX_ROW`."""
-  while line := file.readline(MAX_ROW + 2):
-    rest = line
-    while len(rest) == MAX_ROW + 2 and not rest.endswith(b'\n'):
-      rest = file.readline(MAX_ROW + 2)
-    yield line
-
-
-def _row(line: bytes) -> dict[str, Any]:
-  if len(line.rstrip(b'\r\n')) > MAX_ROW:
-    raise ValueError(f'row: got more than {MAX_ROW} bytes; expected fewer')
-  try:
-    row = json.loads(line.decode('utf-8-sig'))
-  except UnicodeDecodeError as error:
-    raise ValueError(
-      f'row: got invalid UTF-8; expected UTF-8 ({error})'
-    ) from None
-  except (ValueError, RecursionError) as error:
-    raise ValueError(f'row: got broken JSON; expected JSON ({error})') from None
-  if not isinstance(row, dict):
-    raise ValueError(f'row: got {reprlib.repr(row)}; expected an object')
-  return row
-
-
-def _gsm8k(row: Mapping[str, Any]) -> tuple[str, str, str]:
-  question, text = _text(row, 'question'), _text(row, 'answer')
+def _gsm8k(row: rows.Row) -> tuple[str, str, str]:
+  question, text = rows.text(row, 'question'), rows.text(row, 'answer')
   body, hashes, answer = text.rpartition('####')
   answer = answer.strip().replace(',', '')
   if not hashes or not 0 < len(answer) <= answers.MAX_ANSWER:
@@ -221,73 +173,72 @@ def _gsm8k(row: Mapping[str, Any]) -> tuple[str, str, str]:
   return question, answer, f'{steps}\n{ending}' if steps else ending
 
 
-def _math(row: Mapping[str, Any]) -> tuple[str, str, str]:
-  question, solution = _text(row, 'problem'), _text(row, 'solution')
+def _math(row: rows.Row) -> tuple[str, str, str]:
+  question, solution = rows.text(row, 'problem'), rows.text(row, 'solution')
+  if rows.get(row, 'answer') is not None:
+    answer = rows.text_or_number(row, 'answer')
+    # Where a solution is given too, a break is LaTeX's, not a worked answer's.
+    return question, _one_line('answer', ' '.join(answer.split())), solution
   boxed = answers.extract(solution)
   if boxed is None:
     raise ValueError(
       f'solution: got {reprlib.repr(solution)}; expected a \\boxed answer'
     )
-  given = row.get('answer') is not None
-  return question, _answer(row) if given else boxed, solution
+  return question, boxed, solution
 
 
-def _generic(row: Mapping[str, Any]) -> tuple[str, str, str]:
-  question = _text(row, 'problem' if 'question' not in row else 'question')
-  given = row.get('solution') is not None
-  return question, _answer(row), _text(row, 'solution') if given else ''
+def _olympiadbench(row: rows.Row) -> tuple[str, str, str]:
+  """Refuses what the grader of final answers cannot grade.
+
+  The `unit` is no part of the answer, as in the benchmark. Several answers
+  become a list, `1, 2`, which the grader compares as a set.
+  """
+  question = rows.text(row, 'question')
+  if rows.get(row, 'context'):
+    question = f'{rows.text(row, "context")}\n{question}'
+  image, tolerance = _IMAGE.search(question), rows.get(row, 'error')
+  if image:
+    raise ValueError(f'question: got {image[0]!r}; expected text only')
+  if tolerance:
+    raise ValueError(
+      f'error: got the tolerance {reprlib.repr(tolerance)}; expected none, for '
+      'answers are compared exactly'
+    )
+  if 'Need_human_evaluate' in str(rows.get(row, 'answer_type')):
+    raise ValueError(
+      "answer_type: got 'Need_human_evaluate'; expected one that rules grade"
+    )
+  parts = [
+    _DOLLARS.sub(r'\1', part) if _DOLLARS.fullmatch(part) else part
+    for part in map(str.strip, rows.texts(row, 'final_answer'))
+  ]
+  has_solution = bool(rows.get(row, 'solution'))
+  solution = rows.texts(row, 'solution')[0].strip() if has_solution else ''
+  return question, _one_line('final_answer', ', '.join(parts)), solution
+
+
+def _generic(row: rows.Row) -> tuple[str, str, str]:
+  field = 'problem' if rows.get(row, 'question') is None else 'question'
+  question, answer = rows.text(row, field), final_answer(row, 'answer')
+  given = rows.get(row, 'solution') not in (None, '')
+  return question, answer, rows.text(row, 'solution') if given else ''
 
 
 # In the order in which `detect` tries them.
-_LAYOUTS = {'gsm8k': _gsm8k, 'math': _math, 'generic': _generic}
+_LAYOUTS = {
+  'gsm8k': _gsm8k,
+  'math': _math,
+  'olympiadbench': _olympiadbench,
+  'generic': _generic,
+}
 
 
-def _text(row: Mapping[str, Any], field: str) -> str:
-  if field not in row:
-    raise ValueError(f'{field}: got no such field; expected a text')
-  value = row[field]
-  if not isinstance(value, str) or not value.strip():
-    raise ValueError(f'{field}: got {reprlib.repr(value)}; expected a text')
-  try:
-    value.encode()
-  except UnicodeEncodeError:  # JSON can spell half a surrogate pair
-    raise ValueError(
-      f'{field}: got {reprlib.repr(value)}; expected no lone surrogate'
-    ) from None
-  return value.strip()
-
-
-def _text_or_number(row: Mapping[str, Any], field: str) -> str:
-  value = row.get(field)
-  is_number = isinstance(value, int | float) and not isinstance(value, bool)
-  if is_number and math.isfinite(value):
-    return str(value)
-  return _text(row, field)
-
-
-def _answer(row: Mapping[str, Any]) -> str:
-  answer = _text_or_number(row, 'answer')
+def _one_line(what: str, answer: str) -> str:
   # Else a GSM8K file whose first row lacks its '####' would read as generic.
   is_worked = '\n' in answer or '####' in answer
   if is_worked or len(answer) > answers.MAX_ANSWER:
     raise ValueError(
-      f'answer: got {reprlib.repr(answer)}; expected a final answer: one line '
+      f'{what}: got {reprlib.repr(answer)}; expected a final answer: one line '
       f'of at most {answers.MAX_ANSWER} characters'
     )
   return answer
-
-
-def _id(row: Mapping[str, Any]) -> str:
-  name = _text_or_number(row, 'id')
-  # Ids of records are paths that begin with the problem's: no slash in it.
-  if len(name) > _MAX_ID or '/' in name or not name.isprintable():
-    raise ValueError(
-      f'id: got {reprlib.repr(name)}; expected at most {_MAX_ID} printable '
-      "characters without '/'"
-    )
-  return name
-
-
-def _check(what: str, value: Any, choices: Sequence[str]) -> None:
-  if value not in choices:
-    raise ValueError(f'{what}: got {value!r}; expected one of {list(choices)}')

@@ -1,18 +1,21 @@
 """Where a run's problems come from: functions that a config names.
 
 Each returns `{'train': ..., 'dev': ..., 'test': ...}`, disjoint sequences of
-problems. Nothing is tuned on 'test'.
+problems, or 'test' alone, where there is nothing to train on. Nothing is tuned
+on 'test'.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 
 from critic_jax.data import arithmetic as world
-from critic_jax.data import problems, store
-from critic_jax.types import Problem
+from critic_jax.data import arithmetic_labels, problems, store
+from critic_jax.data import solutions as given
+from critic_jax.types import Problem, Record
 
-Splits = dict[str, Sequence[Problem]]
+Splits = dict[str, Sequence[Problem | Record]]
 
 
 def arithmetic(
@@ -20,6 +23,7 @@ def arithmetic(
   seed: int = 0,
   min_steps: int = 3,
   max_steps: int = 5,
+  unseen: bool = False,
   num_train: int = 20_000,
   num_dev: int = 500,
   num_test: int = 500,
@@ -28,9 +32,44 @@ def arithmetic(
   sizes = {'train': num_train, 'dev': num_dev, 'test': num_test}
   return {
     split: world.problems(
-      split, size, seed=seed, min_steps=min_steps, max_steps=max_steps
+      split,
+      size,
+      seed=seed,
+      min_steps=min_steps,
+      max_steps=max_steps,
+      unseen=unseen,
     )
     for split, size in sizes.items()
+  }
+
+
+def arithmetic_slips(
+  *,
+  seed: int = 0,
+  min_steps: int = 3,
+  max_steps: int = 5,
+  unseen: bool = False,
+  num_test: int = 500,
+) -> Splits:
+  """Given solutions of the embedded world, each second one with a slip.
+
+  They are labelled with their first wrong step, as ProcessBench's are, and
+  depend on no solver.
+  """
+  found = world.problems(
+    'test',
+    num_test,
+    seed=seed,
+    min_steps=min_steps,
+    max_steps=max_steps,
+    unseen=unseen,
+  )
+  rng = random.Random(seed)
+  return {
+    'test': [
+      arithmetic_labels.solution(problem, bool(i % 2), rng)
+      for i, problem in enumerate(found)
+    ]
   }
 
 
@@ -72,3 +111,38 @@ def tfds(
     name: store.published(dataset, data_dir, split=split)
     for name, split in splits.items()
   }
+
+
+def benchmark(
+  *, path: str, layout: str = 'auto', bad_rows: str = 'error'
+) -> Splits:
+  """A file of problems to be measured on, whole."""
+  return {'test': problems.read_jsonl(path, layout=layout, bad_rows=bad_rows)}
+
+
+def solutions(
+  *,
+  paths: Sequence[str],
+  layout: str = 'auto',
+  bad_rows: str = 'error',
+  number: int = 0,
+  by: str = 'solution',
+  seed: int = 0,
+) -> Splits:
+  """Given solutions, e.g. the four files of ProcessBench.
+
+  Args:
+    paths: the files; the stem of each is the name of its part.
+    layout: see `data/solutions.py`.
+    bad_rows: 'error' or 'skip'.
+    number: how many are drawn of each file; 0 takes all.
+    by: what is counted, 'solution' or 'problem'.
+    seed: of the draw.
+  """
+  records = []
+  for path in paths:
+    found = given.read(path, layout=layout, bad_rows=bad_rows)
+    if number:
+      found = given.sample(found, number, seed=seed, by=by)
+    records += found
+  return {'test': records}

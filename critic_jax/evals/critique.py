@@ -1,20 +1,26 @@
 """How well critiques judge solutions.
 
 `metrics` is pure over records: the critiques among them are judged against
-`parent.parsed['correct']`, what the answer's grader said of the solution. A
-verdict that is missing, contradictory or unfinished counts as wrong: a critic
-must not gain by keeping silent. Critiques of solutions on which the grader
-timed out have no truth and are left out.
+`truth(parent)`, what the answer's grader said of the solution. A verdict that
+is missing, contradictory or unfinished counts as wrong: a critic must not gain
+by keeping silent. Critiques of solutions whose truth is not known (nobody
+graded them, the grader timed out) are left out.
 
 The positive class of precision, recall and F1 is the wrong solution, as a
 critic's work is to find it. Balanced accuracy is the mean of the accuracies on
 right and on wrong solutions, so a critic that always says the same gets 0.5
 whatever the mixture.
+
+`by` gives metrics for groups of critiques, by the functions of `KEYS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import bisect
+import collections
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import NamedTuple
 
 from critic_jax.evals.statistics import (
   Estimate,
@@ -41,9 +47,23 @@ def judged(records: Sequence[Record]) -> list[Record]:
   return [
     record
     for record in records
-    if record.stage == 'critique'
-    and record.parent.parsed.get('grade', 'timeout') != 'timeout'
+    if record.stage == 'critique' and truth(record.parent) is not None
   ]
+
+
+def truth(solution: Record) -> bool | None:
+  """Whether a solution is right, None if nobody knows.
+
+  Its final answer decides where it was graded; where a file says only which
+  step is the first wrong one, there must be none.
+  """
+  if solution.parsed.get('grade') == 'timeout':
+    return None
+  if solution.parsed.get('correct') is not None:
+    return bool(solution.parsed['correct'])
+  if solution.parsed.get('first_error') is not None:
+    return solution.parsed['first_error'] == -1
+  return None
 
 
 def table(records: Sequence[Record]) -> Table:
@@ -61,7 +81,7 @@ _COLUMNS = (
 
 
 def _row(critique: Record) -> dict[str, float]:
-  said, right = verdict(critique), bool(critique.parent.parsed['correct'])
+  said, right = verdict(critique), truth(critique.parent)
   status = critique.parsed.get('status', 'ok')
   return {
     'one': 1,
@@ -111,13 +131,94 @@ def metrics(records: Sequence[Record]) -> dict[str, Estimate]:
 
   Returns:
     Estimates by name; shares in [0, 1], 'length' in tokens. A metric of
-    solutions of which there are none is NaN.
+    solutions of which there are none is NaN. {} if there are no critiques of
+    solutions whose correctness is known.
   """
-  return estimate(table(records), STATISTICS)
+  rows = table(records)
+  return estimate(rows, STATISTICS) if rows.clusters else {}
 
 
 def compare(
   before: Sequence[Record], after: Sequence[Record]
 ) -> dict[str, Estimate]:
   """The metrics of `after` less those of `before`, on the same problems."""
-  return difference(table(before), table(after), STATISTICS)
+  old, new = table(before), table(after)
+  if not (old.clusters and new.clusters):
+    return {}
+  return difference(old, new, STATISTICS)
+
+
+def by(
+  records: Sequence[Record],
+  key: Callable[[Record], Hashable],
+  metrics_fn: Callable[[Sequence[Record]], Mapping[str, Estimate]] = metrics,
+) -> dict[str, Mapping[str, Estimate]]:
+  """Metrics for each group of critiques, e.g. `by(records, KEYS['steps'])`.
+
+  Args:
+    records: critiques, each taken with the records below it; those that are
+      below no critique are left out (metrics reach solutions through parents).
+    key: a critique -> its group, None for none of them. Groups sort.
+    metrics_fn: the metrics of a group; those of any protocol.
+
+  Returns:
+    The metrics by the group's name, in the order of the groups; groups for
+    which there are none (their correctness is unknown) are left out.
+  """
+  groups = collections.defaultdict(list)
+  for record in records:
+    critique = next((r for r in record.chain if r.stage == 'critique'), None)
+    if critique is not None and (group := key(critique)) is not None:
+      groups[group].append(record)
+  found = {str(group): metrics_fn(groups[group]) for group in sorted(groups)}
+  return {group: values for group, values in found.items() if values}
+
+
+class Range(NamedTuple):
+  """The whole numbers from `low` to `high`, both included."""
+
+  low: int
+  high: float  # math.inf without an end
+
+  def __str__(self) -> str:
+    if self.high == math.inf:
+      return f'{self.low}+'
+    return str(self.low) if self.low == self.high else f'{self.low}-{self.high}'
+
+
+def ranges(
+  value: Callable[[Record], int | None], starts: Sequence[int]
+) -> Callable[[Record], Range | None]:
+  """A key for `by`: the range that a number falls into.
+
+  Args:
+    value: a critique -> a number, None if nobody knows.
+    starts: where the ranges begin, increasing; each ends before the next, the
+      last has no end. Numbers below the first are in no range.
+  """
+  ends = [*(start - 1 for start in starts[1:]), math.inf]
+  spans = [Range(*pair) for pair in zip(starts, ends, strict=True)]
+
+  def key(critique):
+    number = value(critique)
+    inside = 0 if number is None else bisect.bisect_right(starts, number)
+    return spans[inside - 1] if inside else None
+
+  return key
+
+
+_POWERS = (0, *(2**i for i in range(4, 16)))  # 0-15, 16-31, ..., 32768+
+# What `by` groups critiques by: who wrote the solution, its number of steps and
+# its length in characters (solutions from files have no tokens), and the
+# critique's length in tokens.
+KEYS = {
+  'generator': lambda critique: critique.parent.parsed.get('generator') or None,
+  'steps': ranges(
+    lambda critique: critique.parent.parsed.get('num_steps'),
+    (1, 2, 3, 4, 5, 6, 7, 8, 11, 16, 21),
+  ),
+  'solution_length': ranges(
+    lambda critique: len(critique.parent.text), _POWERS
+  ),
+  'critique_length': ranges(lambda critique: len(critique.tokens), _POWERS),
+}

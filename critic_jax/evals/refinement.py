@@ -10,12 +10,16 @@ recorded (its prompt was too long) leaves the answer as it was.
 Two metrics ask whether a gain is the critique's: `answer_leak`, how often the
 conclusion of a critique of a wrong solution names the reference answer, and
 `refinement_accuracy_unleaked`, the accuracy over those that do not.
+
+`correction_accuracy` is over all refinements there are. If every critique was
+refined, whatever its verdict, it is CriticBench's third measure, beside
+`accuracy_before` (generate) and evals/critique.py's `f1` (critique)
+(https://arxiv.org/abs/2402.14809).
 """
 
 from __future__ import annotations
 
 import collections
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,23 +33,8 @@ from critic_jax.evals.statistics import (
   estimate,
   ratio,
 )
+from critic_jax.rewards.leaks import leaks
 from critic_jax.types import Record
-
-
-def leaks(critique: Record) -> bool:
-  """Whether the conclusion has the reference answer as a token of its own.
-
-  '12' is in 'so x = 12.' but in none of '112', '12.5', '1,120', '-12', '5/12'.
-  Commas that group thousands are left out on both sides.
-  """
-  answer = _ungrouped(critique.problem.answer.strip())
-  conclusion = _ungrouped(critique.parsed.get('conclusion') or '')
-  pattern = rf'(?<![\w/-])(?<!\d[.,]){re.escape(answer)}(?!\w|[.,/]\d)'
-  return bool(answer) and re.search(pattern, conclusion) is not None
-
-
-def _ungrouped(text: str) -> str:
-  return re.sub(r'(?<=\d),(?=\d{3}(?!\d))', '', text)
 
 
 def table(records: Sequence[Record]) -> Table:
@@ -63,13 +52,13 @@ def table(records: Sequence[Record]) -> Table:
 _COLUMNS = (
   'one', 'before', 'after', 'wrong', 'right_to_right', 'right_to_wrong',
   'wrong_to_right', 'wrong_to_wrong', 'changed', 'leaked', 'unleaked',
-  'unleaked_to_right',
+  'unleaked_to_right', 'corrections', 'corrected',
 )  # fmt: skip
 
 
 def _row(critique: Record, refinements: Sequence[Record]) -> dict[str, float]:
   solution = critique.parent
-  before = bool(solution.parsed['correct'])
+  before = critique_metrics.truth(solution)
   refined = refinements
   if critique_metrics.verdict(critique) != 'incorrect' or not refinements:
     refined = [solution]
@@ -89,6 +78,8 @@ def _row(critique: Record, refinements: Sequence[Record]) -> dict[str, float]:
     'leaked': leaked,
     'unleaked': unleaked,
     'unleaked_to_right': unleaked * after,
+    'corrections': len(refinements),
+    'corrected': sum(bool(r.parsed['correct']) for r in refinements),
   }
 
 
@@ -114,6 +105,9 @@ STATISTICS = {
   'wrong_to_wrong': Statistic(ratio('wrong_to_wrong', 'one'), 'one'),
   'changed': Statistic(ratio('changed', 'one'), 'one'),
   'answer_leak': Statistic(ratio('leaked', 'wrong'), 'wrong'),
+  'correction_accuracy': Statistic(
+    ratio('corrected', 'corrections'), 'corrections'
+  ),
 }
 
 
@@ -126,13 +120,24 @@ def metrics(records: Sequence[Record]) -> dict[str, Estimate]:
   Returns:
     Estimates by name, all shares in [0, 1]: accuracies, the four transitions
     (they add up to 1), 'changed' (another answer than the solution's), and
-    'answer_leak'. A metric of solutions of which there are none is NaN.
+    'answer_leak'. A metric of solutions of which there are none is NaN. {} if
+    refinements were called for and none was made.
   """
-  return estimate(table(records), STATISTICS)
+  return estimate(table(records), STATISTICS) if _refined(records) else {}
 
 
 def compare(
   before: Sequence[Record], after: Sequence[Record]
 ) -> dict[str, Estimate]:
   """The metrics of `after` less those of `before`, on the same problems."""
+  if not (_refined(before) and _refined(after)):
+    return {}
   return difference(table(before), table(after), STATISTICS)
+
+
+def _refined(records: Sequence[Record]) -> bool:
+  """Whether the solver was asked to refine, as far as one can tell."""
+  critiques = critique_metrics.judged(records)
+  called = any(critique_metrics.verdict(c) == 'incorrect' for c in critiques)
+  made = any(record.stage == 'refine' for record in records)
+  return bool(critiques) and (made or not called)

@@ -1,4 +1,9 @@
-"""The critic loop as a measurement: records first, metrics from records."""
+"""The critic loop as a measurement: records first, metrics from records.
+
+One collector makes what every protocol measures; a protocol is a module with
+`metrics(records)` and `compare(before, after)`, pure, and gives {} for records
+that hold nothing of its kind.
+"""
 
 from __future__ import annotations
 
@@ -7,78 +12,106 @@ from collections.abc import Callable, Mapping, Sequence
 
 import jax
 
+from critic_jax import controls as controls_lib
 from critic_jax import rollout
-from critic_jax.evals import critique, localisation, refinement
+from critic_jax.evals import (
+  calibration,
+  critique,
+  description,
+  processbench,
+  ranking,
+  refinement,
+  selection,
+)
+from critic_jax.evals import controls as control_metrics
 from critic_jax.evals.statistics import Estimate
 from critic_jax.lm import LM
+from critic_jax.rewards.refinement import admits
 from critic_jax.types import Key, Problem, Record, Roles
 
 PROTOCOLS = {
   'critique': critique,
+  'calibration': calibration,
+  'description': description,
   'refinement': refinement,
-  'localisation': localisation,
+  'controls': control_metrics,
+  'processbench': processbench,
+  'selection': selection,
+  'ranking': ranking,
 }
 
 
 def collect(
   models: Mapping[str, LM],
   roles: Roles,
-  problems: Sequence[Problem],
+  examples: Sequence[Problem | Record],
   key: Key,
   *,
+  num_solutions: int,
   num_critiques: int,
   num_refinements: int,
+  refine: str,
+  controls: bool,
   grade: rollout.Grade,
   first_error: Callable[[Problem, str], int] | None = None,
+  describe: Callable[[Record], Mapping[str, bool]] | None = None,
 ) -> list[Record]:
-  """Solve once, critique k times, refine what is called wrong n times.
+  """Solve, critique k times, refine n times.
 
   The same key gives the same solutions whatever the critic, so that critics are
   compared on the same solutions.
 
   Args:
-    models: LMs of 'solver' and 'critic'.
+    models: LMs of 'critic' and, to solve or to refine, of 'solver'.
     roles: their parameters.
-    problems: what to solve.
+    examples: problems to solve, or solutions that somebody wrote.
     key: consumed.
-    num_critiques: k.
-    num_refinements: n.
+    num_solutions: of each problem; 1 if solutions are given.
+    num_critiques: k, of each solution; 0 for none.
+    num_refinements: n, of each critique that `refine` admits; 0 for none.
+    refine: a gate of rewards/refinement.py, e.g. 'called_wrong', 'always'.
+    controls: whether those critiques get the refinements of controls.py too.
     grade: final answers to grades.
     first_error: (problem, solution) -> 0-based index of the first wrong step,
       -1 if none is; None where nobody knows.
+    describe: critique -> what it does, by name; None for nothing.
   """
-  solver, critic = models['solver'], models['critic']
-  keys = jax.random.split(key, 3)
-  solve = solver.bind(roles['solver'])
-  solutions = rollout.run_graded(
-    solver.stages.solve, solve, problems, keys[0], grade, n=1
-  )
+  keys = jax.random.split(key, 4)
+  solver, critic = models.get('solver'), models['critic']
+  solve = solver.bind(roles['solver']) if solver else None
+  if isinstance(examples[0], Record):
+    solutions = list(examples)
+  else:
+    solutions = rollout.run_graded(
+      solver.stages.solve, solve, examples, keys[0], grade, n=num_solutions
+    )
   if first_error:
-    solutions = [_locate(s, first_error) for s in solutions]
+    solutions = [
+      _parsed(s, first_error=first_error(s.problem, s.text)) for s in solutions
+    ]
   critiques = rollout.run(
     critic.stages.critique,
     critic.bind(roles['critic']),
-    solutions,
+    solutions if num_critiques else [],
     keys[1],
     n=num_critiques,
   )
-  called_wrong = [c for c in critiques if critique.verdict(c) == 'incorrect']
-  refinements = rollout.run_graded(
-    solver.stages.refine,
-    solve,
-    called_wrong,
-    keys[2],
-    grade,
-    n=num_refinements,
-  )
-  return solutions + critiques + refinements
+  if describe:
+    critiques = [_parsed(c, says=dict(describe(c))) for c in critiques]
+  records = solutions + critiques
+  if num_refinements:
+    stage = solver.stages.refine
+    admitted = [c for c in critiques if admits(refine, c)]
+    records += rollout.run_graded(
+      stage, solve, admitted, keys[2], grade, n=num_refinements
+    )
+    if controls:
+      records += controls_lib.run(stage, solve, admitted, keys[3], grade)
+  return records
 
 
-def _locate(solution, first_error):
-  found = first_error(solution.problem, solution.text)
-  return dataclasses.replace(
-    solution, parsed={**solution.parsed, 'first_error': found}
-  )
+def _parsed(record: Record, **found) -> Record:
+  return dataclasses.replace(record, parsed={**record.parsed, **found})
 
 
 def metrics(records: Sequence[Record]) -> dict[str, Estimate]:
@@ -108,15 +141,39 @@ def _titled(found: Mapping[str, Mapping[str, Estimate]]):
   return first | flat
 
 
-# The rows of the table that a run ends with.
+# What a table shows; names of selection have the k of the run after them.
 TITLES = {
   'critique/accuracy_right': 'verdict accuracy, right solutions',
   'critique/accuracy_wrong': 'verdict accuracy, wrong solutions',
   'critique/balanced_accuracy': 'balanced verdict accuracy',
+  'critique/f1': 'verdict F1 on wrong solutions',
+  'calibration/vote_balanced_accuracy': 'balanced accuracy of the vote',
+  'calibration/calibration_error': 'calibration error of the vote',
   'refinement/refinement_accuracy_wrong': 'refined right, wrong solutions',
+  'controls/lift_over_empty': 'lift over no critique',
+  'controls/lift_over_swapped': "lift over another's critique",
+  'controls/lift_over_masked': 'lift over the masked critique',
+  'refinement/answer_leak': 'critiques that name the answer',
   'refinement/accuracy_before': 'accuracy before',
   'refinement/accuracy_after': 'accuracy after critique and refine',
-  'localisation/accuracy_erroneous': 'first wrong step found',
-  'localisation/f1': 'localisation F1',
+  'processbench/accuracy_erroneous': 'first wrong step found',
+  'processbench/accuracy_correct': 'right solutions passed',
+  'processbench/f1': 'ProcessBench F1',
+  'processbench/vote_f1': 'ProcessBench F1 of the vote',
+  'processbench/f1_uniform_step': 'F1 of guessing any step',
+  'processbench/f1_modal_step': 'F1 of guessing the commonest step',
+  'ranking/accuracy': 'right solution ranked first',
+  'ranking/accuracy_ties_shared': 'the same, ties shared',
+  'ranking/accuracy_chance': 'the same, by chance',
+  'critique/missing': 'critiques without a verdict',
   'critique/length': 'critique length in tokens',
 }
+
+
+def shown(found: Mapping[str, Estimate]) -> dict[str, Estimate]:
+  """What a table shows of `metrics`: `TITLES`, and selection at its most."""
+  titled = {title: found[title] for title in TITLES.values() if title in found}
+  points = {n: n.split('@') for n in found if n.startswith('selection/')}
+  most = max((int(k) for _, k in points.values()), default=0)
+  chosen = {n: found[n] for n, (_, k) in points.items() if int(k) == most}
+  return titled | {n.removeprefix('selection/'): x for n, x in chosen.items()}

@@ -11,6 +11,9 @@ refinements could not be verified by us; they are settings, with defaults ours.
    share of its refinements that are right) + shaping.
 5. Policy gradient on the critic, advantages relative to the critiques of the
    same solution.
+
+A few critiques are also refined without what they say (controls.py), to see
+whether it is the critique that helps; nobody is rewarded for that.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import functools
 import jax
 import numpy as np
 
-from critic_jax import advantages, lookup, policy_loss, rollout
+from critic_jax import advantages, controls, lookup, policy_loss, rollout
 from critic_jax.data import batching
 from critic_jax.rewards import refinement, shaping
 from critic_jax.types import Recipe
@@ -30,10 +33,11 @@ def make(config, models, grade) -> Recipe:
   """The recipe.
 
   Args:
-    config: `num_solutions`, `num_critiques`, `num_refinements`, `gate`,
-      `judge_weight`, `refine_weight`, `shaping` (settings with a `weight` each,
-      by name of a function in rewards/shaping.py), `advantage`, `objective`,
-      `kl`, `aggregate`, `batch_size` in problems.
+    config: `num_solutions`, `num_critiques`, `num_refinements`,
+      `num_controls` (critiques a step), `gate`, `judge_weight`,
+      `refine_weight`, `shaping` (settings with a `weight` each, by name of a
+      function in rewards/shaping.py), `advantage`, `objective`, `kl`,
+      `aggregate`, `batch_size` in problems.
     models: LMs of 'solver' and 'critic'.
     grade: final answers to grades.
   """
@@ -46,14 +50,11 @@ def make(config, models, grade) -> Recipe:
   advantage_fn = lookup.bind(advantages, config.advantage)
 
   def collect(roles, problems, key):
-    keys = jax.random.split(key, 3)
+    keys = jax.random.split(key, 4)
     solve = solver.bind(roles['solver'])
     critique = critic.bind(roles['critic'])
-    solutions = rollout.grade(
-      rollout.run(
-        solver.stages.solve, solve, problems, keys[0], n=num_solutions
-      ),
-      grade,
+    solutions = rollout.run_graded(
+      solver.stages.solve, solve, problems, keys[0], grade, n=num_solutions
     )
     critiques = rollout.run(
       critic.stages.critique,
@@ -63,28 +64,30 @@ def make(config, models, grade) -> Recipe:
       n=num_critiques,
     )
     admitted = [c for c in critiques if refinement.admits(config.gate, c)]
-    refinements = rollout.grade(
-      rollout.run(
-        solver.stages.refine,
-        solve,
-        admitted if num_refinements else [],
-        keys[2],
-        n=num_refinements,
-      ),
+    admitted = admitted if num_refinements else []
+    refinements = rollout.run_graded(
+      solver.stages.refine, solve, admitted, keys[2], grade, n=num_refinements
+    )
+    checked = controls.run(
+      solver.stages.refine,
+      solve,
+      controls.spread(admitted, config.num_controls),
+      keys[3],
       grade,
     )
-    critiques = rollout.score(critiques, refinements, rewards, weights)
-    reward = np.array([c.scores['reward'] for c in critiques], np.float32)
+    scored = rollout.score(critiques, refinements, rewards, weights)
+    responses = rollout.replant(refinements + checked, critiques, scored)
+    reward = np.array([c.scores['reward'] for c in scored], np.float32)
     groups = reward.reshape(-1, num_critiques)
     batch = batching.from_records(
-      critiques,
+      scored,
       critic,
       num_rows=num_rows,
       aggregate=config.aggregate,
       advantages=np.asarray(advantage_fn(groups)).reshape(-1),
     )
     batch = policy_loss.add_ref_logprobs(batch, critic, roles, config)
-    return batch, solutions + critiques + refinements
+    return batch, solutions + scored + responses
 
   return Recipe(collect, policy_loss.make_policy_loss(critic, 'critic', config))
 

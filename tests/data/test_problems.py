@@ -4,7 +4,8 @@ import pathlib
 
 import pytest
 
-from critic_jax.data import problems
+from critic_jax.data import problems, rows
+from critic_jax.rewards import answers
 from critic_jax.types import Problem
 
 SHARED = pathlib.Path(__file__).parents[3] / 'shared/data/gsm8k_train.jsonl'
@@ -26,6 +27,11 @@ def write(path, *rows):
     row if isinstance(row, bytes) else json.dumps(row).encode() for row in rows
   ]
   path.write_bytes(b'\n'.join(lines) + b'\n')
+  return path
+
+
+def write_array(path, *rows):
+  path.write_text('\ufeff' + json.dumps(rows, indent=2), encoding='utf-8')
   return path
 
 
@@ -67,6 +73,143 @@ def test_generic(file, field, answer, expected):
   row['solution'] = 'So it is.'
   (problem,) = problems.read_jsonl(write(file, row))
   assert problem.solution == 'So it is.'
+
+
+# A row of each benchmark in the fields that it is published with, and the
+# problem that it holds; the contents are made up.
+PUBLISHED = {
+  'GSM8K': (GSM8K, 'gsm8k', '1200'),
+  'MATH': (MATH | {'level': 'Level 1'}, 'math', r'\frac{1}{2}'),
+  'MATH-500': (
+    {
+      'problem': 'What is half of $1$?',
+      'solution': r'It is $\boxed{\frac{1}{2}}$.',
+      'answer': '\\frac{1}\n{2}',  # boxes of MATH have line breaks
+      'subject': 'Algebra',
+      'level': 1,
+      'unique_id': 'test/algebra/1.json',
+    },
+    'math',
+    r'\frac{1} {2}',
+  ),
+  'AIME 2024': (
+    {
+      'ID': '2024-II-4',
+      'Problem': 'How many?',
+      'Solution': 'There are 33 of them.',
+      'Answer': 33,
+    },
+    'math',
+    '33',
+  ),
+  'AIME 1983-2024': (
+    {'ID': '1983-1', 'Year': 1983, 'Problem Number': 1, 'Question': 'What?',
+     'Answer': '060', 'Part': None},
+    'generic',
+    '060',
+  ),
+  'AIME 2025': ({'problem': 'Sum of $b$?', 'answer': '70'}, 'generic', '70'),
+  'AMC, a number': (
+    {'id': 0, 'problem': 'What?', 'answer': 142.0, 'url': 'https://a.b/c'},
+    'generic',
+    '142',
+  ),
+  'AMC, a text': ({'question': 'So?', 'answer': '27'}, 'generic', '27'),
+  'Minerva': (
+    {'problem': 'How bright?', 'solution': r'So $\boxed{1.6e-3}$ W.',
+     'type': 'Astronomy', 'idx': 3},
+    'math',
+    '1.6e-3',
+  ),
+}  # fmt: skip
+OLYMPIAD = {
+  'id': 2231,
+  'subfield': 'Algebra',
+  'context': None,
+  'question': 'Find all $x$ with $x^2 = 1$.',
+  'solution': ['They are 1 and -1.', 'Or: by symmetry.'],
+  'final_answer': ['$-1$', '1'],
+  'is_multiple_answer': True,
+  'unit': None,
+  'answer_type': 'Numerical',
+  'error': None,
+}
+
+
+@pytest.mark.parametrize('is_array', [False, True])
+@pytest.mark.parametrize('benchmark', PUBLISHED)
+def test_published_layouts(file, benchmark, is_array):
+  row, layout, answer = PUBLISHED[benchmark]
+  assert problems.detect(row) == layout
+  file = write_array(file, row) if is_array else write(file, row)
+  (problem,) = problems.read_jsonl(file)
+  assert problem.answer == answer
+  by_name = {name.lower(): value for name, value in row.items()}
+  assert problem.question == by_name.get('question', by_name.get('problem'))
+  assert problem.id == str(by_name.get('id', 'set-0'))
+  if layout == 'math':
+    assert problem.solution == by_name['solution']
+
+
+def test_olympiadbench(file):
+  (problem,) = problems.read_jsonl(write_array(file, OLYMPIAD))
+  assert problem == Problem(
+    id='2231',
+    question='Find all $x$ with $x^2 = 1$.',
+    answer='-1, 1',
+    solution='They are 1 and -1.',
+  )
+  assert answers.equivalent('1, -1', problem.answer)
+  assert not answers.equivalent('1', problem.answer)
+
+
+@pytest.mark.parametrize(
+  ('change', 'question', 'answer'),
+  [
+    ({'context': 'Let $x$ be real.'}, 'Let $x$ be real.\nFind all', '-1, 1'),
+    ({'final_answer': ['$1$, $-1$']}, 'Find all', '$1$, $-1$'),
+    ({'final_answer': [r'$\frac{1}{2}$']}, 'Find all', r'\frac{1}{2}'),
+    ({'unit': 'cm', 'solution': None}, 'Find all', '-1, 1'),
+  ],
+)
+def test_olympiadbench_variants(file, change, question, answer):
+  (problem,) = problems.read_jsonl(write(file, OLYMPIAD | change))
+  assert problem.question.startswith(question)
+  assert problem.answer == answer
+
+
+@pytest.mark.parametrize(
+  ('change', 'reason'),
+  [
+    ({'error': '1e-2'}, "error: got the tolerance '1e-2'; expected none"),
+    ({'answer_type': 'Need_human_evaluate'}, 'answer_type: got .*; expected'),
+    ({'question': 'See <image_1>.'}, "question: got '<image_1>'; expected"),
+    ({'context': 'See <img_33>.'}, "question: got '<img_33>'; expected text"),
+    ({'final_answer': None}, 'final_answer: got None; expected a list'),
+    ({'final_answer': []}, r'final_answer: got \[\]; expected a list'),
+    ({'final_answer': ['1', 2]}, r'final_answer\[1\]: got 2; expected a text'),
+    (
+      {'final_answer': ['x' * 999] * 2},
+      'final_answer: got .*; expected a fina',
+    ),
+    ({'solution': 'It is 1.'}, 'solution: got .*; expected a list'),
+  ],
+)
+def test_olympiadbench_refuses_what_no_rule_grades(file, change, reason):
+  write(file, OLYMPIAD, OLYMPIAD | {'id': 2} | change)
+  with pytest.raises(ValueError, match=rf'set\.jsonl:2: {reason}'):
+    problems.read_jsonl(file)
+
+
+def test_exact_names_of_fields_go_before_capitals(file):
+  row = {'Question': 'Not this?', 'question': 'This?', 'ANSWER': 1}
+  (problem,) = problems.read_jsonl(write(file, row))
+  assert (problem.question, problem.answer) == ('This?', '1')
+
+
+def test_an_empty_solution_is_none(file):
+  (problem,) = problems.read_jsonl(write(file, GENERIC | {'solution': ''}))
+  assert problem.solution == ''
 
 
 def test_ids_are_of_the_row_or_its_line(file):
@@ -143,7 +286,7 @@ def test_math_without_a_final_answer(file, solution):
 
 
 def test_a_row_too_long_costs_no_memory_and_no_neighbour(file, monkeypatch):
-  monkeypatch.setattr(problems, 'MAX_ROW', 100)
+  monkeypatch.setattr(rows, 'MAX_ROW', 100)
   for length in (90, 99, 100, 101, 102, 103, 205, 400):
     row = b'{"question": "What?", "answer": "1"}'.ljust(length)
     write(file, GENERIC, row, GENERIC)
@@ -152,6 +295,49 @@ def test_a_row_too_long_costs_no_memory_and_no_neighbour(file, monkeypatch):
       ['set-0', 'set-1', 'set-2'] if length <= 100 else ['set-0', 'set-2']
     )
     assert [p.id for p in read] == expected, length
+
+
+def test_bad_rows_of_an_array_are_named_by_their_index(file):
+  write_array(file, GENERIC, ['no object'], {'answer': '1'}, GENERIC)
+  with pytest.raises(ValueError, match=r'set\.jsonl\[1\]: row: got .*; expec'):
+    problems.read_jsonl(file)
+  reports = []
+  read = problems.read_jsonl(file, bad_rows='skip', report=reports.append)
+  assert [p.id for p in read] == ['set-0', 'set-3']
+  assert '2 of 4 rows skipped' in reports[0]
+
+
+@pytest.mark.parametrize(
+  ('content', 'reason'),
+  [
+    (b'[{"question": "What?", "answer": 1},', 'broken JSON'),
+    (b'[{"question": "What?", "answer": 1}] {}', 'broken JSON'),
+    (b'[{"question": "\xff", "answer": 1}]', 'invalid UTF-8'),
+    (b'[{"a":' * 100_000, 'broken JSON'),
+    (b'[]', 'no good row'),
+  ],
+)
+@pytest.mark.parametrize('bad_rows', ['error', 'skip'])
+def test_a_broken_array_is_one_error(file, content, reason, bad_rows):
+  file.write_bytes(content)
+  with pytest.raises(ValueError, match=rf'set\.jsonl: .*got {reason}'):
+    problems.read_jsonl(file, bad_rows=bad_rows)
+
+
+def test_an_array_is_read_up_to_a_size(file, monkeypatch):
+  write_array(file, GENERIC)
+  size = len(file.read_bytes())
+  monkeypatch.setattr(rows, 'MAX_ARRAY', size)
+  assert len(problems.read_jsonl(file)) == 1
+  monkeypatch.setattr(rows, 'MAX_ARRAY', size - 1)
+  with pytest.raises(ValueError, match='got an array of more than .* a line'):
+    problems.read_jsonl(file)
+
+
+def test_a_line_that_is_an_array_is_a_bad_line(file):
+  write(file, b'["question", "answer"]', GENERIC)
+  read = problems.read_jsonl(file, bad_rows='skip', report=lambda _: None)
+  assert [p.id for p in read] == ['set-1']
 
 
 def test_nothing_is_reported_about_good_rows(file):

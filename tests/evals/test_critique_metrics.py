@@ -1,4 +1,4 @@
-"""Verdict accuracy and first-error accuracy on handmade records."""
+"""Verdict accuracy on handmade records."""
 
 import dataclasses
 import math
@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from critic_jax.evals import critique, localisation
+from critic_jax.evals import critique
 from critic_jax.types import Problem, Record
 
 
@@ -20,16 +20,14 @@ def record(problem, stage, parent, parsed, *, length=4, finish='stop'):
   )  # fmt: skip
 
 
-def judge(right, verdict, *, problem='p', first_error=None, **fields):
+def judge(right, verdict, *, problem='p', **fields):
   """A solution and a critique of it."""
   parsed = {'correct': right, 'answer': '1', 'grade': 'right'}
-  if first_error is not None:
-    parsed['first_error'] = first_error
   solution = record(problem, 'solve', None, parsed)
   said = {
     'verdict': verdict,
     'status': fields.pop('status', 'ok'),
-    'step': fields.pop('step', None),
+    'step': None,
   }
   return [solution, record(problem, 'critique', solution, said, **fields)]
 
@@ -96,7 +94,8 @@ def test_solutions_of_unknown_correctness_are_left_out():
 
 
 def test_no_critiques():
-  assert all(math.isnan(e.value) for e in critique.metrics([]).values())
+  assert critique.metrics([]) == {}
+  assert critique.compare([], judge(True, 'correct')) == {}
 
 
 def test_compare_pairs_problems():
@@ -112,47 +111,74 @@ def test_compare_pairs_problems():
   assert 0.35 < got.low < 0.7 < got.high <= 1
 
 
-def test_localisation_by_hand():
-  records = [
-    *judge(False, 'incorrect', first_error=2, step=2),
-    *judge(False, 'incorrect', first_error=2, step=1),  # wrong, another place
-    *judge(False, 'incorrect', first_error=0, step=None),
-    *judge(False, 'correct', first_error=0),
-    *judge(True, 'correct', first_error=-1),
-    *judge(True, 'incorrect', first_error=-1, step=0),
-    *judge(True, 'incorrect', first_error=-1, step=-1),  # says both
-    *judge(False, 'incorrect', step=0),  # no label: no row
+def test_a_solution_from_a_file_has_a_truth_without_a_grade():
+  solution, said = judge(True, 'correct')
+  parents = [
+    dataclasses.replace(solution, parsed=parsed)
+    for parsed in ({'correct': True}, {'first_error': 1}, {'answer': '3'})
   ]
-  got = localisation.metrics(records)
-  assert values(got) == {
-    'accuracy_erroneous': pytest.approx(1 / 4),
-    'accuracy_correct': pytest.approx(1 / 3),
-    'f1': pytest.approx(2 * (1 / 4) * (1 / 3) / (1 / 4 + 1 / 3)),
-  }
-  assert (got['accuracy_erroneous'].n, got['f1'].n) == (4, 7)
-
-
-def test_a_right_answer_by_a_wrong_step_is_an_erroneous_solution():
-  # ProcessBench labels steps, not answers.
-  got = localisation.metrics(
-    judge(True, 'correct', first_error=1)
-    + judge(True, 'correct', first_error=-1)
+  assert [critique.truth(parent) for parent in parents] == [True, False, None]
+  got = critique.metrics(
+    [dataclasses.replace(said, parent=parent) for parent in parents]
   )
-  assert values(got) == {
-    'accuracy_erroneous': 0,
-    'accuracy_correct': 1,
-    'f1': 0,
-  }
+  assert got['called_wrong'].n == 2
+  assert got['accuracy_right'].value == 1 and got['accuracy_wrong'].value == 0
 
 
-def test_f1_of_two_zeros_is_zero():
-  records = judge(False, None, first_error=0) + judge(
-    True, None, first_error=-1
+def written_by(generator, steps, right, verdict, length):
+  """A solution with what is known of it, and a critique of it."""
+  records = judge(right, verdict, problem=generator or 'p', length=length)
+  records[0].parsed.update(generator=generator, num_steps=steps)
+  return records
+
+
+GROUPED = [
+  *written_by('qwen', 3, True, 'correct', 15),
+  *written_by('qwen', 9, True, 'incorrect', 16),
+  *written_by('llama', 8, False, 'incorrect', 31),
+  *written_by('', None, False, 'correct', 99999),
+]
+
+
+@pytest.mark.parametrize(
+  ('key', 'counts'),
+  [
+    ('generator', {'llama': 1, 'qwen': 2}),  # nobody knows who wrote the last
+    ('steps', {'3': 1, '8-10': 2}),
+    ('critique_length', {'0-15': 1, '16-31': 2, '32768+': 1}),
+    ('solution_length', {'0-15': 4}),  # the texts are empty
+  ],
+)
+def test_groups_and_their_order(key, counts):
+  got = critique.by(GROUPED, critique.KEYS[key])
+  found = {group: each['called_wrong'].n for group, each in got.items()}
+  assert list(found.items()) == list(counts.items())
+
+
+def test_metrics_of_a_group_are_those_of_its_critiques():
+  got = critique.by(GROUPED, critique.KEYS['generator'])
+  assert got['qwen']['accuracy_right'].value == 0.5
+  assert got['llama'] == critique.metrics(GROUPED[4:6])
+
+
+def test_a_group_has_the_records_below_its_critiques():
+  solution, said = judge(False, 'incorrect')
+  refined = record('p', 'refine', said, {'correct': True})
+  seen = critique.by(
+    [solution, said, refined],
+    lambda c: c.parsed['verdict'],
+    lambda records: {'records': [r.stage for r in records]},
   )
-  assert localisation.metrics(records)['f1'].value == 0.0
+  assert seen == {'incorrect': {'records': ['critique', 'refine']}}
 
 
-def test_localisation_is_absent_without_labels():
-  assert localisation.metrics(judge(True, 'correct')) == {}
-  unlabelled = judge(True, 'correct')
-  assert localisation.compare(unlabelled, unlabelled) == {}
+def test_a_group_of_unknown_correctness_is_left_out():
+  solution, said = judge(False, 'incorrect')
+  solution.parsed['grade'] = 'timeout'
+  assert critique.by([said], lambda _: 'all') == {}
+
+
+def test_ranges():
+  key = critique.ranges(lambda number: number, (2, 4, 5))
+  names = [str(key(number)) for number in (1, 2, 3, 4, 5, 900, None)]
+  assert names == ['None', '2-3', '2-3', '4', '5+', '5+', 'None']

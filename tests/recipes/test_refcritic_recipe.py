@@ -37,7 +37,12 @@ def solver_script(prompt, index):
 def section(**changes):
   return settings(
     {'batch_size': 1, 'aggregate': 'sequence', **config.refcritic()},
-    **{'num_critiques': 4, 'num_refinements': 2, **changes},
+    **{
+      'num_critiques': 4,
+      'num_refinements': 2,
+      'num_controls': 0,
+      **changes,
+    },
   )
 
 
@@ -316,3 +321,21 @@ def test_missing_settings_fail_when_the_recipe_is_made(name):
   models = {'solver': scripted(None), 'critic': scripted(None)}
   with pytest.raises(AttributeError, match=name):
     refcritic.make(config, models, grade)
+
+
+def test_the_records_are_whole_trees():
+  """What responds to a critique hangs on the scored one; no record is twice."""
+  _, stages, _ = collect([GOOD, VAGUE], num_controls=2)
+  scored = {id(c) for c in stages['critique']}
+  assert stages['refine'] and all(c.scores for c in stages['critique'])
+  assert {id(r.parent) for r in stages['refine']} == scored
+
+
+def test_controls_are_not_rewarded():
+  plain, stages, _ = collect([GOOD, VAGUE, FOOLED])
+  batch, checked, solver = collect([GOOD, VAGUE, FOOLED], num_controls=8)
+  assert rewards(stages) == rewards(checked)
+  np.testing.assert_array_equal(plain['advantages'], batch['advantages'])
+  # Beside two critiques' refinements: empty and masked; nothing to swap with.
+  assert len(solver.prompts) == 1 + 2 + 4
+  assert sum('It should be' in prompt for prompt in solver.prompts) == 2

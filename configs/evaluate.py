@@ -1,0 +1,149 @@
+r"""Benchmarks of critics, on files in their published layouts.
+
+The critic, and where there is one the solver, is SmolLM2-135M-Instruct unless
+`--checkpoint` names a run or other weights. Files are named by
+`--config.data.paths`, one or several, or `--config.data.path`:
+
+  python -m critic_jax.evaluate --config configs/evaluate.py:mr_gsm8k \
+      --workdir runs/mr_gsm8k
+  python -m critic_jax.evaluate --config configs/evaluate.py:processbench \
+      --workdir runs/processbench --checkpoint FOLDER \
+      --config.data.paths="('gsm8k.json', 'math.json')"
+
+  processbench       first wrong steps, greedy; ProcessBench's layout
+  processbench_vote  the same, majority of 8 critiques
+  mr_gsm8k           processbench on MR-GSM8K in that layout
+  triples            verdicts on solutions of several generators
+  criticbench        generate, critique, correct; any problem file
+  selection          16 solutions of each problem, filtered by critiques
+  ranking            one right solution against many wrong ones; RewardMATH
+  run                what the run of `--checkpoint RUN:PHASE` measures itself
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common, refcritic
+
+
+def get_config(arg='processbench'):
+  makers = dict(
+    processbench=processbench,
+    processbench_vote=processbench_vote,
+    mr_gsm8k=mr_gsm8k,
+    triples=triples,
+    criticbench=criticbench,
+    selection=selection,
+    ranking=ranking,
+    run=run,
+    tiny=tiny,
+  )
+  if arg not in makers:
+    raise ValueError(f'config: got {arg!r}; expected one of {sorted(makers)}')
+  return makers[arg]()
+
+
+def given(name, paths, prompts='instruct', **settings):
+  """Critiques of solutions that files give."""
+  config = common.base()
+  config.checkpoint = ''
+  config.data = ConfigDict(
+    dict(
+      name='solutions', paths=paths, layout='auto', bad_rows='error', number=0,
+      by='solution', seed=0,
+    )
+  )  # fmt: skip
+  critic = refcritic.smollm2().models.critic
+  critic.prompts = prompts
+  critic.temperature = 0.0
+  critic.max_new_tokens = 96
+  critic.lengths = (384, 512, 768, 1024, 2048)
+  config.models = ConfigDict(dict(critic=critic))
+  section = dict(num_examples=0, num_critiques=1, num_refinements=0)
+  config.evals = ConfigDict({name: common.evaluation(**section | settings)})
+  return config
+
+
+def processbench():
+  """ProcessBench's four parts, greedy."""
+  parts = ('gsm8k', 'math', 'olympiadbench', 'omnimath')
+  paths = tuple(f'data/processbench/{part}.json' for part in parts)
+  return given('processbench', paths, 'processbench')
+
+
+def processbench_vote():
+  """ProcessBench by the majority of 8 critiques."""
+  config = processbench()
+  config.evals.processbench.num_critiques = 8
+  config.models.critic.temperature = 1.0
+  config.models.critic.top_p = 0.9
+  return config
+
+
+def mr_gsm8k():
+  """MR-GSM8K, greedy."""
+  paths = ('../shared/data/dev_mr_gsm8k.jsonl',)
+  return given('mr_gsm8k', paths, 'processbench')
+
+
+def triples():
+  """500 solutions of GSM8K by four generators: verdicts."""
+  config = given('triples', ('../shared/data/dev_gsm8k_triples.jsonl',))
+  config.data.number = 500
+  return config
+
+
+def ranking():
+  """RewardMATH: the share of 8 approving critiques as the score."""
+  config = given('ranking', ('data/RewardMATH_direct.json',))
+  config.evals.ranking.num_critiques = 8
+  config.models.critic.temperature = 1.0
+  return config
+
+
+def solved(name, **settings):
+  """The loop on a file of problems, solver and critic of one size."""
+  config = common.base()
+  config.checkpoint = ''
+  config.data = ConfigDict(
+    dict(
+      name='benchmark', path='../shared/data/gsm8k_train.jsonl', layout='auto',
+      bad_rows='error',
+    )
+  )  # fmt: skip
+  config.models = refcritic.smollm2().models
+  config.evals = ConfigDict({name: common.evaluation(**settings)})
+  return config
+
+
+def criticbench():
+  """CriticBench: every solution is critiqued, every critique corrected."""
+  return solved(
+    'criticbench', num_critiques=1, refine='always', num_examples=100
+  )
+
+
+def selection():
+  """Majority and critic-filtered majority over 16 solutions."""
+  config = solved(
+    'selection', num_solutions=16, num_critiques=1, num_refinements=0,
+    num_examples=100,
+  )  # fmt: skip
+  config.models.solver.temperature = 0.7
+  return config
+
+
+def run():
+  """The models, data and evaluations of a run, all by --checkpoint."""
+  config = common.base()
+  config.checkpoint = ''
+  config.data = ConfigDict()
+  return config
+
+
+def tiny():
+  """An untrained critic and slips of the embedded world; for tests."""
+  config = given('slips', ())
+  config.data = ConfigDict(dict(name='arithmetic_slips', num_test=6))
+  config.models = refcritic.tiny().models
+  config.evals.slips.update(batch_size=4, num_critiques=2)
+  return config

@@ -1,0 +1,53 @@
+"""What the commands share: --config with --config.x=y, --workdir, one error.
+
+    python -m critic_jax.train --config FILE[:NAME] --workdir FOLDER \
+        [--config.phases.rl.steps=100 ...]
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+_CONFIG = config_flags.DEFINE_config_file('config')
+_WORKDIR = flags.DEFINE_string('workdir', None, 'The folder of the run.')
+
+
+def app_run(main: Callable[[Sequence[str]], None]) -> None:
+  """Runs a module's `main` with the flags parsed."""
+  flags.mark_flags_as_required(['config', 'workdir'])
+  app.run(main, flags_parser=parse_flags)
+
+
+def main(argv: Sequence[str], run: Callable) -> None:
+  """`run(config, workdir, overrides=...)`; a ValueError is one line."""
+  if len(argv) > 1:
+    raise app.UsageError(f'got {argv[1:]}; expected --config and --workdir')
+  logging.set_verbosity(logging.WARNING)  # orbax tells of every save
+  overrides = config_flags.get_override_values(flags.FLAGS['config'])
+  try:
+    run(_CONFIG.value, _WORKDIR.value, overrides=overrides)
+  except ValueError as error:
+    sys.exit(f'error: {error}')
+
+
+def parse_flags(argv: Sequence[str]) -> list[str]:
+  """absl's parser, with one line for what is wrong with a config."""
+  try:
+    rest = flags.FLAGS(list(argv))
+    _CONFIG.value.items()  # only now a file that was not found is an error
+    return rest
+  except (
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+    OSError,
+    flags.Error,
+  ) as error:
+    # The text may be a config's traceback, whose last line says it all.
+    text = str(error.args[0] if len(error.args) == 1 else error)
+    sys.exit(f'error: {text.strip().splitlines()[-1].strip()}')

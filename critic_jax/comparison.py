@@ -1,0 +1,145 @@
+"""Several runs beside each other, for notebooks: a grid, a few seeds.
+
+    runs = [inspection.load(path) for path in paths]
+    points(runs)                           the settings in which they differ
+    groups(runs)                           what differs in its seeds alone
+    curves(runs, 'critique/judge')         a curve for each run
+    changes([one], [other], critique.compare, 'rl', 'eval/heldout')
+
+They only read, as inspection.py does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from critic_jax.evals.statistics import Estimate
+from critic_jax.inspection import NO_METRICS, Run, metrics, records
+from critic_jax.types import Record
+
+
+def names(runs: Sequence[Run]) -> list[str]:
+  """The folders' names, or their paths if two have the same name.
+
+  Raises:
+    ValueError: a run is there twice.
+  """
+  found = [run.path.resolve().name for run in runs]
+  if len(set(found)) < len(found):
+    found = [str(run.path.resolve()) for run in runs]
+  if len(set(found)) < len(found):
+    raise ValueError(f'runs: got {found}; expected each once; drop the doubles')
+  return found
+
+
+def points(runs: Sequence[Run]) -> list[dict[str, Any]]:
+  """The settings in which runs differ: of each run its {'dotted.name': value}.
+
+  A setting that a run lacks is None.
+  """
+  flat = [dict(_leaves(run.config)) for run in runs]
+  every = dict.fromkeys(name for leaves in flat for name in leaves)
+  differing = [
+    name
+    for name in every
+    if len({json.dumps(leaves.get(name)) for leaves in flat}) > 1
+  ]
+  return [{name: leaves.get(name) for name in differing} for leaves in flat]
+
+
+def _leaves(value: Any, name: str = '') -> Iterator[tuple[str, Any]]:
+  if isinstance(value, dict) and value:
+    for key, child in value.items():
+      yield from _leaves(child, f'{name}.{key}' if name else key)
+  else:
+    yield name, value
+
+
+def groups(runs: Sequence[Run]) -> dict[str, list[Run]]:
+  """The runs that differ in nothing but their seeds, by their other settings.
+
+  Names are of the settings in which `points` differ, 'phases.rl.gate=wrong'.
+  """
+  found = {}
+  for run, point in zip(runs, points(runs), strict=True):
+    parts = [f'{k}={v}' for k, v in point.items() if k != 'seed']
+    found.setdefault(', '.join(parts) or 'all', []).append(run)
+  return found
+
+
+def average(runs: Sequence[Run], phase: str) -> dict[str, np.ndarray]:
+  """The metrics of a phase, averaged over runs step by step.
+
+  Args:
+    runs: e.g. the seeds of a group.
+    phase: of all of them.
+
+  Returns:
+    As `metrics`; the steps that all runs have logged, and a metric's mean over
+    the runs that have it there.
+  """
+  columns = [metrics(run, phase) for run in runs]
+  num_steps = min(len(column['step']) for column in columns)
+  found = {name: columns[0][name][:num_steps] for name in NO_METRICS}
+  for name in dict.fromkeys(name for column in columns for name in column):
+    if name not in NO_METRICS:
+      values = np.stack([c[name][:num_steps] for c in columns if name in c])
+      defined = ~np.isnan(values)
+      total = np.where(defined, values, 0).sum(0)
+      count = defined.sum(0)
+      found[name] = np.where(count, total / np.maximum(count, 1), np.nan)
+  return found
+
+
+def curves(
+  runs: Sequence[Run], metric: str
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+  """A metric's curve for each run: {its name: (steps, values)}.
+
+  Raises:
+    ValueError: a run never logged the metric; names what it did log.
+  """
+  found = {}
+  for name, run in zip(names(runs), runs, strict=True):
+    columns = metrics(run)
+    if metric not in columns:
+      raise ValueError(
+        f'metric: got {metric!r}, which {run.path} never logged; expected one '
+        f'of {sorted(set(columns) - {*NO_METRICS})}'
+      )
+    logged = ~np.isnan(columns[metric])
+    found[name] = columns['step'][logged], columns[metric][logged]
+  return found
+
+
+def changes(
+  before: Sequence[Run],
+  after: Sequence[Run],
+  compare_fn: Callable[[list[Record], list[Record]], dict[str, Estimate]],
+  step: int | str,
+  phase: str,
+) -> dict[str, Estimate]:
+  """What runs measured less what others did, paired by problem.
+
+  The records of several runs, e.g. seeds, are taken together; the intervals are
+  over problems all the same, and say nothing of other seeds.
+
+  Args:
+    before: some runs.
+    after: others, evaluated on the same problems.
+    compare_fn: e.g. evals.critique.compare.
+    step: of the saved records of each run.
+    phase: likewise, e.g. 'eval/heldout'.
+
+  Raises:
+    ValueError: the runs are not about the same problems.
+  """
+  old, new = (
+    [record for run in side for record in records(run, step, phase)]
+    for side in (before, after)
+  )
+  return compare_fn(old, new)

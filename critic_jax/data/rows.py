@@ -1,0 +1,248 @@
+r"""Rows of files that nobody vouches for: JSON lines, or one JSON array.
+
+A row is an object. A layout is a function of a row that gives what the row
+holds, or raises ValueError with the reason why the row is none of that layout.
+The readers of fields below raise such errors, and find a field by its name
+whatever its case: `problem`, `Problem`. A file is either read completely, or
+each bad row of it is named with its place and a reason; a row costs bounded
+memory whatever it holds.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pathlib
+import re
+import reprlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO, TypeVar
+
+MAX_ROW = 10_000_000  # bytes; a longer line is a bad row
+MAX_ARRAY = 200_000_000  # bytes; a longer array must be given as lines
+MAX_NAME = 200  # characters of an id
+
+Row = Mapping[str, Any]
+Layouts = Mapping[str, Callable[[Row], Any]]
+T = TypeVar('T')
+
+# An array of objects; a line may be a bad row that begins with a bracket.
+_ARRAY = re.compile(rb'(?:\xef\xbb\xbf)?\s*\[\s*[{\]]')
+
+
+def read(
+  path: str | os.PathLike,
+  layouts: Layouts,
+  make: Callable[[Row, str, int], T],
+  *,
+  layout: str = 'auto',
+  bad_rows: str = 'error',
+  report: Callable[[str], None] = print,
+) -> list[T]:
+  """What `make` makes of each good row, in the file's order.
+
+  A bad row is not UTF-8, not JSON, not an object, longer than `MAX_ROW`, not in
+  the file's layout, or refused by `make` with a ValueError. Empty lines are no
+  rows. A broken array has no rows to skip: it is an error.
+
+  Args:
+    path: a file of one JSON array of objects, or of an object on each line.
+    layouts: layouts by name.
+    make: (row, name of its layout, its index in the file from 0) -> anything.
+    layout: a name, or 'auto': the first in which the first good row is good.
+    bad_rows: 'error', or 'skip' to leave them out.
+    report: called with one line of text if rows were skipped.
+
+  Returns:
+    At least one.
+
+  Raises:
+    ValueError: a bad row (file, place and reason), no good row, a broken array,
+      or an unknown `layout` or `bad_rows`.
+  """
+  if layout != 'auto':
+    check('layout', layout, ('auto', *layouts))
+  check('bad_rows', bad_rows, ('error', 'skip'))
+  path, made, bad = pathlib.Path(path), [], []
+  for index, place, content in _contents(path):
+    try:
+      row = _object(content)
+      found = detect(row, layouts) if layout == 'auto' else layout
+      made.append(make(row, found, index))
+    except ValueError as error:
+      bad.append(f'{path}{place}: {error}')
+      if bad_rows == 'error':
+        raise ValueError(f"{bad[0]}; or read with bad_rows='skip'") from error
+    else:
+      layout = found
+  if not made:
+    reason = bad[0] if bad else 'it is empty'
+    raise ValueError(f'{path}: got no good row; expected one; {reason}')
+  if bad:
+    total = len(made) + len(bad)
+    report(f'{path}: {len(bad)} of {total} rows skipped; the first: {bad[0]}')
+  return made
+
+
+def detect(row: Row, layouts: Layouts) -> str:
+  """The first layout in which a row is good; ValueError if there is none."""
+  reasons = []
+  for name, layout in layouts.items():
+    try:
+      layout(row)
+    except ValueError as error:
+      reasons.append(f'not {name} ({error})')
+    else:
+      return name
+  raise ValueError(
+    f'fields: got {reprlib.repr(sorted(row))}; expected a known layout: '
+    + ', '.join(reasons)
+  )
+
+
+def _contents(path: pathlib.Path) -> Iterator[tuple[int, str, Any]]:
+  """(index, place as error messages have it, bytes or parsed JSON) of rows."""
+  with path.open('rb') as file:
+    is_array = _ARRAY.match(file.read(4096))
+    file.seek(0)
+    if is_array:
+      for index, row in enumerate(_array(file)):
+        yield index, f'[{index}]', row
+      return
+    for index, line in enumerate(_lines(file)):
+      if line.strip():
+        yield index, f':{index + 1}', line
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+  """The lines, each cut a little beyond `MAX_ROW`."""
+  while line := file.readline(MAX_ROW + 2):
+    rest = line
+    while len(rest) == MAX_ROW + 2 and not rest.endswith(b'\n'):
+      rest = file.readline(MAX_ROW + 2)
+    yield line
+
+
+def _array(file: BinaryIO) -> list[Any]:
+  content = file.read(MAX_ARRAY + 1)
+  if len(content) > MAX_ARRAY:
+    raise ValueError(
+      f'{file.name}: got an array of more than {MAX_ARRAY} bytes; expected '
+      'fewer; write one object a line'
+    )
+  try:
+    return _json(content)
+  except ValueError as error:
+    raise ValueError(f'{file.name}: {error}') from None
+
+
+def _object(content: Any) -> dict[str, Any]:
+  if isinstance(content, bytes):
+    if len(content.rstrip(b'\r\n')) > MAX_ROW:
+      raise ValueError(f'row: got more than {MAX_ROW} bytes; expected fewer')
+    content = _json(content)
+  if not isinstance(content, dict):
+    raise ValueError(f'row: got {reprlib.repr(content)}; expected an object')
+  return content
+
+
+def _json(content: bytes) -> Any:
+  try:
+    return json.loads(content.decode('utf-8-sig'))
+  except UnicodeDecodeError as error:
+    reason = f'invalid UTF-8; expected UTF-8 ({error})'
+  except (ValueError, RecursionError) as error:
+    reason = f'broken JSON; expected JSON ({error})'
+  raise ValueError(f'row: got {reason}')
+
+
+# ----------------------------------------------------------------- fields
+
+
+def get(row: Row, field: str) -> Any:
+  """A field's value; None if it has none. Exact names go before `Capitals`."""
+  if field in row:
+    return row[field]
+  return next((row[name] for name in row if name.lower() == field), None)
+
+
+def text(row: Row, field: str) -> str:
+  """A text, stripped; not blank, and it can be encoded in UTF-8."""
+  value = get(row, field)
+  if value is None:
+    raise ValueError(f'{field}: got no such field; expected a text')
+  return _text(field, value).strip()
+
+
+def texts(row: Row, field: str) -> list[str]:
+  """A list of texts, as they are; at least one, none of them blank."""
+  value = get(row, field)
+  if not isinstance(value, list) or not value:
+    raise ValueError(
+      f'{field}: got {reprlib.repr(value)}; expected a list of texts'
+    )
+  return [_text(f'{field}[{i}]', item) for i, item in enumerate(value)]
+
+
+def text_or_number(row: Row, field: str) -> str:
+  """A text, or a finite number as text: 27.0 is '27'."""
+  value = get(row, field)
+  is_number = isinstance(value, int | float) and not isinstance(value, bool)
+  if is_number and math.isfinite(value):
+    return str(int(value) if value == int(value) else value)
+  return text(row, field)
+
+
+def integer(row: Row, field: str) -> int:
+  """A whole number, written as one."""
+  value = get(row, field)
+  if not isinstance(value, int) or isinstance(value, bool):
+    raise ValueError(f'{field}: got {reprlib.repr(value)}; expected an integer')
+  return value
+
+
+def boolean(row: Row, field: str) -> bool:
+  """True or false."""
+  value = get(row, field)
+  if not isinstance(value, bool):
+    raise ValueError(
+      f'{field}: got {reprlib.repr(value)}; expected true or false'
+    )
+  return value
+
+
+def name(row: Row, field: str) -> str | None:
+  """An id that can be part of a record's id; None if the row has none."""
+  if get(row, field) is None:
+    return None
+  return check_name(field, text_or_number(row, field))
+
+
+def check_name(what: str, value: str) -> str:
+  """The value, if it can be part of a record's id; else ValueError."""
+  # Ids of records are paths that begin with the problem's: no slash in it.
+  if len(value) > MAX_NAME or '/' in value or not value.isprintable():
+    raise ValueError(
+      f'{what}: got {reprlib.repr(value)}; expected at most {MAX_NAME} '
+      "printable characters without '/'"
+    )
+  return value
+
+
+def check(what: str, value: Any, choices: Sequence[str]) -> None:
+  """ValueError unless a value is one of the choices."""
+  if value not in choices:
+    raise ValueError(f'{what}: got {value!r}; expected one of {list(choices)}')
+
+
+def _text(what: str, value: Any) -> str:
+  if not isinstance(value, str) or not value.strip():
+    raise ValueError(f'{what}: got {reprlib.repr(value)}; expected a text')
+  try:
+    value.encode()
+  except UnicodeEncodeError:  # JSON can spell half a surrogate pair
+    raise ValueError(
+      f'{what}: got {reprlib.repr(value)}; expected no lone surrogate'
+    ) from None
+  return value

@@ -1,0 +1,330 @@
+r"""Given solutions, read from the files of benchmarks -> solve `Record`s.
+
+Nobody sampled them: they have texts and no tokens, and are critiqued, graded
+and ranked as sampled ones are. A file is JSON lines or one JSON array (see
+rows.py). A row is in a layout:
+
+  'processbench'  id, generator, problem, steps, final_answer_correct, label
+  'prm800k'       id, problem, steps, label, complete, answer
+  'triples'       id, problem, solution, correct, generator, reference
+  'rewardmath'    id, problem, answer, eval_solution, solution_type, problem_id
+  'ranking'       question or problem, chosen, rejected; optional answer, id
+
+The first is ProcessBench's (https://arxiv.org/abs/2412.06559) and that of files
+made like it; 'triples' are GSM8K problems with solutions of several models,
+'rewardmath' is RewardMATH's (https://arxiv.org/abs/2410.01729), a row for each
+solution; 'ranking' has a row for each problem, `chosen` and `rejected` being a
+solution or a list of them. `label` is the first wrong step, from 0, or -1.
+
+What is known of a solution is in `parsed`; what the file does not tell is not
+there, for nothing is guessed:
+
+  row_id       the row's id in the file, or '<part>-<its index>'
+  part         the part of a benchmark, e.g. 'gsm8k'
+  generator    who wrote the solution
+  steps        the solution's steps, as published; only where it was split
+  num_steps    how many; else its lines that are not blank
+  first_error  the label
+  answer       the solution's final answer, or None
+  correct      whether that is right; never whether the steps are
+  grade        the same as the answers' grader says it: 'right' or 'wrong'
+
+In PRM800K a complete solution without a wrong step is correct, and its answer
+is taken for the problem's; a solution with a wrong step ends there, and whether
+it would have reached the right answer is not published.
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+import pathlib
+import re
+import reprlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from critic_jax.data import problems, rows, store
+from critic_jax.rewards import answers
+from critic_jax.types import Problem, Record
+
+# How texts end in the files of 'triples'.
+_ENDING = re.compile(r'^A:([^\n]*)\Z', re.M)
+
+
+class _Entry(NamedTuple):
+  """What a row holds: a problem, and (text, what is known) of solutions."""
+
+  question: str
+  solutions: list[tuple[str, dict[str, Any]]]
+  answer: str = ''
+  reference: str = ''
+  problem_id: str = ''  # '': that of the row
+
+
+def read(
+  path: str | os.PathLike,
+  *,
+  layout: str = 'auto',
+  part: str | None = None,
+  bad_rows: str = 'error',
+  report: Callable[[str], None] = print,
+) -> list[Record]:
+  """The solutions of a file, in its order.
+
+  Solutions of one question are siblings: they share the `Problem`, whose id is
+  that of the question's first row, and are numbered in the file's order. The
+  problem's answer and reference solution are '' if the file has none.
+
+  A bad row is what `rows.read` says, or has the id of an earlier row, or gives
+  an earlier problem's id to another question.
+
+  Args:
+    path: the file.
+    layout: one of the above, or 'auto': that of the first good row.
+    part: its name in `parsed`; the path's stem if None. It also goes before ids
+      that are numbers.
+    bad_rows: 'error', or 'skip' to leave them out.
+    report: called with one line of text if rows were skipped.
+
+  Returns:
+    Records of the stage 'solve', at least one.
+
+  Raises:
+    ValueError: a bad row (file, place and reason), no good row, or an unknown
+      `layout` or `bad_rows`.
+  """
+  stem = pathlib.Path(path).stem
+  part = rows.check_name('part', stem if part is None else part)
+  row_ids: set[str] = set()
+  questions: dict[str, str] = {}  # by problem id
+
+  def make(row, layout, index):
+    entry = _LAYOUTS[layout](row)
+    row_id = _name(rows.name(row, 'id') or str(index), part)
+    problem_id = _name(entry.problem_id, part) or row_id
+    if row_id in row_ids:
+      raise ValueError(f'id: got {row_id!r} again; expected a new one')
+    if questions.setdefault(problem_id, entry.question) != entry.question:
+      raise ValueError(
+        f'problem: got another question of {problem_id!r}; expected the same'
+      )
+    row_ids.add(row_id)
+    known = {'row_id': row_id, 'part': part}
+    return entry._replace(
+      solutions=[(text, known | parsed) for text, parsed in entry.solutions],
+      problem_id=problem_id,
+    )
+
+  return _records(
+    rows.read(
+      path, _LAYOUTS, make, layout=layout, bad_rows=bad_rows, report=report
+    )
+  )
+
+
+def sample(
+  records: Sequence[Record],
+  number: int,
+  *,
+  seed: int | None = None,
+  by: str = 'solution',
+) -> list[Record]:
+  """Some of the solutions, in their order and with their ids.
+
+  Args:
+    records: as `read` gives them, or of several files.
+    number: how many solutions; or problems, with all their solutions.
+    seed: of the draw, without replacement; None takes the first.
+    by: 'solution' or 'problem'.
+
+  Raises:
+    ValueError: there are fewer than `number`.
+  """
+  rows.check('by', by, ('solution', 'problem'))
+  units = [
+    place if by == 'solution' else record.problem.id
+    for place, record in enumerate(records)
+  ]
+  known = list(dict.fromkeys(units))
+  if not 0 < number <= len(known):
+    raise ValueError(
+      f'number: got {number!r}; expected 1 to {len(known)} with by={by!r}'
+    )
+  order = range(len(known))
+  if seed is not None:
+    order = store.shuffled(len(known), seed=seed, epoch=0)
+  chosen = {known[place] for place in order[:number]}
+  return [
+    record
+    for record, unit in zip(records, units, strict=True)
+    if unit in chosen
+  ]
+
+
+def _name(name: str, part: str) -> str:
+  """A name that is unique among parts: a number is no name."""
+  return f'{part}-{name}' if name.isdecimal() else name
+
+
+def _records(entries: Sequence[_Entry]) -> list[Record]:
+  shelf: dict[str, Problem] = {}  # by question
+  for entry in entries:
+    known = shelf.get(entry.question)
+    if known is None or (entry.answer and not known.answer):
+      shelf[entry.question] = Problem(
+        id=known.id if known else entry.problem_id,
+        question=entry.question,
+        answer=entry.answer,
+        solution=entry.reference,
+      )
+  counts, records = collections.Counter(), []
+  for entry in entries:
+    for text, parsed in entry.solutions:
+      records.append(
+        Record(
+          problem=shelf[entry.question],
+          stage='solve',
+          parent=None,
+          index=counts[entry.question],
+          prompt_tokens=np.zeros(0, np.int32),
+          tokens=np.zeros(0, np.int32),
+          logprobs=np.zeros(0, np.float32),
+          text=text,
+          parsed=parsed,
+        )
+      )
+      counts[entry.question] += 1
+  return records
+
+
+# ---------------------------------------------------------------- layouts
+
+
+def _processbench(row: rows.Row) -> _Entry:
+  known = _label(row) | _graded(rows.boolean(row, 'final_answer_correct'))
+  return _Entry(rows.text(row, 'problem'), [_stepwise(row, 'steps', known)])
+
+
+def _prm800k(row: rows.Row) -> _Entry:
+  known = _label(row)
+  complete = rows.boolean(row, 'complete')
+  known['answer'] = _optional_answer(row) or None
+  right = complete and known['first_error'] == -1
+  return _Entry(
+    rows.text(row, 'problem'),
+    [_stepwise(row, 'steps', known | (_graded(True) if right else {}))],
+    answer=(known['answer'] or '') if right else '',
+  )
+
+
+def _triples(row: rows.Row) -> _Entry:
+  question, text = rows.text(row, 'problem'), rows.text(row, 'solution')
+  reference, generator = (
+    rows.text(row, 'reference'),
+    rows.text(row, 'generator'),
+  )
+  end = _ENDING.search(reference)
+  if not end:
+    raise ValueError(
+      f"reference: got {reprlib.repr(reference)}; expected 'A: x' last"
+    )
+  worked = f'{reference[: end.start()]}####{end[1]}'
+  problem = problems.parse(
+    {'question': question, 'answer': worked}, 'gsm8k', default_id=''
+  )
+  ending = _ENDING.search(text)
+  known = {
+    'generator': generator,
+    'answer': (ending and ending[1].strip().replace(',', '')) or None,
+    **_graded(rows.boolean(row, 'correct')),
+  }
+  return _Entry(
+    question,
+    [_whole(text, known)],
+    problem.answer,
+    problem.solution,
+    problem_id=(rows.name(row, 'id') or '').removesuffix(f'-{generator}'),
+  )
+
+
+def _rewardmath(row: rows.Row) -> _Entry:
+  kind = rows.text(row, 'solution_type')
+  rows.check('solution_type', kind, ('chosen', 'rejected'))
+  known = {
+    'generator': rows.text(row, 'solution_reference'),
+    **_graded(kind == 'chosen'),
+  }
+  return _Entry(
+    rows.text(row, 'problem'),
+    [_stepwise(row, 'eval_solution', known)],
+    answer=problems.final_answer(row, 'answer'),
+    problem_id=rows.name(row, 'problem_id') or '',
+  )
+
+
+def _ranking(row: rows.Row) -> _Entry:
+  field = 'problem' if rows.get(row, 'question') is None else 'question'
+  solutions = [
+    _whole(text.strip(), _graded(side == 'chosen'))
+    for side in ('chosen', 'rejected')
+    for text in _one_or_more(row, side)
+  ]
+  return _Entry(rows.text(row, field), solutions, _optional_answer(row))
+
+
+# In the order in which `detect` tries them.
+_LAYOUTS = {
+  'processbench': _processbench,
+  'prm800k': _prm800k,
+  'triples': _triples,
+  'rewardmath': _rewardmath,
+  'ranking': _ranking,
+}
+
+
+def _label(row: rows.Row) -> dict[str, Any]:
+  """'first_error', and 'generator' if the row has one."""
+  num_steps, label = len(rows.texts(row, 'steps')), rows.integer(row, 'label')
+  if not -1 <= label < num_steps:
+    raise ValueError(
+      f'label: got {label}; expected -1 or a step, 0 to {num_steps - 1}'
+    )
+  given = rows.get(row, 'generator') not in (None, '')
+  known = {'generator': rows.text(row, 'generator')} if given else {}
+  return known | {'first_error': label}
+
+
+def _graded(correct: bool) -> dict[str, Any]:
+  return {'correct': correct, 'grade': 'right' if correct else 'wrong'}
+
+
+def _stepwise(row: rows.Row, field: str, known: dict[str, Any]):
+  """Text and facts: a step a line, or a paragraph where one has lines."""
+  steps = rows.texts(row, field)
+  lines = [step.strip() for step in steps]
+  text = ('\n\n' if any('\n' in line for line in lines) else '\n').join(lines)
+  found = {
+    'answer': answers.extract(text), 'steps': steps, 'num_steps': len(steps)
+  }  # fmt: skip
+  return text, found | known
+
+
+def _whole(text: str, known: dict[str, Any]):
+  """A solution that nobody split."""
+  num_steps = sum(bool(line.strip()) for line in text.split('\n'))
+  found = {'answer': answers.extract(text), 'num_steps': num_steps}
+  return text, found | known
+
+
+def _optional_answer(row: rows.Row) -> str:
+  given = rows.get(row, 'answer') is not None
+  return problems.final_answer(row, 'answer') if given else ''
+
+
+def _one_or_more(row: rows.Row, field: str) -> list[str]:
+  if isinstance(rows.get(row, field), str):
+    return [rows.text(row, field)]
+  return rows.texts(row, field)

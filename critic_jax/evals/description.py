@@ -1,0 +1,71 @@
+"""What critiques do, as a checker of the embedded world tells.
+
+`critique.parsed['says']` holds a bool by name, e.g. 'computes'. A metric is the
+share of critiques that do so; with '_wrong', the share among those of wrong
+solutions, where there is something to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from critic_jax.evals import critique as critique_metrics
+from critic_jax.evals.statistics import (
+  Estimate,
+  Statistic,
+  Table,
+  difference,
+  estimate,
+  ratio,
+)
+from critic_jax.types import Record
+
+
+def table(records: Sequence[Record]) -> Table:
+  """A row for each described critique."""
+  critiques = [
+    critique
+    for critique in critique_metrics.judged(records)
+    if 'says' in critique.parsed
+  ]
+  names = sorted({name for c in critiques for name in c.parsed['says']})
+  columns = {
+    'one': [1.0] * len(critiques),
+    'wrong': [not critique_metrics.truth(c.parent) for c in critiques],
+  }
+  for name in names:
+    said = [bool(c.parsed['says'].get(name)) for c in critiques]
+    columns[f'says/{name}'] = said
+    columns[f'says/{name}_wrong'] = [
+      a and b for a, b in zip(said, columns['wrong'], strict=True)
+    ]
+  return Table([critique.problem.id for critique in critiques], columns)
+
+
+def metrics(records: Sequence[Record]) -> dict[str, Estimate]:
+  """Shares in [0, 1] by name; {} if no critique is described."""
+  rows = table(records)
+  return estimate(rows, _statistics(rows)) if rows.clusters else {}
+
+
+def compare(
+  before: Sequence[Record], after: Sequence[Record]
+) -> dict[str, Estimate]:
+  """The metrics of `after` less those of `before`, on the same problems."""
+  old, new = table(before), table(after)
+  if not (old.clusters and new.clusters):
+    return {}
+  return difference(old, new, _statistics(old))
+
+
+def _statistics(rows: Table) -> dict[str, Statistic]:
+  return {
+    column.removeprefix('says/'): _share(column)
+    for column in rows.columns
+    if column.startswith('says/')
+  }
+
+
+def _share(column: str) -> Statistic:
+  among = 'wrong' if column.endswith('_wrong') else 'one'
+  return Statistic(ratio(column, among), among)

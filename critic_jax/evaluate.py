@@ -1,0 +1,164 @@
+"""Evaluates a checkpoint, or weights from elsewhere.
+
+    python -m critic_jax.evaluate --config configs/evaluate.py:mr_gsm8k \
+        --workdir runs/mr_gsm8k [--checkpoint RUN[:PHASE] | FOLDER | FILE.gguf]
+
+All sections of `config.evals` are run (configs/common.py:evaluation); the same
+command again continues what was stopped.
+
+With `--checkpoint RUN` the models, and data and evaluations unless the config
+has its own, are those of the run, with the parameters that it had at its end or
+at the end of PHASE. Anything else is a source of weights for every role of the
+config.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from absl import flags
+from ml_collections import ConfigDict
+from rich.console import Console
+
+from critic_jax import (
+  checkpoint,
+  command_line,
+  evaluations,
+  phases,
+  report,
+  run_dir,
+  sharding,
+)
+from critic_jax import roles as roles_lib
+from critic_jax.rewards.pool import Pool
+from critic_jax.types import Roles
+
+
+def run(
+  config,
+  workdir: str,
+  console: Console | None = None,
+  overrides: Mapping[str, Any] | None = None,
+) -> Path:
+  """Runs or continues all evaluations of a config in a folder.
+
+  Args:
+    config: a ConfigDict, as configs/evaluate.py makes it.
+    workdir: the folder of the evaluation.
+    console: where progress and results are shown.
+    overrides: what the command line changed, for the folder.
+
+  Returns:
+    The folder.
+
+  Raises:
+    ValueError: the config or an input is wrong; before anything compiles.
+  """
+  console = console or Console()
+  config, trained = resolve(config)
+  if not config.evals:
+    raise ValueError('evals: got none; expected a section; see common.py')
+  mesh = sharding.make_mesh(config.mesh)
+  lms, loaded = roles_lib.make_lms(config.models)
+  wanted = evaluations.make_evaluations(config, lms)
+  devices = ', '.join(map(str, jax.devices()))
+  with (
+    Pool(config.graders.num_workers, deadline_s=config.graders.deadline_s)
+    as pool,
+    run_dir.open_run(workdir, config, overrides=overrides, devices=devices)
+    as folder,
+  ):  # fmt: skip
+    key = jax.random.key(config.seed)
+    roles = roles_lib.init_params(lms, loaded, mesh, jax.random.fold_in(key, 0))
+    if trained:
+      roles = trained.restore(roles)
+    for evaluation in wanted:
+      evaluations.measure(
+        evaluation,
+        roles,
+        folder.path,
+        'evaluation',
+        evaluations.noise(config.seed),
+        pool.grade,
+        console,
+      )
+      evaluations.show_results(folder, evaluation, ['evaluation'], console)
+  report.write(folder.path)
+  console.print(f'report: {folder.path / "report.html"}')
+  return folder.path
+
+
+class Trained(NamedTuple):
+  """A checkpoint of a run: its folder of checkpoints, and the step."""
+
+  path: Path
+  step: int
+
+  def restore(self, roles: Roles) -> dict[str, Any]:
+    """The roles as they were, in the shapes and shardings of `roles`."""
+    with checkpoint.make_manager(self.path, keep=None) as manager:
+      return checkpoint.restore(manager, self.step, {'roles': dict(roles)})[
+        'roles'
+      ]
+
+
+def resolve(config) -> tuple[ConfigDict, Trained | None]:
+  """The config with what `config.checkpoint` says filled in.
+
+  Raises:
+    ValueError: the run, or the phase in it, has no checkpoint.
+  """
+  config = ConfigDict(config.to_dict())
+  if not config.checkpoint:
+    return config, None
+  path, _, phase = config.checkpoint.rpartition(':')
+  if not (Path(path) / 'checkpoints').is_dir():
+    path, phase = config.checkpoint, ''
+  if not (Path(path) / 'checkpoints').is_dir():  # weights, not a run
+    for role in config.models.values():
+      role.source = config.checkpoint
+    return config, None
+  saved = json.loads((Path(path) / 'config.json').read_text())
+  config.models = ConfigDict(saved['models'])
+  config.data = config.data or ConfigDict(saved['data'])
+  if not config.evals:  # measured as in the run, to the digit
+    config.evals, config.seed = ConfigDict(saved['evals']), saved['seed']
+    for section in config.evals.values():
+      section.after = ()
+  folder = Path(path) / 'checkpoints'
+  ends = {
+    name: step
+    for name, step in phases.phase_ends(saved).items()
+    if (folder / str(step)).is_dir()
+  }
+  phase = phase or saved['order'][-1]
+  if phase not in ends:
+    raise ValueError(
+      f'checkpoint: got phase {phase!r} of {path}; expected one that is '
+      f'finished: {list(ends)}'
+    )
+  return config, Trained(folder, ends[phase])
+
+
+_CHECKPOINT = flags.DEFINE_string(
+  'checkpoint', '', 'RUN, RUN:PHASE, a Hugging Face folder or a .gguf file.'
+)
+
+
+def main(argv: Sequence[str]) -> None:
+  """The command line."""
+
+  def go(config, workdir, **options):
+    with config.unlocked():
+      config.checkpoint = _CHECKPOINT.value or config.get('checkpoint', '')
+    run(config, workdir, **options)
+
+  command_line.main(argv, go)
+
+
+if __name__ == '__main__':
+  command_line.app_run(main)

@@ -1,0 +1,72 @@
+"""Lifts over controls, on handmade records."""
+
+import numpy as np
+import pytest
+
+from critic_jax.evals import controls
+from critic_jax.types import Problem, Record
+
+
+def record(problem, stage, parent, **parsed):
+  nothing = np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0)
+  return Record(problem, stage, parent, 0, *nothing, '', 'stop', parsed)
+
+
+def tree(name, right, verdict, **refined):
+  """A solution, a critique, and refinements: stage -> whether each is right."""
+  problem = Problem(name, '', '1')
+  solution = record(problem, 'solve', None, correct=right, grade='')
+  critique = record(problem, 'critique', solution, verdict=verdict, status='ok')
+  return [solution, critique] + [
+    record(problem, stage, critique, correct=good, grade='')
+    for stage, outcomes in refined.items()
+    for good in outcomes
+  ]
+
+
+def test_lifts_by_hand():
+  records = [
+    *tree(
+      'p', False, 'incorrect',
+      refine=[True, False], refine_empty=[False], refine_swapped=[True],
+      refine_masked=[False],
+    ),
+    *tree(
+      'q', False, 'incorrect',
+      refine=[True], refine_empty=[False], refine_masked=[True],
+    ),
+    # Not of wrong solutions, not called wrong, without controls: not counted.
+    *tree('r', True, 'incorrect', refine=[True], refine_empty=[True]),
+    *tree('s', False, 'correct'),
+    *tree('t', False, 'incorrect', refine=[False]),
+  ]  # fmt: skip
+  got = {k: (v.value, v.n) for k, v in controls.metrics(records).items()}
+  assert got == {
+    'with_critique': (0.75, 2),
+    'empty': (0, 2),
+    'swapped': (1, 1),
+    'masked': (0.5, 2),
+    'lift_over_empty': (0.75, 2),
+    'lift_over_swapped': (-0.5, 1),
+    'lift_over_masked': (0.25, 2),
+  }
+
+
+def test_a_critique_that_only_names_the_answer_gains_nothing_masked():
+  """TRAPS 29: its refinements are right, but not without the answer."""
+  hack = tree(
+    'p', False, 'incorrect', refine=[True], refine_masked=[False]
+  )  # fmt: skip
+  got = controls.metrics(hack)
+  assert got['with_critique'].n == 0
+  assert got['lift_over_masked'].value == 1
+
+
+def test_compare_is_over_problems_of_both():
+  before = tree('p', False, 'incorrect', refine=[False], refine_empty=[False])
+  after = tree('p', False, 'incorrect', refine=[True], refine_empty=[False])
+  after += tree('q', False, 'incorrect', refine=[False], refine_empty=[True])
+  got = controls.compare(before, after)
+  assert got['lift_over_empty'].value == pytest.approx(1)
+  assert controls.compare([], after) == {}
+  assert controls.metrics([]) == {}

@@ -1,0 +1,149 @@
+"""Evaluations of checkpoints: parts, stopping and resuming, sources."""
+
+import io
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from configs import evaluate as config_file
+from critic_jax import evaluate, evaluations, run_dir
+
+ROOT = pathlib.Path(evaluate.__file__).parents[1]
+
+
+def run(config, path):
+  """An evaluation that shows nothing, without its page."""
+  return evaluate.run(config, str(path), Console(file=io.StringIO()))
+
+
+@pytest.fixture(autouse=True)
+def no_report(monkeypatch):
+  monkeypatch.setattr(evaluate.report, 'write', lambda path: None)
+
+
+def outcome(path, name):
+  records = path / 'eval' / name / 'evaluation.jsonl.gz'
+  return records.read_bytes(), (path / f'results/{name}.json').read_text()
+
+
+def test_given_solutions_from_end_to_end(tmp_path):
+  path = run(config_file.get_config('tiny'), tmp_path)
+  assert (path / 'DONE').exists() and not (path / 'partial').exists()
+  records = run_dir.read_records(path / 'eval/slips/evaluation.jsonl.gz')
+  assert [r.stage for r in records].count('solve') == 6
+  assert [r.stage for r in records].count('critique') == 12
+  results = json.loads((path / 'results/slips.json').read_text())
+  found = results['columns']['evaluation']
+  assert found['balanced verdict accuracy']['n'] == 12
+  assert found['ProcessBench F1 of the vote']['n'] == 6
+
+
+def test_an_evaluation_that_was_killed_goes_on(tmp_path, monkeypatch):
+  whole = run(config_file.get_config('tiny'), tmp_path / 'whole')
+  collect, asked = evaluations.evals.collect, []
+
+  def stop(models, roles, examples, key, **settings):
+    asked.append(len(examples))
+    if len(asked) == 2:
+      raise KeyboardInterrupt
+    return collect(models, roles, examples, key, **settings)
+
+  monkeypatch.setattr(evaluations.evals, 'collect', stop)
+  path = tmp_path / 'stopped'
+  with pytest.raises(KeyboardInterrupt):
+    run(config_file.get_config('tiny'), path)
+  assert not (path / 'DONE').exists() and not (path / 'results').exists()
+  run(config_file.get_config('tiny'), path)
+  assert asked == [4, 2, 2], 'the first part is not done again'
+  assert outcome(path, 'slips') == outcome(whole, 'slips')
+  run(config_file.get_config('tiny'), path)
+  assert len(asked) == 3, 'a finished evaluation is left as it is'
+
+
+@pytest.mark.parametrize('phase', ['rl', 'judge_only'])
+def test_a_phase_measured_again_gives_the_numbers_of_the_run(
+  tmp_path, tiny_run, phase
+):
+  """Its checkpoint was kept, though others came after it."""
+  config = config_file.get_config('run')
+  config.checkpoint = f'{tiny_run}:{phase}'
+  path = run(config, tmp_path)
+  records = (path / 'eval/heldout/evaluation.jsonl.gz').read_bytes()
+  assert records == (tiny_run / f'eval/heldout/{phase}.jsonl.gz').read_bytes()
+
+
+def test_a_run_is_measured_on_other_data_too(tmp_path, tiny_run):
+  config = config_file.get_config('tiny')
+  config.checkpoint = str(tiny_run)
+  path = run(config, tmp_path)
+  saved = json.loads((path / 'config.json').read_text())
+  assert saved['data']['name'] == 'arithmetic_slips'
+  trained = json.loads((tiny_run / 'config.json').read_text())
+  assert saved['models'] == trained['models']
+  # The critic that was trained last, not one that was drawn.
+  fresh = run(config_file.get_config('tiny'), tmp_path / 'fresh')
+  assert outcome(path, 'slips')[0] != outcome(fresh, 'slips')[0]
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    (dict(refine='never'), "evals.slips: gate: got 'never'"),
+    (dict(batch_size=0), 'evals.slips: batch_size: got 0'),
+    (dict(split='dev'), r"evals.slips: split: got 'dev'; .* \['test'\]"),
+    (dict(data={'name': 'slips'}), "evals.slips: .*got 'slips'"),
+    (dict(sampling={'critic': {'top_p': 2.0}}), 'evals.slips: top_p: got 2.0'),
+    (dict(sampling={'critic': {'topp': 1.0}}), 'evals.slips: .*topp'),
+    (dict(sampling={'critics': {}}), "evals.slips: got no 'critics'"),
+    (dict(after=('rl',)), r"evals.slips: after: got \['rl'\]"),
+  ],
+)
+def test_wrong_settings(tmp_path, change, message):
+  config = config_file.get_config('tiny')
+  with config.unlocked():
+    config.evals.slips.update(change)
+  with pytest.raises(ValueError, match=message):
+    run(config, tmp_path)
+
+
+def test_refinements_of_what_nobody_can_grade(tmp_path):
+  file = tmp_path / 'steps.jsonl'
+  row = dict(problem='What?', steps=['1'], final_answer_correct=True, label=-1)
+  file.write_text(json.dumps(row) + '\n')
+  config = config_file.get_config('tiny')
+  with config.unlocked():
+    config.data = dict(name='solutions', paths=(str(file),))
+    config.evals.slips.num_refinements = 1
+  with pytest.raises(ValueError, match='num_refinements: got 1, but 1 sol'):
+    run(config, tmp_path / 'run')
+
+
+def test_a_phase_without_a_checkpoint(tmp_path, tiny_run):
+  config = config_file.get_config('run')
+  config.checkpoint = f'{tiny_run}:rll'
+  with pytest.raises(ValueError, match="got phase 'rll' .*'judge_only'"):
+    run(config, tmp_path)
+  # A run that was stopped has the phases that it finished.
+  stopped = tmp_path / 'stopped'
+  shutil.copytree(tiny_run, stopped)
+  shutil.rmtree(stopped / 'checkpoints' / '8')
+  config.checkpoint = str(stopped)
+  with pytest.raises(ValueError, match=r"got phase 'judge_only' .*'rl'\]"):
+    run(config, tmp_path / 'run')
+
+
+def test_the_command_line_says_what_is_wrong(tmp_path):
+  done = subprocess.run(
+    [sys.executable, '-m', 'critic_jax.evaluate', '--config',
+     'configs/evaluate.py:mr_gsm8k', '--workdir', tmp_path, '--checkpoint',
+     'nowhere'],
+    cwd=ROOT, text=True, capture_output=True,
+  )  # fmt: skip
+  assert done.returncode == 1
+  [line] = done.stderr.strip().splitlines()
+  assert line.startswith('error: ') and 'nowhere' in line
