@@ -65,6 +65,18 @@ def run(
   ]
 
 
+def masking(refine: Stage) -> Stage:
+  """The stage with the reference answer masked in what the solver is shown.
+
+  A critic that is paid by such refinements gains nothing by naming the answer.
+  """
+
+  def prompt(critique):
+    return refine.prompt(_concluding(critique, leaks.masked(critique)))
+
+  return refine._replace(prompt=prompt)
+
+
 def spread(records: Sequence[Record], n: int) -> list[Record]:
   """At most n of the records, evenly spaced."""
   n = min(n, len(records))

@@ -34,7 +34,7 @@ def make(config, models, grade) -> Recipe:
 
   Args:
     config: `num_solutions`, `num_critiques`, `num_refinements`,
-      `num_controls` (critiques a step), `gate`, `judge_weight`,
+      `num_controls` (critiques a step), `gate`, `mask_answers`, `judge_weight`,
       `refine_weight`, `shaping` (settings with a `weight` each, by name of a
       function in rewards/shaping.py), `advantage`, `objective`, `kl`,
       `aggregate`, `batch_size` in problems.
@@ -45,6 +45,9 @@ def make(config, models, grade) -> Recipe:
   num_solutions, num_critiques = config.num_solutions, config.num_critiques
   num_refinements = config.num_refinements if config.refine_weight else 0
   num_rows = config.batch_size * num_solutions * num_critiques
+  refine = solver.stages.refine
+  if config.mask_answers:
+    refine = controls.masking(refine)
   refinement.check_gate(config.gate)
   rewards, weights = make_rewards(config)
   advantage_fn = lookup.bind(advantages, config.advantage)
@@ -66,7 +69,7 @@ def make(config, models, grade) -> Recipe:
     admitted = [c for c in critiques if refinement.admits(config.gate, c)]
     admitted = admitted if num_refinements else []
     refinements = rollout.run_graded(
-      solver.stages.refine, solve, admitted, keys[2], grade, n=num_refinements
+      refine, solve, admitted, keys[2], grade, n=num_refinements
     )
     checked = controls.run(
       solver.stages.refine,
