@@ -28,7 +28,8 @@ def model(size='', source='', **settings) -> dict:
     dtype='float32',  # of computation
     param_dtype='float32',
     remat='none',
-    prompts='plain',  # or 'instruct'
+    prompts='plain',  # or 'instruct', 'processbench'
+    prefix='',  # how every response begins, e.g. '<think>\n' or 'Verdict:'
     temperature=1.0,
     top_k=0,
     top_p=1.0,

@@ -2,9 +2,9 @@
 
     runs = [inspection.load(path) for path in paths]
     points(runs)                           the settings in which they differ
-    groups(runs)                           what differs in its seeds alone
+    groups(runs)                           seeds of the same settings
     curves(runs, 'critique/judge')         a curve for each run
-    changes([one], [other], critique.compare, 'rl', 'eval/heldout')
+    changes(runs[:1], runs[1:], critique.compare, 'rl', 'eval/heldout')
 
 They only read, as inspection.py does.
 """
@@ -12,7 +12,7 @@ They only read, as inspection.py does.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,19 +59,32 @@ def _leaves(value: Any, name: str = '') -> Iterator[tuple[str, Any]]:
     yield name, value
 
 
-def groups(runs: Sequence[Run]) -> dict[str, list[Run]]:
+def groups(runs: Sequence[Run]) -> dict[str, dict[str, Run]]:
   """The runs that differ in nothing but their seeds, by their other settings.
 
-  Names are of the settings in which `points` differ, 'phases.rl.gate=wrong'.
+  Returns:
+    Runs by their name, see `names`, in groups whose names are the settings in
+    which runs differ, as short as they are clear: 'gate=wrong'.
   """
   found = {}
-  for run, point in zip(runs, points(runs), strict=True):
-    parts = [f'{k}={v}' for k, v in point.items() if k != 'seed']
-    found.setdefault(', '.join(parts) or 'all', []).append(run)
+  for name, run, point in zip(names(runs), runs, points(runs), strict=True):
+    others = [setting for setting in point if setting != 'seed']
+    parts = [f'{_short(k, others)}={point[k]}' for k in others]
+    found.setdefault(', '.join(parts) or 'all', {})[name] = run
   return found
 
 
-def average(runs: Sequence[Run], phase: str) -> dict[str, np.ndarray]:
+def _short(name: str, others: Sequence[str]) -> str:
+  """The last parts of a dotted name, as many as tell it from the others."""
+  parts = name.split('.')
+  for number in range(1, len(parts)):
+    short = '.'.join(parts[-number:])
+    if sum(f'.{other}'.endswith(f'.{short}') for other in others) == 1:
+      return short
+  return name
+
+
+def average(runs: Iterable[Run], phase: str) -> dict[str, np.ndarray]:
   """The metrics of a phase, averaged over runs step by step.
 
   Args:
@@ -117,8 +130,8 @@ def curves(
 
 
 def changes(
-  before: Sequence[Run],
-  after: Sequence[Run],
+  before: Iterable[Run],
+  after: Iterable[Run],
   compare_fn: Callable[[list[Record], list[Record]], dict[str, Estimate]],
   step: int | str,
   phase: str,

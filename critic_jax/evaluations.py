@@ -215,9 +215,13 @@ def show_results(
     stem: run_dir.read_records(records_path(folder.path, name, stem))
     for stem in stems
   }
-  columns = {stem: evals.metrics(found) for stem, found in records.items()}
+  refined = bool(evaluation.config.num_refinements)
+  columns = {
+    stem: evals.metrics(found, refined=refined)
+    for stem, found in records.items()
+  }
   if len(stems) == 2:
-    columns['difference'] = evals.compare(*records.values())
+    columns['difference'] = evals.compare(*records.values(), refined=refined)
   folder.write_results(f'results/{name}', {'columns': columns})
   for stem, found in records.items():
     if curves := selection.curves(found):

@@ -2,12 +2,12 @@
 
 Its docstring begins with the question and ends with the result; then come
 
-    CONFIG = 'configs/refcritic.py:evidence'      as of training's --config
-    GRID = grid.sweep('seed', [0, 1, 2])          see configs/grid.py
-    TABLE = dict(evaluation='heldout', ...)       see critic_jax/summary.py
+    CONFIG = 'configs/refcritic.py:evidence'    as of training's --config
+    GRID = grid.sweep('seed', [0, 1, 2])        see configs/grid.py
+    TABLE = dict(evaluation='heldout', ...)     see critic_jax/summary.py
 
-A run's folder is named by what its point of the grid changes and nothing else,
-so that experiments with the same CONFIG share the runs they have in common.
+A run's folder is named by what its point of the grid sets and nothing else, so
+that experiments with the same CONFIG share the runs that they have in common.
 """
 
 from __future__ import annotations
@@ -29,28 +29,31 @@ Point = Mapping[str, Any]  # {dotted name of a setting: value}
 
 
 class Experiment(NamedTuple):
-  """A file of experiments/.
+  """A file of experiments/, checked.
 
   Attributes:
     name: the file's, without its suffix.
     question: the first line of its docstring.
     config: its CONFIG.
     points: its GRID, by the names of the runs' folders.
-    table: its TABLE, unchecked.
+    configs: of the points, by the same names.
+    tables: its TABLE.
   """
 
   name: str
   question: str
   config: str
   points: dict[str, Point]
-  table: Any
+  configs: dict[str, ConfigDict]
+  tables: list[summary.Table]
 
 
 def load(path: str | Path) -> Experiment:
-  """Reads an experiment's file.
+  """Reads and checks an experiment's file.
 
   Raises:
-    ValueError: it can not be run, or lacks a part.
+    ValueError: it can not be run or lacks a part, its config has no such
+      setting, or its table asks for what the config does not measure.
   """
   try:
     found = runpy.run_path(str(path))
@@ -61,29 +64,40 @@ def load(path: str | Path) -> Experiment:
     ) from error
   question = (found['__doc__'] or '').strip().partition('\n')[0]
   missing = [k for k in ('CONFIG', 'GRID', 'TABLE') if k not in found]
-  missing += [] if question.endswith('?') else ['a docstring with a question']
+  missing += [] if question.endswith('?') else ['question']
   if missing:
     raise ValueError(
-      f'{path}: got no {", ".join(missing)}; expected a question in the first '
-      'line of the docstring, CONFIG, GRID and TABLE; see
+      f'{path}: got no {", ".join(missing)}; expected CONFIG, GRID, TABLE and, '
+      'in the first line of the docstring, a question; see '
       'experiments/rewards.py'
     )
-  points = [_checked(path, point) for point in found['GRID']]
-  names = [point_name(point) for point in points]
-  if not points or len(set(names)) < len(names):
-    raise ValueError(f'{path}: GRID: got {names}; expected points, each once')
-  points = dict(zip(names, points, strict=True))
+  config = found['CONFIG']
+  try:
+    points = _points(found['GRID'])
+    configs = {name: read_config(config, p) for name, p in points.items()}
+    evaluations = next(iter(configs.values())).evals
+    tables = summary.make_tables(found['TABLE'], evaluations)
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from error
   stem = Path(path).stem
-  return Experiment(stem, question, found['CONFIG'], points, found['TABLE'])
+  return Experiment(stem, question, config, points, configs, tables)
 
 
-def _checked(path, point) -> Point:
-  if not isinstance(point, Mapping) or not point:
-    raise ValueError(
-      f'{path}: GRID: got the point {point!r}; expected a dict of settings; '
-      'sweep the seed at least'
-    )
-  return point
+def _points(grid) -> dict[str, Point]:
+  points = {}
+  for point in grid:
+    if not isinstance(point, Mapping) or not point:
+      raise ValueError(
+        f'GRID: got the point {point!r}; expected a dict of settings, the seed '
+        'at least'
+      )
+    name = point_name(point)
+    if name in points:
+      raise ValueError(f'GRID: got {name} twice; expected each point once')
+    points[name] = point
+  if not points:
+    raise ValueError('GRID: got no points; expected one or more')
+  return points
 
 
 def point_name(point: Point) -> str:
@@ -98,7 +112,7 @@ def point_name(point: Point) -> str:
 
 
 def words(point: Point) -> list[str]:
-  """The words that set a point's settings on the command line of training."""
+  """What sets a point's settings on the command line of training."""
   return [f'--config.{name}={value}' for name, value in point.items()]
 
 
@@ -106,14 +120,12 @@ def read_config(config: str, point: Point) -> ConfigDict:
   """The config of a point, read as training reads it.
 
   Raises:
-    ValueError: no such config or setting, or a value that a setting can not
-      have.
+    ValueError: no such config or setting, or a value that it can not have.
   """
-  known = _parse(config, [])
-  names = dict(_settings(known))
+  defaults = dict(_settings(_parse(config, [])))
   for name in point:
-    if name not in names:
-      nearest = difflib.get_close_matches(name, names, n=1)
+    if name not in defaults:
+      nearest = difflib.get_close_matches(name, defaults, n=1)
       hint = f'; did you mean {nearest[0]!r}?' if nearest else ''
       raise ValueError(
         f'GRID: got {name!r}; expected a setting of {config}{hint}'
@@ -124,7 +136,7 @@ def read_config(config: str, point: Point) -> ConfigDict:
     if values[name] != value:
       raise ValueError(
         f'GRID: got {name}={value!r}, which reads as {values[name]!r}; '
-        f'expected a value like {names[name]!r}'
+        f'expected a value like {defaults[name]!r}'
       )
   return read
 
@@ -146,51 +158,50 @@ def _parse(config: str, settings: Sequence[str]) -> ConfigDict:
 
 
 def _settings(config, prefix: str = '') -> Iterator[tuple[str, Any]]:
-  """All dotted names of a config, and what they are set to."""
+  """All dotted names of a config, of sections too, and their values."""
   for name, value in config.items():
     yield prefix + name, value
-    if isinstance(value, (ConfigDict, dict)):
+    if hasattr(value, 'items'):
       yield from _settings(value, f'{prefix}{name}.')
 
 
-def check(experiments: Sequence[Experiment], workdir: Path) -> None:
-  """Checks all that can be before a run.
+def check_folders(experiments: Sequence[Experiment], workdir: Path) -> None:
+  """Checks that the runs of several experiments can lie in one folder.
+
+  Training would refuse to continue a run with another config; but one that is
+  done is not started again, and its results would be taken for this config's.
 
   Raises:
-    ValueError: an experiment has another CONFIG, a setting or a table is wrong,
-      or a folder holds a run of another config.
+    ValueError: the experiments differ in CONFIG, or a folder holds a run of
+      another config.
   """
-  configs = {experiment.config: experiment.name for experiment in experiments}
-  if len(configs) > 1:
+  used = {experiment.name: experiment.config for experiment in experiments}
+  if len(set(used.values())) > 1:
     raise ValueError(
-      f'CONFIG: got {configs}; expected one, as the runs lie in one folder; '
-      'launch them apart, with a --workdir each'
+      f'CONFIG: got {used}; expected the same, as the runs lie in one folder; '
+      'launch them apart, each with its --workdir'
     )
   for experiment in experiments:
-    try:
-      for name, point in experiment.points.items():
-        config = read_config(experiment.config, point)
-        summary.make_tables(experiment.table, config.evals)
-        _check_same(config, workdir / name)
-    except ValueError as error:
-      raise ValueError(f'{experiment.name}: {error}') from error
+    for name, config in experiment.configs.items():
+      path = workdir / name / 'config.json'
+      if path.exists():
+        _check_same(config, json.loads(path.read_text()), path.parent)
 
 
-def _check_same(config: ConfigDict, folder: Path) -> None:
-  """A run that is done is not started, so that training would not tell."""
-  path = folder / 'config.json'
-  if not path.exists():
-    return
-  ours = dict(_settings(run_dir.plain(config)))
-  saved = dict(_settings(json.loads(path.read_text())))
+def _check_same(config, saved, folder) -> None:
+  ours, theirs = (
+    {k: v for k, v in _settings(c) if not hasattr(v, 'items')}
+    for c in (run_dir.plain(config), saved)
+  )
+  absent = object()
   differ = [
     name
-    for name in sorted(ours.keys() | saved.keys())
-    if (name in ours) != (name in saved) or ours.get(name) != saved.get(name)
+    for name in sorted(ours.keys() | theirs.keys())
+    if ours.get(name, absent) != theirs.get(name, absent)
   ]
   if differ:
     raise ValueError(
-      f'{folder}: got a run that differs in {differ[-1]} (and '
-      f'{len(differ) - 1} more); expected one of this CONFIG; give another '
-      '--workdir or delete it'
+      f'{folder}: got a run that differs in {len(differ)} settings '
+      f'({", ".join(differ[:3])}...); expected one of the same config; move it '
+      'away or give another --workdir'
     )

@@ -1,32 +1,35 @@
-"""What notebooks call to look at a run: six functions over its folder.
+"""What notebooks call to read a run: its folder as metrics and records.
 
     run = load('runs/refcritic')
-    metrics(run)['critique/reward']          columns of metrics.jsonl
+    metrics(run, 'rl')['critique/reward']  columns of metrics.jsonl
+    warnings(run)                          limits that were crossed
     critiques = records(run, 100)          what was written at step 100
-    print(show(critiques[-1]))             one of them, from the problem down
-    compare([run, other], 'critique/judge')  a curve for each run
-    replay(run, 100, critique.metrics)     metrics anew, from what was saved
+    results(run, 'heldout')['rl']['balanced verdict accuracy']
+    replay(run, 'rl', critique.metrics, 'eval/heldout')   metrics anew
 
-They only read, and need no device, no jax and no pandas.
+They only read, and need no device, no jax and no pandas. A table is a list of
+rows, each a dict. Several runs beside each other are in `comparison.py`, what
+to look at among records in `trees.py`, how it is shown in `views.py`.
 """
 
 from __future__ import annotations
 
-import io
+import collections
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich.console import Console
-from rich.panel import Panel
-from rich.text import Text
 
-from critic_jax import run_dir
+from critic_jax import limits, run_dir
+from critic_jax.evals.statistics import Estimate
 from critic_jax.types import Record
 
 _SUFFIX = '.jsonl.gz'
+NO_METRICS = ('step', 'phase', 'time')  # but in every line all the same
+
+Columns = Mapping[str, np.ndarray]  # as of `metrics`
 
 
 class Run(NamedTuple):
@@ -37,7 +40,8 @@ class Run(NamedTuple):
     config: what it was run with.
     state: 'done', 'failed', or 'unfinished'.
     steps: the saved files of records by phase, {'rl': [0, 100]}; those of
-      evaluations are under 'eval/<protocol>' and may have names for steps.
+      evaluations are under 'eval/<evaluation>' and have names for steps, those
+      of the phases after which they were made.
   """
 
   path: Path
@@ -72,15 +76,24 @@ def load(path: str | Path) -> Run:
   return Run(path, json.loads(config.read_text()), state, steps)
 
 
-def metrics(run: Run) -> dict[str, np.ndarray]:
+def metrics(run: Run, phase: str | None = None) -> dict[str, np.ndarray]:
   """The lines of metrics.jsonl as columns of equal length, oldest first.
+
+  Args:
+    run: see `load`.
+    phase: take its lines only, and count steps from its start, as its files of
+      records do. None: all lines, steps counted over the whole run.
 
   Returns:
     'step' int[N], 'phase' str[N], 'time' float[N] (seconds since 1970), and
     float[N] for each metric, NaN in the lines that lack it.
   """
   rows = list(run_dir.read_metrics(run.path / 'metrics.jsonl'))
-  names = dict.fromkeys(['step', 'phase', 'time'])
+  if phase is not None:
+    rows = [row for row in rows if row['phase'] == phase]
+    start = min((row['step'] for row in rows), default=0)
+    rows = [row | {'step': row['step'] - start} for row in rows]
+  names = dict.fromkeys(NO_METRICS)
   names.update(dict.fromkeys(name for row in rows for name in row))
   kinds = {'step': int, 'phase': str}
   return {
@@ -91,13 +104,79 @@ def metrics(run: Run) -> dict[str, np.ndarray]:
   }
 
 
+def summary(columns: Columns) -> list[dict[str, Any]]:
+  """A row for each metric that has values: first, last, least, greatest."""
+  rows = []
+  for name in sorted(set(columns) - {*NO_METRICS}):
+    values = columns[name][~np.isnan(columns[name])]
+    if len(values):
+      ends = values[0], values[-1], values.min(), values.max()
+      names = ('first', 'last', 'least', 'greatest')
+      rows.append({'metric': name, **dict(zip(names, ends, strict=True))})
+  return rows
+
+
+def warnings(run: Run) -> list[dict[str, Any]]:
+  """The limits that a run crossed, in order: 'phase', 'step' and 'warning'.
+
+  Steps are counted from the start of the phase.
+  """
+  rows = collections.defaultdict(list)
+  for row in run_dir.read_metrics(run.path / 'metrics.jsonl'):
+    rows[row['phase']].append(row)
+  found = []
+  for phase, lines in rows.items():
+    section = run.config.get('phases', {}).get(phase, {})
+    if section.get('limits'):
+      told = limits.warnings(lines, section['limits'], section['limit_window'])
+      found += [
+        {'phase': phase, 'step': step - lines[0]['step'], 'warning': text}
+        for step, text in told
+      ]
+  return found
+
+
+def results(run: Run, evaluation: str) -> dict[str, dict[str, Estimate]]:
+  """What results/<evaluation>.json holds: estimates by column and metric.
+
+  Raises:
+    ValueError: there is no such file, or it is no such table.
+  """
+  path = run.path / 'results' / f'{evaluation}.json'
+  if not path.exists():
+    raise ValueError(
+      f'evaluation: got {evaluation!r}; expected one of {evaluations(run)}, '
+      f'which are in {path.parent}'
+    )
+  try:
+    columns = json.loads(path.read_text())['columns']
+    return {
+      column: {
+        row: Estimate(*(float(e[k]) for k in ('value', 'low', 'high')), e['n'])
+        for row, e in rows.items()
+      }
+      for column, rows in columns.items()
+    }
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
+    raise ValueError(
+      f'{path}: got no table of results ({error!r}); expected '
+      '{"columns": {column: {row: {"value", "low", "high", "n"}}}}; write it '
+      'with RunDir.write_results'
+    ) from error
+
+
+def evaluations(run: Run) -> list[str]:
+  """The names of the evaluations that have results."""
+  return sorted(path.stem for path in run.path.glob('results/*.json'))
+
+
 def records(run: Run, step: int | str, phase: str = 'rl') -> list[Record]:
   """The records saved at a step, in the order they were written.
 
   Args:
     run: see `load`.
     step: one of `run.steps[phase]`.
-    phase: a key of `run.steps`, e.g. 'rl' or 'eval/critique'.
+    phase: a key of `run.steps`, e.g. 'rl' or 'eval/heldout'.
 
   Raises:
     ValueError: none were saved there, or the file is truncated.
@@ -117,62 +196,6 @@ def records_path(run: Run, step: int | str, phase: str) -> Path:
   if phase == 'records':  # files that lie in records/ itself
     folder = phase
   return run.path / folder / f'{stem}{_SUFFIX}'
-
-
-def show(record: Record, *, color: bool = False) -> str:
-  """The chain from the problem down to a record, as text.
-
-  Args:
-    record: e.g. a refinement: then its problem, solution and critique come
-      first.
-    color: whether to frame the messages with terminal colours.
-  """
-  problem = record.problem
-  parts = [(f'{problem.id}, reference {problem.answer}', problem.question)]
-  for message in reversed(list(record.chain)):
-    parts.append((_title(message), message.text.strip()))
-  if not color:
-    return '\n\n'.join(f'--- {title} ---\n{text}' for title, text in parts)
-  console = Console(file=io.StringIO(), force_terminal=True, width=80)
-  for title, text in parts:
-    panel = Panel(Text(text), title=Text(title, 'bold'), title_align='left')
-    console.print(panel)
-  return console.file.getvalue()
-
-
-def _title(record: Record) -> str:
-  """One line: which message it is, what was found in it and what it earned."""
-  facts = [f'{record.stage}.{record.index}']
-  facts += [
-    f'{name} {value}'
-    for name, value in record.parsed.items()
-    if name != 'conclusion' and value is not None
-  ]
-  facts += [f'{name} {score:.2f}' for name, score in record.scores.items()]
-  end = '' if record.finish == 'stop' else f' (finish {record.finish})'
-  return ', '.join(facts) + f', {len(record.tokens)} tokens{end}'
-
-
-def compare(
-  runs: Sequence[Run], metric: str
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-  """A metric's curve for each run: {folder's name: (steps, values)}.
-
-  Raises:
-    ValueError: a run never logged the metric; names what it did log.
-  """
-  curves = {}
-  for run in runs:
-    columns = metrics(run)
-    if metric not in columns:
-      raise ValueError(
-        f'metric: got {metric!r}, which {run.path} never logged; expected one '
-        f'of {sorted(set(columns) - {"step", "phase", "time"})}'
-      )
-    logged = ~np.isnan(columns[metric])
-    name = run.path.name if run.path.name not in curves else str(run.path)
-    curves[name] = columns['step'][logged], columns[metric][logged]
-  return curves
 
 
 def replay(

@@ -9,8 +9,9 @@ all that is read, so a resumed run warns as one that was never stopped.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 _KEYS = {'low', 'high', 'relative'}
@@ -62,30 +63,38 @@ def warnings(
     limits: of the phase.
     window: of the phase.
   """
-  return [
-    (rows[i]['step'], text)
-    for i in range(len(rows))
-    for text in crossed(rows[: i + 1], limits, window).values()
-  ]
+  told, before = [], {}
+  for i, row in enumerate(rows):
+    now = _outside(rows[: i + 1], limits, window)
+    told += [(row['step'], now[name]) for name in now if name not in before]
+    before = now
+  return told
 
 
 def _outside(rows, limits, window) -> dict[str, str]:
   found = {}
   for name, limit in limits.items():
-    values = [row[name] for row in rows if name in row]
-    values = [value for value in values if not math.isnan(value)]
+    values = _first(reversed(rows), name, window)
     if len(values) < window:
       continue
-    value = _mean(values[-window:])
+    value = _mean(values)
     what = f'{name} = {value:.3g}'
     if limit.get('relative'):
-      first = _mean(values[:window])
+      first = _mean(_first(rows, name, window))
       value = value / first if first else math.nan
       what = f'{name} = {value:.3g} of its start'
     low, high = limit.get('low', -math.inf), limit.get('high', math.inf)
     if not math.isnan(value) and not low <= value <= high:
       found[name] = f'{what}, outside of [{low:g}, {high:g}]'
   return found
+
+
+def _first(rows: Iterable, name: str, number: int) -> list[float]:
+  """The first values of a metric, at most so many."""
+  values = (
+    row[name] for row in rows if not math.isnan(row.get(name, math.nan))
+  )
+  return list(itertools.islice(values, number))
 
 
 def _mean(values: Sequence[float]) -> float:

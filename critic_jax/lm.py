@@ -36,6 +36,8 @@ class LM:
     lengths: the allowed numbers of columns of prompts and of training rows,
       ascending; a prompt longer than the last is refused (`finish='prompt'`).
     max_rows: responses sampled at once; a power of two.
+    prefix: how every response begins. It is given, not sampled: part of the
+      prompt's tokens and of the response's text.
   """
 
   model: Transformer
@@ -45,6 +47,7 @@ class LM:
   max_new_tokens: int
   lengths: tuple[int, ...]
   max_rows: int = 256
+  prefix: str = ''
 
   def __post_init__(self):
     config = self.model.config
@@ -70,10 +73,12 @@ class LM:
 
   def encode_prompt(self, text: str) -> list[int]:
     """A user's message as the tokens after which the model's own begin."""
-    return self.tokenizer.render([{'role': 'user', 'content': text}])
+    tokens = self.tokenizer.render([{'role': 'user', 'content': text}])
+    return [*tokens, *self.tokenizer.encode(self.prefix)]
 
   def encode_response(self, text: str) -> list[int]:
-    """A whole response, its end of sequence included."""
+    """The tokens of a whole response after the prefix, its end included."""
+    text = text.removeprefix(self.prefix)
     return [*self.tokenizer.encode(text), self.tokenizer.eos[0]]
 
   def row_length(self, longest: int) -> int:
@@ -153,7 +158,7 @@ class LM:
       prompt_tokens=np.array(prompt, np.int32),
       tokens=tokens,
       logprobs=samples.logprobs[row, :length],
-      text=self.tokenizer.decode(tokens),
+      text=self.prefix + self.tokenizer.decode(tokens),
       finish='stop' if samples.stopped[row] else 'length',
     )
 

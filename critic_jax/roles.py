@@ -79,6 +79,7 @@ def _make_lm(config, tokenizer, section) -> LM:
     max_new_tokens=section['max_new_tokens'],
     lengths=tuple(section['lengths']),
     max_rows=section['max_rows'],
+    prefix=section['prefix'],
   )
 
 

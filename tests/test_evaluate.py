@@ -41,6 +41,7 @@ def test_given_solutions_from_end_to_end(tmp_path):
   found = results['columns']['evaluation']
   assert found['balanced verdict accuracy']['n'] == 12
   assert found['ProcessBench F1 of the vote']['n'] == 6
+  assert 'accuracy after critique and refine' not in found, 'nobody refines'
 
 
 def test_an_evaluation_that_was_killed_goes_on(tmp_path, monkeypatch):

@@ -1,20 +1,15 @@
-"""Six functions over a run's folder, and the notebook that calls them."""
+"""A run's folder as metrics, warnings, results and records."""
 
-import ast
-import json
-from pathlib import Path
+import subprocess
+import sys
 
-import matplotlib
 import numpy as np
 import pytest
 import synthetic_run
 
-from critic_jax import inspection
+from critic_jax import inspection, run_dir
 from critic_jax.evals import critique
-
-NOTEBOOK = (
-  Path(__file__).parents[1] / 'experiments' / 'notebooks' / 'inspect_run.ipynb'
-)
+from critic_jax.evals.statistics import Estimate
 
 
 @pytest.fixture(scope='module')
@@ -43,6 +38,14 @@ def test_metrics_are_columns(run):
   )
 
 
+def test_steps_of_a_phase_are_those_of_its_records(run):
+  columns = inspection.metrics(run, 'rl')
+  assert columns['step'].tolist() == [0, 1, 1]
+  assert set(columns['phase']) == {'rl'}
+  np.testing.assert_array_equal(columns['critique/judge'], [0.5, 1.0, np.nan])
+  assert len(inspection.metrics(run, 'other')['step']) == 0
+
+
 def test_metrics_of_a_run_that_logged_nothing(run, tmp_path):
   columns = inspection.metrics(run._replace(path=tmp_path))
   assert {name: len(column) for name, column in columns.items()} == {
@@ -50,6 +53,63 @@ def test_metrics_of_a_run_that_logged_nothing(run, tmp_path):
     'phase': 0,
     'time': 0,
   }
+  assert inspection.summary(columns) == []
+  assert inspection.warnings(run._replace(path=tmp_path)) == []
+
+
+def test_summary_leaves_out_what_was_never_measured():
+  columns = {
+    'step': np.arange(3),
+    'b': np.array([2.0, np.nan, 1.0]),
+    'a': np.array([np.nan, 5.0, np.nan]),
+    'never': np.full(3, np.nan),
+  }
+  assert inspection.summary(columns) == [
+    {'metric': 'a', 'first': 5, 'last': 5, 'least': 5, 'greatest': 5},
+    {'metric': 'b', 'first': 2, 'last': 1, 'least': 1, 'greatest': 2},
+  ]
+
+
+def test_warnings_are_told_when_a_limit_is_crossed(tmp_path):
+  limits = {'critique/called_wrong': {'low': 0.1, 'high': 0.9}}
+  config = {
+    'phases': {
+      'cold': {},  # of a run older than limits
+      'rl': {'limits': limits, 'limit_window': 2},
+    }
+  }
+  with run_dir.open_run(tmp_path, config, devices='') as folder:
+    folder.log_metrics(0, {'critique/called_wrong': 0.0}, 'cold')
+    # Means over two steps: -, 0.5, 0.95, 0.95, 0.6, 0.6, 1.0.
+    for step, value in enumerate((0.1, 0.9, 1.0, 0.9, 0.3, 0.9, 1.1), 1):
+      folder.log_metrics(step, {'critique/called_wrong': value}, 'rl')
+  found = inspection.warnings(inspection.load(tmp_path))
+  assert [(row['phase'], row['step']) for row in found] == [
+    ('rl', 2), ('rl', 6)
+  ]  # fmt: skip
+  assert found[0]['warning'].startswith('critique/called_wrong = 0.95, outside')
+
+
+def test_results(run):
+  assert inspection.evaluations(run) == ['sums']
+  columns = inspection.results(run, 'sums')
+  assert list(columns) == ['before', 'RL', 'difference']
+  found = columns['before']['accuracy_right']
+  assert isinstance(found, Estimate)
+  assert (
+    found
+    == critique.metrics(synthetic_run.trees(caught=False))['accuracy_right']
+  )
+  with pytest.raises(ValueError, match=r"got 'other'; expected one of \['sums"):
+    inspection.results(run, 'other')
+
+
+@pytest.mark.parametrize('text', ['{}', '{"columns": {"a": {"b": 1}}}', 'no'])
+def test_results_that_are_none(run, tmp_path, text):
+  (tmp_path / 'results').mkdir()
+  (tmp_path / 'results' / 'x.json').write_text(text)
+  with pytest.raises(ValueError, match='x.json: got no table of results'):
+    inspection.results(run._replace(path=tmp_path), 'x')
 
 
 def test_records(run):
@@ -61,42 +121,6 @@ def test_records(run):
     inspection.records(run, 7)
 
 
-def test_show_goes_from_the_problem_down(run):
-  record = next(r for r in inspection.records(run, 2) if r.stage == 'refine')
-  text = inspection.show(record)
-  places = [
-    text.index(part)
-    for part in (
-      '--- sum-0, reference seven ---',
-      '0 + 1?',
-      '--- solve.0, answer seven, correct True',
-      'I count.',
-      '--- critique.1, verdict incorrect, status ok, step 1, judge 1.00',
-      'Let me think.',
-      '--- refine.0',
-      'Again.',
-    )
-  ]
-  assert places == sorted(places)
-  colored = inspection.show(record, color=True)
-  assert '\x1b[' in colored and 'Let me think.' in colored
-
-
-def test_show_says_when_a_message_was_cut(run):
-  record = synthetic_run.message(
-    synthetic_run.trees(1)[0].problem, 'solve', finish='length'
-  )
-  assert '2 tokens (finish length)' in inspection.show(record)
-
-
-def test_compare(run):
-  steps, values = inspection.compare([run], 'critique/judge')['one']
-  assert steps.tolist() == [1, 2] and values.tolist() == [0.5, 1.0]
-  assert len(inspection.compare([run, run], 'loss/nll')) == 2
-  with pytest.raises(ValueError, match="got 'loss'.*'loss/nll'"):
-    inspection.compare([run], 'loss')
-
-
 def test_replay_gives_what_was_measured(run):
   again = inspection.replay(run, 2, critique.metrics)
   assert again == critique.metrics(synthetic_run.trees())
@@ -104,29 +128,11 @@ def test_replay_gives_what_was_measured(run):
   assert again['length'].value == 10  # though no tokens were saved
 
 
-def cells():
-  notebook = json.loads(NOTEBOOK.read_text())
-  assert notebook['nbformat'] == 4
-  for cell in notebook['cells']:
-    if cell['cell_type'] == 'code':
-      assert cell['outputs'] == []
-      yield cell['metadata'].get('tags', []), ''.join(cell['source'])
-
-
-def test_the_notebook_runs(run, monkeypatch, capsys):
-  monkeypatch.setitem(matplotlib.rcParams, 'backend', 'Agg')
-  namespace = {'path': str(run.path)}
-  for tags, source in cells():
-    if 'parameters' not in tags:
-      exec(compile(source, str(NOTEBOOK), 'exec'), namespace)
-  printed = capsys.readouterr().out
-  assert 'critique/judge' in printed and 'balanced_accuracy' in printed
-  assert '--- sum-3, reference seven ---' in printed
-
-
-def test_the_notebook_defines_nothing():
-  for _, source in cells():
-    for node in ast.walk(ast.parse(source)):
-      assert not isinstance(
-        node, ast.FunctionDef | ast.ClassDef | ast.Lambda
-      ), source
+def test_what_notebooks_import_needs_no_jax():
+  source = (
+    'import sys\n'
+    'from critic_jax import comparison, eval_plots, inspection, pieces, trees\n'
+    'from critic_jax import views\n'
+    "assert 'jax' not in sys.modules, sorted(sys.modules)"
+  )
+  subprocess.run([sys.executable, '-c', source], check=True)

@@ -8,7 +8,9 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 MODULES = sorted(ROOT.glob('critic_jax/**/*.py'))
-CONFIGS = sorted(ROOT.glob('configs/**/*.py'))
+CONFIGS = sorted(
+  [*ROOT.glob('configs/**/*.py'), *ROOT.glob('experiments/*.py')]
+)
 
 _PLAIN = {'critic_jax.types', 'numpy'}
 _DEVICE = {'critic_jax.models', 'flax', 'jax', 'numpy', 'optax'}
@@ -87,8 +89,13 @@ LAYERS = {
   'critic_jax.evals.run': _HOST | {'critic_jax.evals'},
   # 5: runs. What reads them needs no jax.
   'critic_jax.run_dir': _PLAIN | {'critic_jax.provenance', 'tensorboardX'},
-  'critic_jax.inspection': _PLAIN | {'critic_jax.run_dir', 'rich'},
+  'critic_jax.inspection': _PLAIN | {
+    'critic_jax.evals', 'critic_jax.limits', 'critic_jax.run_dir'
+  },
   'critic_jax.plots': {'matplotlib', 'numpy'},
+  'critic_jax.eval_plots': {
+    'critic_jax.evals', 'critic_jax.plots', 'matplotlib', 'numpy'
+  },
   'critic_jax.report': _PLAIN | {
     'critic_jax.evals', 'critic_jax.inspection', 'critic_jax.plots',
     'critic_jax.report_data', 'jinja2', 'rich',
@@ -97,6 +104,19 @@ LAYERS = {
     'critic_jax.evals', 'critic_jax.inspection', 'critic_jax.lookup',
     'critic_jax.tokenizer',
   },
+  'critic_jax.summary': {
+    'critic_jax.evals', 'critic_jax.report', 'numpy', 'rich'
+  },
+  'critic_jax.summary_plots': {
+    'critic_jax.plots', 'critic_jax.summary', 'matplotlib', 'numpy'
+  },
+  'critic_jax.experiment': {
+    'absl', 'critic_jax.run_dir', 'critic_jax.summary', 'ml_collections'
+  },
+  'critic_jax.launch': {
+    'critic_jax.experiment', 'critic_jax.inspection', 'critic_jax.report',
+    'critic_jax.summary', 'critic_jax.summary_plots', 'rich',
+  },
   'critic_jax.progress': {'rich'},
   'critic_jax.checkpoint': {'jax', 'orbax'},
   'critic_jax': {
@@ -104,8 +124,9 @@ LAYERS = {
   },
 }  # fmt: skip
 NO_JAX = (
-  'chat_template', 'inspection', 'lookup', 'prompts', 'report', 'report_data',
-  'rewards', 'run_dir', 'stages', 'tokenizer', 'types', 'vocabulary',
+  'chat_template', 'comparison', 'eval_plots', 'inspection', 'launch', 'lookup',
+  'pieces', 'prompts', 'report', 'report_data', 'rewards', 'run_dir', 'stages',
+  'tokenizer', 'trees', 'types', 'views', 'vocabulary',
 )  # fmt: skip
 # Below layer 3 settings are keywords; only models have a configuration, theirs.
 NO_CONFIG = (

@@ -168,6 +168,19 @@ def test_encode(lm):
   assert lm.encode_response('<eos>').count(256) == 1
 
 
+def test_a_prefix_is_given_and_not_sampled(lm, params):
+  begun = dataclasses.replace(lm, prefix='Verdict:')
+  [[plain]] = lm.bind(params)([SHORT], keys(), 1)
+  [[found]] = begun.bind(params)([SHORT], keys(), 1)
+  given = lm.tokenizer.encode('Verdict:')
+  assert found.prompt_tokens.tolist() == [*plain.prompt_tokens, *given]
+  assert found.text == 'Verdict:' + lm.tokenizer.decode(found.tokens)
+  assert len(found.logprobs) == len(found.tokens) <= lm.max_new_tokens
+  # What is written is divided as what is sampled.
+  text = 'Verdict: no'
+  assert begun.encode_response(text) == lm.encode_response(' no')
+
+
 def test_row_length(lm):
   # Prompts of 8 or 16 columns, and 6 tokens after the longest.
   lengths = [lm.row_length(n) for n in (1, 8, 9, 16, 17, 22)]

@@ -94,7 +94,7 @@ _BINNED = ('one', 'called', 'wrong')
 
 
 def _row(solution: Record, critiques: Sequence[Record]) -> dict[str, float]:
-  wrong = not solution.parsed['correct']
+  wrong = not critique_metrics.truth(solution)
   share, said = called_wrong(critiques), majority(critiques)
   # Rounded, as 0.1 * 3 is more than 0.3.
   inside = max(0, math.ceil(round(share * NUM_BINS, 9)) - 1)

@@ -114,20 +114,39 @@ def _parsed(record: Record, **found) -> Record:
   return dataclasses.replace(record, parsed={**record.parsed, **found})
 
 
-def metrics(records: Sequence[Record]) -> dict[str, Estimate]:
-  """Every protocol's metrics, named by `TITLES` or 'protocol/metric'."""
+def metrics(
+  records: Sequence[Record], *, refined: bool = True
+) -> dict[str, Estimate]:
+  """Every protocol's metrics, named by `TITLES` or 'protocol/metric'.
+
+  Args:
+    records: as `collect` makes them.
+    refined: whether refinements were to be made; without, what is about them
+      is left out.
+  """
   return _titled(
-    {name: module.metrics(records) for name, module in PROTOCOLS.items()}
+    {
+      name: module.metrics(records)
+      for name, module in _protocols(refined).items()
+    }
   )
 
 
 def compare(
-  before: Sequence[Record], after: Sequence[Record]
+  before: Sequence[Record], after: Sequence[Record], *, refined: bool = True
 ) -> dict[str, Estimate]:
   """Every protocol's paired differences, named as in `metrics`."""
   return _titled(
-    {name: module.compare(before, after) for name, module in PROTOCOLS.items()}
+    {
+      name: module.compare(before, after)
+      for name, module in _protocols(refined).items()
+    }
   )
+
+
+def _protocols(refined):
+  about = () if refined else ('refinement', 'controls')
+  return {name: m for name, m in PROTOCOLS.items() if name not in about}
 
 
 def _titled(found: Mapping[str, Mapping[str, Estimate]]):

@@ -374,9 +374,9 @@ def test_three_hundred_problems_take_seconds():
       for _ in range(16)
     ]
     records += pool(*solutions, problem=str(number))
-  start = time.perf_counter()
+  start = time.process_time()
   got = selection.metrics(records)
-  assert time.perf_counter() - start < 5
+  assert time.process_time() - start < 5
   assert got['majority@16'].low < got['majority@16'].value
 
 

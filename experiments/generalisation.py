@@ -1,0 +1,31 @@
+"""Do critics generalise to longer chains and to unseen operations?
+
+All critics were trained on problems of 3 and 4 steps with small operands. Here
+they judge solutions with planted slips: of such problems (`slips`), of 5 and 6
+steps (`longer`), and of operands that nobody was trained on (`unseen`: adding
+and taking away 7 to 9, four and five times as many).
+
+Expectation: what the critic learned to compute it computes in longer chains,
+too, with more chances to err; facts that it never saw it cannot know, and a
+critic that computes them wrongly calls right solutions wrong.
+
+Result: not yet run.
+"""
+
+from configs import grid
+
+CONFIG = 'configs/refcritic.py:evidence'
+GRID = grid.sweep('seed', [0, 1, 2])
+TABLE = [
+  dict(
+    evaluation=evaluation,
+    columns=('cold_start', 'more_sft', 'step_labels', 'rl'),
+    metrics=(
+      'verdict accuracy, right solutions',
+      'verdict accuracy, wrong solutions',
+      'balanced verdict accuracy',
+      'ProcessBench F1',
+    ),
+  )
+  for evaluation in ('slips', 'longer', 'unseen')
+]

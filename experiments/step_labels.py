@@ -1,0 +1,32 @@
+"""Does an RL critic without step labels find the first wrong step better?
+
+RefCritic claims to beat, on ProcessBench, critics that were fine-tuned on step
+labels, with the labels of whole solutions only. Here `step_labels` goes on from
+the same cold start and imitates critiques that are the label of the checker:
+the first wrong step, without a thought. Measured on solutions with one planted
+slip (`slips`, which no solver wrote) and on the solver's own (`heldout`).
+
+Expectation: the RL critic finds more first wrong steps, because it computes
+before it says which.
+
+Result: not yet run.
+"""
+
+from configs import grid
+
+CONFIG = 'configs/refcritic.py:evidence'
+GRID = grid.sweep('seed', [0, 1, 2])
+TABLE = [
+  dict(
+    evaluation=evaluation,
+    columns=('step_labels', 'cold_start', 'judge_only', 'rl'),
+    metrics=(
+      'first wrong step found',
+      'right solutions passed',
+      'ProcessBench F1',
+      'F1 of guessing the commonest step',
+      'balanced verdict accuracy',
+    ),
+  )
+  for evaluation in ('heldout', 'slips')
+]

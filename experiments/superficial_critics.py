@@ -1,0 +1,31 @@
+"""Do supervised critics stay superficial, and do RL critics not?
+
+RefCritic's motivating observation (https://arxiv.org/abs/2507.15024): critics
+after supervised fine-tuning write what looks like a critique and do not verify.
+In the embedded world that can be seen: a critique computes the steps anew, or
+it says that they look right (`critic_jax/data/arithmetic_labels.py:describe`).
+
+Expectation: more of the same imitation (`more_sft`, as many steps again as the
+cold start) makes verdicts better and leaves the share of critiques that compute
+where it is, as the teacher's share is what is imitated; RL raises it to nearly
+all.
+
+Result: not yet run.
+"""
+
+from configs import grid
+
+CONFIG = 'configs/refcritic.py:evidence'
+GRID = grid.sweep('seed', [0, 1, 2])
+TABLE = dict(
+  evaluation='heldout',
+  columns=('cold_start', 'more_sft', 'judge_only', 'rl'),
+  metrics=(
+    'description/computes',
+    'description/names_step_wrong',
+    'description/gives_result_wrong',
+    'balanced verdict accuracy',
+    'refined right, wrong solutions',
+    'critique length in tokens',
+  ),
+)
