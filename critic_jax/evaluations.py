@@ -226,6 +226,7 @@ def show_results(
   for stem, found in records.items():
     if curves := selection.curves(found):
       path = folder.path / 'plots' / f'selection-{name}-{stem}.png'
+      path.parent.mkdir(exist_ok=True)
       plots.selection_curves(curves, path)
   shown = {column: evals.shown(found) for column, found in columns.items()}
   num = len(evaluation.examples)
