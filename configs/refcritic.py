@@ -149,7 +149,7 @@ def evidence():
     common.evaluation(
       after=('cold_start', 'rl'), num_examples=100, num_solutions=16,
       num_critiques=1, num_refinements=0,
-      sampling=dict(solver=dict(temperature=2.0)),
+      sampling=dict(solver=dict(temperature=1.4)),
     )
   )  # fmt: skip
   worlds = dict(

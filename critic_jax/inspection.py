@@ -170,6 +170,11 @@ def evaluations(run: Run) -> list[str]:
   return sorted(path.stem for path in run.path.glob('results/*.json'))
 
 
+def all_results(run: Run) -> dict[str, dict[str, dict[str, Estimate]]]:
+  """The results of every evaluation that has some, by its name."""
+  return {name: results(run, name) for name in evaluations(run)}
+
+
 def records(run: Run, step: int | str, phase: str = 'rl') -> list[Record]:
   """The records saved at a step, in the order they were written.
 

@@ -30,7 +30,7 @@ import rich.table
 from rich.console import Console
 
 from critic_jax import experiment as experiment_lib
-from critic_jax import inspection, report, summary, summary_plots
+from critic_jax import inspection, summary, summary_plots
 from critic_jax.experiment import Experiment, Point
 
 
@@ -146,7 +146,7 @@ def write_table(
   """Prints an experiment's tables and writes <name>.md and <name>.png."""
   tables = experiment.tables
   runs = [
-    (point, report.read_results(workdir / name))
+    (point, inspection.all_results(inspection.load(workdir / name)))
     for name, point in experiment.points.items()
   ]
   try:

@@ -40,6 +40,7 @@ records.forEach((r, i) => {
   r.parent?.children?.push(r);
   r.solution = r.parent?.solution ?? r;
   r.critique = r.stage === 'critique' ? r : r.parent?.critique;
+  r.text ??= r.steps?.join('\n\n');
 });
 const rightOnes = (list) => list.filter((r) => r.outcome === 'right').length;
 for (const r of records) {
@@ -99,14 +100,16 @@ function meta(r) {
   const over = r.over_group && number(r.over_group);
   const wrong = r.solution.first_error;
   const place = !wrong ? '' : wrong === r.step ? ', true' : ', not true';
+  const unit = r.solution.steps ? 'step' : 'line';
   return el('span', 'meta',
-    r.step && el('span', '', `names line ${r.step}${place}`),
+    r.step && el('span', '', `names ${unit} ${r.step}${place}`),
     r.refinements.length && el('span', '', `${judged} refinements right`),
     Object.entries(r.scores ?? {}).map(([name, value]) => el('span',
       name === 'reward' && 'total', `${name} `, el('b', '', number(value)))),
     over && el('span', '', `${r.over_group > 0 ? '+' : ''}${over}`,
       ' from the mean of its group'),
-    el('span', '', plural(r.length ?? 0, 'token'), finish),
+    (r.length || finish) && // a file's solutions have no tokens
+      el('span', '', plural(r.length ?? 0, 'token'), finish),
     r.written_by && el('span', '', r.written_by));
 }
 function heading(r) {
@@ -128,7 +131,7 @@ function inside(r) {
   const [before, after, thinking] = [r.solution.text, r.text, mark(r.thinking)];
   const same = r.isRefinement && before === after;
   return [
-    !r.parent ? stepsView(after ?? '', r.first_error, query)
+    !r.parent ? stepsView(r, query)
       : same ? note('The same as the solution, word for word.')
         : r.isRefinement ? diffView(before ?? '', after ?? '')
           : el('div', 'conclusion', mark(after)),
@@ -166,7 +169,7 @@ function treeView(tree, open) {
     el('span', 'question', question.slice(0, 200)), tally];
   return fold('tree card', summary, () => [el('div', 'body',
     el('p', 'question-full', marked(question, query)),
-    note('Reference answer: ', el('b', '', answer), ' \u00b7 ', link),
+    note(answer && ['Reference answer: ', el('b', '', answer), ' \u00b7 '], link),
     solution &&
       fold('fold', 'Reference solution', () => [el('pre', '', solution)]),
     roots.map(recordView),

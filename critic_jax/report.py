@@ -8,10 +8,11 @@ A page has everything inside: the results of `<run>/results/*.json`,
     {"columns": {"cold start": {"verdict accuracy": {"value": 0.5, "low": 0.4,
                                                      "high": 0.6, "n": 100}}}}
 
-curves of metrics.jsonl (for one run in `<run>/plots/*.png` too), how often each
-verdict was true, and a browser of the saved records; `report_data` says which
-of them, `report.js` is its script. Every text is escaped, and a
-Content-Security-Policy lets nothing run but that script, and nothing be loaded.
+limits that were crossed, curves of metrics.jsonl (for one run in
+`<run>/plots/*.png` too), how often each verdict was true, and a browser of the
+saved records; `report_data` says which of them, `report.js` is its script.
+Every text is escaped, and a Content-Security-Policy lets nothing run but that
+script, and nothing be loaded.
 """
 
 from __future__ import annotations
@@ -24,18 +25,17 @@ import math
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 import rich.box
 import rich.table
 from rich.console import Console
 
-from critic_jax import inspection, plots, report_data
-from critic_jax.evals.statistics import Estimate
+from critic_jax import comparison, inspection, plots, report_data
+from critic_jax.evals.statistics import Estimate, display_scale
 
 MAX_APPENDIX = 40_000  # characters of the git diff or the list of packages
 
@@ -87,38 +87,10 @@ def format_estimate(estimate: Estimate | None, row: str, column: str) -> str:
   """'61.3 [55.0, 67.1]', signed in a column 'difference', '–' if undefined."""
   if estimate is None or math.isnan(estimate.value):
     return '–'
-  scale = 1 if re.search('tokens|length', row) else 100
+  scale = display_scale(row)
   sign = '+' if column == 'difference' else ''
   value, low, high = (f'{scale * x:{sign}.1f}' for x in estimate[:3])
   return f'{value} [{low}, {high}]'
-
-
-def read_results(folder: str | Path) -> Results:
-  """The results of a run by evaluation, column and row; {} if there are none.
-
-  Raises:
-    ValueError: a file in results/ is no such table.
-  """
-  paths = sorted(Path(folder).glob('results/*.json'))
-  return {path.stem: _read_table(path) for path in paths}
-
-
-def _read_table(path: Path) -> dict[str, dict[str, Estimate]]:
-  try:
-    columns = json.loads(path.read_text())['columns']
-    return {
-      column: {
-        row: Estimate(*(float(e[k]) for k in ('value', 'low', 'high')), e['n'])
-        for row, e in rows.items()
-      }
-      for column, rows in columns.items()
-    }
-  except (ValueError, KeyError, TypeError, AttributeError) as error:
-    raise ValueError(
-      f'{path}: got no table of results ({error!r}); expected '
-      '{"columns": {column: {row: {"value", "low", "high", "n"}}}}; write it '
-      'with RunDir.write_results'
-    ) from error
 
 
 def write(*paths: str | Path, out: str | Path | None = None) -> Path:
@@ -137,9 +109,10 @@ def write(*paths: str | Path, out: str | Path | None = None) -> Path:
     ValueError: a path is no run's folder, or a file in it is broken.
   """
   runs = [inspection.load(path) for path in paths]
-  names = _names(runs)
-  results = {n: read_results(r.path) for n, r in zip(names, runs, strict=True)}
-  columns = {n: inspection.metrics(r) for n, r in zip(names, runs, strict=True)}
+  names = comparison.names(runs)
+  named = dict(zip(names, runs, strict=True))
+  results = {name: inspection.all_results(run) for name, run in named.items()}
+  columns = {name: inspection.metrics(run) for name, run in named.items()}
   if len(runs) == 1:
     figures = plots.write(columns[names[0]], runs[0].path / 'plots')
     target = runs[0].path / 'report.html'
@@ -149,7 +122,7 @@ def write(*paths: str | Path, out: str | Path | None = None) -> Path:
   files = report_data.read(runs)
   views = [
     _run_view(run, name, columns[name], [f for f in files if f.run == number])
-    for number, (run, name) in enumerate(zip(runs, names, strict=True))
+    for number, (name, run) in enumerate(named.items())
   ]
   page = _template().render(
     title=names[0] if len(runs) == 1 else f'{len(runs)} runs compared',
@@ -196,16 +169,6 @@ def _template() -> jinja2.Template:
   return environment.get_template('report.html.jinja')
 
 
-def _names(runs: Sequence[inspection.Run]) -> list[str]:
-  """The folders' names, or their paths if two have the same name."""
-  names = [run.path.resolve().name for run in runs]
-  if len(set(names)) < len(names):
-    names = [str(run.path.resolve()) for run in runs]
-  if len(set(names)) < len(names):
-    raise ValueError(f'runs: got {names}; expected each once; drop the doubles')
-  return names
-
-
 def _run_view(run, name, columns, files) -> dict[str, Any]:
   """What the page shows of a run by itself."""
   return {
@@ -215,27 +178,37 @@ def _run_view(run, name, columns, files) -> dict[str, Any]:
     'verdicts': [
       _verdicts(file) for file in files if any(file.confusion.values())
     ],
-    'summary': _summary(columns),
+    'warnings': _warnings(run),
+    'summary': inspection.summary(columns),
     'appendix': {
       title: _text(run.path / file) for title, file in _APPENDIX.items()
     },
   }
 
 
+def _warnings(run: inspection.Run) -> list[dict[str, Any]]:
+  """Of each limit the first warning, and 'later': the steps of the others.
+
+  A metric that wavers about its limit is told of often, and must not hide
+  another's.
+  """
+  found = {}
+  for row in inspection.warnings(run):
+    metric = row['warning'].partition(' = ')[0]
+    found.setdefault((row['phase'], metric), []).append(row)
+  return [
+    rows[0] | {'later': [row['step'] for row in rows[1:]]}
+    for rows in found.values()
+  ]
+
+
 def _differing(runs: Sequence[inspection.Run]) -> list[tuple[str, list[str]]]:
   """The settings in which the runs' configs differ, with their values."""
-  flat = [dict(_leaves(run.config)) for run in runs]
-  names = dict.fromkeys(name for leaves in flat for name in leaves)
-  rows = [(name, [leaves.get(name, '–') for leaves in flat]) for name in names]
-  return [row for row in rows if len(set(row[1])) > 1]
-
-
-def _leaves(value: Any, name: str = '') -> Iterator[tuple[str, str]]:
-  if isinstance(value, dict) and value:
-    for key, child in value.items():
-      yield from _leaves(child, f'{name}.{key}' if name else key)
-  else:
-    yield name, json.dumps(value)
+  points = comparison.points(runs)
+  return [
+    (name, ['–' if p[name] is None else json.dumps(p[name]) for p in points])
+    for name in points[0]
+  ]
 
 
 def _text(path: Path) -> str:
@@ -327,17 +300,6 @@ def _cell(estimate: Estimate | None, row: str, column: str) -> dict[str, Any]:
   }
 
 
-def _summary(columns) -> list[tuple[str, str, str, str, str]]:
-  """Of every metric: name, first and last value, least and greatest."""
-  rows = []
-  for name in sorted(set(columns) - {'step', 'phase', 'time'}):
-    values = columns[name][~np.isnan(columns[name])]
-    if len(values):
-      numbers = values[0], values[-1], values.min(), values.max()
-      rows.append((name, *(f'{x:.4g}' for x in numbers)))
-  return rows
-
-
 def _verdicts(file: report_data.File) -> dict[str, Any]:
   """A row of the table of verdicts: for right and for wrong solutions."""
   step = f'step {file.step}' if isinstance(file.step, int) else file.step
@@ -368,7 +330,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
   console = Console(width=None if sys.stdout.isatty() else 120)
   target = write(*parsed.runs, out=parsed.out)
   for path in parsed.runs:
-    for evaluation, table in read_results(path).items():
+    results = inspection.all_results(inspection.load(path))
+    for evaluation, table in results.items():
       first = {c: dict(_first(list(r.items()))[0]) for c, r in table.items()}
       console.print(results_table(first, f'{path}: {evaluation}'))
   console.print(str(target), soft_wrap=True, highlight=False)

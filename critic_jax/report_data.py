@@ -26,8 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from critic_jax import inspection, lookup
-from critic_jax import tokenizer as tokenizer_lib
+from critic_jax import inspection, pieces, trees
 from critic_jax.evals import critique as critique_metrics
 from critic_jax.types import Problem, Record
 
@@ -43,7 +42,7 @@ MAX_TOKENS = 2000  # of a message whose tokens are coloured
 _ESCAPED = [*map(ord, '<>&\u2028\u2029'), *range(0xD800, 0xE000)]
 _ESCAPES = {code: f'\\u{code:04x}' for code in _ESCAPED}
 
-Children = Mapping[int, list[Record]]  # by the parent's id()
+Decode = Callable[[tuple[int, ...]], str]  # tokens -> text
 
 
 class File(NamedTuple):
@@ -53,10 +52,10 @@ class File(NamedTuple):
     run: which of the runs.
     phase: as in `inspection.Run.steps`.
     step: likewise.
-    confusion: verdicts by truth, see `confusion`.
+    confusion: verdicts by truth, see `trees.confusion`.
     trees: the solutions of each problem.
     children: what responds to each record.
-    tokenizers: what may have made the texts, see `tokenizers`.
+    decoders: those of the run's models, made when they are asked for.
   """
 
   run: int
@@ -64,8 +63,8 @@ class File(NamedTuple):
   step: int | str
   confusion: dict[bool, collections.Counter]
   trees: list[list[Record]]
-  children: Children
-  tokenizers: list[str]
+  children: Mapping[Record, list[Record]]
+  decoders: Callable[[], list[Decode]]
 
 
 def read(runs: Sequence[inspection.Run]) -> list[File]:
@@ -76,20 +75,24 @@ def read(runs: Sequence[inspection.Run]) -> list[File]:
   """
   files = []
   for number, run in enumerate(runs):
-    sources = tokenizers(run.config)
-    for phase in sorted(
-      run.steps, key=lambda name: name.split('/')[0] != 'eval'
-    ):
+    decoders = functools.cache(functools.partial(_decoders, run.config))
+    for phase in sorted(run.steps, key=lambda name: not _is_eval(name)):
       steps = run.steps[phase]
-      if phase.split('/')[0] != 'eval':  # a file of an evaluation is no step
+      if not _is_eval(phase):  # a file of an evaluation is no step
         picks = np.linspace(0, len(steps) - 1, min(MAX_STEPS, len(steps)))
         steps = [steps[int(i)] for i in picks]
       for step in steps:
         records = inspection.records(run, step, phase)
-        trees, children = by_problem(records)
-        counts = confusion(records)
         files.append(
-          File(number, phase, step, counts, trees, children, sources)
+          File(
+            run=number,
+            phase=phase,
+            step=step,
+            confusion=trees.confusion(records),
+            trees=_by_problem(records),
+            children=trees.responses(records),
+            decoders=decoders,
+          )
         )
   return files
 
@@ -98,26 +101,13 @@ def _is_eval(phase: str) -> bool:
   return phase.split('/')[0] == 'eval'
 
 
-def by_problem(
-  records: Sequence[Record],
-) -> tuple[list[list[Record]], Children]:
-  """The solutions of each problem, and the children of each record."""
-  trees, children = {}, collections.defaultdict(list)
+def _by_problem(records: Sequence[Record]) -> list[list[Record]]:
+  """The solutions of each problem."""
+  found = {}
   for record in records:
     if record.parent is None:
-      trees.setdefault(record.problem.id, []).append(record)
-    else:
-      children[id(record.parent)].append(record)
-  return list(trees.values()), children
-
-
-def confusion(records: Sequence[Record]) -> dict[bool, collections.Counter]:
-  """How often right (True) and wrong solutions got each verdict, or None."""
-  counts = {True: collections.Counter(), False: collections.Counter()}
-  for critique in critique_metrics.judged(records):
-    right = bool(critique.parent.parsed['correct'])
-    counts[right][critique_metrics.verdict(critique)] += 1
-  return counts
+      found.setdefault(record.problem.id, []).append(record)
+  return list(found.values())
 
 
 def to_json(names: Sequence[str], files: Sequence[File]) -> tuple[int, str]:
@@ -223,15 +213,15 @@ def _rows(file: File, solutions: Sequence[Record]) -> Iterator[dict[str, Any]]:
   stack = [(record, solutions) for record in solutions[:MAX_CHILDREN]][::-1]
   while stack:
     record, group = stack.pop()
-    row = _row(record, group) | _tokens(record, file.tokenizers)
+    row = _row(record, group) | _tokens(record, file.decoders)
     if record.parent is not None:
-      row['up'] = total - places[id(record.parent)]
-    children = file.children.get(id(record), [])
+      row['up'] = total - places[record.parent]
+    children = file.children.get(record, [])
     row['hidden'] = max(0, len(children) - MAX_CHILDREN)
     if record is solutions[0]:
       row['siblings_hidden'] = max(0, len(solutions) - MAX_CHILDREN)
     stack += [(child, children) for child in children[:MAX_CHILDREN]][::-1]
-    places[id(record)] = total
+    places[record] = total
     total += 1
     yield {k: v for k, v in row.items() if v not in (None, '', 0, {})}
 
@@ -240,8 +230,7 @@ def _row(record: Record, group: Sequence[Record]) -> dict[str, Any]:
   """What is shown of a record but for its place."""
   parsed, scores = record.parsed, record.scores
   answer, grade = parsed.get('answer'), parsed.get('grade')
-  known = 'correct' in parsed and grade != 'timeout'
-  right = parsed.get('correct') if known else None
+  right = critique_metrics.truth(record)
   first_error = parsed.get('first_error')
   row = {
     'stage': record.stage,
@@ -263,7 +252,21 @@ def _row(record: Record, group: Sequence[Record]) -> dict[str, Any]:
   if 'reward' in row['scores'] and len(rewards) > 1:
     over = scores['reward'] - sum(rewards) / len(rewards)
     row['over_group'] = round(over, 4) if math.isfinite(over) else None
-  return row | (_verdict(record) if record.stage == 'critique' else {})
+  if record.stage == 'critique':
+    return row | _verdict(record)
+  return row | _steps(record)
+
+
+def _steps(record: Record) -> dict[str, Any]:
+  """The steps of a solution in place of its text, where lines are no steps.
+
+  As data/solutions.py reads them from a file: they are paragraphs then.
+  """
+  steps = [step.strip() for step in record.parsed.get('steps') or ()]
+  whole = '\n\n'.join(steps) == record.text.strip()
+  if whole and any('\n' in step for step in steps):
+    return {'text': None, 'steps': [cut(step) for step in steps]}
+  return {}
 
 
 def _verdict(critique: Record) -> dict[str, Any]:
@@ -272,10 +275,9 @@ def _verdict(critique: Record) -> dict[str, Any]:
   thinking, found, rest = critique.text.rpartition(conclusion or '\0')
   status = critique.parsed.get('status', 'ok')
   said = critique.parsed.get('verdict') if status == 'ok' else None
-  truth = critique_metrics.judged([critique])
+  right = critique_metrics.truth(critique.parent)
   kind = None
-  if said is not None and truth:
-    right = bool(critique.parent.parsed['correct'])
+  if said is not None and right is not None:
     kind = 'good' if (said == 'correct') == right else 'bad'
   step = critique.parsed.get('step')
   return {
@@ -290,30 +292,20 @@ def _verdict(critique: Record) -> dict[str, Any]:
   )
 
 
-def tokenizers(config: Mapping[str, Any]) -> list[str]:
-  """What a run's config says of the tokenizers of its models, as JSON."""
-  sections = config.get('models', {}).values()
-  sources = [s.get('source') or s.get('tokenizer') for s in sections]
-  dumped = [json.dumps(source, sort_keys=True) for source in sources if source]
-  return list(dict.fromkeys(dumped))
+def _decoders(config: Mapping[str, Any]) -> list[Decode]:
+  """Of each tokenizer of a run's models, which roles may share.
+
+  Few pairs of tokens make up most of a text: what was decoded is kept.
+  """
+  return [
+    functools.lru_cache(maxsize=2**16)(tokenizer.decode)
+    for tokenizer in dict.fromkeys(pieces.tokenizers(config).values())
+  ]
 
 
-@functools.lru_cache(maxsize=8)
-def _decoder(source: str) -> Callable[[tuple[int, ...]], str]:
-  """tokens -> text; '' if the tokenizer is not at hand, or inside a .gguf."""
-  named = json.loads(source)
-  try:
-    if isinstance(named, str):
-      tokenizer = tokenizer_lib.load(named)
-    else:
-      module = lookup.module('data', named.pop('module'))
-      tokenizer = lookup.bind(module, named)()
-  except (ValueError, OSError):
-    return lambda tokens: ''
-  return functools.lru_cache(maxsize=2**16)(tokenizer.decode)
-
-
-def _tokens(record: Record, sources: Sequence[str]) -> dict[str, Any]:
+def _tokens(
+  record: Record, decoders: Callable[[], list[Decode]]
+) -> dict[str, Any]:
   """The text of each token with its log-probability, where both are known.
 
   Of the tokenizers the first is taken that makes the record's text again.
@@ -322,34 +314,13 @@ def _tokens(record: Record, sources: Sequence[str]) -> dict[str, Any]:
   if not len(logprobs) or not np.isfinite(logprobs).all():
     return {}
   tokens = np.asarray(record.tokens)[:MAX_TOKENS].tolist()
-  for source in sources:
-    pieces = _pieces(tokens, _decoder(source))
-    text = ''.join(pieces)
+  for decode in decoders():
+    added = pieces.split(tokens, decode)
+    text = ''.join(added)
     if text and record.text.startswith(text.rstrip('\ufffd')):
       rounded = [round(x, 3) for x in logprobs.tolist()]
       left_out = len(record.tokens) - len(tokens)
       return {
-        'tokens': pieces, 'logprobs': rounded, 'tokens_left_out': left_out
+        'tokens': added, 'logprobs': rounded, 'tokens_left_out': left_out
       }  # fmt: skip
   return {}
-
-
-def _pieces(
-  tokens: Sequence[int], decode: Callable[[tuple[int, ...]], str]
-) -> list[str]:
-  """What each token adds to the text.
-
-  A token is decoded after the few before it, as a decoder may drop a leading
-  space; where bytes of a character are missing, the token that completes it
-  gets it.
-  """
-  pieces, start, whole = [], 0, ''
-  for end in range(1, len(tokens) + 1):
-    text = decode(tuple(tokens[start:end]))
-    if text.endswith('\ufffd') and end < len(tokens):
-      pieces.append('')
-      continue
-    pieces.append(text[len(whole) :])
-    start = end - 1
-    whole = decode(tuple(tokens[start:end]))
-  return pieces

@@ -119,11 +119,12 @@ function marked(text, query) {
   return [...parts, text.slice(at)];
 }
 
-// The steps of a solution, lines that are not blank; `wrong` is flagged.
-function stepsView(text, wrong, query) {
-  const steps = text.split('\n').filter((line) => line.trim());
-  return el('ol', 'lines', steps.map((line, i) => i + 1 === wrong
-    ? el('li', 'wrong', marked(line, query),
-      el('span', 'flag', 'first wrong line'))
+// The steps of a solution, else its lines that are not blank; the first wrong
+// one is flagged.
+function stepsView({text = '', steps, first_error: wrong}, query) {
+  const lines = steps ?? text.split('\n').filter((line) => line.trim());
+  const flag = `first wrong ${steps ? 'step' : 'line'}`;
+  return el('ol', 'lines', lines.map((line, i) => i + 1 === wrong
+    ? el('li', 'wrong', marked(line, query), el('span', 'flag', flag))
     : el('li', '', marked(line, query))));
 }

@@ -14,7 +14,8 @@ and column. A change is the mean of the seeds' own changes, so that what is
 common to a seed's columns cancels. Runs whose settings differ in more than the
 seed are groups of rows.
 
-Functions here take `runs`: a list of (point of the grid, report.read_results).
+Functions here take `runs`: a list of (point of the grid, what
+`inspection.all_results` gives of its run).
 """
 
 from __future__ import annotations

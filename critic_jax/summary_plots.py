@@ -8,7 +8,6 @@ for each method's mean, and the range of the seeds as a band.
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from critic_jax import plots, summary
+from critic_jax.evals.statistics import display_scale
 
 
 def write(
@@ -72,7 +72,7 @@ def _dots(rows: Sequence[summary.Row], axes) -> None:
   places = np.arange(len(columns))
   for number, row in enumerate(rows):
     cells = [cell.values for cell in row.cells.values()]
-    values = _scale(row.metric) * np.stack(cells, axis=-1)  # [S, C]
+    values = display_scale(row.metric) * np.stack(cells, axis=-1)  # [S, C]
     look = _look(number)
     x = places + 0.12 * (number - (len(rows) - 1) / 2)
     thin = {'marker': 'o', 'markersize': 2.5, 'linewidth': 0.7, 'alpha': 0.5}
@@ -102,11 +102,6 @@ def _curves(rows: Sequence[summary.Row], column: str, limits, axes) -> None:
   axes.minorticks_off()
   axes.set_xlabel('solutions k', fontsize=7.5)
   axes.set_ylim(limits)
-
-
-def _scale(metric: str) -> float:
-  """What a metric is shown in: percent, but for lengths."""
-  return 1.0 if re.search('tokens|length', metric) else 100.0
 
 
 def _look(number: int) -> dict[str, str]:

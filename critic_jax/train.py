@@ -261,19 +261,33 @@ class Run:
     self.roles = tree['roles']
     return step, tree['opt_state']
 
-  def evaluate(self, phase: Phase) -> None:
-    """Measures the roles as they are, by what is to be run after a phase."""
-    for evaluation in self.evaluations:
-      if phase.name in evaluation.config.after:
-        evaluations.measure(
-          evaluation,
-          self.roles,
-          self.folder.path,
-          phase.name,
-          evaluations.noise(self.config.seed),
-          self.grade,
-          self.console,
-        )
+  def evaluate(self, phase: Phase, done: int) -> None:
+    """Measures the roles by what is to be run after a phase and was not yet.
+
+    Where later phases have trained the roles on (`done` steps of the run are),
+    they are measured as they were at the phase's end.
+    """
+    wanted = [
+      evaluation
+      for evaluation in self.evaluations
+      if phase.name in evaluation.config.after
+      and not evaluations.records_path(
+        self.folder.path, evaluation.name, phase.name
+      ).exists()
+    ]
+    end, roles = phase.start + phase.config.steps, self.roles
+    if wanted and done > end:
+      roles = checkpoint.restore(self.manager, end, {'roles': roles})['roles']
+    for evaluation in wanted:
+      evaluations.measure(
+        evaluation,
+        roles,
+        self.folder.path,
+        phase.name,
+        evaluations.noise(self.config.seed),
+        self.grade,
+        self.console,
+      )
 
 
 def _phase_of(phases, step) -> Phase:
@@ -348,7 +362,7 @@ def _run_phases(work: Run, phases: Sequence[Phase]) -> None:
     here = min(max(done - phase.start, 0), phase.config.steps)
     if here < phase.config.steps:
       work.train(phase, here, opt_state if here else None)
-    work.evaluate(phase)
+    work.evaluate(phase, done)
   for evaluation in work.evaluations:
     if evaluation.config.after:
       evaluations.show_results(

@@ -104,6 +104,18 @@ def test_results(run):
     inspection.results(run, 'other')
 
 
+def test_all_results_are_read_back_with_nan(run, tmp_path):
+  assert inspection.all_results(run._replace(path=tmp_path)) == {}
+  estimate = Estimate(np.nan, 0.25, 0.5, 3)
+  run_dir.RunDir(tmp_path).write_results(
+    'results/x', {'columns': {'RL': {'f1': estimate}}}
+  )
+  found = inspection.all_results(run._replace(path=tmp_path))
+  got = found['x']['RL'].pop('f1')
+  assert found == {'x': {'RL': {}}}
+  assert np.isnan(got.value) and got[1:] == estimate[1:]
+
+
 @pytest.mark.parametrize('text', ['{}', '{"columns": {"a": {"b": 1}}}', 'no'])
 def test_results_that_are_none(run, tmp_path, text):
   (tmp_path / 'results').mkdir()

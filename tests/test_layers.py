@@ -96,19 +96,20 @@ LAYERS = {
   'critic_jax.eval_plots': {
     'critic_jax.evals', 'critic_jax.plots', 'matplotlib', 'numpy'
   },
-  'critic_jax.report': _PLAIN | {
-    'critic_jax.evals', 'critic_jax.inspection', 'critic_jax.plots',
-    'critic_jax.report_data', 'jinja2', 'rich',
+  'critic_jax.report': {
+    'critic_jax.comparison', 'critic_jax.evals', 'critic_jax.inspection',
+    'critic_jax.plots', 'critic_jax.report_data', 'jinja2', 'rich',
   },
   'critic_jax.report_data': _PLAIN | {
-    'critic_jax.evals', 'critic_jax.inspection', 'critic_jax.lookup',
-    'critic_jax.tokenizer',
+    'critic_jax.evals', 'critic_jax.inspection', 'critic_jax.pieces',
+    'critic_jax.trees',
   },
   'critic_jax.summary': {
     'critic_jax.evals', 'critic_jax.report', 'numpy', 'rich'
   },
   'critic_jax.summary_plots': {
-    'critic_jax.plots', 'critic_jax.summary', 'matplotlib', 'numpy'
+    'critic_jax.evals', 'critic_jax.plots', 'critic_jax.summary',
+    'matplotlib', 'numpy',
   },
   'critic_jax.experiment': {
     'absl', 'critic_jax.run_dir', 'critic_jax.summary', 'ml_collections'

@@ -30,6 +30,14 @@ def test_the_last_byte_of_a_character_gets_it(bytes_tokenizer):
   assert pieces.split([], bytes_tokenizer.decode) == []
 
 
+def test_a_decoder_may_drop_a_leading_space():
+  vocabulary = ['I', ' think', ' so', '.']
+  texts = pieces.split(
+    [0, 1, 2, 3], lambda tokens: ''.join(vocabulary[t] for t in tokens).lstrip()
+  )
+  assert texts == vocabulary
+
+
 def test_special_tokens_are_visible(bytes_tokenizer):
   eos = bytes_tokenizer.eos[0]
   tokens = [*bytes_tokenizer.encode('a'), eos, *bytes_tokenizer.encode('b')]

@@ -16,7 +16,9 @@ import pytest
 import synthetic_run
 from rich.console import Console
 
-from critic_jax import plots, report, run_dir
+from critic_jax import plots, provenance, report, run_dir
+from critic_jax.data import solutions
+from critic_jax.evals import run as evals
 from critic_jax.evals.statistics import Estimate
 
 
@@ -49,6 +51,14 @@ class Page(html.parser.HTMLParser):
   def handle_data(self, data):
     if self.open and self.open[-1] not in ('style', 'script'):
       self.text += data
+
+
+@pytest.fixture(scope='module', autouse=True)
+def code():
+  """Pages embed the uncommitted diff, which may hold any words."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(provenance, 'git_state', lambda folder: 'commit 0\n')
+    yield
 
 
 @pytest.fixture(scope='module')
@@ -93,7 +103,8 @@ def test_results_curves_and_circumstances(page, path):
   text = ' '.join(page.text.split())
   assert 'sums before RL difference' in text
   assert 'balanced_accuracy 50.0' in text
-  assert 'refcritic' in text and 'cpu x1' in text
+  assert 'refcritic' in text and 'cpu x1' in text and 'commit 0' in text
+  assert 'Warnings' not in text
   names = {file.name for file in (path / 'plots').iterdir()}
   assert names == {'loss.png', 'rewards.png'}  # the NaN has no curve
   assert page.tags.count('img') == 2
@@ -149,19 +160,6 @@ def test_results_table():
   assert ['f1', '–', '100.0 [100.0, 100.0]'] in cells
 
 
-def test_results_are_read_back_with_nan(tmp_path):
-  assert report.read_results(tmp_path) == {}
-  estimate = Estimate(math.nan, 0.25, 0.5, 3)
-  path = run_dir.RunDir(tmp_path).write_results(
-    'results/sums', {'columns': {'RL': {'f1': estimate}}}
-  )
-  got = report.read_results(tmp_path)['sums']['RL']['f1']
-  assert math.isnan(got.value) and got[1:] == estimate[1:]
-  path.write_text(json.dumps({'columns': {'RL': {'f1': 0.5}}}))
-  with pytest.raises(ValueError, match='got no table of results'):
-    report.read_results(tmp_path)
-
-
 def test_metrics_of_protocols_stand_apart(tmp_path):
   run = run_dir.open_run(tmp_path, {})
   rows = {'accuracy before': 0.5, 'critique/f1': 0.25}
@@ -176,6 +174,83 @@ def test_metrics_of_protocols_stand_apart(tmp_path):
   assert 'critique/f1' in others and '>accuracy before<' not in others
   assert 'Choosing among k solutions: sums, RL' in others
   assert 'majority of 4: 50.0 percent' in others
+
+
+def test_limits_that_were_crossed_stand_above_the_curves(tmp_path):
+  limits = {'critique/length': {'high': 15}, 'critique/judge': {'low': 0.5}}
+  config = {'phases': {'rl': {'limits': limits, 'limit_window': 1}}}
+  with run_dir.open_run(tmp_path, config) as run:
+    run.log_metrics(0, {'loss/nll': 1.0}, 'sft')
+    for step, length in enumerate((10, 20, 10, 20, 10, 20), 1):
+      values = {'critique/length': length, 'critique/judge': 1 - step // 6}
+      run.log_metrics(step, values, 'rl')
+  text = ' '.join(Page(report.write(tmp_path).read_text()).text.split())
+  assert (
+    'rl, step 1 critique/length = 20, outside of [-inf, 15]; 2 more, the '
+    'last at step 5 rl, step 5 critique/judge = 0, outside of [0.5, inf] '
+    'Curves'
+  ) in text
+
+
+QUESTION, STEPS = '2 + 3 + 4?', ['2 + 3 = 6.', 'So it is\n\\boxed{10}.']
+# Of each layout a wrong solution and a right one.
+ROWS = {
+  # The second has a wrong step too, but verdicts are about the answer.
+  'processbench': [
+    dict(id=f'gsm8k-{i}', problem=QUESTION, steps=STEPS, generator='A-7B')
+    | dict(final_answer_correct=right, label=0)
+    for i, right in enumerate((False, True))
+  ],
+  # Nothing is known but the first wrong step.
+  'prm800k': [
+    dict(id=f'prm-{i}', problem=QUESTION, steps=STEPS, answer=None)
+    | dict(complete=False, label=label)
+    for i, label in enumerate((1, -1))
+  ],
+}
+
+
+@pytest.mark.parametrize('layout', ROWS)
+def test_solutions_that_a_file_gave(layout, tmp_path):
+  file = tmp_path / 'rows.jsonl'
+  file.write_text('\n'.join(map(json.dumps, ROWS[layout])))
+  wrong, right = records = solutions.read(file, layout=layout)
+  for solution, verdicts in (
+    (wrong, ('incorrect', 'incorrect', 'correct')),
+    (right, ('correct', None)),
+  ):
+    records += [
+      synthetic_run.message(
+        solution.problem,
+        'critique',
+        solution,
+        index,
+        parsed={
+          'verdict': verdict,
+          'status': 'ok' if verdict else 'missing',
+          'step': {'correct': -1, 'incorrect': 0}.get(verdict),
+        },
+      )
+      for index, verdict in enumerate(verdicts)
+    ]
+  found = evals.metrics(records, refined=False)
+  with run_dir.open_run(tmp_path / 'run', {'data': str(file)}) as run:
+    run.write_records('evaluation', records, 'eval/given')
+    run.write_results('results/given', {'columns': {'evaluation': found}})
+  page = report.write(run.path).read_text()
+  text = ' '.join(Page(page).text.split())
+  # Right solutions, then wrong ones: critiques, true, not true, none.
+  row = 'eval/given, evaluation 2 150 % 0 150 % 3 267 % 133 % 0'
+  assert f'{row} Records' in text
+  assert 'verdict accuracy, wrong solutions 66.7' in text
+  (data,) = re.findall(r'id="data">(.*?)</script>', page, re.DOTALL)
+  rows = json.loads(data)['records']
+  solved = [row for row in rows if row['stage'] == 'solve']
+  assert [row['outcome'] for row in solved] == ['wrong', 'right']
+  assert all(row['steps'] == STEPS for row in solved)
+  assert [row.get('kind') for row in rows if row['stage'] == 'critique'] == [
+    'good', 'good', 'bad', 'good', None
+  ]  # fmt: skip
 
 
 def test_panels_take_what_training_logs(tmp_path):

@@ -348,6 +348,28 @@ def test_a_refinement_is_shown_as_what_it_changed(browser, tmp_path):
   assert browser.run(style % '.diff ins') == 'underline'
 
 
+def test_a_solution_of_a_file_is_shown_by_its_steps(browser, tmp_path):
+  message, problem = synthetic_run.message, Problem('p-1', 'q', '')
+  text = '2 + 3 = 6.\n\nSo\nit is 6.'
+  parsed = {'steps': text.split('\n\n'), 'first_error': 1}
+  solution = message(problem, 'solve', text=text, parsed=parsed, num_tokens=0)
+  parsed = {'verdict': 'incorrect', 'status': 'ok', 'step': 0}
+  critique = message(problem, 'critique', solution, parsed=parsed)
+  after = message(problem, 'refine', critique, text=f'{text}\nDone.')
+  records = [solution, critique, after]
+  browser.open(write_records(tmp_path, records), 'stage=refine')
+  assert browser.texts('ol.lines li') == [
+    '2 + 3 = 6.', 'So\nit is 6.first wrong step'
+  ]  # fmt: skip
+  assert browser.texts('.diff .plus') == ['Done.']
+  assert browser.texts('.diff .minus') == []
+  meta = browser.texts('.meta')
+  assert 'token' not in meta[0] and 'names step 1, not true' in meta[1]
+  assert not any('Reference' in note for note in browser.texts('.body .note'))
+  browser.open(tmp_path / 'report.html', 'q=it+is+6&stage=solve')
+  assert browser.texts('mark') == ['it is 6']
+
+
 def test_lines_that_share_little_are_not_aligned(browser, tmp_path):
   before, after = 'I add 3 and 4, so 8.', 'Multiply: 3 times two, then 6.'
   page = write_records(tmp_path, solution_and_refinement(before, after))

@@ -96,6 +96,34 @@ def test_what_is_not_known_is_absent(tmp_path):
   }  # fmt: skip
 
 
+def given(text, **parsed):
+  return message(Problem('p', 'q', ''), 'solve', text=text, parsed=parsed)
+
+
+def test_what_only_the_first_wrong_step_tells(tmp_path):
+  records = [given('a', first_error=1), given('b', first_error=-1)]
+  records += [given('c', first_error=0, grade='timeout', correct=False)]
+  records += [given('d', correct=None)]
+  rows = rows_of(save(tmp_path, records))['records']
+  assert [row.get('outcome') for row in rows] == ['wrong', 'right', None, None]
+  assert [row.get('first_error') for row in rows] == [2, None, 1, None]
+
+
+def test_steps_that_are_no_lines(tmp_path):
+  """A label counts steps, so a page has to show what it counts."""
+  steps = ['2 + 3 = 6.\n', 'So\nit is 6.']
+  records = [
+    given('2 + 3 = 6.\n\nSo\nit is 6.', steps=steps, first_error=1),
+    given('One.\nTwo.', steps=['One.', 'Two.'], first_error=1),
+    given('Another\ntext.', steps=steps),
+  ]
+  rows = rows_of(save(tmp_path, records))['records']
+  assert rows[0]['steps'] == ['2 + 3 = 6.', 'So\nit is 6.']
+  assert 'text' not in rows[0]  # the page joins the steps
+  for row, record in zip(rows[1:], records[1:], strict=True):
+    assert 'steps' not in row and row['text'] == record.text
+
+
 def test_a_reward_from_the_mean_of_its_group(tmp_path):
   problem = Problem('p', 'q', '1')
   solution = message(problem, 'solve')
@@ -231,14 +259,6 @@ def test_tokens_have_their_texts(tmp_path):
   assert row['tokens'][row['tokens'].index('é') - 1] == ''
   assert row['tokens'][-1] == ''  # the end of the sequence
   np.testing.assert_allclose(row['logprobs'], logprobs, atol=6e-4)
-
-
-def test_a_decoder_may_drop_a_leading_space():
-  vocabulary = ['I', ' think', ' so', '.']
-  texts = report_data._pieces(
-    [0, 1, 2, 3], lambda tokens: ''.join(vocabulary[t] for t in tokens).lstrip()
-  )
-  assert texts == vocabulary
 
 
 def test_tokens_without_their_law_or_tokenizer_are_absent(tmp_path):

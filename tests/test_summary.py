@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from critic_jax import plots, report, summary, summary_plots
+from critic_jax import inspection, plots, report, summary, summary_plots
 from critic_jax.evals import selection
 
 EVALUATIONS = {
@@ -64,6 +64,7 @@ def write_run(folder, seed):
   }
   results = folder / 'results'
   results.mkdir(parents=True)
+  (folder / 'config.json').write_text('{}')
   tables = {
     'heldout': heldout,
     'selection': {'cold_start': curves, 'rl': curves},
@@ -76,9 +77,12 @@ def write_run(folder, seed):
 def runs(tmp_path):
   for seed in range(3):
     write_run(tmp_path / f'seed={seed}', seed)
+  folders = {
+    seed: inspection.load(tmp_path / f'seed={seed}') for seed in range(3)
+  }
   return [
-    ({'seed': seed}, report.read_results(tmp_path / f'seed={seed}'))
-    for seed in range(3)
+    ({'seed': seed}, inspection.all_results(folder))
+    for seed, folder in folders.items()
   ]
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -161,6 +162,20 @@ def test_a_finished_run_is_left_as_it_is(tiny_run):
   assert 'update' not in compiled and 'sample' not in compiled
   assert (tiny_run / 'metrics.jsonl').read_bytes() == before
   assert (tiny_run / 'DONE').exists()
+
+
+def test_an_evaluation_that_is_missing_is_made_of_the_phase_it_follows(
+  tiny_run, tmp_path
+):
+  """Not of the roles as later phases left them."""
+  path = tmp_path / 'run'
+  shutil.copytree(tiny_run, path)
+  records = path / 'eval/heldout/rl.jsonl.gz'
+  expected = records.read_bytes()
+  last = (path / 'eval/heldout/judge_only.jsonl.gz').read_bytes()
+  records.unlink()
+  run(refcritic.get_config('tiny'), path)
+  assert records.read_bytes() == expected != last
 
 
 def test_another_config_in_the_same_folder_is_refused(tiny_run):

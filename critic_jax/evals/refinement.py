@@ -62,7 +62,7 @@ def _row(critique: Record, refinements: Sequence[Record]) -> dict[str, float]:
   refined = refinements
   if critique_metrics.verdict(critique) != 'incorrect' or not refinements:
     refined = [solution]
-  after = float(np.mean([bool(r.parsed['correct']) for r in refined]))
+  after = float(np.mean([bool(critique_metrics.truth(r)) for r in refined]))
   leaked = not before and leaks(critique)
   unleaked = not before and not leaked
   return {
@@ -85,8 +85,8 @@ def _row(critique: Record, refinements: Sequence[Record]) -> dict[str, float]:
 
 def _differs(solution: Record, refinement: Record) -> bool:
   """Whether the answer changed; two right answers are the same answer."""
-  both_right = solution.parsed['correct'] and refinement.parsed['correct']
-  same = solution.parsed['answer'] == refinement.parsed['answer']
+  both_right = all(map(critique_metrics.truth, (solution, refinement)))
+  same = solution.parsed.get('answer') == refinement.parsed.get('answer')
   return not (both_right or same)
 
 

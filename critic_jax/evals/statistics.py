@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from statistics import NormalDist
 from typing import NamedTuple
@@ -36,6 +37,17 @@ class Estimate(NamedTuple):
   low: float
   high: float
   n: int
+
+
+def display_scale(metric: str) -> float:
+  """What a metric is multiplied by where it is shown: most are in percent.
+
+  >>> display_scale('balanced verdict accuracy')
+  100.0
+  >>> display_scale('critique length in tokens')
+  1.0
+  """
+  return 1.0 if re.search('tokens|length', metric) else 100.0
 
 
 class Table(NamedTuple):

@@ -47,6 +47,17 @@ def values(records):
   return {k: e.value for k, e in refinement.metrics(records).items()}
 
 
+def test_solutions_of_which_only_the_first_wrong_step_is_known():
+  """As files give them: no grade, no answer; they stay as they are."""
+  records = [*tree('5', ('correct', [])), *tree('12', ('correct', []))]
+  for solution, label in zip(records[::2], (1, -1), strict=True):
+    solution.parsed.clear()
+    solution.parsed['first_error'] = label
+  got = values(records)
+  assert got['accuracy_before'] == got['accuracy_after'] == 1 / 2
+  assert got['changed'] == 0 and got['wrong_to_wrong'] == 1 / 2
+
+
 def test_by_hand():
   records = [
     # Wrong: called wrong, one of two refinements right; missed; silent.
