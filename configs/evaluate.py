@@ -18,6 +18,7 @@ The critic, and where there is one the solver, is SmolLM2-135M-Instruct unless
   selection          16 solutions of each problem, filtered by critiques
   ranking            one right solution against many wrong ones; RewardMATH
   run                what the run of `--checkpoint RUN:PHASE` measures itself
+  filtered           selection on problems of the run's own embedded world
 """
 
 from ml_collections import ConfigDict
@@ -35,6 +36,7 @@ def get_config(arg='processbench'):
     selection=selection,
     ranking=ranking,
     run=run,
+    filtered=filtered,
     tiny=tiny,
   )
   if arg not in makers:
@@ -146,6 +148,16 @@ def run():
   config = common.base()
   config.checkpoint = ''
   config.data = ConfigDict()
+  return config
+
+
+def filtered():
+  """Selection in the embedded world: of `--checkpoint RUN:PHASE`."""
+  config = run()
+  config.evals = ConfigDict(
+    dict(selection=refcritic.evidence().evals.selection)
+  )
+  config.evals.selection.after = ()
   return config
 
 

@@ -9,7 +9,11 @@ Expectation: what the critic learned to compute it computes in longer chains,
 too, with more chances to err; facts that it never saw it cannot know, and a
 critic that computes them wrongly calls right solutions wrong.
 
-Result: not yet run.
+Result (2026-11-23, 3 seeds): no critic generalises, and none could: verdicts on
+slips are at chance (49 to 51 %) even for problems as trained on, for the reason
+found in experiments/step_labels.py. In longer chains the RL critic's are below
+it (43 %), with unseen operands, too (46 %). Whether critics that compare
+results generalise is a question for a world in which the solver slips (LOG.md).
 """
 
 from configs import grid

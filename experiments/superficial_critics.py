@@ -10,7 +10,12 @@ cold start) makes verdicts better and leaves the share of critiques that compute
 where it is, as the teacher's share is what is imitated; RL raises it to nearly
 all.
 
-Result: not yet run.
+Result (2026-11-23, 3 seeds): as expected. 51 % of the critiques compute after
+the cold start, 55 % after as much imitation again, 99 % after RL, with the
+reward for verdicts alone, too. Imitation does make the verdicts better (76 to
+90 %): those that only glance are right 58 % of the time after the cold start
+and 68 to 91 % after more of it. What they see without computing is which facts
+this solver gets wrong; see experiments/step_labels.py.
 """
 
 from configs import grid
@@ -21,9 +26,9 @@ TABLE = dict(
   evaluation='heldout',
   columns=('cold_start', 'more_sft', 'judge_only', 'rl'),
   metrics=(
-    'description/computes',
-    'description/names_step_wrong',
-    'description/gives_result_wrong',
+    'critiques that compute',
+    'critiques that name a step, if wrong',
+    'critiques that correct a step, if wrong',
     'balanced verdict accuracy',
     'refined right, wrong solutions',
     'critique length in tokens',
