@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -108,11 +108,8 @@ class LM:
       for p in encoded
     ]
     results = [[r] * n for r in refused]
-    # Prompts of one length go together: a batch is as wide as its longest.
-    fits.sort(key=lambda i: (_smallest(self.lengths, len(encoded[i])), i))
     size = 2 ** int(math.log2(max(1, self.max_rows // n)))
-    for start in range(0, len(fits), size):
-      part = fits[start : start + size]
+    for part in self._batches(encoded, fits, size):
       for i, generations in zip(
         part,
         self._sample(params, [encoded[i] for i in part], keys, part, n),
@@ -120,6 +117,22 @@ class LM:
       ):
         results[i] = generations
     return results
+
+  def _batches(self, encoded, fits, size) -> Iterator[list[int]]:
+    """Groups of at most `size` of the prompts `fits`, by length.
+
+    A batch is as wide as its longest prompt; none is padded to more than twice
+    its own column of `lengths`.
+    """
+    columns = {i: _smallest(self.lengths, len(encoded[i])) for i in fits}
+    part = []
+    for i in sorted(fits, key=lambda i: (columns[i], i)):
+      if part and (len(part) == size or columns[i] > 2 * columns[part[0]]):
+        yield part
+        part = []
+      part.append(i)
+    if part:
+      yield part
 
   def _sample(self, params, prompts, keys, part, n):
     """Samples one padded batch; returns n generations a prompt."""

@@ -121,6 +121,15 @@ def test_prompts_of_one_bucket_go_together(lm, fake_sample):
   assert fake_sample == [(2, 8, 4), (2, 16, 4)]
 
 
+def test_no_prompt_is_padded_to_more_than_twice_its_column(lm, fake_sample):
+  lm = dataclasses.replace(lm, lengths=(4, 8, 16), max_rows=16)
+  prompts = ['a', WIDE, SHORT, FULL, 'b']  # with a newline 2, 9, 3, 8, 2 tokens
+  results = lm.bind(None)(prompts, keys(), 1)
+  # 4 and 8 columns go together, 16 is more than twice 4.
+  assert fake_sample == [(4, 8, 1), (1, 16, 1)]
+  assert [len(g.prompt_tokens) for [g] in results] == [2, 9, 3, 8, 2]
+
+
 def test_a_text_depends_on_its_key_and_prompt_only(lm, params):
   generate, key = lm.bind(params), keys()
   [alone] = generate([SHORT], key[jnp.arange(2, 18) % 16], 4)

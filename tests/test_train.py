@@ -282,6 +282,34 @@ def test_a_run_stopped_twice_equals_one_that_was_not(tmp_path, monkeypatch):
     assert len({text[problem] for text in texts}) == 3
 
 
+def test_a_limit_stops_a_run_and_nothing_is_lost(tmp_path, monkeypatch):
+  monkeypatch.setattr(train.report, 'write', lambda path: None)
+  config = short_config()
+  config.phases.rl.limits = {'critique/length': {'high': 0.5}}
+  config.phases.rl.limit_window = 1
+  config.phases.rl.limit_action = 'stop'
+  with pytest.raises(ValueError, match='critique/length = .* at step 0; .*'):
+    run(config, tmp_path)
+  assert 'critique/length' in (tmp_path / 'FAILED').read_text()
+  assert last_checkpoint(tmp_path)[0] == 4  # three of the solver, one of RL
+  run(config, tmp_path)  # to go on all the same
+  steps = [r['step'] for r in run_dir.read_metrics(tmp_path / 'metrics.jsonl')]
+  assert steps == list(range(6)) and (tmp_path / 'DONE').exists()
+
+
+def test_a_limit_warns(tmp_path, monkeypatch):
+  monkeypatch.setattr(train.report, 'write', lambda path: None)
+  config = short_config()
+  config.order = ('solver',)
+  config.evals = {}
+  config.phases.solver.limits = {'loss/nll': {'high': 0.01}}
+  config.phases.solver.limit_window = 2
+  out = io.StringIO()
+  train.run(config, str(tmp_path), Console(file=out))
+  told = [x for x in out.getvalue().splitlines() if x.startswith('warning')]
+  assert len(told) == 1 and 'solver: loss/nll = ' in told[0]
+
+
 def test_a_run_that_fails_says_so(tmp_path, monkeypatch):
   def fail(self, *args):
     raise RuntimeError('no room')
