@@ -6,7 +6,8 @@ written: an evaluation that was stopped goes on with the part where it was.
 
     eval/<name>/<stem>.jsonl.gz   the records of an evaluation
     partial/<name>/<stem>/        its parts, while it is under way
-    results/<name>.json           its metrics, a column for each stem
+    results/<name>.json           its metrics, a column for each stem, and those
+                                  of groups of solutions
 """
 
 from __future__ import annotations
@@ -222,7 +223,10 @@ def show_results(
   }
   if len(stems) == 2:
     columns['difference'] = evals.compare(*records.values(), refined=refined)
-  folder.write_results(f'results/{name}', {'columns': columns})
+  groups = {stem: evals.groups(found) for stem, found in records.items()}
+  folder.write_results(
+    f'results/{name}', {'columns': columns, 'groups': groups}
+  )
   for stem, found in records.items():
     if curves := selection.curves(found):
       path = folder.path / 'plots' / f'selection-{name}-{stem}.png'
@@ -231,3 +235,7 @@ def show_results(
   shown = {column: evals.shown(found) for column, found in columns.items()}
   num = len(evaluation.examples)
   console.print(report.results_table(shown, f'{name}: {num} examples'))
+  for stem, keys in groups.items():
+    if generators := keys.get('generator'):
+      title = f'{name} {stem}: verdicts by generator of the solution'
+      console.print(report.results_table(generators, title))

@@ -44,6 +44,29 @@ def test_given_solutions_from_end_to_end(tmp_path):
   assert 'accuracy after critique and refine' not in found, 'nobody refines'
 
 
+def test_verdicts_by_generator(tmp_path):
+  file = tmp_path / 'steps.jsonl'
+  rows = [
+    dict(
+      id=f'{name}-{i}', generator=name, problem=f'What is {i}?',
+      steps=['1', '2'], final_answer_correct=bool(i % 2),
+      label=-1 if i % 2 else 0,
+    )
+    for i in range(4) for name in ('small', 'large')
+  ]  # fmt: skip
+  file.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+  config = config_file.get_config('tiny')
+  with config.unlocked():
+    config.data = dict(name='solutions', paths=(str(file),))
+  out = io.StringIO()
+  evaluate.run(config, str(tmp_path / 'run'), Console(file=out))
+  results = json.loads((tmp_path / 'run/results/slips.json').read_text())
+  by = results['groups']['evaluation']['generator']
+  assert sorted(by) == ['large', 'small']
+  assert by['small']['accuracy_right']['n'] == 2 * 2
+  assert 'verdicts by generator' in out.getvalue()
+
+
 def test_an_evaluation_that_was_killed_goes_on(tmp_path, monkeypatch):
   whole = run(config_file.get_config('tiny'), tmp_path / 'whole')
   collect, asked = evaluations.evals.collect, []

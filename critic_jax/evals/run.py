@@ -144,6 +144,19 @@ def compare(
   )
 
 
+def groups(
+  records: Sequence[Record],
+) -> dict[str, dict[str, Mapping[str, Estimate]]]:
+  """How well critiques judge, by generator, number of steps and lengths.
+
+  Returns:
+    The metrics of evals/critique.py by key and group; without the keys by which
+    all are of one group.
+  """
+  found = {key: critique.by(records, fn) for key, fn in critique.KEYS.items()}
+  return {key: by for key, by in found.items() if len(by) > 1}
+
+
 def _protocols(refined):
   about = () if refined else ('refinement', 'controls')
   return {name: m for name, m in PROTOCOLS.items() if name not in about}
