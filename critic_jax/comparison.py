@@ -12,11 +12,12 @@ They only read, as inspection.py does.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from critic_jax import run_dir
 from critic_jax.evals.statistics import Estimate
 from critic_jax.inspection import NO_METRICS, Run, metrics, records
 from critic_jax.types import Record
@@ -41,7 +42,7 @@ def points(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
   A setting that a run lacks is None.
   """
-  flat = [dict(_leaves(run.config)) for run in runs]
+  flat = [dict(run_dir.leaves(run.config)) for run in runs]
   every = dict.fromkeys(name for leaves in flat for name in leaves)
   differing = [
     name
@@ -49,14 +50,6 @@ def points(runs: Sequence[Run]) -> list[dict[str, Any]]:
     if len({json.dumps(leaves.get(name)) for leaves in flat}) > 1
   ]
   return [{name: leaves.get(name) for name in differing} for leaves in flat]
-
-
-def _leaves(value: Any, name: str = '') -> Iterator[tuple[str, Any]]:
-  if isinstance(value, dict) and value:
-    for key, child in value.items():
-      yield from _leaves(child, f'{name}.{key}' if name else key)
-  else:
-    yield name, value
 
 
 def groups(runs: Sequence[Run]) -> dict[str, dict[str, Run]]:

@@ -379,7 +379,7 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def _check_same(ours: Any, saved: Any, path: Path) -> None:
-  ours, saved = dict(_leaves(ours)), dict(_leaves(saved))
+  ours, saved = dict(leaves(ours)), dict(leaves(saved))
   differ = [
     f'{name}={json.dumps(ours[name]) if name in ours else "(absent)"} '
     f'(saved: {json.dumps(saved[name]) if name in saved else "(absent)"})'
@@ -393,9 +393,10 @@ def _check_same(ours: Any, saved: Any, path: Path) -> None:
     )
 
 
-def _leaves(value: Any, name: str = '') -> Iterator[tuple[str, Any]]:
+def leaves(value: Any, name: str = '') -> Iterator[tuple[str, Any]]:
+  """The settings of a config as JSON has it: dotted names and values."""
   if isinstance(value, dict) and value:
     for key, child in value.items():
-      yield from _leaves(child, f'{name}.{key}' if name else key)
+      yield from leaves(child, f'{name}.{key}' if name else key)
   else:
     yield name, value

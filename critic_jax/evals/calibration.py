@@ -154,18 +154,14 @@ def metrics(records: Sequence[Record]) -> dict[str, Estimate]:
     samples and resamples widen gaps, so that its interval leans upward. {} if
     no solution of known correctness has two critiques.
   """
-  rows = table(records)
-  return estimate(rows, STATISTICS) if rows.clusters else {}
+  return estimate(table(records), STATISTICS)
 
 
 def compare(
   before: Sequence[Record], after: Sequence[Record]
 ) -> dict[str, Estimate]:
   """The metrics of `after` less those of `before`, on the same problems."""
-  old, new = table(before), table(after)
-  if not (old.clusters and new.clusters):
-    return {}
-  return difference(old, new, STATISTICS)
+  return difference(table(before), table(after), STATISTICS)
 
 
 def reliability(records: Sequence[Record]) -> list[Bin]:

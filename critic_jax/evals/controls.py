@@ -79,24 +79,11 @@ STATISTICS = {
 
 def metrics(records: Sequence[Record]) -> dict[str, Estimate]:
   """Shares of right refinements, and lifts; {} where no control was run."""
-  rows = table(records)
-  return estimate(rows, STATISTICS) if rows.clusters else {}
+  return estimate(table(records), STATISTICS)
 
 
 def compare(
   before: Sequence[Record], after: Sequence[Record]
 ) -> dict[str, Estimate]:
   """The metrics of `after` less those of `before`, on problems of both."""
-  old, new = table(before), table(after)
-  shared = set(old.clusters) & set(new.clusters)
-  if not shared:
-    return {}
-  return difference(_only(old, shared), _only(new, shared), STATISTICS)
-
-
-def _only(rows: Table, clusters) -> Table:
-  kept = [i for i, cluster in enumerate(rows.clusters) if cluster in clusters]
-  return Table(
-    [rows.clusters[i] for i in kept],
-    {name: [column[i] for i in kept] for name, column in rows.columns.items()},
-  )
+  return difference(table(before), table(after), STATISTICS, shared=True)

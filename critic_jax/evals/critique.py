@@ -134,18 +134,14 @@ def metrics(records: Sequence[Record]) -> dict[str, Estimate]:
     solutions of which there are none is NaN. {} if there are no critiques of
     solutions whose correctness is known.
   """
-  rows = table(records)
-  return estimate(rows, STATISTICS) if rows.clusters else {}
+  return estimate(table(records), STATISTICS)
 
 
 def compare(
   before: Sequence[Record], after: Sequence[Record]
 ) -> dict[str, Estimate]:
   """The metrics of `after` less those of `before`, on the same problems."""
-  old, new = table(before), table(after)
-  if not (old.clusters and new.clusters):
-    return {}
-  return difference(old, new, STATISTICS)
+  return difference(table(before), table(after), STATISTICS)
 
 
 def by(

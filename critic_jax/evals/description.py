@@ -45,7 +45,7 @@ def table(records: Sequence[Record]) -> Table:
 def metrics(records: Sequence[Record]) -> dict[str, Estimate]:
   """Shares in [0, 1] by name; {} if no critique is described."""
   rows = table(records)
-  return estimate(rows, _statistics(rows)) if rows.clusters else {}
+  return estimate(rows, _statistics(rows))
 
 
 def compare(
@@ -53,8 +53,6 @@ def compare(
 ) -> dict[str, Estimate]:
   """The metrics of `after` less those of `before`, on the same problems."""
   old, new = table(before), table(after)
-  if not (old.clusters and new.clusters):
-    return {}
   return difference(old, new, _statistics(old))
 
 

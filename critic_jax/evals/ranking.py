@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import collections
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -138,8 +138,7 @@ def metrics(
     `n` counts problems. {} if no problem has right and wrong solutions, all of
     them scored.
   """
-  rows = table(records, score)
-  return estimate(rows, STATISTICS) if rows.clusters else {}
+  return estimate(table(records, score), STATISTICS)
 
 
 def compare(
@@ -153,14 +152,4 @@ def compare(
   what both sides can rank is compared.
   """
   old, new = table(before, score), table(after, score)
-  shared = set(old.clusters) & set(new.clusters)
-  if not shared:
-    return {}
-  return difference(_keep(old, shared), _keep(new, shared), STATISTICS)
-
-
-def _keep(table: Table, ids: Collection[str]) -> Table:
-  """The rows of some problems."""
-  rows = [i for i, problem in enumerate(table.clusters) if problem in ids]
-  columns = {name: values[rows] for name, values in table.columns.items()}
-  return Table([table.clusters[i] for i in rows], columns)
+  return difference(old, new, STATISTICS, shared=True)

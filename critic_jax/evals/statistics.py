@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -165,22 +165,47 @@ def bootstrap(
 def estimate(
   table: Table, statistics: Mapping[str, Statistic], **options
 ) -> dict[str, Estimate]:
-  """Every statistic of a table; `options` go to `bootstrap`."""
+  """Every statistic of a table, {} if it has no rows.
+
+  Args:
+    table: the rows.
+    statistics: by name.
+    **options: of `bootstrap`.
+  """
+  if not len(table.clusters):
+    return {}
   _, sums = _by_cluster(table)
   return {k: bootstrap(sums, s, **options) for k, s in statistics.items()}
 
 
 def difference(
-  before: Table, after: Table, statistics: Mapping[str, Statistic], **options
+  before: Table,
+  after: Table,
+  statistics: Mapping[str, Statistic],
+  *,
+  shared: bool = False,
+  **options,
 ) -> dict[str, Estimate]:
   """Every statistic of `after` less that of `before`, paired by cluster.
 
   A resample draws the same problems on both sides, so what makes a problem easy
-  cancels. `n` counts the observations of `after`.
+  cancels. `n` counts the observations of `after`. {} if a side has no rows.
+
+  Args:
+    before: the rows of one side.
+    after: and of the other.
+    statistics: by name.
+    shared: whether problems that one side lacks are left out.
+    **options: of `bootstrap`.
 
   Raises:
     ValueError: the two sides are not about the same problems.
   """
+  if shared:
+    both = set(before.clusters) & set(after.clusters)
+    before, after = _only(before, both), _only(after, both)
+  if not (len(before.clusters) and len(after.clusters)):
+    return {}
   ids, old = _by_cluster(before)
   new_ids, new = _by_cluster(after)
   if odd := sorted(set(ids) ^ set(new_ids)):
@@ -206,6 +231,15 @@ def difference(
   return {
     k: bootstrap(sums, change(s), **options) for k, s in statistics.items()
   }
+
+
+def _only(table: Table, ids: Collection[str]) -> Table:
+  """The rows of some clusters."""
+  rows = [i for i, cluster in enumerate(table.clusters) if cluster in ids]
+  return Table(
+    [table.clusters[i] for i in rows],
+    {k: [column[i] for i in rows] for k, column in table.columns.items()},
+  )
 
 
 def _by_cluster(table: Table) -> tuple[list[str], dict[str, np.ndarray]]:

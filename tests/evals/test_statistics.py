@@ -89,9 +89,17 @@ def test_nothing_but_successes_still_leaves_doubt():
 
 
 def test_nothing_observed_is_undefined():
-  for rows in (table([], []), Table(['a'], {'x': [0], 'one': [0]})):
-    got = statistics.estimate(rows, MEAN)['mean']
-    assert math.isnan(got.value) and math.isnan(got.low) and got.n == 0
+  got = statistics.estimate(Table(['a'], {'x': [0], 'one': [0]}), MEAN)['mean']
+  assert math.isnan(got.value) and math.isnan(got.low) and got.n == 0
+  assert statistics.estimate(table([], []), MEAN) == {}
+
+
+def test_a_difference_may_be_over_what_is_shared():
+  before, after = table([1, 0], ['a', 'b']), table([0, 1], ['b', 'c'])
+  got = statistics.difference(before, after, MEAN, shared=True)['mean']
+  assert (got.value, got.n) == (0, 1)
+  nothing = table([], [])
+  assert statistics.difference(before, nothing, MEAN, shared=True) == {}
 
 
 def test_a_paired_difference_is_narrower():
