@@ -25,6 +25,7 @@ from critic_jax import roles as roles_lib
 from critic_jax.data import sources
 from critic_jax.evals import run as evals
 from critic_jax.evals import selection
+from critic_jax.evals.statistics import Estimate
 from critic_jax.lm import LM
 from critic_jax.rewards import refinement
 from critic_jax.types import Key, Problem, Record, Roles
@@ -236,6 +237,19 @@ def show_results(
   num = len(evaluation.examples)
   console.print(report.results_table(shown, f'{name}: {num} examples'))
   for stem, keys in groups.items():
-    if generators := keys.get('generator'):
-      title = f'{name} {stem}: verdicts by generator of the solution'
-      console.print(report.results_table(generators, title))
+    if by := keys.get('generator'):
+      title = f'{name} {stem}: by generator of the solution'
+      console.print(report.results_table(_verdicts(by), title))
+
+
+def _verdicts(by) -> dict[str, dict[str, Estimate]]:
+  """A row for each group, a column for each of three accuracies."""
+  columns = {
+    'right solutions': 'accuracy_right',
+    'wrong solutions': 'accuracy_wrong',
+    'balanced': 'balanced_accuracy',
+  }
+  return {
+    title: {group: found[metric] for group, found in by.items()}
+    for title, metric in columns.items()
+  }

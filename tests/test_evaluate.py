@@ -3,6 +3,7 @@
 import io
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -64,7 +65,8 @@ def test_verdicts_by_generator(tmp_path):
   by = results['groups']['evaluation']['generator']
   assert sorted(by) == ['large', 'small']
   assert by['small']['accuracy_right']['n'] == 2 * 2
-  assert 'verdicts by generator' in out.getvalue()
+  assert 'by generator of the solution' in out.getvalue()
+  assert re.search(r'small +0.0 \[', out.getvalue())
 
 
 def test_an_evaluation_that_was_killed_goes_on(tmp_path, monkeypatch):
