@@ -74,7 +74,8 @@ class LM:
   def encode_prompt(self, text: str) -> list[int]:
     """A user's message as the tokens after which the model's own begin."""
     tokens = self.tokenizer.render([{'role': 'user', 'content': text}])
-    return [*tokens, *self.tokenizer.encode(self.prefix)]
+    prefix = self.tokenizer.encode(self.prefix) if self.prefix else []
+    return [*tokens, *prefix]
 
   def encode_response(self, text: str) -> list[int]:
     """The tokens of a whole response after the prefix, its end included."""
