@@ -58,8 +58,8 @@ def read(
     At least one.
 
   Raises:
-    ValueError: a bad row (file, place and reason), no good row, a broken array,
-      or an unknown `layout` or `bad_rows`.
+    ValueError: no such file, a bad row (file, place and reason), no good row, a
+      broken array, or an unknown `layout` or `bad_rows`.
   """
   if layout != 'auto':
     check('layout', layout, ('auto', *layouts))
@@ -85,6 +85,20 @@ def read(
   return made
 
 
+def open_file(path: str | os.PathLike) -> BinaryIO:
+  """The file, to be read.
+
+  Raises:
+    ValueError: it can not be opened.
+  """
+  try:
+    return pathlib.Path(path).open('rb')
+  except OSError as error:
+    raise ValueError(
+      f'{path}: got {error.strerror}; expected a file that can be read'
+    ) from error
+
+
 def detect(row: Row, layouts: Layouts) -> str:
   """The first layout in which a row is good; ValueError if there is none."""
   reasons = []
@@ -103,7 +117,7 @@ def detect(row: Row, layouts: Layouts) -> str:
 
 def _contents(path: pathlib.Path) -> Iterator[tuple[int, str, Any]]:
   """(index, place as error messages have it, bytes or parsed JSON) of rows."""
-  with path.open('rb') as file:
+  with open_file(path) as file:
     is_array = _ARRAY.match(file.read(4096))
     file.seek(0)
     if is_array:

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from critic_jax.data import problems
+from critic_jax.data import problems, rows
 from critic_jax.types import Problem
 
 # Part of the content address: raise it when `problems` reads rows differently.
@@ -85,17 +85,17 @@ def prepare(
     ValueError: a bad row, or a prepared set that was damaged since.
   """
   path, data_dir = pathlib.Path(path), pathlib.Path(data_dir)
-  with path.open('rb') as file:
+  with rows.open_file(path) as file:
     content = hashlib.file_digest(file, 'sha256').hexdigest()
   settings = '\n'.join([_VERSION, path.stem, layout, bad_rows, content])
   digest = hashlib.sha256(settings.encode()).hexdigest()[:16]
   name = re.sub(r'[^\w.-]', '_', path.stem)[:80]
   folder = data_dir / f'{name}-{digest}'
   if not folder.exists():
-    rows = problems.read_jsonl(
+    found = problems.read_jsonl(
       path, layout=layout, bad_rows=bad_rows, report=report
     )
-    _write(rows, folder)
+    _write(found, folder)
   return _Problems(_open(folder / 'problems' / _VERSION), _stored_problem)
 
 

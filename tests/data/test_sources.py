@@ -59,7 +59,7 @@ def test_a_file_is_split_once_and_for_all(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-  with pytest.raises(FileNotFoundError, match='nowhere.jsonl'):
+  with pytest.raises(ValueError, match='nowhere.jsonl: got No such file'):
     sources.jsonl(
       path=str(tmp_path / 'nowhere.jsonl'), data_dir=str(tmp_path / 'data')
     )
