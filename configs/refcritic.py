@@ -172,7 +172,7 @@ def evidence():
 def smollm2():
   """SmolLM2-135M-Instruct as solver and critic, GSM8K problems.
 
-  3 RL steps took 14 minutes on 2 busy CPU cores; a real run wants a GPU.
+  3 RL steps took 8 minutes on 2 CPU cores; a real run wants a GPU.
   """
   config = common.base()
   config.data = ConfigDict(
