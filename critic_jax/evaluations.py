@@ -228,8 +228,8 @@ def show_results(
   folder.write_results(
     f'results/{name}', {'columns': columns, 'groups': groups}
   )
-  for stem, found in records.items():
-    if curves := selection.curves(found):
+  for stem in stems:
+    if curves := selection.curves_of(columns[stem]):
       path = folder.path / 'plots' / f'selection-{name}-{stem}.png'
       path.parent.mkdir(exist_ok=True)
       plots.selection_curves(curves, path)

@@ -189,16 +189,7 @@ def check_folders(experiments: Sequence[Experiment], workdir: Path) -> None:
 
 
 def _check_same(config, saved, folder) -> None:
-  ours, theirs = (
-    {k: v for k, v in _settings(c) if not hasattr(v, 'items')}
-    for c in (run_dir.plain(config), saved)
-  )
-  absent = object()
-  differ = [
-    name
-    for name in sorted(ours.keys() | theirs.keys())
-    if ours.get(name, absent) != theirs.get(name, absent)
-  ]
+  differ = list(run_dir.differences(run_dir.plain(config), saved))
   if differ:
     raise ValueError(
       f'{folder}: got a run that differs in {len(differ)} settings '

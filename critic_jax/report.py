@@ -22,7 +22,6 @@ import base64
 import hashlib
 import json
 import math
-import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -35,6 +34,7 @@ import rich.table
 from rich.console import Console
 
 from critic_jax import comparison, inspection, plots, report_data
+from critic_jax.evals import selection
 from critic_jax.evals.statistics import Estimate, display_scale
 
 MAX_APPENDIX = 40_000  # characters of the git diff or the list of packages
@@ -280,11 +280,8 @@ def _selection_figures(results: Mapping[str, Results]) -> list[dict[str, str]]:
   for run, tables in results.items():
     for evaluation, table in tables.items():
       for column, rows in table.items():
-        curves = {}
-        for row, value in rows.items() if column != 'difference' else ():
-          if match := re.fullmatch(r'selection/(\w+)@(\d+)', row):
-            curves.setdefault(match[1], {})[int(match[2])] = value
-        if curves:
+        curves = selection.curves_of(rows)
+        if curves and column != 'difference':
           named = (run, evaluation, column)[len(results) == 1 :]
           title = f'Choosing among k solutions: {", ".join(named)}'
           figures.append(plots.selection_panel(curves, title))

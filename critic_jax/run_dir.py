@@ -379,18 +379,29 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def _check_same(ours: Any, saved: Any, path: Path) -> None:
-  ours, saved = dict(leaves(ours)), dict(leaves(saved))
   differ = [
-    f'{name}={json.dumps(ours[name]) if name in ours else "(absent)"} '
-    f'(saved: {json.dumps(saved[name]) if name in saved else "(absent)"})'
-    for name in sorted(ours.keys() | saved.keys())
-    if name not in ours or name not in saved or ours[name] != saved[name]
+    f'{name}={json.dumps(own) if own is not ABSENT else "(absent)"} '
+    f'(saved: {json.dumps(other) if other is not ABSENT else "(absent)"})'
+    for name, (own, other) in differences(ours, saved).items()
   ]
   if differ:
     raise ValueError(
       f'config: got {", ".join(differ)}; expected the values in {path}; '
       'restore them or give another folder'
     )
+
+
+ABSENT = object()
+
+
+def differences(ours: Any, saved: Any) -> dict[str, tuple[Any, Any]]:
+  """The settings in which two configs differ: both values, or `ABSENT`."""
+  ours, saved = dict(leaves(ours)), dict(leaves(saved))
+  pairs = {
+    name: (ours.get(name, ABSENT), saved.get(name, ABSENT))
+    for name in sorted(ours.keys() | saved.keys())
+  }
+  return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def leaves(value: Any, name: str = '') -> Iterator[tuple[str, Any]]:

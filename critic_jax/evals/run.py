@@ -208,7 +208,10 @@ TITLES = {
 def shown(found: Mapping[str, Estimate]) -> dict[str, Estimate]:
   """What a table shows of `metrics`: `TITLES`, and selection at its most."""
   titled = {title: found[title] for title in TITLES.values() if title in found}
-  points = {n: n.split('@') for n in found if n.startswith('selection/')}
-  most = max((int(k) for _, k in points.values()), default=0)
-  chosen = {n: found[n] for n, (_, k) in points.items() if int(k) == most}
-  return titled | {n.removeprefix('selection/'): x for n, x in chosen.items()}
+  curves = selection.curves_of(found)
+  most = max((k for curve in curves.values() for k in curve), default=0)
+  return titled | {
+    f'{method}@{most}': curve[most]
+    for method, curve in curves.items()
+    if most in curve
+  }

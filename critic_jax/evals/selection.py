@@ -33,6 +33,7 @@ critiques that accept it.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from statistics import multimode
 from typing import NamedTuple
@@ -94,6 +95,15 @@ def metrics(records: Sequence[Record]) -> dict[str, Estimate]:
     for method, curve in curves(records).items()
     for k, value in curve.items()
   }
+
+
+def curves_of(found: Mapping[str, Estimate]) -> dict[str, dict[int, Estimate]]:
+  """What `curves` gave, from metrics of all protocols: 'selection/pass@8'."""
+  read = {}
+  for name, value in found.items():
+    if match := re.fullmatch(r'selection/(\w+)@(\d+)', name):
+      read.setdefault(match[1], {})[int(match[2])] = value
+  return read
 
 
 def compare(

@@ -343,6 +343,16 @@ def test_many_solutions_are_sampled(n, weight):
   assert all(value == [0] for value in nobody.values())
 
 
+def test_curves_are_read_back_from_metrics_of_all_protocols():
+  records = [r for i in range(3) for r in pool(
+    ('0', [YES]), ('1', [NO]), ('0', [NO]), ('2', [YES]), problem=str(i)
+  )]  # fmt: skip
+  named = {f'selection/{k}': v for k, v in selection.metrics(records).items()}
+  others = {'critique/f1': named['selection/pass@1'], 'accuracy before': None}
+  assert selection.curves_of(named | others) == selection.curves(records)
+  assert selection.curves_of(others) == {}
+
+
 def test_compare_pairs_problems_and_takes_what_both_have():
   def side(verdicts, n):
     solutions = [('0', verdicts), ('1', verdicts and [NO])] * (n // 2)
