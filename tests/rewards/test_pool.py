@@ -171,7 +171,16 @@ def test_old_workers_are_replaced(monkeypatch):
     assert len(seen) == 2
 
 
-def test_interrupt_leaves_no_late_answer(monkeypatch):
+@pytest.fixture
+def interruptible():
+  """Ctrl-C raises, also where a shell started us in the background."""
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield
+  signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures('interruptible')
+def test_interrupt_leaves_no_late_answer():
   with pool.Pool(1, deadline_s=20.0) as graders:
     graders.grade([(box(r'\sqrt{4}'), '2')])
     (pid,) = pids(graders)
