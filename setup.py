@@ -66,7 +66,10 @@ setup(
   license_files=['LICENSE'],
   python_requires='>=3.11',
   packages=find_packages(include=['critic_jax', 'critic_jax.*']),
-  package_data={'critic_jax': ['*.jinja', '*.js']},
+  package_data={
+    'critic_jax': ['*.jinja', '*.js'],
+    'critic_jax.bench.peers': ['*.txt'],
+  },
   install_requires=INSTALL,
   extras_require=EXTRAS,
 )

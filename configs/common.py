@@ -12,6 +12,8 @@ def base() -> ConfigDict:
   config.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1))
   config.graders = ConfigDict(dict(num_workers=1, deadline_s=5.0))
   config.keep_checkpoints = 2
+  config.compile_ahead = True  # updates of all shapes before the first
+  config.compilation_cache = ''  # a folder: compiled programs are kept there
   config.phases = ConfigDict()
   config.order = ()
   config.evals = ConfigDict()
@@ -26,7 +28,7 @@ def model(size='', source='', **settings) -> dict:
     tokenizer='',  # for a size: a folder, or a function of critic_jax.data
     head='lm',
     dtype='float32',  # of computation
-    param_dtype='float32',
+    param_dtype='float32',  # or bfloat16; int8, of roles that are not trained
     remat='none',
     prompts='plain',  # or 'instruct', 'processbench'
     prefix='',  # how every response begins, e.g. '<think>\n' or 'Verdict:'
@@ -69,9 +71,13 @@ def phase(recipe, train, steps, learning_rate, batch_size, **settings) -> dict:
     copy={},  # role -> the role whose parameters it takes at the start
     steps=steps,
     epochs=1,  # updates on each collected batch
+    staleness=0,  # 1: collect the next batch beside the update; see train.py
     microbatches=1,
     batch_size=batch_size,
     aggregate='token',
+    # (rows, columns) that responses are packed in, siblings after one prompt:
+    # the first that holds a batch is taken. If none does: a row a response.
+    row_shapes=(),
     records_every=20,
     record_tokens=True,  # and their log-probabilities
     checkpoint_every=50,

@@ -43,6 +43,7 @@ def policy_gradient(**settings):
   config.phases.rl = ConfigDict(
     common.phase(
       'policy_gradient', ('solver',), 100, 3e-4, 32, records_every=10,
+      row_shapes=((32, 224), (40, 224)),
       **section | settings,
     )
   )  # fmt: skip

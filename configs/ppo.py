@@ -29,7 +29,7 @@ def ppo():
   config.phases.rl = ConfigDict(
     common.phase(
       'ppo', ('solver', 'value'), 100, 3e-4, 64, epochs=2, records_every=10,
-      copy=dict(value='solver'),
+      copy=dict(value='solver'), row_shapes=((32, 224), (40, 224)),
       num_solutions=4,
       discount=1.0,
       lambda_=0.95,

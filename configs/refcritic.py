@@ -73,6 +73,7 @@ def quickstart():
     dict(
       solver=common.phase(
         'sft', ('solver',), 600, 3e-3, 32, schedule='linear', role='solver',
+        row_shapes=((14, 176), (16, 176)),
         lessons=dict(
           module='arithmetic', name='solver_lesson', share=0.15,
           refine_share=0.6,
@@ -81,13 +82,15 @@ def quickstart():
       cold_start=common.phase(
         'cold_start', ('critic',), 210, 3e-3, 64, schedule='linear',
         copy=dict(critic='solver'), num_critiques=2,
+        row_shapes=((22, 192), (26, 192)),
         writer=dict(
           module='arithmetic', name='teacher_critique', check_share=0.35,
           correct_share=0.3, point_share=0.35,
         ),
       ),
       rl=common.phase(
-        'refcritic', ('critic',), 44, 3e-4, 32, records_every=5, **refcritic()
+        'refcritic', ('critic',), 44, 3e-4, 32, records_every=5,
+        row_shapes=((32, 416), (40, 416)), **refcritic(),
       ),
     )
   )  # fmt: skip
@@ -142,6 +145,7 @@ def evidence():
   arms.step_labels.writer = ConfigDict(
     dict(module='arithmetic_labels', name='step_label')
   )
+  arms.step_labels.row_shapes = ((14, 192), (16, 192))
   config.order = (*config.order, 'refine_only', 'more_sft', 'step_labels')
   critics = config.order[1:]
   config.evals.heldout.after = critics
@@ -197,6 +201,7 @@ def smollm2():
     dict(
       rl=common.phase(
         'refcritic', ('critic',), 3, 1e-6, 2, records_every=1, microbatches=2,
+        row_shapes=((2, 768), (2, 1024)),
         **refcritic(num_critiques=4, num_refinements=2),
       )
     )

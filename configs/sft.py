@@ -34,6 +34,7 @@ def solver_phase(steps) -> dict:
   """Imitation of the problems' own solutions."""
   return common.phase(
     'sft', ('solver',), steps, 3e-3, 32, schedule='linear', role='solver',
+    row_shapes=((6, 224), (8, 224)),
     lessons=dict(module='lessons', name='reference'),
   )  # fmt: skip
 
@@ -57,6 +58,7 @@ def tiny():
 
 def shrink(config):
   """The config with the smallest models and two steps of each phase."""
+  config.compile_ahead = False  # takes longer than the steps
   config.data.num_train = 64
   for role in config.models:
     config.models[role].size = 'nano'
@@ -65,5 +67,7 @@ def shrink(config):
     config.models[role].lengths = (128,)
   for phase in config.phases.values():
     phase.steps, phase.batch_size = 2, 4
+    # Rows of both kinds.
+    phase.row_shapes = () if phase.recipe == 'sft' else ((4, 512),)
     phase.optimizer.warmup_steps = 0
   return config

@@ -17,52 +17,47 @@ from collections.abc import Sequence
 
 from critic_jax import rollout
 from critic_jax.rewards import leaks
-from critic_jax.types import Generate, Key, Record, Stage
+from critic_jax.types import Key, Record, Stage
 
 NAMES = ('empty', 'swapped', 'masked')
 
 
-def run(
-  refine: Stage,
-  generate: Generate,
-  critiques: Sequence[Record],
-  key: Key,
-  grade: rollout.Grade,
-  *,
-  n: int = 1,
-) -> list[Record]:
-  """Graded refinements of each control.
+def asks(
+  refine: Stage, critiques: Sequence[Record], key: Key, *, n: int = 1
+) -> list[rollout.Ask]:
+  """What the solver is asked for the controls, one ask for each of `NAMES`.
 
   Args:
     refine: the stage whose critique is replaced.
-    generate: the solver's sampler.
     critiques: those whose place is taken, and whose conclusions are swapped.
     key: consumed; the controls of a critique share their noise.
-    grade: final answers to grades.
     n: refinements of each critique and control.
 
   Returns:
-    len(NAMES) * len(critiques) * n records; no 'refine_swapped' where all
-    critiques are of one problem.
+    By name 'refine_empty', 'refine_swapped', 'refine_masked'; the second is of
+    no critique where all are of one problem.
   """
-  shown = [
-    *(('empty', critique, '') for critique in critiques),
-    *(('swapped', *pair) for pair in _swapped(critiques)),
-    *(('masked', critique, leaks.masked(critique)) for critique in critiques),
-  ]
-  records = rollout.run_graded(
-    refine,
-    generate,
-    [_concluding(critique, text) for _, critique, text in shown],
-    key,
-    grade,
-    n=n,
-  )
+  empty = {id(critique): '' for critique in critiques}
+  swapped = _swapped(critiques)
+  masked = {id(critique): leaks.masked(critique) for critique in critiques}
   return [
-    dataclasses.replace(record, stage=f'{refine.name}_{name}', parent=critique)
-    for i, (name, critique, _) in enumerate(shown)
-    for record in records[i * n : (i + 1) * n]
+    rollout.Ask(
+      _concluding_with(refine, name, texts),
+      [critique for critique in critiques if id(critique) in texts],
+      key,
+      n,
+    )
+    for name, texts in zip(NAMES, (empty, swapped, masked), strict=True)
   ]
+
+
+def _concluding_with(refine: Stage, name: str, texts) -> Stage:
+  """The stage, for critiques with other conclusions, by their `id`."""
+
+  def prompt(critique):
+    return refine.prompt(_concluding(critique, texts[id(critique)]))
+
+  return refine._replace(name=f'{refine.name}_{name}', prompt=prompt)
 
 
 def masking(refine: Stage) -> Stage:
@@ -89,12 +84,12 @@ def _concluding(critique: Record, text: str) -> Record:
   return dataclasses.replace(critique, parsed=parsed)
 
 
-def _swapped(critiques: Sequence[Record]) -> list[tuple[Record, str]]:
-  """Each critique with the conclusion of the next one of another problem."""
-  pairs = []
+def _swapped(critiques: Sequence[Record]) -> dict[int, str]:
+  """For each critique the conclusion of the next one of another problem."""
+  found = {}
   for i, critique in enumerate(critiques):
     for other in (*critiques[i + 1 :], *critiques[:i]):
       if other.problem.id != critique.problem.id:
-        pairs.append((critique, other.parsed.get('conclusion') or ''))
+        found[id(critique)] = other.parsed.get('conclusion') or ''
         break
-  return pairs
+  return found

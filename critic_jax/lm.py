@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from critic_jax import sampling
+from critic_jax import lanes
 from critic_jax.models import law as law_lib
 from critic_jax.models.transformer import Transformer
 from critic_jax.stages import Stages
@@ -109,61 +107,43 @@ class LM:
       for p in encoded
     ]
     results = [[r] * n for r in refused]
-    size = 2 ** int(math.log2(max(1, self.max_rows // n)))
-    for part in self._batches(encoded, fits, size):
-      for i, generations in zip(
-        part,
-        self._sample(params, [encoded[i] for i in part], keys, part, n),
-        strict=True,
-      ):
-        results[i] = generations
+    for part in self._parts(encoded, fits):
+      num_lanes = 1 << (len(part) - 1).bit_length()
+      sampled = lanes.run(
+        self.model,
+        params,
+        {i: encoded[i] for i in part},
+        keys,
+        eos=np.array(self.tokenizer.eos, np.int32),
+        law=self.law,
+        num_samples=n,
+        max_new_tokens=self.max_new_tokens,
+        columns=_smallest(self.lengths, max(len(encoded[i]) for i in part)),
+        num_lanes=min(num_lanes, self._max_lanes(n)),
+      )
+      for i, samples in sampled.items():
+        results[i] = [
+          self._generation(encoded[i], samples, row) for row in range(n)
+        ]
     return results
 
-  def _batches(self, encoded, fits, size) -> Iterator[list[int]]:
-    """Groups of at most `size` of the prompts `fits`, by length.
+  def _max_lanes(self, n) -> int:
+    """Prompts at once, a power of two, so that rows are at most `max_rows`."""
+    return 2 ** int(math.log2(max(1, self.max_rows // n)))
 
-    A batch is as wide as its longest prompt; none is padded to more than twice
-    its own column of `lengths`.
+  def _parts(self, encoded, fits) -> list[list[int]]:
+    """The prompts `fits` in parts of similar length.
+
+    The columns of a part are those of its longest prompt; none is padded to
+    more than twice its own column of `lengths`.
     """
     columns = {i: _smallest(self.lengths, len(encoded[i])) for i in fits}
-    part = []
+    parts = []
     for i in sorted(fits, key=lambda i: (columns[i], i)):
-      if part and (len(part) == size or columns[i] > 2 * columns[part[0]]):
-        yield part
-        part = []
-      part.append(i)
-    if part:
-      yield part
-
-  def _sample(self, params, prompts, keys, part, n):
-    """Samples one padded batch; returns n generations a prompt."""
-    columns = _smallest(self.lengths, max(map(len, prompts)))
-    rows = 2 ** math.ceil(math.log2(len(prompts)))
-    tokens = np.zeros((rows, columns), np.int32)
-    length = np.zeros(rows, np.int32)
-    for row, prompt in enumerate(prompts):
-      tokens[row, : len(prompt)], length[row] = prompt, len(prompt)
-    picked = np.zeros(rows, np.int32)
-    picked[: len(part)] = part
-    samples = sampling.sample(
-      self.model,
-      params,
-      jnp.asarray(tokens),
-      jnp.asarray(length),
-      _sample_keys(keys, jnp.asarray(picked), n),
-      eos=jnp.asarray(self.tokenizer.eos, jnp.int32),
-      law=self.law,
-      max_new_tokens=self.max_new_tokens,
-      num_samples=n,
-    )
-    samples = jax.device_get(samples)
-    return [
-      [
-        self._generation(prompt, samples, row * n + sibling)
-        for sibling in range(n)
-      ]
-      for row, prompt in enumerate(prompts)
-    ]
+      if not parts or columns[i] > 2 * columns[parts[-1][0]]:
+        parts.append([])
+      parts[-1].append(i)
+    return [sorted(part) for part in parts]
 
   def _generation(self, prompt, samples, row) -> Generation:
     length = samples.length[row]
@@ -178,13 +158,6 @@ class LM:
 
 
 _NOTHING = np.zeros(0, np.int32), np.zeros(0, np.float32)
-
-
-@jax.jit(static_argnames='n')
-def _sample_keys(keys, picked, n):
-  """Keys [B * n]: n of each picked prompt's own."""
-  split = jax.vmap(lambda key: jax.random.split(key, n))(keys[picked])
-  return split.reshape(-1)
 
 
 def _smallest(limits, size) -> int:

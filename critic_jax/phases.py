@@ -14,6 +14,9 @@ import optax
 from critic_jax import limits, lookup, masked, optimizer
 from critic_jax.types import Recipe
 
+# Objectives that weigh a token by how likely it is now and was when sampled.
+_CORRECTED = ('ppo_clip', 'gspo', 'cispo')
+
 
 class Phase(NamedTuple):
   """A part of a run, checked and ready.
@@ -55,6 +58,12 @@ def make_phases(config, lms, grade) -> list[Phase]:
       raise ValueError(
         f'phases.{name}: got the roles {missing}; expected {sorted(lms)}'
       )
+    in_int8 = [r for r in section.train if lms[r].model.config.is_int8]
+    if in_int8:
+      raise ValueError(
+        f'phases.{name}: train: got {in_int8}, held in int8; expected roles '
+        f"of floats; set models.{in_int8[0]}.param_dtype to 'float32'"
+      )
     try:
       _check_section(section)
       recipe = lookup.module('recipes', section.recipe).make(
@@ -92,5 +101,13 @@ def _check_section(section) -> None:
   ):  # fmt: skip
     if section[name] < 1:
       raise ValueError(f'{name}: got {section[name]}; expected >= 1')
+  if section.staleness not in (0, 1):
+    raise ValueError(f'staleness: got {section.staleness}; expected 0 or 1')
+  objective = section.get('objective', {}).get('name')
+  if section.staleness and objective not in _CORRECTED:
+    raise ValueError(
+      f'staleness: got {section.staleness} with the objective {objective!r}, '
+      f'which does not correct for it; expected one of {list(_CORRECTED)}'
+    )
   masked.loss_weights(np.ones((1, 1), bool), section.aggregate, max_len=1)
   limits.check(section.limits, section.limit_action, section.limit_window)

@@ -40,7 +40,9 @@ PANELS = (
     False,
   ),
   ('lengths', 'Length in tokens', r'\w+/length$', False),
+  ('speed', 'Tokens a second', r'time/\w+_tokens_per_s$', False),
   ('time', 'Seconds', r'time/', False),
+  ('machine', 'The machine', r'compile/|memory/|device/', True),
   ('loss', 'Loss', r'loss/', True),
   ('optimisation', 'Optimisation', r'policy/|grad_norm|learning_rate', True),
 )

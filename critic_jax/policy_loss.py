@@ -43,10 +43,18 @@ def make_policy_loss(lm: LM, role: str, settings: Mapping) -> Callable:
   def loss(trained: Roles, batch: Batch):
     mask, weights = batch['mask'], batch['weights']
     logprobs, entropy = forward.token_statistics(
-      lm.model, trained[role], batch['tokens'], law=lm.law
+      lm.model,
+      trained[role],
+      batch['tokens'],
+      law=lm.law,
+      layout=forward.layout(batch),
     )
     per_token = surrogate(
-      logprobs, batch['logprobs'], batch['advantages'], mask
+      logprobs,
+      batch['logprobs'],
+      batch['advantages'],
+      mask,
+      batch.get('segments'),
     )
     log_ratio = jnp.where(
       mask, jax.lax.stop_gradient(logprobs) - batch['logprobs'], 0.0
@@ -76,10 +84,12 @@ def add_ref_logprobs(batch: Batch, lm: LM, roles: Roles, settings) -> Batch:
       f"roles: got {sorted(roles)}; expected a 'ref' for kl.coef="
       f"{settings['kl']['coef']}; name the copied role in the phase's `copy`"
     )
-  logprobs = _logprobs(lm.model, roles['ref'], batch['tokens'], lm.law)
+  logprobs = _logprobs(
+    lm.model, roles['ref'], batch['tokens'], lm.law, forward.layout(batch)
+  )
   return {**batch, 'ref_logprobs': jax.device_get(logprobs)}
 
 
 @functools.partial(jax.jit, static_argnames='model')
-def _logprobs(model, params, tokens, law):
-  return forward.token_logprobs(model, params, tokens, law=law)
+def _logprobs(model, params, tokens, law, layout):
+  return forward.token_logprobs(model, params, tokens, law=law, layout=layout)

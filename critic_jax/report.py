@@ -22,6 +22,8 @@ import base64
 import hashlib
 import json
 import math
+import re
+import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -230,6 +232,10 @@ def _facts(run, columns) -> dict[str, str]:
       f'{phase}: steps {low} to {high}'
       for phase, (low, high) in plots.spans(columns).items()
     )
+    if 'time/step_s' in columns:
+      facts['seconds a step'] = '; '.join(
+        _seconds(columns, phase) for phase in plots.spans(columns)
+      )
   for line in _text(run.path / 'git.txt').splitlines()[:1]:
     facts['code'] = line
   for line in _text(run.path / 'env.txt').splitlines():
@@ -237,6 +243,21 @@ def _facts(run, columns) -> dict[str, str]:
     if kind in ('python', 'devices') and rest:
       facts[kind] = rest.split('(')[0].strip()
   return facts
+
+
+def _seconds(columns, phase) -> str:
+  """The median step of a phase, and of its parts those that are known."""
+  medians = {}
+  for name, column in columns.items():
+    stage = re.fullmatch(r'time/(\w+(?<!_per))_s', name)
+    values = column[columns['phase'] == phase]
+    values = [x for x in values.tolist() if x == x] if stage else []
+    if values:
+      medians[stage[1].replace('_', ' ')] = statistics.median(values)
+  whole = medians.pop('step', math.nan)
+  parts = sorted(medians.items(), key=lambda item: -item[1])
+  known = ', '.join(f'{stage} {value:.2g}' for stage, value in parts if value)
+  return f'{phase} {whole:.2g} ({known})'
 
 
 def _results_view(

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from critic_jax import lookup, sharding, stages
 from critic_jax import tokenizer as tokenizer_lib
 from critic_jax.lm import LM
-from critic_jax.models import convert, sizes, transformer
+from critic_jax.models import convert, quantize, sizes, transformer
 from critic_jax.models.law import Law
 from critic_jax.models.transformer import Transformer, TransformerConfig
 from critic_jax.types import Params
@@ -100,7 +100,8 @@ def resample(lm: LM, *, max_new_tokens: int = 0, **law) -> LM:
 def init_params(lms, loaded, mesh, key) -> dict[str, Params]:
   """The parameters of every role on the mesh: loaded, or drawn.
 
-  A head that a loaded model lacks (a value head, say) is drawn.
+  A head that a loaded model lacks (a value head, say) is drawn. What a role
+  holds in int8 is made of that.
   """
   params = {}
   for i, (role, lm) in enumerate(sorted(lms.items())):
@@ -113,9 +114,10 @@ def init_params(lms, loaded, mesh, key) -> dict[str, Params]:
     )
     params[role] = init(model, jax.random.fold_in(key, i))
     if role in loaded:
+      source = _without_heads(loaded[role], params[role])
       put = jax.tree.map(
         lambda x, old: jax.device_put(x.astype(old.dtype), old.sharding),
-        _without_heads(loaded[role], params[role]),
+        quantize.quantize(source) if model.config.is_int8 else source,
         _without_heads(params[role], loaded[role]),
       )
       params[role] = {**params[role], **put}
@@ -125,18 +127,27 @@ def init_params(lms, loaded, mesh, key) -> dict[str, Params]:
 def copy(target: Params, source: Params) -> Params:
   """A copy of `source`; dtypes, and heads that only `target` has, are its own.
 
+  So is int8, which is made of floats or made into them.
+
   Raises:
     ValueError: the two models are not of one size.
   """
   trunk = _without_heads(target, source)
   source = _without_heads(source, target)
+  if quantize.is_quantized(target) != quantize.is_quantized(source):
+    to_int8 = quantize.is_quantized(target)
+    source = (quantize.quantize if to_int8 else quantize.dequantize)(source)
   if jax.tree.map(jnp.shape, trunk) != jax.tree.map(jnp.shape, source):
     raise ValueError(
       'copy: got two models of different sizes; expected the shapes of one; '
       'give both roles the same size or source'
     )
   copied = jax.tree.map(
-    lambda old, x: jnp.array(x, old.dtype, copy=True), trunk, source
+    lambda old, x: jax.device_put(
+      jnp.array(x, old.dtype, copy=True), old.sharding
+    ),
+    trunk,
+    source,
   )
   return {**target, **copied}
 

@@ -3,18 +3,28 @@
 Siblings, the records with one parent, are adjacent and in order. A record's
 random key depends on the stage's key and on its parent's id alone, so that its
 text does not depend on what else is sampled with it.
+
+Rules grade on the host, in a thread, while the device samples. Records do not
+change: a graded record is a new one, and what responded to the old one is
+replanted.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
+import contextvars
 import dataclasses
+import itertools
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from critic_jax import meter
 from critic_jax.rewards import leaks
 from critic_jax.types import (
   Generate,
@@ -30,6 +40,27 @@ from critic_jax.types import (
 Grade = Callable[[Sequence[tuple[str, str]]], list[str]]
 
 
+# Random keys are made for at least so many parents at once: for fewer than that
+# their number is one shape to compile, for them and for the sampler.
+_MIN_KEYS = 1024
+
+
+class Ask(NamedTuple):
+  """What a model is asked, together with other things or alone.
+
+  Attributes:
+    stage: the prompt to write and the parser of what comes back.
+    parents: problems for a first stage, records for a later one.
+    key: consumed.
+    n: responses to each.
+  """
+
+  stage: Stage
+  parents: Sequence[Problem | Record]
+  key: Key
+  n: int
+
+
 def run(
   stage: Stage,
   generate: Generate,
@@ -41,37 +72,50 @@ def run(
   """Samples n responses of a stage to each parent.
 
   Args:
-    stage: the prompt to write and the parser of what comes back.
+    stage: see `Ask`.
     generate: the sampler of the model that answers.
-    parents: problems for a first stage, records for a later one.
+    parents: see `Ask`.
     key: consumed.
-    n: responses to each.
+    n: see `Ask`.
 
   Returns:
     len(parents) * n records.
   """
-  if not parents:
+  return _sample([Ask(stage, parents, key, n)], generate)
+
+
+def _sample(asks: Sequence[Ask], generate: Generate) -> list[Record]:
+  """The records of asks of one n, in their order, by one call."""
+  asked = [(ask.stage, parent) for ask in asks for parent in ask.parents]
+  if not asked:
     return []
-  prompts = [stage.prompt(parent) for parent in parents]
-  keys = _keys(key, [parent.id for parent in parents])
-  generations = generate(prompts, keys, n)
-  return [
+  kind = asks[0].stage.name.partition('_')[0]  # controls are refinements
+  with meter.timed(f'time/{kind}_s'):
+    prompts = [stage.prompt(parent) for stage, parent in asked]
+    generations = generate(prompts, _keys(asks), asks[0].n)
+  records = [
     _record(stage, parent, index, generation)
-    for parent, siblings in zip(parents, generations, strict=True)
+    for (stage, parent), siblings in zip(asked, generations, strict=True)
     for index, generation in enumerate(siblings)
   ]
+  meter.add(f'tokens/{kind}', sum(len(record.tokens) for record in records))
+  return records
 
 
-def _keys(key, ids):
-  """A key for each id, and more up to a power of two: few shapes compile."""
-  names = np.zeros(1 << (len(ids) - 1).bit_length(), np.uint32)
+def _keys(asks):
+  """A key for each parent, and more up to a number that few shapes have."""
+  ids = [parent.id for ask in asks for parent in ask.parents]
+  owners = [i for i, ask in enumerate(asks) for _ in ask.parents]
+  size = max(_MIN_KEYS, 1 << (len(ids) - 1).bit_length())
+  names, owner = np.zeros(size, np.uint32), np.zeros(size, np.int32)
   names[: len(ids)] = [zlib.crc32(name.encode()) for name in ids]
-  return _fold_in(key, jnp.asarray(names))
+  owner[: len(ids)] = owners
+  return _fold_in(tuple(ask.key for ask in asks), owner, names)
 
 
 @jax.jit
-def _fold_in(key, names):
-  return jax.vmap(jax.random.fold_in, (None, 0))(key, names)
+def _fold_in(keys, owner, names):
+  return jax.vmap(jax.random.fold_in)(jnp.stack(keys)[owner], names)
 
 
 def _record(stage, parent, index, generation: Generation) -> Record:
@@ -101,6 +145,8 @@ def grade(records: Sequence[Record], grade_fn: Grade) -> list[Record]:
   A response that was cut off is not right, whatever it says so far.
   """
   pairs = [(r.text, r.problem.answer) for r in records]
+  with meter.timed('time/grade_s'):
+    grades = grade_fn(pairs)
   return [
     dataclasses.replace(
       record,
@@ -110,7 +156,7 @@ def grade(records: Sequence[Record], grade_fn: Grade) -> list[Record]:
         'correct': grade == 'right' and not record.truncated,
       },
     )
-    for record, grade in zip(records, grade_fn(pairs), strict=True)
+    for record, grade in zip(records, grades, strict=True)
   ]
 
 
@@ -124,7 +170,72 @@ def run_graded(
   n: int,
 ) -> list[Record]:
   """`run`, then `grade`: for stages whose responses end in an answer."""
-  return grade(run(stage, generate, parents, key, n=n), grade_fn)
+  asks = [Ask(stage, parents, key, n)]
+  return run_graded_together(asks, generate, grade_fn)[0]
+
+
+def run_graded_together(
+  asks: Sequence[Ask], generate: Generate, grade_fn: Grade
+) -> list[list[Record]]:
+  """Samples and grades all that one model is asked at once.
+
+  Asks of the same n are one call of the sampler, which so has more rows to
+  decode together; what a call gave is graded while the next one samples.
+
+  Args:
+    asks: stages of one kind, such as refinements and their controls.
+    generate: the sampler of the model that answers.
+    grade_fn: final answers to grades.
+
+  Returns:
+    The records of each ask: those that `run_graded` would give.
+  """
+  by_n = {ask.n: [a for a in asks if a.n == ask.n] for ask in asks}
+  with _grader() as start:
+    graded = {
+      n: start(grade, _sample(alike, generate), grade_fn)
+      for n, alike in by_n.items()
+    }
+  flat = {n: iter(future.result()) for n, future in graded.items()}
+  return [
+    list(itertools.islice(flat[ask.n], ask.n * len(ask.parents)))
+    for ask in asks
+  ]
+
+
+@contextlib.contextmanager
+def grading(
+  records: Sequence[Record], grade_fn: Grade
+) -> Iterator[concurrent.futures.Future]:
+  """Grades records while the block runs; it ends when they are graded.
+
+      with rollout.grading(solutions, grade) as graded:
+        critiques = rollout.run(...)  # on the device
+      critiques = rollout.replant(critiques, solutions, graded.result())
+
+  What `grade_fn` raises, the end of the block raises. `grade_fn` is called in a
+  thread that ends with the block, so it needs no lock: blocks are not nested.
+  """
+  with _grader() as start:
+    yield start(grade, records, grade_fn)
+
+
+@contextlib.contextmanager
+def _grader():
+  """Yields `start(function, *args) -> Future`: calls in one other thread."""
+  futures = []
+
+  def start(function, *args):
+    context = contextvars.copy_context()  # with the open meter
+    futures.append(thread.submit(context.run, function, *args))
+    return futures[-1]
+
+  with concurrent.futures.ThreadPoolExecutor(1, 'grader') as thread:
+    yield start
+    with meter.timed('time/grade_waited_s'):
+      concurrent.futures.wait(futures)
+  for future in futures:
+    future.result()
 
 
 def children(

@@ -1,10 +1,16 @@
-"""Jitted sampling: one prefill, then a while-loop of decode steps.
+"""Jitted sampling: prompts are put into lanes, and all lanes decode together.
 
-Prompts are right-padded. The cache holds P prompt slots, then one slot a
-generated token: generated token t sits in slot P + t for every row, whatever
-the row's own length, so that a step writes one slice; positions and the mask
-carry the lengths. Each row has its own key, so that a row's text does not
-depend on its neighbours.
+A lane holds one prompt, whose keys and values its `n` rows share, and for each
+row the keys and values of its own response. `insert` computes prompts and draws
+each row's first token; `decode` goes on until enough lanes have finished, so
+that others can be put in their place while long rows run on (lanes.py does).
+
+The tokens that a row is fed at a step of the clock have their keys in slot
+`clock % R`, the same slot for every row however old its response, so that a
+step writes one slice. A response has at most R tokens: what is older in the
+ring belongs to an earlier response, and the row's age masks it. Positions carry
+the lengths. Each row has its own key, so that a row's text does not depend on
+its neighbours.
 """
 
 from __future__ import annotations
@@ -35,12 +41,40 @@ class Samples(NamedTuple):
   stopped: jax.Array
 
 
-class _State(NamedTuple):
-  t: jax.Array  # int32[], tokens generated so far
-  logits: jax.Array  # float32[B, V], of the next token
-  cache: Cache
-  done: jax.Array  # bool[B]
+class Lanes(NamedTuple):
+  """The state of sampling: L lanes of n rows each.
+
+  Attributes:
+    prompts: keys and values, a layer [L, Hkv, P, Dh].
+    prompt_length: int32[L]; 0 is an empty lane.
+    responses: keys and values, a layer [L * n, Hkv, R, Dh]; a ring of slots.
+    clock: int32[], decode steps done.
+    keys: random keys [L * n].
+    samples: of the rows as they are; the last token is not yet computed.
+    done: bool[L * n], nothing more is drawn for the row.
+  """
+
+  prompts: Cache
+  prompt_length: jax.Array
+  responses: Cache
+  clock: jax.Array
+  keys: jax.Array
   samples: Samples
+  done: jax.Array
+
+
+class Trunks(NamedTuple):
+  """Beginnings of prompts, computed once for all prompts that share them.
+
+  Attributes:
+    tokens: int32[M, P], right-padded.
+    length: int32[M].
+    of: int32[F], the trunk that each prompt begins with.
+  """
+
+  tokens: jax.Array
+  length: jax.Array
+  of: jax.Array
 
 
 @functools.partial(
@@ -58,7 +92,7 @@ def sample(
   max_new_tokens: int,
   num_samples: int = 1,
 ) -> Samples:
-  """Samples `num_samples` responses to each prompt; prefill is done once each.
+  """Samples `num_samples` responses to each prompt, all prompts at once.
 
   Args:
     model: a transformer with a language head.
@@ -75,73 +109,225 @@ def sample(
   Returns:
     `Samples` of B * num_samples rows.
   """
-  logits, cache = _prefill(model, params, prompts, length, max_new_tokens)
-  repeat = functools.partial(jnp.repeat, repeats=num_samples, axis=0)
-  logits, cache, length = jax.tree.map(repeat, (logits, cache, length))
-  rows, prompt_len = length.shape[0], prompts.shape[1]
-  slots = jnp.arange(prompt_len + max_new_tokens)
-  is_prompt = slots[None] < length[:, None]  # [B, S]
+  num_lanes, columns = prompts.shape
+  lanes = empty(model, num_lanes, num_samples, columns, max_new_tokens)
+  every = jnp.arange(num_lanes)
+  lanes = insert(
+    model, params, lanes, every, prompts, length, keys, eos=eos, law=law
+  )
+  lanes = decode(model, params, lanes, num_lanes, eos=eos, law=law)
+  return lanes.samples
 
-  def step(state: _State) -> _State:
-    token, logprob = _draw(state.logits, keys, state.t, law)
-    token = jnp.where(state.done, 0, token)
-    ended = ~state.done & jnp.any(token[:, None] == eos[None], axis=1)
-    samples = Samples(
-      tokens=state.samples.tokens.at[:, state.t].set(token),
-      length=state.samples.length + ~state.done,
-      logprobs=state.samples.logprobs.at[:, state.t].set(
-        jnp.where(state.done, 0.0, logprob)
-      ),
-      stopped=state.samples.stopped | ended,
+
+@functools.partial(jax.jit, static_argnums=range(5))
+def empty(
+  model: Transformer,
+  num_lanes: int,
+  num_samples: int,
+  columns: int,
+  max_new_tokens: int,
+) -> Lanes:
+  """Lanes without prompts: L lanes of n rows, P columns, R new tokens."""
+  c, rows = model.config, num_lanes * num_samples
+
+  def cache(rows, slots):
+    shape = (rows, c.num_kv_heads, slots, c.head_dim)
+    layer = jnp.zeros(shape, c.dtype), jnp.zeros(shape, c.dtype)
+    return (layer,) * c.num_layers
+
+  return Lanes(
+    prompts=cache(num_lanes, columns),
+    prompt_length=jnp.zeros(num_lanes, jnp.int32),
+    responses=cache(rows, max_new_tokens),
+    clock=jnp.zeros((), jnp.int32),
+    keys=jax.random.split(jax.random.key(0), rows),
+    samples=Samples(
+      tokens=jnp.zeros((rows, max_new_tokens), jnp.int32),
+      length=jnp.zeros(rows, jnp.int32),
+      logprobs=jnp.zeros((rows, max_new_tokens), jnp.float32),
+      stopped=jnp.zeros(rows, bool),
+    ),
+    done=jnp.ones(rows, bool),
+  )
+
+
+@functools.partial(jax.jit, static_argnames='model', donate_argnames='lanes')
+def insert(
+  model: Transformer,
+  params,
+  lanes: Lanes,
+  index: jax.Array,
+  prompts: jax.Array,
+  length: jax.Array,
+  keys: jax.Array,
+  *,
+  eos: jax.Array,
+  law: law_lib.Law,
+  trunks: Trunks | None = None,
+) -> Lanes:
+  """Puts prompts into lanes and draws the first token of each of their rows.
+
+  Args:
+    model: see `sample`.
+    params: its parameters.
+    lanes: donated.
+    index: int32[F], the lane of each prompt; L or more for no lane.
+    prompts: int32[F, T], T at most P: the prompt, or with `trunks` what comes
+      after its trunk.
+    length: int32[F], of the whole prompts; 0 for none.
+    keys: random keys [F * n].
+    eos: see `sample`.
+    law: see `sample`.
+    trunks: beginnings that several of these prompts share.
+
+  Returns:
+    The lanes.
+  """
+  columns = lanes.prompts[0][0].shape[2]
+  num_samples = len(lanes.keys) // len(lanes.prompt_length)
+  logits, cache = _prefill(model, params, prompts, length, trunks, columns)
+  repeat = functools.partial(jnp.repeat, repeats=num_samples, axis=0)
+  rows = (index[:, None] * num_samples + jnp.arange(num_samples)).reshape(-1)
+  token, logprob = _draw(repeat(logits), keys, 0, law)
+  absent = repeat(length == 0)
+  stopped = _is_any(token, eos) & ~absent
+  limit = lanes.samples.tokens.shape[1]
+  first = Samples(
+    tokens=jnp.zeros((len(rows), limit), jnp.int32)
+    .at[:, 0]
+    .set(jnp.where(absent, 0, token)),
+    length=jnp.where(absent, 0, 1),
+    logprobs=jnp.zeros((len(rows), limit), jnp.float32)
+    .at[:, 0]
+    .set(jnp.where(absent, 0.0, logprob)),
+    stopped=stopped,
+  )
+
+  def put(where, old, new):
+    return jax.tree.map(
+      lambda a, b: a.at[where].set(b.astype(a.dtype), mode='drop'), old, new
     )
-    slot = prompt_len + state.t
-    is_response = (prompt_len <= slots) & (slots <= slot)
-    hidden, cache = model.apply(
+
+  return lanes._replace(
+    prompts=put(index, lanes.prompts, cache),
+    prompt_length=put(index, lanes.prompt_length, length),
+    keys=lanes.keys.at[rows].set(keys, mode='drop'),
+    samples=put(rows, lanes.samples, first),
+    done=put(rows, lanes.done, stopped | absent | (limit == 1)),
+  )
+
+
+def _prefill(model, params, prompts, length, trunks, columns):
+  """Logits after each prompt, [F, V], and its keys and values, P columns."""
+  if trunks is None:
+    hidden, cache = model.apply({'params': params}, prompts)
+    last = length - 1
+    room = ((0, 0), (0, 0), (0, columns - prompts.shape[1]), (0, 0))
+    cache = jax.tree.map(lambda x: jnp.pad(x, room), cache)
+  else:
+    _, cache = model.apply({'params': params}, trunks.tokens)
+    cache = jax.tree.map(lambda x: x[trunks.of], cache)
+    begun, slots = trunks.length[trunks.of], jnp.arange(columns)[None]
+    hidden, rest = model.apply(
       {'params': params},
-      token[:, None],
-      positions=(length + state.t)[:, None],
-      mask=(is_prompt | is_response)[:, None],
-      cache=state.cache,
-      slot=slot,
+      prompts,
+      positions=begun[:, None] + jnp.arange(prompts.shape[1]),
+      prefix=(cache, jnp.arange(trunks.tokens.shape[1]) < begun[:, None]),
+    )
+    last = length - 1 - begun
+    # Slot s of a lane is column s of its trunk, or of what comes after it.
+    width = trunks.tokens.shape[1]
+    source = jnp.where(
+      slots < begun[:, None], slots, width + slots - begun[:, None]
+    )
+    source = jnp.clip(source, 0, width + prompts.shape[1] - 1)
+    cache = jax.tree.map(
+      lambda a, b: jnp.take_along_axis(
+        jnp.concatenate([a, b], axis=2), source[:, None, :, None], axis=2
+      ),
+      cache,
+      rest,
+    )
+  last = jnp.maximum(last, 0)[:, None, None]
+  hidden = jnp.take_along_axis(hidden, last, axis=1)[:, 0]
+  return model.apply({'params': params}, hidden, method='logits'), cache
+
+
+@functools.partial(jax.jit, static_argnames='model', donate_argnames='lanes')
+def decode(
+  model: Transformer,
+  params,
+  lanes: Lanes,
+  wanted: jax.Array | int,
+  *,
+  eos: jax.Array,
+  law: law_lib.Law,
+) -> Lanes:
+  """Draws tokens until all rows of at least `wanted` lanes are done.
+
+  Args:
+    model: see `sample`.
+    params: its parameters.
+    lanes: donated.
+    wanted: lanes to wait for, empty ones included; traced.
+    eos: see `sample`.
+    law: see `sample`.
+
+  Returns:
+    The lanes.
+  """
+  num_lanes, rows = len(lanes.prompt_length), len(lanes.done)
+  slots = jnp.arange(lanes.prompts[0][0].shape[2])
+  limit = lanes.samples.tokens.shape[1]
+  ring = jnp.arange(limit)
+  is_prompt = slots < lanes.prompt_length[:, None]  # [L, P]
+  prompt_length = jnp.repeat(lanes.prompt_length, rows // num_lanes)
+
+  def step(lanes: Lanes) -> Lanes:
+    age = lanes.samples.length
+    last = jnp.maximum(age - 1, 0)[:, None]
+    token = jnp.take_along_axis(lanes.samples.tokens, last, axis=1)
+    # Age of what a slot holds; the token that is fed now has age 0.
+    is_response = (lanes.clock - ring) % limit < jnp.maximum(age, 1)[:, None]
+    hidden, responses = model.apply(
+      {'params': params},
+      token,
+      positions=prompt_length[:, None] + last,
+      mask=is_response[:, None],
+      cache=lanes.responses,
+      slot=lanes.clock % limit,
+      prefix=(lanes.prompts, is_prompt),
     )
     logits = model.apply({'params': params}, hidden[:, 0], method='logits')
-    done = state.done | ended
-    return _State(state.t + 1, logits, cache, done, samples)
+    token, logprob = _draw(logits, lanes.keys, age, law)
+    here = (ring == age[:, None]) & ~lanes.done[:, None]
+    samples = Samples(
+      tokens=jnp.where(here, token[:, None], lanes.samples.tokens),
+      length=age + ~lanes.done,
+      logprobs=jnp.where(here, logprob[:, None], lanes.samples.logprobs),
+      stopped=lanes.samples.stopped | (~lanes.done & _is_any(token, eos)),
+    )
+    return lanes._replace(
+      responses=responses,
+      clock=lanes.clock + 1,
+      samples=samples,
+      done=lanes.done | samples.stopped | (samples.length == limit),
+    )
 
-  def unfinished(state: _State) -> jax.Array:
-    return (state.t < max_new_tokens) & ~jnp.all(state.done)
+  def unfinished(lanes: Lanes) -> jax.Array:
+    is_free = jnp.all(lanes.done.reshape(num_lanes, -1), axis=1)
+    return jnp.sum(is_free) < wanted
 
-  empty = Samples(
-    tokens=jnp.zeros((rows, max_new_tokens), jnp.int32),
-    length=jnp.zeros(rows, jnp.int32),
-    logprobs=jnp.zeros((rows, max_new_tokens), jnp.float32),
-    stopped=jnp.zeros(rows, bool),
-  )
-  start = _State(jnp.zeros((), jnp.int32), logits, cache, length == 0, empty)
-  return jax.lax.while_loop(unfinished, step, start).samples
-
-
-def _prefill(model, params, prompts, length, max_new_tokens):
-  """Logits after each prompt, [B, V], and a cache with room to decode."""
-  hidden, cache = model.apply({'params': params}, prompts)
-  last = jnp.maximum(length - 1, 0)[:, None, None]
-  hidden = jnp.take_along_axis(hidden, last, axis=1)[:, 0]
-  logits = model.apply({'params': params}, hidden, method='logits')
-  room = ((0, 0), (0, 0), (0, max_new_tokens), (0, 0))
-  return logits, jax.tree.map(lambda x: jnp.pad(x, room), cache)
+  return jax.lax.while_loop(unfinished, step, lanes)
 
 
-def _draw(logits, keys, t, law):
-  """One token a row by inverting the cumulative law with one uniform a row."""
-  log_probs = law_lib.log_probs(logits, law)
+def _is_any(token, eos):
+  return jnp.any(token[:, None] == eos[None], axis=1)
+
+
+def _draw(logits, keys, age, law):
+  """The token of each row at its age, and its log-probability."""
   uniform = jax.vmap(
-    lambda key: jax.random.uniform(jax.random.fold_in(key, t))
-  )(keys)
-  probs = jnp.exp(log_probs)
-  # A parallel sum rises and falls in its last bit even where probabilities are
-  # 0; without the mask, a token outside of the law is drawn once in 1e7.
-  cumulative = jnp.where(probs > 0, jnp.cumsum(probs, axis=-1), 0.0)
-  target = uniform[:, None] * jnp.max(cumulative, axis=-1, keepdims=True)
-  token = jnp.argmax(cumulative > target, axis=-1).astype(jnp.int32)
-  logprob = jnp.take_along_axis(log_probs, token[:, None], axis=-1)[:, 0]
-  return token, logprob
+    lambda key, t: jax.random.uniform(jax.random.fold_in(key, t))
+  )(keys, jnp.broadcast_to(age, keys.shape))
+  return law_lib.draw(logits, uniform, law)

@@ -8,130 +8,58 @@ the recipe to collect a batch, updates the trained roles with its loss, and
 writes metrics and records. Batches and random keys are functions of the config
 and the step alone, so a run that was stopped continues from its last checkpoint
 as if it had not been: `python -m ...` with the same workdir again.
+
+A phase of `staleness` 1 collects the next batch while the device updates with
+this one, and so with the parameters from before that update: its batches are
+one update old (times `epochs`) when they are learned from. They keep the
+log-probabilities that their tokens were sampled with, and an objective with a
+ratio corrects for the difference; 'policy/ratio_error' shows it. The first
+batch of a phase, and the first after each checkpoint, are not old: a run that
+continues from there has nothing in flight to restore.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 from rich.console import Console
 
 from critic_jax import (
   checkpoint,
   command_line,
+  compilation,
   evaluations,
   limits,
   lookup,
+  meter,
   progress,
   report,
   rollout,
   run_dir,
   sharding,
+  updates,
 )
 from critic_jax import phases as phases_lib
 from critic_jax import roles as roles_lib
 from critic_jax.data import sources, store
 from critic_jax.phases import Phase
 from critic_jax.rewards.pool import Pool
+from critic_jax.types import Batch, Record
 
 
-class TrainState(NamedTuple):
-  """What an update changes.
+class Collected(NamedTuple):
+  """A batch on the mesh, its records, and what it cost to collect them."""
 
-  Attributes:
-    step: int32[], updates done in this phase.
-    params: of the trained roles.
-    opt_state: the optimiser's.
-  """
-
-  step: jax.Array
-  params: dict[str, Any]
-  opt_state: Any
-
-
-@functools.partial(
-  jax.jit,
-  static_argnames=('loss', 'tx', 'microbatches'),
-  donate_argnames='state',
-)
-def update(loss, tx, state: TrainState, batch, *, microbatches: int = 1):
-  """One step of the optimiser.
-
-  The gradient is the sum over micro-batches: `batch['weights']` normalise the
-  loss over the whole batch, so their number does not matter.
-
-  Args:
-    loss: `(params, batch) -> (scalar, metrics)`, sums over rows.
-    tx: the optax transform.
-    state: donated.
-    batch: leading axis B, a multiple of `microbatches`.
-    microbatches: how many parts are computed one after another.
-
-  Returns:
-    The new state and the metrics: the loss's own, 'loss/total' and
-    'grad_norm' before clipping.
-  """
-  num_rows = len(batch['tokens'])
-  if num_rows % microbatches:
-    raise ValueError(
-      f"microbatches: got {microbatches}; expected a divisor of the batch's "
-      f'{num_rows} rows'
-    )
-  grad_fn = jax.value_and_grad(loss, has_aux=True)
-
-  def one(part):
-    (total, metrics), grads = grad_fn(state.params, part)
-    return grads, {**metrics, 'loss/total': total}
-
-  if microbatches == 1:
-    grads, metrics = one(batch)
-  else:
-    parts = jax.tree.map(
-      lambda x: x.reshape(microbatches, -1, *x.shape[1:]), batch
-    )
-    shapes = jax.eval_shape(one, jax.tree.map(lambda x: x[0], parts))
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-    grads, metrics = jax.lax.scan(
-      lambda sums, part: (jax.tree.map(jnp.add, sums, one(part)), None),
-      zeros,
-      parts,
-    )[0]
-  updates, opt_state = tx.update(grads, state.opt_state, state.params)
-  params = optax.apply_updates(state.params, updates)
-  metrics = {**metrics, 'grad_norm': optax.tree.norm(grads)}
-  return TrainState(state.step + 1, params, opt_state), metrics
-
-
-def init_state(tx, params, mesh) -> TrainState:
-  """A fresh state, made in one jit so that every leaf is on the mesh.
-
-  Scalars made outside of it would be elsewhere, and `update` compiled twice.
-  """
-  params_shardings = jax.tree.map(lambda x: x.sharding, params)
-  replicated = sharding.replicated(mesh)
-  opt_shardings = optax.tree.map_params(
-    tx,
-    lambda _, s: s,
-    jax.eval_shape(tx.init, params),
-    params_shardings,
-    transform_non_params=lambda _: replicated,
-  )
-
-  def init(params):
-    return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
-
-  shardings = TrainState(replicated, params_shardings, opt_shardings)
-  return jax.jit(init, out_shardings=shardings)(params)
+  batch: Batch
+  records: list[Record]
+  costs: dict[str, float]
 
 
 @dataclasses.dataclass
@@ -147,9 +75,11 @@ class Run:
   splits: dict[str, Sequence[Any]]
   evaluations: Sequence[evaluations.Evaluation]
   grade: rollout.Grade
+  compilations: compilation.Counter
   console: Console
   key: jax.Array
   history: list[dict[str, float]] = dataclasses.field(default_factory=list)
+  logged: float = dataclasses.field(default_factory=time.perf_counter)
 
   def train(self, phase: Phase, done: int, opt_state=None) -> None:
     """Runs a phase from its step `done` on; leaves the roles trained."""
@@ -160,7 +90,7 @@ class Run:
     rows = run_dir.read_metrics(self.folder.path / 'metrics.jsonl')
     self.history = [row for row in rows if row['phase'] == phase.name]
     trained = {role: self.roles[role] for role in phase.config.train}
-    state = init_state(phase.tx, trained, self.mesh)
+    state = updates.init_state(phase.tx, trained, self.mesh)
     if opt_state is not None:
       state = state._replace(
         step=state.step + done * phase.config.epochs, opt_state=opt_state
@@ -172,40 +102,62 @@ class Run:
       seed=self.config.seed,
       start_step=phase.start + done,
     )
-    with progress.phase(
-      self.console, phase.name, phase.config.steps, done
-    ) as advance:
-      for step in range(done, phase.config.steps):
-        state, metrics = self._step(
-          phase, state, next(batches), jax.random.fold_in(key, step), step
-        )
-        advance(metrics)
-    self.roles.update(state.params)
+    config, ahead = phase.config, None
 
-  def _step(self, phase, state, examples, key, step):
-    """Collects, updates, writes; returns the state and the metrics."""
-    config, started = phase.config, time.perf_counter()
-    # The state's arrays are donated to the update: look them up anew.
-    self.roles.update(state.params)
-    batch, records = phase.recipe.collect(self.roles, examples, key)
-    collected = time.perf_counter()
-    batch = sharding.put_batch(batch, self.mesh)
-    for _ in range(config.epochs):
-      state, metrics = update(
-        phase.recipe.loss,
-        phase.tx,
-        state,
-        batch,
-        microbatches=config.microbatches,
-      )
-    self.roles.update(state.params)
-    metrics = {k: float(v) for k, v in jax.device_get(metrics).items()}
-    finished = time.perf_counter()
+    def collect(step, state):
+      key_of_step = jax.random.fold_in(key, step)
+      return self._collect(phase, state, next(batches), key_of_step)
+
+    with progress.phase(
+      self.console, phase.name, config.steps, done
+    ) as advance:
+      for step in range(done, config.steps):
+        now, ahead = ahead or collect(step, state), None
+        if step == done and self.config.compile_ahead:
+          self._compile_ahead(phase, state, now.batch)
+        with meter.opened() as costs:
+          before, (state, metrics) = state, updates.run(phase, state, now.batch)
+          if config.staleness and not _is_saved(config, step):
+            ahead = collect(step + 1, before)
+          with meter.timed('time/update_s'):
+            metrics = jax.device_get(metrics)
+        # The old state's arrays may have been donated: look them up anew.
+        self.roles.update(state.params)
+        metrics = {k: float(v) for k, v in metrics.items()} | costs
+        advance(self._finish(phase, step, now, metrics, state.opt_state))
+
+  def _collect(self, phase, state, examples, key) -> Collected:
+    roles = {**self.roles, **state.params}
+    with meter.opened() as costs, meter.timed('time/collect_s'):
+      batch, records = phase.recipe.collect(roles, examples, key)
+      batch = sharding.put_batch(batch, self.mesh)
+    return Collected(batch, records, costs)
+
+  def _compile_ahead(self, phase, state, batch) -> None:
+    """Compiles the update for each shape that the phase's batches may have.
+
+    The first batch tells what is in them, and whether they are packed. Plain
+    rows have the columns of the trained models' tables.
+    """
+    columns = {
+      lm.row_length(size)
+      for lm in (self.lms[role] for role in phase.config.train)
+      for size in (*lm.lengths, lm.lengths[-1] + lm.max_new_tokens)
+    }
+    plain = [(len(batch['tokens']), n) for n in sorted(columns)]
+    shapes = phase.config.row_shapes if 'segments' in batch else plain
+    updates.compile_ahead(phase, state, batch, shapes, self.mesh)
+
+  def _finish(self, phase, step, collected, metrics, opt_state):
+    """Writes what came of a step; returns its metrics."""
+    config, records = phase.config, collected.records
     metrics |= rollout.summary(records)
     metrics['learning_rate'] = float(phase.schedule(step * config.epochs))
-    metrics['time/collect_s'] = collected - started
-    metrics['time/update_s'] = finished - collected
-    metrics['tokens/update'] = float(np.prod(batch['tokens'].shape))
+    metrics['tokens/update'] = float(np.prod(collected.batch['tokens'].shape))
+    metrics |= meter.metrics(collected.costs)
+    metrics |= self.compilations.read() | meter.memory()
+    self.logged, before = time.perf_counter(), self.logged
+    metrics['time/step_s'] = self.logged - before
     self.folder.log_metrics(phase.start + step, metrics, phase.name)
     crossed = self._check_limits(phase, metrics)
     if step % config.records_every == 0 or step == config.steps - 1:
@@ -216,15 +168,14 @@ class Run:
         tokens=config.record_tokens,
       )
     stop = crossed and config.limit_action == 'stop'
-    last = step == config.steps - 1
-    if (step + 1) % config.checkpoint_every == 0 or last or stop:
-      self.save(phase.start + step + 1, state.opt_state)
+    if stop or _is_saved(config, step):
+      self.save(phase.start + step + 1, opt_state)
     if stop:
       raise ValueError(
         f'phases.{phase.name}: got {crossed} at step {step}; expected what its '
         'limits say; the run is saved: start it again to go on all the same'
       )
-    return state, metrics
+    return metrics
 
   def _check_limits(self, phase, metrics) -> str:
     """Warns of the limits that this step crossed, and returns the warning."""
@@ -255,7 +206,7 @@ class Run:
       return 0, None
     phase = _phase_of(phases, step - 1)
     trained = {role: self.roles[role] for role in phase.config.train}
-    fresh = init_state(phase.tx, trained, self.mesh).opt_state
+    fresh = updates.init_state(phase.tx, trained, self.mesh).opt_state
     tree = {'roles': self.roles, 'opt_state': fresh}
     tree = checkpoint.restore(self.manager, step, tree)
     self.roles = tree['roles']
@@ -290,6 +241,11 @@ class Run:
       )
 
 
+def _is_saved(config, step: int) -> bool:
+  """Whether a phase's step ends with a checkpoint."""
+  return (step + 1) % config.checkpoint_every == 0 or step == config.steps - 1
+
+
 def _phase_of(phases, step) -> Phase:
   """The phase that a step of the run belongs to."""
   return [phase for phase in phases if phase.start <= step][-1]
@@ -316,7 +272,9 @@ def run(
     ValueError: the config or an input is wrong; before anything compiles.
   """
   console = console or Console()
+  compilation.use_cache(config.compilation_cache)
   with contextlib.ExitStack() as stack:
+    compilations = stack.enter_context(compilation.Counter())
     pool = stack.enter_context(
       Pool(config.graders.num_workers, deadline_s=config.graders.deadline_s)
     )
@@ -346,6 +304,7 @@ def run(
       splits,
       wanted,
       pool.grade,
+      compilations,
       console,
       jax.random.fold_in(key, 1),
     )

@@ -124,4 +124,4 @@ def problems(n):
 
 def settings(section, **changes):
   """A phase's section as a ConfigDict."""
-  return ConfigDict({**section, **changes})
+  return ConfigDict({'row_shapes': (), 'microbatches': 1, **section, **changes})

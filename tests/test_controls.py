@@ -25,9 +25,9 @@ def critique(lm, conclusion, problem=PROBLEM):
 
 
 def run(critiques, lm, n=1):
-  return controls.run(
-    lm.stages.refine, lm.bind(None), critiques, jax.random.key(0), grade, n=n
-  )
+  asks = controls.asks(lm.stages.refine, critiques, jax.random.key(0), n=n)
+  found = rollout.run_graded_together(asks, lm.bind(None), grade)
+  return [record for records in found for record in records]
 
 
 def test_the_prompts_by_hand():

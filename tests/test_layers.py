@@ -18,9 +18,11 @@ _HOST = _PLAIN | {
   'critic_jax.advantages',
   'critic_jax.controls',
   'critic_jax.data',
+  'critic_jax.lanes',
   'critic_jax.lm',
   'critic_jax.lookup',
   'critic_jax.masked',
+  'critic_jax.meter',
   'critic_jax.models',
   'critic_jax.objectives',
   'critic_jax.optimizer',
@@ -68,11 +70,18 @@ LAYERS = {
   'critic_jax.sampling': _DEVICE,
   'critic_jax.sharding': _DEVICE - {'critic_jax.models'},
   'critic_jax.optimizer': _DEVICE - {'critic_jax.models'},
+  'critic_jax.meter': {'jax'},
+  'critic_jax.compilation': {'jax'},
+  'critic_jax.lanes': {
+    'critic_jax.meter', 'critic_jax.models', 'critic_jax.sampling', 'jax',
+    'numpy',
+  },
   # 3: the host, which may sample.
   'critic_jax.data': _PLAIN | {
     'critic_jax.data', 'critic_jax.rewards', 'critic_jax.tokenizer'
   },
   'critic_jax.data.batching': _HOST,
+  'critic_jax.data.packing': _PLAIN,
   'critic_jax.controls': {
     'critic_jax.rewards', 'critic_jax.rollout', 'critic_jax.types', 'numpy'
   },
@@ -80,7 +89,8 @@ LAYERS = {
   'critic_jax.policy_loss': _HOST,
   'critic_jax.roles': _HOST,
   'critic_jax.rollout': {
-    'critic_jax.rewards', 'critic_jax.types', 'jax', 'numpy'
+    'critic_jax.meter', 'critic_jax.rewards', 'critic_jax.types', 'jax',
+    'numpy',
   },
   'critic_jax.search': _HOST,
   # 4: algorithms and measurements.
@@ -117,6 +127,21 @@ LAYERS = {
   'critic_jax.launch': {
     'critic_jax.experiment', 'critic_jax.inspection', 'critic_jax.report',
     'critic_jax.summary', 'critic_jax.summary_plots', 'rich',
+  },
+  'critic_jax.bench': {
+    'critic_jax', 'jax', 'matplotlib', 'numpy', 'rich'
+  },
+  'critic_jax.bench.processes': set(),
+  'critic_jax.bench.environments': set(),
+  'critic_jax.bench.serve': set(),
+  'critic_jax.bench.work': {'critic_jax.models'},
+  # A peer's worker is run by the peer's own Python.
+  'critic_jax.bench.peers.transformers': {'torch', 'transformers'},
+  'critic_jax.bench.peers.trl': {
+    'datasets', 'tokenizers', 'torch', 'transformers', 'trl'
+  },
+  'critic_jax.bench.peers.tunix': {
+    'flax', 'jax', 'numpy', 'optax', 'tunix'
   },
   'critic_jax.progress': {'rich'},
   'critic_jax.checkpoint': {'jax', 'orbax'},

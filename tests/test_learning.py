@@ -5,10 +5,11 @@ import dataclasses
 import jax
 import numpy as np
 import optax
+import pytest
 from loop_helpers import grade, mesh, nano, scripted, settings
 
 from configs import refcritic as config
-from critic_jax import lm, roles, train
+from critic_jax import lm, roles, updates
 from critic_jax.models.transformer import Transformer
 from critic_jax.recipes import refcritic
 from critic_jax.tokenizer import Tokenizer
@@ -45,8 +46,12 @@ def make_critic() -> lm.LM:
   )
 
 
-def test_the_critic_learns_what_is_right():
-  """From one right verdict in some thirty to nine in ten."""
+@pytest.mark.parametrize('staleness', [0, 1])
+def test_the_critic_learns_what_is_right(staleness):
+  """From one right verdict in some thirty to nine in ten.
+
+  Also from batches that the parameters before the last update wrote.
+  """
   critic = make_critic()
   solver = scripted(
     lambda prompt, index: f'\\boxed{{{7 if "odd" in prompt else 8}}}'
@@ -64,17 +69,25 @@ def test_the_critic_learns_what_is_right():
   ]
   params = roles.init_params({'critic': critic}, {}, mesh(), jax.random.key(0))
   tx = optax.adam(1e-2)
-  state = train.init_state(tx, params, mesh())
-  rewards = []
+  state = updates.init_state(tx, params, mesh())
+  rewards, errors, older = [], [], state.params
   for step in range(60):
     batch, records = recipe.collect(
-      {'solver': None, **state.params}, problems, jax.random.key(step)
+      {'solver': None, **(older if staleness else state.params)},
+      problems,
+      jax.random.key(step),
     )
     rewards.append(
       np.mean([r.scores['judge'] for r in records if r.stage == 'critique'])
     )
-    state, _ = train.update(recipe.loss, tx, state, batch)
+    older = state.params
+    if staleness:
+      state, metrics = updates.update_beside(recipe.loss, tx, *state, batch)
+    else:
+      state, metrics = updates.update(recipe.loss, tx, state, batch)
+    errors.append(metrics['policy/ratio_error'])
     if np.mean(rewards[-3:]) > 0.95:
       break
   assert rewards[0] < 0.3
   assert np.mean(rewards[-3:]) > 0.9, rewards
+  assert (max(errors) > 0.01) == bool(staleness), errors

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers import log_compilations, random_params, tiny_config, tiny_lm
 
-from critic_jax import sampling
+from critic_jax import lanes, sampling
 from critic_jax.models.transformer import Transformer
 
 MODEL = Transformer(tiny_config(vocab_size=264, num_layers=1))
@@ -31,37 +31,37 @@ def keys(seed=0):
 
 
 @pytest.fixture
-def fake_sample(monkeypatch):
-  """Replaces the sampler; a list of the shapes it was called with."""
+def fake_run(monkeypatch):
+  """Replaces the sampler; a list of (prompts, lanes, columns, n) asked for."""
   calls = []
 
-  def sample(
-    model, params, prompts, length, keys, *, eos, law, max_new_tokens,
-    num_samples,
+  def run(
+    model, params, prompts, keys, *, eos, law, num_samples, max_new_tokens,
+    columns, num_lanes,
   ):  # fmt: skip
-    assert len(keys) == len(prompts) * num_samples
-    calls.append((*prompts.shape, num_samples))
+    calls.append((len(prompts), num_lanes, columns, num_samples))
     # A row says its prompt's first byte, its length, and its number among the
     # siblings; it stops if that is even.
-    rows = len(keys)
-    numbers = np.arange(rows) % num_samples
-    tokens = np.zeros((rows, max_new_tokens), np.int32)
-    tokens[:, 0] = np.repeat(prompts[:, 0], num_samples)
-    tokens[:, 1] = np.repeat(length, num_samples) + ord('0')
-    tokens[:, 2] = numbers + ord('A')
-    tokens[:, 3] = eos[1]
-    return sampling.Samples(
-      tokens=tokens,
-      length=np.full(rows, 4),
-      logprobs=-tokens.astype(np.float32),
-      stopped=numbers % 2 == 0,
-    )
+    results = {}
+    for i, prompt in prompts.items():
+      assert len(prompt) <= columns and i < len(keys)
+      tokens = np.zeros((num_samples, max_new_tokens), np.int32)
+      tokens[:, 0], tokens[:, 1] = prompt[0], len(prompt) + ord('0')
+      tokens[:, 2] = np.arange(num_samples) + ord('A')
+      tokens[:, 3] = eos[1]
+      results[i] = sampling.Samples(
+        tokens=tokens,
+        length=np.full(num_samples, 4),
+        logprobs=-tokens.astype(np.float32),
+        stopped=np.arange(num_samples) % 2 == 0,
+      )
+    return results
 
-  monkeypatch.setattr(sampling, 'sample', sample)
+  monkeypatch.setattr(lanes, 'run', run)
   return calls
 
 
-def test_generations_are_those_of_their_prompts(lm, fake_sample):
+def test_generations_are_those_of_their_prompts(lm, fake_run):
   prompts = [WIDE, SHORT, LONG, FULL, SHORT]
   result = lm.bind(None)(prompts, keys(), 2)
   assert [[g.text for g in siblings] for siblings in result] == [
@@ -83,50 +83,49 @@ def test_generations_are_those_of_their_prompts(lm, fake_sample):
   assert first.tokens.tolist() == [ord('y'), ord('9'), ord('A'), 257]
 
 
-def test_prompts_too_long_are_refused(lm, fake_sample):
+def test_prompts_too_long_are_refused(lm, fake_run):
   [[long, sibling], _] = lm.bind(None)([LONG, SHORT], keys(), 2)
   for generation in (long, sibling):
     assert generation.finish == 'prompt' and generation.text == ''
     assert len(generation.tokens) == len(generation.logprobs) == 0
     assert len(generation.prompt_tokens) == 17
   # Without another prompt, nothing is sampled; 16 tokens are not too many.
-  fake_sample.clear()
+  fake_run.clear()
   lm.bind(None)([LONG], keys(), 2)
   assert lm.bind(None)([], keys(), 2) == []
-  assert fake_sample == []
+  assert fake_run == []
   [[generation]] = lm.bind(None)([LONG[1:]], keys(), 1)
   assert generation.finish == 'stop'
 
 
 @pytest.mark.parametrize('n', [1, 2, 3, 4, 5, 8])
-def test_shapes_are_few_and_hold_at_most_max_rows(lm, fake_sample, n):
+def test_shapes_are_few_and_hold_at_most_max_rows(lm, fake_run, n):
   lm = dataclasses.replace(lm, max_rows=16)  # 16 // 3 and 16 // 5 are no powers
   for num_prompts in range(1, 12):
     prompts = [(SHORT, FULL, WIDE)[i % 3] for i in range(num_prompts)]
     lm.bind(None)(prompts, keys(), n)
-  for rows, columns, siblings in fake_sample:
-    assert rows in (1, 2, 4, 8, 16) and columns in (8, 16) and siblings == n
-    assert rows * n <= lm.max_rows
+  for num_prompts, num_lanes, columns, siblings in fake_run:
+    assert num_lanes in (1, 2, 4, 8, 16) and num_lanes < 2 * num_prompts
+    assert columns in (8, 16) and siblings == n
+    assert num_lanes * n <= lm.max_rows
 
 
-def test_more_siblings_than_max_rows_are_sampled_prompt_by_prompt(
-  lm, fake_sample
-):
+def test_more_siblings_than_max_rows_are_sampled_prompt_by_prompt(lm, fake_run):
   lm.bind(None)([SHORT] * 3, keys(), 12)
-  assert fake_sample == [(1, 8, 12)] * 3
+  assert fake_run == [(3, 1, 8, 12)]
 
 
-def test_prompts_of_one_bucket_go_together(lm, fake_sample):
+def test_prompts_of_similar_length_go_together(lm, fake_run):
   lm.bind(None)([WIDE, SHORT, WIDE, SHORT], keys(), 4)
-  assert fake_sample == [(2, 8, 4), (2, 16, 4)]
+  assert fake_run == [(4, 2, 16, 4)]
 
 
-def test_no_prompt_is_padded_to_more_than_twice_its_column(lm, fake_sample):
+def test_no_prompt_is_padded_to_more_than_twice_its_column(lm, fake_run):
   lm = dataclasses.replace(lm, lengths=(4, 8, 16), max_rows=16)
   prompts = ['a', WIDE, SHORT, FULL, 'b']  # with a newline 2, 9, 3, 8, 2 tokens
   results = lm.bind(None)(prompts, keys(), 1)
   # 4 and 8 columns go together, 16 is more than twice 4.
-  assert fake_sample == [(4, 8, 1), (1, 16, 1)]
+  assert fake_run == [(4, 4, 8, 1), (1, 1, 16, 1)]
   assert [len(g.prompt_tokens) for [g] in results] == [2, 9, 3, 8, 2]
 
 
@@ -149,8 +148,10 @@ def test_a_text_depends_on_its_key_and_prompt_only(lm, params):
 
 def test_compiles_for_its_shapes_only(lm, params):
   generate = lm.bind(params)
-  generate([SHORT, SHORT, WIDE], keys(), 4)  # (2, 8) and (1, 16) ...
-  generate([SHORT], keys(), 4)  # ... and (1, 8)
+  generate([SHORT, SHORT, WIDE], keys(), 4)  # 2 lanes of 16 columns,
+  generate([SHORT, SHORT], keys(), 4)  # 2 of 8,
+  generate([SHORT], keys(), 4)  # 1 of 8
+  generate([WIDE], keys(), 4)  # and 1 of 16
   with log_compilations() as compiled:
     for seed, prompts in enumerate(
       ([FULL, 'a'], [SHORT, LONG, FULL], ['b'], [WIDE], [WIDE, 'c', 'd'])

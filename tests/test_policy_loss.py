@@ -9,7 +9,7 @@ from helpers import assert_trees_close
 from loop_helpers import init, nano, problems
 
 from critic_jax import policy_loss, rollout
-from critic_jax.data import batching
+from critic_jax.data import batching, packing
 
 SETTINGS = dict(objective=dict(name='ppo_clip'), kl=dict(name='k3', coef=0.0))
 WITH_KL = SETTINGS | dict(kl=dict(name='k2', coef=0.5))
@@ -154,6 +154,23 @@ def test_empty_rows_and_parts_of_the_batch_add_up(lm, roles, records, grad):
   assert_trees_close(
     jax.tree.map(np.add, *parts), gradient, rtol=1e-3, atol=1e-6
   )
+
+
+def test_packed_rows_have_the_same_loss(lm, roles, records):
+  settings = dict(objective=dict(name='gspo'), kl=dict(name='k2', coef=1e-3))
+  loss = policy_loss.make_policy_loss(lm, 'solver', settings)
+  grad = jax.jit(jax.value_and_grad(loss, has_aux=True))
+  plain = make_batch(records, lm)
+  packed = packing.pack(plain, [(2, 176)])
+  assert packed['tokens'].shape == (2, 176)
+  expected, actual = (
+    grad(
+      trained(roles), policy_loss.add_ref_logprobs(batch, lm, roles, settings)
+    )
+    for batch in (plain, packed)
+  )
+  assert_trees_close(actual, expected, rtol=1e-5, atol=1e-5)
+  assert float(actual[0][1]['loss/kl']) > 0.01
 
 
 @pytest.mark.parametrize(

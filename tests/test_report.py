@@ -263,6 +263,9 @@ def test_panels_take_what_training_logs(tmp_path):
     'loss/nll',
     'policy/kl_old',
     'time/collect_s',
+    'time/solve_tokens_per_s',
+    'compile/count',
+    'memory/host_gib',
   )
   columns = {'step': np.arange(60), 'phase': np.array(['sft', 'rl']).repeat(30)}
   columns |= {'time': np.arange(60.0)}
@@ -274,12 +277,28 @@ def test_panels_take_what_training_logs(tmp_path):
     'Solutions called wrong',
     'Critiques without a usable verdict',
     'Length in tokens',
+    'Tokens a second',
     'Seconds',
+    'The machine',
     'Loss',
     'Optimisation',
   ]
   assert panels[0]['alt'] == 'critique/judge ends at 1'
   assert panels[0]['light'] != panels[0]['dark']
+
+
+def test_where_the_time_went_by_hand():
+  columns = {
+    'step': np.arange(4),
+    'phase': np.array(['sft', 'rl', 'rl', 'rl']),
+    'time/step_s': np.array([1.0, 20.0, 4.0, 3.0]),
+    'time/update_s': np.array([0.5, 1.0, 1.5, 1.0]),
+    'time/critique_s': np.array([np.nan, 2.0, 2.5, 3.0]),
+    'time/compile_s': np.array([0.0, 16.0, 0.0, 0.0]),
+    'time/critique_tokens_per_s': np.array([np.nan, 100.0, 90.0, 80.0]),
+  }
+  assert report._seconds(columns, 'sft') == 'sft 1 (update 0.5)'
+  assert report._seconds(columns, 'rl') == 'rl 4 (critique 2.5, update 1)'
 
 
 def test_a_running_mean_by_hand():

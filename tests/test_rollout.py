@@ -1,4 +1,6 @@
 import dataclasses
+import threading
+import time
 
 import jax
 import numpy as np
@@ -16,7 +18,7 @@ from loop_helpers import (
   scripted,
 )
 
-from critic_jax import rollout
+from critic_jax import meter, rollout
 from critic_jax.types import Problem
 
 
@@ -151,6 +153,132 @@ def test_grade_asks_once_with_the_reference():
   assert asked == [[('a', '14'), ('a', '14')]]
   with pytest.raises(ValueError):
     rollout.grade([make_record()], lambda pairs: [])
+
+
+# ------------------------------------------------------------------ together
+
+
+def asks(lm, keys, counts=(2, 2, 1)):
+  """Three asks, of which two have a key and parents in common."""
+  solve, critique_stage = lm.stages.solve, lm.stages.critique
+  solutions = [rollout.write(solve, p, WRONG) for p in problems(2)]
+  return [
+    rollout.Ask(critique_stage, solutions, keys[0], counts[0]),
+    rollout.Ask(
+      critique_stage._replace(name='critique_b'), solutions[1:], keys[0],
+      counts[1],
+    ),
+    rollout.Ask(solve, problems(3), keys[1], counts[2]),
+  ]  # fmt: skip
+
+
+@pytest.mark.parametrize('counts', [(2, 2, 1), (2, 2, 2)])
+def test_together_is_as_alone(lm, params, counts):
+  generate, calls = lm.bind(params), []
+
+  def counting(prompts, keys, n):
+    calls.append((len(prompts), n))
+    return generate(prompts, keys, n)
+
+  wanted = asks(lm, jax.random.split(jax.random.key(0)), counts)
+  found = rollout.run_graded_together(wanted, counting, grade)
+  assert calls == ([(6, 2)] if counts[2] == 2 else [(3, 2), (3, 1)])
+  for ask, records in zip(wanted, found, strict=True):
+    alone = rollout.run_graded(
+      ask.stage, generate, ask.parents, ask.key, grade, n=ask.n
+    )
+    assert texts(records) == texts(alone) and len(records) == len(alone)
+    assert [r.parsed for r in records] == [r.parsed for r in alone]
+    # Records have the parents they were asked for, not equal ones.
+    parents = [p for p in ask.parents for _ in range(ask.n)]
+    if ask.stage.name != 'solve':
+      assert all(r.parent is p for r, p in zip(records, parents, strict=True))
+
+
+def test_nothing_asked_together():
+  def generate(prompts, keys, n):
+    raise AssertionError('asked for nothing')
+
+  stage = scripted(None).stages.solve
+  nothing = rollout.Ask(stage, [], jax.random.key(0), 0)
+  assert rollout.run_graded_together([], generate, grade) == []
+  assert rollout.run_graded_together([nothing], generate, grade) == [[]]
+
+
+def threads():
+  return [t for t in threading.enumerate() if t.name.startswith('grader')]
+
+
+def test_grading_goes_on_while_the_block_runs():
+  """Each waits for the other, so neither could go first."""
+  begun, ended = threading.Event(), threading.Event()
+
+  def slow(pairs):
+    begun.set()
+    assert ended.wait(10)
+    return grade(pairs)
+
+  records = [make_record(problem=PROBLEM, text=t) for t in (RIGHT, WRONG)]
+  with meter.opened() as sums:
+    with rollout.grading(records, slow) as graded:
+      assert begun.wait(10) and not graded.done()
+      time.sleep(0.05)
+      ended.set()
+  assert [r.parsed['correct'] for r in graded.result()] == [True, False]
+  assert not threads()
+  # Graded all the while; waited for at the end only.
+  assert sums['time/grade_s'] >= 0.05 > sums['time/grade_waited_s']
+
+
+def test_what_one_call_gave_is_graded_while_the_next_samples():
+  lm, log = scripted(lambda prompt, index: WRONG), []
+  generate, graded_first = lm.bind(None), threading.Event()
+
+  def logged(prompts, keys, n):
+    if n == 1:
+      assert graded_first.wait(10)  # would not come if grading came later
+    log.append(n)
+    return generate(prompts, keys, n)
+
+  def signalling(pairs):
+    graded_first.set()
+    log.append(len(pairs))
+    return grade(pairs)
+
+  keys = jax.random.split(jax.random.key(0))
+  rollout.run_graded_together(asks(lm, keys), logged, signalling)
+  assert log == [2, 6, 1, 3]
+
+
+@pytest.mark.parametrize('how', ['grading', 'together'])
+def test_what_the_grader_raises_arrives_with_its_text(how):
+  def broken(pairs):
+    raise RuntimeError('grader process: dead')
+
+  lm = scripted(lambda prompt, index: WRONG)
+  with pytest.raises(RuntimeError, match='grader process: dead'):
+    if how == 'grading':
+      with rollout.grading([make_record()], broken):
+        pass  # nobody asked for the result
+    else:
+      keys = jax.random.split(jax.random.key(0))
+      rollout.run_graded_together(asks(lm, keys), lm.bind(None), broken)
+  assert not threads()
+
+
+def test_a_block_that_is_left_leaves_no_thread():
+  with pytest.raises(KeyboardInterrupt):
+    with rollout.grading([make_record(problem=PROBLEM, text=RIGHT)], grade):
+      raise KeyboardInterrupt
+  assert not threads()
+
+
+def test_what_stages_cost(lm, params):
+  with meter.opened() as sums:
+    records = solve(lm, params, problems(2))
+    rollout.grade(records, grade)
+  assert sums['tokens/solve'] == sum(len(r.tokens) for r in records)
+  assert sums['time/solve_s'] > 0 and sums['time/grade_s'] > 0
 
 
 # --------------------------------------------------------- children, score

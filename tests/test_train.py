@@ -1,6 +1,7 @@
 """The loop: updates, phases, stopping and resuming, settings."""
 
 import io
+import itertools
 import json
 import pathlib
 import shutil
@@ -18,7 +19,16 @@ from loop_helpers import init, mesh, nano, problems, scripted, settings
 from rich.console import Console
 
 from configs import refcritic
-from critic_jax import checkpoint, masked, optimizer, run_dir, sharding, train
+from critic_jax import (
+  checkpoint,
+  masked,
+  meter,
+  optimizer,
+  run_dir,
+  sharding,
+  train,
+  updates,
+)
 from critic_jax.recipes import sft
 
 ROOT = pathlib.Path(train.__file__).parents[1]
@@ -50,7 +60,7 @@ def toy_batch(aggregate):
 
 def toy_state(tx):
   params = {'w': jnp.linspace(-1, 1, 6)}
-  return train.TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
+  return updates.TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
 
 
 TX, _ = optimizer.make_optimizer(learning_rate=0.1, steps=10)
@@ -60,7 +70,7 @@ TX, _ = optimizer.make_optimizer(learning_rate=0.1, steps=10)
 def test_the_number_of_microbatches_does_not_matter(aggregate):
   """With rows of all lengths, two of them empty."""
   results = [
-    train.update(
+    updates.update(
       toy_loss, TX, toy_state(TX), toy_batch(aggregate), microbatches=count
     )
     for count in (1, 2, 4, 8)
@@ -81,8 +91,8 @@ def test_an_update_by_hand():
   }
   tx = optax.sgd(0.25)
   params = {'w': jnp.full((1,), 3.0)}
-  state = train.TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
-  state, metrics = train.update(toy_loss, tx, state, batch)
+  state = updates.TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
+  state, metrics = updates.update(toy_loss, tx, state, batch)
   # (3 - 1)^2 = 4, its gradient 2 (3 - 1) = 4; 3 - 0.25 * 4 = 2.
   assert float(metrics['loss/total']) == 4.0
   assert float(metrics['grad_norm']) == 4.0
@@ -91,7 +101,7 @@ def test_an_update_by_hand():
 
 def test_microbatches_must_divide_the_rows():
   with pytest.raises(ValueError, match='got 3; expected a divisor .* 8 rows'):
-    train.update(
+    updates.update(
       toy_loss, TX, toy_state(TX), toy_batch('token'), microbatches=3
     )
 
@@ -111,7 +121,7 @@ def test_a_state_on_the_mesh_is_updated_by_one_program():
     None,
   )
   params = init(solver=lm)
-  state = train.init_state(TX, params, mesh())
+  state = updates.init_state(TX, params, mesh())
   for leaf in jax.tree.leaves(state):
     assert leaf.sharding.mesh == mesh()
   assert_trees_close(state.params, params)
@@ -119,7 +129,7 @@ def test_a_state_on_the_mesh_is_updated_by_one_program():
     batch, _ = recipe.collect({}, problems(4), jax.random.key(step))
     batch = sharding.put_batch(batch, mesh())
     with log_compilations() as compiled:
-      state, metrics = train.update(recipe.loss, TX, state, batch)
+      state, metrics = updates.update(recipe.loss, TX, state, batch)
     assert bool(compiled) == (step == 0)
   assert int(state.step) == 3
   assert float(metrics['loss/total']) < np.log(640)
@@ -213,13 +223,14 @@ def short_config():
 def files(path):
   """What must not depend on whether a run was stopped, by file."""
   metrics = [
-    {k: v for k, v in row.items() if not k.startswith('time')}
+    {k: v for k, v in row.items() if not k.startswith(meter.OF_MACHINE)}
     for row in run_dir.read_metrics(path / 'metrics.jsonl')
   ]
   found = {'metrics': metrics}
   for file in [*path.glob('records/*/*'), *path.glob('eval/*/*')]:
     found[str(file.relative_to(path))] = file.read_bytes()
-  found['results'] = (path / 'results/heldout.json').read_text()
+  for file in path.glob('results/*'):
+    found[file.name] = file.read_text()
   return found
 
 
@@ -282,6 +293,83 @@ def test_a_run_stopped_twice_equals_one_that_was_not(tmp_path, monkeypatch):
     assert len({text[problem] for text in texts}) == 3
 
 
+def stale_config(staleness=1):
+  """RL of five steps from scratch, a checkpoint after the third."""
+  config = refcritic.get_config('tiny')
+  config.order, config.phases.rl.copy, config.evals = ('rl',), {}, {}
+  del config.models.cold
+  config.data.num_train = 4
+  config.phases.rl.update(
+    dict(steps=5, checkpoint_every=3, records_every=1, staleness=staleness)
+  )
+  config.phases.rl.optimizer.learning_rate = 0.01
+  return config
+
+
+def test_a_stale_run(tmp_path, monkeypatch):
+  """It samples beside the update, corrects for it, and can be stopped."""
+  monkeypatch.setattr(train.report, 'write', lambda path: None)
+  fresh = run(stale_config(0), tmp_path / 'fresh')
+  whole = run(stale_config(), tmp_path / 'whole')
+
+  def column(path, name):
+    return [row[name] for row in run_dir.read_metrics(path / 'metrics.jsonl')]
+
+  # The first batch, and the first after the checkpoint, are not old.
+  errors = column(whole, 'policy/ratio_error')
+  assert [error > 1e-3 for error in errors] == [False, True, True, False, True]
+  assert max(column(fresh, 'policy/ratio_error')) < 1e-4
+  records = 'records/rl/{:06d}.jsonl.gz'
+
+  def texts(path, step):
+    found = run_dir.read_records(path / records.format(step))
+    return [r.text for r in found if r.stage == 'critique']
+
+  assert texts(whole, 0) == texts(fresh, 0)
+  assert texts(whole, 1) != texts(fresh, 1)
+
+  log_metrics, stopped_at = run_dir.RunDir.log_metrics, []
+
+  def stop(self, step, metrics, phase):
+    log_metrics(self, step, metrics, phase)
+    # With a batch in flight; before and after there is a checkpoint.
+    if step in (1, 3) and step not in stopped_at:
+      stopped_at.append(step)
+      raise KeyboardInterrupt
+
+  monkeypatch.setattr(run_dir.RunDir, 'log_metrics', stop)
+  path = tmp_path / 'stopped'
+  for _ in range(2):
+    with pytest.raises(KeyboardInterrupt):
+      run(stale_config(), path)
+  run(stale_config(), path)
+  assert stopped_at == [1, 3] and files(path) == files(whole)
+  for x, y in zip(
+    *(jax.tree.leaves(last_checkpoint(p)[1]) for p in (path, whole)),
+    strict=True,
+  ):
+    np.testing.assert_array_equal(x, y)
+
+
+def test_a_stale_batch_is_written_by_the_parameters_before_the_update(
+  tmp_path, monkeypatch
+):
+  """Step by step: what each collection is given, by a look at its roles."""
+  monkeypatch.setattr(train.report, 'write', lambda path: None)
+  given, collect = [], train.Run._collect
+
+  def look(self, phase, state, examples, key):
+    given.append(np.asarray(state.params['critic']['embed']['embedding']))
+    return collect(self, phase, state, examples, key)
+
+  monkeypatch.setattr(train.Run, '_collect', look)
+  run(stale_config(), tmp_path)
+  same = [np.array_equal(x, y) for x, y in itertools.pairwise(given)]
+  # Step 1 by the parameters of step 0, step 2 by those before update 1; step 3
+  # is the first after the checkpoint.
+  assert same == [True, False, False, True]
+
+
 def test_a_limit_stops_a_run_and_nothing_is_lost(tmp_path, monkeypatch):
   monkeypatch.setattr(train.report, 'write', lambda path: None)
   config = short_config()
@@ -337,6 +425,8 @@ def test_a_run_that_fails_says_so(tmp_path, monkeypatch):
     ('phases.rl.copy', {'cold': 'crtic'}, r"the roles \['crtic'\]"),
     ('phases.rl.aggregate', 'mean', "phases.rl: how: got 'mean'"),
     ('phases.rl.microbatches', 0, 'phases.rl: microbatches: got 0'),
+    ('phases.rl.staleness', 2, 'phases.rl: staleness: got 2; expected 0 or 1'),
+    ('phases.solver.staleness', 1, 'solver: staleness: .* objective None'),
     ('phases.rl.batch_size', 0, 'phases.rl: batch_size: got 0'),
     ('phases.rl.optimizer.schedule', 'cos', "phases.rl: .*got 'cos'"),
     ('phases.rl.optimizer.warmup_steps', 2, 'phases.rl: warmup_steps: got 2'),
@@ -384,6 +474,14 @@ def test_missing_settings_fail_before_anything_compiles(tmp_path, name):
     with pytest.raises(ValueError, match=f'phases.rl: .*{name}'):
       run(config, tmp_path / 'run')
   assert not compiled
+
+
+def test_an_objective_without_a_ratio_is_not_fed_stale_batches(tmp_path):
+  config = short_config()
+  config.phases.rl.objective = {'name': 'reinforce'}
+  config.phases.rl.staleness = 1
+  with pytest.raises(ValueError, match="staleness: .* objective 'reinforce'"):
+    run(config, tmp_path / 'run')
 
 
 def test_a_role_that_a_recipe_needs_is_named(tmp_path):

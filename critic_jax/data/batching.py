@@ -10,16 +10,21 @@ The keys of a batch, and their shapes; a recipe adds what its loss needs:
   ref_logprobs  float32[B, T]  under the frozen reference
   values        float32[B, T]  before each token, when it was sampled
   returns       float32[B, T]  targets of the values
+
+Rows are plain, one a response, unless `make_pack` was asked for another shape:
+critic_jax/data/packing.py then adds segments, prefixes and positions.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from critic_jax import masked
+from critic_jax.data import packing
 from critic_jax.lm import LM
 from critic_jax.types import Batch, Record
 
@@ -81,6 +86,27 @@ def from_records(
 
 def _used(record: Record) -> bool:
   return len(record.prompt_tokens) > 0 and len(record.tokens) > 0
+
+
+def make_pack(config) -> Callable[[Batch], Batch]:
+  """What a phase does with plain rows before it learns from them.
+
+  Args:
+    config: `row_shapes`, pairs of a number of rows and of columns: the first
+      that holds a batch is taken, and plain rows if none does. And
+      `microbatches`.
+
+  Raises:
+    ValueError: what is not a shape, or rows that `microbatches` do not divide.
+  """
+  shapes = [tuple(np.atleast_1d(shape)) for shape in config.row_shapes]
+  for shape in shapes:
+    if len(shape) != 2 or min(shape) < 1 or shape[0] % config.microbatches:
+      raise ValueError(
+        f'row_shapes: got {config.row_shapes}; expected pairs of rows, a '
+        f'multiple of microbatches={config.microbatches}, and columns'
+      )
+  return functools.partial(packing.pack, shapes=shapes)
 
 
 def encode(record: Record, prompt: str, lm: LM) -> Record:

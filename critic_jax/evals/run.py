@@ -102,11 +102,11 @@ def collect(
   if num_refinements:
     stage = solver.stages.refine
     admitted = [c for c in critiques if admits(refine, c)]
-    records += rollout.run_graded(
-      stage, solve, admitted, keys[2], grade, n=num_refinements
-    )
+    asks = [rollout.Ask(stage, admitted, keys[2], num_refinements)]
     if controls:
-      records += controls_lib.run(stage, solve, admitted, keys[3], grade)
+      asks += controls_lib.asks(stage, admitted, keys[3])
+    for found in rollout.run_graded_together(asks, solve, grade):
+      records += found
   return records
 
 

@@ -2,24 +2,56 @@
 
 All results follow the alignment rule of `types.py`: `x[b, t]` is about
 `tokens[b, t]`, and position 0, which nothing predicts, is 0. Rows are
-right-padded. Logits exist for `chunk` tokens of the batch at a time, in the
-forward and in the backward pass, never for all.
+right-padded; one that holds several responses (critic_jax/data/packing.py) has
+a `Layout` that says which tokens a token sees. Logits exist for `chunk` tokens
+of the batch at a time, in the forward and in the backward pass, never for all.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from critic_jax.models import law as law_lib
+from critic_jax.models import linear_cross_entropy, quantize
 from critic_jax.models.transformer import Transformer
 
-CHUNK = 1024  # tokens whose logits exist at once
+
+class Layout(NamedTuple):
+  """What stands where in packed rows; int32[B, T] each.
+
+  Attributes:
+    segments: the segment that a token belongs to.
+    prefixes: the segment that its segment follows; its own if it follows none.
+    positions: its place in its own sequence, from 0.
+  """
+
+  segments: jax.Array
+  prefixes: jax.Array
+  positions: jax.Array
 
 
-def hidden_states(model: Transformer, params, tokens) -> jax.Array:
+def layout(batch: Mapping) -> Layout | None:
+  """The layout that a batch's keys of these names give; None of plain rows."""
+  if Layout._fields[0] not in batch:
+    return None
+  return Layout(*(batch[name] for name in Layout._fields))
+
+
+def hidden_states(
+  model: Transformer, params, tokens, layout: Layout | None = None
+) -> jax.Array:
   """The normed hidden state after each token: tokens [B, T] -> [B, T, D]."""
-  return model.apply({'params': params}, tokens)[0]
+  if layout is None:
+    return model.apply({'params': params}, tokens)[0]
+  segments, prefixes, positions = layout
+  seen = segments[:, None]  # [B, 1, T]
+  mask = (segments[..., None] == seen) | (prefixes[..., None] == seen)
+  mask &= jnp.tril(jnp.ones(mask.shape[1:], bool))
+  return model.apply({'params': params}, tokens, positions, mask)[0]
 
 
 def logits(model: Transformer, params, tokens) -> jax.Array:
@@ -29,7 +61,7 @@ def logits(model: Transformer, params, tokens) -> jax.Array:
 
 
 def token_logprobs(
-  model: Transformer, params, tokens, *, law=None, chunk=CHUNK
+  model: Transformer, params, tokens, *, law=None, layout=None, chunk=None
 ) -> jax.Array:
   """Log-probability of each token given those before it.
 
@@ -38,16 +70,21 @@ def token_logprobs(
     params: its parameters.
     tokens: int32[B, T], right-padded.
     law: the `Law` the tokens were sampled from; by default the plain softmax.
-    chunk: tokens whose logits exist at once.
+    layout: of packed rows; the first token of a segment has no prediction, and
+      what stands there means nothing.
+    chunk: tokens whose logits exist at once; by default as many as fit in
+      `linear_cross_entropy.MAX_LOGITS`.
 
   Returns:
     float32[B, T]; column 0 is 0.
   """
-  return token_statistics(model, params, tokens, law=law, chunk=chunk)[0]
+  return token_statistics(
+    model, params, tokens, law=law, layout=layout, chunk=chunk
+  )[0]
 
 
 def token_statistics(
-  model: Transformer, params, tokens, *, law=None, chunk=CHUNK
+  model: Transformer, params, tokens, *, law=None, layout=None, chunk=None
 ) -> tuple[jax.Array, jax.Array]:
   """`token_logprobs`, and beside it the entropy of each token's law, in nats.
 
@@ -55,42 +92,27 @@ def token_statistics(
     logprobs and entropies, float32[B, T]; the entropy carries no gradient.
   """
   law = law or law_lib.Law()
-  hidden = hidden_states(model, params, tokens)[:, :-1]
+  hidden = hidden_states(model, params, tokens, layout)[:, :-1]
   targets = tokens[:, 1:]
-  rows, length, _ = hidden.shape
-  # Chunks cut the time axis, so that a sharded batch axis stays whole.
-  width = min(max(1, chunk // rows), length)
-  num_chunks = -(-length // width)
-  pad = num_chunks * width - length
-  hidden = jnp.pad(hidden, ((0, 0), (0, pad), (0, 0)))
-  targets = jnp.pad(targets, ((0, 0), (0, pad)))
-
-  @jax.checkpoint
-  def one_chunk(hidden, targets):
-    scores = model.apply({'params': params}, hidden, method='logits')
-    log_probs = law_lib.log_probs(scores, law, targets)
-    taken = jnp.take_along_axis(log_probs, targets[..., None], axis=-1)
-    fixed = jax.lax.stop_gradient(log_probs)
-    entropy = -jnp.sum(
-      jnp.where(jnp.isfinite(fixed), jnp.exp(fixed) * fixed, 0.0), axis=-1
-    )
-    return taken[..., 0], entropy
-
-  def split(x):  # [B, chunks * width, ...] -> [chunks, B, width, ...]
-    x = x.reshape(rows, num_chunks, width, *x.shape[2:])
-    return jnp.moveaxis(x, 1, 0)
-
-  def join(x):  # [chunks, B, width] -> [B, 1 + length], shifted by one
-    x = jnp.moveaxis(x, 0, 1).reshape(rows, -1)[:, :length]
-    return jnp.pad(x, ((0, 0), (1, 0)))
-
-  parts = jax.lax.map(lambda c: one_chunk(*c), (split(hidden), split(targets)))
-  return jax.tree.map(join, parts)
+  kernel, axes = _head(model, params)
+  parts = linear_cross_entropy.token_logprobs_and_entropy(
+    hidden, kernel, targets, law, axes=axes, chunk=chunk
+  )
+  return jax.tree.map(lambda x: jnp.pad(x, ((0, 0), (1, 0))), parts)
 
 
-def token_values(model: Transformer, params, tokens) -> jax.Array:
+def _head(model, params):
+  """The language head's kernel in floats, and the order of its axes."""
+  if model.config.tie_embeddings:
+    return quantize.dequantize(params['embed'])['embedding'], 'vd'
+  return quantize.dequantize(params['lm_head'])['kernel'], 'dv'
+
+
+def token_values(
+  model: Transformer, params, tokens, *, layout=None
+) -> jax.Array:
   """The value before each token, float32[B, T]; column 0 is 0."""
-  hidden = hidden_states(model, params, tokens)[:, :-1]
+  hidden = hidden_states(model, params, tokens, layout)[:, :-1]
   values = model.apply({'params': params}, hidden, method='scalars')
   return jnp.pad(values, ((0, 0), (1, 0)))
 

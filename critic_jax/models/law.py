@@ -13,6 +13,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+BLOCK = 128  # tokens; divides the vocabularies of most models
+
 
 class Law(NamedTuple):
   """How logits become a distribution; traced, so no value recompiles.
@@ -56,38 +58,180 @@ def log_probs(logits, law: Law, observed=None) -> jax.Array:
   Returns:
     float32[..., V], -inf outside of the law's support.
   """
-  temperature = jnp.asarray(law.temperature, jnp.float32)
-  greedy = temperature == 0
-  tempered = logits / jnp.where(greedy, 1.0, temperature)
-  top_k = jnp.where(greedy, 1, law.top_k)
   kept = jax.lax.cond(
-    (top_k > 0) | (law.top_p < 1),
-    lambda x: _truncate(x, top_k, law.top_p, greedy, observed),
+    _truncates(law),
+    lambda x: _truncate(x, law, observed),
     lambda x: x,
-    tempered,
+    _temper(logits, law),
   )
   return jax.nn.log_softmax(kept, axis=-1)
 
 
-def _truncate(logits, top_k, top_p, greedy, observed):
-  """Sets logits outside of the top-k and the top-p to -inf."""
-  vocab_size = logits.shape[-1]
-  descending = jnp.flip(
-    jnp.sort(jax.lax.stop_gradient(logits), axis=-1), axis=-1
+def draw(logits, uniform, law: Law) -> tuple[jax.Array, jax.Array]:
+  """Draws one token a row by inverting the cumulative law.
+
+  On two levels, so that nothing as long as the vocabulary is cumulated, sorted
+  or kept: first a block of `BLOCK` tokens is found, then a token in it. A token
+  of probability 0 is never drawn, whatever the rounding.
+
+  Args:
+    logits: float32[..., V].
+    uniform: float32[...], in [0, 1), one number a row.
+    law: see `Law`.
+
+  Returns:
+    The tokens, int32[...], and their log-probabilities, float32[...], those of
+    `log_probs`.
+  """
+
+  def truncated(x):
+    return _invert(_truncate(_temper(x, law), law), uniform)
+
+  def whole(x):
+    return _invert(_temper(x, law), uniform)
+
+  return jax.lax.cond(_truncates(law), truncated, whole, logits)
+
+
+def _temper(logits, law):
+  temperature = jnp.asarray(law.temperature, jnp.float32)
+  return logits / jnp.where(temperature == 0, 1.0, temperature)
+
+
+def _truncates(law):
+  """Whether anything at all is left out: bool[]."""
+  greedy = jnp.asarray(law.temperature) == 0
+  return greedy | (law.top_k > 0) | (law.top_p < 1)
+
+
+def _truncate(logits, law, observed=None):
+  """Sets logits outside of the greedy choice, top-k and top-p to -inf."""
+  fixed = jax.lax.stop_gradient(logits)
+  index = jnp.arange(logits.shape[-1])
+  keep = jax.lax.cond(
+    jnp.asarray(law.temperature) == 0,
+    lambda x: index == _first_largest(x),
+    lambda x: x >= _threshold(x, law.top_k, law.top_p),
+    fixed,
   )
-  rank = jnp.arange(vocab_size)
-  in_top_k = rank < jnp.where(top_k > 0, top_k, vocab_size)
-  # top-p is taken of what top-k has left, as the common samplers do.
-  probs = jax.nn.softmax(jnp.where(in_top_k, descending, -jnp.inf), axis=-1)
-  before = jnp.cumsum(probs, axis=-1) - probs
-  # Rounding takes `before` to 1 early where the law is peaked: 1 is all.
-  kept = in_top_k & ((before < top_p) | (top_p >= 1) | (rank == 0))
-  threshold = jnp.min(
-    jnp.where(kept, descending, jnp.inf), axis=-1, keepdims=True
-  )
-  keep = jax.lax.stop_gradient(logits) >= threshold  # equals stay together,
-  first = rank == jnp.argmax(logits, axis=-1, keepdims=True)
-  keep &= ~greedy | first  # but greedy is one token
   if observed is not None:
-    keep |= observed[..., None] == rank
+    keep |= observed[..., None] == index
   return jnp.where(keep, logits, -jnp.inf)
+
+
+def _first_largest(logits):
+  """As jnp.argmax with its axis kept; on a CPU several times faster."""
+  is_largest = logits == jnp.max(logits, axis=-1, keepdims=True)
+  index = jnp.arange(logits.shape[-1])
+  return jnp.min(
+    jnp.where(is_largest, index, logits.shape[-1]), axis=-1, keepdims=True
+  )
+
+
+def _threshold(logits, top_k, top_p):
+  """The least logit that top-k and top-p keep, or less: float32[..., 1].
+
+  Equal logits stay together: all of them are kept if one is.
+  """
+  lowest = jnp.full_like(logits[..., :1], -jnp.inf)
+  at_k = jax.lax.cond(
+    top_k > 0, lambda x: _search(x, 1, top_k), lambda x: lowest, logits
+  )
+
+  def search_mass(logits):
+    largest = jnp.max(logits, axis=-1, keepdims=True)
+    weights = jnp.exp(logits - largest)
+    # top-p is taken of what top-k has left, as the common samplers do: of
+    # exactly k tokens, though more may equal the last of them.
+    above = logits > at_k
+    equal = top_k - jnp.sum(above, axis=-1, keepdims=True)
+    total = jnp.sum(jnp.where(above, weights, 0.0), axis=-1, keepdims=True)
+    total += equal * jnp.exp(at_k - largest)
+    return jnp.maximum(at_k, _search(logits, weights, top_p * total))
+
+  # Rounding may take a part's sum to the total's: 1 is all, and not searched.
+  return jax.lax.cond(top_p < 1, search_mass, lambda x: at_k, logits)
+
+
+def _search(logits, weights, limit):
+  """The least number above which less than `limit` lies, by bisection.
+
+  Floats are ordered as their bits are, read as integers (negative ones the
+  other way round), so 32 halvings find it to the last bit. Each is a masked
+  sum: on a CPU, all take a thirtieth of the time of sorting.
+
+  Args:
+    logits: float32[..., V].
+    weights: of each logit, broadcastable to [..., V].
+    limit: broadcastable to [..., 1]; the weights' sum of logits above the
+      result is less than it.
+
+  Returns:
+    float32[..., 1], at most the largest logit.
+  """
+
+  def halve(_, bounds):
+    low, high = bounds
+    middle = (low & high) + ((low ^ high) >> 1)  # the mean, without overflow
+    above = jnp.where(logits > _from_order(middle), weights, 0)
+    enough = jnp.sum(above, axis=-1, keepdims=True) < limit
+    return jnp.where(enough, low, middle + 1), jnp.where(enough, middle, high)
+
+  high = _to_order(jnp.max(logits, axis=-1, keepdims=True))
+  low = jnp.full_like(high, _to_order(jnp.float32(-jnp.inf)))
+  return _from_order(jax.lax.fori_loop(0, 32, halve, (low, high))[1])
+
+
+def _to_order(x):
+  """Integers in the order of floats: float32[...] -> int32[...]."""
+  bits = jax.lax.bitcast_convert_type(x, jnp.int32)
+  return bits ^ ((bits >> 31) & 0x7FFFFFFF)
+
+
+def _from_order(order):
+  """The inverse of `_to_order`."""
+  bits = order ^ ((order >> 31) & 0x7FFFFFFF)
+  return jax.lax.bitcast_convert_type(bits, jnp.float32)
+
+
+def _invert(logits, uniform):
+  """See `draw`; the law is the softmax of `logits`."""
+  vocab_size = logits.shape[-1]
+  width = min(BLOCK, vocab_size)
+  largest = jnp.max(logits, axis=-1, keepdims=True)
+  padding = [(0, 0)] * (logits.ndim - 1) + [(0, -vocab_size % width)]
+  blocks = jnp.pad(logits, padding, constant_values=-jnp.inf)
+  blocks = blocks.reshape(*logits.shape[:-1], -1, width)  # [..., V / W, W]
+  sums = jnp.sum(jnp.exp(blocks - largest[..., None]), axis=-1)
+  # Without the barrier XLA sums all exponentials a second time for the total,
+  # and keeps them for it.
+  sums = jax.lax.optimization_barrier(sums)
+  total = jnp.sum(sums, axis=-1)
+  # exp may round to 0 here and not there: what is next to 0 is no choice.
+  sums = jnp.where(sums > 1e-30, sums, 0.0)
+  block, rest = _first_above(sums, uniform * total)
+  scores = jnp.take_along_axis(blocks, block[..., None, None], axis=-2)
+  scores = scores[..., 0, :] - largest
+  inside, _ = _first_above(jnp.exp(scores), rest)
+  score = jnp.take_along_axis(scores, inside[..., None], axis=-1)[..., 0]
+  return block * width + inside, score - jnp.log(total)
+
+
+def _first_above(weights, target):
+  """Where the cumulative weight rises above a target, at a weight above 0.
+
+  Args:
+    weights: float32[..., N], not negative, not all 0.
+    target: float32[...]; one below 0 or above the sum is moved to it.
+
+  Returns:
+    int32[...], and what the target is above the weights before: float32[...].
+  """
+  # A parallel sum rises and falls in its last bit even where weights are 0;
+  # without the mask, a token outside of the law is drawn once in 1e7.
+  cumulative = jnp.where(weights > 0, jnp.cumsum(weights, axis=-1), 0.0)
+  below = jnp.nextafter(jnp.max(cumulative, axis=-1), 0.0)
+  target = jnp.clip(target, 0.0, below)
+  index = jnp.argmax(cumulative > target[..., None], axis=-1, keepdims=True)
+  before = jnp.take_along_axis(cumulative - weights, index, axis=-1)[..., 0]
+  return index[..., 0].astype(jnp.int32), target - before

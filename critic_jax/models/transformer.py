@@ -5,7 +5,8 @@ between the families is data in `TransformerConfig`: biases on q, k and v
 (Qwen2), norms of q and k (Qwen3), rotary scaling (Llama 3), tied or untied
 embeddings. Every parameter carries logical axis names; `sharding.py` maps them
 to a mesh. Norms, rotary angles, softmax and logits are computed in float32,
-everything else in `dtype`; parameters are stored in `param_dtype`.
+everything else in `dtype`; parameters are stored in `param_dtype`: matrices in
+int8 have a scale for each output, which multiplies what the matrix gives.
 
 The key-value cache is an argument and a result, never hidden state: one
 `(keys, values)` pair a layer, each `[B, Hkv, S, Dh]`.
@@ -20,11 +21,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from critic_jax.models import quantize
+from critic_jax.models.linear import Embedding, Projection
+
 REMAT_POLICIES = {
   'full': None,  # keep only the input of each layer
   'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
 HEADS = ('lm', 'value', 'reward')
+DTYPES = ('float32', 'bfloat16', 'float16')
+PARAM_DTYPES = (*DTYPES, 'int8')
 
 Cache = tuple[tuple[jax.Array, jax.Array], ...]
 
@@ -86,6 +92,22 @@ class TransformerConfig:
         f'remat: got {self.remat!r}; expected one of '
         f'{("none", *REMAT_POLICIES)}'
       )
+    if self.dtype not in DTYPES:
+      raise ValueError(f'dtype: got {self.dtype!r}; expected one of {DTYPES}')
+    if self.param_dtype not in PARAM_DTYPES:
+      raise ValueError(
+        f'param_dtype: got {self.param_dtype!r}; expected one of {PARAM_DTYPES}'
+      )
+
+  @property
+  def is_int8(self) -> bool:
+    """Whether matrices are held in int8, with scales (`quantize.py`)."""
+    return self.param_dtype == 'int8'
+
+  @property
+  def vector_dtype(self) -> str:
+    """The dtype of norms and biases, for which int8 is too coarse."""
+    return 'float32' if self.is_int8 else self.param_dtype
 
 
 def rotary_frequencies(config: TransformerConfig) -> jax.Array:
@@ -112,30 +134,54 @@ def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
   return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
 
 
-def attend(q, k, v, mask) -> jax.Array:
-  """Grouped-query attention, softmax in float32.
+def attend(q, *parts) -> jax.Array:
+  """Grouped-query attention over parts of the context, softmax in float32.
 
-  The queries of a group are folded into time and the sum of the exponentials
+  A part may be shared by adjacent rows: the responses to one prompt read its
+  keys and values where they are, and no row has a copy. The parts are merged
+  exactly, by their largest scores and sums of exponentials (2205.14135, section
+  3.1). Queries that read the same keys are folded into one product and the sum
   divides the mixture, not each weight: on CPUs several times faster.
 
   Args:
     q: [B, T, H, Dh].
-    k: [B, Hkv, S, Dh].
-    v: [B, Hkv, S, Dh].
-    mask: bool, broadcastable to [B, T, S]; True where t may look at s. Each t
-      has at least one s.
+    *parts: `(k, v, mask)` each. k and v are [B / n, Hkv, S, Dh], for n adjacent
+      rows; mask is bool, broadcastable to [B / n, n * T, S], True where t may
+      look at s. Each t has at least one s in the first part.
 
   Returns:
     [B, T, H, Dh].
   """
+  mixed, total, largest = _attend_part(q, *parts[0])
+  for part in parts[1:]:
+    other_mixed, other_total, other_largest = _attend_part(q, *part)
+    merged = jnp.maximum(largest, other_largest)
+    scale, other_scale = (
+      jnp.exp(largest - merged),
+      jnp.exp(other_largest - merged),
+    )
+    mixed = mixed * scale + other_mixed * other_scale
+    total = total * scale + other_total * other_scale
+    largest = merged
+  return (mixed / total).astype(parts[0][1].dtype)
+
+
+def _attend_part(q, k, v, mask):
+  """The mixture times its sum, the sum and the largest score, by head.
+
+  Returns:
+    [B, T, H, Dh], [B, T, H, 1] and [B, T, H, 1], float32.
+  """
   batch, length, num_heads, head_dim = q.shape
-  num_kv_heads = k.shape[1]
+  rows, num_kv_heads = k.shape[:2]
   group = num_heads // num_kv_heads
-  q = q.reshape(batch, length, num_kv_heads, group, head_dim)
-  q = jnp.moveaxis(q, 1, 3).reshape(batch, num_kv_heads, -1, head_dim)
+  q = q.reshape(rows, -1, num_kv_heads, group, head_dim)  # n * T on axis 1
+  q = jnp.moveaxis(q, 1, 3).reshape(rows, num_kv_heads, -1, head_dim)
   scores = jnp.einsum(
     'bhqd,bhsd->bhqs', q, k, preferred_element_type=jnp.float32
   )
+  queries = batch // rows * length
+  mask = jnp.broadcast_to(mask, (*mask.shape[:-2], queries, mask.shape[-1]))
   bias = jnp.where(jnp.tile(mask, (1, group, 1)), 0.0, -1e30)[:, None]
   scores = scores / math.sqrt(head_dim) + bias
   largest = jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
@@ -144,53 +190,13 @@ def attend(q, k, v, mask) -> jax.Array:
     'bhqs,bhsd->bhqd', weights.astype(v.dtype), v,
     preferred_element_type=jnp.float32,
   )  # fmt: skip
-  mixed = mixed / jnp.sum(weights, axis=-1, keepdims=True)
-  mixed = mixed.reshape(batch, num_kv_heads, group, length, head_dim)
-  mixed = jnp.moveaxis(mixed, 3, 1).reshape(q.shape[0], length, -1, head_dim)
-  return mixed.astype(v.dtype)
 
+  def unfold(x):
+    x = x.reshape(rows, num_kv_heads, group, queries, -1)
+    return jnp.moveaxis(x, 3, 1).reshape(batch, length, num_heads, -1)
 
-def _init(names, shape, num_inputs=1):
-  """Normal with the inverse root of the fan-in as its deviation."""
-  stddev = math.prod(shape[:num_inputs]) ** -0.5
-  return nn.with_logical_partitioning(nn.initializers.normal(stddev), names)
-
-
-class Projection(nn.Module):
-  """A linear map over the last axes of its input, named and maybe biased."""
-
-  config: TransformerConfig
-  shape: tuple[int, ...]
-  names: tuple[str, ...]
-  inputs: int = 1  # how many leading axes of the kernel are contracted
-  bias: bool = False
-  result: str | None = None  # dtype of the result; by default that of `x`
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps the last axes of `x`."""
-    config = self.config
-    kernel = self.param(
-      'kernel',
-      _init(self.names, self.shape, self.inputs),
-      self.shape,
-      config.param_dtype,
-    )
-    axes = tuple(range(-self.inputs, 0)), tuple(range(self.inputs))
-    y = jax.lax.dot_general(
-      x, kernel.astype(config.dtype),
-      ((tuple(x.ndim + a for a in axes[0]), axes[1]), ((), ())),
-      preferred_element_type=self.result,
-    )  # fmt: skip
-    if self.bias:
-      zeros = nn.with_logical_partitioning(
-        nn.initializers.zeros, self.names[self.inputs :]
-      )
-      bias = self.param(
-        'bias', zeros, self.shape[self.inputs :], config.param_dtype
-      )
-      y = y + bias.astype(config.dtype)
-    return y
+  total = jnp.sum(weights, axis=-1, keepdims=True)
+  return unfold(mixed), unfold(total), unfold(largest)
 
 
 class RMSNorm(nn.Module):
@@ -202,7 +208,7 @@ class RMSNorm(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     """Norms the last axis of `x`."""
     ones = nn.with_logical_partitioning(nn.initializers.ones, ('norm',))
-    scale = self.param('scale', ones, (x.shape[-1],), self.config.param_dtype)
+    scale = self.param('scale', ones, (x.shape[-1],), self.config.vector_dtype)
     y = x.astype(jnp.float32)
     y *= jax.lax.rsqrt(
       jnp.mean(jnp.square(y), axis=-1, keepdims=True) + self.config.norm_eps
@@ -232,7 +238,7 @@ class Attention(nn.Module):
     if c.qk_norm:
       self.q_norm, self.k_norm = RMSNorm(c), RMSNorm(c)
 
-  def __call__(self, x, angles, mask, cache, slot):
+  def __call__(self, x, angles, mask, cache, slot, prefix):
     """Returns `([B, T, D], (keys, values))`; see `Transformer`."""
     q, k, v = self.q(x), self.k(x), self.v(x)
     if self.config.qk_norm:
@@ -242,7 +248,8 @@ class Attention(nn.Module):
     if cache is not None:
       write = jax.lax.dynamic_update_slice_in_dim
       k, v = write(cache[0], k, slot, 2), write(cache[1], v, slot, 2)
-    return self.o(attend(q, k, v, mask)), (k, v)
+    parts = [(k, v, mask)] if prefix is None else [(k, v, mask), prefix]
+    return self.o(attend(q, *parts)), (k, v)
 
 
 class MLP(nn.Module):
@@ -275,10 +282,10 @@ class Block(nn.Module):
     self.mlp_norm = RMSNorm(self.config)
     self.mlp = MLP(self.config)
 
-  def __call__(self, x, angles, mask, cache, slot):
+  def __call__(self, x, angles, mask, cache, slot, prefix):
     """Returns `([B, T, D], (keys, values))`; see `Transformer`."""
     mixed, cache = self.attention(
-      self.attention_norm(x), angles, mask, cache, slot
+      self.attention_norm(x), angles, mask, cache, slot, prefix
     )
     x = x + mixed
     return x + self.mlp(self.mlp_norm(x)), cache
@@ -292,10 +299,7 @@ class Transformer(nn.Module):
   def setup(self):
     """Declares embeddings, layers and the head that `config.head` names."""
     c = self.config
-    self.embed = nn.Embed(
-      c.vocab_size, c.embed_dim, dtype=c.dtype, param_dtype=c.param_dtype,
-      embedding_init=_init(('vocab', 'embed'), (c.embed_dim,)),
-    )  # fmt: skip
+    self.embed = Embedding(c)
     block = Block
     if c.remat != 'none':
       block = nn.remat(Block, policy=REMAT_POLICIES[c.remat])
@@ -317,6 +321,7 @@ class Transformer(nn.Module):
     mask: jax.Array | None = None,
     cache: Cache | None = None,
     slot: jax.Array | int = 0,
+    prefix: tuple[Cache, jax.Array] | None = None,
   ) -> tuple[jax.Array, Cache]:
     """Computes the hidden state after each token.
 
@@ -328,6 +333,9 @@ class Transformer(nn.Module):
       cache: keys and values a layer, each [B, Hkv, S, Dh]; `slot` says where
         this call's T keys and values are written in it.
       slot: see `cache`.
+      prefix: keys and values of tokens before these, read but not written, and
+        which of them count: a layer [B / n, Hkv, P, Dh], shared by n adjacent
+        rows, and bool[B / n, P].
 
     Returns:
       The normed hidden states, `dtype[B, T, D]`, and the cache (without a
@@ -343,8 +351,9 @@ class Transformer(nn.Module):
     x = self.embed(tokens)
     caches = []
     for i, layer in enumerate(self.layers):
+      shared = prefix and (*prefix[0][i], prefix[1][:, None])
       x, layer_cache = layer(
-        x, angles, mask, None if cache is None else cache[i], slot
+        x, angles, mask, None if cache is None else cache[i], slot, shared
       )
       caches.append(layer_cache)
     x = self.final_norm(x)
@@ -354,12 +363,8 @@ class Transformer(nn.Module):
 
   def logits(self, hidden: jax.Array) -> jax.Array:
     """Next-token logits, float32[..., V], of hidden states [..., D]."""
-    c = self.config
-    if c.tie_embeddings:
-      kernel = self.embed.embedding.astype(c.dtype)
-      return jnp.einsum(
-        '...d,vd->...v', hidden, kernel, preferred_element_type=jnp.float32
-      )
+    if self.config.tie_embeddings:
+      return self.embed.logits(hidden)
     return self.lm_head(hidden)
 
   def scalars(self, hidden: jax.Array) -> jax.Array:
@@ -377,8 +382,11 @@ def init_params(model: Transformer, key: jax.Array):
   """Random parameters, unboxed; residual outputs scaled by 1/sqrt(2L).
 
   The scaling is GPT-2's: it keeps the variance of the residual stream
-  independent of depth.
+  independent of depth. Those in int8 are drawn in float32.
   """
+  if model.config.is_int8:
+    config = dataclasses.replace(model.config, param_dtype='float32')
+    return quantize.quantize(init_params(Transformer(config), key))
   params = nn.meta.unbox(
     model.init(key, jnp.zeros((1, 2), jnp.int32))['params']
   )

@@ -1,11 +1,13 @@
 """Policy-gradient objectives, and estimators of the KL to a reference policy.
 
 All objectives have one signature,
-`(logprobs, old_logprobs, advantages, mask, *, ...) -> float[B, T]`. The result
-is minimised, not reduced (`masked.loss_weights` does that), and zero where
-masked. Whatever masked places hold, NaN and infinity included, reaches neither
-value nor gradient. `advantages` is [B, T], or [B, 1] for one a response.
-The gradient flows through `logprobs` only.
+`(logprobs, old_logprobs, advantages, mask, segments=None, *, ...)
+-> float[B, T]`. The result is minimised, not reduced (`masked.loss_weights`
+does that), and zero where masked. Whatever masked places hold, NaN and infinity
+included, reaches neither value nor gradient. `advantages` is [B, T], or [B, 1]
+for one a row. The gradient flows through `logprobs` only. `segments`, int32
+[B, T] < T + 1, number the responses of rows that hold several
+(critic_jax/data/packing.py); by default a row is one. Most have no use for it.
 
 Below, `ratio = exp(logprobs - old_logprobs)` and `A` are the advantages.
 """
@@ -27,7 +29,11 @@ _MAX_LOG_RATIO = 20.0
 
 
 def reinforce(
-  logprobs: Array, old_logprobs: Array, advantages: Array, mask: Array
+  logprobs: Array,
+  old_logprobs: Array,
+  advantages: Array,
+  mask: Array,
+  segments: Array | None = None,
 ) -> Array:
   """REINFORCE: `-A * logprobs`, on-policy.
 
@@ -39,11 +45,12 @@ def reinforce(
     old_logprobs: float[B, T], of the policy that sampled.
     advantages: float[B, T] or [B, 1].
     mask: bool[B, T], True = trained.
+    segments: not used.
 
   Returns:
     float[B, T].
   """
-  del old_logprobs
+  del old_logprobs, segments
   return -_trained(advantages, mask) * _trained(logprobs, mask)
 
 
@@ -52,6 +59,7 @@ def ppo_clip(
   old_logprobs: Array,
   advantages: Array,
   mask: Array,
+  segments: Array | None = None,
   *,
   clip_low: float = 0.2,
   clip_high: float = 0.2,
@@ -75,6 +83,7 @@ def ppo_clip(
     old_logprobs: float[B, T], of the policy that sampled.
     advantages: float[B, T] or [B, 1].
     mask: bool[B, T], True = trained.
+    segments: not used.
     clip_low: how far below 1 the ratio is still followed.
     clip_high: how far above 1 the ratio is still followed.
     dual_clip: the largest ratio followed where the advantage is negative,
@@ -83,6 +92,7 @@ def ppo_clip(
   Returns:
     float[B, T].
   """
+  del segments
   ratio = jnp.exp(_log_ratio(logprobs, old_logprobs, mask))
   advantages = _trained(advantages, mask)
   loss = _clipped_surrogate(ratio, advantages, clip_low, clip_high)
@@ -97,6 +107,7 @@ def gspo(
   old_logprobs: Array,
   advantages: Array,
   mask: Array,
+  segments: Array | None = None,
   *,
   clip_low: float = 3e-4,
   clip_high: float = 4e-4,
@@ -105,15 +116,16 @@ def gspo(
 
   `-min(s A, clip(s, 1 - clip_low, 1 + clip_high) A)` with
   `s = exp(mean over trained tokens of (logprobs - old_logprobs))`,
-  https://arxiv.org/abs/2507.18071, eq. 5-7. Every trained token of a row has
-  the row's value, so that the paper's loss is the 'sequence' reduction. For
-  responses of one token it is `ppo_clip`.
+  https://arxiv.org/abs/2507.18071, eq. 5-7. Every trained token of a
+  response has the response's value, so that the paper's loss is the 'sequence'
+  reduction. For responses of one token it is `ppo_clip`.
 
   Args:
     logprobs: float[B, T], of the policy that is trained.
     old_logprobs: float[B, T], of the policy that sampled.
-    advantages: float[B, 1], or [B, T] with equal values in a row.
+    advantages: float[B, 1], or [B, T] with equal values in a response.
     mask: bool[B, T], True = trained.
+    segments: int32[B, T], the responses of a row; None: a row is one.
     clip_low: as in `ppo_clip`; the defaults of both are the paper's.
     clip_high: as in `ppo_clip`.
 
@@ -121,7 +133,7 @@ def gspo(
     float[B, T].
   """
   log_ratio = _trained(logprobs - jax.lax.stop_gradient(old_logprobs), mask)
-  mean_log_ratio = masked.mean(log_ratio, mask, axis=1)[:, None]  # [B, 1]
+  mean_log_ratio = _response_mean(log_ratio, mask, segments)
   ratio = jnp.exp(jnp.minimum(mean_log_ratio, _MAX_LOG_RATIO))
   advantages = _trained(advantages, mask)
   return _clipped_surrogate(ratio, advantages, clip_low, clip_high)
@@ -132,6 +144,7 @@ def cispo(
   old_logprobs: Array,
   advantages: Array,
   mask: Array,
+  segments: Array | None = None,
   *,
   clip_low: float = 1.0,
   clip_high: float = 4.0,
@@ -150,12 +163,14 @@ def cispo(
     old_logprobs: float[B, T], of the policy that sampled.
     advantages: float[B, T] or [B, 1].
     mask: bool[B, T], True = trained.
+    segments: not used.
     clip_low: how far below 1 a weight may be; 1: no limit, as in the paper.
     clip_high: how far above 1 a weight may be.
 
   Returns:
     float[B, T].
   """
+  del segments
   ratio = jnp.exp(_log_ratio(logprobs, old_logprobs, mask))
   weight = jax.lax.stop_gradient(jnp.clip(ratio, 1 - clip_low, 1 + clip_high))
   advantages = _trained(advantages, mask)
@@ -222,6 +237,26 @@ def k3(logprobs: Array, ref_logprobs: Array, mask: Array) -> Array:
 
 def _trained(x: Array, mask: Array) -> Array:
   return jnp.where(mask, x, 0)
+
+
+def _response_mean(x: Array, mask: Array, segments: Array | None) -> Array:
+  """The mean over a token's response, [B, T], or [B, 1] of rows that are one.
+
+  Args:
+    x: float[B, T], zero where masked.
+    mask: bool[B, T].
+    segments: int32[B, T] or None.
+  """
+  if segments is None:
+    return masked.mean(x, mask, axis=1)[:, None]
+
+  def total(x, segments):  # of one row
+    sums = jax.ops.segment_sum(x, segments, num_segments=len(segments) + 1)
+    return sums[segments]
+
+  total = jax.vmap(total)
+  count = total(mask.astype(x.dtype), segments)
+  return total(x, segments) / jnp.maximum(count, 1)
 
 
 def _log_ratio(logprobs: Array, old_logprobs: Array, mask: Array) -> Array:

@@ -28,14 +28,16 @@ def make(config, models, grade) -> Recipe:
   """The recipe.
 
   Args:
-    config: `num_critiques` a solution, `batch_size` rows kept at most,
-      `aggregate`, and `writer`: a `module` of critic_jax.data with a name and
-      keywords of its function, or `module=''` for the critic itself.
+    config: `num_critiques` a solution, `batch_size` critiques kept at most,
+      `aggregate`, `row_shapes`, and `writer`: a `module` of critic_jax.data
+      with a name and keywords of its function, or `module=''` for the critic
+      itself.
     models: LMs of 'solver' and 'critic'.
     grade: final answers to grades.
   """
   solver, critic = models['solver'], models['critic']
   stage = critic.stages.critique
+  pack = batching.make_pack(config)
   num_critiques, num_rows = config.num_critiques, config.batch_size
   settings = dict(config.writer)
   module = settings.pop('module')
@@ -80,11 +82,14 @@ def make(config, models, grade) -> Recipe:
       num_rows=num_rows,
       aggregate=config.aggregate,
     )
-    return batch, solutions + critiques
+    return pack(batch), solutions + critiques
 
   def loss(trained, batch):
     logprobs = forward.token_logprobs(
-      critic.model, trained['critic'], batch['tokens']
+      critic.model,
+      trained['critic'],
+      batch['tokens'],
+      layout=forward.layout(batch),
     )
     total = -jnp.sum(batch['weights'] * logprobs)
     return total, {'loss/nll': total}

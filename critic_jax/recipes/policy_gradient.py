@@ -27,11 +27,12 @@ def make(config, models, grade) -> Recipe:
 
   Args:
     config: `num_solutions`, `advantage`, `objective`, `kl`, `aggregate`,
-      `batch_size` in problems.
+      `row_shapes`, `batch_size` in problems.
     models: an LM of 'solver'.
     grade: final answers to grades.
   """
   solver, num_solutions = models['solver'], config.num_solutions
+  pack = batching.make_pack(config)
   advantage_fn = lookup.bind(advantages, config.advantage)
 
   def collect(roles, problems, key):
@@ -56,7 +57,7 @@ def make(config, models, grade) -> Recipe:
       advantages=np.asarray(advantage_fn(groups)).reshape(-1),
     )
     return (
-      policy_loss.add_ref_logprobs(batch, solver, roles, config),
+      policy_loss.add_ref_logprobs(pack(batch), solver, roles, config),
       solutions,
     )
 

@@ -32,12 +32,13 @@ def make(config, models, grade) -> Recipe:
   Args:
     config: `num_solutions`, `discount`, `lambda_`, `objective`, `value_loss`
       (a name and keywords of objectives/value.py), `value_coef`, `kl`,
-      `aggregate`, `batch_size` in problems.
+      `aggregate`, `row_shapes`, `batch_size` in problems.
     models: LMs of 'solver' and of 'value', which has a value head.
     grade: final answers to grades.
   """
   solver, value = models['solver'], models['value']
   num_solutions, value_coef = config.num_solutions, config.value_coef
+  pack = batching.make_pack(config)
   discount, lambda_ = config.discount, config.lambda_
   if value.model.config.head != 'value':
     raise ValueError(
@@ -74,7 +75,7 @@ def make(config, models, grade) -> Recipe:
       discount,
       lambda_,
     )
-    batch = {**batch, **jax.device_get(estimates)}
+    batch = pack({**batch, **jax.device_get(estimates)})
     return (
       policy_loss.add_ref_logprobs(batch, solver, roles, config),
       solutions,
@@ -83,7 +84,10 @@ def make(config, models, grade) -> Recipe:
   def loss(trained, batch):
     policy_total, metrics = policy_fn(trained, batch)
     values = forward.token_values(
-      value.model, trained['value'], batch['tokens']
+      value.model,
+      trained['value'],
+      batch['tokens'],
+      layout=forward.layout(batch),
     )
     per_token = value_fn(
       values, batch['values'], batch['returns'], batch['mask']

@@ -19,6 +19,7 @@ whether it is the critique that helps; nobody is rewarded for that.
 from __future__ import annotations
 
 import functools
+import itertools
 
 import jax
 import numpy as np
@@ -37,7 +38,7 @@ def make(config, models, grade) -> Recipe:
       `num_controls` (critiques a step), `gate`, `mask_answers`, `judge_weight`,
       `refine_weight`, `shaping` (settings with a `weight` each, by name of a
       function in rewards/shaping.py), `advantage`, `objective`, `kl`,
-      `aggregate`, `batch_size` in problems.
+      `aggregate`, `row_shapes`, `batch_size` in problems.
     models: LMs of 'solver' and 'critic'.
     grade: final answers to grades.
   """
@@ -50,36 +51,41 @@ def make(config, models, grade) -> Recipe:
     refine = controls.masking(refine)
   refinement.check_gate(config.gate)
   rewards, weights = make_rewards(config)
+  pack = batching.make_pack(config)
   advantage_fn = lookup.bind(advantages, config.advantage)
 
   def collect(roles, problems, key):
     keys = jax.random.split(key, 4)
     solve = solver.bind(roles['solver'])
     critique = critic.bind(roles['critic'])
-    solutions = rollout.run_graded(
-      solver.stages.solve, solve, problems, keys[0], grade, n=num_solutions
+    solutions = rollout.run(
+      solver.stages.solve, solve, problems, keys[0], n=num_solutions
     )
-    critiques = rollout.run(
-      critic.stages.critique,
-      critique,
-      solutions,
-      keys[1],
-      n=num_critiques,
-    )
+    with rollout.grading(solutions, grade) as graded:
+      critiques = rollout.run(
+        critic.stages.critique,
+        critique,
+        solutions,
+        keys[1],
+        n=num_critiques,
+      )
+    critiques = rollout.replant(critiques, solutions, graded.result())
+    solutions = graded.result()
     admitted = [c for c in critiques if refinement.admits(config.gate, c)]
     admitted = admitted if num_refinements else []
-    refinements = rollout.run_graded(
-      refine, solve, admitted, keys[2], grade, n=num_refinements
-    )
-    checked = controls.run(
-      solver.stages.refine,
+    checked = controls.spread(admitted, config.num_controls)
+    [refinements, *others] = rollout.run_graded_together(
+      [
+        rollout.Ask(refine, admitted, keys[2], num_refinements),
+        *controls.asks(solver.stages.refine, checked, keys[3]),
+      ],
       solve,
-      controls.spread(admitted, config.num_controls),
-      keys[3],
       grade,
     )
     scored = rollout.score(critiques, refinements, rewards, weights)
-    responses = rollout.replant(refinements + checked, critiques, scored)
+    responses = rollout.replant(
+      [*refinements, *itertools.chain(*others)], critiques, scored
+    )
     reward = np.array([c.scores['reward'] for c in scored], np.float32)
     groups = reward.reshape(-1, num_critiques)
     batch = batching.from_records(
@@ -89,7 +95,7 @@ def make(config, models, grade) -> Recipe:
       aggregate=config.aggregate,
       advantages=np.asarray(advantage_fn(groups)).reshape(-1),
     )
-    batch = policy_loss.add_ref_logprobs(batch, critic, roles, config)
+    batch = policy_loss.add_ref_logprobs(pack(batch), critic, roles, config)
     return batch, solutions + scored + responses
 
   return Recipe(collect, policy_loss.make_policy_loss(critic, 'critic', config))

@@ -25,12 +25,14 @@ def make(config, models, grade) -> Recipe:
   """The recipe.
 
   Args:
-    config: `role`, `batch_size`, `aggregate`, `lessons` (a name and keywords of
-      a function in the module `lessons.module` of critic_jax.data).
+    config: `role`, `batch_size`, `aggregate`, `row_shapes`, `lessons` (a name
+      and keywords of a function in the module `lessons.module` of
+      critic_jax.data).
     models: LMs by role.
     grade: not used.
   """
   lm = models[config.role]
+  pack = batching.make_pack(config)
   settings = dict(config.lessons)
   write_lesson = lookup.bind(
     lookup.module('data', settings.pop('module')), settings
@@ -45,11 +47,14 @@ def make(config, models, grade) -> Recipe:
       num_rows=config.batch_size,
       aggregate=config.aggregate,
     )
-    return batch, records
+    return pack(batch), records
 
   def loss(trained, batch):
     logprobs = forward.token_logprobs(
-      lm.model, trained[config.role], batch['tokens']
+      lm.model,
+      trained[config.role],
+      batch['tokens'],
+      layout=forward.layout(batch),
     )
     total = -jnp.sum(batch['weights'] * logprobs)
     return total, {'loss/nll': total}

@@ -2,7 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from loop_helpers import PROBLEM, RIGHT, nano
+from loop_helpers import PROBLEM, RIGHT, nano, settings
 
 from critic_jax import rollout
 from critic_jax.data import batching
@@ -142,6 +142,36 @@ def test_what_does_not_fit_is_refused(lm):
     batching.from_records(
       [record(1, 1)], lm, num_rows=1, aggregate='token', advantages=[1, 2]
     )
+
+
+def test_rows_are_plain_or_of_a_declared_shape(lm):
+  plain = batching.from_records(
+    [record(3, 2), record(2, 4), record(3, 1)],
+    lm,
+    num_rows=3,
+    aggregate='token',
+  )
+  assert batching.make_pack(settings({}))(plain) is plain
+  # 2 + 4, and 3 + 2 + 1 + 1: more than 10.
+  shapes = [1, 10], [2, 20], [9, 99]
+  packed = batching.make_pack(settings({}, row_shapes=shapes))(plain)
+  assert packed['tokens'].shape == (2, 20)
+  assert (packed['segments'] > 0).sum() == 13
+  assert plain.keys() < packed.keys()
+
+
+@pytest.mark.parametrize(
+  'changes',
+  [
+    dict(row_shapes=(2, 20)),
+    dict(row_shapes=((2, 20, 1),)),
+    dict(row_shapes=((2, 0),)),
+    dict(row_shapes=((2, 20), (3, 20)), microbatches=2),
+  ],
+)
+def test_what_is_not_a_shape_is_refused_when_a_recipe_is_made(changes):
+  with pytest.raises(ValueError, match='row_shapes: got .*a multiple of micro'):
+    batching.make_pack(settings({}, **changes))
 
 
 def test_encode_is_what_a_model_would_have_written():

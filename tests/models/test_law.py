@@ -1,9 +1,13 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
-from critic_jax.models.law import Law, log_probs
+from critic_jax.models import law as law_lib
+from critic_jax.models.law import Law, draw, log_probs
 
 PROBS = np.array([3 / 16, 1 / 2, 1 / 16, 1 / 4])
 LOGITS = jnp.log(jnp.asarray(PROBS, jnp.float32)) + 1.5  # any constant
@@ -125,3 +129,193 @@ def test_check(law, message):
 
 def test_check_returns_the_law():
   assert Law(0.0, 5, 1.0).check() == Law(0.0, 5, 1.0)
+
+
+def support_by_sorting(logits, law):
+  """What a law keeps of one row of logits, in float64: bool[V]."""
+  if law.temperature == 0:
+    return np.arange(len(logits)) == np.argmax(logits)
+  # Divided as in the code, so that equals are equal here and there.
+  logits = np.asarray(logits, np.float32) / np.float32(law.temperature)
+  order = np.argsort(-logits, kind='stable')
+  kept = order[: law.top_k] if law.top_k else order
+  if law.top_p < 1:
+    probs = np.exp(np.float64(logits[kept]) - np.float64(logits.max()))
+    before = np.cumsum(probs) - probs
+    reaches = before < np.float64(np.float32(law.top_p)) * probs.sum()
+    kept = kept[reaches | (np.arange(len(kept)) == 0)]
+  return logits >= logits[kept].min()  # equals stay together
+
+
+def rows_of_all_kinds():
+  """Logits, by what is peculiar about them; 50 tokens each."""
+  random = np.random.default_rng(0)
+  normal = random.normal(size=(6, 50)) * [[0.1], [1], [1], [3], [10], [100]]
+  peaked = np.append(30.0, np.zeros(49))
+  ruled_out = np.where(random.random(50) < 0.5, -np.inf, normal[2])
+  one_left = np.append(1.5, np.full(49, -np.inf))
+  return {
+    **{f'normal {row[0]:.2f}': row for row in normal},
+    'ties': random.integers(-2, 3, 50) / 2,
+    'signed zeros': random.choice([-0.0, 0.0, 1.0, -1.0], 50),
+    'equal': np.full(50, -3.25),
+    'huge': random.choice([1.5e38, 1e38, -1.5e38, 0.0, 1e-38], 50),
+    'all positive': np.abs(normal[3]) + 100,
+    'all negative': -np.abs(normal[3]) - 100,
+    'peaked': peaked,
+    'ruled out': ruled_out,
+    'one left': one_left,
+  }
+
+
+many_log_probs = jax.jit(log_probs)
+
+
+@pytest.mark.parametrize('top_p', [1.0, 0.999, 0.9, 0.5, 0.05, 1e-6, 1e-42])
+@pytest.mark.parametrize('top_k', [0, 1, 2, 7, 49, 50, 51, 2**31 - 1])
+def test_support_is_that_of_sorting(top_k, top_p):
+  kinds = rows_of_all_kinds()
+  rows = np.stack(list(kinds.values())).astype(np.float32)
+  for temperature in (1.0, 1.7, 0.0):
+    law = Law(temperature, top_k, top_p)
+    kept = np.isfinite(many_log_probs(rows, law))
+    for name, row, found in zip(kinds, rows, kept, strict=True):
+      expected = support_by_sorting(row, law) & (row > -np.inf)
+      np.testing.assert_array_equal(found, expected, err_msg=f'{name} {law}')
+
+
+def test_support_is_the_same_alone_and_mapped():
+  rows = np.stack(list(rows_of_all_kinds().values())).astype(np.float32)
+  law = Law(0.9, 9, 0.8)
+  expected = many_log_probs(rows, law)
+  mapped = jax.jit(jax.vmap(log_probs, (0, None)))(rows, law)
+  many = log_probs(rows[None], law)[0]
+  alone = np.stack([many_log_probs(row, law) for row in rows])
+  laws = jax.tree.map(lambda x: jnp.full(len(rows), x), law)
+  by_row = jax.jit(jax.vmap(log_probs))(rows, laws)
+  for found in (mapped, many, alone, by_row):
+    np.testing.assert_array_equal(found > -np.inf, expected > -np.inf)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_top_p_next_to_1_keeps_no_more_than_top_k():
+  # Sums round: that of k tokens may come out above that of more of them.
+  rows = jax.random.normal(jax.random.key(1), (500, 60))
+  for top_k in (5, 20, 40):
+    kept = np.isfinite(many_log_probs(rows, Law(1.0, top_k, 1 - 2.0**-24)))
+    assert np.all(kept.sum(axis=-1) <= top_k)
+
+
+def test_order_of_floats():
+  floats = np.array(
+    [-np.inf, -3e38, -1.5, -1.0, -1e-38, 0.0, 1e-38, 1.0, 1.5, 3e38, np.inf],
+    np.float32,
+  )
+  order = law_lib._to_order(jnp.asarray(floats))
+  assert np.all(np.diff(np.asarray(order).astype(np.int64)) > 0)
+  np.testing.assert_array_equal(law_lib._from_order(order), floats)
+
+
+def test_nothing_is_sorted():
+  text = jax.jit(log_probs).lower(jnp.zeros((2, 9)), Law(0.9, 3, 0.5)).as_text()
+  assert 'stablehlo.while' in text  # the bisection
+  assert not any(name in text for name in ('sort', 'top_k', 'topk'))
+
+
+def uniforms(size, seed=0):
+  return jax.random.uniform(jax.random.key(seed), (size,))
+
+
+LAWS = (
+  Law(), Law(0.0), Law(0.5), Law(1.0, 20), Law(1.0, 0, 0.6), Law(2.0, 50, 0.9)
+)  # fmt: skip
+many_draws = jax.jit(draw)
+
+
+# Less than a block, a block, and blocks of which the last is partial.
+@pytest.mark.parametrize('vocab_size', [1, 60, 128, 300, 1024])
+def test_draw_inverts_the_cumulative_law(vocab_size):
+  logits = 2 * jax.random.normal(jax.random.key(vocab_size), (64, vocab_size))
+  # Also both ends of what a uniform may be.
+  uniform = uniforms(64).at[:2].set(jnp.array([0.0, 1 - 2.0**-24]))
+  for law in LAWS:
+    tokens, logprobs = many_draws(logits, uniform, law)
+    assert tokens.dtype == jnp.int32 and logprobs.dtype == jnp.float32
+    laws = np.asarray(log_probs(logits, law))
+    np.testing.assert_allclose(logprobs, laws[np.arange(64), tokens], atol=1e-6)
+    probs = np.exp(laws.astype(np.float64))
+    above = np.cumsum(probs, axis=-1)
+    rows = np.arange(64)
+    # The uniform lies in the token's cell, up to rounding.
+    assert np.all(above[rows, tokens] > np.asarray(uniform) - 1e-6)
+    below = above[rows, tokens] - probs[rows, tokens]
+    assert np.all(below < np.asarray(uniform) + 1e-6)
+
+
+def test_draw_of_one_row_and_of_many_axes():
+  logits = jax.random.normal(jax.random.key(0), (3, 4, 200))
+  uniform = uniforms(12).reshape(3, 4)
+  tokens, logprobs = many_draws(logits, uniform, Law(top_k=30))
+  assert tokens.shape == logprobs.shape == (3, 4)
+  token, logprob = many_draws(logits[1, 2], uniform[1, 2], Law(top_k=30))
+  assert token == tokens[1, 2]
+  np.testing.assert_allclose(logprob, logprobs[1, 2], rtol=1e-6)
+
+
+@pytest.mark.parametrize('law', LAWS)
+def test_draws_fit_the_law(law):
+  """Chi-square tests at odds of 1e-6 of a false alarm, were the seed drawn."""
+  logits = 1.5 * jax.random.normal(jax.random.key(5), (300,))
+  rows = jnp.broadcast_to(logits, (20000, 300))
+  tokens, _ = many_draws(rows, uniforms(20000, seed=7), law)
+  probs = np.exp(np.asarray(log_probs(logits, law), np.float64))
+  counts = np.bincount(tokens, minlength=300)
+  assert not np.any(counts[probs == 0])
+  expected = 20000 * probs / probs.sum()
+  often = expected >= 10
+  counts = np.append(counts[often], counts[~often].sum())
+  expected = np.append(expected[often], expected[~often].sum())
+  counts, expected = counts[expected > 0], expected[expected > 0]
+  statistic = np.sum((counts - expected) ** 2 / expected)
+  assert statistic <= scipy.stats.chi2.isf(1e-6, max(1, len(expected) - 1))
+
+
+def test_what_has_no_weight_is_never_taken():
+  # A float32 prefix sum over 1000 weights rises in its last bit where they are
+  # 0. Put the target on each of these rises, and beside it.
+  logits = 3 * jax.random.normal(jax.random.key(0), (80, 1000))
+  weights = jnp.exp(log_probs(logits, Law(top_k=20)))
+  sums = np.asarray(jax.jit(functools.partial(jnp.cumsum, axis=-1))(weights))
+  rises = (np.diff(sums, axis=-1) > 0) & (np.asarray(weights)[:, 1:] == 0)
+  rows, columns = (x[:80] for x in np.nonzero(rises))
+  assert len(rows) == 80  # else the sum is exact here, and all is well anyway
+  target = sums[rows, columns] + np.float32([[-(2**-24)], [0], [2**-24]])
+  first_above = jax.jit(jax.vmap(law_lib._first_above, (None, 0)))
+  index, _ = first_above(weights[rows], jnp.asarray(target, jnp.float32))
+  assert np.all(np.asarray(weights)[rows, index] > 0)
+
+
+def test_blocks_without_weight_are_never_taken():
+  logits = jnp.full((6, 900), -jnp.inf).at[:, 500].set(0.0)
+  logits = logits.at[3:, 10].set(-80.0).at[3:, 899].set(-80.0)
+  edges = jnp.tile(jnp.array([0.0, 0.5, 1 - 2.0**-24]), 2)
+  tokens, logprobs = many_draws(logits, edges, Law())
+  np.testing.assert_array_equal(tokens, 500)
+  np.testing.assert_array_equal(logprobs, 0)
+
+
+def test_first_above_by_hand():
+  # Cumulative: 0, 2, 2, 5, 6, 6.
+  weights = jnp.array([0.0, 2.0, 0.0, 3.0, 1.0, 0.0])
+  targets = jnp.array([-1.0, 0.0, 1.9, 2.0, 4.9, 5.0, 6.0, 9.0])
+  index, rest = jax.vmap(law_lib._first_above, (None, 0))(weights, targets)
+  np.testing.assert_array_equal(index, [1, 1, 1, 3, 3, 4, 4, 4])
+  np.testing.assert_allclose(rest, [0, 0, 1.9, 0, 2.9, 0, 1, 1], atol=1e-6)
+
+
+def test_draw_keeps_nothing_as_long_as_the_vocabulary():
+  logits, uniform = jnp.zeros((4, 2**16)), jnp.zeros(4)
+  # Without the branch of a truncated law, which keeps truncated logits.
+  compiled = jax.jit(law_lib._invert).lower(logits, uniform).compile()
+  size = compiled.memory_analysis().temp_size_in_bytes
+  assert size < logits.nbytes / 8

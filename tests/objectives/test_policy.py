@@ -105,6 +105,22 @@ def test_on_policy_gradient_is_that_of_reinforce(objective):
   )
 
 
+def test_gspo_of_responses_in_one_row_is_that_of_rows():
+  logprobs, old_logprobs, advantages, mask = random_case()
+  rows = logprobs, old_logprobs, advantages[:, :1] + 0 * logprobs, mask
+  # Rows 0 and 1 stand side by side, and so do 2 and 3.
+  packed = [x.reshape(2, 12) for x in rows]
+  segments = jnp.array([[5] * 6 + [2] * 6, [0] * 6 + [1] * 6])
+  np.testing.assert_allclose(
+    policy.gspo(*packed, segments).reshape(SHAPE), policy.gspo(*rows), rtol=1e-6
+  )
+  np.testing.assert_allclose(
+    gradient(policy.gspo, *packed, segments).reshape(SHAPE),
+    gradient(policy.gspo, *rows),
+    rtol=1e-5,
+  )
+
+
 def test_gspo_of_one_token_is_ppo():
   logprobs, old_logprobs, advantages, _ = random_case()
   mask = jnp.arange(SHAPE[1])[None] == jnp.array([1, 2, 3, 5])[:, None]

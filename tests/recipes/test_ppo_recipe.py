@@ -1,6 +1,7 @@
 import jax
 import numpy as np
 import pytest
+from helpers import assert_trees_close
 from loop_helpers import (
   PROBLEM,
   RIGHT,
@@ -115,6 +116,27 @@ def test_the_loss_trains_both_roles(made):
   for role in ('solver', 'value'):
     assert any(np.any(g) for g in jax.tree.leaves(gradient[role])), role
   assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
+
+
+def test_packed_rows_give_the_same_loss(made):
+  recipe, roles, batch, records = made
+  # Two problems with two solutions each; 176 columns hold any of them.
+  solver = scripted(
+    lambda prompt, i: TEXTS['Ben' if 'Ben' in prompt else 'Ada'][i]
+  )
+  models = {'solver': solver, 'value': nano(head='value')}
+  other = ppo.make(section(row_shapes=((2, 176),)), models, grade)
+  packed, _ = other.collect(roles, PROBLEMS, jax.random.key(0))
+  assert packed['tokens'].shape == (2, 176)
+  assert packed['mask'].sum() == batch['mask'].sum()
+  plain, expected = jax.jit(jax.value_and_grad(recipe.loss, has_aux=True))(
+    dict(roles), batch
+  )
+  total, actual = jax.jit(jax.value_and_grad(other.loss, has_aux=True))(
+    dict(roles), packed
+  )
+  assert_trees_close(total, plain, atol=1e-5)
+  assert_trees_close(actual, expected, atol=1e-5)
 
 
 def test_the_value_model_needs_its_head():

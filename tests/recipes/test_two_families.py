@@ -50,7 +50,8 @@ def test_each_reads_the_other_through_text(tmp_path):
     'critic': loaded['critic'],
   }
   config = ml_collections.ConfigDict(
-    refcritic.refcritic(num_critiques=2) | dict(batch_size=2, aggregate='token')
+    refcritic.refcritic(num_critiques=2)
+    | dict(batch_size=2, aggregate='token', row_shapes=())
   )
   made = recipe.make(config, lms, lambda pairs: ['wrong'] * len(pairs))
   problems = arithmetic.problems('train', 2)

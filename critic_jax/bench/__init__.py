@@ -1,0 +1,1 @@
+"""How fast critic_jax is on this machine, and beside what others would use."""

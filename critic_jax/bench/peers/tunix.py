@@ -1,0 +1,181 @@
+"""The worker of Tunix: its `Sampler`, and the step of its `PeftTrainer`.
+
+As its users run it: the sampler's cache holds just what is needed, nothing is
+truncated, so that it sorts nothing; a prompt is repeated for each of its
+samples; the trainer has its default loss and no LoRA.
+"""
+
+from __future__ import annotations
+
+ROWS = 64  # of a call to the sampler, which computes all logits of a prompt
+
+
+class Numbers:
+  """A tokenizer of texts that are numbers; 0 is padding, nothing an end."""
+
+  def encode(self, text):
+    """The numbers of a text."""
+    return [int(word) for word in text.split()]
+
+  def decode(self, tokens):
+    """Nothing: tokens are read from beside the text."""
+    return ''
+
+  def bos_id(self):
+    """No token."""
+    return 0
+
+  def eos_id(self):
+    """No token."""
+    return -1
+
+  def pad_id(self):
+    """A token that no prompt has."""
+    return 0
+
+
+def make_model(fields, dtype, seed):
+  """A model with random weights, of the family that the fields describe."""
+  import jax
+  from flax import nnx
+  from tunix.models.llama3 import model as llama3
+  from tunix.models.qwen2 import model as qwen2
+  from tunix.models.qwen3 import model as qwen3
+
+  shape = dict(
+    num_layers=fields['num_layers'],
+    vocab_size=fields['vocab_size'],
+    embed_dim=fields['embed_dim'],
+    hidden_dim=fields['mlp_dim'],
+    num_heads=fields['num_heads'],
+    head_dim=fields['head_dim'],
+    num_kv_heads=fields['num_kv_heads'],
+    rope_theta=fields.get('rope_theta', 10000.0),
+    norm_eps=fields.get('norm_eps', 1e-6),
+  )
+  tied, rngs = fields.get('tie_embeddings', True), nnx.Rngs(seed)
+  if fields.get('qk_norm') or fields.get('qkv_bias'):
+    family, name = (qwen3, 'Qwen3') if fields.get('qk_norm') else (
+      qwen2, 'Qwen2'
+    )  # fmt: skip
+    config = family.ModelConfig(**shape, use_tied_embedding=tied, dtype=dtype)
+    model = getattr(family, name)(config, rngs=rngs)
+  else:
+    model = llama3.Llama3(
+      llama3.ModelConfig(**shape, weight_tying=tied), rngs=rngs
+    )
+  state = nnx.state(model)
+  nnx.update(model, jax.tree.map(lambda x: x.astype(dtype), state))
+  return model
+
+
+def make_generate(models, fields):
+  """See serve.py."""
+  from tunix.generate.sampler import CacheConfig, Sampler
+
+  samplers = {}
+
+  def generate(role, prompts, samples, new, seed):
+    length = len(prompts[0])
+    size = length + new
+    if (role, size) not in samplers:
+      samplers[role, size] = Sampler(
+        models[role],
+        Numbers(),
+        CacheConfig(
+          cache_size=size,
+          num_layers=fields['num_layers'],
+          num_kv_heads=fields['num_kv_heads'],
+          head_dim=fields['head_dim'],
+        ),
+      )
+    texts = [
+      ' '.join(map(str, prompt)) for prompt in prompts for _ in range(samples)
+    ]
+    found = []
+    for start in range(0, len(texts), ROWS):
+      output = samplers[role, size](
+        texts[start : start + ROWS],
+        max_generation_steps=new,
+        max_prompt_length=length,
+        eos_tokens=[-1],
+        temperature=1.0,
+        top_p=1.0,
+        seed=seed + start,
+      )
+      found += [[int(token) for token in row] for row in output.tokens]
+    return found
+
+  return generate
+
+
+def make_update(model):
+  """See serve.py."""
+  import jax
+  import jax.numpy as jnp
+  import optax
+  from flax import nnx
+  from tunix.sft.peft_trainer import PeftTrainer, TrainingConfig
+
+  def inputs(tokens):
+    rows, length = tokens.shape
+    causal = jnp.tril(jnp.ones((length, length), bool))
+    return {
+      'input_tokens': tokens,
+      'input_mask': jnp.ones((rows, length), bool),
+      'positions': jnp.broadcast_to(jnp.arange(length), (rows, length)),
+      'attention_mask': jnp.broadcast_to(causal, (rows, length, length)),
+    }
+
+  trainer = PeftTrainer(
+    model,
+    optax.adamw(1e-5, b2=0.95, weight_decay=0.0),
+    TrainingConfig(eval_every_n_steps=1 << 30),
+  ).with_gen_model_input_fn(inputs)
+
+  def update(rows):
+    step, _ = trainer.jit_train_and_eval_step(cache_nnx_graph=True)
+    loss, _, _ = step(jnp.asarray(rows, jnp.int32))
+    jax.block_until_ready(nnx.state(model))
+    return float(loss)
+
+  return update
+
+
+def device_bytes():
+  """The most that was allocated on a GPU so far."""
+  import jax
+
+  found = jax.devices()[0].memory_stats() or {}
+  peak = found.get('peak_bytes_in_use')
+  return {} if peak is None else {'device_bytes': peak}
+
+
+def prepare(setup, by_stages):
+  """See serve.py."""
+  from importlib.metadata import version
+
+  work, fields, dtype = setup['work'], setup['model'], setup['dtype']
+  worker = {
+    'versions': {name: version(name) for name in ('google-tunix', 'jax')},
+    'facts': device_bytes,
+  }
+  if not work['stages']:
+    if dtype != 'float32':
+      raise ValueError(
+        f'dtype: got {dtype}; expected float32: not every model of Tunix '
+        'computes in another one than its parameters have'
+      )
+    model = make_model(fields, 'float32', setup['seed'])
+    return {**worker, 'update': make_update(model)}
+  roles = sorted({stage['role'] for stage in work['stages']})
+  models = {
+    role: make_model(fields, dtype, setup['seed'] + number)
+    for number, role in enumerate(roles)
+  }
+  generate = make_generate(models, fields)
+
+  def sample(prompts, seed):
+    return by_stages(work, prompts, generate, seed)
+
+  return {**worker, 'sample': sample}

@@ -1,0 +1,163 @@
+"""Runs a worker in a process of its own: a JSON object a line, in and out.
+
+    PYTHON -P serve.py WORKER.py
+
+This script and the workers in peers/ run in the Python of a peer's environment
+and import nothing of critic_jax. A worker is a module with one function:
+
+    prepare(setup, by_stages) -> {'versions': {...}, 'sample' or 'update': ...,
+                                  'facts': ...}
+
+`setup` has 'model' (the fields of TransformerConfig), 'dtype', 'seed' and
+'work' (the fields of `work.Work`, with its 'kind'). Then
+
+    sample(prompts, seed) -> for each stage, its responses as token lists
+    update(rows) -> the loss before the update
+    facts() -> what else is known after a call, such as 'compiled_bytes'
+
+return when the result is on the host; 'facts' may be left out. `by_stages`, see
+below, makes a `sample` of a `generate`, one stage after the other.
+
+The first request is {'setup': ...} and is answered by {'versions': ...}; each
+further one is {'prompts': ..., 'seed': ...}, answered by 'seconds',
+'peak_bytes' (the process's high-water mark during the call), 'loss' of an
+update, and the facts. What goes wrong is {'error': 'what'}.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import pathlib
+import re
+import resource
+import sys
+import time
+import traceback
+
+_STATUS = pathlib.Path('/proc/self/status')
+_CLEAR = pathlib.Path('/proc/self/clear_refs')
+
+
+def by_stages(work, prompts, generate, seed):
+  """Samples a tree, all of a stage before the next.
+
+  Args:
+    work: the fields of `work.Work`.
+    prompts: token lists, those of the first stage.
+    generate: `(role, prompts, samples, new, seed) -> token lists`, the
+      samples of a prompt adjacent.
+    seed: of the random numbers.
+
+  Returns:
+    For each stage, its responses.
+  """
+  responses = []
+  for number, stage in enumerate(work['stages']):
+    if number:
+      parent = work['stages'][number - 1]
+      template = list(range(1, 1 + stage['template']))
+      start = parent['new'] - stage['carry']
+      prompts = [
+        prompt + response[start:] + template
+        for prompt, response in zip(
+          _repeat(prompts, parent['samples']), responses[-1], strict=True
+        )
+      ]
+    responses.append(
+      generate(
+        stage['role'], prompts, stage['samples'], stage['new'], seed + number
+      )
+    )
+  return responses
+
+
+def _repeat(rows, times):
+  return [row for row in rows for _ in range(times)]
+
+
+def check(work, responses):
+  """Raises ValueError unless every response has the tokens asked for."""
+  rows = work['rows']
+  for stage, found in zip(work['stages'], responses, strict=True):
+    rows *= stage['samples']
+    lengths = sorted({len(response) for response in found})
+    if len(found) != rows or lengths != [stage['new']]:
+      raise ValueError(
+        f'responses: got {len(found)} of lengths {lengths}; expected {rows} '
+        f'of {stage["new"]} tokens'
+      )
+
+
+def measure(worker, work, prompts, seed):
+  """One call: its time, and its peak memory."""
+  try:
+    _CLEAR.write_text('5')  # the high-water mark starts anew
+  except OSError:
+    pass  # then it is that of the whole process
+  started = time.perf_counter()
+  if work['stages']:
+    responses, outcome = worker['sample'](prompts, seed), {}
+  else:
+    responses, outcome = None, {'loss': worker['update'](prompts)}
+  seconds = time.perf_counter() - started
+  if responses is not None:
+    check(work, responses)
+  facts = worker['facts']() if 'facts' in worker else {}
+  return {'seconds': seconds, 'peak_bytes': peak_bytes(), **outcome, **facts}
+
+
+def peak_bytes():
+  """The high-water mark of this process's memory, in bytes."""
+  try:
+    found = re.search(r'VmHWM:\s*(\d+) kB', _STATUS.read_text())
+  except OSError:
+    found = None
+  if found:
+    return int(found[1]) * 1024
+  unit = 1 if sys.platform == 'darwin' else 1024
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def load(path):
+  """The module of a file, whatever its name hides."""
+  spec = importlib.util.spec_from_file_location('bench_worker', path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+def serve(path, requests, answer):
+  """Answers each line of `requests` until there are no more."""
+  worker = work = None
+  for line in requests:
+    request = json.loads(line)
+    try:
+      if 'setup' in request:
+        work = request['setup']['work']
+        worker = load(path).prepare(request['setup'], by_stages)
+        answer({'versions': worker['versions']})
+      else:
+        answer(measure(worker, work, request['prompts'], request['seed']))
+    except Exception as error:
+      traceback.print_exc()
+      text = ' '.join(str(error).split())
+      answer({'error': f'{type(error).__name__}: {text[:500]}'})
+
+
+def main():
+  """Serves on stdin and stdout."""
+  # What libraries print goes to stderr: stdout is for answers alone.
+  out = os.fdopen(os.dup(1), 'w')
+  os.dup2(2, 1)
+
+  def answer(reply):
+    out.write(json.dumps(reply) + '\n')
+    out.flush()
+
+  serve(sys.argv[1], sys.stdin, answer)
+
+
+if __name__ == '__main__':
+  main()

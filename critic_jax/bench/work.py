@@ -1,0 +1,300 @@
+"""What is measured, as plain data, and what of it no implementation can avoid.
+
+Sampling is a tree of stages: a problem is the prompt of the first stage, and a
+later stage's prompt is that of its parent, the end of the parent's response,
+and the tokens of a template. An update is one step of AdamW on the
+cross-entropy of all tokens.
+
+A model is a dict of `TransformerConfig`'s fields. Flops are the multiplications
+and additions of the matrix products and of causal attention, each needed once:
+a prefix that several rows of one model share is counted once, nothing is
+recomputed. Bytes are what must be read from memory at least: the parameters
+once for each prefill and decode step, and each distinct key and value once a
+step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from critic_jax.models.sizes import SIZES
+
+Model = Mapping[str, Any]
+
+ITEMSIZE = {'float32': 4, 'bfloat16': 2}
+
+
+class Stage(NamedTuple):
+  """One stage of sampling.
+
+  Attributes:
+    role: whose parameters write it.
+    samples: responses to each prompt.
+    new: tokens of each response; none ends early.
+    carry: how many of the last tokens of the parent's response the prompt has.
+    template: how many tokens of a template follow them.
+  """
+
+  role: str
+  samples: int
+  new: int
+  carry: int = 0
+  template: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+  """One measurement: sampling if it has stages, else an update.
+
+  Attributes:
+    name: what it is called in tables.
+    rows: prompts of the first stage, or rows of the update.
+    prompt: tokens of each.
+    stages: of sampling, in order.
+  """
+
+  name: str
+  rows: int
+  prompt: int
+  stages: tuple[Stage, ...] = ()
+
+  @property
+  def kind(self) -> str:
+    """'prefill' (one token is sampled), 'sample' or 'update'."""
+    if not self.stages:
+      return 'update'
+    return 'prefill' if self.stages[-1].new == 1 else 'sample'
+
+  @property
+  def tokens(self) -> int:
+    """What a rate is given in: sampled tokens, or those read if few are."""
+    if self.kind != 'sample':
+      return self.rows * self.prompt
+    return sum(
+      rows * stage.new
+      for rows, stage in zip(self.stage_rows, self.stages, strict=True)
+    )
+
+  @property
+  def stage_rows(self) -> list[int]:
+    """The number of responses of each stage."""
+    counts, rows = [], self.rows
+    for stage in self.stages:
+      rows *= stage.samples
+      counts.append(rows)
+    return counts
+
+
+def _sampling(name, rows, prompt, new, samples=1):
+  return Work(name, rows, prompt, (Stage('solver', samples, new),))
+
+
+_CRITIC_STEP = (
+  Stage('solver', samples=2, new=64),
+  Stage('critic', samples=4, new=64, carry=64, template=8),
+  Stage('solver', samples=4, new=64, carry=32),
+)
+WORKS = {
+  work.name: work
+  for work in (
+    _sampling('prefill', rows=8, prompt=512, new=1),
+    _sampling('decode8', rows=8, prompt=128, new=128),
+    _sampling('decode32', rows=32, prompt=128, new=128),
+    _sampling('group', rows=1, prompt=512, new=64, samples=16),
+    Work('critic_step', rows=4, prompt=128, stages=_CRITIC_STEP),
+    Work('update', rows=4, prompt=512),
+  )
+}
+
+
+def resized(
+  work: Work,
+  *,
+  rows: int | None = None,
+  prompt: int | None = None,
+  new: int | None = None,
+) -> Work:
+  """The work with other numbers; None keeps. `new` is that of each stage.
+
+  A stage carries no more than its parent writes.
+  """
+  stages = work.stages
+  if new is not None and work.kind == 'sample':
+    stages = tuple(
+      stage._replace(new=new, carry=min(stage.carry, new)) for stage in stages
+    )
+  return dataclasses.replace(
+    work, rows=rows or work.rows, prompt=prompt or work.prompt, stages=stages
+  )
+
+
+def make_model(size: str) -> dict[str, Any]:
+  """The fields of a named size; one without a vocabulary gets 4096 tokens."""
+  return {'vocab_size': 4096, **SIZES[size]}
+
+
+class Need(NamedTuple):
+  """What a phase of a work needs at least: flops, and bytes moved."""
+
+  phase: str
+  flops: int
+  bytes: int
+
+
+def layer_weights(model: Model) -> int:
+  """Entries of the matrices of all layers.
+
+  L (2 D H Dh + 2 D Hkv Dh + 3 D F), with L layers of width D, H query and Hkv
+  key heads of Dh, and a gated MLP of width F.
+  """
+  heads = model['num_heads'] + model['num_kv_heads']
+  attention = 2 * model['embed_dim'] * heads * model['head_dim']
+  mlp = 3 * model['embed_dim'] * model['mlp_dim']
+  return model['num_layers'] * (attention + mlp)
+
+
+def num_params(model: Model) -> int:
+  """All parameters, embeddings, norms and biases included."""
+  width, head_dim = model['embed_dim'], model['head_dim']
+  tables = 1 if model.get('tie_embeddings', True) else 2
+  layer = 2 * width  # the norms
+  if model.get('qk_norm'):
+    layer += 2 * head_dim
+  if model.get('qkv_bias'):
+    layer += (model['num_heads'] + 2 * model['num_kv_heads']) * head_dim
+  return (
+    tables * model['vocab_size'] * width
+    + layer_weights(model)
+    + model['num_layers'] * layer
+    + width
+  )
+
+
+def read_params(model: Model) -> int:
+  """Parameters that a forward pass reads whole: all but untied embeddings."""
+  untied = not model.get('tie_embeddings', True)
+  table = model['vocab_size'] * model['embed_dim']
+  return num_params(model) - (table if untied else 0)
+
+
+def kv_bytes(model: Model, itemsize: int) -> int:
+  """Bytes of one token's keys and values: 2 L Hkv Dh itemsize."""
+  heads = model['num_kv_heads'] * model['head_dim']
+  return 2 * model['num_layers'] * heads * itemsize
+
+
+def forward_flops(model: Model, tokens: int, start: int, logits: int) -> int:
+  """Flops of a forward pass over consecutive tokens of one row.
+
+  2 W n + 4 L H Dh sum_i (start + i) + 2 D V k: n tokens through W weights, the
+  i-th of them, i = 1 .. n, looking at start + i keys, and k rows of logits.
+
+  Args:
+    model: see the module.
+    tokens: n.
+    start: tokens before them, whose keys and values are there.
+    logits: k, of how many tokens the logits are needed.
+  """
+  looks = tokens * start + tokens * (tokens + 1) // 2
+  width = model['num_heads'] * model['head_dim']
+  return (
+    2 * layer_weights(model) * tokens
+    + 4 * model['num_layers'] * width * looks
+    + 2 * model['embed_dim'] * model['vocab_size'] * logits
+  )
+
+
+class _Segment(NamedTuple):
+  name: str
+  length: int
+  copies: int  # how many different ones there are
+
+
+def needs(work: Work, model: Model, dtype: str) -> list[Need]:
+  """What each phase of a work needs at least.
+
+  Args:
+    work: what is done.
+    model: see the module.
+    dtype: of parameters and cache, a key of `ITEMSIZE`; an update keeps its
+      parameters and moments in float32.
+
+  Returns:
+    'update', or '<n>.prefill' and '<n>.decode' for each stage n.
+  """
+  if work.kind == 'update':
+    return [_update_need(work, model)]
+  found = []
+  path = (_Segment('problem', work.prompt, work.rows),)
+  computed = {stage.role: set() for stage in work.stages}
+  for number, stage in enumerate(work.stages):
+    if number:
+      path = _prompt_path(path, work, number)
+    known = computed[stage.role]
+    found += _stage_needs(work, number, model, ITEMSIZE[dtype], path, known)
+  return found
+
+
+def _prompt_path(path, work, number):
+  """The parent's prompt, what is carried of its response, the template."""
+  stage, parent = work.stages[number], work.stages[number - 1]
+  rows = work.stage_rows[number - 1]
+  if stage.carry == parent.new:
+    # Its last token was sampled and not fed.
+    path += (_Segment(f'response {number - 1}', parent.new - 1, rows),)
+    path += (_Segment(f'last {number - 1}', 1, rows),)
+  elif stage.carry:
+    path += (_Segment(f'end {number - 1}', stage.carry, rows),)
+  if stage.template:
+    path += (_Segment(f'template {number}', stage.template, rows),)
+  return path
+
+
+def _stage_needs(work, number, model, itemsize, path, known):
+  """The needs of one stage; adds to `known` the prefixes that it computes."""
+  stage, rows = work.stages[number], work.stage_rows[number]
+  flops, start = 0, 0
+  for end, segment in enumerate(path, 1):
+    if path[:end] not in known:
+      known.add(path[:end])
+      flops += segment.copies * forward_flops(model, segment.length, start, 0)
+    start += segment.length
+  prompts = rows // stage.samples
+  flops += 2 * model['embed_dim'] * model['vocab_size'] * prompts
+  param_bytes = read_params(model) * itemsize
+  prefill = Need(f'{number}.prefill', flops, param_bytes)
+
+  steps = stage.new - 1  # the first token is drawn from the prefill's logits
+  known.add((*path, _Segment(f'response {number}', steps, rows)))
+  flops = rows * forward_flops(model, steps, start, steps)
+  cached = sum(segment.copies * segment.length for segment in path)
+  looks = steps * cached + rows * steps * (steps + 1) // 2
+  moved = steps * param_bytes + looks * kv_bytes(model, itemsize)
+  return [prefill, Need(f'{number}.decode', flops, moved)]
+
+
+def _update_need(work, model):
+  """A forward pass and a backward one of twice its flops.
+
+  Each float32 parameter is read by both, its gradient written and read, and
+  parameter and moments read and written by AdamW: 10 passes of 4 bytes.
+  """
+  flops = 3 * forward_flops(model, work.prompt, 0, work.prompt - 1)
+  return Need('update', work.rows * flops, 10 * 4 * num_params(model))
+
+
+def least_seconds(
+  found: list[Need], matmul_flops: float, bandwidth: float
+) -> float:
+  """The time that the limits of a machine allow: each phase by its slower one.
+
+  Args:
+    found: the result of `needs`.
+    matmul_flops: flops per second.
+    bandwidth: bytes per second.
+  """
+  return sum(
+    max(need.flops / matmul_flops, need.bytes / bandwidth) for need in found
+  )

@@ -1,0 +1,104 @@
+"""Compilations: counted, made ahead, and kept from one start to the next.
+
+XLA compiles a function once for each shape it meets. A run meets those of its
+tables of shapes and no others, so what is compiled later than its first steps
+is a defect; `compile/count` shows it.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextvars
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax.experimental.compilation_cache import compilation_cache
+
+_COMPILED = '/jax/core/compile/backend_compile_duration'
+_FROM_CACHE = '/jax/compilation_cache/cache_hits'
+
+
+class Counter:
+  """What the process compiles while the `with` block runs, in any thread.
+
+  A program that is read from the persistent cache counts as compiled too: it
+  had to be waited for.
+  """
+
+  def __init__(self):
+    self._lock = threading.Lock()
+    self._sums = self._zeros()
+
+  def __enter__(self) -> Counter:
+    jax.monitoring.register_event_duration_secs_listener(self._compiled)
+    jax.monitoring.register_event_listener(self._event)
+    return self
+
+  def __exit__(self, *exception: object) -> None:
+    jax.monitoring.unregister_event_duration_listener(self._compiled)
+    jax.monitoring.unregister_event_listener(self._event)
+
+  def read(self) -> dict[str, float]:
+    """What was compiled since it was last read.
+
+    Returns:
+      'compile/count', programs; 'compile/from_cache', how many of them were in
+      the persistent cache; 'time/compile_s', XLA's seconds, summed over threads
+      (without jax's own for tracing).
+    """
+    with self._lock:
+      sums, self._sums = self._sums, self._zeros()
+    return sums
+
+  def _zeros(self):
+    return {
+      'compile/count': 0.0,
+      'compile/from_cache': 0.0,
+      'time/compile_s': 0.0,
+    }
+
+  def _compiled(self, event: str, seconds: float, **_) -> None:
+    if event == _COMPILED:
+      with self._lock:
+        self._sums['compile/count'] += 1
+        self._sums['time/compile_s'] += seconds
+
+  def _event(self, event: str, **_) -> None:
+    if event == _FROM_CACHE:
+      with self._lock:
+        self._sums['compile/from_cache'] += 1
+
+
+def ahead(compile_one: Callable[[Any], Any], shapes: Sequence[Any]) -> None:
+  """Compiles for each of several shapes, in as many threads as there are cores.
+
+  Args:
+    compile_one: a shape -> `f.lower(...).compile()` of a jitted f with arrays,
+      or `jax.ShapeDtypeStruct` with shardings, of that shape. Calls of f like
+      it compile nothing any more.
+    shapes: what differs between the programs.
+  """
+  workers = max(1, min(len(shapes), os.cpu_count() or 1))
+  with concurrent.futures.ThreadPoolExecutor(workers, 'compile') as threads:
+    futures = [
+      threads.submit(contextvars.copy_context().run, compile_one, shape)
+      for shape in shapes
+    ]
+  for future in futures:
+    future.result()
+
+
+def use_cache(folder: str) -> None:
+  """Keeps every compiled program in a folder, and reads it from there.
+
+  Args:
+    folder: made if it is missing; '' leaves jax as it is configured.
+  """
+  if folder and folder != jax.config.jax_compilation_cache_dir:
+    jax.config.update('jax_compilation_cache_dir', folder)
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
+    jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
+    compilation_cache.reset_cache()  # it was opened where it was before

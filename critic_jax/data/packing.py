@@ -1,0 +1,141 @@
+"""Several responses in a row, and a prompt that they share only once.
+
+A plain row is a prompt, the response to it, and padding. `pack` moves the
+tokens of plain rows, with all that is known of them, to rows that are filled
+better. No loss changes: each is a sum over tokens, by weights that they were
+given as plain rows.
+
+A packed row is made of segments. A prompt with its only response is one. Where
+a row has more responses to a prompt, the prompt without its last token is a
+segment that they all read, and each response is a segment that begins with a
+copy of that token; so each token is still predicted by the one on its left.
+What describes this, int32[B, T] each:
+
+  segments   numbers the segments of a row, from 1; padding is 0
+  prefixes   the segment that this one follows, a shared prompt; its own number
+             if it follows none
+  positions  of a token in its own prompt and response, from 0; padding is 0
+
+A token sees those on its left in its segment and in its segment's prefix. What
+stands before a segment says nothing about its first token, which is never
+trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from critic_jax.types import Batch
+
+Shapes = Sequence[tuple[int, int]]
+
+
+def pack(batch: Batch, shapes: Shapes) -> Batch:
+  """The batch in the first of `shapes` that holds it.
+
+  Args:
+    batch: plain rows, numpy; each key is [B, T]. A row's prompt is what stands
+      before its first trained token. Rows without such tokens are left out.
+    shapes: (rows, columns), the smallest first. Rows that are left over are
+      empty.
+
+  Returns:
+    The keys of `batch`, and segments, prefixes and positions; or `batch`, if no
+    shape holds it.
+  """
+  starts, ends = _spans(batch['mask'])
+  for shape in shapes:
+    num_rows, num_columns = shape
+    if ends.max(initial=0) > num_columns:
+      continue
+    pieces = _pieces(batch['tokens'], starts, ends, num_columns)
+    rows = _first_fit([_size(piece) for piece in pieces], num_columns)
+    if max(rows, default=0) < num_rows:
+      return _moved(batch, pieces, rows, shape)
+  return batch
+
+
+def _spans(mask) -> tuple[np.ndarray, np.ndarray]:
+  """Where each row's response starts and ends; 0 and 0 without one."""
+  trained = mask.any(axis=1)
+  starts = np.where(trained, mask.argmax(axis=1), 0)
+  ends = np.where(trained, mask.shape[1] - mask[:, ::-1].argmax(axis=1), 0)
+  return starts, ends
+
+
+# A segment: the plain row that it is taken from, its first column there, and
+# the one after its last. A piece: the segments of one prompt in one packed row.
+Segment = tuple[int, int, int]
+
+
+def _pieces(tokens, starts, ends, num_columns) -> list[list[Segment]]:
+  """Rows of the same prompt, as many together as a packed row holds."""
+  groups: dict[bytes, list[int]] = {}
+  for row in np.flatnonzero(ends).tolist():
+    prompt = tokens[row, : starts[row]].tobytes()
+    groups.setdefault(prompt, []).append(row)
+  pieces = []
+  for group in groups.values():
+    last = int(starts[group[0]]) - 1  # the prompt's last token
+    size = num_columns  # full: the first response begins a piece
+    for row in group:
+      own = int(ends[row]) - last  # a copy of that token, and the response
+      if size + own > num_columns:
+        pieces.append([(row, 0, last)])
+        size = last
+      pieces[-1].append((row, last, int(ends[row])))
+      size += own
+  return [_joined(piece) for piece in pieces]
+
+
+def _joined(piece: list[Segment]) -> list[Segment]:
+  """A prompt and its only response as one segment."""
+  if len(piece) > 2:
+    return piece
+  (row, start, _), (_, _, end) = piece
+  return [(row, start, end)]
+
+
+def _size(piece: list[Segment]) -> int:
+  return sum(end - start for _, start, end in piece)
+
+
+def _first_fit(sizes: Sequence[int], num_columns: int) -> list[int]:
+  """The row of each piece: the first with room for it, the largest first."""
+  rows = [0] * len(sizes)
+  room = np.full(len(sizes), num_columns)
+  for piece in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+    rows[piece] = row = int(np.argmax(room >= sizes[piece]))
+    room[row] -= sizes[piece]
+  return rows
+
+
+def _moved(batch, pieces, rows, shape) -> Batch:
+  """The batch with its segments where they belong."""
+  source = np.zeros(shape, np.int64)  # a token's place in the plain rows
+  segments, prefixes = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+  columns = np.zeros(shape[0], int)  # filled in each row
+  numbers = np.zeros(shape[0], int)  # segments in each row
+  width = batch['mask'].shape[1]
+  for piece, row in zip(pieces, rows, strict=True):
+    prefix = numbers[row] + 1
+    for plain_row, start, end in piece:
+      numbers[row] += 1
+      place = slice(columns[row], columns[row] + end - start)
+      source[row, place] = plain_row * width + np.arange(start, end)
+      segments[row, place], prefixes[row, place] = numbers[row], prefix
+      columns[row] = place.stop
+  used = segments > 0
+  moved = {
+    name: np.where(used, np.ravel(x)[source], 0).astype(x.dtype)
+    for name, x in batch.items()
+  }
+  positions = np.where(used, source % width, 0).astype(np.int32)
+  return {
+    **moved,
+    'segments': segments,
+    'prefixes': prefixes,
+    'positions': positions,
+  }

@@ -1,0 +1,193 @@
+"""A queue of prompts through a fixed number of lanes.
+
+Responses end at different times. As soon as a quarter of the lanes have
+finished, prompts that wait take their place, and the long responses of others
+go on: no row waits for the longest of a batch, as long as there is a queue.
+Prompts that begin alike, such as the refinements of one solution, have their
+common beginning computed once (`find_trunks`).
+
+All arrays have one of few shapes: with L lanes and columns P,
+
+  insert   L prompts of P columns, to begin with; then L / 4 at a time
+  insert   the same with a quarter as many trunks of P columns, and P / 4
+           columns for what comes after them
+  decode   L lanes
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+
+from critic_jax import meter, sampling
+from critic_jax.models.law import Law
+from critic_jax.models.transformer import Transformer
+from critic_jax.sampling import Samples
+
+
+def run(
+  model: Transformer,
+  params,
+  prompts: Mapping[int, Sequence[int]],
+  keys: jax.Array,
+  *,
+  eos: jax.Array,
+  law: Law,
+  num_samples: int,
+  max_new_tokens: int,
+  columns: int,
+  num_lanes: int,
+) -> dict[int, Samples]:
+  """Samples responses to any number of prompts.
+
+  Args:
+    model: a transformer with a language head.
+    params: its parameters.
+    prompts: tokens by number, 1 to `columns` of them each. Prompts that begin
+      alike should be adjacent.
+    keys: random keys; `keys[i]` is consumed for prompt i.
+    eos: int32[E], the tokens that end a response.
+    law: temperature, top-k and top-p.
+    num_samples: n, responses to each prompt.
+    max_new_tokens: R.
+    columns: P.
+    num_lanes: L, prompts at once; a power of two.
+
+  Returns:
+    By the same numbers, numpy arrays of the n rows of each prompt.
+  """
+  lanes = sampling.empty(model, num_lanes, num_samples, columns, max_new_tokens)
+  refill = max(1, num_lanes // 4)
+  waiting = collections.deque(prompts)
+  held: dict[int, int] = {}  # lane -> prompt
+  results: dict[int, Samples] = {}
+  clock = 0
+  while waiting or held:
+    size = refill if held else num_lanes
+    free = [lane for lane in range(num_lanes) if lane not in held]
+    while waiting and len(free) >= min(size, len(waiting)):
+      chosen = [waiting.popleft() for _ in range(min(size, len(waiting)))]
+      index, free = free[: len(chosen)], free[len(chosen) :]
+      held |= zip(index, chosen, strict=True)
+      tokens, length, trunks = lay_out(
+        [prompts[i] for i in chosen], size, columns
+      )
+      lanes = sampling.insert(
+        model,
+        params,
+        lanes,
+        _padded(index, size, num_lanes),
+        tokens,
+        length,
+        _sample_keys(keys, _padded(chosen, size, 0), num_samples),
+        eos=eos,
+        law=law,
+        trunks=trunks,
+      )
+    wanted = refill if waiting else num_lanes
+    lanes = sampling.decode(model, params, lanes, wanted, eos=eos, law=law)
+    done, samples, steps = jax.device_get(
+      (lanes.done, lanes.samples, lanes.clock)
+    )
+    meter.add('slots/all', num_lanes * num_samples * (int(steps) - clock))
+    clock = int(steps)
+    for lane in [x for x in held if done.reshape(num_lanes, -1)[x].all()]:
+      rows = slice(lane * num_samples, (lane + 1) * num_samples)
+      result = Samples(*(x[rows] for x in samples))
+      # The first token is drawn when a prompt is put in, by no step.
+      meter.add('slots/busy', int(result.length.sum()) - num_samples)
+      results[held.pop(lane)] = result
+  return results
+
+
+def lay_out(prompts: Sequence[Sequence[int]], size: int, columns: int):
+  """What `sampling.insert` is given for prompts: whole, or behind trunks.
+
+  Args:
+    prompts: tokens of at most `size` prompts.
+    size: F, the prompts of a call.
+    columns: P.
+
+  Returns:
+    int32[F, T] and int32[F], see `sampling.insert`, and the trunks or None.
+  """
+  length = _padded([len(p) for p in prompts], size, 0)
+  found = find_trunks(prompts, size // 4, columns // 4)
+  if found is None:
+    return _rows(prompts, size, columns), length, None
+  of = [trunk for trunk, (_, members) in enumerate(found) for _ in members]
+  begun = [found[trunk][0] for trunk in of]
+  firsts = [prompts[members[0]][:shared] for shared, members in found]
+  rest = [p[shared:] for p, shared in zip(prompts, begun, strict=True)]
+  trunks = sampling.Trunks(
+    tokens=_rows(firsts, size // 4, columns),
+    length=_padded([shared for shared, _ in found], size // 4, 0),
+    of=_padded(of, size, 0),
+  )
+  return _rows(rest, size, columns // 4), length, trunks
+
+
+def find_trunks(
+  prompts: Sequence[Sequence[int]], max_trunks: int, max_rest: int
+) -> list[tuple[int, range]] | None:
+  """Beginnings that adjacent prompts share.
+
+  >>> find_trunks([[1, 2, 3], [1, 2, 4, 5], [9, 9]], 2, 2)
+  [(2, range(0, 2)), (1, range(2, 3))]
+
+  Args:
+    prompts: tokens, at least one each.
+    max_trunks: trunks at most.
+    max_rest: tokens after its trunk that a prompt may have; it has at least
+      one, since a trunk alone predicts nothing.
+
+  Returns:
+    For each trunk its length and the prompts that begin with it, in order;
+    None if so few are not enough.
+  """
+  found, start, shared, longest = [], 0, 0, 0
+  for i, prompt in enumerate(prompts):
+    if i > start:
+      common = min(shared, len(prompt) - 1)
+      common = _num_common(prompts[start][:common], prompt)
+      longer = max(longest, len(prompt))
+      if longer - common <= max_rest:
+        shared, longest = common, longer
+        continue
+      found.append((shared, range(start, i)))
+    if len(found) >= max_trunks:
+      return None
+    start, shared, longest = i, len(prompt) - 1, len(prompt)
+  return [*found, (shared, range(start, len(prompts)))]
+
+
+def _num_common(first, second) -> int:
+  """How many tokens two sequences begin with in common, up to the first's."""
+  for i, (a, b) in enumerate(zip(first, second, strict=False)):
+    if a != b:
+      return i
+  return len(first)
+
+
+def _rows(sequences, size, columns) -> np.ndarray:
+  rows = np.zeros((size, columns), np.int32)
+  for row, sequence in zip(rows, sequences, strict=False):
+    row[: len(sequence)] = sequence
+  return rows
+
+
+def _padded(values, size, fill) -> np.ndarray:
+  padded = np.full(size, fill, np.int32)
+  padded[: len(values)] = values
+  return padded
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _sample_keys(keys, picked, n):
+  """Keys [F * n]: n of each picked prompt's own."""
+  split = jax.vmap(lambda key: jax.random.split(key, n))(keys[picked])
+  return split.reshape(-1)

@@ -1,0 +1,171 @@
+"""Updates: what changes, how, and the programs for it.
+
+A phase's batches have few shapes, so its updates are few programs, which can be
+compiled before they are needed.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from critic_jax import compilation, meter, sharding
+
+
+class TrainState(NamedTuple):
+  """What an update changes.
+
+  Attributes:
+    step: int32[], updates done in this phase.
+    params: of the trained roles.
+    opt_state: the optimiser's.
+  """
+
+  step: jax.Array
+  params: dict[str, Any]
+  opt_state: Any
+
+
+@functools.partial(
+  jax.jit,
+  static_argnames=('loss', 'tx', 'microbatches'),
+  donate_argnames='state',
+)
+def update(loss, tx, state: TrainState, batch, *, microbatches: int = 1):
+  """One step of the optimiser.
+
+  The gradient is the sum over micro-batches: `batch['weights']` normalise the
+  loss over the whole batch, so their number does not matter.
+
+  Args:
+    loss: `(params, batch) -> (scalar, metrics)`, sums over rows.
+    tx: the optax transform.
+    state: donated.
+    batch: leading axis B, a multiple of `microbatches`.
+    microbatches: how many parts are computed one after another.
+
+  Returns:
+    The new state and the metrics: the loss's own, 'loss/total' and
+    'grad_norm' before clipping.
+  """
+  num_rows = len(batch['tokens'])
+  if num_rows % microbatches:
+    raise ValueError(
+      f"microbatches: got {microbatches}; expected a divisor of the batch's "
+      f'{num_rows} rows'
+    )
+  grad_fn = jax.value_and_grad(loss, has_aux=True)
+
+  def one(part):
+    (total, metrics), grads = grad_fn(state.params, part)
+    return grads, {**metrics, 'loss/total': total}
+
+  if microbatches == 1:
+    grads, metrics = one(batch)
+  else:
+    parts = jax.tree.map(
+      lambda x: x.reshape(microbatches, -1, *x.shape[1:]), batch
+    )
+    shapes = jax.eval_shape(one, jax.tree.map(lambda x: x[0], parts))
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    grads, metrics = jax.lax.scan(
+      lambda sums, part: (jax.tree.map(jnp.add, sums, one(part)), None),
+      zeros,
+      parts,
+    )[0]
+  updates, opt_state = tx.update(grads, state.opt_state, state.params)
+  params = optax.apply_updates(state.params, updates)
+  metrics = {**metrics, 'grad_norm': optax.tree.norm(grads)}
+  return TrainState(state.step + 1, params, opt_state), metrics
+
+
+@functools.partial(
+  jax.jit,
+  static_argnames=('loss', 'tx', 'microbatches'),
+  donate_argnames=('step', 'opt_state'),
+)
+def update_beside(loss, tx, step, params, opt_state, batch, *, microbatches=1):
+  """`update`, but the old parameters stay: something samples with them."""
+  state = TrainState(step, params, opt_state)
+  return update.__wrapped__(loss, tx, state, batch, microbatches=microbatches)
+
+
+def init_state(tx, params, mesh) -> TrainState:
+  """A fresh state, made in one jit so that every leaf is on the mesh.
+
+  Scalars made outside of it would be elsewhere, and `update` compiled twice.
+  """
+  params_shardings = jax.tree.map(lambda x: x.sharding, params)
+  replicated = sharding.replicated(mesh)
+  opt_shardings = optax.tree.map_params(
+    tx,
+    lambda _, s: s,
+    jax.eval_shape(tx.init, params),
+    params_shardings,
+    transform_non_params=lambda _: replicated,
+  )
+
+  def init(params):
+    return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
+
+  shardings = TrainState(replicated, params_shardings, opt_shardings)
+  return jax.jit(init, out_shardings=shardings)(params)
+
+
+def run(phase, state: TrainState, batch):
+  """A phase's updates with a batch.
+
+  They are dispatched and not waited for.
+
+  Args:
+    phase: see `phases.Phase`.
+    state: donated, but for its parameters where the phase is stale: the next
+      batch is sampled with them.
+    batch: see `update`.
+
+  Returns:
+    The state after `epochs` updates, and the metrics of the last.
+  """
+  with meter.timed('time/update_s'):
+    for _ in range(phase.config.epochs):
+      call, arguments, settings = _call(phase, state, batch)
+      state, metrics = call(*arguments, **settings)
+  return state, metrics
+
+
+def compile_ahead(phase, state: TrainState, batch, shapes, mesh) -> None:
+  """Compiles a phase's update for batches of other shapes.
+
+  Args:
+    phase: see `run`.
+    state: is only looked at.
+    batch: one of the phase's, [B, T] each; tells what is in a batch.
+    shapes: the (B, T) to compile for.
+    mesh: see `sharding.put_batch`.
+  """
+
+  def compile_one(shape):
+    zeros = {
+      name: np.zeros((*shape, *x.shape[2:]), x.dtype)
+      for name, x in batch.items()
+    }
+    call, arguments, settings = _call(
+      phase, state, sharding.put_batch(zeros, mesh)
+    )
+    call.lower(*arguments, **settings).compile()
+
+  compilation.ahead(compile_one, shapes)
+
+
+def _call(phase, state, batch):
+  """The jitted update, its arguments and its settings."""
+  fixed = phase.recipe.loss, phase.tx
+  settings = {'microbatches': phase.config.microbatches}
+  if phase.config.staleness:
+    return update_beside, (*fixed, *state, batch), settings
+  return update, (*fixed, state, batch), settings

@@ -1,0 +1,176 @@
+"""Least flops and bytes against counts by hand, and against XLA's."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from critic_jax.bench import work as work_lib
+from critic_jax.bench.work import Need, Stage, Work
+from critic_jax.models import transformer
+from critic_jax.models.transformer import Transformer, TransformerConfig
+
+# Small numbers, all different. D=6, F=10, L=2, H=4, Hkv=2, Dh=8, V=20.
+MODEL = dict(
+  vocab_size=20, embed_dim=6, mlp_dim=10, num_layers=2, num_heads=4,
+  num_kv_heads=2, head_dim=8,
+)  # fmt: skip
+# A layer: q and o 2*6*4*8 = 384, k and v 2*6*2*8 = 192, MLP 3*6*10 = 180.
+LAYERS = 2 * (384 + 192 + 180)
+HEAD = 6 * 20
+KEYS = 4 * 2 * 4 * 8  # 4 L H Dh: flops of a token's look at one key
+KV = 2 * 2 * 2 * 8 * 4  # bytes of one token's keys and values
+PARAMS = HEAD + LAYERS + 2 * 2 * 6 + 6
+
+
+def test_weights():
+  assert work_lib.layer_weights(MODEL) == LAYERS == 1512
+  assert work_lib.num_params(MODEL) == PARAMS == 1662
+  assert work_lib.kv_bytes(MODEL, 4) == KV
+
+
+@pytest.mark.parametrize(
+  'extra', [{}, {'qkv_bias': True}, {'qk_norm': True}, {'tie_embeddings': 0}]
+)
+def test_params_are_those_of_the_model(extra):
+  model = {**MODEL, **extra}
+  shapes = transformer.abstract_params(Transformer(TransformerConfig(**model)))
+  count = sum(x.size for x in jax.tree.leaves(shapes))
+  assert work_lib.num_params(model) == count
+  untied = extra.get('tie_embeddings') == 0
+  assert work_lib.read_params(model) == count - untied * HEAD
+
+
+def test_smollm2_has_135m_parameters():
+  model = work_lib.make_model('smollm2-135m')
+  assert work_lib.num_params(model) == 134515008
+
+
+def test_forward_flops():
+  # Tokens 4 and 5 of a row look at 4 and 5 keys; one row of logits.
+  assert work_lib.forward_flops(MODEL, 2, 3, 1) == (
+    2 * LAYERS * 2 + KEYS * 9 + 2 * HEAD
+  )
+
+
+def test_forward_flops_against_xla():
+  """XLA counts all T^2 looks and what is between the products."""
+  model = Transformer(TransformerConfig(**work_lib.make_model('tiny')))
+  params = transformer.init_params(model, jax.random.key(0))
+  length = 64
+
+  def forward(params, tokens):
+    hidden, _ = model.apply({'params': params}, tokens)
+    return model.apply({'params': params}, hidden, method='logits')
+
+  tokens = jnp.ones((1, length), jnp.int32)
+  cost = jax.jit(forward).lower(params, tokens).compile().cost_analysis()
+  fields = dataclasses.asdict(model.config)
+  least = work_lib.forward_flops(fields, length, 0, length)
+  looks = KEYS_OF(fields) * (length * length - length * (length + 1) // 2)
+  assert least + looks == pytest.approx(cost['flops'], rel=0.05)
+
+
+def KEYS_OF(fields):
+  return 4 * fields['num_layers'] * fields['num_heads'] * fields['head_dim']
+
+
+def test_decode():
+  work = Work('x', rows=3, prompt=5, stages=(Stage('solver', 1, new=4),))
+  prefill, decode = work_lib.needs(work, MODEL, 'float32')
+  # Each row: 5 tokens that look at 1 + .. + 5 keys, then logits of the last.
+  assert prefill == Need(
+    '0.prefill', 3 * (2 * LAYERS * 5 + KEYS * 15 + 2 * HEAD), 4 * PARAMS
+  )
+  # Three steps: the fourth token is sampled and not fed. 6 + 7 + 8 looks.
+  assert decode == Need(
+    '0.decode',
+    3 * (2 * LAYERS * 3 + KEYS * 21 + 3 * 2 * HEAD),
+    3 * 4 * PARAMS + 3 * 21 * KV,
+  )
+  assert work.kind == 'sample' and work.tokens == 12
+
+
+def test_bfloat16_moves_half():
+  work = Work('x', rows=3, prompt=5, stages=(Stage('solver', 1, new=4),))
+  full = work_lib.needs(work, MODEL, 'float32')
+  half = work_lib.needs(work, MODEL, 'bfloat16')
+  assert [need.flops for need in half] == [need.flops for need in full]
+  assert [2 * need.bytes for need in half] == [need.bytes for need in full]
+
+
+def test_a_group_has_one_prompt():
+  work = Work('x', rows=1, prompt=5, stages=(Stage('solver', 7, new=2),))
+  prefill, decode = work_lib.needs(work, MODEL, 'float32')
+  assert prefill.flops == 2 * LAYERS * 5 + KEYS * 15 + 2 * HEAD
+  assert decode.flops == 7 * (2 * LAYERS + KEYS * 6 + 2 * HEAD)
+  # One step: the prompt's keys and values are read once, each row's own too.
+  assert decode.bytes == 4 * PARAMS + (5 + 7) * KV
+
+
+TREE = Work(
+  'tree',
+  rows=2,
+  prompt=5,
+  stages=(
+    Stage('solver', 3, new=4),  # 6 solutions
+    Stage('critic', 2, new=4, carry=4, template=1),  # 12 critiques
+    Stage('solver', 2, new=3, carry=2),  # 24 refinements
+  ),
+)
+
+
+def test_a_tree_computes_no_prefix_twice():
+  needs = {n.phase: n for n in work_lib.needs(TREE, MODEL, 'float32')}
+
+  def flops(rows, tokens, start):
+    looks = sum(start + i for i in range(1, tokens + 1))
+    return rows * (2 * LAYERS * tokens + KEYS * looks)
+
+  assert needs['0.prefill'].flops == flops(2, 5, 0) + 2 * 2 * HEAD
+  assert needs['0.decode'].flops == flops(6, 3, 5) + 6 * 3 * 2 * HEAD
+  # The critic has seen nothing: 2 problems, 6 solutions of 4, 6 templates.
+  assert needs['1.prefill'].flops == (
+    flops(2, 5, 0) + flops(6, 4, 5) + flops(6, 1, 9) + 6 * 2 * HEAD
+  )
+  # The solver has the problem and 3 of the solution's 4 tokens: the last one,
+  # the template, and 2 tokens of each critique are new to it.
+  assert needs['2.prefill'].flops == (
+    flops(6, 1, 8) + flops(6, 1, 9) + flops(12, 2, 10) + 12 * 2 * HEAD
+  )
+  assert needs['2.decode'].flops == flops(24, 2, 12) + 24 * 2 * 2 * HEAD
+  # Two steps: 2 problems, 6 solutions with template, 12 ends, and their own.
+  cached = 2 * 5 + 6 * 5 + 12 * 2
+  assert needs['2.decode'].bytes == 2 * 4 * PARAMS + KV * (
+    (cached + 24) + (cached + 48)
+  )
+  assert TREE.stage_rows == [6, 12, 24]
+  assert TREE.tokens == 6 * 4 + 12 * 4 + 24 * 3
+
+
+def test_update():
+  work = Work('x', rows=3, prompt=5)
+  (need,) = work_lib.needs(work, MODEL, 'bfloat16')
+  forward = 2 * LAYERS * 5 + KEYS * 15 + 4 * 2 * HEAD
+  assert need == Need('update', 3 * 3 * forward, 40 * PARAMS)
+  assert work.kind == 'update' and work.tokens == 15
+
+
+def test_least_seconds_takes_the_slower_limit_of_each_phase():
+  needs = [Need('a', flops=10, bytes=1), Need('b', flops=1, bytes=12)]
+  assert work_lib.least_seconds(needs, 5.0, 4.0) == 2.0 + 3.0
+
+
+def test_resized():
+  work = work_lib.resized(TREE, rows=1, prompt=9, new=2)
+  assert (work.rows, work.prompt) == (1, 9)
+  assert [(s.new, s.carry) for s in work.stages] == [(2, 0), (2, 2), (2, 2)]
+  prefill = work_lib.resized(work_lib.WORKS['prefill'], new=8)
+  assert prefill.kind == 'prefill' and prefill.tokens == 8 * 512
+
+
+def test_the_critic_step_is_the_one_of_the_goals():
+  work = work_lib.WORKS['critic_step']
+  assert work.stage_rows == [8, 32, 128]
+  assert {stage.role for stage in work.stages} == {'solver', 'critic'}

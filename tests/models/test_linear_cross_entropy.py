@@ -1,0 +1,248 @@
+import math
+
+import jax
+import jax.extend
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from helpers import random_params, tiny_config, tiny_model
+
+from critic_jax import updates
+from critic_jax.models import forward, law, linear_cross_entropy
+from critic_jax.models.law import Law
+from critic_jax.models.transformer import Transformer
+
+ROWS, LENGTH, SIZE, VOCAB = 3, 7, 5, 11
+
+LAWS = [
+  Law(),
+  Law(temperature=0.6),
+  Law(temperature=1.3, top_k=3),
+  Law(top_p=0.5),
+  Law(0.8, 4, 0.6),
+  Law(temperature=0.0),
+]
+
+
+def plain(hidden, kernel, targets, law_, axes='vd'):
+  """The same with all logits at once, and the gradient that jax derives."""
+  logits = jnp.einsum(
+    f'btd,{axes}->btv', hidden, kernel.astype(hidden.dtype),
+    preferred_element_type=jnp.float32,
+  )  # fmt: skip
+  log_probs = law.log_probs(logits, law_, targets)
+  taken = jnp.take_along_axis(log_probs, targets[..., None], -1)[..., 0]
+  fixed = jax.lax.stop_gradient(log_probs)
+  entropies = -jnp.where(fixed > -jnp.inf, jnp.exp(fixed) * fixed, 0.0)
+  return taken, entropies.sum(-1)
+
+
+def arrays(axes='vd', seed=0):
+  """Hidden states, a kernel, targets that no law's support has all, slopes."""
+  random = np.random.default_rng(seed)
+  shape = dict(v=VOCAB, d=SIZE)
+  return (
+    random.normal(size=(ROWS, LENGTH, SIZE)).astype(np.float32),
+    random.normal(size=[shape[a] for a in axes]).astype(np.float32),
+    random.integers(0, VOCAB, (ROWS, LENGTH)).astype(np.int32),
+    random.normal(size=(ROWS, LENGTH)).astype(np.float32),
+  )
+
+
+def run(function, hidden, kernel, targets, slopes, law_, **keywords):
+  """Both results, and the gradients of the weighted sum of both."""
+
+  def total(hidden, kernel, law_):
+    found = function(hidden, kernel, targets, law_, **keywords)
+    return jnp.sum(slopes * (found[0] + 0.7 * found[1])), found
+
+  grad = jax.grad(total, argnums=(0, 1), has_aux=True)
+  gradients, found = jax.jit(grad)(hidden, kernel, law_)
+  return (*found, *gradients)
+
+
+def assert_close(found, expected, atol=1e-5):
+  for x, y in zip(found, expected, strict=True):
+    assert x.dtype == y.dtype and x.shape == y.shape
+    np.testing.assert_allclose(
+      x.astype(jnp.float32), y.astype(jnp.float32), atol=atol
+    )
+
+
+@pytest.mark.parametrize('axes', ['vd', 'dv'])
+@pytest.mark.parametrize('law_', LAWS)
+def test_values_and_gradients_are_those_of_all_logits_at_once(law_, axes):
+  inputs = arrays(axes)
+  function = linear_cross_entropy.token_logprobs_and_entropy
+  # 3 rows of 7 tokens in columns of 2, 2, 2 and 1.
+  found = run(function, *inputs, law_, axes=axes, chunk=6)
+  assert_close(found, run(plain, *inputs, law_, axes=axes))
+  assert np.all(np.isfinite(found[0])) and np.any(found[3])
+
+
+def test_some_targets_were_outside_of_each_truncated_law():
+  hidden, kernel, targets, _ = arrays()
+  logits = jnp.einsum('btd,vd->btv', hidden, kernel)
+  for law_ in LAWS[2:]:
+    log_probs = law.log_probs(logits, law_)
+    taken = np.take_along_axis(np.array(log_probs), targets[..., None], -1)
+    assert np.any(taken == -np.inf) and np.any(taken > -np.inf)
+
+
+@pytest.mark.parametrize('chunk', [1, 3, 5, 9, 20, 21, 1000, None])
+def test_the_chunk_changes_nothing(chunk):
+  function = linear_cross_entropy.token_logprobs_and_entropy
+  found = run(function, *arrays(), Law(0.8, 4, 0.6), chunk=chunk)
+  assert_close(found, run(plain, *arrays(), Law(0.8, 4, 0.6)))
+
+
+def test_by_hand():
+  # Logits log(4), log(2), log(2) at temperature 1/2: 16, 4, 4 of 24.
+  kernel = jnp.log(jnp.array([[4.0], [2.0], [2.0]]))
+  hidden, targets = jnp.ones((1, 1, 1)), jnp.array([[1]])
+  found = run(
+    linear_cross_entropy.token_logprobs_and_entropy,
+    hidden, kernel, targets, jnp.ones((1, 1)), Law(temperature=0.5),
+  )  # fmt: skip
+  entropy = 2 / 3 * math.log(3 / 2) + 2 * (1 / 6 * math.log(6))
+  # (1 at the target - probabilities) / temperature.
+  to_logits = 2 * np.array([-2 / 3, 1 - 1 / 6, -1 / 6])
+  to_hidden = np.sum(to_logits * np.asarray(kernel)[:, 0])
+  expected = [math.log(1 / 6)], [entropy], [[to_hidden]], to_logits[:, None]
+  for x, y in zip(found, expected, strict=True):
+    np.testing.assert_allclose(np.reshape(x, np.shape(y)), y, atol=1e-6)
+
+
+def test_where_nothing_is_weighed_the_gradient_is_zero():
+  hidden, kernel, targets, slopes = arrays()
+  slopes[1], slopes[:, 5:] = 0, 0
+  targets[1] = 0  # a row of padding
+  function = linear_cross_entropy.token_logprobs_and_entropy
+  found = run(function, hidden, kernel, targets, slopes, Law(0.8, 4), chunk=4)
+  expected = run(plain, hidden, kernel, targets, slopes, Law(0.8, 4))
+  assert_close(found, expected)
+  assert not np.any(found[2][1]) and not np.any(found[2][:, 5:])
+
+
+def test_logits_too_large_to_exponentiate():
+  hidden, kernel, targets, slopes = arrays()
+  function = linear_cross_entropy.token_logprobs_and_entropy
+  found = run(function, 300 * hidden, kernel, targets, slopes, Law(), chunk=6)
+  expected = run(plain, 300 * hidden, kernel, targets, slopes, Law())
+  # Logits of about 1000 are known to 1e-4.
+  assert_close(found, expected, atol=2e-3)
+  assert np.all(np.isfinite(found[0])) and np.all(np.isfinite(found[3]))
+
+
+@pytest.mark.parametrize('dtypes', [('bfloat16', 'float32'), ('bfloat16',) * 2])
+def test_half_precision(dtypes):
+  hidden, kernel, targets, slopes = arrays()
+  half = jnp.asarray(hidden, dtypes[0]), jnp.asarray(kernel, dtypes[1])
+  function = linear_cross_entropy.token_logprobs_and_entropy
+  found = run(function, *half, targets, slopes, Law(0.8), chunk=6)
+  expected = run(plain, *half, targets, slopes, Law(0.8))
+  assert found[0].dtype == found[1].dtype == jnp.float32
+  assert_close(found[:2], expected[:2])
+  # The gradient of a logit is rounded to 8 bits for the products.
+  assert_close(found[2:], expected[2:], atol=0.05)
+
+
+@pytest.mark.parametrize(
+  ('family', 'tied'), [('llama', True), ('qwen2', False), ('qwen3', True)]
+)
+def test_a_model_has_the_gradient_of_its_logits(family, tied):
+  model, params = tiny_model(family, num_layers=1, tie_embeddings=tied)
+  random = np.random.default_rng(1)
+  tokens = random.integers(0, model.config.vocab_size, (3, 6)).astype(np.int32)
+  slopes = random.normal(size=(3, 6)).astype(np.float32)
+  law_ = Law(0.8, 40, 0.9)
+
+  def expected(params):
+    log_probs = law.log_probs(
+      forward.logits(model, params, tokens)[:, :-1], law_, tokens[:, 1:]
+    )
+    taken = jnp.take_along_axis(log_probs, tokens[:, 1:, None], -1)[..., 0]
+    return jnp.sum(slopes[:, 1:] * taken)
+
+  def found(params):
+    logprobs = forward.token_logprobs(model, params, tokens, law=law_, chunk=6)
+    return jnp.sum(slopes * logprobs)
+
+  both = jax.jit(
+    lambda p: (jax.value_and_grad(found)(p), jax.value_and_grad(expected)(p))
+  )(params)
+  for x, y in zip(*map(jax.tree.leaves, both), strict=True):
+    np.testing.assert_allclose(x, y, atol=1e-5 * max(1, np.max(np.abs(y))))
+
+
+def shapes_in(jaxpr):
+  """The shapes of all values computed in a jaxpr and in those inside of it."""
+  for equation in jaxpr.eqns:
+    yield from (v.aval.shape for v in equation.outvars)
+    for inner in jax.extend.core.jaxprs_in_params(equation.params):
+      yield from shapes_in(inner)
+
+
+# Sizes that no two axes share: any array over the vocabulary shows.
+@pytest.mark.parametrize('law_', [Law(), Law(0.8, 50, 0.9)])
+def test_no_logits_of_more_than_a_chunk(law_, monkeypatch):
+  hidden = jax.ShapeDtypeStruct((2, 64, 16), jnp.float32)
+  kernel = jax.ShapeDtypeStruct((4099, 16), jnp.float32)
+  targets = jax.ShapeDtypeStruct((2, 64), jnp.int32)
+
+  def largest(transform, chunk):
+    """Tokens whose logits are the largest array over the vocabulary."""
+    monkeypatch.setattr(linear_cross_entropy, 'MAX_LOGITS', chunk * 4099)
+
+    def total(hidden, kernel, targets):
+      return jnp.sum(
+        linear_cross_entropy.token_logprobs_and_entropy(
+          hidden, kernel, targets, law_
+        )[0]
+      )
+
+    jaxpr = jax.make_jaxpr(transform(total))(hidden, kernel, targets).jaxpr
+    sizes = {math.prod(s) // 4099 for s in shapes_in(jaxpr) if 4099 in s}
+    return max(sizes - {16})  # 16: the kernel and its gradient
+
+  def gradient(total):
+    return jax.grad(total, argnums=(0, 1))
+
+  assert largest(lambda x: x, 8) == largest(gradient, 8) == 8
+  assert largest(gradient, 128) == 128  # the test sees them
+
+
+def temporary_bytes(num_rows, vocab_size):
+  """What an update needs beside its arguments, by the compiler's account."""
+  model = Transformer(tiny_config(vocab_size=vocab_size, num_layers=1))
+  tx = optax.adamw(1e-3)
+
+  def loss(params, batch):
+    logprobs, entropies = forward.token_statistics(
+      model, params['critic'], batch['tokens']
+    )
+    return jnp.sum(logprobs), {'entropy': jnp.sum(entropies)}
+
+  def make_state():
+    params = {'critic': random_params(model)}
+    return updates.TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
+
+  batch = {'tokens': jax.ShapeDtypeStruct((num_rows, 65), jnp.int32)}
+  state = jax.eval_shape(make_state)
+  compiled = updates.update.lower(loss, tx, state, batch).compile()
+  return compiled.memory_analysis().temp_size_in_bytes
+
+
+def test_the_memory_of_an_update(monkeypatch):
+  monkeypatch.setattr(linear_cross_entropy, 'MAX_LOGITS', 2**18)
+  base = temporary_bytes(16, 4096)
+  logits = 4 * 16 * 64 * 4096  # 16 MiB: all of them once
+  embedding = 4 * 4096 * 32
+  assert 4 * 2**18 < base < logits
+  # Twice the vocabulary: gradients of the head and of the embedding.
+  assert temporary_bytes(16, 8192) - base <= 2 * embedding < logits / 10
+  # Twice the tokens: the layer's activations, of which the attention weights
+  # of 4 heads over 65 tokens and the MLP's 64 units are the most.
+  activations = 4 * 16 * 65 * (4 * 4 * 65 + 4 * 64 + 12 * 32)
+  assert temporary_bytes(32, 4096) - base <= activations < logits / 2

@@ -1,0 +1,182 @@
+import collections
+
+import jax
+import numpy as np
+import pytest
+from helpers import FAMILIES, VOCAB_SIZE, log_compilations, tiny_model
+
+from critic_jax import lanes, meter, sampling
+from critic_jax.models.law import Law
+
+EOS = np.array([3, 7, 11, 19, 23, 42], np.int32)
+NEVER = np.full(6, -1, np.int32)
+
+
+def siblings(seed=0, parents=4, children=4, shared=9, columns=16):
+  """Prompts by number; the children of a parent begin alike."""
+  random = np.random.default_rng(seed)
+  found = []
+  for _ in range(parents):
+    trunk = random.integers(1, VOCAB_SIZE, shared + random.integers(3)).tolist()
+    for _ in range(children):
+      rest = random.integers(1, VOCAB_SIZE, random.integers(1, 5)).tolist()
+      found.append((trunk + rest)[:columns])
+  return dict(enumerate(found))
+
+
+def run(prompts, *, family='qwen3', **changes):
+  model, params = tiny_model(family)
+  settings = dict(
+    eos=EOS,
+    law=Law(),
+    num_samples=2,
+    max_new_tokens=20,
+    columns=16,
+    num_lanes=4,
+  )  # fmt: skip
+  keys = jax.random.split(jax.random.key(0), 64)
+  return lanes.run(model, params, prompts, keys, **(settings | changes))
+
+
+def one_by_one(prompts, *, family='qwen3', eos=EOS, n=2, max_new_tokens=20):
+  """The plain path: each prompt alone, its prompt computed for it alone."""
+  model, params = tiny_model(family)
+  keys = jax.random.split(jax.random.key(0), 64)
+  results = {}
+  for i, prompt in prompts.items():
+    tokens = np.zeros((1, 16), np.int32)
+    tokens[0, : len(prompt)] = prompt
+    results[i] = jax.device_get(
+      sampling.sample(
+        model, params, tokens, np.array([len(prompt)]),
+        jax.random.split(keys[i], n), eos=eos, law=Law(),
+        max_new_tokens=max_new_tokens, num_samples=n,
+      )
+    )  # fmt: skip
+  return results
+
+
+def assert_same(found, expected):
+  assert found.keys() == expected.keys()
+  for i, samples in expected.items():
+    for name in ('tokens', 'length', 'stopped'):
+      np.testing.assert_array_equal(
+        getattr(found[i], name), getattr(samples, name), err_msg=f'{i} {name}'
+      )
+    np.testing.assert_allclose(found[i].logprobs, samples.logprobs, atol=1e-5)
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+def test_shared_beginnings_and_refilled_lanes_give_the_plain_texts(
+  family, monkeypatch
+):
+  inserted = []
+  insert = sampling.insert
+
+  def spy(*args, trunks=None, **kwargs):
+    inserted.append((len(args[3]), trunks is not None))
+    return insert(*args, trunks=trunks, **kwargs)
+
+  monkeypatch.setattr(sampling, 'insert', spy)
+  prompts = siblings()
+  found = run(prompts, family=family, num_lanes=8)
+  # Both ways were gone: lanes filled at first behind trunks, some refilled.
+  assert inserted[0] == (8, True)
+  assert 2 in [size for size, _ in inserted]
+  plain = one_by_one(prompts, family=family)
+  assert_same(found, plain)
+  lengths = [n for samples in plain.values() for n in samples.length]
+  assert 1 < min(lengths) + 1 < max(lengths)  # they did end at different times
+
+
+@pytest.mark.parametrize('num_lanes', [1, 2, 4, 16])
+@pytest.mark.parametrize('n', [1, 3])
+def test_texts_do_not_depend_on_the_number_of_lanes(num_lanes, n):
+  prompts = siblings(seed=1, parents=3, children=3)
+  found = run(prompts, num_lanes=num_lanes, num_samples=n)
+  assert_same(found, one_by_one(prompts, n=n))
+
+
+def test_numbers_choose_the_keys():
+  prompts = siblings(parents=1, children=1)
+  moved = {5: prompts[0]}
+  assert_same(run(moved), one_by_one(moved))
+  assert np.any(run(moved)[5].tokens != run(prompts)[0].tokens)
+
+
+def test_one_new_token_needs_no_step():
+  prompts = siblings()
+  found = run(prompts, max_new_tokens=1)
+  assert_same(found, one_by_one(prompts, max_new_tokens=1))
+  with meter.opened() as sums:
+    run(prompts, max_new_tokens=1)
+  assert sums.get('slots/all', 0) == 0
+
+
+def test_no_prompts():
+  assert run({}) == {}
+
+
+def test_a_long_row_does_not_hold_the_others():
+  """Occupancy against batches that wait for their longest."""
+  prompts = siblings(parents=16, children=4)
+  settings = dict(num_samples=1, max_new_tokens=32, num_lanes=8)
+  with meter.opened() as sums:
+    found = run(prompts, **settings)
+  lengths = [int(samples.length[0]) for samples in found.values()]
+  assert sums['slots/busy'] == sum(lengths) - len(lengths)
+  batches = [lengths[i : i + 8] for i in range(0, 64, 8)]
+  waiting = 8 * sum(max(batch) - 1 for batch in batches)
+  assert max(lengths) > 4 * np.median(lengths)
+  assert sums['slots/all'] < 0.75 * waiting
+
+
+def test_compiles_for_its_shapes_only():
+  prompts = siblings()
+  run(prompts, num_lanes=8)
+  run({i: p for i, p in prompts.items() if i % 4 == 0}, num_lanes=8)  # whole
+  with log_compilations() as compiled:
+    for seed in range(4):
+      run(siblings(seed), num_lanes=8, law=Law(temperature=0.5 + seed))
+    run(siblings(parents=8, children=1), num_lanes=8)
+    run(siblings(parents=1, children=8), num_lanes=8, eos=NEVER)
+  assert set(compiled) <= {'insert'} and len(compiled) <= 1  # whole refills
+
+
+def test_trunks_cover_the_prompts():
+  random = np.random.default_rng(0)
+  decided = collections.Counter()
+  for _ in range(300):
+    prompts = list(
+      siblings(
+        random.integers(1000), random.integers(1, 5), random.integers(1, 5)
+      ).values()
+    )
+    max_trunks, max_rest = random.integers(1, 6), random.integers(1, 6)
+    found = lanes.find_trunks(prompts, max_trunks, max_rest)
+    decided[found is None] += 1
+    if found is None:
+      continue
+    assert len(found) <= max_trunks
+    members = [i for _, members in found for i in members]
+    assert members == list(range(len(prompts)))
+    for shared, members in found:
+      for i in members:
+        assert prompts[i][:shared] == prompts[members[0]][:shared]
+        assert 1 <= len(prompts[i]) - shared <= max_rest
+  assert min(decided.values()) > 50
+
+
+def test_trunks_of_equal_prompts_and_of_one_token():
+  assert lanes.find_trunks([[1, 2]] * 3, 1, 1) == [(1, range(3))]
+  # One that begins with all of another leaves the other a token of its own.
+  assert lanes.find_trunks([[1, 2], [1, 2, 3]], 1, 2) == [(1, range(2))]
+  assert lanes.find_trunks([[5], [5]], 1, 1) == [(0, range(2))]
+  assert lanes.find_trunks([[5], [6]], 0, 4) is None
+  assert lanes.find_trunks([[1, 2, 3], [1, 9, 9]], 1, 1) is None
+
+
+def test_a_prompt_of_one_token_behind_an_empty_trunk():
+  prompts = {0: [5], 1: [5], 2: [5, 9], 3: [5, 9]}
+  assert lanes.lay_out(list(prompts.values()), 4, 16)[2] is not None
+  assert_same(run(prompts), one_by_one(prompts))
