@@ -66,7 +66,7 @@ def quickstart():
     'tiny',
     tokenizer=dict(module='arithmetic', name='tokenizer'),
     max_new_tokens=64,
-    lengths=(32, 64, 80, 96, 112, 128),
+    lengths=(32, 64, 96, 128),
   )
   config.models = ConfigDict(dict(solver=role, critic=role))
   config.phases = ConfigDict(

@@ -108,7 +108,6 @@ class LM:
     ]
     results = [[r] * n for r in refused]
     for part in self._parts(encoded, fits):
-      num_lanes = 1 << (len(part) - 1).bit_length()
       sampled = lanes.run(
         self.model,
         params,
@@ -119,7 +118,7 @@ class LM:
         num_samples=n,
         max_new_tokens=self.max_new_tokens,
         columns=_smallest(self.lengths, max(len(encoded[i]) for i in part)),
-        num_lanes=min(num_lanes, self._max_lanes(n)),
+        num_lanes=self._num_lanes(len(part), n),
       )
       for i, samples in sampled.items():
         results[i] = [
@@ -127,9 +126,17 @@ class LM:
         ]
     return results
 
-  def _max_lanes(self, n) -> int:
-    """Prompts at once, a power of two, so that rows are at most `max_rows`."""
-    return 2 ** int(math.log2(max(1, self.max_rows // n)))
+  def _num_lanes(self, num_prompts, n) -> int:
+    """Prompts at once, so that rows are at most `max_rows`.
+
+    The most, or a quarter of it, a sixteenth, ...: the number of prompts of a
+    stage differs from step to step, and each number of lanes is compiled for.
+    From 8 lanes down it is halved: little else is padding then.
+    """
+    num_lanes = 2 ** int(math.log2(max(1, self.max_rows // n)))
+    while num_prompts <= (fewer := num_lanes // (4 if num_lanes > 16 else 2)):
+      num_lanes = fewer
+    return num_lanes
 
   def _parts(self, encoded, fits) -> list[list[int]]:
     """The prompts `fits` in parts of similar length.

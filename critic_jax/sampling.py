@@ -192,14 +192,11 @@ def insert(
   absent = repeat(length == 0)
   stopped = _is_any(token, eos) & ~absent
   limit = lanes.samples.tokens.shape[1]
+  begin = (jnp.arange(limit) == 0) & ~absent[:, None]
   first = Samples(
-    tokens=jnp.zeros((len(rows), limit), jnp.int32)
-    .at[:, 0]
-    .set(jnp.where(absent, 0, token)),
+    tokens=jnp.where(begin, token[:, None], 0),
     length=jnp.where(absent, 0, 1),
-    logprobs=jnp.zeros((len(rows), limit), jnp.float32)
-    .at[:, 0]
-    .set(jnp.where(absent, 0.0, logprob)),
+    logprobs=jnp.where(begin, logprob[:, None], 0.0),
     stopped=stopped,
   )
 
@@ -221,36 +218,45 @@ def _prefill(model, params, prompts, length, trunks, columns):
   """Logits after each prompt, [F, V], and its keys and values, P columns."""
   if trunks is None:
     hidden, cache = model.apply({'params': params}, prompts)
-    last = length - 1
     room = ((0, 0), (0, 0), (0, columns - prompts.shape[1]), (0, 0))
     cache = jax.tree.map(lambda x: jnp.pad(x, room), cache)
+    last = length - 1
   else:
-    _, cache = model.apply({'params': params}, trunks.tokens)
-    cache = jax.tree.map(lambda x: x[trunks.of], cache)
-    begun, slots = trunks.length[trunks.of], jnp.arange(columns)[None]
-    hidden, rest = model.apply(
-      {'params': params},
-      prompts,
-      positions=begun[:, None] + jnp.arange(prompts.shape[1]),
-      prefix=(cache, jnp.arange(trunks.tokens.shape[1]) < begun[:, None]),
-    )
+    begun = trunks.length[trunks.of]
+    hidden, *parts = _prefill_behind(model, params, prompts, trunks, begun)
+    cache = _joined(*parts, begun, columns)
     last = length - 1 - begun
-    # Slot s of a lane is column s of its trunk, or of what comes after it.
-    width = trunks.tokens.shape[1]
-    source = jnp.where(
-      slots < begun[:, None], slots, width + slots - begun[:, None]
-    )
-    source = jnp.clip(source, 0, width + prompts.shape[1] - 1)
-    cache = jax.tree.map(
-      lambda a, b: jnp.take_along_axis(
-        jnp.concatenate([a, b], axis=2), source[:, None, :, None], axis=2
-      ),
-      cache,
-      rest,
-    )
   last = jnp.maximum(last, 0)[:, None, None]
   hidden = jnp.take_along_axis(hidden, last, axis=1)[:, 0]
   return model.apply({'params': params}, hidden, method='logits'), cache
+
+
+def _prefill_behind(model, params, rest, trunks, begun):
+  """Hidden states of what follows trunks, and the keys and values of both."""
+  _, cache = model.apply({'params': params}, trunks.tokens)
+  cache = jax.tree.map(lambda x: x[trunks.of], cache)
+  is_trunk = jnp.arange(trunks.tokens.shape[1]) < begun[:, None]
+  hidden, rest_cache = model.apply(
+    {'params': params},
+    rest,
+    positions=begun[:, None] + jnp.arange(rest.shape[1]),
+    prefix=(cache, is_trunk),
+  )
+  return hidden, cache, rest_cache
+
+
+def _joined(trunk: Cache, rest: Cache, begun, columns) -> Cache:
+  """Keys and values without a gap: `begun` of a trunk, then the rest."""
+  width, slots = trunk[0][0].shape[2], jnp.arange(columns)
+  end = width + rest[0][0].shape[2] - 1
+  after = jnp.minimum(width + slots - begun[:, None], end)
+  source = jnp.where(slots < begun[:, None], slots, after)[:, None, :, None]
+
+  def join(a, b):
+    both = jnp.concatenate([a, b], axis=2)
+    return jnp.take_along_axis(both, source, axis=2)
+
+  return jax.tree.map(join, trunk, rest)
 
 
 @functools.partial(jax.jit, static_argnames='model', donate_argnames='lanes')

@@ -105,9 +105,20 @@ def test_shapes_are_few_and_hold_at_most_max_rows(lm, fake_run, n):
     prompts = [(SHORT, FULL, WIDE)[i % 3] for i in range(num_prompts)]
     lm.bind(None)(prompts, keys(), n)
   for num_prompts, num_lanes, columns, siblings in fake_run:
-    assert num_lanes in (1, 2, 4, 8, 16) and num_lanes < 2 * num_prompts
+    assert num_lanes in (1, 2, 4, 8, 16)
+    assert num_lanes < 2 * num_prompts
     assert columns in (8, 16) and siblings == n
     assert num_lanes * n <= lm.max_rows
+
+
+def test_the_number_of_prompts_changes_the_shape_seldom(lm, fake_run):
+  lm = dataclasses.replace(lm, max_rows=256)
+  many = jax.random.split(jax.random.key(0), 128)
+  for num_prompts in (1, 2, 5, 8, 9, 32, 33, 64, 100, 128):
+    lm.bind(None)([SHORT] * num_prompts, many, 2)
+  assert [lanes for _, lanes, _, _ in fake_run] == [
+    1, 2, 8, 8, 32, 32, 128, 128, 128, 128
+  ]  # fmt: skip
 
 
 def test_more_siblings_than_max_rows_are_sampled_prompt_by_prompt(lm, fake_run):
