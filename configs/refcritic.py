@@ -51,6 +51,16 @@ def refcritic(**settings) -> dict:
   return section | settings
 
 
+def tiny_role() -> dict:
+  """A model of the embedded world; a new one for each role."""
+  return common.model(
+    'tiny',
+    tokenizer=dict(module='arithmetic', name='tokenizer'),
+    max_new_tokens=64,
+    lengths=(32, 96, 128),  # solve; critique, refine; longer chains
+  )
+
+
 def quickstart():
   """A fallible solver, a superficial critic, and what RL makes of it.
 
@@ -62,18 +72,12 @@ def quickstart():
   config.data = ConfigDict(
     dict(name='arithmetic', seed=2, min_steps=3, max_steps=4, num_train=20_000)
   )
-  role = common.model(
-    'tiny',
-    tokenizer=dict(module='arithmetic', name='tokenizer'),
-    max_new_tokens=64,
-    lengths=(32, 64, 96, 128),
-  )
-  config.models = ConfigDict(dict(solver=role, critic=role))
+  config.models = ConfigDict(dict(solver=tiny_role(), critic=tiny_role()))
   config.phases = ConfigDict(
     dict(
       solver=common.phase(
         'sft', ('solver',), 600, 3e-3, 32, schedule='linear', role='solver',
-        row_shapes=((14, 176), (16, 176)),
+        row_shapes=((14, 176), (18, 176)),
         lessons=dict(
           module='arithmetic', name='solver_lesson', share=0.15,
           refine_share=0.6,

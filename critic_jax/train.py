@@ -49,6 +49,7 @@ from critic_jax import (
 from critic_jax import phases as phases_lib
 from critic_jax import roles as roles_lib
 from critic_jax.data import sources, store
+from critic_jax.models import forward
 from critic_jax.phases import Phase
 from critic_jax.rewards.pool import Pool
 from critic_jax.types import Batch, Record
@@ -136,16 +137,20 @@ class Run:
   def _compile_ahead(self, phase, state, batch) -> None:
     """Compiles the update for each shape that the phase's batches may have.
 
-    The first batch tells what is in them, and whether they are packed. Plain
-    rows have the columns of the trained models' tables.
+    The first batch tells what is in them. Packed rows have the phase's
+    `row_shapes`, plain rows the columns of the trained models' tables.
     """
-    columns = {
-      lm.row_length(size)
-      for lm in (self.lms[role] for role in phase.config.train)
-      for size in (*lm.lengths, lm.lengths[-1] + lm.max_new_tokens)
-    }
-    plain = [(len(batch['tokens']), n) for n in sorted(columns)]
-    shapes = phase.config.row_shapes if 'segments' in batch else plain
+    shapes = phase.config.row_shapes
+    if shapes:
+      layout = dict.fromkeys(forward.Layout._fields, batch['tokens'])
+      batch = {**layout, **batch}
+    else:
+      columns = {
+        lm.row_length(size)
+        for lm in (self.lms[role] for role in phase.config.train)
+        for size in (*lm.lengths, lm.lengths[-1] + lm.max_new_tokens)
+      }
+      shapes = [(len(batch['tokens']), n) for n in sorted(columns)]
     updates.compile_ahead(phase, state, batch, shapes, self.mesh)
 
   def _finish(self, phase, step, collected, metrics, opt_state):

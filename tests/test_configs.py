@@ -11,6 +11,7 @@ import sys
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from rich.console import Console
 
 from critic_jax import run_dir, train
@@ -120,6 +121,25 @@ def test_configs_that_the_papers_name_exist(built):
 
 
 # refcritic's is trained in test_train.py; evaluate's trains nothing.
+def sections(config, name=''):
+  """Every section in a config with its dotted name."""
+  for key, value in config.items():
+    if isinstance(value, ConfigDict):
+      yield f'{name}{key}', value
+      yield from sections(value, f'{name}{key}.')
+
+
+@pytest.mark.parametrize('stem', FILES)
+def test_a_setting_is_in_one_place(stem, built):
+  # ConfigDict keeps one section where one dict was named twice, and a flag for
+  # the solver would change the critic.
+  module = importlib.import_module(f'configs.{stem}')
+  for name in [n.split(':')[1] for n in built[0] if n.startswith(f'{stem}:')]:
+    owner = {}
+    for dotted, section in sections(module.get_config(name)):
+      assert owner.setdefault(id(section), dotted) == dotted
+
+
 @pytest.mark.parametrize('stem', sorted({*FILES} - {'refcritic', 'evaluate'}))
 def test_tiny_is_trained(stem, tmp_path, monkeypatch):
   monkeypatch.setattr(train.report, 'write', lambda path: None)  # takes long

@@ -70,7 +70,9 @@ def test_a_command_is_a_line_and_names_what_exists():
     for path in re.findall(r'\b(?:configs|tpu_scripts)/[\w./]+', line):
       assert (ROOT / path).exists(), path
     for module in re.findall(r'-m (critic_jax[\w.]*)', line):
-      assert (ROOT / module.replace('.', '/')).with_suffix('.py').exists()
+      place = ROOT / module.replace('.', '/')
+      runs = place / '__main__.py' if place.is_dir() else f'{place}.py'
+      assert pathlib.Path(runs).exists()
 
 
 @pytest.mark.parametrize(

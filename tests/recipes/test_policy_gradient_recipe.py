@@ -94,6 +94,7 @@ def test_a_penalty_without_a_reference_is_named():
 def test_the_config_of_each_variant_gives_a_finite_loss(variant):
   config = grpo.get_config(variant).phases.rl
   config.batch_size, config.num_solutions = 2, 4
+  config.row_shapes = ()  # a row a response, to see their weights
   solver = nano()
   params = init(solver=solver)
   roles = {**params, 'ref': params['solver']}

@@ -25,7 +25,8 @@ PROBLEMS = [PROBLEM, Problem('other', 'Ben has 1 pen.', '1')]
 
 def section(**changes):
   phase = config.get_config('tiny').phases.rl.to_dict()
-  return settings(phase, **{'batch_size': 2, 'num_solutions': 2, **changes})
+  plain = {'batch_size': 2, 'num_solutions': 2, 'row_shapes': ()}
+  return settings(phase, **{**plain, **changes})
 
 
 @pytest.fixture(scope='module')
