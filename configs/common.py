@@ -12,7 +12,7 @@ def base() -> ConfigDict:
   config.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1))
   config.graders = ConfigDict(dict(num_workers=1, deadline_s=5.0))
   config.keep_checkpoints = 2
-  config.compile_ahead = True  # updates of all shapes before the first
+  config.compile_ahead = True  # all shapes before they are met
   config.compilation_cache = ''  # a folder: compiled programs are kept there
   config.phases = ConfigDict()
   config.order = ()

@@ -23,7 +23,12 @@ NAMES = ('empty', 'swapped', 'masked')
 
 
 def asks(
-  refine: Stage, critiques: Sequence[Record], key: Key, *, n: int = 1
+  refine: Stage,
+  critiques: Sequence[Record],
+  key: Key,
+  *,
+  n: int = 1,
+  most: int = 0,
 ) -> list[rollout.Ask]:
   """What the solver is asked for the controls, one ask for each of `NAMES`.
 
@@ -32,6 +37,7 @@ def asks(
     critiques: those whose place is taken, and whose conclusions are swapped.
     key: consumed; the controls of a critique share their noise.
     n: refinements of each critique and control.
+    most: see `rollout.Ask`.
 
   Returns:
     By name 'refine_empty', 'refine_swapped', 'refine_masked'; the second is of
@@ -46,6 +52,7 @@ def asks(
       [critique for critique in critiques if id(critique) in texts],
       key,
       n,
+      most,
     )
     for name, texts in zip(NAMES, (empty, swapped, masked), strict=True)
   ]

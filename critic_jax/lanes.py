@@ -6,11 +6,12 @@ go on: no row waits for the longest of a batch, as long as there is a queue.
 Prompts that begin alike, such as the refinements of one solution, have their
 common beginning computed once (`find_trunks`).
 
-All arrays have one of few shapes: with L lanes and columns P,
+All arrays have one of few shapes. With L lanes and columns P, these are the
+programs, which `compile_one` compiles ahead:
 
-  insert   L prompts of P columns, to begin with; then L / 4 at a time
-  insert   the same with a quarter as many trunks of P columns, and P / 4
-           columns for what comes after them
+  insert   F = L / 4 prompts of P columns
+  insert   F prompts behind F / 4 trunks of P columns, and P / 4 columns for
+           what comes after them
   decode   L lanes
 """
 
@@ -22,8 +23,9 @@ from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding
 
-from critic_jax import meter, sampling
+from critic_jax import meter, sampling, sharding
 from critic_jax.models.law import Law
 from critic_jax.models.transformer import Transformer
 from critic_jax.sampling import Samples
@@ -60,14 +62,24 @@ def run(
   Returns:
     By the same numbers, numpy arrays of the n rows of each prompt.
   """
-  lanes = sampling.empty(model, num_lanes, num_samples, columns, max_new_tokens)
-  refill = max(1, num_lanes // 4)
+  with sharding.on_mesh_of(params):
+    return _run(
+      functools.partial(sampling.insert, model, params, eos=eos, law=law),
+      functools.partial(sampling.decode, model, params, eos=eos, law=law),
+      sampling.empty(model, num_lanes, num_samples, columns, max_new_tokens),
+      prompts,
+      keys,
+    )
+
+
+def _run(insert, decode, lanes, prompts, keys):
+  num_lanes, columns = len(lanes.prompt_length), lanes.prompts[0][0].shape[2]
+  num_samples, size = len(lanes.done) // num_lanes, _num_inserted(num_lanes)
   waiting = collections.deque(prompts)
   held: dict[int, int] = {}  # lane -> prompt
   results: dict[int, Samples] = {}
   clock = 0
   while waiting or held:
-    size = refill if held else num_lanes
     free = [lane for lane in range(num_lanes) if lane not in held]
     while waiting and len(free) >= min(size, len(waiting)):
       chosen = [waiting.popleft() for _ in range(min(size, len(waiting)))]
@@ -76,20 +88,15 @@ def run(
       tokens, length, trunks = lay_out(
         [prompts[i] for i in chosen], size, columns
       )
-      lanes = sampling.insert(
-        model,
-        params,
+      lanes = insert(
         lanes,
         _padded(index, size, num_lanes),
         tokens,
         length,
         _sample_keys(keys, _padded(chosen, size, 0), num_samples),
-        eos=eos,
-        law=law,
         trunks=trunks,
       )
-    wanted = refill if waiting else num_lanes
-    lanes = sampling.decode(model, params, lanes, wanted, eos=eos, law=law)
+    lanes = decode(lanes, size if waiting else num_lanes)
     done, samples, steps = jax.device_get(
       (lanes.done, lanes.samples, lanes.clock)
     )
@@ -102,6 +109,53 @@ def run(
       meter.add('slots/busy', int(result.length.sum()) - num_samples)
       results[held.pop(lane)] = result
   return results
+
+
+def _num_inserted(num_lanes) -> int:
+  """F, the prompts that are put in at once."""
+  return max(1, num_lanes // 4)
+
+
+def compile_one(
+  model: Transformer,
+  params,
+  keys: jax.Array,
+  columns: int,
+  *,
+  eos: jax.Array,
+  law: Law,
+  num_samples: int,
+  max_new_tokens: int,
+  num_lanes: int,
+) -> None:
+  """Compiles what `run` with these arguments calls; nothing is sampled."""
+  size = _num_inserted(num_lanes)
+  different = [[i] * columns for i in range(size)]
+  kinds = [lay_out(p, size, columns) for p in (different, different[:1])]
+  model_params, ends = (model, params), {'eos': eos, 'law': law}
+  with sharding.on_mesh_of(params):
+    shape = num_lanes, num_samples, columns, max_new_tokens
+    lanes = _compiled(sampling.empty, model, *shape)
+    first = _padded([], size, 0)
+    keys = _sample_keys(keys, first, num_samples)
+    for tokens, length, trunks in kinds[: 1 if kinds[1][2] is None else 2]:
+      lanes = _compiled(
+        sampling.insert, *model_params, lanes, first, tokens, length, keys,
+        trunks=trunks, **ends,
+      )  # fmt: skip
+    _compiled(sampling.decode, *model_params, lanes, num_lanes, **ends)
+
+
+def _compiled(function, *args, **kwargs):
+  """Compiles a jitted function; returns the shapes of what it gives."""
+  lowered = function.lower(*args, **kwargs)
+
+  def describe(x, of):
+    of = of if isinstance(of, NamedSharding) else None
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=of)
+
+  shardings = lowered.compile().output_shardings
+  return jax.tree.map(describe, lowered.out_info, shardings)
 
 
 def lay_out(prompts: Sequence[Sequence[int]], size: int, columns: int):

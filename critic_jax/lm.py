@@ -8,12 +8,13 @@ compiles once for each shape it meets, so prompts are padded to the columns of
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from critic_jax import lanes
+from critic_jax import compilation, lanes
 from critic_jax.models import law as law_lib
 from critic_jax.models.transformer import Transformer
 from critic_jax.stages import Stages
@@ -36,6 +37,8 @@ class LM:
     max_rows: responses sampled at once; a power of two.
     prefix: how every response begins. It is given, not sampled: part of the
       prompt's tokens and of the response's text.
+    compile_ahead: whether the first call of an n compiles for all `lengths`
+      and the most prompts that there may be, and all calls have that shape.
   """
 
   model: Transformer
@@ -46,6 +49,10 @@ class LM:
   lengths: tuple[int, ...]
   max_rows: int = 256
   prefix: str = ''
+  compile_ahead: bool = False
+  _compiled: set = dataclasses.field(
+    default_factory=set, init=False, repr=False, compare=False
+  )
 
   def __post_init__(self):
     config = self.model.config
@@ -92,14 +99,24 @@ class LM:
   def bind(self, params: Params) -> Generate:
     """The sampler with these parameters."""
 
-    def generate(prompts, keys, n):
-      return self._generate(params, prompts, keys, n)
+    def generate(prompts, keys, n, most=0):
+      return self._generate(params, prompts, keys, n, most)
 
     return generate
 
   def _generate(
-    self, params, prompts: Sequence[str], keys, n: int
+    self, params, prompts: Sequence[str], keys, n: int, most: int
   ) -> list[list[Generation]]:
+    settings = dict(
+      eos=np.array(self.tokenizer.eos, np.int32),
+      law=self.law,
+      num_samples=n,
+      max_new_tokens=self.max_new_tokens,
+    )
+    most = max(most, len(prompts))
+    if self.compile_ahead and most:
+      lanes_of_all = self._num_lanes(most, n)
+      self._compile_ahead(params, keys, num_lanes=lanes_of_all, **settings)
     encoded = [self.encode_prompt(text) for text in prompts]
     fits = [i for i, p in enumerate(encoded) if 0 < len(p) <= self.lengths[-1]]
     refused = [
@@ -108,23 +125,31 @@ class LM:
     ]
     results = [[r] * n for r in refused]
     for part in self._parts(encoded, fits):
+      size = most if self.compile_ahead else len(part)
       sampled = lanes.run(
         self.model,
         params,
         {i: encoded[i] for i in part},
         keys,
-        eos=np.array(self.tokenizer.eos, np.int32),
-        law=self.law,
-        num_samples=n,
-        max_new_tokens=self.max_new_tokens,
         columns=_smallest(self.lengths, max(len(encoded[i]) for i in part)),
-        num_lanes=self._num_lanes(len(part), n),
+        num_lanes=self._num_lanes(size, n),
+        **settings,
       )
       for i, samples in sampled.items():
         results[i] = [
           self._generation(encoded[i], samples, row) for row in range(n)
         ]
     return results
+
+  def _compile_ahead(self, params, keys, **settings) -> None:
+    """Compiles for all columns, once for each n and number of lanes."""
+    shape = settings['num_samples'], settings['num_lanes']
+    if shape not in self._compiled:
+      compile_one = functools.partial(
+        lanes.compile_one, self.model, params, keys, **settings
+      )
+      compilation.ahead(compile_one, self.lengths)
+      self._compiled.add(shape)
 
   def _num_lanes(self, num_prompts, n) -> int:
     """Prompts at once, so that rows are at most `max_rows`.

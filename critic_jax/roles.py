@@ -19,11 +19,14 @@ from critic_jax.types import Params
 HEADS = ('lm_head', 'scalar_head')
 
 
-def make_lms(settings: Mapping) -> tuple[dict[str, LM], dict[str, Params]]:
+def make_lms(
+  settings: Mapping, *, compile_ahead: bool = False
+) -> tuple[dict[str, LM], dict[str, Params]]:
   """The LMs of a run, and the parameters of those that were loaded.
 
   Args:
     settings: by role, the sections that `configs/common.model` makes.
+    compile_ahead: see `LM`.
 
   Returns:
     LMs by role, and host parameters by role; a role to be initialised has none.
@@ -42,7 +45,8 @@ def make_lms(settings: Mapping) -> tuple[dict[str, LM], dict[str, Params]]:
         loaded[role] = params
       else:
         config, tokenizer = _from_scratch(section)
-      lms[role] = _make_lm(config, tokenizer, section)
+      lm = _make_lm(config, tokenizer, section)
+      lms[role] = dataclasses.replace(lm, compile_ahead=compile_ahead)
     except ValueError as error:
       raise ValueError(f'models.{role}: {error}') from error
   return lms, loaded

@@ -53,12 +53,15 @@ class Ask(NamedTuple):
     parents: problems for a first stage, records for a later one.
     key: consumed.
     n: responses to each.
+    most: how many parents there may be at other steps, if more than now: the
+      sampler's shapes are chosen by it, and so are the same at every step.
   """
 
   stage: Stage
   parents: Sequence[Problem | Record]
   key: Key
   n: int
+  most: int = 0
 
 
 def run(
@@ -85,14 +88,18 @@ def run(
 
 
 def _sample(asks: Sequence[Ask], generate: Generate) -> list[Record]:
-  """The records of asks of one n, in their order, by one call."""
+  """The records of asks of one n, in their order, by one call.
+
+  Also where nothing is asked now: the sampler can compile for when it is.
+  """
   asked = [(ask.stage, parent) for ask in asks for parent in ask.parents]
-  if not asked:
+  most = sum(max(ask.most, len(ask.parents)) for ask in asks)
+  if not most:
     return []
   kind = asks[0].stage.name.partition('_')[0]  # controls are refinements
   with meter.timed(f'time/{kind}_s'):
     prompts = [stage.prompt(parent) for stage, parent in asked]
-    generations = generate(prompts, _keys(asks), asks[0].n)
+    generations = generate(prompts, _keys(asks), asks[0].n, most)
   records = [
     _record(stage, parent, index, generation)
     for (stage, parent), siblings in zip(asked, generations, strict=True)

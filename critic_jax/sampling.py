@@ -21,6 +21,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from critic_jax import sharding
 from critic_jax.models import law as law_lib
 from critic_jax.models.transformer import Cache, Transformer
 
@@ -135,7 +136,7 @@ def empty(
     layer = jnp.zeros(shape, c.dtype), jnp.zeros(shape, c.dtype)
     return (layer,) * c.num_layers
 
-  return Lanes(
+  lanes = Lanes(
     prompts=cache(num_lanes, columns),
     prompt_length=jnp.zeros(num_lanes, jnp.int32),
     responses=cache(rows, max_new_tokens),
@@ -149,6 +150,20 @@ def empty(
     ),
     done=jnp.ones(rows, bool),
   )
+  return _laid_out(lanes)
+
+
+def _laid_out(lanes: Lanes) -> Lanes:
+  """Lanes on the mesh: rows split, and keys and values by heads.
+
+  Always in one way, so that each function is compiled once.
+  """
+
+  def lay_out(x):
+    names = ('rows', 'kv_heads') if x.ndim == 4 else ('rows',)
+    return sharding.constrain(x, *names[: x.ndim])
+
+  return jax.tree.map(lay_out, lanes)
 
 
 @functools.partial(jax.jit, static_argnames='model', donate_argnames='lanes')
@@ -205,12 +220,14 @@ def insert(
       lambda a, b: a.at[where].set(b.astype(a.dtype), mode='drop'), old, new
     )
 
-  return lanes._replace(
-    prompts=put(index, lanes.prompts, cache),
-    prompt_length=put(index, lanes.prompt_length, length),
-    keys=lanes.keys.at[rows].set(keys, mode='drop'),
-    samples=put(rows, lanes.samples, first),
-    done=put(rows, lanes.done, stopped | absent | (limit == 1)),
+  return _laid_out(
+    lanes._replace(
+      prompts=put(index, lanes.prompts, cache),
+      prompt_length=put(index, lanes.prompt_length, length),
+      keys=lanes.keys.at[rows].set(keys, mode='drop'),
+      samples=put(rows, lanes.samples, first),
+      done=put(rows, lanes.done, stopped | absent | (limit == 1)),
+    )
   )
 
 
@@ -324,7 +341,7 @@ def decode(
     is_free = jnp.all(lanes.done.reshape(num_lanes, -1), axis=1)
     return jnp.sum(is_free) < wanted
 
-  return jax.lax.while_loop(unfinished, step, lanes)
+  return _laid_out(jax.lax.while_loop(unfinished, step, lanes))
 
 
 def _is_any(token, eos):

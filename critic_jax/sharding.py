@@ -1,12 +1,17 @@
-"""The mesh, the rule tables, and the shardings that follow from them.
+"""The mesh, the table of rules, and the shardings that follow from it.
 
-Every parameter carries logical axis names; a table maps names to mesh axes.
-The mesh's axes are `data` (rows of a batch), `fsdp` (rows, and parameters along
-'embed') and `tensor` (heads, mlp, vocabulary).
+Every axis of a parameter, a batch or a cache has a logical name; one table maps
+names to mesh axes. The mesh's axes are `data` (rows of a batch), `fsdp` (rows,
+and parameters along 'embed'), `tensor` (heads, mlp, vocabulary) and `sequence`
+(the columns of a batch).
+
+What does not fit a parameter is an error. Rows, columns and caches have the
+sizes that came: where a mesh axis does not divide one, it is held whole.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 
@@ -15,11 +20,12 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-AXES = ('data', 'fsdp', 'tensor')
-BATCH_AXES = ('data', 'fsdp')
+AXES = ('data', 'fsdp', 'tensor', 'sequence')
 
-# Logical axis -> mesh axis; None is replicated.
+# Logical axis -> mesh axis, or several; None is replicated.
 RULES = {
+  'rows': ('data', 'fsdp'),
+  'columns': 'sequence',
   'vocab': 'tensor',
   'embed': 'fsdp',
   'mlp': 'tensor',
@@ -102,15 +108,49 @@ def _mesh_axis(where, name, rules):
 
 
 def put_batch(batch, mesh: Mesh):
-  """A host batch on the mesh, its rows split where the axes divide them."""
-  ways = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+  """A host batch, [B, T, ...] each, on the mesh: rows and columns split."""
 
   def put(x):
     x = np.asarray(x)
-    rows = BATCH_AXES if x.ndim and x.shape[0] % ways == 0 else None
-    return jax.device_put(x, NamedSharding(mesh, PartitionSpec(rows)))
+    spec = _dividing(('rows', 'columns')[: x.ndim], x.shape, mesh)
+    return jax.device_put(x, NamedSharding(mesh, spec))
 
   return jax.tree.map(put, batch)
+
+
+def on_mesh_of(params):
+  """A context in which `constrain` lays out for the mesh of parameters."""
+  of = getattr(jax.tree.leaves(params)[0], 'sharding', None)
+  if isinstance(of, NamedSharding):
+    return jax.set_mesh(of.mesh)
+  return contextlib.nullcontext()
+
+
+def constrain(x: jax.Array, *names: str | None) -> jax.Array:
+  """Lays an array out by its axes' names, inside a jitted function.
+
+  Args:
+    x: an array.
+    *names: of its first axes; None, and those not named, are held whole.
+
+  Returns:
+    The array, as it is where there is no mesh (see `on_mesh_of`).
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty:
+    return x
+  return jax.lax.with_sharding_constraint(x, _dividing(names, x.shape, mesh))
+
+
+def _dividing(names, shape, mesh) -> PartitionSpec:
+  """The mesh axes of the named axes, where they divide the sizes."""
+  spec = []
+  for name, size in zip(names, shape, strict=False):
+    axes = RULES[name] if name else None
+    several = axes if isinstance(axes, tuple) else (axes,) if axes else ()
+    ways = math.prod(mesh.shape[axis] for axis in several)
+    spec.append(axes if size % ways == 0 else None)
+  return PartitionSpec(*spec)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -284,7 +284,9 @@ def run(
       Pool(config.graders.num_workers, deadline_s=config.graders.deadline_s)
     )
     mesh = sharding.make_mesh(config.mesh)
-    lms, loaded = roles_lib.make_lms(config.models)
+    lms, loaded = roles_lib.make_lms(
+      config.models, compile_ahead=config.compile_ahead
+    )
     phases = phases_lib.make_phases(config, lms, pool.grade)
     splits = lookup.bind(sources, config.data)()
     wanted = evaluations.make_evaluations(config, lms, splits)

@@ -112,8 +112,9 @@ class Generation(NamedTuple):
   finish: str
 
 
-# Prompts, a key for each, n -> n generations for each prompt.
-Generate = Callable[[Sequence[str], Key, int], list[list[Generation]]]
+# Prompts, a key for each, n, and how many prompts such a call may have (what is
+# compiled depends on that alone) -> n generations for each prompt.
+Generate = Callable[[Sequence[str], Key, int, int], list[list[Generation]]]
 
 # A record and the responses to it -> a reward. Host, pure.
 RewardFn = Callable[[Record, Sequence[Record]], float]

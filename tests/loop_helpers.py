@@ -86,7 +86,7 @@ class Scripted(LM):
     """A `Generate` that reads no parameters."""
     del params
 
-    def generate(prompts, keys, n):
+    def generate(prompts, keys, n, most):
       del keys
       self.prompts.extend(prompts)
       return [
@@ -113,7 +113,9 @@ class Scripted(LM):
 def scripted(script, **settings) -> Scripted:
   """A nano model with a script."""
   lm = nano(**settings)
-  fields = {f.name: getattr(lm, f.name) for f in dataclasses.fields(lm)}
+  fields = {
+    f.name: getattr(lm, f.name) for f in dataclasses.fields(lm) if f.init
+  }
   return Scripted(**fields, script=script)
 
 

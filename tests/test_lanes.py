@@ -78,11 +78,12 @@ def test_shared_beginnings_and_refilled_lanes_give_the_plain_texts(
     return insert(*args, trunks=trunks, **kwargs)
 
   monkeypatch.setattr(sampling, 'insert', spy)
-  prompts = siblings()
-  found = run(prompts, family=family, num_lanes=8)
-  # Both ways were gone: lanes filled at first behind trunks, some refilled.
-  assert inserted[0] == (8, True)
-  assert 2 in [size for size, _ in inserted]
+  prompts = siblings(parents=5, children=5)
+  found = run(prompts, family=family, num_lanes=16)
+  # Both ways were gone, by four prompts at a time: behind a trunk if the four
+  # have the same parent. What 16 lanes do not hold was refilled.
+  assert inserted[:2] == [(4, True), (4, False)]
+  assert len(inserted) == 7
   plain = one_by_one(prompts, family=family)
   assert_same(found, plain)
   lengths = [n for samples in plain.values() for n in samples.length]

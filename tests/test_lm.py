@@ -174,6 +174,26 @@ def test_compiles_for_its_shapes_only(lm, params):
   assert compiled == []
 
 
+@pytest.mark.parametrize('n', [1, 2])
+def test_ahead_it_compiles_for_all_that_may_come(lm, params, n):
+  lm = dataclasses.replace(lm, compile_ahead=True, max_rows=16)
+  generate = lm.bind(params)
+  [[plain]] = dataclasses.replace(lm, compile_ahead=False).bind(params)(
+    [WIDE], keys(), 1
+  )
+  assert generate([], keys(), n, 16) == []
+  with log_compilations() as compiled:
+    for seed, prompts in enumerate(
+      ([WIDE], [SHORT] * 16, ['a', SHORT, FULL, WIDE, LONG] * 3, [])
+    ):
+      found = generate(prompts, keys(seed), n, 16)
+  assert compiled == []
+  assert found == []
+  [[first, *_]] = generate([WIDE], keys(), n, 16)
+  if n == 1:  # a sibling more is another key for the first
+    np.testing.assert_array_equal(first.tokens, plain.tokens)
+
+
 def test_other_keys_give_other_texts(lm, params):
   generate = lm.bind(params)
   [first], [second] = (generate([SHORT], keys(seed), 4) for seed in (0, 1))

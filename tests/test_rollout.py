@@ -63,11 +63,28 @@ def test_siblings_are_adjacent_and_in_order():
 
 
 def test_no_parents_no_records():
-  def generate(prompts, keys, n):
+  def generate(prompts, keys, n, most):
     raise AssertionError('asked for nothing')
 
   stage = scripted(None).stages.solve
   assert rollout.run(stage, generate, [], jax.random.key(0), n=2) == []
+
+
+def test_the_sampler_hears_how_many_parents_there_may_be():
+  heard = []
+
+  def generate(prompts, keys, n, most):
+    heard.append((len(prompts), n, most))
+    return [[]] * len(prompts)
+
+  stage, key = scripted(None).stages.solve, jax.random.key(0)
+  for asks in (
+    [rollout.Ask(stage, [], key, 2, 7)],
+    [rollout.Ask(stage, problems(3), key, 2)],
+    [rollout.Ask(stage, problems(3), key, 2, 7)] * 2,
+  ):
+    rollout.run_graded_together(asks, generate, lambda pairs: [])
+  assert heard == [(0, 2, 7), (3, 2, 3), (6, 2, 14)]
 
 
 def test_the_key_decides(lm, params):
@@ -176,9 +193,9 @@ def asks(lm, keys, counts=(2, 2, 1)):
 def test_together_is_as_alone(lm, params, counts):
   generate, calls = lm.bind(params), []
 
-  def counting(prompts, keys, n):
+  def counting(prompts, keys, n, most):
     calls.append((len(prompts), n))
-    return generate(prompts, keys, n)
+    return generate(prompts, keys, n, most)
 
   wanted = asks(lm, jax.random.split(jax.random.key(0)), counts)
   found = rollout.run_graded_together(wanted, counting, grade)
@@ -196,7 +213,7 @@ def test_together_is_as_alone(lm, params, counts):
 
 
 def test_nothing_asked_together():
-  def generate(prompts, keys, n):
+  def generate(prompts, keys, n, most):
     raise AssertionError('asked for nothing')
 
   stage = scripted(None).stages.solve
@@ -234,11 +251,11 @@ def test_what_one_call_gave_is_graded_while_the_next_samples():
   lm, log = scripted(lambda prompt, index: WRONG), []
   generate, graded_first = lm.bind(None), threading.Event()
 
-  def logged(prompts, keys, n):
+  def logged(prompts, keys, n, most):
     if n == 1:
       assert graded_first.wait(10)  # would not come if grading came later
     log.append(n)
-    return generate(prompts, keys, n)
+    return generate(prompts, keys, n, most)
 
   def signalling(pairs):
     graded_first.set()

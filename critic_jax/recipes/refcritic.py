@@ -73,11 +73,17 @@ def make(config, models, grade) -> Recipe:
     solutions = graded.result()
     admitted = [c for c in critiques if refinement.admits(config.gate, c)]
     admitted = admitted if num_refinements else []
+    most = num_rows if num_refinements else 0
     checked = controls.spread(admitted, config.num_controls)
     [refinements, *others] = rollout.run_graded_together(
       [
-        rollout.Ask(refine, admitted, keys[2], num_refinements),
-        *controls.asks(solver.stages.refine, checked, keys[3]),
+        rollout.Ask(refine, admitted, keys[2], num_refinements, most),
+        *controls.asks(
+          solver.stages.refine,
+          checked,
+          keys[3],
+          most=min(most, config.num_controls),
+        ),
       ],
       solve,
       grade,
