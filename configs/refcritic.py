@@ -57,7 +57,8 @@ def tiny_role() -> dict:
     'tiny',
     tokenizer=dict(module='arithmetic', name='tokenizer'),
     max_new_tokens=64,
-    lengths=(32, 96, 128),  # solve; critique, refine; longer chains
+    lengths=(128,),  # for refinements; fewer columns would only be compiled too
+    max_rows=64,  # more wait for each other, and CPUs gain nothing by them
   )
 
 

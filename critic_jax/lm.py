@@ -155,10 +155,12 @@ class LM:
     """Prompts at once, so that rows are at most `max_rows`.
 
     The most, or a quarter of it, a sixteenth, ...: the number of prompts of a
-    stage differs from step to step, and each number of lanes is compiled for.
+    stage differs from call to call, and each number of lanes is compiled for.
     From 8 lanes down it is halved: little else is padding then.
     """
     num_lanes = 2 ** int(math.log2(max(1, self.max_rows // n)))
+    if self.compile_ahead:  # the number is always the same
+      return min(num_lanes, 1 << (num_prompts - 1).bit_length())
     while num_prompts <= (fewer := num_lanes // (4 if num_lanes > 16 else 2)):
       num_lanes = fewer
     return num_lanes
