@@ -11,13 +11,39 @@ another folder or GGUF file with --config.models.critic.source):
   python -m critic_jax.train --config configs/refcritic.py:smollm2 \
       --workdir runs/smollm2 --config.data.path=PATH/gsm8k_train.jsonl
 
+The paper's models, 14 billion parameters each, as solver and critic; each also
+with `-v6e`, `-h100` and `-h200`. What they need is said by
+
+  python -m critic_jax.plan --config configs/refcritic.py:qwen2.5-14b-v5p \
+      --chip v5p
+  python -m critic_jax.plan --chip v5p \
+      --config configs/refcritic.py:r1-distill-qwen-14b-v5p
+
 The paper's gate, weight of the refinement reward and number of refinements
 could not be verified by us; the values here are ours.
 """
 
+import functools
+
 from ml_collections import ConfigDict
 
 from configs import common, sft
+
+# The paper's models: the folder of their weights, the limit of a response, and
+# on each chip the mesh's fsdp and tensor, micro-batches and slots.
+PAPER = {
+  'qwen2.5-14b': dict(
+    source='Qwen2.5-14B-Instruct', max_new_tokens=2048,
+    v5p=(16, 4, 4, 1024), v6e=(16, 4, 16, 256), h100=(8, 8, 16, 256),
+    h200=(2, 8, 64, 128),
+  ),
+  'r1-distill-qwen-14b': dict(
+    source='DeepSeek-R1-Distill-Qwen-14B', max_new_tokens=8192,
+    v5p=(16, 4, 16, 256), v6e=(8, 8, 32, 128), h100=(8, 8, 32, 128),
+    h200=(2, 8, 128, 64),
+  ),
+}  # fmt: skip
+CHIPS = ('v5p', 'v6e', 'h100', 'h200')
 
 
 def get_config(arg='quickstart'):
@@ -29,6 +55,11 @@ def get_config(arg='quickstart'):
     smollm2=smollm2,
     tiny=tiny,
   )
+  makers |= {
+    f'{size}-{chip}': functools.partial(paper, size, chip)
+    for size in PAPER
+    for chip in CHIPS
+  }
   if arg not in makers:
     raise ValueError(f'config: got {arg!r}; expected one of {sorted(makers)}')
   return makers[arg]()
@@ -212,6 +243,28 @@ def smollm2():
     )
   )  # fmt: skip
   config.order = ('rl',)
+  return config
+
+
+def paper(size, chip):
+  """One of the paper's models as solver and critic; no run was made of it."""
+  source, max_new_tokens = PAPER[size]['source'], PAPER[size]['max_new_tokens']
+  fsdp, tensor, microbatches, max_rows = PAPER[size][chip]
+  config = smollm2()
+  config.mesh = ConfigDict(dict(data=-1, fsdp=fsdp, tensor=tensor))
+  for role in config.models.values():
+    role.size, role.source = size, source
+    role.max_new_tokens = max_new_tokens
+    role.lengths = (512, 1024, max_new_tokens + 1024)
+    role.max_rows = max_rows
+    role.dtype, role.remat = 'bfloat16', 'full'
+  config.models.solver.param_dtype = 'bfloat16'  # is not trained
+  config.phases.rl = ConfigDict(
+    common.phase(
+      'refcritic', ('critic',), 200, 1e-6, 32, microbatches=microbatches,
+      **refcritic(num_critiques=8, num_refinements=4),
+    )
+  )  # fmt: skip
   return config
 
 

@@ -16,9 +16,12 @@ _CONFIG = config_flags.DEFINE_config_file('config')
 _WORKDIR = flags.DEFINE_string('workdir', None, 'The folder of the run.')
 
 
-def app_run(main: Callable[[Sequence[str]], None]) -> None:
+def app_run(
+  main: Callable[[Sequence[str]], None],
+  required: Sequence[str] = ('config', 'workdir'),
+) -> None:
   """Runs a module's `main` with the flags parsed."""
-  flags.mark_flags_as_required(['config', 'workdir'])
+  flags.mark_flags_as_required(required)
   app.run(main, flags_parser=parse_flags)
 
 

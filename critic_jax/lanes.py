@@ -74,7 +74,7 @@ def run(
 
 def _run(insert, decode, lanes, prompts, keys):
   num_lanes, columns = len(lanes.prompt_length), lanes.prompts[0][0].shape[2]
-  num_samples, size = len(lanes.done) // num_lanes, _num_inserted(num_lanes)
+  num_samples, size = len(lanes.done) // num_lanes, num_inserted(num_lanes)
   waiting = collections.deque(prompts)
   held: dict[int, int] = {}  # lane -> prompt
   results: dict[int, Samples] = {}
@@ -111,7 +111,7 @@ def _run(insert, decode, lanes, prompts, keys):
   return results
 
 
-def _num_inserted(num_lanes) -> int:
+def num_inserted(num_lanes) -> int:
   """F, the prompts that are put in at once."""
   return max(1, num_lanes // 4)
 
@@ -129,7 +129,7 @@ def compile_one(
   num_lanes: int,
 ) -> None:
   """Compiles what `run` with these arguments calls; nothing is sampled."""
-  size = _num_inserted(num_lanes)
+  size = num_inserted(num_lanes)
   different = [[i] * columns for i in range(size)]
   kinds = [lay_out(p, size, columns) for p in (different, different[:1])]
   model_params, ends = (model, params), {'eos': eos, 'law': law}

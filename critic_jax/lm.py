@@ -115,7 +115,7 @@ class LM:
     )
     most = max(most, len(prompts))
     if self.compile_ahead and most:
-      lanes_of_all = self._num_lanes(most, n)
+      lanes_of_all = self.num_lanes(most, n)
       self._compile_ahead(params, keys, num_lanes=lanes_of_all, **settings)
     encoded = [self.encode_prompt(text) for text in prompts]
     fits = [i for i, p in enumerate(encoded) if 0 < len(p) <= self.lengths[-1]]
@@ -132,7 +132,7 @@ class LM:
         {i: encoded[i] for i in part},
         keys,
         columns=_smallest(self.lengths, max(len(encoded[i]) for i in part)),
-        num_lanes=self._num_lanes(size, n),
+        num_lanes=self.num_lanes(size, n),
         **settings,
       )
       for i, samples in sampled.items():
@@ -151,7 +151,7 @@ class LM:
       compilation.ahead(compile_one, self.lengths)
       self._compiled.add(shape)
 
-  def _num_lanes(self, num_prompts, n) -> int:
+  def num_lanes(self, num_prompts, n) -> int:
     """Prompts at once, so that rows are at most `max_rows`.
 
     The most, or a quarter of it, a sixteenth, ...: the number of prompts of a

@@ -45,7 +45,7 @@ def make_lms(
         loaded[role] = params
       else:
         config, tokenizer = _from_scratch(section)
-      lm = _make_lm(config, tokenizer, section)
+      lm = make_lm(config, tokenizer, section)
       lms[role] = dataclasses.replace(lm, compile_ahead=compile_ahead)
     except ValueError as error:
       raise ValueError(f'models.{role}: {error}') from error
@@ -67,7 +67,8 @@ def _from_scratch(section):
   return TransformerConfig(**size), tokenizer
 
 
-def _make_lm(config, tokenizer, section) -> LM:
+def make_lm(config, tokenizer, section) -> LM:
+  """The LM of a role's section, whose sizes and tokenizer are known."""
   config = dataclasses.replace(
     config,
     head=section['head'],

@@ -100,21 +100,39 @@ def init_state(tx, params, mesh) -> TrainState:
 
   Scalars made outside of it would be elsewhere, and `update` compiled twice.
   """
-  params_shardings = jax.tree.map(lambda x: x.sharding, params)
+  shapes = abstract_state(tx, params, mesh)
+  shardings = jax.tree.map(lambda x: x.sharding, shapes)
+  init = functools.partial(_fresh_state, tx)
+  return jax.jit(init, out_shardings=shardings)(params)
+
+
+def abstract_state(tx, params, mesh) -> TrainState:
+  """The shapes and shardings of a fresh state; nothing is allocated.
+
+  Args:
+    tx: the optax transform.
+    params: arrays, or shapes with shardings.
+    mesh: of what every device holds whole.
+  """
   replicated = sharding.replicated(mesh)
-  opt_shardings = optax.tree.map_params(
+  of_params = jax.tree.map(lambda x: x.sharding, params)
+  shapes = jax.eval_shape(functools.partial(_fresh_state, tx), params)
+  of_optimizer = optax.tree.map_params(
     tx,
     lambda _, s: s,
-    jax.eval_shape(tx.init, params),
-    params_shardings,
+    shapes.opt_state,
+    of_params,
     transform_non_params=lambda _: replicated,
   )
+  return jax.tree.map(
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+    shapes,
+    TrainState(replicated, of_params, of_optimizer),
+  )
 
-  def init(params):
-    return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
 
-  shardings = TrainState(replicated, params_shardings, opt_shardings)
-  return jax.jit(init, out_shardings=shardings)(params)
+def _fresh_state(tx, params) -> TrainState:
+  return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
 
 
 def run(phase, state: TrainState, batch):

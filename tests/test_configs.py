@@ -32,7 +32,7 @@ for stem in sys.argv[1:]:
   try:
     module.get_config('?')
   except ValueError as error:
-    for name in re.findall(r"'(\\w+)'", str(error).split('one of')[1]):
+    for name in re.findall(r"'([\\w.-]+)'", str(error).split('one of')[1]):
       built[f'{stem}:{name}'] = run_dir.plain(module.get_config(name))
 heavy = sorted({'jax', 'flax', 'optax', 'torch'} & set(sys.modules))
 print(json.dumps([built, heavy]))
@@ -95,7 +95,7 @@ def test_a_file_says_how_it_is_run(stem, built):
   module = importlib.import_module(f'configs.{stem}')
   text = inspect.getdoc(module)
   assert re.search(r'python -m critic_jax\.(train|evaluate) --config', text)
-  named = re.findall(r'--config (configs/\w+\.py)(?::(\w+))?', text)
+  named = re.findall(r'--config (configs/\w+\.py)(?::([\w.-]+))?', text)
   assert named
   for file, variant in named:
     assert file == f'configs/{stem}.py'

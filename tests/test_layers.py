@@ -143,6 +143,8 @@ LAYERS = {
   'critic_jax.bench.peers.tunix': {
     'flax', 'jax', 'numpy', 'optax', 'tunix'
   },
+  'critic_jax.plan': {'absl', 'critic_jax', 'flax', 'jax', 'rich'},
+  'critic_jax.plan.chips': set(),
   'critic_jax.progress': {'rich'},
   'critic_jax.checkpoint': {'jax', 'orbax'},
   'critic_jax': {

@@ -5,23 +5,25 @@ later stage's prompt is that of its parent, the end of the parent's response,
 and the tokens of a template. An update is one step of AdamW on the
 cross-entropy of all tokens.
 
-A model is a dict of `TransformerConfig`'s fields. Flops are the multiplications
-and additions of the matrix products and of causal attention, each needed once:
-a prefix that several rows of one model share is counted once, nothing is
-recomputed. Bytes are what must be read from memory at least: the parameters
-once for each prefill and decode step, and each distinct key and value once a
-step.
+Models and their flops are those of `models/cost.py`: a prefix that several rows
+of one model share is counted once, nothing is recomputed. Bytes are what must
+be read from memory at least: the parameters once for each prefill and decode
+step, and each distinct key and value once a step.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from critic_jax.models.cost import (
+  Model,
+  forward_flops,
+  kv_bytes,
+  num_params,
+  read_params,
+)
 from critic_jax.models.sizes import SIZES
-
-Model = Mapping[str, Any]
 
 ITEMSIZE = {'float32': 4, 'bfloat16': 2}
 
@@ -141,69 +143,6 @@ class Need(NamedTuple):
   phase: str
   flops: int
   bytes: int
-
-
-def layer_weights(model: Model) -> int:
-  """Entries of the matrices of all layers.
-
-  L (2 D H Dh + 2 D Hkv Dh + 3 D F), with L layers of width D, H query and Hkv
-  key heads of Dh, and a gated MLP of width F.
-  """
-  heads = model['num_heads'] + model['num_kv_heads']
-  attention = 2 * model['embed_dim'] * heads * model['head_dim']
-  mlp = 3 * model['embed_dim'] * model['mlp_dim']
-  return model['num_layers'] * (attention + mlp)
-
-
-def num_params(model: Model) -> int:
-  """All parameters, embeddings, norms and biases included."""
-  width, head_dim = model['embed_dim'], model['head_dim']
-  tables = 1 if model.get('tie_embeddings', True) else 2
-  layer = 2 * width  # the norms
-  if model.get('qk_norm'):
-    layer += 2 * head_dim
-  if model.get('qkv_bias'):
-    layer += (model['num_heads'] + 2 * model['num_kv_heads']) * head_dim
-  return (
-    tables * model['vocab_size'] * width
-    + layer_weights(model)
-    + model['num_layers'] * layer
-    + width
-  )
-
-
-def read_params(model: Model) -> int:
-  """Parameters that a forward pass reads whole: all but untied embeddings."""
-  untied = not model.get('tie_embeddings', True)
-  table = model['vocab_size'] * model['embed_dim']
-  return num_params(model) - (table if untied else 0)
-
-
-def kv_bytes(model: Model, itemsize: int) -> int:
-  """Bytes of one token's keys and values: 2 L Hkv Dh itemsize."""
-  heads = model['num_kv_heads'] * model['head_dim']
-  return 2 * model['num_layers'] * heads * itemsize
-
-
-def forward_flops(model: Model, tokens: int, start: int, logits: int) -> int:
-  """Flops of a forward pass over consecutive tokens of one row.
-
-  2 W n + 4 L H Dh sum_i (start + i) + 2 D V k: n tokens through W weights, the
-  i-th of them, i = 1 .. n, looking at start + i keys, and k rows of logits.
-
-  Args:
-    model: see the module.
-    tokens: n.
-    start: tokens before them, whose keys and values are there.
-    logits: k, of how many tokens the logits are needed.
-  """
-  looks = tokens * start + tokens * (tokens + 1) // 2
-  width = model['num_heads'] * model['head_dim']
-  return (
-    2 * layer_weights(model) * tokens
-    + 4 * model['num_layers'] * width * looks
-    + 2 * model['embed_dim'] * model['vocab_size'] * logits
-  )
 
 
 class _Segment(NamedTuple):

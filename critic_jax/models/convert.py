@@ -82,6 +82,18 @@ def load_weights(
   return _load_gguf(*gguf_file.read(path))
 
 
+def load_config(path: str | os.PathLike) -> TransformerConfig:
+  """Reads a model's config alone; see `load_weights` for `path`.
+
+  Raises:
+    ValueError: there is none, or it is not as it should be.
+  """
+  path = _resolve(path)
+  if path.is_dir():
+    return _folder_config(path)
+  return hf_config_lib.read(gguf_import.to_hf(*gguf_file.read(path))[0])
+
+
 def save(
   folder: str | os.PathLike,
   config: TransformerConfig,
@@ -177,6 +189,11 @@ def _package_file(name: str) -> pathlib.Path:
 
 
 def _load_folder(folder):
+  config = _folder_config(folder)
+  return config, _params(config, safetensors_io.read(folder))
+
+
+def _folder_config(folder) -> TransformerConfig:
   try:
     hf_config = json.loads((folder / 'config.json').read_bytes())
     if not isinstance(hf_config, dict):
@@ -187,8 +204,7 @@ def _load_folder(folder):
     ) from None
   except ValueError as e:
     raise ValueError(f'config.json: got {e}; expected a JSON object') from None
-  config = hf_config_lib.read(hf_config)
-  return config, _params(config, safetensors_io.read(folder))
+  return hf_config_lib.read(hf_config)
 
 
 def _load_gguf(metadata, tensors):

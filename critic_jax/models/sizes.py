@@ -6,6 +6,10 @@ The published ones are their `config.json`; the tiny ones are ours.
 _QWEN2 = dict(
   vocab_size=151936, rope_theta=1e6, qkv_bias=True, max_len=32768, head_dim=128
 )
+_QWEN2_14B = _QWEN2 | dict(
+  vocab_size=152064, embed_dim=5120, mlp_dim=13824, num_layers=48,
+  num_heads=40, num_kv_heads=8, tie_embeddings=False,
+)  # fmt: skip
 
 SIZES = {
   # For tests: seconds on a CPU.
@@ -29,8 +33,7 @@ SIZES = {
   'qwen2.5-1.5b': _QWEN2 | dict(
     embed_dim=1536, mlp_dim=8960, num_layers=28, num_heads=12, num_kv_heads=2,
   ),
-  'qwen2.5-14b': _QWEN2 | dict(
-    vocab_size=152064, embed_dim=5120, mlp_dim=13824, num_layers=48,
-    num_heads=40, num_kv_heads=8, tie_embeddings=False,
-  ),
+  'qwen2.5-14b': _QWEN2_14B,
+  # DeepSeek-R1-Distill-Qwen-14B.
+  'r1-distill-qwen-14b': _QWEN2_14B | dict(norm_eps=1e-5, max_len=131072),
 }  # fmt: skip

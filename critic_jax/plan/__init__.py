@@ -1,0 +1,1 @@
+"""What a run needs on a chip and a mesh, before it is run."""

@@ -1,0 +1,173 @@
+"""A run without its arrays: models, parameters and batches as shapes.
+
+The models are those of the run, made by the same functions; only tokenizers
+and weights are not read. `on_one_device` gives the model that one device sees,
+with the heads, the MLP and the vocabulary that its parts of the matrices have.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import os
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from critic_jax import phases, roles, sharding
+from critic_jax.lm import LM
+from critic_jax.models import convert, forward, sizes, transformer
+from critic_jax.models.transformer import Transformer, TransformerConfig
+from critic_jax.tokenizer import Tokenizer
+
+# The keys of critic_jax/data/batching.py.
+_KEYS = {
+  'tokens': jnp.int32,
+  'mask': jnp.bool_,
+  'weights': jnp.float32,
+  'logprobs': jnp.float32,
+  'advantages': jnp.float32,
+  'ref_logprobs': jnp.float32,
+  'values': jnp.float32,
+  'returns': jnp.float32,
+}
+
+
+def make_lms(settings) -> dict[str, LM]:
+  """The LMs of a run by role, without weights.
+
+  A source that is not here is planned by the section's `size`; the tokenizer of
+  a source is not read.
+
+  Raises:
+    ValueError: a setting is wrong, or a source is not here and has no size.
+  """
+  lms = {}
+  for role, section in settings.items():
+    if not section['source']:
+      lms |= roles.make_lms({role: section})[0]
+      continue
+    try:
+      named = sizes.SIZES.get(section['size'])
+      if named and not os.path.exists(section['source']):
+        config = TransformerConfig(**named)
+      else:
+        config = convert.load_config(section['source'])
+      lms[role] = roles.make_lm(config, _no_tokenizer(), section)
+    except ValueError as error:
+      raise ValueError(f'models.{role}: {error}') from error
+  return lms
+
+
+def _no_tokenizer() -> Tokenizer:
+  """What stands for a tokenizer where no text is read."""
+  return Tokenizer(
+    vocab_size=1, eos=(0,), pad=0, bos=None, unknown=None, special={},
+    chat_template=None, adds_bos=False, files={}, encode_fn=None,
+    decode_fn=None,
+  )  # fmt: skip
+
+
+def phase(config, lms, name: str):
+  """The phase of a config with these LMs.
+
+  Raises:
+    ValueError: a setting is wrong.
+  """
+  return next(
+    p for p in phases.make_phases(config, lms, None) if p.name == name
+  )
+
+
+@functools.cache
+def shapes(model: Transformer):
+  """The parameters of a model as shapes."""
+  return nn.meta.unbox(transformer.abstract_params(model))
+
+
+def params(lm: LM, mesh):
+  """The parameters of a role: shapes with their shardings.
+
+  Raises:
+    ValueError: a rule of `sharding.py` does not fit.
+  """
+  return _params(lm.model, mesh)
+
+
+@functools.cache
+def _params(model, mesh):
+  boxed = transformer.abstract_params(model)
+  return jax.tree.map(
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+    nn.meta.unbox(boxed),
+    sharding.param_shardings(boxed, mesh),
+  )
+
+
+def changed(lm: LM, **fields) -> LM:
+  """The LM with other fields of its model's config, and no tokenizer."""
+  config = dataclasses.replace(lm.model.config, **fields)
+  return dataclasses.replace(
+    lm, model=Transformer(config), tokenizer=_no_tokenizer()
+  )
+
+
+def on_one_device(lm: LM, mesh) -> LM:
+  """The LM with the heads, MLP and vocabulary that one device computes."""
+
+  def size(axis, *path):
+    leaf = split
+    for name in path:
+      leaf = leaf[name]
+    return leaf.sharding.shard_shape(leaf.shape)[axis]
+
+  split = params(lm, mesh)
+  return changed(
+    lm,
+    vocab_size=size(0, 'embed', 'embedding'),
+    mlp_dim=size(1, 'layers_0', 'mlp', 'up', 'kernel'),
+    num_heads=size(1, 'layers_0', 'attention', 'q', 'kernel'),
+    num_kv_heads=size(1, 'layers_0', 'attention', 'k', 'kernel'),
+  )
+
+
+def batch_ways(mesh) -> int:
+  """Among how many devices rows are split that their number divides."""
+  return math.prod(mesh.shape[axis] for axis in sharding.BATCH_AXES)
+
+
+def row_ways(mesh, rows: int) -> int:
+  """Among how many so many rows are split; as `sharding.put_batch` does."""
+  ways = batch_ways(mesh)
+  return ways if rows % ways == 0 else 1
+
+
+def batch(rows: int, columns: int, packed: bool, mesh=None):
+  """A batch of all keys: shapes, with shardings if there is a mesh."""
+  dtypes = dict(_KEYS)
+  if packed:
+    dtypes |= dict.fromkeys(forward.Layout._fields, jnp.int32)
+  split = None
+  if mesh is not None:
+    axes = sharding.BATCH_AXES if row_ways(mesh, rows) > 1 else None
+    spec = jax.sharding.PartitionSpec(axes)
+    split = jax.sharding.NamedSharding(mesh, spec)
+  return {
+    name: jax.ShapeDtypeStruct((rows, columns), dtype, sharding=split)
+    for name, dtype in dtypes.items()
+  }
+
+
+def device_bytes(tree) -> int:
+  """Bytes that one device holds of shapes with shardings."""
+  return sum(
+    math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
+    for x in jax.tree.leaves(tree)
+  )
+
+
+def all_bytes(tree) -> int:
+  """Bytes of shapes."""
+  return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))

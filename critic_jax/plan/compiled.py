@@ -1,0 +1,52 @@
+"""What XLA makes of the real update: the temporaries of its program.
+
+It is compiled for fake CPU devices, which the plan's own figures need not be.
+XLA's CPU compiler computes bfloat16 in float32 and does not keep recomputed
+values apart from first ones, so its temporaries are an upper bound, loose with
+`remat`. What it does tell is how the program is split: where every device has
+the whole batch, temporaries are many times the estimate.
+
+Layers are alike and unrolled. The update is compiled with one and with two, and
+each further one is taken to add what the second did.
+"""
+
+from __future__ import annotations
+
+from critic_jax import updates
+from critic_jax.plan import abstract, memory
+
+# By default XLA orders a CPU's work for speed, at the cost of memory.
+_OPTIONS = {'xla_cpu_scheduler_type': 'CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED'}
+
+
+def temporaries(name, config, lms, mesh, learned) -> int:
+  """Bytes of a device beside the state: gradients, activations, all copies.
+
+  Args:
+    name: of the phase.
+    config: of the run.
+    lms: by role.
+    mesh: of devices, which may be fake.
+    learned: see `stages.learned`.
+  """
+  configs = [lms[r].model.config for r in config.phases[name].train]
+  layers = max(c.num_layers for c in configs)
+  first = _of_layers(1, name, config, lms, mesh, learned)
+  if layers == 1:
+    return first
+  second = _of_layers(2, name, config, lms, mesh, learned)
+  return first + (layers - 1) * (second - first)
+
+
+def _of_layers(layers, name, config, lms, mesh, learned) -> int:
+  few = {r: abstract.changed(lm, num_layers=layers) for r, lm in lms.items()}
+  phase = abstract.phase(config, few, name)
+  lowered = updates.update.lower(
+    phase.recipe.loss,
+    phase.tx,
+    memory.state(phase, few, mesh),
+    abstract.batch(*learned, mesh),
+    microbatches=phase.config.microbatches,
+  )
+  program = lowered.compile(compiler_options=_OPTIONS)
+  return program.memory_analysis().temp_size_in_bytes

@@ -1,0 +1,187 @@
+"""The plan of a run: what its phases hold, what fits, how long they take."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from critic_jax.models import cost
+from critic_jax.plan import abstract, compiled, memory, speed, stages
+from critic_jax.plan.chips import Chip
+from critic_jax.plan.speed import Shares, Time
+
+_MOST = 1 << 20  # rows and slots; more are not looked for
+
+
+class Phase(NamedTuple):
+  """The plan of a phase; bytes are of one device.
+
+  Attributes:
+    name: of the phase.
+    held: bytes that are there all the time, by what they are.
+    update: ... during an update.
+    sampling: ... during sampling, of the model that needs most.
+    total: the most at one time.
+    fits: whether that is there.
+    rows: of a micro-batch.
+    columns: of the batch.
+    most_rows: of a micro-batch that fits, a multiple of the mesh's ways.
+    slots: responses decoded at once, of the model that samples most.
+    most_slots: that fit; the mesh's ways should divide them.
+    compiled: bytes of the compiled update's temporaries; None: not compiled.
+    times: the stages of a step.
+    seconds: of a step.
+  """
+
+  name: str
+  held: dict[str, int]
+  update: dict[str, int]
+  sampling: dict[str, int]
+  total: int
+  fits: bool
+  rows: int
+  columns: int
+  most_rows: int
+  slots: int
+  most_slots: int
+  compiled: int | None
+  times: list[Time]
+  seconds: float
+
+
+class Plan(NamedTuple):
+  """The plan of a run.
+
+  Attributes:
+    mesh: sizes by axis.
+    memory: bytes of a device that arrays may take.
+    parameters: their number by role.
+    phases: in order.
+  """
+
+  mesh: dict[str, int]
+  memory: float
+  parameters: dict[str, int]
+  phases: list[Phase]
+
+
+def make(config, mesh, chip: Chip, shares: Shares, compiles: bool) -> Plan:
+  """Plans a run without allocating anything of it.
+
+  Args:
+    config: a ConfigDict, as the files in configs/ make it.
+    mesh: of `sharding.make_mesh`, or without devices if nothing is compiled.
+    chip: what its devices are.
+    shares: what is reached of that.
+    compiles: whether to compile the updates; see `compiled.py`.
+
+  Raises:
+    ValueError: a setting is wrong, or a matrix can not be split so.
+  """
+  lms = abstract.make_lms(config.models)
+  limit = shares.memory * chip.memory
+  return Plan(
+    mesh=dict(mesh.shape),
+    memory=limit,
+    parameters={
+      role: cost.num_params(vars(lm.model.config)) for role, lm in lms.items()
+    },
+    phases=[
+      _plan(name, config, lms, mesh, chip, shares, limit, compiles)
+      for name in config.order
+    ],
+  )
+
+
+def _plan(name, config, lms, mesh, chip, shares, limit, compiles) -> Phase:
+  phase = abstract.phase(config, lms, name)
+  section = phase.config
+  learned = stages.learned(section, lms)
+  sampled = stages.sampled(section, lms, shares.length)
+  held = memory.held(phase, lms, mesh)
+  each, update = memory.update(phase, config, lms, mesh, learned)
+  rows = learned.rows // section.microbatches
+  ways = abstract.row_ways(mesh, rows)
+  samplers = {stage: _sampler(stage, lms, mesh) for stage in sampled}
+  widest = max(samplers, key=lambda s: sum(samplers[s].values()), default=None)
+  sampling = samplers.get(widest, {})
+  beside = sum(held.values()), sum(update.values()), sum(sampling.values())
+  update['activations'] = each * rows // ways
+  together = sum if section.staleness else max
+  total = beside[0] + together((sum(update.values()), beside[2]))
+  other = beside[0] + (beside[2] if section.staleness else 0)
+  kept = sum(update.values()) if section.staleness else 0
+  times = _times(section, lms, mesh, chip, shares, sampled, learned)
+  return Phase(
+    name=name,
+    held=held,
+    update=update,
+    sampling=sampling,
+    total=total,
+    fits=total <= limit,
+    rows=rows,
+    columns=learned.columns,
+    most_rows=_most_rows(limit - other - beside[1], each, mesh),
+    slots=_lanes(widest, lms) * widest.samples if widest else 0,
+    most_slots=_most_slots(limit - beside[0] - kept, lms, mesh, widest),
+    compiled=compiled.temporaries(name, config, lms, mesh, learned)
+    if compiles
+    else None,
+    times=times,
+    seconds=_seconds(times, section.staleness),
+  )
+
+
+def _most_rows(free, each, mesh) -> int:
+  """Rows of a micro-batch, as many on each device, that `free` bytes hold."""
+  rows = max(0, int(free // each)) * abstract.batch_ways(mesh)
+  return min(rows, _MOST)
+
+
+def _lanes(stage, lms) -> int:
+  """The prompts of a stage that are sampled for at once."""
+  return lms[stage.role].num_lanes(stage.prompts, stage.samples)
+
+
+def _sampler(stage, lms, mesh, lanes=0) -> dict[str, int]:
+  """What sampling of a stage needs, with other lanes if they are given."""
+  lm = lms[stage.role]
+  return memory.sampler(
+    lm,
+    mesh,
+    lanes=lanes or _lanes(stage, lms),
+    samples=stage.samples,
+    columns=lm.row_length(stage.prompt),
+  )
+
+
+def _most_slots(free, lms, mesh, stage) -> int:
+  """The most slots that `free` bytes hold; lanes are a power of two."""
+  if stage is None:
+    return 0
+  fitting = [
+    lanes
+    for lanes in (2**i for i in range(_MOST.bit_length()))
+    if sum(_sampler(stage, lms, mesh, lanes).values()) <= free
+  ]
+  return max(fitting, default=0) * stage.samples
+
+
+def _times(section, lms, mesh, chip, shares, sampled, learned) -> list[Time]:
+  def model(role):
+    return speed.make_model(lms[role], mesh, chip, shares)
+
+  times = []
+  for stage in sampled:
+    times += speed.sample(model(stage.role), mesh, stage, lms[stage.role])
+  for role in stages.scored(section):
+    times.append(speed.score(model(role), mesh, role, learned))
+  for role in section.train:
+    times.append(speed.update(model(role), mesh, role, learned, section))
+  return times
+
+
+def _seconds(times, staleness) -> float:
+  """Of a step; the next batch may be collected beside the update."""
+  updates = sum(t.seconds for t in times if t.stage == 'update')
+  collect = sum(t.seconds for t in times) - updates
+  return max(updates, collect) if staleness else updates + collect

@@ -1,0 +1,178 @@
+"""Bytes of one device in a phase, from shapes alone.
+
+Parameters, optimiser and batch are exact: shapes and shardings of the run's own
+functions. Gradients have the parameters' shapes; micro-batches add their sum.
+Activations are what the loss's own `jax.vjp` keeps for each row, on the model
+that one device sees, and with `remat` one layer's, which is computed again. The
+working set is the larger of a layer's gathered matrices with their gradients,
+and the head's with a chunk of logits. Keys and values are those of the lanes,
+rows over the batch's axes and heads over theirs; filling them computes prompts
+of the most columns, all lanes at once, a layer at a time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from critic_jax import sampling, updates
+from critic_jax.models import cost, forward, linear_cross_entropy
+from critic_jax.models.transformer import Transformer
+from critic_jax.plan import abstract
+
+
+def state(phase, lms, mesh):
+  """The state that a phase's update changes: shapes with shardings."""
+  trained = {r: abstract.params(lms[r], mesh) for r in phase.config.train}
+  return updates.abstract_state(phase.tx, trained, mesh)
+
+
+def held(phase, lms, mesh) -> dict[str, int]:
+  """What is there during the whole phase: parameters and optimiser."""
+  found = {
+    f'parameters of {role}': abstract.device_bytes(abstract.params(lm, mesh))
+    for role, lm in lms.items()
+  }
+  shapes = state(phase, lms, mesh)
+  if phase.config.staleness:  # the next batch is sampled with the old ones
+    found['old parameters'] = abstract.device_bytes(shapes.params)
+  return found | {'optimiser': abstract.device_bytes(shapes.opt_state)}
+
+
+def update(phase, config, lms, mesh, learned) -> tuple[int, dict[str, int]]:
+  """What an update needs beside that.
+
+  Returns:
+    Activations of each row of a micro-batch on a device; and the rest.
+  """
+  copies = 1 + (phase.config.microbatches > 1)
+  gradients = abstract.device_bytes(state(phase, lms, mesh).params)
+  ways = abstract.row_ways(mesh, learned.rows)
+  arrays = abstract.all_bytes(abstract.batch(*learned)) // ways
+  one = {role: abstract.on_one_device(lm, mesh) for role, lm in lms.items()}
+  working = max(
+    _working_set(one[role], _chunk(lms[role], learned, phase.config) // ways)
+    for role in phase.config.train
+  )
+  return activations(phase.name, config, one, learned), {
+    'gradients': copies * gradients,
+    'working set': working,
+    'batch': arrays,
+  }
+
+
+def activations(name, config, lms, learned) -> int:
+  """What a device keeps of each row for the backward pass.
+
+  Layers are alike: two models, of one layer and of two, tell what each adds.
+
+  Args:
+    name: of the phase.
+    config: of the run.
+    lms: as one device sees them.
+    learned: the columns of a row.
+  """
+
+  @functools.cache
+  def kept(layers, remat):
+    few = {
+      role: abstract.changed(
+        lm, num_layers=layers, remat=remat or lm.model.config.remat
+      )
+      for role, lm in lms.items()
+    }
+    phase = abstract.phase(config, few, name)
+    return _kept_bytes(phase, {r: few[r] for r in trained}, learned)
+
+  trained = config.phases[name].train
+  configs = [lms[role].model.config for role in trained]
+  layers = max(c.num_layers for c in configs)
+  each = kept(1, '') + (layers - 1) * (kept(2, '') - kept(1, ''))
+  if any(c.remat != 'none' for c in configs):
+    each += kept(2, 'none') - kept(1, 'none')
+  return each
+
+
+def _kept_bytes(phase, lms, learned) -> int:
+  """Bytes that the loss's gradient keeps for one row more."""
+  params = {role: abstract.shapes(lm.model) for role, lm in lms.items()}
+
+  def pullback(params, batch):
+    loss = functools.partial(phase.recipe.loss, batch=batch)
+    return jax.vjp(lambda p: loss(p)[0], params)[1]
+
+  def kept(rows):
+    batch = abstract.batch(rows, learned.columns, learned.packed)
+    return abstract.all_bytes(jax.eval_shape(pullback, params, batch))
+
+  return kept(2) - kept(1)
+
+
+def _chunk(lm, learned, settings) -> int:
+  """The tokens of a micro-batch whose logits exist at once."""
+  rows = learned.rows // settings.microbatches
+  few = linear_cross_entropy.MAX_LOGITS // lm.model.config.vocab_size
+  return min(rows * learned.columns, max(rows, few))
+
+
+def _working_set(lm, chunk: int) -> int:
+  """Gathered matrices with float32 gradients: of a layer, or of the head."""
+  config = lm.model.config
+  item = jnp.dtype(config.dtype).itemsize
+  layer = cost.layer_weights(vars(config)) // config.num_layers * (item + 4)
+  if config.head != 'lm':
+    return layer
+  head = config.vocab_size * config.embed_dim * (item + 4)
+  logits = 3 * 4 * chunk * config.vocab_size  # and their exponentials, gradient
+  return max(layer, head + logits)
+
+
+def sampler(
+  lm, mesh, *, lanes: int, samples: int, columns: int
+) -> dict[str, int]:
+  """What sampling needs beside the parameters.
+
+  Args:
+    lm: the model.
+    mesh: see `sharding.make_mesh`.
+    lanes: prompts at once.
+    samples: responses to each.
+    columns: of the prompts.
+  """
+  one = abstract.on_one_device(lm, mesh)
+  rows = lanes * samples
+  ways, lane_ways = (abstract.row_ways(mesh, n) for n in (rows, lanes))
+  limit = lm.max_new_tokens
+  shapes = jax.eval_shape(
+    functools.partial(sampling.empty, one.model, lanes, samples, columns, limit)
+  )
+  prompts = abstract.all_bytes(shapes.prompts) // lane_ways
+  responses = abstract.all_bytes((shapes.responses, shapes.samples)) // ways
+  layer = _layer_bytes(one.model, columns)
+  logits = 4 * 4 * one.model.config.vocab_size * rows // ways
+  return {
+    'keys and values': prompts + responses,
+    'filling lanes': prompts + layer * lanes // lane_ways + logits,
+  }
+
+
+@functools.cache
+def _layer_bytes(model, columns: int) -> int:
+  """What one layer computes of a row, all of it at once."""
+
+  def kept(layers, rows):
+    config = dataclasses.replace(model.config, num_layers=layers, remat='none')
+    few = Transformer(config)
+    tokens = jax.ShapeDtypeStruct((rows, columns), jnp.int32)
+
+    def pullback(params, tokens):
+      apply = functools.partial(forward.hidden_states, few, tokens=tokens)
+      return jax.vjp(apply, params)[1]
+
+    shapes = abstract.shapes(few)
+    return abstract.all_bytes(jax.eval_shape(pullback, shapes, tokens))
+
+  return kept(2, 2) - kept(2, 1) - (kept(1, 2) - kept(1, 1))

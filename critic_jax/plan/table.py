@@ -1,0 +1,78 @@
+"""A plan as tables and as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from critic_jax.plan.forecast import Phase, Plan
+
+
+def show(plan: Plan, title: str, console: Console) -> None:
+  """Prints the plan: memory of a device, then the stages of a step."""
+  mesh = ', '.join(f'{axis}={size}' for axis, size in plan.mesh.items())
+  console.print(f'{title}, {mesh}')
+  for role, number in plan.parameters.items():
+    console.print(f'{role}: {number:,} parameters')
+  for phase in plan.phases:
+    console.print(_memory(phase, plan.memory))
+    console.print(_times(phase))
+
+
+def _memory(phase: Phase, limit: float) -> Table:
+  table = Table(
+    'GiB of a device', '', title=f'{phase.name}: memory', box=box.SIMPLE
+  )
+  table.columns[1].justify = 'right'
+  parts = {'': phase.held, 'update': phase.update, 'sampling': phase.sampling}
+  for when, found in parts.items():
+    for name, size in found.items():
+      table.add_row(f'{when}: {name}' if when else name, _gib(size))
+  table.add_section()
+  verdict = 'fits' if phase.fits else 'does not fit'
+  table.add_row(f'the most at once: {verdict}', _gib(phase.total))
+  table.add_row('that arrays may take', _gib(limit))
+  if phase.compiled is not None:
+    table.add_row('update, compiled for CPUs (a bound)', _gib(phase.compiled))
+  table.add_section()
+  rows = f'{phase.rows:,} of at most {phase.most_rows:,}'
+  table.add_row(f'rows of {phase.columns:,} tokens in a micro-batch', rows)
+  if phase.slots:
+    slots = f'{phase.slots:,} of at most {phase.most_slots:,}'
+    table.add_row('slots: responses decoded at once', slots)
+  return table
+
+
+def _times(phase: Phase) -> Table:
+  title = f'{phase.name}: {phase.seconds:,.1f} s a step'
+  table = Table(
+    'stage', 'role', 'rows', 'tokens', 's', 'tokens/s', 'bound by',
+    title=title, box=box.SIMPLE,
+  )  # fmt: skip
+  for column in table.columns[2:6]:
+    column.justify = 'right'
+  for time in phase.times:
+    table.add_row(
+      time.stage, time.role, f'{time.rows:,}', f'{time.tokens:,}',
+      f'{time.seconds:,.2f}', f'{time.tokens / time.seconds:,.0f}', time.bound,
+    )  # fmt: skip
+  return table
+
+
+def _gib(size: float) -> str:
+  return f'{size / 2**30:,.2f}'
+
+
+def plain(plan: Plan) -> dict[str, Any]:
+  """The plan as what JSON can hold."""
+  phases = []
+  for phase in plan.phases:
+    times = [
+      {**t._asdict(), 'seconds': t.seconds, 'bound': t.bound}
+      for t in phase.times
+    ]
+    phases.append({**phase._asdict(), 'times': times})
+  return {**plan._asdict(), 'phases': phases}

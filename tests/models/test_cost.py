@@ -1,0 +1,76 @@
+"""Flops and bytes of a model against counts by hand, and against XLA's."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from critic_jax.models import cost, sizes, transformer
+from critic_jax.models.transformer import Transformer, TransformerConfig
+
+# Small numbers, all different. D=6, F=10, L=2, H=4, Hkv=2, Dh=8, V=20.
+MODEL = dict(
+  vocab_size=20, embed_dim=6, mlp_dim=10, num_layers=2, num_heads=4,
+  num_kv_heads=2, head_dim=8,
+)  # fmt: skip
+# A layer: q and o 2*6*4*8 = 384, k and v 2*6*2*8 = 192, MLP 3*6*10 = 180.
+LAYERS = 2 * (384 + 192 + 180)
+HEAD = 6 * 20
+KEYS = 4 * 2 * 4 * 8  # 4 L H Dh: flops of a token's look at one key
+KV = 2 * 2 * 2 * 8 * 4  # bytes of one token's keys and values
+PARAMS = HEAD + LAYERS + 2 * 2 * 6 + 6
+
+
+def test_weights():
+  assert cost.layer_weights(MODEL) == LAYERS == 1512
+  assert cost.num_params(MODEL) == PARAMS == 1662
+  assert cost.kv_bytes(MODEL, 4) == KV
+
+
+@pytest.mark.parametrize(
+  'extra', [{}, {'qkv_bias': True}, {'qk_norm': True}, {'tie_embeddings': 0}]
+)
+def test_params_are_those_of_the_model(extra):
+  model = {**MODEL, **extra}
+  shapes = transformer.abstract_params(Transformer(TransformerConfig(**model)))
+  count = sum(x.size for x in jax.tree.leaves(shapes))
+  assert cost.num_params(model) == count
+  untied = extra.get('tie_embeddings') == 0
+  assert cost.read_params(model) == count - untied * HEAD
+
+
+def test_smollm2_has_135m_parameters():
+  model = sizes.SIZES['smollm2-135m']
+  assert cost.num_params(model) == 134515008
+
+
+def test_forward_flops():
+  # Tokens 4 and 5 of a row look at 4 and 5 keys; one row of logits.
+  assert cost.forward_flops(MODEL, 2, 3, 1) == (
+    2 * LAYERS * 2 + KEYS * 9 + 2 * HEAD
+  )
+
+
+def test_forward_flops_against_xla():
+  """XLA counts all T^2 looks and what is between the products."""
+  model = Transformer(
+    TransformerConfig(**{'vocab_size': 4096, **sizes.SIZES['tiny']})
+  )
+  params = transformer.init_params(model, jax.random.key(0))
+  length = 64
+
+  def forward(params, tokens):
+    hidden, _ = model.apply({'params': params}, tokens)
+    return model.apply({'params': params}, hidden, method='logits')
+
+  tokens = jnp.ones((1, length), jnp.int32)
+  found = jax.jit(forward).lower(params, tokens).compile().cost_analysis()
+  fields = dataclasses.asdict(model.config)
+  least = cost.forward_flops(fields, length, 0, length)
+  looks = KEYS_OF(fields) * (length * length - length * (length + 1) // 2)
+  assert least + looks == pytest.approx(found['flops'], rel=0.05)
+
+
+def KEYS_OF(fields):
+  return 4 * fields['num_layers'] * fields['num_heads'] * fields['head_dim']
