@@ -81,10 +81,13 @@ def phase(config, lms, name: str):
   )
 
 
-@functools.cache
 def shapes(model: Transformer):
   """The parameters of a model as shapes."""
-  return nn.meta.unbox(transformer.abstract_params(model))
+  return nn.meta.unbox(_named_shapes(model))
+
+
+# Many layers take a second to trace.
+_named_shapes = functools.cache(transformer.abstract_params)
 
 
 def params(lm: LM, mesh):
@@ -98,7 +101,7 @@ def params(lm: LM, mesh):
 
 @functools.cache
 def _params(model, mesh):
-  boxed = transformer.abstract_params(model)
+  boxed = _named_shapes(model)
   return jax.tree.map(
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
     nn.meta.unbox(boxed),

@@ -142,21 +142,27 @@ def sampler(
     samples: responses to each.
     columns: of the prompts.
   """
-  one = abstract.on_one_device(lm, mesh)
+  model = abstract.on_one_device(lm, mesh).model
   rows = lanes * samples
-  ways, lane_ways = (abstract.row_ways(mesh, n) for n in (rows, lanes))
-  limit = lm.max_new_tokens
-  shapes = jax.eval_shape(
-    functools.partial(sampling.empty, one.model, lanes, samples, columns, limit)
-  )
-  prompts = abstract.all_bytes(shapes.prompts) // lane_ways
-  responses = abstract.all_bytes((shapes.responses, shapes.samples)) // ways
-  layer = _layer_bytes(one.model, columns)
-  logits = 4 * 4 * one.model.config.vocab_size * rows // ways
+  here, rows_here = (n / abstract.row_ways(mesh, n) for n in (lanes, rows))
+  prompt, response = _lane_bytes(model, columns, lm.max_new_tokens)
+  logits = 4 * 4 * model.config.vocab_size
   return {
-    'keys and values': prompts + responses,
-    'filling lanes': prompts + layer * lanes // lane_ways + logits,
+    'keys and values': round(here * prompt + rows_here * response),
+    'filling lanes': round(
+      here * (prompt + _layer_bytes(model, columns)) + rows_here * logits
+    ),
   }
+
+
+@functools.cache
+def _lane_bytes(model, columns: int, limit: int) -> tuple[int, int]:
+  """Keys and values of a prompt; those of a response, with its samples."""
+  shapes = jax.eval_shape(
+    functools.partial(sampling.empty, model, 1, 1, columns, limit)
+  )
+  response = shapes.responses, shapes.samples
+  return abstract.all_bytes(shapes.prompts), abstract.all_bytes(response)
 
 
 @functools.cache

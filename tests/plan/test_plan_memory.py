@@ -1,0 +1,156 @@
+"""Bytes of a device, against hand counts, real arrays and XLA's own."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AbstractMesh
+
+from configs import refcritic
+from critic_jax import roles, sharding, updates
+from critic_jax.plan import abstract, compiled, memory, stages
+
+
+def on(**sizes):
+  """A mesh without devices."""
+  shape = tuple(sizes.get(axis, 1) for axis in sharding.AXES)
+  return AbstractMesh(shape, sharding.AXES)
+
+
+@functools.cache
+def tiny(name='rl', **changes):
+  """A phase of the embedded world's tiny config: its parts."""
+  config = refcritic.get_config('tiny')
+  lms = abstract.make_lms(config.models)
+  if changes:
+    lms = {r: abstract.changed(lm, **changes) for r, lm in lms.items()}
+  phase = abstract.phase(config, lms, name)
+  return phase, config, lms, stages.learned(phase.config, lms)
+
+
+def num_bytes(tree):
+  return sum(x.nbytes for x in jax.tree.leaves(tree))
+
+
+def test_what_is_held_is_what_a_run_allocates():
+  phase, config, lms, _ = tiny()
+  mesh = sharding.make_mesh({}, jax.devices()[:1])
+  held = memory.held(phase, lms, mesh)
+  key = jax.random.key(0, impl='rbg')
+  real = roles.init_params(roles.make_lms(config.models)[0], {}, mesh, key)
+  for role, params in real.items():
+    assert held[f'parameters of {role}'] == num_bytes(params)
+  state = updates.init_state(phase.tx, {'critic': real['critic']}, mesh)
+  assert held['optimiser'] == num_bytes(state.opt_state)
+  _, update = memory.update(phase, config, lms, mesh, tiny()[3])
+  assert update['gradients'] == num_bytes(real['critic'])
+
+
+def test_more_devices_hold_less():
+  """Half as much along fsdp, but for norms, which all have."""
+  phase, _, lms, _ = tiny()
+  norms = 4 * (2 * (2 * 32 + 2 * 16) + 32)  # nano: D=32, Dh=16, two layers
+  before, after = (
+    memory.held(phase, lms, on(fsdp=n))['parameters of critic'] - norms
+    for n in (2, 4)
+  )
+  assert before == 2 * after > 0
+
+
+def test_micro_batches_need_a_sum_of_gradients_beside_one():
+  phase, config, lms, learned = tiny()
+  section = config.phases.rl.copy_and_resolve_references()
+  section.microbatches = 2
+  each, update = memory.update(phase, config, lms, on(), learned)
+  halves = phase._replace(config=section)
+  same, more = memory.update(halves, config, lms, on(), learned)
+  assert same == each and more['gradients'] == 2 * update['gradients']
+
+
+def test_a_stale_phase_holds_the_old_parameters_too():
+  phase, _, lms, _ = tiny()
+  section = phase.config.copy_and_resolve_references()
+  section.staleness = 1
+  held = memory.held(phase._replace(config=section), lms, on())
+  assert held['old parameters'] == held['parameters of critic']
+
+
+def test_activations_of_a_layer_that_is_computed_again():
+  """Its input is kept, [T, D] in float32, and one layer's inner values."""
+  _, config, lms, learned = tiny()
+  kept = {}
+  for layers in (2, 3):
+    for remat in ('none', 'full'):
+      few = {
+        r: abstract.changed(lm, num_layers=layers, remat=remat)
+        for r, lm in lms.items()
+      }
+      kept[layers, remat] = memory.activations('rl', config, few, learned)
+  assert kept[3, 'full'] - kept[2, 'full'] == learned.columns * 32 * 4
+  layer = kept[3, 'none'] - kept[2, 'none']
+  assert layer < kept[2, 'full'] < kept[2, 'none']
+
+
+def test_against_the_compiled_update():
+  """XLA's temporaries, of four layers and extrapolated from one and two."""
+  phase, config, lms, learned = tiny(
+    'solver', num_layers=4, embed_dim=128, mlp_dim=384, num_heads=4,
+    num_kv_heads=2, head_dim=32,
+  )  # fmt: skip
+  mesh = sharding.make_mesh({}, jax.devices()[:1])
+  each, update = memory.update(phase, config, lms, mesh, learned)
+  found = compiled.temporaries('solver', config, lms, mesh, learned)
+  direct = compiled._of_layers(4, 'solver', config, lms, mesh, learned)
+  assert found == pytest.approx(direct, rel=0.05)
+  estimate = each * learned.rows + update['gradients'] + update['working set']
+  assert estimate == pytest.approx(direct, rel=0.3)
+  assert each * learned.rows == pytest.approx(direct, rel=0.15)
+
+
+def test_keys_and_values():
+  lm = tiny()[2]['critic']  # 2 layers, one head of 16 for keys
+  asked = dict(lanes=8, samples=2, columns=128)
+  one, four = (memory.sampler(lm, on(data=n), **asked) for n in (1, 4))
+  cached = 2 * 2 * 16 * 4 * (8 * 128 + 16 * lm.max_new_tokens)
+  samples = 16 * (lm.max_new_tokens * (4 + 4) + 4 + 1)
+  assert one['keys and values'] == cached + samples
+  assert four['keys and values'] == one['keys and values'] // 4
+  # Lanes that do not divide are on every device.
+  odd = memory.sampler(lm, on(data=16), **asked)
+  assert odd['filling lanes'] > four['filling lanes']
+
+
+def test_one_device_sees_its_part_of_the_model():
+  _, _, lms, _ = tiny(num_heads=8, num_kv_heads=4)
+  config = abstract.on_one_device(lms['critic'], on(fsdp=2, tensor=4)).model
+  config = config.config
+  assert (config.num_heads, config.num_kv_heads, config.mlp_dim) == (2, 1, 16)
+  assert config.embed_dim == 32  # gathered
+
+
+def test_batches_have_the_keys_and_the_layout():
+  plain, packed = (abstract.batch(4, 8, packed) for packed in (False, True))
+  assert set(packed) - set(plain) == {'segments', 'prefixes', 'positions'}
+  assert abstract.all_bytes(plain) == 4 * 8 * (7 * 4 + 1)
+
+
+def test_rows_that_the_mesh_does_not_divide_are_everywhere():
+  """As `sharding.put_batch` puts them."""
+  mesh = on(data=2, fsdp=4)
+  assert [abstract.row_ways(mesh, n) for n in (8, 16, 12)] == [8, 8, 1]
+  shape = abstract.batch(12, 4, False, mesh)['tokens']
+  assert shape.sharding.shard_shape(shape.shape) == (12, 4)
+  batch = {'tokens': np.zeros((1, 4), np.int32)}
+  put = sharding.put_batch(batch, sharding.make_mesh({}, jax.devices()[:1]))
+  assert put['tokens'].shape == (1, 4)
+
+
+def test_a_source_that_is_not_here_is_planned_by_its_size():
+  models = refcritic.get_config('qwen2.5-14b-v5p').models
+  assert not models.critic.source.startswith('/')
+  config = abstract.make_lms(models)['critic'].model.config
+  assert (config.num_layers, config.remat) == (48, 'full')
+  models.critic.size = ''
+  with pytest.raises(ValueError, match=r"models.critic: path: got 'Qwen2.5"):
+    abstract.make_lms(models)

@@ -1,0 +1,154 @@
+"""Seconds by stage, against arithmetic by hand."""
+
+import pytest
+from jax.sharding import AbstractMesh
+from ml_collections import ConfigDict
+
+from configs import refcritic
+from critic_jax import sharding
+from critic_jax.models import cost
+from critic_jax.plan import abstract, speed, stages
+from critic_jax.plan.chips import CHIPS, Chip
+from critic_jax.plan.speed import Shares, Time
+from critic_jax.plan.stages import Learned, Sampled
+
+CHIP = Chip(1e9, 1e6, 5e5, 1e5, 1e4, 1e3, domain=4)
+FULL = Shares(1.0, 1.0, 1.0)
+
+
+def on(**sizes):
+  shape = tuple(sizes.get(axis, 1) for axis in sharding.AXES)
+  return AbstractMesh(shape, sharding.AXES)
+
+
+@pytest.fixture(scope='module')
+def lms():
+  return abstract.make_lms(refcritic.get_config('tiny').models)
+
+
+def model(lm, mesh, shares=FULL):
+  return speed.make_model(lm, mesh, CHIP, shares)
+
+
+def test_the_longest_time_bounds():
+  time = Time('solve', 'solver', 1, 1, 1.0, 3.0, 2.0)
+  assert (time.seconds, time.bound) == (3.0, 'memory')
+
+
+def test_decoding(lms):
+  lm = lms['solver']  # limit 48 tokens, prompts of 128 columns
+  fields = vars(lm.model.config)
+  stage = Sampled('solve', 'solver', prompts=4, samples=2, prompt=30, new=48)
+  prefill, decode = speed.sample(model(lm, on()), on(), stage, lm)
+  assert (prefill.rows, prefill.tokens) == (4, 120)
+  assert (decode.rows, decode.tokens) == (8, 384)
+  once = 4 * cost.forward_flops(fields, 30, 0, 1)
+  assert prefill.matmul_s == pytest.approx(once / 5e5)  # float32
+  assert prefill.memory_s == pytest.approx(4 * cost.read_params(fields) / 1e5)
+  # 47 steps: each reads the matrices and 4 * 128 + 8 * 48 keys and values.
+  read = 4 * cost.read_params(fields) + 896 * cost.kv_bytes(fields, 4)
+  assert decode.memory_s == pytest.approx(47 * read / 1e5)
+  assert decode.link_s == 0.0
+
+
+def test_more_rows_than_slots_are_decoded_in_turns(lms):
+  lm = lms['solver']
+  few = Sampled('solve', 'solver', 128, 2, 30, 48)  # 256 rows: all slots
+  more = few._replace(prompts=512)
+  times = [
+    speed.sample(model(lm, on()), on(), stage, lm)[1] for stage in (few, more)
+  ]
+  assert times[1].memory_s == pytest.approx(4 * times[0].memory_s)
+
+
+def test_devices_share_rows_and_heads(lms):
+  fields = dict(num_heads=4, num_kv_heads=4)
+  lm = abstract.changed(lms['solver'], **fields)
+  stage = Sampled('solve', 'solver', 16, 2, 30, 48)
+  one = speed.sample(model(lm, on()), on(), stage, lm)[1]
+  mesh = on(fsdp=2, tensor=2)
+  four = speed.sample(model(lm, mesh), mesh, stage, lm)[1]
+  assert four.matmul_s == pytest.approx(one.matmul_s / 4)
+  # Each step gathers half of a half of the matrices, and sums the 32 rows of 16
+  # lanes, half of them padding, of width 32, twice in each of 2 layers; of each
+  # sum a ring of two sends a half, twice.
+  config = vars(lm.model.config)
+  gathered = cost.read_params(config) * 4 / 2 / 2
+  summed = 2 * 2 * 32 * 32 * 4
+  assert four.link_s == pytest.approx(47 * (gathered + summed) / 1e4)
+
+
+def test_devices_that_are_not_beside_each_other(lms):
+  """Four chips are: tensor's two, and with fsdp's two all of them."""
+  lm = abstract.changed(lms['solver'], num_heads=4, num_kv_heads=4)
+  beside, beyond = (model(lm, on(fsdp=n, tensor=2)) for n in (2, 4))
+  assert (beside.gather, beside.reduce) == (1e4, 1e4)
+  assert (beyond.gather, beyond.reduce) == (1e3, 1e4)
+
+
+def test_update(lms):
+  config, mesh = lms['critic'].model.config, on()
+  learned, section = Learned(4, 16, False), dict(epochs=1, microbatches=2)
+  time = speed.update(
+    model(lms['critic'], mesh), mesh, 'critic', learned, ConfigDict(section)
+  )
+  flops = 3 * 4 * cost.forward_flops(vars(config), 16, 0, 16)
+  assert time.matmul_s == pytest.approx(flops / 5e5)
+  # Two micro-batches read the matrices twice; AdamW has seven arrays of them.
+  read = 4 * (4 * cost.read_params(vars(config)))
+  moved = read + 7 * 4 * cost.num_params(vars(config))
+  assert time.memory_s == pytest.approx(moved / 1e5)
+  section['epochs'] = 2
+  twice = speed.update(
+    model(lms['critic'], mesh), mesh, 'critic', learned, ConfigDict(section)
+  )
+  assert twice.seconds == pytest.approx(2 * time.seconds)
+  again = abstract.changed(lms['critic'], remat='full')
+  more = speed.update(
+    model(again, mesh), mesh, 'critic', learned, ConfigDict(section)
+  )
+  assert more.matmul_s == pytest.approx(4 / 3 * twice.matmul_s)
+
+
+def test_stages_of_refcritic(lms):
+  section = refcritic.get_config('tiny').phases.rl  # batches of 4 problems
+  solve, critique, refine = stages.sampled(section, lms)
+  assert solve == Sampled('solve', 'solver', 4, 1, 128, 48)
+  assert critique == Sampled('critique', 'critic', 4, 8, 128, 48)
+  assert refine == Sampled('refine', 'solver', 32, 2, 128, 48)
+  half = stages.sampled(section, lms, 0.5)
+  assert [stage.new for stage in half] == [24, 24, 24]
+  section.refine_weight = 0.0
+  assert len(stages.sampled(section, lms)) == 2
+
+
+def test_prompts_hold_what_is_above_them():
+  config = refcritic.get_config('qwen2.5-14b-v5p')
+  lms = abstract.make_lms(config.models)
+  found = stages.sampled(config.phases.rl, lms)
+  # The last has no more columns: 512 + 2 * 2048 is more than 3072.
+  assert [stage.prompt for stage in found] == [512, 2560, 3072]
+  assert stages.learned(config.phases.rl, lms) == (256, 5120, False)
+
+
+def test_stages_of_the_other_recipes(lms):
+  phases = refcritic.get_config('tiny').phases
+  assert stages.sampled(phases.solver, lms) == []
+  [solve] = stages.sampled(phases.cold_start, lms)  # a program critiques
+  assert (solve.stage, solve.prompts, solve.samples) == ('solve', 4, 1)
+  phases.cold_start.writer.module = ''
+  assert len(stages.sampled(phases.cold_start, lms)) == 2
+  assert stages.learned(phases.solver, lms) == (4, 176, False)
+  assert stages.learned(phases.cold_start, lms) == (4, 512, True)
+
+
+def test_the_models_that_only_score():
+  section = ConfigDict(dict(train=('solver', 'value'), kl=dict(coef=0.1)))
+  assert stages.scored(section) == ['ref', 'value']
+  assert stages.scored(ConfigDict(dict(train=('solver',)))) == []
+
+
+def test_chips_are_plausible():
+  for name, chip in CHIPS.items():
+    assert chip.float32_flops <= chip.flops, name
+    assert chip.network <= chip.link <= chip.bandwidth < chip.flops, name
