@@ -35,7 +35,7 @@ _KEYS = {
 }
 
 
-def make_lms(settings) -> dict[str, LM]:
+def make_lms(config) -> dict[str, LM]:
   """The LMs of a run by role, without weights.
 
   A source that is not here is planned by the section's `size`; the tokenizer of
@@ -44,18 +44,19 @@ def make_lms(settings) -> dict[str, LM]:
   Raises:
     ValueError: a setting is wrong, or a source is not here and has no size.
   """
-  lms = {}
-  for role, section in settings.items():
+  lms, ahead = {}, config.compile_ahead
+  for role, section in config.models.items():
     if not section['source']:
-      lms |= roles.make_lms({role: section})[0]
+      lms |= roles.make_lms({role: section}, compile_ahead=ahead)[0]
       continue
     try:
       named = sizes.SIZES.get(section['size'])
       if named and not os.path.exists(section['source']):
-        config = TransformerConfig(**named)
+        sized = TransformerConfig(**named)
       else:
-        config = convert.load_config(section['source'])
-      lms[role] = roles.make_lm(config, _no_tokenizer(), section)
+        sized = convert.load_config(section['source'])
+      lm = roles.make_lm(sized, _no_tokenizer(), section)
+      lms[role] = dataclasses.replace(lm, compile_ahead=ahead)
     except ValueError as error:
       raise ValueError(f'models.{role}: {error}') from error
   return lms
@@ -136,15 +137,16 @@ def on_one_device(lm: LM, mesh) -> LM:
   )
 
 
-def batch_ways(mesh) -> int:
-  """Among how many devices rows are split that their number divides."""
-  return math.prod(mesh.shape[axis] for axis in sharding.BATCH_AXES)
+def ways(mesh, name: str) -> int:
+  """Among how many devices an axis of this name is split where they divide."""
+  axes = sharding.RULES.get(name) or ()
+  axes = (axes,) if isinstance(axes, str) else axes
+  return math.prod(mesh.shape[axis] for axis in axes)
 
 
-def row_ways(mesh, rows: int) -> int:
-  """Among how many so many rows are split; as `sharding.put_batch` does."""
-  ways = batch_ways(mesh)
-  return ways if rows % ways == 0 else 1
+def ways_of(mesh, name: str, size: int) -> int:
+  """Among how many one of this size is; as `sharding.put_batch` splits it."""
+  return ways(mesh, name) if size % ways(mesh, name) == 0 else 1
 
 
 def batch(rows: int, columns: int, packed: bool, mesh=None):
@@ -154,13 +156,22 @@ def batch(rows: int, columns: int, packed: bool, mesh=None):
     dtypes |= dict.fromkeys(forward.Layout._fields, jnp.int32)
   split = None
   if mesh is not None:
-    axes = sharding.BATCH_AXES if row_ways(mesh, rows) > 1 else None
-    spec = jax.sharding.PartitionSpec(axes)
+    sizes = {'rows': rows, 'columns': columns}
+    axes = [
+      sharding.RULES[name] if ways_of(mesh, name, size) > 1 else None
+      for name, size in sizes.items()
+    ]
+    spec = jax.sharding.PartitionSpec(*axes)
     split = jax.sharding.NamedSharding(mesh, spec)
   return {
     name: jax.ShapeDtypeStruct((rows, columns), dtype, sharding=split)
     for name, dtype in dtypes.items()
   }
+
+
+def batch_ways(mesh, rows: int, columns: int) -> int:
+  """Among how many devices the tokens of a batch are split."""
+  return ways_of(mesh, 'rows', rows) * ways_of(mesh, 'columns', columns)
 
 
 def device_bytes(tree) -> int:

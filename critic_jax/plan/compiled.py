@@ -12,7 +12,7 @@ each further one is taken to add what the second did.
 
 from __future__ import annotations
 
-from critic_jax import updates
+from critic_jax import sharding, updates
 from critic_jax.plan import abstract, memory
 
 # By default XLA orders a CPU's work for speed, at the cost of memory.
@@ -41,12 +41,14 @@ def temporaries(name, config, lms, mesh, learned) -> int:
 def _of_layers(layers, name, config, lms, mesh, learned) -> int:
   few = {r: abstract.changed(lm, num_layers=layers) for r, lm in lms.items()}
   phase = abstract.phase(config, few, name)
-  lowered = updates.update.lower(
-    phase.recipe.loss,
-    phase.tx,
-    memory.state(phase, few, mesh),
-    abstract.batch(*learned, mesh),
-    microbatches=phase.config.microbatches,
-  )
+  state = memory.state(phase, few, mesh)
+  with sharding.on_mesh_of(state.params):
+    lowered = updates.update.lower(
+      phase.recipe.loss,
+      phase.tx,
+      state,
+      abstract.batch(*learned, mesh),
+      microbatches=phase.config.microbatches,
+    )
   program = lowered.compile(compiler_options=_OPTIONS)
   return program.memory_analysis().temp_size_in_bytes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from critic_jax.models import cost
 from critic_jax.plan import abstract, compiled, memory, speed, stages
@@ -12,6 +12,19 @@ from critic_jax.plan.speed import Shares, Time
 _MOST = 1 << 20  # rows and slots; more are not looked for
 
 
+class Target(NamedTuple):
+  """What is planned for: see `make`."""
+
+  mesh: Any
+  chip: Chip
+  shares: Shares
+
+  @property
+  def limit(self) -> float:
+    """Bytes of a device that arrays may take."""
+    return self.shares.memory * self.chip.memory
+
+
 class Phase(NamedTuple):
   """The plan of a phase; bytes are of one device.
 
@@ -19,7 +32,8 @@ class Phase(NamedTuple):
     name: of the phase.
     held: bytes that are there all the time, by what they are.
     update: ... during an update.
-    sampling: ... during sampling, of the model that needs most.
+    sampling: ... during sampling, of the stage that needs most.
+    scoring: ... while the reference or the value model reads the batch.
     total: the most at one time.
     fits: whether that is there.
     rows: of a micro-batch.
@@ -36,6 +50,7 @@ class Phase(NamedTuple):
   held: dict[str, int]
   update: dict[str, int]
   sampling: dict[str, int]
+  scoring: dict[str, int]
   total: int
   fits: bool
   rows: int
@@ -77,52 +92,58 @@ def make(config, mesh, chip: Chip, shares: Shares, compiles: bool) -> Plan:
   Raises:
     ValueError: a setting is wrong, or a matrix can not be split so.
   """
-  lms = abstract.make_lms(config.models)
-  limit = shares.memory * chip.memory
+  lms = abstract.make_lms(config)
+  target = Target(mesh, chip, shares)
   return Plan(
     mesh=dict(mesh.shape),
-    memory=limit,
+    memory=target.limit,
     parameters={
       role: cost.num_params(vars(lm.model.config)) for role, lm in lms.items()
     },
     phases=[
-      _plan(name, config, lms, mesh, chip, shares, limit, compiles)
-      for name in config.order
+      _plan(name, config, lms, target, compiles) for name in config.order
     ],
   )
 
 
-def _plan(name, config, lms, mesh, chip, shares, limit, compiles) -> Phase:
+def _plan(name, config, lms, target, compiles) -> Phase:
+  mesh, limit = target.mesh, target.limit
   phase = abstract.phase(config, lms, name)
   section = phase.config
   learned = stages.learned(section, lms)
-  sampled = stages.sampled(section, lms, shares.length)
+  sampled = stages.sampled(section, lms, target.shares.length)
+  scored = stages.scored(section)
   held = memory.held(phase, lms, mesh)
   each, update = memory.update(phase, config, lms, mesh, learned)
   rows = learned.rows // section.microbatches
-  ways = abstract.row_ways(mesh, rows)
+  ways = abstract.batch_ways(mesh, rows, learned.columns)
   samplers = {stage: _sampler(stage, lms, mesh) for stage in sampled}
-  widest = max(samplers, key=lambda s: sum(samplers[s].values()), default=None)
+  widest = max(samplers, key=lambda s: _sum(samplers[s]), default=None)
   sampling = samplers.get(widest, {})
-  beside = sum(held.values()), sum(update.values()), sum(sampling.values())
+  scorers = [memory.scorer(lms[r], mesh, learned) for r in scored]
+  scoring = max(scorers, key=_sum, default={})
+  collect, rest = max(_sum(sampling), _sum(scoring)), _sum(update)
   update['activations'] = each * rows // ways
   together = sum if section.staleness else max
-  total = beside[0] + together((sum(update.values()), beside[2]))
-  other = beside[0] + (beside[2] if section.staleness else 0)
-  kept = sum(update.values()) if section.staleness else 0
-  times = _times(section, lms, mesh, chip, shares, sampled, learned)
+  free = limit - _sum(held)
+  # What one half of a step leaves to the other, which it may be beside.
+  to_update = free - (collect if section.staleness else 0)
+  to_sampling = free - (_sum(update) if section.staleness else 0)
+  total = _sum(held) + together((_sum(update), collect))
+  times = _times(section, lms, target, sampled, learned)
   return Phase(
     name=name,
     held=held,
     update=update,
     sampling=sampling,
+    scoring=scoring,
     total=total,
     fits=total <= limit,
     rows=rows,
     columns=learned.columns,
-    most_rows=_most_rows(limit - other - beside[1], each, mesh),
+    most_rows=_most_rows(to_update - rest, each, mesh, learned),
     slots=_lanes(widest, lms) * widest.samples if widest else 0,
-    most_slots=_most_slots(limit - beside[0] - kept, lms, mesh, widest),
+    most_slots=_most_slots(to_sampling, lms, mesh, widest),
     compiled=compiled.temporaries(name, config, lms, mesh, learned)
     if compiles
     else None,
@@ -131,9 +152,14 @@ def _plan(name, config, lms, mesh, chip, shares, limit, compiles) -> Phase:
   )
 
 
-def _most_rows(free, each, mesh) -> int:
+def _sum(parts) -> int:
+  return sum(parts.values())
+
+
+def _most_rows(free, each, mesh, learned) -> int:
   """Rows of a micro-batch, as many on each device, that `free` bytes hold."""
-  rows = max(0, int(free // each)) * abstract.batch_ways(mesh)
+  split = abstract.ways_of(mesh, 'columns', learned.columns)
+  rows = max(0, int(free * split // each)) * abstract.ways(mesh, 'rows')
   return min(rows, _MOST)
 
 
@@ -161,16 +187,16 @@ def _most_slots(free, lms, mesh, stage) -> int:
   fitting = [
     lanes
     for lanes in (2**i for i in range(_MOST.bit_length()))
-    if sum(_sampler(stage, lms, mesh, lanes).values()) <= free
+    if _sum(_sampler(stage, lms, mesh, lanes)) <= free
   ]
   return max(fitting, default=0) * stage.samples
 
 
-def _times(section, lms, mesh, chip, shares, sampled, learned) -> list[Time]:
+def _times(section, lms, target, sampled, learned) -> list[Time]:
   def model(role):
-    return speed.make_model(lms[role], mesh, chip, shares)
+    return speed.make_model(lms[role], *target)
 
-  times = []
+  mesh, times = target.mesh, []
   for stage in sampled:
     times += speed.sample(model(stage.role), mesh, stage, lms[stage.role])
   for role in stages.scored(section):

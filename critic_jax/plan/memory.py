@@ -6,8 +6,8 @@ Activations are what the loss's own `jax.vjp` keeps for each row, on the model
 that one device sees, and with `remat` one layer's, which is computed again. The
 working set is the larger of a layer's gathered matrices with their gradients,
 and the head's with a chunk of logits. Keys and values are those of the lanes,
-rows over the batch's axes and heads over theirs; filling them computes prompts
-of the most columns, all lanes at once, a layer at a time.
+rows over the batch's axes and heads over theirs; filling computes the prompts
+that are put in at once, a layer at a time.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from critic_jax import lanes as lanes_lib
 from critic_jax import sampling, updates
 from critic_jax.models import cost, forward, linear_cross_entropy
 from critic_jax.models.transformer import Transformer
@@ -50,7 +51,7 @@ def update(phase, config, lms, mesh, learned) -> tuple[int, dict[str, int]]:
   """
   copies = 1 + (phase.config.microbatches > 1)
   gradients = abstract.device_bytes(state(phase, lms, mesh).params)
-  ways = abstract.row_ways(mesh, learned.rows)
+  ways = abstract.batch_ways(mesh, *learned[:2])
   arrays = abstract.all_bytes(abstract.batch(*learned)) // ways
   one = {role: abstract.on_one_device(lm, mesh) for role, lm in lms.items()}
   working = max(
@@ -144,15 +145,26 @@ def sampler(
   """
   model = abstract.on_one_device(lm, mesh).model
   rows = lanes * samples
-  here, rows_here = (n / abstract.row_ways(mesh, n) for n in (lanes, rows))
+  here, filled, rows_here = (
+    n / abstract.ways_of(mesh, 'rows', n)
+    for n in (lanes, lanes_lib.num_inserted(lanes), rows)
+  )
   prompt, response = _lane_bytes(model, columns, lm.max_new_tokens)
   logits = 4 * 4 * model.config.vocab_size
   return {
     'keys and values': round(here * prompt + rows_here * response),
     'filling lanes': round(
-      here * (prompt + _layer_bytes(model, columns)) + rows_here * logits
+      filled * (prompt + _layer_bytes(model, columns)) + rows_here * logits
     ),
   }
+
+
+def scorer(lm, mesh, learned) -> dict[str, int]:
+  """What a forward pass over the whole batch needs, beside the batch."""
+  model = abstract.on_one_device(lm, mesh).model
+  layer = _layer_bytes(model, learned.columns) * learned.rows
+  ways = abstract.batch_ways(mesh, learned.rows, learned.columns)
+  return {'a layer of all rows': layer // ways}
 
 
 @functools.cache

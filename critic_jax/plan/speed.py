@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from critic_jax import lanes as lanes_lib
 from critic_jax.models import cost
 from critic_jax.plan import abstract
 from critic_jax.plan.chips import Chip
@@ -163,9 +164,9 @@ def sample(model: Model, mesh, stage, lm) -> list[Time]:
   """Reading the prompts of a stage, and decoding its responses."""
   responses = stage.prompts * stage.samples
   lanes = lm.num_lanes(stage.prompts, stage.samples)
-  slots = lanes * stage.samples
-  calls = math.ceil(responses / slots)
-  ways = abstract.row_ways(mesh, slots)
+  slots, inserted = lanes * stage.samples, lanes_lib.num_inserted(lanes)
+  calls = math.ceil(stage.prompts / inserted)
+  ways = abstract.ways_of(mesh, 'rows', inserted)
   fields, last = model.fields, stage.new - 1
   flops = stage.prompts * cost.forward_flops(fields, stage.prompt, 0, 1)
   read = stage.prompts * stage.prompt
@@ -175,6 +176,10 @@ def sample(model: Model, mesh, stage, lm) -> list[Time]:
     calls * model.weights / model.bandwidth,
     calls * model.gathered + model.summed(read / ways),
   )  # fmt: skip
+  calls, ways = (
+    math.ceil(responses / slots),
+    abstract.ways_of(mesh, 'rows', slots),
+  )
   steps = calls * last
   flops = responses * cost.forward_flops(fields, last, stage.prompt, last)
   columns = lanes * lm.row_length(stage.prompt)
@@ -224,7 +229,7 @@ def update(model: Model, mesh, role, learned, settings) -> Time:
 def _passes(stage, model, mesh, role, learned, passes, calls=1) -> Time:
   """Passes over a batch in some calls; those back have the flops of two."""
   rows, columns, _ = learned
-  ways = abstract.row_ways(mesh, rows // calls)
+  ways = abstract.batch_ways(mesh, rows // calls, columns)
   flops = passes * rows * cost.forward_flops(model.fields, columns, 0, columns)
   over = max(1, passes - 1)  # times that the matrices are gone over
   return Time(

@@ -27,7 +27,12 @@ def _memory(phase: Phase, limit: float) -> Table:
     'GiB of a device', '', title=f'{phase.name}: memory', box=box.SIMPLE
   )
   table.columns[1].justify = 'right'
-  parts = {'': phase.held, 'update': phase.update, 'sampling': phase.sampling}
+  parts = {
+    '': phase.held,
+    'update': phase.update,
+    'sampling': phase.sampling,
+    'scoring': phase.scoring,
+  }
   for when, found in parts.items():
     for name, size in found.items():
       table.add_row(f'{when}: {name}' if when else name, _gib(size))
@@ -52,6 +57,7 @@ def _times(phase: Phase) -> Table:
     'stage', 'role', 'rows', 'tokens', 's', 'tokens/s', 'bound by',
     title=title, box=box.SIMPLE,
   )  # fmt: skip
+  table.columns[0].no_wrap = True
   for column in table.columns[2:6]:
     column.justify = 'right'
   for time in phase.times:

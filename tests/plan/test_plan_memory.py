@@ -22,7 +22,7 @@ def on(**sizes):
 def tiny(name='rl', **changes):
   """A phase of the embedded world's tiny config: its parts."""
   config = refcritic.get_config('tiny')
-  lms = abstract.make_lms(config.models)
+  lms = abstract.make_lms(config)
   if changes:
     lms = {r: abstract.changed(lm, **changes) for r, lm in lms.items()}
   phase = abstract.phase(config, lms, name)
@@ -116,9 +116,19 @@ def test_keys_and_values():
   samples = 16 * (lm.max_new_tokens * (4 + 4) + 4 + 1)
   assert one['keys and values'] == cached + samples
   assert four['keys and values'] == one['keys and values'] // 4
-  # Lanes that do not divide are on every device.
+  # Eight prompts are not split among 16, their 16 responses are.
   odd = memory.sampler(lm, on(data=16), **asked)
-  assert odd['filling lanes'] > four['filling lanes']
+  prompts = 2 * 2 * 16 * 4 * 8 * 128
+  whole = one['keys and values'] - prompts
+  assert odd['keys and values'] == prompts + whole // 16
+  # Of eight lanes two are filled at once, on every device of four.
+  assert four['filling lanes'] > one['filling lanes'] // 2
+
+
+def test_scoring_is_a_forward_pass_over_all_rows():
+  lm, learned = tiny()[2]['critic'], tiny()[3]
+  one, four = (memory.scorer(lm, on(data=n), learned) for n in (1, 4))
+  assert one['a layer of all rows'] == 4 * four['a layer of all rows'] > 0
 
 
 def test_one_device_sees_its_part_of_the_model():
@@ -138,7 +148,8 @@ def test_batches_have_the_keys_and_the_layout():
 def test_rows_that_the_mesh_does_not_divide_are_everywhere():
   """As `sharding.put_batch` puts them."""
   mesh = on(data=2, fsdp=4)
-  assert [abstract.row_ways(mesh, n) for n in (8, 16, 12)] == [8, 8, 1]
+  found = [abstract.ways_of(mesh, 'rows', n) for n in (8, 16, 12)]
+  assert found == [8, 8, 1]
   shape = abstract.batch(12, 4, False, mesh)['tokens']
   assert shape.sharding.shard_shape(shape.shape) == (12, 4)
   batch = {'tokens': np.zeros((1, 4), np.int32)}
@@ -147,10 +158,9 @@ def test_rows_that_the_mesh_does_not_divide_are_everywhere():
 
 
 def test_a_source_that_is_not_here_is_planned_by_its_size():
-  models = refcritic.get_config('qwen2.5-14b-v5p').models
-  assert not models.critic.source.startswith('/')
-  config = abstract.make_lms(models)['critic'].model.config
-  assert (config.num_layers, config.remat) == (48, 'full')
-  models.critic.size = ''
+  config = refcritic.get_config('qwen2.5-14b-v5p')
+  sized = abstract.make_lms(config)['critic'].model.config
+  assert (sized.num_layers, sized.remat) == (48, 'full')
+  config.models.critic.size = ''
   with pytest.raises(ValueError, match=r"models.critic: path: got 'Qwen2.5"):
-    abstract.make_lms(models)
+    abstract.make_lms(config)
