@@ -23,8 +23,6 @@ The paper's gate, weight of the refinement reward and number of refinements
 could not be verified by us; the values here are ours.
 """
 
-import functools
-
 from ml_collections import ConfigDict
 
 from configs import common, sft
@@ -56,7 +54,7 @@ def get_config(arg='quickstart'):
     tiny=tiny,
   )
   makers |= {
-    f'{size}-{chip}': functools.partial(paper, size, chip)
+    f'{size}-{chip}': lambda size=size, chip=chip: paper(size, chip)
     for size in PAPER
     for chip in CHIPS
   }
