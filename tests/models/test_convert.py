@@ -76,6 +76,13 @@ def test_round_trip_bit_for_bit(tmp_path, pieces, family, tie, dtype):
   assert written['torch_dtype'] == np.dtype(dtype).name
 
 
+def test_a_config_is_read_without_weights(tmp_path, pieces):
+  config, params = model('qwen2', tie=False)
+  convert.save(tmp_path, config, params, pieces)
+  (tmp_path / 'model.safetensors').unlink()
+  assert convert.load_config(tmp_path) == config
+
+
 def test_shards_are_small_enough_and_replace_the_old(tmp_path, pieces):
   config, params = model('llama', tie=False)
   convert.save(tmp_path, config, params, pieces)

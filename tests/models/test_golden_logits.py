@@ -100,3 +100,7 @@ def test_smollm2_survives_a_round_trip_through_a_folder(tmp_path, smollm2):
     jax.tree.leaves(params), jax.tree.leaves(params_read), strict=True
   ):
     np.testing.assert_array_equal(np.asarray(x).astype(y.dtype), y)
+
+
+def test_smollm2_config_is_read_without_weights(smollm2):
+  assert convert.load_config(f'package:{PACKAGE}') == smollm2[0].config
