@@ -3,8 +3,8 @@
 Parameters, optimiser and batch are exact: shapes and shardings of the run's own
 functions. Gradients have the parameters' shapes; micro-batches add their sum.
 Activations are what the loss's own `jax.vjp` keeps for each row, on the model
-that one device sees, and with `remat` one layer's, which is computed again; they
-are taken to be split by rows, which `compiled.py` shows to be so or not. The
+that one device sees, and with `remat` one layer's, which is computed again;
+they are taken to be split by rows; `compiled.py` shows whether they are. The
 working set is the larger of a layer's gathered matrices with their gradients,
 and the head's with a chunk of logits. Keys and values are those of the lanes,
 rows over the batch's axes and heads over theirs; filling computes the prompts
