@@ -25,6 +25,16 @@ from typing import Literal, NamedTuple
 Grade = Literal['right', 'wrong', 'unparsable', 'timeout']
 
 MAX_ANSWER = 1000  # characters; a longer "answer" is none
+IN_SANDBOX = False  # see `pool`
+
+# What the grader must say of these, or it is broken: see `pool`.
+CANARIES = (
+  (r'\boxed{1,234}', '1234', 'right'),
+  (r'\boxed{1,235}', '1234', 'wrong'),
+  (r'\boxed', '1234', 'unparsable'),
+  (r'\boxed{\sqrt{8}}', r'2\sqrt{2}', 'right'),
+  (r'\boxed{\sqrt{8}}', r'2\sqrt{3}', 'wrong'),
+)
 
 # A command that boxes something; "put it in \boxed and stop" does not. Only the
 # beginning is looked at, so that many boxes cost no more than their length.
@@ -85,6 +95,11 @@ def grade(text: str, reference: str) -> Grade:
   answer = extract(text)
   if answer is None:
     return 'unparsable'
+  return decide(answer, reference)
+
+
+def decide(answer: str, reference: str) -> Grade:
+  """'right' or 'wrong': `equivalent`, as a pool asks its children."""
   return 'right' if equivalent(answer, reference) else 'wrong'
 
 

@@ -1,0 +1,142 @@
+r"""Programs as answers: graded by unit tests, in a sandbox.
+
+The answer of a response is its last fenced block that is marked as python; the
+reference is a text that `reference` makes of tests, as MBPP and HumanEval have
+them. A program is right if every test runs to its end without an exception.
+Program and tests run in two processes behind the same walls (`sandbox`): the
+program is called through a pipe and never sees a test (`code_host`), so neither
+`os._exit(0)`, nor a printed verdict, nor an object that equals everything, nor
+reading the tests scores. A program has python's standard library, one process
+and no thread; it must give what a test compares as plain data.
+
+What is not promised: a program that knows the tests by heart passes them, and
+one that happens to pass is right. A test that passes the program's own results
+back to it, or compares two of them, can be deceived by it.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import time
+from collections.abc import Sequence
+
+from critic_jax.rewards import sandbox
+
+MAX_PROGRAM = 100_000  # characters; a longer program is none
+IN_SANDBOX = True  # see `pool`
+
+_OPEN = re.compile(r' {0,3}```[ \t]*(?:python|py)3?[ \t\r]*', re.IGNORECASE)
+_CLOSE = re.compile(r' {0,3}```[ \t\r]*')
+
+
+def extract(text: str) -> str | None:
+  r"""The program of a response: its last ```python block, or None.
+
+  >>> extract('So:\n```python\nx = 1\n```\nDone.')
+  'x = 1\n'
+
+  A last block that is not closed, empty or longer than `MAX_PROGRAM` is no
+  program, and no earlier one replaces it: a text cut inside its program did
+  not finish. Linear in the text's length.
+  """
+  program, lines = None, None
+  for line in text.split('\n'):
+    if lines is None and _OPEN.fullmatch(line):
+      program, lines = None, []
+    elif lines is not None and _CLOSE.fullmatch(line):
+      program, lines = ''.join(f'{line}\n' for line in lines), None
+    elif lines is not None:
+      lines.append(line)
+  whole = lines is None and program and program.strip()
+  return program if whole and len(program) <= MAX_PROGRAM else None
+
+
+def exact(program: str, reference: str) -> None:
+  """None: nothing about a program is settled without running it."""
+
+
+def reference(
+  tests: Sequence[str],
+  *,
+  setup: str = '',
+  prelude: str = '',
+  entry_point: str = '',
+) -> str:
+  """The reference of a problem, as text.
+
+  Args:
+    tests: python sources that run in order and in one scope.
+    setup: runs before them; it may use the program, and only tests see it.
+    prelude: runs before the setup and before the program, e.g. the imports and
+      helpers of HumanEval's prompt.
+    entry_point: a name that is the program's in the tests even if the prelude
+      has it, too. Other names that tests read and nobody else defines are the
+      program's as well.
+
+  Raises:
+    ValueError: there are no tests, or one is not python.
+  """
+  if not tests:
+    raise ValueError('tests: got none; expected one at least')
+  for source in (prelude, setup, *tests):
+    try:
+      ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+      raise ValueError(
+        f'tests: got {source[:80]!r}; expected python ({error})'
+      ) from None
+  return json.dumps(
+    dict(
+      prelude=prelude, setup=setup, tests=list(tests), entry_point=entry_point
+    )
+  )
+
+
+def decide(
+  program: str, reference: str, *, deadline_s: float, means: sandbox.Means
+) -> str:
+  """'right', 'wrong' or 'timeout': whether a program passes its tests.
+
+  Args:
+    program: as `extract` gives it.
+    reference: as `reference` gives it.
+    deadline_s: seconds for program and tests, once the sandbox has started.
+    means: of the sandbox.
+
+  Raises:
+    ChildProcessError: the sandbox did not start; no fault of the program.
+  """
+  with (
+    sandbox.Process('program', means) as answers,
+    sandbox.Process('tests', means) as asks,
+  ):
+    deadline = time.monotonic() + deadline_s
+    load = dict(prelude=json.loads(reference)['prelude'], program=program)
+    try:
+      answers.send(json.dumps(load).encode(), deadline)
+      if answers.receive(deadline) != b'{"value": null}':
+        return 'wrong'  # it raised, or wrote into the pipe
+      asks.send(reference.encode(), deadline)
+      while True:
+        kind, content = json.loads(asks.receive(deadline))
+        if kind == 'verdict':
+          return 'right' if content is True else 'wrong'
+        answers.send(json.dumps(content).encode(), deadline)
+        asks.send(answers.receive(deadline), deadline)
+    except TimeoutError:
+      return 'timeout'
+    except EOFError:  # killed by a limit, or by itself
+      return 'wrong'
+
+
+_TESTS = reference(['assert double(3) == 6', 'assert double([1]) == [1, 1]'])
+
+# What the grader must say of these, or it is broken: see `pool`.
+CANARIES = (
+  ('```python\ndef double(x):\n  return x + x\n```', _TESTS, 'right'),
+  ('```python\ndef double(x):\n  return 6\n```', _TESTS, 'wrong'),
+  ('```python\nimport os\nos._exit(0)\n```', _TESTS, 'wrong'),
+  ('def double(x):\n  return x + x', _TESTS, 'unparsable'),
+)

@@ -1,0 +1,83 @@
+"""A grader process of `pool.Pool`: pairs in, grades out.
+
+Messages are length-prefixed JSON. In come `[answer, reference]` and 'check';
+out go 'ready', a grade for each pair, the grades of the canaries for a 'check',
+and `{'error': ...}` if a sandbox did not start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from critic_jax.rewards import code_host, sandbox
+
+STARTUP_S = 60.0  # for a sandbox to start on a busy machine, beyond a deadline
+
+
+def canaries(grader: Any) -> list[tuple[str, str, str]]:
+  """The canaries that take a child."""
+  return [
+    (text, reference, known)
+    for text, reference, known in grader.CANARIES
+    if (answer := grader.extract(text)) is not None
+    and grader.exact(answer, reference) is None
+  ]
+
+
+def main(settings: Mapping[str, Any]) -> None:
+  """A child: reads pairs from stdin and writes grades until stdin ends.
+
+  It limits itself: should its parent die while it grades, the kernel ends it
+  by an alarm soon after the deadline, within C code too.
+  """
+  memory_bytes, deadline_s = settings['memory_bytes'], settings['deadline_s']
+  resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+  resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+  signal.signal(signal.SIGALRM, signal.SIG_DFL)
+  # Parsers print; only messages may enter the pipe.
+  output = os.fdopen(os.dup(1), 'wb')
+  os.dup2(2, 1)
+  grader = importlib.import_module(settings['grader'])
+  checks = canaries(grader)
+  seconds = 2 * deadline_s + 5
+  if grader.IN_SANDBOX:
+    means = sandbox.Means(*settings['means'])
+    decide = functools.partial(
+      grader.decide, deadline_s=deadline_s, means=means
+    )
+    seconds += STARTUP_S
+  else:
+    decide = grader.decide
+    decide(*_pair(grader, checks[0]))  # imports and warms up
+    with contextlib.suppress(OSError):  # a kernel without seccomp
+      code_host.confine({'NPROC': 0, 'FSIZE': 0}, sandbox.syscall_filter())
+  code_host.write(output, 'ready')
+  while (message := code_host.read(sys.stdin.buffer)) is not None:
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+      if message == 'check':
+        answer = [decide(*_pair(grader, canary)) for canary in checks]
+      else:
+        answer = decide(*message)
+    except ChildProcessError as error:  # a sandbox that did not start
+      answer = {'error': str(error)}
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    code_host.write(output, answer)
+
+
+def _pair(grader: Any, canary: tuple[str, str, str]) -> tuple[str, str]:
+  text, reference, _ = canary
+  return grader.extract(text), reference
+
+
+if __name__ == '__main__':
+  main(json.loads(sys.argv[1]))

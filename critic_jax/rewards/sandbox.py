@@ -1,0 +1,371 @@
+"""A bare python behind walls: for programs that a model wrote.
+
+Four protections:
+
+  network    no socket reaches anything
+  files      nothing can be written but a scratch folder in memory, nothing
+             read but /usr, the libraries and python's own folder
+  processes  nothing outside is seen or signalled, and nothing is started
+  syscalls   the kernel's calls that a pure program does not need are refused
+
+They are made of what Linux has. Namespaces, by bubblewrap where it is
+installed and else by util-linux's `unshare`, both also for users who are not
+root: a root folder of read-only mounts without /proc and /etc, a network
+without devices, and process ids of its own, which all end with the first. A
+seccomp filter, compiled by libseccomp where it is installed: it refuses to
+start processes and threads, run files, open sockets, send signals, trace, mount
+and more. Resource limits, and the environment is empty, always. Where a
+protection cannot be had, `means` says so, and refuses unless the config accepts
+that it is missing.
+
+What is not promised: a hole in the kernel is a hole in these walls; the clock,
+the processor's name and what /usr holds can be read; and time and memory that
+a program takes within its limits are missing elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import ctypes.util
+import functools
+import json
+import os
+import pathlib
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Collection
+from typing import NamedTuple
+
+from critic_jax.rewards import code_host
+
+PROTECTIONS = ('network', 'files', 'processes', 'syscalls')
+MAX_MESSAGE = 16 * 2**20  # bytes
+_READY_S = 30.0  # for a bare python to start on a busy machine
+_SCRATCH_BYTES = 16 * 2**20
+_NOBODY = '65534'
+_LIMITS = {
+  'AS': 512 * 2**20,
+  'FSIZE': 8 * 2**20,
+  'NOFILE': 32,
+  'NPROC': 0,  # none to be started; does not bind root, the filter does
+  'CORE': 0,
+  'CPU': 600,  # seconds; deadlines are shorter
+}
+# Only what a pure program can do without: the walls do not rest on this list.
+_REFUSED = """
+  fork vfork clone clone3 execve execveat
+  socket socketpair connect bind listen accept accept4 sendto sendmsg sendmmsg
+  kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_open
+  pidfd_send_signal pidfd_getfd ptrace process_vm_readv process_vm_writev
+  process_madvise kcmp setpriority sched_setaffinity sched_setscheduler
+  mount umount2 pivot_root chroot unshare setns mknod mknodat open_by_handle_at
+  name_to_handle_at fsopen fsmount fsconfig fspick move_mount open_tree
+  mount_setattr swapon swapoff quotactl fanotify_init
+  memfd_create memfd_secret shmget shmat shmctl msgget semget mq_open
+  io_uring_setup io_uring_enter io_uring_register io_setup userfaultfd bpf
+  perf_event_open keyctl add_key request_key personality seccomp
+  init_module finit_module delete_module kexec_load kexec_file_load reboot
+  acct syslog settimeofday clock_settime adjtimex clock_adjtime sethostname
+  setdomainname setuid setgid setreuid setregid setresuid setresgid setgroups
+  ioperm iopl modify_ldt vhangup lookup_dcookie nfsservctl
+""".split()
+
+
+class Means(NamedTuple):
+  """What a sandbox is made of here.
+
+  Attributes:
+    namespaces: 'bubblewrap', 'unshare', or '' for none.
+    syscall_filter: of `syscall_filter`, in hexadecimal; '' for none.
+  """
+
+  namespaces: str
+  syscall_filter: str
+
+
+def means(accept_missing: Collection[str] = ()) -> Means:
+  """What this machine offers; every part is tried out, once.
+
+  Args:
+    accept_missing: protections that may be missing here.
+
+  Raises:
+    ValueError: there is no such protection, or one is missing that is not
+      accepted.
+  """
+  if unknown := sorted(set(accept_missing) - set(PROTECTIONS)):
+    raise ValueError(
+      f'accept_missing: got {unknown}; expected some of {list(PROTECTIONS)}'
+    )
+  found = _means()
+  lacking = missing(found)
+  if refused := [name for name in lacking if name not in accept_missing]:
+    raise ValueError(
+      f'sandbox: got no protection of {refused} on this machine; expected all '
+      f'of {list(PROTECTIONS)}; install bubblewrap and libseccomp2, allow user '
+      'namespaces, or run programs all the same with graders.accept_missing='
+      f'{tuple(lacking)!r}'
+    )
+  return found
+
+
+def missing(found: Means) -> list[str]:
+  """The protections that some means do not give."""
+  walls, filtered = bool(found.namespaces), bool(found.syscall_filter)
+  given = dict(
+    network=walls or filtered,
+    files=walls,
+    # The kernel lets root start more processes than its limit.
+    processes=filtered or (walls and os.geteuid() != 0),
+    syscalls=filtered,
+  )
+  return [name for name in PROTECTIONS if not given[name]]
+
+
+@functools.cache
+def _means() -> Means:
+  syscalls = syscall_filter().hex()
+  for filter_ in dict.fromkeys([syscalls, '']):
+    for namespaces in ('bubblewrap', 'unshare', ''):
+      found = Means(namespaces, filter_)
+      with contextlib.suppress(OSError), Process('program', found):
+        return found
+  raise ChildProcessError(
+    f'sandbox: got no answer of {sys.executable}; expected python to start'
+  )
+
+
+def syscall_filter() -> bytes:
+  """The seccomp filter of `code_host.confine`; b'' without libseccomp."""
+  try:
+    library = ctypes.CDLL('libseccomp.so.2')
+  except OSError:
+    return b''
+  library.seccomp_init.restype = ctypes.c_void_p
+  library.seccomp_init.argtypes = [ctypes.c_uint32]
+  library.seccomp_rule_add.argtypes = [
+    *(ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint)
+  ]
+  library.seccomp_export_bpf.argtypes = [ctypes.c_void_p, ctypes.c_int]
+  library.seccomp_release.argtypes = [ctypes.c_void_p]
+  allow, refuse = 0x7FFF0000, 0x00050000 | 1  # SCMP_ACT_ALLOW, ERRNO(EPERM)
+  context = library.seccomp_init(allow)
+  try:
+    for name in _REFUSED:
+      number = library.seccomp_syscall_resolve_name(name.encode())
+      if number >= 0:  # unknown here, or to this architecture
+        library.seccomp_rule_add(context, refuse, number, 0)
+    with tempfile.TemporaryFile() as file:
+      if library.seccomp_export_bpf(context, file.fileno()):
+        return b''
+      file.seek(0)
+      return file.read()
+  finally:
+    library.seccomp_release(context)
+
+
+class Process:
+  """A process of `code_host` behind walls, ready for messages.
+
+  Args:
+    role: 'program' or 'tests'.
+    made_of: the walls.
+
+  Raises:
+    ChildProcessError: it did not start.
+  """
+
+  def __init__(self, role: str, made_of: Means):
+    settings = dict(limits=_LIMITS, filter=made_of.syscall_filter)
+    source = pathlib.Path(code_host.__file__).read_text()
+    command = [
+      *(_python(), '-s', '-S', '-P', '-c', source, role, json.dumps(settings))
+    ]
+    self._scratch = None
+    if not made_of.namespaces:
+      self._scratch = tempfile.TemporaryDirectory(prefix='scratch-')
+    walls = dict(bubblewrap=_bubblewrap, unshare=_unshare)
+    before = walls.get(made_of.namespaces, list)()
+    try:
+      self._process = subprocess.Popen(
+        [*before, *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+        cwd=self._scratch.name if self._scratch else '/',
+        env={
+          'PATH': '/usr/bin:/usr/sbin:/bin:/sbin',
+          'LANG': 'C.UTF-8',
+          'PYTHONHASHSEED': '0',
+          'PYTHONDONTWRITEBYTECODE': '1',
+        },
+      )
+    except OSError as error:  # no such tool
+      self._remove_scratch()
+      raise ChildProcessError(f'sandbox: {error}') from error
+    for pipe in (self._process.stdin, self._process.stdout):
+      os.set_blocking(pipe.fileno(), False)
+    try:
+      ready = self.receive(time.monotonic() + _READY_S) == b'"ready"'
+    except (EOFError, TimeoutError):
+      ready = False
+    if not ready:
+      self._process.kill()
+      said = self._process.stderr.read(2000).decode(errors='replace').strip()
+      self.close()
+      raise ChildProcessError(
+        f'sandbox: got no answer of {before[:1] or command[:1]} ({said}); '
+        'expected it to start'
+      )
+
+  def __enter__(self) -> Process:
+    return self
+
+  def __exit__(self, *exception: object) -> None:
+    self.close()
+
+  def send(self, message: bytes, deadline: float) -> None:
+    """Writes a message until `deadline` (time.monotonic).
+
+    Raises:
+      TimeoutError: it did not take the message in time.
+      EOFError: it has ended.
+    """
+    data = memoryview(code_host.LENGTH.pack(len(message)) + message)
+    while data:
+      _wait([], [self._process.stdin], deadline)
+      try:
+        data = data[os.write(self._process.stdin.fileno(), data) :]
+      except BrokenPipeError:
+        raise EOFError('the process has ended') from None
+
+  def receive(self, deadline: float) -> bytes:
+    """The next message.
+
+    Raises:
+      TimeoutError: there is none at the deadline.
+      EOFError: it has ended, or its message is longer than `MAX_MESSAGE`.
+    """
+    size = code_host.LENGTH.size
+    [length] = code_host.LENGTH.unpack(self._read(size, deadline))
+    if length > MAX_MESSAGE:
+      raise EOFError(f'a message of {length} bytes')
+    return self._read(length, deadline)
+
+  def _read(self, size: int, deadline: float) -> bytes:
+    parts = bytearray()
+    while len(parts) < size:
+      _wait([self._process.stdout], [], deadline)
+      data = os.read(self._process.stdout.fileno(), size - len(parts))
+      if not data:
+        raise EOFError('the process has ended')
+      parts += data
+    return bytes(parts)
+
+  def close(self) -> None:
+    """Kills the process and, by their ids' namespace, all that it started."""
+    self._process.kill()
+    self._process.wait()
+    for pipe in ('stdin', 'stdout', 'stderr'):
+      getattr(self._process, pipe).close()
+    self._remove_scratch()
+
+  def _remove_scratch(self) -> None:
+    if self._scratch:
+      self._scratch.cleanup()
+
+
+def _wait(readable, writable, deadline: float) -> None:
+  seconds = deadline - time.monotonic()
+  if seconds <= 0 or not any(select.select(readable, writable, [], seconds)):
+    raise TimeoutError('the deadline has passed')
+
+
+def _python() -> str:
+  """The interpreter that a virtual environment was made of."""
+  return os.path.realpath(getattr(sys, '_base_executable', sys.executable))
+
+
+def _folders() -> tuple[list[str], dict[str, str]]:
+  """What is seen inside: folders to mount, and links to make."""
+  mounts, links = ['/usr'], {}
+  for name in ('/lib', '/lib32', '/lib64', '/bin', '/sbin'):
+    if os.path.islink(name):
+      links[name] = os.readlink(name)
+    elif os.path.isdir(name):
+      mounts.append(name)
+  for name in dict.fromkeys([sys.base_prefix, sys.base_exec_prefix]):
+    if not any(f'{name}/'.startswith(f'{mount}/') for mount in mounts):
+      mounts.append(name)
+  return mounts, links
+
+
+def _bubblewrap() -> list[str]:
+  mounts, links = _folders()
+  options: list[str] = []
+  for path in mounts:
+    options += ['--ro-bind', path, path]
+  for path, target in links.items():
+    options += ['--symlink', target, path]
+  return [
+    *('bwrap', '--unshare-user', '--unshare-all', '--die-with-parent'),
+    *('--uid', _NOBODY, '--gid', _NOBODY, '--hostname', 'sandbox'),
+    *options,
+    *('--ro-bind-try', '/etc/ld.so.cache', '/etc/ld.so.cache'),
+    *('--dev-bind', '/dev/null', '/dev/null'),
+    *('--size', str(_SCRATCH_BYTES), '--tmpfs', '/scratch'),
+    *('--remount-ro', '/', '--chdir', '/scratch', '--'),
+  ]
+
+
+# $1: bytes of scratch; then folders to mount, links in pairs, and a command,
+# each list ended by `--`. Mounts that cannot be made read-only fail it all. The
+# shell stays as the first process: it ends with `unshare`, and all with it, and
+# a program could unset that for itself.
+_UNSHARE = """
+set -e
+size=$1; shift
+mount -t tmpfs -o size=1m,mode=755 none /tmp
+cd /tmp
+while [ "$1" != -- ]; do
+  mkdir -p ".$1"
+  mount --bind "$1" ".$1"
+  mount -o remount,bind,ro,nosuid ".$1"
+  shift
+done
+shift
+while [ "$1" != -- ]; do ln -s "$2" ".$1"; shift 2; done
+shift
+mkdir -p dev etc proc scratch old
+if [ -e /etc/ld.so.cache ]; then cp /etc/ld.so.cache etc; fi
+touch dev/null
+mount --bind /dev/null dev/null
+mount -t tmpfs -o "size=$size,mode=700,nosuid,nodev" none scratch
+mount --rbind /proc proc
+pivot_root . old
+cd /
+umount -l /old
+rmdir /old
+mount -o remount,bind,ro /
+umount -l /proc
+cd /scratch
+setpriv --no-new-privs --bounding-set=-all --inh-caps=-all \\
+  --ambient-caps=-all "$@"
+"""
+
+
+def _unshare() -> list[str]:
+  mounts, links = _folders()
+  return [
+    *('setpriv', '--pdeathsig', 'KILL'),
+    *('unshare', '--user', '--map-root-user', '--mount', '--pid', '--net'),
+    *('--ipc', '--uts', '--fork', '--kill-child'),
+    *('/bin/sh', '-c', _UNSHARE, 'sh', str(_SCRATCH_BYTES), *mounts, '--'),
+    *(text for pair in links.items() for text in pair),
+    '--',
+  ]
