@@ -35,7 +35,8 @@ _PLAIN = (str, float, bool, type(None))
 _MAX_ITEMS = 1_000_000  # of something that is iterated from afar
 _SMALL = 2**63  # larger integers cross in hexadecimal: no limit on digits
 
-_PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 22, 38
+_PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_SET_CHILD_SUBREAPER = 1, 22, 36
+_PR_SET_NO_NEW_PRIVS = 38
 _SECCOMP_MODE_FILTER = 2
 
 
@@ -58,19 +59,24 @@ def confine(limits: dict[str, int], syscall_filter: bytes = b'') -> None:
   Raises:
     OSError: the kernel refused.
   """
-  libc = ctypes.CDLL(None, use_errno=True)
   for name, limit in limits.items():
     kind = getattr(resource, f'RLIMIT_{name}')
     hard = resource.getrlimit(kind)[1]
     limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
     resource.setrlimit(kind, (limit, limit))
-  _prctl(libc, _PR_SET_NO_NEW_PRIVS, 1)
+  _prctl(_PR_SET_NO_NEW_PRIVS, 1)
   if syscall_filter:
     program = _Filter(len(syscall_filter) // 8, syscall_filter)
-    _prctl(libc, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(program))
+    _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(program))
 
 
-def _prctl(libc: ctypes.CDLL, option: int, *values: Any) -> None:
+def adopt_orphans() -> None:
+  """Makes this process the parent of what its children leave behind."""
+  _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def _prctl(option: int, *values: Any) -> None:
+  libc = ctypes.CDLL(None, use_errno=True)
   values = [ctypes.c_ulong(v) if isinstance(v, int) else v for v in values]
   zeros = [ctypes.c_ulong(0)] * (4 - len(values))
   if libc.prctl(option, *values, *zeros):
@@ -239,9 +245,10 @@ def _run_tests(tests: dict[str, Any], ask: Callable) -> None:
   sources = [tests['setup'], *tests['tests']]
   for source in sources:
     for name in _names(source) - {*scope, *vars(builtins)}:
-      scope[name] = Remote(ask, name)
+      with contextlib.suppress(NameError):  # a test defines it itself
+        scope[name] = ask('value', name)
   if tests['entry_point']:
-    scope[tests['entry_point']] = Remote(ask, tests['entry_point'])
+    scope[tests['entry_point']] = ask('value', tests['entry_point'])
   for source in sources:
     exec(_compile(source, 'tests'), scope)
 
@@ -277,7 +284,7 @@ class Remote:
   say what it likes, as a function can return what it likes.
   """
 
-  def __init__(self, ask: Callable, number: int | str):
+  def __init__(self, ask: Callable, number: int):
     object.__setattr__(self, '_ask', ask)
     object.__setattr__(self, '_number', number)
 
@@ -328,7 +335,7 @@ def main(role: str, settings: str) -> None:
   requests, responses = os.fdopen(os.dup(0), 'rb'), os.fdopen(os.dup(1), 'wb')
   settings = json.loads(settings)
   null = os.open('/dev/null', os.O_RDWR)
-  _prctl(ctypes.CDLL(None), _PR_SET_PDEATHSIG, signal.SIGKILL)
+  _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
   confine(settings['limits'], bytes.fromhex(settings['filter']))
   for stream in range(3):  # what is printed goes nowhere, and nothing is read
     os.dup2(null, stream)

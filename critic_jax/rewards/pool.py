@@ -302,7 +302,7 @@ class Pool:
       f'grader process: got {answer!r} (exit status'
       f' {worker.process.returncode}) before it was ready; expected it to'
       f' start; raise memory_bytes (got {self._settings["memory_bytes"]}), or'
-      f' run `{sys.executable} -m {pool_child.__name__} {settings!r}` to see why'
+      f' run `{sys.executable} -m {pool_child.__name__} {settings!r}`'
     )
 
   def _discard(self, worker: _Worker) -> None:

@@ -12,6 +12,7 @@ import functools
 import importlib
 import json
 import os
+import pathlib
 import resource
 import signal
 import sys
@@ -55,6 +56,7 @@ def main(settings: Mapping[str, Any]) -> None:
       grader.decide, deadline_s=deadline_s, means=means
     )
     seconds += STARTUP_S
+    code_host.adopt_orphans()
   else:
     decide = grader.decide
     decide(*_pair(grader, checks[0]))  # imports and warms up
@@ -70,8 +72,22 @@ def main(settings: Mapping[str, Any]) -> None:
         answer = decide(*message)
     except ChildProcessError as error:  # a sandbox that did not start
       answer = {'error': str(error)}
+    _end_children()
     signal.setitimer(signal.ITIMER_REAL, 0)
     code_host.write(output, answer)
+
+
+def _end_children() -> None:
+  """Waits until nothing is left of what a grader started, killing it."""
+  while True:
+    with contextlib.suppress(OSError):  # a kernel without this file
+      path = f'/proc/self/task/{os.getpid()}/children'
+      for pid in pathlib.Path(path).read_text().split():
+        os.kill(int(pid), signal.SIGKILL)
+    try:
+      os.waitpid(-1, 0)
+    except ChildProcessError:
+      return
 
 
 def _pair(grader: Any, canary: tuple[str, str, str]) -> tuple[str, str]:

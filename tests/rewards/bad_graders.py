@@ -1,0 +1,58 @@
+"""Graders of `pool.Pool` that go wrong, each in the way its answer names."""
+
+import os
+import sys
+import time
+
+from critic_jax.rewards.answers import Grade
+
+IN_SANDBOX = False
+CANARIES = (('fine', '', 'right'), ('no', '', 'wrong'))
+MARK = 'critic-jax-stray'
+
+
+def extract(text: str) -> str:
+  return text
+
+
+def exact(answer: str, reference: str) -> None:
+  """None: all that is asked takes a child."""
+
+
+def decide(answer: str, reference: str) -> Grade:
+  """Does what the answer says; 'right', if that can be done."""
+  if answer == 'no':
+    return 'wrong'
+  if answer.startswith('die'):
+    os._exit(int(answer.split()[1]))
+  if answer == 'hang':
+    while True:
+      time.sleep(1)
+  if answer == 'allocate':
+    bytearray(100 * 2**30)
+  if answer == 'allocate slowly':
+    found = []
+    while True:
+      found.append(bytearray(2**24))
+  if answer == 'fork':
+    return _fork()
+  if answer == 'write':
+    open(reference, 'w').write('x' * 10**6)
+  if answer == 'flood':
+    sys.stdout.write('x' * 10**7)
+    os.write(3, b'\xff' * 10**6)  # length prefixes of 4 GB
+    time.sleep(60)
+  if answer == 'babble':
+    return 'excellent'
+  return 'right'
+
+
+def _fork() -> Grade:
+  """'right' if a child that would outlive all this was started."""
+  try:
+    if os.fork() == 0:
+      os.setsid()
+      os.execv(sys.executable, [sys.executable, '-c', 'input()', MARK])
+  except OSError:
+    return 'wrong'
+  return 'right'

@@ -1,0 +1,244 @@
+"""Graders that die, hang, take all memory, fork, flood, babble or lie."""
+
+import os
+import pathlib
+import time
+
+import bad_graders
+import numpy as np
+import pytest
+
+from critic_jax.rewards import answers, code, pool, sandbox
+
+FOLDER = pathlib.Path(bad_graders.__file__).parent
+
+
+@pytest.fixture
+def bad(monkeypatch):
+  """Makes a pool of a bad grader."""
+  path = os.pathsep.join([str(FOLDER), os.environ.get('PYTHONPATH', '')])
+  monkeypatch.setenv('PYTHONPATH', path)
+  monkeypatch.setitem(pool.GRADERS, 'bad', 'bad_graders')
+  made = []
+
+  def make(num_workers=1, **settings):
+    made.append(
+      pool.Pool(
+        num_workers,
+        name='bad',
+        **dict(deadline_s=20.0, memory_bytes=2**30) | settings,
+      )
+    )
+    return made[-1]
+
+  yield make
+  for graders in made:
+    graders.close()
+
+
+def grade(graders, *texts):
+  return graders.grade([(text, '') for text in texts])
+
+
+def strays():
+  found = []
+  for path in pathlib.Path('/proc').glob('[0-9]*/cmdline'):
+    try:
+      if bad_graders.MARK in path.read_text():
+        found.append(path)
+    except OSError:
+      pass
+  return found
+
+
+@pytest.mark.parametrize('status', [0, 1, 137])
+def test_a_dead_grader_is_a_timeout_and_harms_no_other(status, bad):
+  graders = bad()
+  dead = f'die {status}'
+  assert grade(graders, 'a', dead, 'no', 'b') == [
+    'right', 'timeout', 'wrong', 'right'
+  ]  # fmt: skip
+  # Only what was graded is remembered.
+  assert len(graders.state()['grades']) == 3
+
+
+def test_a_hanging_grader_is_killed_at_its_deadline(bad):
+  graders = bad(deadline_s=0.5)
+  grade(graders, 'a')
+  [pid] = [worker.process.pid for worker in graders._workers]
+  start = time.monotonic()
+  assert grade(graders, 'hang', 'b') == ['timeout', 'right']
+  # The deadline, and a new child.
+  assert time.monotonic() - start < 3.0
+  assert not pathlib.Path(f'/proc/{pid}').exists()
+
+
+def test_a_hanging_grader_holds_up_no_other(bad):
+  graders = bad(2, deadline_s=1.0)
+  texts = ['hang', *map(str, range(50))]
+  assert grade(graders, *texts) == ['timeout'] + ['right'] * 50
+
+
+@pytest.mark.parametrize('how', ['allocate', 'allocate slowly'])
+def test_a_grader_that_allocates_100_gb_is_stopped(how, bad):
+  graders = bad()
+  with open('/proc/meminfo') as file:
+    total_kb = int(file.readline().split()[1])
+  # MemoryError, which this grader does not catch, ends it.
+  start = time.monotonic()
+  assert grade(graders, how, 'b') == ['timeout', 'right']
+  assert time.monotonic() - start < 15.0
+  assert total_kb > 2**20, 'a limit of 1 GB is no limit here'
+
+
+def test_a_grader_can_not_fork(bad):
+  if not sandbox.syscall_filter() and os.geteuid() == 0:
+    pytest.skip('root, and no libseccomp2 here: nothing refuses to fork')
+  graders = bad()
+  assert grade(graders, 'fork') == ['wrong']  # it says that it could not
+  assert not strays()
+
+
+def test_what_a_grader_forked_ends_with_it(bad, monkeypatch):
+  monkeypatch.setattr(bad_graders, 'IN_SANDBOX', True)
+  graders = bad()
+  # In the child it is not: it may fork there, as a sandbox's does.
+  graders._settings['means'] = sandbox.Means('', '')
+  graders._settings['grader'] = 'bad_graders_that_fork'
+  assert grade(graders, 'fork') == ['right']
+  assert not strays()
+
+
+def test_a_grader_writes_no_file(bad, tmp_path):
+  graders, path = bad(), tmp_path / 'file'
+  items = [('write', str(path)), ('b', '')]
+  assert graders.grade(items) == ['timeout', 'right']  # OSError ends it
+  assert not path.exists() or path.read_text() == ''
+
+
+@pytest.mark.parametrize('how', ['flood', 'babble'])
+def test_a_grader_that_speaks_no_grades_is_replaced(how, bad):
+  start = time.monotonic()
+  assert grade(bad(), how, 'b') == ['timeout', 'right']
+  assert time.monotonic() - start < 10.0
+
+
+def test_a_grader_that_lies_is_refused(bad, monkeypatch):
+  graders = bad()
+  lie = ('fine', '', 'right'), ('no', '', 'right')
+  monkeypatch.setattr(bad_graders, 'CANARIES', lie)
+  with pytest.raises(
+    RuntimeError, match="graders.bad: got 'wrong' for the canary 'no'; exp"
+  ):
+    grade(graders, 'a')
+  # Nothing it said is kept, nor the child.
+  assert not len(graders.state()['grades']) and not graders._workers
+
+
+def test_a_grader_whose_canaries_die_is_refused(bad, monkeypatch, tmp_path):
+  (tmp_path / 'dying_grader.py').write_text(
+    'from bad_graders import *\nCANARIES = (("die 1", "", "right"),)\n'
+    'def decide(answer, reference):\n'
+    '  import bad_graders\n'
+    '  started = globals().setdefault("started", [])\n'
+    '  started.append(answer)\n'
+    '  return bad_graders.decide(answer, reference) if started[1:] else "right"'
+  )
+  monkeypatch.syspath_prepend(tmp_path)
+  path = os.pathsep.join([str(tmp_path), os.environ['PYTHONPATH']])
+  monkeypatch.setenv('PYTHONPATH', path)
+  monkeypatch.setitem(pool.GRADERS, 'bad', 'dying_grader')
+  with pytest.raises(RuntimeError, match="got 'dead' for the canary"):
+    grade(bad(), 'a')
+
+
+def test_a_cheap_canary_is_graded_even_if_no_child_is_needed(monkeypatch):
+  with pool.Pool(1) as graders:
+    assert graders.grade([(r'\boxed{5}', '5')]) == ['right']
+    monkeypatch.setattr(answers, 'exact', lambda *pair: True)
+    with pytest.raises(RuntimeError, match='no grade of this step'):
+      graders.grade([(r'\boxed{5}', '5')])
+    assert not graders._workers
+
+
+def test_an_unknown_grader_is_refused():
+  with pytest.raises(ValueError, match=r"name: got 'cod'; expected .*'code'"):
+    pool.Pool(1, name='cod')
+
+
+# -------------------------------------------------------------- the cache
+
+
+def test_the_cache_is_saved_and_restored():
+  items = [(rf'\boxed{{\sqrt{{{k}}}}}', '2') for k in (4, 5)]
+  with pool.Pool(1) as graders:
+    assert graders.grade(items) == ['right', 'wrong']
+    state = graders.state()
+  assert state['keys'].shape == (2, 32) and state['keys'].dtype == np.uint8
+  with pool.Pool(1) as graders:
+    graders.restore(state)
+    assert graders.grade(items[::-1]) == ['wrong', 'right']
+    assert not graders._workers  # no child was asked
+    # The oldest first: what was asked for last is now last.
+    for name, array in graders.state().items():
+      np.testing.assert_array_equal(array, state[name][::-1])
+  with pool.Pool(1) as graders:
+    empty = graders.state()
+    graders.restore(empty)
+    assert empty['keys'].shape == (0, 32)
+
+
+def test_the_cache_keeps_graders_and_references_apart():
+  with pool.Pool(1) as graders:
+    keys = {graders._key(pair) for pair in [('a', 'bc'), ('ab', 'c')]}
+    graders._name = 'code'
+    assert len(keys | {graders._key(('a', 'bc'))}) == 3
+
+
+# ------------------------------------------------------------------- code
+
+
+@pytest.fixture(scope='module')
+def programs():
+  try:
+    graders = pool.Pool(1, name='code', deadline_s=1.0)
+  except ValueError as error:
+    pytest.skip(str(error))
+  with graders:
+    yield graders
+
+
+def block(program):
+  return f'So:\n```python\n{program}\n```\n'
+
+
+def test_programs_have_four_grades(programs):
+  tests = code.reference(['assert f(3) == 9', 'assert f(4) == 16'])
+  items = [
+    (block('def f(x): return x * x'), tests),
+    (block('def f(x): return 9'), tests),
+    ('def f(x): return x * x', tests),
+    (block('def f(x):\n  while True: pass'), tests),
+  ]
+  assert programs.grade(items) == ['right', 'wrong', 'unparsable', 'timeout']
+  # The child outlives a timeout: what hung was in a sandbox.
+  [worker] = programs._workers
+  assert programs.grade(items)[3] == 'timeout'
+  assert programs._workers == [worker]
+
+
+def test_a_sandbox_that_does_not_start_is_no_grade(programs, monkeypatch):
+  with pool.Pool(1, name='code') as graders:
+    graders._settings['means'] = sandbox.Means('', 'ff')  # no such filter
+    with pytest.raises(RuntimeError, match="'error': 'sandbox: got no answer"):
+      graders.grade([(block('x = 1'), code.reference(['assert x == 1']))])
+
+
+def test_a_missing_protection_refuses_the_pool(monkeypatch):
+  monkeypatch.setattr(sandbox, '_means', lambda: sandbox.Means('', ''))
+  with pytest.raises(ValueError, match='accept_missing'):
+    pool.Pool(1, name='code')
+  everything = sandbox.PROTECTIONS
+  with pool.Pool(1, name='code', accept_missing=everything) as graders:
+    tests = code.reference(['assert x == 1'])
+    assert graders.grade([(block('x = 1'), tests)]) == ['right']
