@@ -10,7 +10,14 @@ def base() -> ConfigDict:
   config.data = ConfigDict(dict(name='arithmetic'))
   config.models = ConfigDict()
   config.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1))
-  config.graders = ConfigDict(dict(num_workers=1, deadline_s=5.0))
+  config.graders = ConfigDict(
+    dict(
+      name='answers',  # or 'code': programs, run in a sandbox
+      num_workers=1,
+      deadline_s=5.0,
+      accept_missing=(),  # protections that the sandbox may lack: SECURITY.md
+    )
+  )
   config.keep_checkpoints = 2
   config.compile_ahead = True  # all shapes before they are met
   config.compilation_cache = ''  # a folder: compiled programs are kept there
@@ -30,7 +37,7 @@ def model(size='', source='', **settings) -> dict:
     dtype='float32',  # of computation
     param_dtype='float32',  # or bfloat16; int8, of roles that are not trained
     remat='none',
-    prompts='plain',  # or 'instruct', 'processbench'
+    prompts='plain',  # or 'instruct', 'processbench', 'code'
     prefix='',  # how every response begins, e.g. '<think>\n' or 'Verdict:'
     temperature=1.0,
     top_k=0,

@@ -67,11 +67,11 @@ def run(
   wanted = evaluations.make_evaluations(config, lms)
   devices = ', '.join(map(str, jax.devices()))
   with (
-    Pool(config.graders.num_workers, deadline_s=config.graders.deadline_s)
-    as pool,
+    Pool(**config.graders) as pool,
     run_dir.open_run(workdir, config, overrides=overrides, devices=devices)
     as folder,
   ):  # fmt: skip
+    pool.check(evaluation.examples[0] for evaluation in wanted)
     key = jax.random.key(config.seed)
     roles = roles_lib.init_params(lms, loaded, mesh, jax.random.fold_in(key, 0))
     if trained:
@@ -124,7 +124,9 @@ def resolve(config) -> tuple[ConfigDict, Trained | None]:
     return config, None
   saved = json.loads((Path(path) / 'config.json').read_text())
   config.models = ConfigDict(saved['models'])
-  config.data = config.data or ConfigDict(saved['data'])
+  if not config.data:
+    config.data = ConfigDict(saved['data'])
+    config.graders.name = saved['graders'].get('name', 'answers')
   if not config.evals:  # measured as in the run, to the digit
     config.evals, config.seed = ConfigDict(saved['evals']), saved['seed']
     for section in config.evals.values():

@@ -1,10 +1,11 @@
 """Every prompt; pure functions of a Problem or of the Record responded to.
 
-Three styles. `plain` labels the parts and leaves the rest to training: for
+Four styles. `plain` labels the parts and leaves the rest to training: for
 models trained here from scratch. `instruct` says in words what is wanted: for
 instruct models behind their chat template. `processbench` is `instruct` but for
-the critique, which names the first wrong step as ProcessBench asks for it. The
-solver is shown a critique's conclusion only, never its thinking.
+the critique, which names the first wrong step as ProcessBench asks for it.
+`code` is `instruct` for problems whose answers are programs. The solver is
+shown a critique's conclusion only, never its thinking.
 """
 
 from __future__ import annotations
@@ -61,6 +62,43 @@ def instruct_refine(critique: Record) -> str:
     f'The teacher says:\n{conclusion}\n\n'
     'Write a better solution step by step, one step a line. End with a line '
     'like this one: The answer is \\boxed{7}.'
+  )
+
+
+_IN_A_BLOCK = (
+  'Write the whole program in one block, which begins with a line ```python '
+  'and ends with a line ```. Use the standard library only.'
+)
+
+
+def code_solve(problem: Problem) -> str:
+  """Asks for a program."""
+  return f'{problem.question}\n\n{_IN_A_BLOCK}'
+
+
+def code_critique(solution: Record) -> str:
+  """Asks for a critique of a program."""
+  return (
+    f'Problem:\n{solution.problem.question}\n\n'
+    f'A student wrote this program:\n{solution.text}\n\n'
+    'You are the teacher. Go through the program and say what it does wrong, '
+    'if anything, and how to put it right. Then write the verdict on a line of '
+    'its own.\n\n'
+    'Example of an answer:\nThe loop leaves out the last item.\n'
+    'Verdict: incorrect\n\n'
+    'Another example:\nIt does what is asked.\nVerdict: correct'
+  )
+
+
+def code_refine(critique: Record) -> str:
+  """Asks for a refined program in the light of a critique."""
+  solution = critique.ancestor('solve')
+  conclusion = critique.parsed.get('conclusion') or ''
+  return (
+    f'{solution.problem.question}\n\n'
+    f'A student wrote this program:\n{solution.text}\n\n'
+    f'The teacher says:\n{conclusion}\n\n'
+    f'Write a better program. {_IN_A_BLOCK}'
   )
 
 

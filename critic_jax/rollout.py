@@ -301,7 +301,8 @@ def summary(records: Sequence[Record]) -> dict[str, float]:
   """Means over the records of each stage, named 'stage/what'.
 
   'count', 'length' in tokens and 'truncated' of every stage; the rewards by
-  name where there are any; 'correct' where answers were graded; how often each
+  name where there are any; 'correct', 'unparsable' and 'timeout' where answers
+  were graded (what is left is wrong, or right and cut off); how often each
   verdict status and the verdict 'incorrect' came up; and of critiques also
   'judge_right' and 'judge_wrong', 'judge' on right and on wrong solutions, and
   'leak', how many of wrong solutions name the reference answer. Beside the
@@ -331,7 +332,8 @@ def _facts(record: Record) -> dict[str, float]:
   parsed = record.parsed
   if 'correct' in parsed:
     facts['correct'] = parsed['correct']
-    facts['timeout'] = parsed['grade'] == 'timeout'
+    for grade in ('unparsable', 'timeout'):
+      facts[grade] = parsed['grade'] == grade
   if 'status' in parsed:
     facts['called_wrong'] = parsed['verdict'] == 'incorrect'
     for status in ('missing', 'contradictory', 'unfinished'):

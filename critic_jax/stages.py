@@ -6,7 +6,7 @@ import re
 from typing import Any, NamedTuple
 
 from critic_jax import prompts
-from critic_jax.rewards import answers, verdicts
+from critic_jax.rewards import answers, code, verdicts
 from critic_jax.types import Stage
 
 
@@ -21,6 +21,11 @@ class Stages(NamedTuple):
 def parse_answer(text: str) -> dict[str, Any]:
   """What is read from a solution: its final answer, or None."""
   return {'answer': answers.extract(text)}
+
+
+def parse_program(text: str) -> dict[str, Any]:
+  """What is read from a solution in code: its program, or None."""
+  return {'answer': code.extract(text)}
 
 
 _BOXED = re.compile(r'\\boxed\{([^}]*)\}')
@@ -84,6 +89,11 @@ INSTRUCT = Stages(
 PROCESSBENCH = INSTRUCT._replace(
   critique=Stage('critique', prompts.processbench_critique, parse_boxed_step)
 )
+CODE = Stages(
+  Stage('solve', prompts.code_solve, parse_program),
+  Stage('critique', prompts.code_critique, verdicts.parse),
+  Stage('refine', prompts.code_refine, parse_program),
+)
 
 
 def make_stages(style: str) -> Stages:
@@ -96,6 +106,7 @@ def make_stages(style: str) -> Stages:
     'plain': PLAIN,
     'instruct': INSTRUCT,
     'processbench': PROCESSBENCH,
+    'code': CODE,
   }
   if style not in styles:
     raise ValueError(f'prompts: got {style!r}; expected one of {list(styles)}')

@@ -280,15 +280,14 @@ def run(
   compilation.use_cache(config.compilation_cache)
   with contextlib.ExitStack() as stack:
     compilations = stack.enter_context(compilation.Counter())
-    pool = stack.enter_context(
-      Pool(config.graders.num_workers, deadline_s=config.graders.deadline_s)
-    )
+    pool = stack.enter_context(Pool(**config.graders))
     mesh = sharding.make_mesh(config.mesh)
     lms, loaded = roles_lib.make_lms(
       config.models, compile_ahead=config.compile_ahead
     )
     phases = phases_lib.make_phases(config, lms, pool.grade)
     splits = lookup.bind(sources, config.data)()
+    pool.check(split[0] for split in splits.values() if split)
     wanted = evaluations.make_evaluations(config, lms, splits)
     devices = ', '.join(map(str, jax.devices()))
     folder = stack.enter_context(

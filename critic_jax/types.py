@@ -33,7 +33,8 @@ class Problem:
   Attributes:
     id: unique in its data set, e.g. 'gsm8k-17'.
     question: what the solver is shown.
-    answer: the reference final answer; graders read it, prompts never do.
+    answer: the reference final answer, or tests of a program
+      (rewards/code.py); graders read it, prompts never do.
     solution: a worked reference solution, one step a line, '' if unknown;
       imitation learns from it, prompts never show it.
   """

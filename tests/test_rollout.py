@@ -371,6 +371,7 @@ def test_summary_by_hand():
     'solve/length': 2.0,
     'solve/truncated': 0.5,
     'solve/correct': 0.5,
+    'solve/unparsable': 0.0,
     'solve/timeout': 0.5,
     'critique/count': 4,
     'critique/length': 2.0,

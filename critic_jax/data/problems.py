@@ -5,12 +5,15 @@ A file is JSON lines or one JSON array (see rows.py). A row is in a layout:
   'gsm8k'          question, answer: a worked solution that ends in `#### x`
   'math'           problem, solution; answer, or a `\boxed{x}` in the solution
   'olympiadbench'  question, final_answer: a list; optional solution, context
+  'mbpp'           text, code, test_list; see code_rows.py
+  'humaneval'      prompt, entry_point, canonical_solution, test
   'generic'        question or problem, answer; optional solution
 
 and may have an `id`. Names of fields may be capitalised, answers may be
 numbers, and other fields are ignored. As published, GSM8K is 'gsm8k'; MATH,
 MATH-500, Minerva and AIME with solutions are 'math'; AIME and AMC without
-solutions are 'generic'.
+solutions are 'generic'. The answers of 'mbpp' and 'humaneval' are tests, to be
+graded by `graders.name='code'`.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from critic_jax.data import rows
+from critic_jax.data import code_rows, rows
 from critic_jax.rewards import answers
 from critic_jax.types import Problem
 
@@ -52,8 +55,7 @@ def read_jsonl(
 
   Args:
     path: the file.
-    layout: 'gsm8k', 'math', 'olympiadbench', 'generic', or 'auto': that of the
-      first good row.
+    layout: one of the above, or 'auto': that of the first good row.
     bad_rows: 'error', or 'skip' to leave them out.
     report: called with one line of text if rows were skipped.
 
@@ -229,6 +231,8 @@ _LAYOUTS = {
   'gsm8k': _gsm8k,
   'math': _math,
   'olympiadbench': _olympiadbench,
+  'mbpp': code_rows.mbpp,
+  'humaneval': code_rows.humaneval,
   'generic': _generic,
 }
 

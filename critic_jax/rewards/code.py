@@ -94,6 +94,11 @@ def reference(
   )
 
 
+def is_reference(text: str) -> bool:
+  """Whether a text is one that `reference` made, not a final answer."""
+  return text.startswith('{"prelude": ')
+
+
 def decide(
   program: str, reference: str, *, deadline_s: float, means: sandbox.Means
 ) -> str:

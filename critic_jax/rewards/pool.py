@@ -34,18 +34,20 @@ import json
 import math
 import os
 import pathlib
+import reprlib
 import selectors
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from critic_jax.rewards import code_host, pool_child, sandbox
+from critic_jax.rewards import code, code_host, pool_child, sandbox
 from critic_jax.rewards.answers import Grade
+from critic_jax.types import Problem, Record
 
 GRADERS = {
   'answers': 'critic_jax.rewards.answers',
@@ -166,6 +168,17 @@ class Pool:
         grades[pair] = grade
     grades.update(self._run(pending))
     return [grades[pair] for pair in pairs]
+
+  def check(self, examples: Iterable[Problem | Record]) -> None:
+    """Raises ValueError for an answer that is not this grader's kind."""
+    for example in examples:
+      problem = getattr(example, 'problem', example)
+      if code.is_reference(problem.answer) != self._grader.IN_SANDBOX:
+        raise ValueError(
+          f'graders.name: got {self._name!r} for the answer of {problem.id},'
+          f' {reprlib.repr(problem.answer)}; expected the grader of its kind:'
+          " 'code' for tests, 'answers' for final answers"
+        )
 
   def state(self) -> dict[str, np.ndarray]:
     """The cache, the oldest first.

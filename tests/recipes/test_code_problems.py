@@ -1,0 +1,97 @@
+"""The recipes on problems whose answers are programs."""
+
+import jax
+import pytest
+from loop_helpers import critique, scripted, settings
+
+from configs import common, refcritic
+from critic_jax import stages
+from critic_jax.data import problems
+from critic_jax.recipes import policy_gradient
+from critic_jax.recipes import refcritic as recipe_lib
+from critic_jax.rewards.pool import Pool
+
+ROW = dict(
+  text='Write a function to square a number.',
+  code='def square(x): return x * x',
+  test_list=['assert square(3) == 9', 'assert square(-4) == 16'],
+)
+RIGHT = '```python\ndef square(x):\n  return x * x\n```'
+WRONG = '```python\ndef square(x):\n  return 3 * x\n```'
+CHEAT = '```python\nimport os\nos._exit(0)\n```'
+
+
+@pytest.fixture(scope='module')
+def grade():
+  try:
+    graders = Pool(1, name='code', deadline_s=5.0)
+  except ValueError as error:
+    pytest.skip(str(error))
+  with graders:
+    yield graders.grade
+
+
+def problem():
+  return problems.parse(ROW, 'mbpp', default_id='mbpp-0')
+
+
+def lm(script):
+  return scripted(script, prompts='code', max_new_tokens=128, lengths=(384,))
+
+
+def test_programs_are_rewarded_by_their_tests(grade):
+  texts = [RIGHT, WRONG, CHEAT, 'square(x) = x * x']
+  section = settings(
+    dict(
+      batch_size=1, aggregate='sequence', num_solutions=4,
+      **common.policy_gradient(),
+    )
+  )  # fmt: skip
+  solver = lm(lambda prompt, index: texts[index])
+  recipe = policy_gradient.make(section, {'solver': solver}, grade)
+  _, records = recipe.collect({'solver': None}, [problem()], jax.random.key(0))
+  assert [r.scores['reward'] for r in records] == [1, 0, 0, 0]
+  assert [r.parsed['grade'] for r in records] == [
+    'right', 'wrong', 'wrong', 'unparsable'
+  ]  # fmt: skip
+  assert records[0].parsed['answer'] == 'def square(x):\n  return x * x\n'
+  [prompt] = solver.prompts
+  assert 'square(3)' in prompt and '9' not in prompt and '16' not in prompt
+
+
+def test_critiques_of_programs_are_refined_and_graded(grade):
+  solver = lm(
+    lambda prompt, index: RIGHT if 'x times itself' in prompt else WRONG
+  )
+  critic = lm(
+    lambda prompt, index: critique(
+      'incorrect', 'It must be x times itself.' if index else 'Hm.'
+    )
+  )
+  section = settings(
+    dict(
+      batch_size=1, aggregate='token', copy={}, **refcritic.refcritic(),
+    ),
+    num_solutions=1, num_critiques=2, num_refinements=2, num_controls=0,
+  )  # fmt: skip
+  models = {'solver': solver, 'critic': critic}
+  recipe = recipe_lib.make(section, models, grade)
+  roles = {'solver': None, 'critic': None}
+  _, records = recipe.collect(roles, [problem()], jax.random.key(0))
+  scores = [r.scores for r in records if r.stage == 'critique']
+  assert [s['judge'] for s in scores] == [1, 1]
+  assert [s['refine'] for s in scores] == [0, 1]
+  # The critic sees the program; the solver the advice.
+  assert 'return 3 * x' in critic.prompts[0]
+  assert any('x times itself' in prompt for prompt in solver.prompts)
+
+
+def test_the_style_reads_programs():
+  found = stages.make_stages('code').refine.parse(f'Now:\n{RIGHT}')
+  assert found == {'answer': 'def square(x):\n  return x * x\n'}
+
+
+def test_a_grader_of_the_other_kind_is_refused():
+  with Pool(1) as graders:
+    with pytest.raises(ValueError, match="name: got 'answers' for the answer"):
+      graders.check([problem()])
