@@ -76,7 +76,8 @@ def test_a_command_is_a_line_and_names_what_exists():
 
 
 @pytest.mark.parametrize(
-  'paper', ['README.md', 'CONTRIBUTING.md', 'PAPERS.md', 'LOG.md']
+  'paper',
+  ['README.md', 'CONTRIBUTING.md', 'PAPERS.md', 'LOG.md', 'SECURITY.md'],
 )
 def test_files_named_in_the_papers_exist(paper):
   text = (ROOT / paper).read_text()
