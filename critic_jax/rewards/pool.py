@@ -3,9 +3,9 @@
 A grader of mathematics may hang inside C code or ask for all the memory, and
 neither a signal handler nor a thread can stop it. Here it runs in a child that
 limits itself; a child that misses its deadline is killed and replaced. Children
-are programs of their own (`pool_child`) that speak
-length-prefixed JSON over pipes: nothing is forked from a process that holds
-jax, the parent's main module is not imported again, and no child imports jax.
+are programs of their own (`pool_child`) that speak length-prefixed JSON over
+pipes: nothing is forked from a process that holds jax, the parent's main module
+is not imported again, and no child imports jax.
 
 A grader is a module of `GRADERS` with `extract`, `exact`, `decide` and
 `CANARIES`. One that is not `IN_SANDBOX` can in its child neither start

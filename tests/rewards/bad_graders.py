@@ -52,7 +52,9 @@ def _fork() -> Grade:
   try:
     if os.fork() == 0:
       os.setsid()
-      os.execv(sys.executable, [sys.executable, '-c', 'input()', MARK])
+      sleep = 'import time; time.sleep(60)'
+      os.execv(sys.executable, [sys.executable, '-c', sleep, MARK])
   except OSError:
     return 'wrong'
+  time.sleep(0.3)  # until it can be found by its mark
   return 'right'
