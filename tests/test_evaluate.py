@@ -173,3 +173,18 @@ def test_the_command_line_says_what_is_wrong(tmp_path):
   assert done.returncode == 1
   [line] = done.stderr.strip().splitlines()
   assert line.startswith('error: ') and 'nowhere' in line
+
+
+@pytest.mark.parametrize(
+  ('graders', 'name'), [({'name': 'code'}, 'code'), ({}, 'answers')]
+)
+def test_a_run_is_measured_by_its_own_grader(graders, name, tmp_path):
+  saved = dict(
+    models={}, data={'name': 'jsonl'}, graders=graders, evals={}, seed=0,
+    order=['rl'], phases={'rl': {'steps': 2}},
+  )  # fmt: skip
+  (tmp_path / 'checkpoints' / '2').mkdir(parents=True)
+  (tmp_path / 'config.json').write_text(json.dumps(saved))
+  config = config_file.get_config('run')
+  config.checkpoint = str(tmp_path)
+  assert evaluate.resolve(config)[0].graders.name == name

@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import ctypes.util
 import functools
 import json
 import os
@@ -38,7 +37,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from critic_jax.rewards import code_host
 
@@ -238,7 +237,7 @@ class Process:
     """
     data = memoryview(code_host.LENGTH.pack(len(message)) + message)
     while data:
-      _wait([], [self._process.stdin], deadline)
+      _wait(self._process.stdin, select.POLLOUT, deadline)
       try:
         data = data[os.write(self._process.stdin.fileno(), data) :]
       except BrokenPipeError:
@@ -260,7 +259,7 @@ class Process:
   def _read(self, size: int, deadline: float) -> bytes:
     parts = bytearray()
     while len(parts) < size:
-      _wait([self._process.stdout], [], deadline)
+      _wait(self._process.stdout, select.POLLIN, deadline)
       data = os.read(self._process.stdout.fileno(), size - len(parts))
       if not data:
         raise EOFError('the process has ended')
@@ -280,9 +279,11 @@ class Process:
       self._scratch.cleanup()
 
 
-def _wait(readable, writable, deadline: float) -> None:
-  seconds = deadline - time.monotonic()
-  if seconds <= 0 or not any(select.select(readable, writable, [], seconds)):
+def _wait(pipe: BinaryIO, event: int, deadline: float) -> None:
+  poll = select.poll()  # `select` knows no descriptor above 1023
+  poll.register(pipe, event)
+  milliseconds = (deadline - time.monotonic()) * 1000
+  if milliseconds <= 0 or not poll.poll(milliseconds):
     raise TimeoutError('the deadline has passed')
 
 
