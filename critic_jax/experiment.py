@@ -6,13 +6,19 @@ Its docstring begins with the question and ends with the result; then come
     GRID = grid.sweep('seed', [0, 1, 2])        see configs/grid.py
     TABLE = dict(evaluation='heldout', ...)     see critic_jax/summary.py
 
-A run's folder is named by what its point of the grid sets and nothing else, so
-that experiments with the same CONFIG share the runs that they have in common.
+A run is known by all its settings, not by who asked for it: its folder is named
+by what differs from CONFIG and by a digest of the whole config,
+
+    phases.rl.refine_weight=0.5,seed=0-7c9e2a41
+
+so the same settings are the same folder, whichever experiment or CONFIG they
+come from, and a config that was changed since makes another.
 """
 
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import re
 import runpy
@@ -25,7 +31,37 @@ from ml_collections import ConfigDict, config_flags
 
 from critic_jax import run_dir, summary
 
+_MAX_LABEL = 160  # characters; a digest tells longer ones apart
+_MAX_NAME = 255  # of a file, on most file systems
+
 Point = Mapping[str, Any]  # {dotted name of a setting: value}
+
+
+class Run(NamedTuple):
+  """A point of a grid, read.
+
+  Attributes:
+    config: the experiment's CONFIG.
+    point: what is set.
+    settings: the whole config that comes of it.
+    label: what the point changes in CONFIG, and its seed.
+  """
+
+  config: str
+  point: Point
+  settings: ConfigDict
+  label: str
+
+  @property
+  def digest(self) -> str:
+    """Of all settings; 8 hexadecimal digits."""
+    text = json.dumps(run_dir.plain(self.settings), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+  @property
+  def name(self) -> str:
+    """Of the folder."""
+    return f'{self.label}-{self.digest}'
 
 
 class Experiment(NamedTuple):
@@ -34,17 +70,13 @@ class Experiment(NamedTuple):
   Attributes:
     name: the file's, without its suffix.
     question: the first line of its docstring.
-    config: its CONFIG.
-    points: its GRID, by the names of the runs' folders.
-    configs: of the points, by the same names.
+    runs: of its GRID, in order.
     tables: its TABLE.
   """
 
   name: str
   question: str
-  config: str
-  points: dict[str, Point]
-  configs: dict[str, ConfigDict]
+  runs: list[Run]
   tables: list[summary.Table]
 
 
@@ -71,37 +103,36 @@ def load(path: str | Path) -> Experiment:
       'in the first line of the docstring, a question; see '
       'experiments/rewards.py'
     )
-  config = found['CONFIG']
   try:
-    points = _points(found['GRID'])
-    configs = {name: read_config(config, p) for name, p in points.items()}
-    evaluations = next(iter(configs.values())).evals
-    tables = summary.make_tables(found['TABLE'], evaluations)
+    runs = _runs(found['CONFIG'], found['GRID'])
+    tables = summary.make_tables(found['TABLE'], runs[0].settings.evals)
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from error
-  stem = Path(path).stem
-  return Experiment(stem, question, config, points, configs, tables)
+  return Experiment(Path(path).stem, question, runs, tables)
 
 
-def _points(grid) -> dict[str, Point]:
-  points = {}
+def _runs(config: str, grid) -> list[Run]:
+  runs = {}
   for point in grid:
     if not isinstance(point, Mapping) or not point:
       raise ValueError(
         f'GRID: got the point {point!r}; expected a dict of settings, the seed '
         'at least'
       )
-    name = point_name(point)
-    if name in points:
-      raise ValueError(f'GRID: got {name} twice; expected each point once')
-    points[name] = point
-  if not points:
+    run = read(config, point)
+    if run.digest in runs:
+      raise ValueError(
+        f'GRID: got {dict(runs[run.digest].point)} and {dict(point)}, the same '
+        'settings; expected each point once'
+      )
+    runs[run.digest] = run
+  if not runs:
     raise ValueError('GRID: got no points; expected one or more')
-  return points
+  return list(runs.values())
 
 
 def point_name(point: Point) -> str:
-  """The name of a point's folder; the seed comes last.
+  """A point as part of a folder's name; the seed comes last.
 
   >>> point_name({'seed': 0, 'phases.rl.refine_weight': 0.5})
   'phases.rl.refine_weight=0.5,seed=0'
@@ -116,8 +147,8 @@ def words(point: Point) -> list[str]:
   return [f'--config.{name}={value}' for name, value in point.items()]
 
 
-def read_config(config: str, point: Point) -> ConfigDict:
-  """The config of a point, read as training reads it.
+def read(config: str, point: Point) -> Run:
+  """A point and the config of it, read as training reads it.
 
   Raises:
     ValueError: no such config or setting, or a value that it can not have.
@@ -130,15 +161,21 @@ def read_config(config: str, point: Point) -> ConfigDict:
       raise ValueError(
         f'GRID: got {name!r}; expected a setting of {config}{hint}'
       )
-  read = _parse(config, words(point))
-  values = dict(_settings(read))
+  settings = _parse(config, words(point))
+  values = dict(_settings(settings))
   for name, value in point.items():
     if values[name] != value:
       raise ValueError(
         f'GRID: got {name}={value!r}, which reads as {values[name]!r}; '
         f'expected a value like {defaults[name]!r}'
       )
-  return read
+  told = {
+    name: values[name]
+    for name in point
+    if name == 'seed' or values[name] != defaults[name]
+  }
+  label = point_name(told)[:_MAX_LABEL] or 'default'
+  return Run(config, point, settings, label)
 
 
 def _parse(config: str, settings: Sequence[str]) -> ConfigDict:
@@ -165,34 +202,32 @@ def _settings(config, prefix: str = '') -> Iterator[tuple[str, Any]]:
       yield from _settings(value, f'{prefix}{name}.')
 
 
-def check_folders(experiments: Sequence[Experiment], workdir: Path) -> None:
-  """Checks that the runs of several experiments can lie in one folder.
+def folder(run: Run, workdir: Path) -> Path:
+  """The run's folder in `workdir`: the one that is there, or will be made.
 
-  Training would refuse to continue a run with another config; but one that is
-  done is not started again, and its results would be taken for this config's.
+  One that was named by the point alone, before names had digests, or by another
+  CONFIG with the same settings, is as good.
 
   Raises:
-    ValueError: the experiments differ in CONFIG, or a folder holds a run of
-      another config.
+    ValueError: it holds a run with other settings. Training would refuse to
+      continue it, but what is done is not started again, and its results would
+      be taken for this run's.
   """
-  used = {experiment.name: experiment.config for experiment in experiments}
-  if len(set(used.values())) > 1:
+  ours, old = workdir / run.name, workdir / point_name(run.point)[:_MAX_NAME]
+  others = sorted(workdir.glob(f'*-{run.digest}'))
+  there = [p for p in (ours, *others, old) if (p / 'config.json').exists()]
+  if not there:
+    return ours
+  saved = json.loads((there[0] / 'config.json').read_text())
+  if differ := differences(run, saved):
     raise ValueError(
-      f'CONFIG: got {used}; expected the same, as the runs lie in one folder; '
-      'launch them apart, each with its --workdir'
-    )
-  for experiment in experiments:
-    for name, config in experiment.configs.items():
-      path = workdir / name / 'config.json'
-      if path.exists():
-        _check_same(config, json.loads(path.read_text()), path.parent)
-
-
-def _check_same(config, saved, folder) -> None:
-  differ = list(run_dir.differences(run_dir.plain(config), saved))
-  if differ:
-    raise ValueError(
-      f'{folder}: got a run that differs in {len(differ)} settings '
+      f'{there[0]}: got a run that differs in {len(differ)} settings '
       f'({", ".join(differ[:3])}...); expected one of the same config; move it '
       'away or give another --workdir'
     )
+  return there[0]
+
+
+def differences(run: Run, saved: Mapping[str, Any]) -> list[str]:
+  """The names of the settings in which a saved config differs from a run's."""
+  return list(run_dir.differences(run_dir.plain(run.settings), saved))

@@ -63,8 +63,6 @@ def load(path: str | Path) -> Run:
       f'run: got {str(path)!r} without a config.json; expected the folder of a '
       'run; give the --workdir of critic_jax.train'
     )
-  state = 'failed' if (path / 'FAILED').exists() else 'unfinished'
-  state = 'done' if (path / 'DONE').exists() else state
   steps = {}
   files = [*path.glob(f'records/**/*{_SUFFIX}')]
   files += path.glob(f'eval/**/*{_SUFFIX}')
@@ -73,7 +71,15 @@ def load(path: str | Path) -> Run:
     stem = file.name.removesuffix(_SUFFIX)
     step = int(stem) if stem.isdigit() else stem
     steps.setdefault(folder.removeprefix('records/'), []).append(step)
-  return Run(path, json.loads(config.read_text()), state, steps)
+  return Run(path, json.loads(config.read_text()), state(path), steps)
+
+
+def state(path: str | Path) -> str:
+  """What a run's folder says: 'done', 'failed', 'unfinished' or 'absent'."""
+  if not (Path(path) / 'config.json').exists():
+    return 'absent'
+  markers = [m for m in ('DONE', 'FAILED') if (Path(path) / m).exists()]
+  return markers[0].lower() if markers else 'unfinished'
 
 
 def metrics(run: Run, phase: str | None = None) -> dict[str, np.ndarray]:

@@ -20,7 +20,11 @@ Functions here take `runs`: a list of (point of the grid, what
 
 from __future__ import annotations
 
+import csv
 import difflib
+import io
+import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -31,6 +35,13 @@ from rich.text import Text
 
 from critic_jax import report
 from critic_jax.evals.statistics import Estimate
+
+_TEX = {c: f'\\{c}' for c in '{}$&#%_'} | {
+  '\\': '\\textbackslash{}',
+  '~': '\\textasciitilde{}',
+  '^': '\\textasciicircum{}',
+  '–': '--',
+}
 
 Runs = Sequence[tuple[Mapping[str, Any], report.Results]]
 
@@ -180,6 +191,16 @@ def _values(evaluation, column, metric, group) -> np.ndarray:
   )
 
 
+def over_seeds(values: np.ndarray) -> Estimate:
+  """The mean of float[S], the least and the greatest; of those defined."""
+  defined = values[np.isfinite(values)]
+  if not len(defined):
+    return Estimate(math.nan, math.nan, math.nan, 0)
+  return Estimate(
+    *map(float, (defined.mean(), defined.min(), defined.max())), len(defined)
+  )
+
+
 def agree(change: np.ndarray) -> bool:
   """Whether several seeds, and all of them, changed to the same side."""
   return len(change) > 1 and bool((change > 0).all() or (change < 0).all())
@@ -221,6 +242,64 @@ def _terminal_cell(value: str, change: str, bold: bool) -> Text:
   if not change:
     return Text(value)
   return Text(f'{value}\n').append(change, 'bold' if bold else 'dim')
+
+
+def csv_text(tables: Sequence[Table], runs: Runs) -> str:
+  """The tables as CSV: a line for each cell, shares as shares.
+
+  `seeds` counts those for which the metric is defined; the change is empty
+  where a cell is compared to nothing.
+  """
+  names = ('mean', 'least', 'greatest')
+  out = io.StringIO()
+  writer = csv.writer(out, lineterminator='\n')
+  head = ('evaluation', 'group', 'metric', 'column', 'seeds', *names)
+  writer.writerow([*head, *(f'change_{name}' for name in names)])
+  for table in tables:
+    for row in rows(table, runs):
+      for column, cell in row.cells.items():
+        value, change = over_seeds(cell.values), ()
+        if cell.change is not None:
+          change = over_seeds(cell.change)[:3]
+        place = (table.evaluation, row.group, row.metric, column, value.n)
+        numbers = [f'{number:.6g}' for number in (*value[:3], *change)]
+        writer.writerow([*place, *numbers, *[''] * (6 - len(numbers))])
+  return out.getvalue()
+
+
+def latex(tables: Sequence[Table], runs: Runs) -> str:
+  """The tables as LaTeX that wants the package booktabs; the caption a comment.
+
+  A change is in a line below its value.
+  """
+  parts = [f'% {_tex(caption(tables, runs))}']
+  for table in tables:
+    head = [table.evaluation, *map(title, table.columns)]
+    lines = [f'\\begin{{tabular}}{{l{"r" * len(table.columns)}}}', '\\toprule']
+    lines += [' & '.join(map(_tex, head)) + ' \\\\', '\\midrule']
+    for name, cells in _lines(table, runs):
+      if not cells:
+        name = f'\\multicolumn{{{len(head)}}}{{l}}{{\\emph{{{_tex(name)}}}}}'
+        lines.append(f'{name} \\\\')
+        continue
+      values = [_tex(value) for value, _, _ in cells]
+      lines.append(' & '.join([_tex(name), *values]) + ' \\\\')
+      changes = [_tex_change(*cell[1:]) for cell in cells]
+      if any(changes):
+        lines.append(' & '.join(['', *changes]).strip() + ' \\\\')
+    parts.append('\n'.join([*lines, '\\bottomrule', '\\end{tabular}']))
+  return '\n'.join(parts) + '\n'
+
+
+def _tex_change(change: str, bold: bool) -> str:
+  number, space, interval = _tex(change).partition(' ')
+  number = f'\\textbf{{{number}}}' if bold else number
+  return f'\\small {number}{space}{interval}' if change else ''
+
+
+def _tex(text: str) -> str:
+  """Text as LaTeX shows it."""
+  return re.sub(r'[\\{}$&#%_~^–]', lambda found: _TEX[found[0]], text)
 
 
 def _lines(table, runs) -> list[tuple[str, list[tuple[str, str, bool]]]]:
@@ -285,11 +364,8 @@ def title(name: str) -> str:
 
 def _text(values: np.ndarray, metric: str, column: str) -> str:
   """'61.3 [55.0, 67.1]', of those seeds for which it is defined."""
-  defined = values[np.isfinite(values)]
-  if not len(defined):
-    return '–'
-  found = Estimate(defined.mean(), defined.min(), defined.max(), len(defined))
+  found = over_seeds(values)
   text = report.format_estimate(found, metric, column)
-  if len(defined) < len(values):
-    text += f' ({len(defined)} of {len(values)} seeds)'
+  if 0 < found.n < len(values):
+    text += f' ({found.n} of {len(values)} seeds)'
   return text

@@ -125,9 +125,13 @@ LAYERS = {
     'absl', 'critic_jax.run_dir', 'critic_jax.summary', 'ml_collections'
   },
   'critic_jax.launch': {
-    'critic_jax.experiment', 'critic_jax.inspection', 'critic_jax.report',
-    'critic_jax.summary', 'critic_jax.summary_plots', 'rich',
+    'critic_jax.experiment', 'critic_jax.inspection', 'critic_jax.launch',
+    'critic_jax.progress', 'critic_jax.summary', 'critic_jax.summary_plots',
+    'psutil', 'rich',
   },
+  'critic_jax.launch.gke': set(),
+  'critic_jax.launch.slurm': set(),
+  'critic_jax.launch.tpu': set(),
   'critic_jax.bench': {
     'critic_jax', 'jax', 'matplotlib', 'numpy', 'rich'
   },

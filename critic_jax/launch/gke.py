@@ -1,0 +1,210 @@
+"""GKE: each run is a job set, whose pods train it together.
+
+A job set is named by the run's digest, so a run is there once. Its pods mount
+the bucket as `runs`, start the same command, and find each other by the
+variables CRITIC_JAX_*. If a node is preempted, all pods are started again on
+others, which is no failure, and the run continues from its last checkpoint.
+
+Written from the documentation of Google and JobSet and never run on a cluster
+by us.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+FOLDER = '/critic_jax'  # of the image; its working directory
+_PORT = 8476
+_WORKERS = 'workers'  # name of the job
+
+
+class Pods(NamedTuple):
+  """What the pods of a run are.
+
+  Attributes:
+    image: with this checkout in /critic_jax; see tpu_scripts/Dockerfile.
+    accelerator: GKE's name, e.g. 'tpu-v5-lite-podslice' or 'nvidia-h100-80gb'.
+    topology: of TPUs, e.g. '4x4'.
+    nodes: how many pods, each on a node of its own.
+    chips: accelerators of each.
+    bucket: gs://NAME/FOLDER, which is mounted.
+  """
+
+  image: str
+  accelerator: str
+  topology: str
+  nodes: int
+  chips: int
+  bucket: str
+
+
+def name(digest: str) -> str:
+  """Of a run's job set."""
+  return f'critic-{digest}'
+
+
+def manifest(pods: Pods, digest: str, command: Sequence[str]) -> dict[str, Any]:
+  """A run's job set.
+
+  Args:
+    pods: what it runs on.
+    digest: of the run.
+    command: that each pod starts; no shell reads it.
+
+  Raises:
+    ValueError: the pods do not make up the topology.
+  """
+  shape = [int(n) for n in re.findall(r'\d+', pods.topology)]
+  if shape and math.prod(shape) != pods.nodes * pods.chips:
+    raise ValueError(
+      f'topology: got {pods.topology} with {pods.nodes} nodes of {pods.chips} '
+      f'chips; expected {math.prod(shape)} chips; give --nodes and --chips'
+    )
+  job = {
+    'parallelism': pods.nodes,
+    'completions': pods.nodes,
+    'backoffLimit': 0,
+    # A pod that was evicted tells so; else the command is to blame.
+    'podFailurePolicy': {
+      'rules': [
+        {
+          'action': 'FailJob',
+          'onPodConditions': [{'type': 'DisruptionTarget', 'status': 'True'}],
+        }
+      ]
+    },
+    'template': {
+      'metadata': {'annotations': {'gke-gcsfuse/volumes': 'true'}},
+      'spec': _pod(pods, digest, command),
+    },
+  }
+  preempted = {
+    'action': 'RestartJobSetAndIgnoreMaxRestarts',
+    'onJobFailureReasons': ['PodFailurePolicy'],
+  }
+  workers = {'name': _WORKERS, 'replicas': 1, 'template': {'spec': job}}
+  return {
+    'apiVersion': 'jobset.x-k8s.io/v1alpha2',
+    'kind': 'JobSet',
+    'metadata': {'name': name(digest)},
+    'spec': {
+      'failurePolicy': {'maxRestarts': 0, 'rules': [preempted]},
+      'replicatedJobs': [workers],
+    },
+  }
+
+
+def _pod(pods: Pods, digest: str, command: Sequence[str]) -> dict[str, Any]:
+  tpu = pods.accelerator.startswith('tpu')
+  kind = 'gke-tpu-accelerator' if tpu else 'gke-accelerator'
+  nodes = {f'cloud.google.com/{kind}': pods.accelerator}
+  if tpu:
+    nodes['cloud.google.com/gke-tpu-topology'] = pods.topology
+  bucket, _, folder = pods.bucket.removeprefix('gs://').partition('/')
+  options = ['implicit-dirs', f'only-dir={folder}' if folder else '']
+  attributes = {
+    'bucketName': bucket,
+    'mountOptions': ','.join(filter(None, options)),
+  }
+  container = {
+    'name': 'train',
+    'image': pods.image,
+    'workingDir': FOLDER,
+    # Kubernetes replaces $(NAME) in a command; $$ is a $.
+    'command': [word.replace('$', '$$') for word in command],
+    'env': _processes(pods, digest),
+    'resources': {
+      'limits': {'google.com/tpu' if tpu else 'nvidia.com/gpu': pods.chips}
+    },
+    'volumeMounts': [{'name': 'runs', 'mountPath': f'{FOLDER}/runs'}],
+  }
+  driver = {
+    'driver': 'gcsfuse.csi.storage.gke.io',
+    'volumeAttributes': attributes,
+  }
+  return {
+    'restartPolicy': 'Never',
+    'nodeSelector': nodes,
+    'containers': [container],
+    'volumes': [{'name': 'runs', 'csi': driver}],
+  }
+
+
+def _processes(pods: Pods, digest: str) -> list[dict[str, Any]]:
+  """What tells the pods of each other."""
+  if pods.nodes == 1:
+    return []
+  first = f'{name(digest)}-{_WORKERS}-0-0.{name(digest)}'
+  index = 'batch.kubernetes.io/job-completion-index'
+  field = {'fieldRef': {'fieldPath': f"metadata.annotations['{index}']"}}
+  return [
+    {'name': 'CRITIC_JAX_COORDINATOR', 'value': f'{first}:{_PORT}'},
+    {'name': 'CRITIC_JAX_NUM_PROCESSES', 'value': str(pods.nodes)},
+    {'name': 'CRITIC_JAX_PROCESS_ID', 'valueFrom': field},
+  ]
+
+
+LIST = ('kubectl', 'get', 'jobsets', '--output=json')
+APPLY = ('kubectl', 'apply', '--filename=-')
+
+
+def states() -> dict[str, str]:
+  """The job sets that are there: 'Completed', 'Failed', or '' under way.
+
+  Raises:
+    ValueError: the cluster can not be asked.
+  """
+  done = subprocess.run(LIST, capture_output=True, text=True, check=False)
+  if done.returncode:
+    raise ValueError(
+      f'kubectl: got {done.stderr.strip()!r}; expected the job sets of a '
+      f'cluster; see whether `{" ".join(LIST)}` works'
+    )
+  return {
+    item['metadata']['name']: item.get('status', {}).get('terminalState', '')
+    for item in json.loads(done.stdout)['items']
+  }
+
+
+def submit(job_set: Mapping[str, Any], there: Mapping[str, str]) -> str:
+  """Submits a run's job set; what came of it.
+
+  Args:
+    job_set: see `manifest`.
+    there: see `states`. One that has ended is deleted first.
+
+  Raises:
+    ValueError: a command failed.
+  """
+  known = job_set['metadata']['name']
+  if there.get(known) == '':
+    return 'is under way already'
+  if known in there:
+    _call(delete(known))
+  _call(APPLY, json.dumps(job_set))
+  return 'submitted'
+
+
+def delete(known: str) -> list[str]:
+  """The words that delete a job set."""
+  return ['kubectl', 'delete', 'jobset', known]
+
+
+def follow(known: str) -> list[str]:
+  """The words that show what a job set prints."""
+  chosen = f'--selector=jobset.sigs.k8s.io/jobset-name={known}'
+  return ['kubectl', 'logs', '--follow', '--prefix', chosen]
+
+
+def _call(words: Sequence[str], text: str = '') -> None:
+  done = subprocess.run(words, input=text, text=True, check=False)
+  if done.returncode:
+    raise ValueError(
+      f'command: got exit status {done.returncode} of {" ".join(words)}; '
+      'expected 0'
+    )

@@ -1,0 +1,91 @@
+"""The results of an experiment's runs: tables and a figure.
+
+<workdir>/<experiment>.md .csv .tex .png
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from critic_jax import experiment as experiment_lib
+from critic_jax import inspection, summary, summary_plots
+from critic_jax.experiment import Experiment
+
+FORMATS = ('text', 'csv', 'latex')
+
+
+def left(experiment: Experiment, workdir: Path) -> list[str]:
+  """The names of an experiment's runs that are not done."""
+  folders = [experiment_lib.folder(run, workdir) for run in experiment.runs]
+  return [f.name for f in folders if inspection.state(f) != 'done']
+
+
+def show(
+  experiment: Experiment,
+  workdir: Path,
+  console: Console,
+  form: str = 'text',
+  metrics: Sequence[str] = (),
+) -> None:
+  """Prints the tables of an experiment whose runs are done.
+
+  Args:
+    experiment: whose.
+    workdir: the folder of its runs.
+    console: where to.
+    form: one of `FORMATS`.
+    metrics: instead of those of its TABLE.
+
+  Raises:
+    ValueError: the runs have no such metric.
+  """
+  tables, runs = experiment.tables, _results(experiment, workdir)
+  if metrics:
+    tables = [t._replace(metrics=tuple(metrics)) for t in tables if t.metrics]
+  if not tables:
+    raise ValueError(
+      f'{experiment.name}: got metrics {list(metrics)}; expected an experiment '
+      'whose TABLE has metrics; leave --metrics away'
+    )
+  try:
+    if form == 'text':
+      _show_text(experiment, tables, runs, console)
+    else:
+      write = summary.csv_text if form == 'csv' else summary.latex
+      console.out(write(tables, runs), end='', highlight=False)
+  except ValueError as error:
+    raise ValueError(f'{experiment.name}: {error}') from error
+
+
+def write(experiment: Experiment, workdir: Path, console: Console) -> None:
+  """Prints the tables of an experiment and writes its files."""
+  show(experiment, workdir, console)
+  tables, runs = experiment.tables, _results(experiment, workdir)
+  path = workdir / f'{experiment.name}.md'
+  image = path.with_suffix('.png')
+  text = summary.markdown(tables, runs)
+  path.write_text(
+    f'# {experiment.question}\n\n{text}\n![Figure]({image.name})\n'
+  )
+  path.with_suffix('.csv').write_text(summary.csv_text(tables, runs))
+  path.with_suffix('.tex').write_text(summary.latex(tables, runs))
+  summary_plots.write(tables, runs, image)
+  console.print(f'{path}\n{image}', soft_wrap=True, highlight=False)
+
+
+def _show_text(experiment, tables, runs, console) -> None:
+  console.print(f'\n{experiment.question}', markup=False, highlight=False)
+  for table in tables:
+    console.print(summary.terminal(table, runs))
+  console.print(summary.caption(tables, runs), markup=False, highlight=False)
+
+
+def _results(experiment: Experiment, workdir: Path) -> summary.Runs:
+  found = []
+  for run in experiment.runs:
+    folder = experiment_lib.folder(run, workdir)
+    found.append((run.point, inspection.all_results(inspection.load(folder))))
+  return found

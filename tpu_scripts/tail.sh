@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Follows a file on a worker of a TPU slice.
+#
+# Written from Google's documentation and never run on a TPU by us.
+set -euo pipefail
+
+usage() {
+  cat << 'END'
+usage: tpu_scripts/tail.sh [--dry_run] NAME ZONE FILE [WORKER]
+
+Shows the end of FILE (in critic_jax there: runs/NAME/metrics.jsonl) on WORKER,
+0 if not given, and what is added to it. What a run prints is in its log here,
+WORKDIR/RUN.log.
+END
+}
+
+dry_run=()
+while [[ ${1:-} == -* ]]; do
+  case $1 in
+    --help) usage && exit ;;
+    --dry_run) dry_run=(--dry_run) ;;
+    *) echo "argument: got '$1'; see --help" >&2 && exit 2 ;;
+  esac
+  shift
+done
+if (($# < 3 || $# > 4)); then
+  echo "arguments: got $#; expected NAME ZONE FILE [WORKER]; see --help" >&2
+  exit 2
+fi
+
+run=$(dirname "${BASH_SOURCE[0]}")/run.sh
+"$run" "${dry_run[@]}" --worker "${4:-0}" "$1" "$2" tail -n 20 -F -- "$3"
