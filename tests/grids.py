@@ -1,6 +1,5 @@
 """Experiments in small, and what stands in for training their runs."""
 
-import sys
 from pathlib import Path
 
 from critic_jax import experiment, run_dir
@@ -77,7 +76,3 @@ def train(command):
       },
     )
   return flags
-
-
-if __name__ == '__main__':
-  train(sys.argv)

@@ -63,17 +63,23 @@ def command(
   return [*words, f'--workdir={folder}', *experiment_lib.words(task.run.point)]
 
 
-def chosen(tasks: Sequence[Task], given: argparse.Namespace) -> list[Task]:
-  """The runs that --index, --all or --missing name."""
+def chosen(
+  tasks: Sequence[Task], given: argparse.Namespace, console: Console
+) -> list[Task]:
+  """The runs that --index, --all or --missing name, without those done."""
   if given.index is not None:
     if not 0 <= given.index < len(tasks):
       raise ValueError(
         f'index: got {given.index}; expected 0..{len(tasks) - 1}; see --list'
       )
-    return [tasks[given.index]]
-  if not given.missing:
-    return list(tasks)
-  return [t for t in tasks if runs.state(t.folder) not in ('done', 'running')]
+    tasks = [tasks[given.index]]
+  found = {task.name: runs.state(task.folder) for task in tasks}
+  if given.missing:
+    return [t for t in tasks if found[t.name] not in ('done', 'running')]
+  for name, state in found.items():
+    if state == 'done':
+      console.print(f'{name}: was done before', highlight=False, markup=False)
+  return [t for t in tasks if found[t.name] != 'done']
 
 
 def launch(given: argparse.Namespace, console: Console) -> list[str]:
@@ -95,7 +101,7 @@ def launch(given: argparse.Namespace, console: Console) -> list[str]:
     return []
   failed = []
   if not given.table:
-    picked = chosen(tasks, given)
+    picked = chosen(tasks, given, console)
     failed = _PLACES[given.on](given, picked, tasks, console)
     if given.dry_run or given.on in ('slurm', 'gke'):
       return failed
@@ -143,7 +149,7 @@ def _slurm(given, picked, tasks, console) -> list[str]:
     options=given.option,
   )
   if not picked:
-    console.print('nothing is missing')
+    console.print('nothing is left to submit')
     return []
   if not given.dry_run:
     logs.mkdir(parents=True, exist_ok=True)
@@ -169,7 +175,8 @@ def _tpu(given, picked, tasks, console) -> list[str]:
   if given.dry_run:
     for number, task in enumerate(picked):
       _tell_state(console, task)
-      for step in tpu.plan(*words(task, number % parallel)):
+      there = number >= parallel  # the slice, by an earlier run
+      for step in tpu.plan(*words(task, number % parallel), there=there):
         _tell(console, step)
   else:
     failed = processes.train(

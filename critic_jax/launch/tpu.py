@@ -94,7 +94,7 @@ def state(slice_: Slice) -> str:
   )
 
 
-def make_ready(slice_: Slice, poll_s: float = _POLL_S) -> None:
+def make_ready(slice_: Slice) -> None:
   """Creates a slice, anew if it was preempted; waits; sets it up.
 
   Raises:
@@ -102,7 +102,7 @@ def make_ready(slice_: Slice, poll_s: float = _POLL_S) -> None:
   """
   while (now := state(slice_)) != 'ACTIVE':
     if now in _ON_THE_WAY:
-      time.sleep(poll_s)
+      time.sleep(_POLL_S)
       continue
     if now:
       print(f'{slice_.name} is {now}: it is made anew', flush=True)
@@ -143,12 +143,25 @@ def train(slice_: Slice, command: Sequence[str], run: str, folder: Path) -> int:
 
 
 def plan(
-  slice_: Slice, command: Sequence[str], run: str, folder: Path
+  slice_: Slice,
+  command: Sequence[str],
+  run: str,
+  folder: Path,
+  *,
+  there: bool,
 ) -> list[list[str]]:
-  """The commands of `make_ready` and `train`, if nothing is there or fails."""
+  """The commands of `train` if nothing fails.
+
+  Args:
+    slice_: as of `train`, as the others.
+    command: likewise.
+    run: likewise.
+    folder: likewise.
+    there: whether the slice is there already.
+  """
   return [
     slice_.describe(),
-    slice_.create(),
+    *([] if there else [slice_.create()]),
     slice_.set_up(),
     slice_.run(['pkill', '-f', 'critic_jax.train']),
     slice_.run(command),

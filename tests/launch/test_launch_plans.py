@@ -1,0 +1,157 @@
+"""What --dry_run prints is what is recorded in plans/, and nothing is done.
+
+After an intended change record them anew, and read what git shows:
+
+    UPDATE_PLANS=1 python -m pytest tests/launch/test_launch_plans.py
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import grids
+import pytest
+
+import critic_jax
+
+ROOT = pathlib.Path(critic_jax.__file__).parents[1]
+PLANS = pathlib.Path(__file__).parent / 'plans'
+SCRIPTS = sorted((ROOT / 'tpu_scripts').glob('*.sh'))
+# What users pass: a name that a shell would split, end, run or expand.
+NASTY = """a 'b' "c" $(touch x); `touch x` *"""
+TPU = ('--zone=us-west4-a', '--type=v5litepod-16', '--version=v2-alpha')
+GKE = ('--image=gcr.io/x/critic_jax', '--accelerator=tpu-v5-lite-podslice')
+BUCKET = '--bucket=gs://our bucket/runs; $(touch x)'
+LAUNCHES = {
+  'local': ('--parallel=2',),
+  'index': ('--index=1', '--prefix=nice -n "1 5"'),
+  'slurm': ('--on=slurm', '--nodes=2', '--gpus=8', '--parallel=4',
+            '--option=--partition=a b;c'),
+  'slurm_missing': ('--on=slurm', '--missing'),
+  'tpu': ('--on=tpu', *TPU, BUCKET, '--parallel=2', '--option=--spot'),
+  'gke': ('--on=gke', *GKE, BUCKET, '--topology=4x4', '--nodes=4', '--missing'),
+}  # fmt: skip
+CALLS = {
+  'create.sh': (NASTY, 'zone', 'v5litepod-16', 'v2-alpha', '--spot'),
+  'delete.sh': (NASTY, 'zone'),
+  'run.sh': (NASTY, 'zone', 'python', '-c', NASTY),
+  'setup.sh': (NASTY, 'zone', f'gs://{NASTY}/folder'),
+  'setup_vm.sh': ('--venv', NASTY, f'--bucket=gs://bucket/{NASTY}'),
+  'slurm.sh': ('python', NASTY),
+  'sync.sh': (f'gs://{NASTY}', NASTY),
+  'tail.sh': (NASTY, 'zone', NASTY, '3'),
+}
+
+
+def compare(name, text):
+  """A plan with the recorded one, or records it."""
+  path = PLANS / f'{name}.txt'
+  text = text.replace(str(ROOT), 'CHECKOUT').replace(sys.executable, 'PYTHON')
+  if os.environ.get('UPDATE_PLANS'):
+    path.write_text(text)
+  assert text == path.read_text()
+
+
+@pytest.fixture
+def nothing(tmp_path):
+  """A PATH on which what must not be called leaves the file `called`."""
+  tools = tmp_path / 'tools'
+  tools.mkdir()
+  for name in ('gcloud', 'kubectl', 'sbatch', 'srun', 'ssh', 'sudo', 'touch'):
+    (tools / name).write_text(f'#!/bin/sh\necho > {tmp_path}/called\n')
+    (tools / name).chmod(0o755)
+  yield os.environ | {
+    'PATH': f'{tools}:{os.environ["PATH"]}', 'SLURM_ARRAY_TASK_ID': '3',
+    'PYTHONPATH': str(ROOT), 'TMPDIR': str(tmp_path / 'none'),
+  }  # fmt: skip
+  assert not (tmp_path / 'called').exists()
+
+
+@pytest.mark.parametrize('name', LAUNCHES)
+def test_plans_of_launches(name, nothing, tmp_path):
+  grid = (
+    "grid.chain(grid.sweep('seed', [0, 1]),"
+    f' [{{"seed": 0, "phases.rl.gate": {NASTY!r}}}])'
+  )
+  folder = tmp_path / 'a $(b)'
+  folder.mkdir()
+  path = grids.write(folder, grid=grid)
+  workdir = folder / 'runs'
+  done = grids.folder(path, workdir)
+  done.mkdir(parents=True)
+  config = grids.experiment.load(path).runs[0].settings.to_json()
+  (done / 'config.json').write_text(config)
+  (done / 'DONE').touch()
+  command = [sys.executable, '-m', 'critic_jax.launch', 'learn.py']
+  command += ['--workdir=runs', '--dry_run', *LAUNCHES[name]]
+  printed = subprocess.run(
+    command, cwd=folder, env=nothing, check=True, text=True,
+    capture_output=True,
+  ).stdout  # fmt: skip
+  compare(name, printed.replace(str(folder), 'HERE'))
+  assert {file.name for file in workdir.iterdir()} == {done.name}
+
+
+@pytest.mark.parametrize('name', CALLS)
+def test_plans_of_scripts(name, nothing, tmp_path):
+  done = subprocess.run(
+    [ROOT / 'tpu_scripts' / name, '--dry_run', *CALLS[name]],
+    cwd=tmp_path, env=nothing, check=True, text=True, capture_output=True,
+  )  # fmt: skip
+  compare(name.replace('.', '_'), done.stdout)
+
+
+def test_every_script_has_a_plan_and_no_plan_is_left_over():
+  assert {path.name for path in SCRIPTS} == set(CALLS)
+  names = {*LAUNCHES, *(name.replace('.', '_') for name in CALLS)}
+  assert {path.stem for path in PLANS.iterdir()} == names
+
+
+@pytest.mark.parametrize(
+  'script', sorted({*CALLS} - {'setup.sh', 'setup_vm.sh'})
+)
+def test_words_arrive_as_they_are(script, tmp_path):
+  """What a script runs, read by a shell, has the user's words whole."""
+  tools = tmp_path / 'tools'
+  tools.mkdir()
+  for name in ('gcloud', 'python'):
+    shown = 'import json, sys; print(json.dumps(sys.argv[1:]))'
+    (tools / name).write_text(f'#!{sys.executable}\n{shown}\n')
+    (tools / name).chmod(0o755)
+  done = subprocess.run(
+    [ROOT / 'tpu_scripts' / script, *CALLS[script]],
+    cwd=tmp_path, check=True, text=True, capture_output=True,
+    env=os.environ | {
+      'PATH': f'{tools}:{os.environ["PATH"]}', 'SLURM_ARRAY_TASK_ID': '3'
+    },
+  )  # fmt: skip
+  (shown,) = (
+    json.loads(line) for line in done.stdout.splitlines() if line[0] == '['
+  )
+  commands = [w for w in shown if w.startswith('--command=')]
+  for command in commands:  # what a worker's shell makes of it
+    inner = command.removeprefix('--command=').partition('&& ')[2]
+    code = f'set -- {inner}; printf "%s\\0" "$@"'
+    read = subprocess.run(
+      ['bash', '-c', code], cwd=tmp_path, check=True, text=True,
+      capture_output=True,
+    )  # fmt: skip
+    shown = [*shown, *read.stdout.split('\0')]
+  for word in CALLS[script]:
+    wanted = {word, f'gs://{word}', f'--zone={word}', f'--worker={word}'}
+    wanted |= {f'--accelerator-type={word}', f'--runtime-version={word}'}
+    assert wanted & set(shown) or word == 'python', (word, shown)
+  assert not (tmp_path / 'x').exists()
+
+
+@pytest.mark.parametrize('path', SCRIPTS, ids=lambda path: path.name)
+def test_shellcheck(path):
+  if not shutil.which('shellcheck'):
+    pytest.skip('needs shellcheck')
+  done = subprocess.run(
+    ['shellcheck', path], text=True, capture_output=True, check=False
+  )
+  assert not done.returncode, done.stdout

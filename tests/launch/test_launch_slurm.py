@@ -1,0 +1,119 @@
+"""A grid as an array of SLURM: the script is run, by stand-ins and by SLURM."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+
+import grids
+import pytest
+
+import critic_jax
+from critic_jax import inspection
+from critic_jax.launch import slurm
+
+ROOT = pathlib.Path(critic_jax.__file__).parents[1]
+STAND_INS = pathlib.Path(__file__).parent / 'stand_ins'
+
+
+def submit(*paths, workdir, options=(), **variables):
+  """Launches on SLURM; what it printed."""
+  command = [sys.executable, '-m', 'critic_jax.launch', *map(str, paths)]
+  command += ['--workdir', str(workdir), '--on', 'slurm', *options]
+  done = subprocess.run(
+    command, cwd=ROOT, env=os.environ | variables, check=True, text=True,
+    capture_output=True,
+  )  # fmt: skip
+  return done.stdout
+
+
+@pytest.fixture
+def stand_ins(tmp_path, monkeypatch):
+  """sbatch, srun, scontrol and a training of this folder, on the path."""
+  monkeypatch.setenv('PATH', f'{STAND_INS}:{os.environ["PATH"]}')
+  monkeypatch.setenv('PYTHONPATH', f'{ROOT}:{ROOT / "tests"}')
+  train = tmp_path / 'train.py'
+  train.write_text('import sys, grids\ngrids.train(sys.argv)\n')
+  monkeypatch.setenv('STAND_IN_TRAIN', str(train))
+  return train.with_name('train.py.log')
+
+
+def test_an_array_trains_the_grid_on_all_tasks(stand_ins, tmp_path):
+  folder = tmp_path / """a 'b' "c" $(touch x); %a"""
+  folder.mkdir()
+  path = grids.write(folder, 'learn it', grid="grid.sweep('seed', [0, 1])")
+  workdir = folder / 'runs'
+  options = ['--nodes=2', '--gpus=2']
+  assert 'Submitted' in submit(path, workdir=workdir, options=options)
+  assert sorted(stand_ins.read_text().splitlines()) == [
+    f'{index} {rank}/4' for index in range(2) for rank in range(4)
+  ]
+  for index in range(2):
+    assert inspection.state(grids.folder(path, workdir, index)) == 'done'
+    log = (workdir / 'slurm' / f'100_{index}.log').read_text()
+    assert f'--index {index} --prefix srun' in log and ': done after' in log
+  assert (workdir / 'learn it.md').exists()  # written by the last task
+  again = submit(path, workdir=workdir, options=['--missing'])
+  assert again == 'nothing is left to submit\n'
+
+
+def test_near_the_time_limit_a_run_is_queued_again(stand_ins, tmp_path):
+  path = grids.write(tmp_path, grid="grid.sweep('seed', [0])")
+  workdir = tmp_path / 'runs'
+  started = time.monotonic()
+  submit(path, workdir=workdir, STAND_IN_LIMIT='1')
+  assert time.monotonic() - started < 30  # it does not wait for its end
+  log = (workdir / 'slurm' / '100_0.log').read_text()
+  assert log.count('--index 0') == 2 and log.count(': starts') == 2
+  assert inspection.state(grids.folder(path, workdir)) == 'done'
+
+
+def test_ranges():
+  assert slurm.ranges([3]) == '3'
+  assert slurm.ranges([4, 0, 1, 2]) == '0-2,4'
+
+
+def has_slurm():
+  """Whether SLURM runs here; see CONTRIBUTING.md."""
+  if not shutil.which('sinfo'):
+    return False
+  return subprocess.run(['sinfo'], capture_output=True).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'real',
+  [
+    False,
+    pytest.param(
+      True, marks=pytest.mark.skipif(not has_slurm(), reason='needs SLURM')
+    ),
+  ],
+)
+def test_two_tiny_runs(real, tmp_path, monkeypatch):
+  """With real training; a run that is preempted under way continues."""
+  table = grids.TABLE | dict(metrics=('critique length in tokens',))
+  path = grids.write(
+    tmp_path,
+    grid="grid.sweep('seed', [0, 1])",
+    config='configs/refcritic.py:tiny',
+    table=table,
+  )
+  workdir = tmp_path / 'runs'
+  if not real:
+    monkeypatch.setenv('PATH', f'{STAND_INS}:{os.environ["PATH"]}')
+  job = submit(path, workdir=workdir).split()[-1]
+  folders = [grids.folder(path, workdir, index) for index in range(2)]
+  if real:
+    while not (folders[1] / 'metrics.jsonl').exists():
+      time.sleep(1)
+    batch = ['scancel', '--signal=USR1', '--batch', f'{job}_1']
+    subprocess.run(batch, check=True)
+    while subprocess.check_output(['squeue', '--noheader', f'--job={job}']):
+      time.sleep(5)
+    starts = (folders[1] / 'command.txt').read_text().splitlines()
+    assert len(starts) == 2
+  assert [inspection.state(folder) for folder in folders] == ['done'] * 2
+  assert (workdir / 'learn.md').exists()
