@@ -32,6 +32,7 @@ INSTALL = [
   'optax>=0.2.8,<0.3',
   'orbax-checkpoint>=0.12.8,<0.13',
   'protobuf>=7.36,<8',  # sentencepiece imports it without declaring it
+  'psutil>=7.2,<8',
   'rich>=15,<16',
   'safetensors>=0.8,<1',
   'sentencepiece>=0.2.3,<0.3',
