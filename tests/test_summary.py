@@ -1,5 +1,6 @@
 """Means, ranges and paired changes over seeds, from results made by hand."""
 
+import csv
 import io
 import json
 import math
@@ -97,6 +98,52 @@ def test_cells_are_means_with_ranges_and_paired_changes(runs):
   np.testing.assert_allclose(accuracy.cells['rl'].change, [0.05, 0.15, 0.1])
   assert accuracy.cells['cold_start'].change is None
   np.testing.assert_array_equal(length.cells['rl'].change, [-1, -2, -3])
+
+
+def test_csv_has_a_line_for_each_cell(runs):
+  text = summary.csv_text(make([TABLE, CURVES]), runs)
+  lines = list(csv.DictReader(io.StringIO(text)))
+  assert (
+    len(lines) == 2 * 3 + 2 * 2 * 2
+  )  # metrics, columns; methods, k, columns
+  first, second = lines[:2]
+  assert first | {'mean': '0.6', 'change_mean': ''} == first
+  assert (second['metric'], second['column']) == (TABLE['metrics'][0], 'rl')
+  names = ('seeds', 'mean', 'least', 'greatest')
+  assert [second[k] for k in names] == ['3', '0.7', '0.55', '0.8']
+  changes = [second[f'change_{k}'] for k in names[1:]]
+  assert changes == ['0.1', '0.05', '0.15']
+  assert lines[-1]['metric'] == 'selection/random_filtered@4'
+
+
+def test_latex(runs):
+  text = summary.latex(make(TABLE), runs)
+  assert text.splitlines() == [
+    '% ' + summary.caption(make(TABLE), runs),
+    '\\begin{tabular}{lrrr}',
+    '\\toprule',
+    'heldout & cold start & rl & judge only \\\\',
+    '\\midrule',
+    'balanced verdict accuracy & 60.0 [50.0, 70.0] & 70.0 [55.0, 80.0] & '
+    '63.3 [45.0, 80.0] \\\\',
+    '&  & \\small \\textbf{+10.0} [+5.0, +15.0] & \\small +3.3 [-5.0, +10.0] '
+    '\\\\',
+    'critique length in tokens & 30.0 [20.0, 40.0] & 28.0 [19.0, 37.0] & '
+    '30.0 [20.0, 40.0] \\\\',
+    '&  & \\small \\textbf{-2.0} [-3.0, -1.0] & \\small +0.0 [+0.0, +0.0] \\\\',
+    '\\bottomrule',
+    '\\end{tabular}',
+  ]
+
+
+def test_latex_escapes_what_users_write(runs):
+  hostile = 'a_b%{c}\\d$&#~^'
+  named = [({'gate': hostile, **point}, results) for point, results in runs]
+  text = summary.latex(make(TABLE), named)
+  assert (
+    '\\multicolumn{4}{l}{\\emph{gate=a\\_b\\%\\{c\\}\\textbackslash{}d\\$\\&\\#'
+    '\\textasciitilde{}\\textasciicircum{}}} \\\\'
+  ) in text
 
 
 def test_markdown(runs):
