@@ -91,7 +91,9 @@ def test_plans_of_launches(name, nothing, tmp_path):
     command, cwd=folder, env=nothing, check=True, text=True,
     capture_output=True,
   ).stdout  # fmt: skip
-  compare(name, printed.replace(str(folder), 'HERE'))
+  for here in (str(folder), str(folder).replace('$', '$$')):  # as pods read it
+    printed = printed.replace(here, 'HERE')
+  compare(name, printed)
   assert {file.name for file in workdir.iterdir()} == {done.name}
 
 
