@@ -9,7 +9,10 @@ def base() -> ConfigDict:
   config.seed = 0
   config.data = ConfigDict(dict(name='arithmetic'))
   config.models = ConfigDict()
-  config.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1))
+  config.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1, sequence=1))
+  # Of each process's devices; 0: one process samples as it trains, and several
+  # have all parameters on every device.
+  config.sample_mesh = ConfigDict(dict(data=0, fsdp=0, tensor=0))
   config.graders = ConfigDict(
     dict(
       name='answers',  # or 'code': programs, run in a sandbox

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from critic_jax import distributed
+
 _CONFIG = config_flags.DEFINE_config_file('config')
 _WORKDIR = flags.DEFINE_string('workdir', None, 'The folder of the run.')
 
@@ -30,9 +32,18 @@ def main(argv: Sequence[str], run: Callable) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'got {argv[1:]}; expected --config and --workdir')
   logging.set_verbosity(logging.WARNING)  # orbax tells of every save
+  _join()
   overrides = config_flags.get_override_values(flags.FLAGS['config'])
   try:
-    run(_CONFIG.value, _WORKDIR.value, overrides=overrides)
+    with distributed.ending_together():
+      run(_CONFIG.value, _WORKDIR.value, overrides=overrides)
+  except ValueError as error:
+    sys.exit(f'error: {error}')
+
+
+def _join() -> None:
+  try:
+    distributed.initialize()
   except ValueError as error:
     sys.exit(f'error: {error}')
 

@@ -20,7 +20,15 @@ from typing import Any, NamedTuple
 import jax
 from rich.console import Console
 
-from critic_jax import lookup, plots, progress, report, rollout, run_dir
+from critic_jax import (
+  distributed,
+  lookup,
+  plots,
+  progress,
+  report,
+  rollout,
+  run_dir,
+)
 from critic_jax import roles as roles_lib
 from critic_jax.data import sources
 from critic_jax.evals import run as evals
@@ -167,17 +175,17 @@ def measure(
   """
   section = evaluation.config
   target = records_path(folder, evaluation.name, stem)
-  if target.exists():
+  if distributed.agreed('measured', target.exists()):
     return
   parts = folder / 'partial' / evaluation.name / stem
   size = section.batch_size
   starts = range(0, len(evaluation.examples), size)
   files = [parts / f'{start:06d}.jsonl.gz' for start in starts]
-  done = sum(file.exists() for file in files)
+  is_done = distributed.agreed('parts', [file.exists() for file in files])
   title = f'{evaluation.name} {stem}'.strip()
-  with progress.phase(console, title, len(files), done) as advance:
-    for start, file in zip(starts, files, strict=True):
-      if file.exists():
+  with progress.phase(console, title, len(files), sum(is_done)) as advance:
+    for start, file, there in zip(starts, files, is_done, strict=True):
+      if there:
         continue
       records = evals.collect(
         evaluation.lms,
@@ -193,8 +201,11 @@ def measure(
         first_error=evaluation.first_error,
         describe=evaluation.describe,
       )
-      run_dir.write_records(file, records)
+      if distributed.is_first():
+        run_dir.write_records(file, records)
       advance(rollout.summary(records))
+  if not distributed.is_first():
+    return
   records = [r for file in files for r in run_dir.read_records(file)]
   run_dir.write_records(target, records)
   shutil.rmtree(folder / 'partial')

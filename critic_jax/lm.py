@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from critic_jax import compilation, lanes
+from critic_jax import compilation, distributed, lanes
 from critic_jax.models import law as law_lib
 from critic_jax.models.transformer import Transformer
 from critic_jax.stages import Stages
@@ -102,7 +102,7 @@ class LM:
     def generate(prompts, keys, n, most=0):
       return self._generate(params, prompts, keys, n, most)
 
-    return generate
+    return distributed.sharing(generate)
 
   def _generate(
     self, params, prompts: Sequence[str], keys, n: int, most: int

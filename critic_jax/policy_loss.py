@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 
-from critic_jax import lookup
+from critic_jax import lookup, sharding
 from critic_jax.lm import LM
 from critic_jax.models import forward
 from critic_jax.objectives import policy
@@ -84,9 +84,10 @@ def add_ref_logprobs(batch: Batch, lm: LM, roles: Roles, settings) -> Batch:
       f"roles: got {sorted(roles)}; expected a 'ref' for kl.coef="
       f"{settings['kl']['coef']}; name the copied role in the phase's `copy`"
     )
-  logprobs = _logprobs(
-    lm.model, roles['ref'], batch['tokens'], lm.law, forward.layout(batch)
-  )
+  with sharding.on_mesh_of(roles['ref']):
+    logprobs = _logprobs(
+      lm.model, roles['ref'], batch['tokens'], lm.law, forward.layout(batch)
+    )
   return {**batch, 'ref_logprobs': jax.device_get(logprobs)}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -100,6 +101,27 @@ def resample(lm: LM, *, max_new_tokens: int = 0, **law) -> LM:
     law=Law(**{**lm.law._asdict(), **law}).check(),
     max_new_tokens=max_new_tokens or lm.max_new_tokens,
   )
+
+
+def sampling_shardings(lms, mesh_sizes) -> dict[str, Any] | None:
+  """How each role's parameters are laid out to sample with.
+
+  Args:
+    lms: by role.
+    mesh_sizes: of the axes of a mesh of this process's devices; where all are
+      0, one process has none, and several hold all on each device.
+
+  Returns:
+    By role a tree of NamedSharding; None if it is as they are trained.
+  """
+  sizes = {axis: size for axis, size in mesh_sizes.items() if size}
+  if not sizes and jax.process_count() == 1:
+    return None
+  mesh = sharding.make_mesh(sizes or {'data': -1}, jax.local_devices())
+  return {
+    role: sharding.param_shardings(transformer.abstract_params(lm.model), mesh)
+    for role, lm in lms.items()
+  }
 
 
 def init_params(lms, loaded, mesh, key) -> dict[str, Params]:

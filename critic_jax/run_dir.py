@@ -51,6 +51,7 @@ def open_run(
   overrides: Mapping[str, Any] | None = None,
   command: Sequence[str] | None = None,
   devices: str = '',
+  is_writer: bool = True,
 ) -> RunDir:
   """Makes the folder of a run, or opens the one that a run left off in.
 
@@ -65,12 +66,15 @@ def open_run(
     overrides: what differs from the config's file, {'dotted.name': value}.
     command: the words of the command line; None: of this process.
     devices: what the run computes on, for env.txt.
+    is_writer: see `RunDir`.
 
   Raises:
     ValueError: the folder holds a run with another config; names every key
       that differs, with both values.
   """
-  run = RunDir(path)
+  run = RunDir(path, is_writer=is_writer)
+  if not is_writer:
+    return run
   run.path.mkdir(parents=True, exist_ok=True)
   config = _sorted(plain(config))
   saved = run.path / 'config.json'
@@ -93,11 +97,13 @@ class RunDir:
 
   As a context manager it marks the run: DONE if the block ends, FAILED if it
   raises. A run that was interrupted (KeyboardInterrupt, SystemExit) gets
-  neither: it may be resumed.
+  neither: it may be resumed. Of several processes of a run one `is_writer`;
+  for the others the methods do nothing.
   """
 
-  def __init__(self, path: str | Path):
+  def __init__(self, path: str | Path, *, is_writer: bool = True):
     self.path = Path(path)
+    self.is_writer = is_writer
     self._writer = None
     self._purge_step = None
 
@@ -117,6 +123,8 @@ class RunDir:
     To be called once before the first `log_metrics` of a resumed run, with the
     first step that it will run again; None drops no whole line.
     """
+    if not self.is_writer:
+      return
     path = self.path / 'metrics.jsonl'
     rows = list(read_metrics(path))
     if step is not None:
@@ -140,6 +148,8 @@ class RunDir:
         f'metrics: got the names {reserved}; expected names other than '
         f'{list(_RESERVED)}, which every line has; rename them'
       )
+    if not self.is_writer:
+      return
     row = {'step': int(step), 'phase': phase, 'time': time.time(), **values}
     with (self.path / 'metrics.jsonl').open('a') as f:
       f.write(_dump(row) + '\n')
@@ -172,22 +182,26 @@ class RunDir:
     """
     stem = name if isinstance(name, str) else f'{name:06d}'
     path = self.path / folder / f'{stem}.jsonl.gz'
-    write_records(path, records, tokens=tokens)
+    if self.is_writer:
+      write_records(path, records, tokens=tokens)
     return path
 
   def write_results(self, name: str, results: Mapping[str, Any]) -> Path:
     """Writes `<name>.json`; an Estimate becomes {'value': ..., 'low': ...}."""
     path = self.path / f'{name}.json'
-    _write_json(path, results)
+    if self.is_writer:
+      _write_json(path, results)
     return path
 
   def done(self) -> None:
     """Marks the run as finished."""
-    _replace(self.path / 'DONE', b'')
+    if self.is_writer:
+      _replace(self.path / 'DONE', b'')
 
   def failed(self, trace: str) -> None:
     """Marks the run as failed, with the traceback."""
-    _replace(self.path / 'FAILED', trace.encode())
+    if self.is_writer:
+      _replace(self.path / 'FAILED', trace.encode())
 
   def close(self) -> None:
     """Flushes and closes the TensorBoard file."""

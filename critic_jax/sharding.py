@@ -5,8 +5,9 @@ names to mesh axes. The mesh's axes are `data` (rows of a batch), `fsdp` (rows,
 and parameters along 'embed'), `tensor` (heads, mlp, vocabulary) and `sequence`
 (the columns of a batch).
 
-What does not fit a parameter is an error. Rows, columns and caches have the
-sizes that came: where a mesh axis does not divide one, it is held whole.
+What does not fit a parameter is an error, but for the heads of keys and values:
+they may be fewer than devices, and are then held whole. So are rows and columns
+that a mesh axis does not divide, for they come in any number.
 """
 
 from __future__ import annotations
@@ -71,11 +72,12 @@ def param_shardings(abstract_params, mesh: Mesh, rules=None):
     rules: logical axis -> mesh axis; `RULES` by default.
 
   Returns:
-    A tree of NamedSharding, unboxed.
+    A tree of NamedSharding, unboxed. 'kv_heads' are whole where their mesh axis
+    does not divide them.
 
   Raises:
-    ValueError: an axis without a rule, or one that its mesh axis does not
-      divide.
+    ValueError: an axis without a rule, one that its mesh axis does not divide,
+      or two of a parameter on one mesh axis.
   """
   rules = RULES if rules is None else rules
 
@@ -83,12 +85,27 @@ def param_shardings(abstract_params, mesh: Mesh, rules=None):
     where = jax.tree_util.keystr(path, simple=True, separator='/')
     names = boxed.names
     spec = [_mesh_axis(where, name, rules) for name in names]
-    for name, axis, size in zip(names, spec, boxed.value.shape, strict=True):
-      if axis and size % mesh.shape[axis]:
+    for i, size in enumerate(boxed.value.shape):
+      name, axis = names[i], spec[i]
+      if axis and size % mesh.shape[axis] and name == 'kv_heads':
+        spec[i] = None
+      elif axis and size % mesh.shape[axis]:
+        fits = [n for n in range(1, mesh.size + 1) if size % n == 0]
         raise ValueError(
           f'{where}: got axis {name!r} of size {size} on mesh axis {axis!r} of '
-          f'size {mesh.shape[axis]}; expected a size that divides it'
+          f'size {mesh.shape[axis]}; expected a size that divides it; set '
+          f'mesh.{axis} to one of {fits}'
         )
+    used = [axis for axis in spec if axis]
+    if len(used) > len(set(used)):
+      raise ValueError(
+        f'{where}: got axes {names} of sizes {boxed.value.shape} on mesh axes '
+        f'{tuple(spec)}; expected each mesh axis once; change a rule'
+      )
+    # As the compiler writes it, so that what it gives has the same layout.
+    spec = [axis if axis and mesh.shape[axis] > 1 else None for axis in spec]
+    while spec and spec[-1] is None:
+      spec.pop()
     return NamedSharding(mesh, PartitionSpec(*spec))
 
   return jax.tree_util.tree_map_with_path(
@@ -108,14 +125,50 @@ def _mesh_axis(where, name, rules):
 
 
 def put_batch(batch, mesh: Mesh):
-  """A host batch, [B, T, ...] each, on the mesh: rows and columns split."""
+  """A host batch, [B, T, ...] each, on the mesh: rows and columns split.
+
+  Where processes are several, each has the whole batch.
+  """
 
   def put(x):
     x = np.asarray(x)
     spec = _dividing(('rows', 'columns')[: x.ndim], x.shape, mesh)
-    return jax.device_put(x, NamedSharding(mesh, spec))
+    layout = NamedSharding(mesh, spec)
+    if jax.process_count() == 1:
+      return jax.device_put(x, layout)
+    return jax.make_array_from_callback(x.shape, layout, lambda at: x[at])
 
   return jax.tree.map(put, batch)
+
+
+def reshard(params, shardings):
+  """Parameters in another layout, such as sampling's.
+
+  Args:
+    params: arrays.
+    shardings: NamedShardings, by the same names. Where processes are several,
+      each names its own devices, which then hold the parameters whole.
+
+  Returns:
+    The arrays; those that were laid out so are not copied.
+  """
+  if jax.process_count() == 1:
+    return jax.device_put(params, shardings)
+
+  def one(x, to):
+    whole = jax.device_put(x, _on_each_process(to))
+    shards = [shard.data for shard in whole.addressable_shards]
+    return jax.make_array_from_single_device_arrays(x.shape, to, shards)
+
+  return jax.tree.map(one, params, shardings)
+
+
+def _on_each_process(local: NamedSharding) -> NamedSharding:
+  """The layout in which each process's devices hold what `local` says."""
+  devices = sorted(jax.devices(), key=lambda d: d.process_index)
+  devices = np.array(devices).reshape(-1, *local.mesh.devices.shape)
+  mesh = Mesh(devices, ('process', *AXES))
+  return NamedSharding(mesh, local.spec)
 
 
 def on_mesh_of(params):
@@ -129,6 +182,9 @@ def on_mesh_of(params):
 def constrain(x: jax.Array, *names: str | None) -> jax.Array:
   """Lays an array out by its axes' names, inside a jitted function.
 
+  Left alone, the compiler splits activations as the last parameter was split,
+  and holds all rows on every device.
+
   Args:
     x: an array.
     *names: of its first axes; None, and those not named, are held whole.
@@ -137,7 +193,7 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
     The array, as it is where there is no mesh (see `on_mesh_of`).
   """
   mesh = jax.sharding.get_abstract_mesh()
-  if mesh.empty:
+  if mesh.empty or mesh.size == 1:
     return x
   return jax.lax.with_sharding_constraint(x, _dividing(names, x.shape, mesh))
 

@@ -16,6 +16,10 @@ log-probabilities that their tokens were sampled with, and an objective with a
 ratio corrects for the difference; 'policy/ratio_error' shows it. The first
 batch of a phase, and the first after each checkpoint, are not old: a run that
 continues from there has nothing in flight to restore.
+
+A run of several processes is the same command in each of them, in an
+environment that tells them of each other (distributed.py), with a folder that
+all of them see.
 """
 
 from __future__ import annotations
@@ -35,6 +39,7 @@ from critic_jax import (
   checkpoint,
   command_line,
   compilation,
+  distributed,
   evaluations,
   limits,
   lookup,
@@ -65,7 +70,10 @@ class Collected(NamedTuple):
 
 @dataclasses.dataclass
 class Run:
-  """A run under way: what the loop's parts share, and the parameters."""
+  """A run under way: what the loop's parts share, and the parameters.
+
+  `layouts` are how roles are laid out to sample with; None: as in `roles`.
+  """
 
   config: Any
   folder: run_dir.RunDir
@@ -73,6 +81,7 @@ class Run:
   mesh: jax.sharding.Mesh
   lms: dict[str, Any]
   roles: dict[str, Any]
+  layouts: dict[str, Any] | None
   splits: dict[str, Sequence[Any]]
   evaluations: Sequence[evaluations.Evaluation]
   grade: rollout.Grade
@@ -104,10 +113,13 @@ class Run:
       start_step=phase.start + done,
     )
     config, ahead = phase.config, None
+    frozen = self._to_sample(
+      {r: params for r, params in self.roles.items() if r not in trained}
+    )
 
     def collect(step, state):
       key_of_step = jax.random.fold_in(key, step)
-      return self._collect(phase, state, next(batches), key_of_step)
+      return self._collect(phase, frozen, state, next(batches), key_of_step)
 
     with progress.phase(
       self.console, phase.name, config.steps, done
@@ -127,8 +139,14 @@ class Run:
         metrics = {k: float(v) for k, v in metrics.items()} | costs
         advance(self._finish(phase, step, now, metrics, state.opt_state))
 
-  def _collect(self, phase, state, examples, key) -> Collected:
-    roles = {**self.roles, **state.params}
+  def _to_sample(self, roles):
+    """Roles laid out to sample with."""
+    if self.layouts is None:
+      return roles
+    return sharding.reshard(roles, {role: self.layouts[role] for role in roles})
+
+  def _collect(self, phase, frozen, state, examples, key) -> Collected:
+    roles = {**frozen, **self._to_sample(state.params)}
     with meter.opened() as costs, meter.timed('time/collect_s'):
       batch, records = phase.recipe.collect(roles, examples, key)
       batch = sharding.put_batch(batch, self.mesh)
@@ -231,9 +249,15 @@ class Run:
         self.folder.path, evaluation.name, phase.name
       ).exists()
     ]
+    names = [evaluation.name for evaluation in wanted]
+    names = distributed.agreed('evaluations', names)
+    wanted = [e for e in self.evaluations if e.name in names]
+    if not wanted:
+      return
     end, roles = phase.start + phase.config.steps, self.roles
-    if wanted and done > end:
+    if done > end:
       roles = checkpoint.restore(self.manager, end, {'roles': roles})['roles']
+    roles = self._to_sample(roles)
     for evaluation in wanted:
       evaluations.measure(
         evaluation,
@@ -276,7 +300,7 @@ def run(
   Raises:
     ValueError: the config or an input is wrong; before anything compiles.
   """
-  console = console or Console()
+  console = console or Console(quiet=not distributed.is_first())
   compilation.use_cache(config.compilation_cache)
   with contextlib.ExitStack() as stack:
     compilations = stack.enter_context(compilation.Counter())
@@ -285,14 +309,23 @@ def run(
     lms, loaded = roles_lib.make_lms(
       config.models, compile_ahead=config.compile_ahead
     )
-    phases = phases_lib.make_phases(config, lms, pool.grade)
+    layouts = roles_lib.sampling_shardings(lms, config.sample_mesh)
+    grade = distributed.sharing_grades(pool.grade)
+    phases = phases_lib.make_phases(config, lms, grade)
     splits = lookup.bind(sources, config.data)()
     pool.check(split[0] for split in splits.values() if split)
     wanted = evaluations.make_evaluations(config, lms, splits)
     devices = ', '.join(map(str, jax.devices()))
     folder = stack.enter_context(
-      run_dir.open_run(workdir, config, overrides=overrides, devices=devices)
+      run_dir.open_run(
+        workdir,
+        config,
+        overrides=overrides,
+        devices=devices,
+        is_writer=distributed.is_first(),
+      )
     )
+    distributed.wait('folder')
     manager = checkpoint.make_manager(
       folder.path / 'checkpoints',
       keep=config.keep_checkpoints,
@@ -307,15 +340,17 @@ def run(
       mesh,
       lms,
       roles_lib.init_params(lms, loaded, mesh, jax.random.fold_in(key, 0)),
+      layouts,
       splits,
       wanted,
-      pool.grade,
+      grade,
       compilations,
       console,
       jax.random.fold_in(key, 1),
     )
     _run_phases(work, phases)
-  report.write(folder.path)
+  if distributed.is_first():
+    report.write(folder.path)
   console.print(f'report: {folder.path / "report.html"}')
   return folder.path
 
@@ -323,13 +358,14 @@ def run(
 def _run_phases(work: Run, phases: Sequence[Phase]) -> None:
   done, opt_state = work.restore(phases)
   work.folder.rewind(done)
+  distributed.wait('rewind')
   for phase in phases:
     here = min(max(done - phase.start, 0), phase.config.steps)
     if here < phase.config.steps:
       work.train(phase, here, opt_state if here else None)
     work.evaluate(phase, done)
   for evaluation in work.evaluations:
-    if evaluation.config.after:
+    if evaluation.config.after and distributed.is_first():
       evaluations.show_results(
         work.folder, evaluation, evaluation.config.after, work.console
       )

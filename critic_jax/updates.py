@@ -33,10 +33,12 @@ class TrainState(NamedTuple):
 
 @functools.partial(
   jax.jit,
-  static_argnames=('loss', 'tx', 'microbatches'),
+  static_argnames=('loss', 'tx', 'microbatches', 'layout'),
   donate_argnames='state',
 )
-def update(loss, tx, state: TrainState, batch, *, microbatches: int = 1):
+def update(
+  loss, tx, state: TrainState, batch, *, microbatches: int = 1, layout=()
+):
   """One step of the optimiser.
 
   The gradient is the sum over micro-batches: `batch['weights']` normalise the
@@ -48,6 +50,8 @@ def update(loss, tx, state: TrainState, batch, *, microbatches: int = 1):
     state: donated.
     batch: leading axis B, a multiple of `microbatches`.
     microbatches: how many parts are computed one after another.
+    layout: shardings of the new state's leaves, those of the old, without
+      which the compiler would choose others; none on one device.
 
   Returns:
     The new state and the metrics: the loss's own, 'loss/total' and
@@ -68,9 +72,7 @@ def update(loss, tx, state: TrainState, batch, *, microbatches: int = 1):
   if microbatches == 1:
     grads, metrics = one(batch)
   else:
-    parts = jax.tree.map(
-      lambda x: x.reshape(microbatches, -1, *x.shape[1:]), batch
-    )
+    parts = jax.tree.map(functools.partial(_parts, microbatches), batch)
     shapes = jax.eval_shape(one, jax.tree.map(lambda x: x[0], parts))
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
     grads, metrics = jax.lax.scan(
@@ -81,18 +83,28 @@ def update(loss, tx, state: TrainState, batch, *, microbatches: int = 1):
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
   metrics = {**metrics, 'grad_norm': optax.tree.norm(grads)}
-  return TrainState(state.step + 1, params, opt_state), metrics
+  state = TrainState(state.step + 1, params, opt_state)
+  if layout:
+    layout = jax.tree.unflatten(jax.tree.structure(state), layout)
+    state = jax.lax.with_sharding_constraint(state, layout)
+  return state, metrics
+
+
+def _parts(number, x):
+  """[B, T, ...] -> [number, B / number, T, ...], rows split in each part."""
+  parts = x.reshape(number, -1, *x.shape[1:])
+  return sharding.constrain(parts, None, 'rows', 'columns')
 
 
 @functools.partial(
   jax.jit,
-  static_argnames=('loss', 'tx', 'microbatches'),
+  static_argnames=('loss', 'tx', 'microbatches', 'layout'),
   donate_argnames=('step', 'opt_state'),
 )
-def update_beside(loss, tx, step, params, opt_state, batch, *, microbatches=1):
+def update_beside(loss, tx, step, params, opt_state, batch, **settings):
   """`update`, but the old parameters stay: something samples with them."""
   state = TrainState(step, params, opt_state)
-  return update.__wrapped__(loss, tx, state, batch, microbatches=microbatches)
+  return update.__wrapped__(loss, tx, state, batch, **settings)
 
 
 def init_state(tx, params, mesh) -> TrainState:
@@ -152,7 +164,8 @@ def run(phase, state: TrainState, batch):
   with meter.timed('time/update_s'):
     for _ in range(phase.config.epochs):
       call, arguments, settings = _call(phase, state, batch)
-      state, metrics = call(*arguments, **settings)
+      with sharding.on_mesh_of(state.params):
+        state, metrics = call(*arguments, **settings)
   return state, metrics
 
 
@@ -175,7 +188,8 @@ def compile_ahead(phase, state: TrainState, batch, shapes, mesh) -> None:
     call, arguments, settings = _call(
       phase, state, sharding.put_batch(zeros, mesh)
     )
-    call.lower(*arguments, **settings).compile()
+    with sharding.on_mesh_of(state.params):
+      call.lower(*arguments, **settings).compile()
 
   compilation.ahead(compile_one, shapes)
 
@@ -183,7 +197,10 @@ def compile_ahead(phase, state: TrainState, batch, shapes, mesh) -> None:
 def _call(phase, state, batch):
   """The jitted update, its arguments and its settings."""
   fixed = phase.recipe.loss, phase.tx
-  settings = {'microbatches': phase.config.microbatches}
+  layout = tuple(x.sharding for x in jax.tree.leaves(state))
+  if layout[0].num_devices == 1:
+    layout = ()
+  settings = {'microbatches': phase.config.microbatches, 'layout': layout}
   if phase.config.staleness:
     return update_beside, (*fixed, *state, batch), settings
   return update, (*fixed, state, batch), settings

@@ -13,11 +13,20 @@ CONFIGS = sorted(
 )
 
 _PLAIN = {'critic_jax.types', 'numpy'}
-_DEVICE = {'critic_jax.models', 'flax', 'jax', 'numpy', 'optax'}
+_DEVICE = {
+  'critic_jax.models',
+  'critic_jax.sharding',
+  'flax',
+  'jax',
+  'numpy',
+  'optax',
+}
 _HOST = _PLAIN | {
   'critic_jax.advantages',
+  'critic_jax.compilation',
   'critic_jax.controls',
   'critic_jax.data',
+  'critic_jax.distributed',
   'critic_jax.lanes',
   'critic_jax.lm',
   'critic_jax.lookup',
@@ -72,9 +81,10 @@ LAYERS = {
   'critic_jax.optimizer': _DEVICE - {'critic_jax.models'},
   'critic_jax.meter': {'jax'},
   'critic_jax.compilation': {'jax'},
+  'critic_jax.distributed': {'critic_jax.types', 'jax', 'numpy'},
   'critic_jax.lanes': {
-    'critic_jax.meter', 'critic_jax.models', 'critic_jax.sampling', 'jax',
-    'numpy',
+    'critic_jax.meter', 'critic_jax.models', 'critic_jax.sampling',
+    'critic_jax.sharding', 'jax', 'numpy',
   },
   # 3: the host, which may sample.
   'critic_jax.data': _PLAIN | {

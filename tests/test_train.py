@@ -494,7 +494,7 @@ def test_a_role_that_a_recipe_needs_is_named(tmp_path):
 
 def test_scripted_models_are_what_tests_of_recipes_use():
   lm = scripted(lambda prompt, index: prompt[-9:] + str(index))
-  [[first, second]] = lm.bind(None)(['Solution:'], None, 2)
+  [[first, second]] = lm.bind(None)(['Solution:'], None, 2, 1)
   assert (first.text, second.text) == ('Solution:0', 'Solution:1')
   assert lm.tokenizer.decode(first.tokens) == first.text
 

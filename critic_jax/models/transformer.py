@@ -21,6 +21,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from critic_jax import sharding
 from critic_jax.models import quantize
 from critic_jax.models.linear import Embedding, Projection
 
@@ -245,6 +246,9 @@ class Attention(nn.Module):
       q, k = self.q_norm(q), self.k_norm(k)
     q, k = rotate(q, angles), rotate(k, angles)
     k, v = jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)  # [B, Hkv, T, Dh]
+    # Queries of some columns look at the keys of all.
+    q = sharding.constrain(q, 'rows', 'columns', 'heads')
+    k, v = (sharding.constrain(x, 'rows', 'kv_heads') for x in (k, v))
     if cache is not None:
       write = jax.lax.dynamic_update_slice_in_dim
       k, v = write(cache[0], k, slot, 2), write(cache[1], v, slot, 2)
@@ -348,13 +352,14 @@ class Transformer(nn.Module):
       mask = jnp.tril(jnp.ones((1, length, length), bool))
     frequencies = rotary_frequencies(self.config)
     angles = positions[..., None].astype(jnp.float32) * frequencies
-    x = self.embed(tokens)
+    x = sharding.constrain(self.embed(tokens), 'rows', 'columns')
     caches = []
     for i, layer in enumerate(self.layers):
       shared = prefix and (*prefix[0][i], prefix[1][:, None])
       x, layer_cache = layer(
         x, angles, mask, None if cache is None else cache[i], slot, shared
       )
+      x = sharding.constrain(x, 'rows', 'columns')
       caches.append(layer_cache)
     x = self.final_norm(x)
     if self.is_initializing():  # the heads' parameters exist from the start

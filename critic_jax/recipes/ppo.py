@@ -18,7 +18,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from critic_jax import advantages, lookup, masked, policy_loss, rollout
+from critic_jax import (
+  advantages,
+  lookup,
+  masked,
+  policy_loss,
+  rollout,
+  sharding,
+)
 from critic_jax.data import batching
 from critic_jax.models import forward
 from critic_jax.objectives import value as value_objectives
@@ -65,16 +72,17 @@ def make(config, models, grade) -> Recipe:
       num_rows=config.batch_size * num_solutions,
       aggregate=config.aggregate,
     )
-    estimates = estimate(
-      value.model,
-      roles['value'],
-      batch['tokens'],
-      batch['mask'],
-      reward_at_end(solutions, batch['mask']),
-      was_cut(solutions, batch['mask']),
-      discount,
-      lambda_,
-    )
+    with sharding.on_mesh_of(roles['value']):
+      estimates = estimate(
+        value.model,
+        roles['value'],
+        batch['tokens'],
+        batch['mask'],
+        reward_at_end(solutions, batch['mask']),
+        was_cut(solutions, batch['mask']),
+        discount,
+        lambda_,
+      )
     batch = pack({**batch, **jax.device_get(estimates)})
     return (
       policy_loss.add_ref_logprobs(batch, solver, roles, config),

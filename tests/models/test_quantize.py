@@ -287,7 +287,7 @@ def test_int8_is_not_written_for_others(tmp_path):
 
 def test_scales_are_sharded_as_their_outputs():
   _, model, *_ = pair('qwen2', tie_embeddings=False)
-  mesh = AbstractMesh((1, 2, 2), sharding.AXES)
+  mesh = AbstractMesh((1, 2, 2, 1), sharding.AXES)
   found = sharding.param_shardings(transformer.abstract_params(model), mesh)
   layer = found['layers_0']
   for part, name, expected in (
@@ -295,7 +295,7 @@ def test_scales_are_sharded_as_their_outputs():
     (found['lm_head'], 'kernel', (('fsdp', 'tensor'), ('tensor',))),
     (
       layer['attention']['q'], 'kernel',
-      (('fsdp', 'tensor', None), ('tensor', None)),
+      (('fsdp', 'tensor'), ('tensor',)),
     ),
     (
       layer['attention']['o'], 'kernel',

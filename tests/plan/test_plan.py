@@ -118,7 +118,7 @@ def test_a_stale_phase_samples_beside_the_update():
 
 def test_a_matrix_that_can_not_be_split_so():
   with pytest.raises(
-    ValueError, match="attention/k/.*'kv_heads' of size 8 .*'tensor' of size 16"
+    ValueError, match="attention/o/.*'heads' of size 40 .*'tensor' of size 16"
   ):
     plan('qwen2.5-14b-v5p', 'v5p', dict(fsdp=4, tensor=16))
 

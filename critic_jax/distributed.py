@@ -1,0 +1,243 @@
+"""Several processes, one program: what costs on the host is divided.
+
+Every process runs the same loop on the same examples and has all records of a
+step, so that what follows from them (rewards, advantages, batches, metrics) is
+the same everywhere and the same as in one process. What costs is shared: each
+process samples responses to every n-th prompt on its own devices, grades every
+n-th answer with its own graders, and gives the others what came of it. Updates
+are of all devices together. The first process writes what is written.
+
+The exchange goes through the coordination service that jax.distributed starts,
+under names that count; so threads may exchange at once. A process that dies is
+noticed by its missing heartbeat and ends the others; one that lives and says
+nothing for `WAIT_S` is an error.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import json
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+
+import jax
+import numpy as np
+from jax._src.distributed import global_state  # has no public name
+
+from critic_jax.types import Generate, Generation
+
+WAIT_S = 3600.0  # that a process may be later than another
+HEARTBEAT_S = 60  # without a sign of life, after which a process is dead
+_CHUNK = 2**20  # bytes of one value; the service is not made for more
+
+_ENVIRONMENT = {
+  'coordinator_address': 'CRITIC_JAX_COORDINATOR',
+  'num_processes': 'CRITIC_JAX_NUM_PROCESSES',
+  'process_id': 'CRITIC_JAX_PROCESS_ID',
+}
+_count = collections.Counter()
+_lock = threading.Lock()
+
+
+def initialize(environment=os.environ) -> None:
+  """Joins the other processes of this run, if the environment names any.
+
+  They are named by CRITIC_JAX_COORDINATOR (host:port of the first process),
+  CRITIC_JAX_NUM_PROCESSES and CRITIC_JAX_PROCESS_ID, or found by
+  jax.distributed on TPU pods and in SLURM's steps of several tasks.
+  CRITIC_JAX_HEARTBEAT_S is how long a process may be silent.
+
+  Raises:
+    ValueError: some of the variables are set and some are not, or are no
+      numbers.
+  """
+  settings = {k: environment.get(v) for k, v in _ENVIRONMENT.items()}
+  given = {k: v for k, v in settings.items() if v}
+  if given and len(given) < len(settings):
+    missing = [v for k, v in _ENVIRONMENT.items() if k not in given]
+    raise ValueError(
+      f'environment: got no {", ".join(missing)}; expected all of '
+      f'{", ".join(_ENVIRONMENT.values())} or none'
+    )
+  if not given and not _is_cluster(environment):
+    return
+  for name in ('num_processes', 'process_id'):
+    if name in given:
+      given[name] = _number(environment, _ENVIRONMENT[name])
+  heartbeat = HEARTBEAT_S
+  if environment.get('CRITIC_JAX_HEARTBEAT_S'):
+    heartbeat = _number(environment, 'CRITIC_JAX_HEARTBEAT_S')
+  jax.distributed.initialize(**given, heartbeat_timeout_seconds=heartbeat)
+
+
+def _is_cluster(environment) -> bool:
+  """Whether jax.distributed would find other processes by itself."""
+  tasks = environment.get('SLURM_STEP_NUM_TASKS', '1')
+  hosts = environment.get('TPU_WORKER_HOSTNAMES', '')
+  return tasks != '1' or ',' in hosts
+
+
+def _number(environment, name) -> int:
+  if not environment[name].isdecimal():
+    raise ValueError(f'{name}: got {environment[name]!r}; expected a number')
+  return int(environment[name])
+
+
+@contextlib.contextmanager
+def ending_together() -> Iterator[None]:
+  """Ends this process at once if the block raises and there are others.
+
+  An orderly end would wait for them, and they for this one.
+  """
+  try:
+    yield
+  except Exception as error:
+    if jax.process_count() == 1:
+      raise
+    traceback.print_exc()
+    print(
+      f'error: process {jax.process_index()} of {jax.process_count()} ends: '
+      f'{str(error).splitlines()[0] if str(error) else type(error).__name__}\n'
+      'If another process ended first, its log says why. Start all of them '
+      'again: the run continues from its last checkpoint.',
+      file=sys.stderr,
+      flush=True,
+    )
+    os._exit(1)
+
+
+def is_first() -> bool:
+  """Whether this process is the one that writes."""
+  return jax.process_index() == 0
+
+
+def exchange(name: str, payload: bytes) -> list[bytes]:
+  """Gives every process what each of them has, in the order of processes.
+
+  Args:
+    name: of this kind of exchange; every process exchanges the same number of
+      times under a name.
+    payload: this process's.
+
+  Raises:
+    TimeoutError: a process did not say anything for `WAIT_S`.
+  """
+  if jax.process_count() == 1:
+    return [payload]
+  with _lock:
+    _count[name] += 1
+    number = _count[name]
+  client = global_state.client
+  me, found = jax.process_index(), []
+  parts = [payload[i : i + _CHUNK] for i in range(0, len(payload), _CHUNK)]
+  for i, part in enumerate(parts):
+    client.key_value_set_bytes(f'{name}/{number}/{me}/{i}', part)
+  client.key_value_set_bytes(f'{name}/{number}/{me}', b'%d' % len(parts))
+  for other in range(jax.process_count()):
+    found.append(_read(client, f'{name}/{number}/{other}', other))
+  # Who has given this one has read the last: what I gave then may go.
+  client.key_value_delete(f'{name}/{number - 1}/{me}')
+  return found
+
+
+def _read(client, key, process) -> bytes:
+  milliseconds = int(WAIT_S * 1000)
+  try:
+    number = int(client.blocking_key_value_get_bytes(key, milliseconds))
+    return b''.join(
+      client.blocking_key_value_get_bytes(f'{key}/{i}', milliseconds)
+      for i in range(number)
+    )
+  except jax.errors.JaxRuntimeError as error:
+    raise TimeoutError(
+      f'process {process}: got nothing from it under {key} ({error}); '
+      f'expected it to be as far as this one within {WAIT_S:.0f} s; look at '
+      'its log, and start all processes again'
+    ) from error
+
+
+def wait(name: str) -> None:
+  """Waits until every process is here."""
+  exchange(f'wait/{name}', b'')
+
+
+def agreed(name: str, value):
+  """What the first process says; a value that JSON has."""
+  return json.loads(exchange(f'agree/{name}', json.dumps(value).encode())[0])
+
+
+def share(items: Sequence) -> Sequence:
+  """What of the items is this process's to do."""
+  return items[jax.process_index() :: jax.process_count()]
+
+
+def _merged(shares: Sequence[Sequence]) -> list:
+  """The items in their order, of all processes' shares."""
+  merged = [None] * sum(map(len, shares))
+  for process, found in enumerate(shares):
+    merged[process :: len(shares)] = found
+  return merged
+
+
+def sharing(generate: Generate) -> Generate:
+  """A sampler that all processes call alike, and that each does a share of."""
+  if jax.process_count() == 1:
+    return generate
+
+  def generate_together(prompts, keys, n, most=0):
+    mine = share(range(len(prompts)))
+    picked = np.zeros(len(keys), np.int32)  # of one length: one program
+    picked[: len(mine)] = mine
+    most = -(-max(most, len(prompts)) // jax.process_count())
+    found = generate([prompts[i] for i in mine], keys[picked], n, most)
+    given = exchange('generate', _packed(found))
+    return _merged([_unpacked(payload, n) for payload in given])
+
+  return generate_together
+
+
+def sharing_grades(grade: Callable) -> Callable:
+  """A grader that all processes call alike, and that each does a share of."""
+  if jax.process_count() == 1:
+    return grade
+
+  def grade_together(pairs):
+    given = exchange('grade', json.dumps(grade(share(pairs))).encode())
+    return _merged([json.loads(payload) for payload in given])
+
+  return grade_together
+
+
+def _packed(generations) -> bytes:
+  """Generations as one line of JSON, and their arrays one after another."""
+  flat = [generation for siblings in generations for generation in siblings]
+  head = [[len(g.prompt_tokens), len(g.tokens), g.text, g.finish] for g in flat]
+  arrays = [(g.prompt_tokens, g.tokens, g.logprobs) for g in flat]
+  data = b''.join(array.tobytes() for three in arrays for array in three)
+  return json.dumps(head).encode() + b'\n' + data
+
+
+def _unpacked(payload, n) -> list[list[Generation]]:
+  head, _, data = payload.partition(b'\n')
+  flat, at = [], 0
+
+  def take(number, dtype):
+    nonlocal at
+    at += 4 * number
+    return np.frombuffer(data, dtype, number, at - 4 * number)
+
+  for num_prompt, number, text, finish in json.loads(head):
+    flat.append(
+      Generation(
+        take(num_prompt, np.int32),
+        take(number, np.int32),
+        take(number, np.float32),
+        text,
+        finish,
+      )
+    )
+  return [flat[i : i + n] for i in range(0, len(flat), n)]
