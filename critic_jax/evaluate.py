@@ -27,6 +27,7 @@ from rich.console import Console
 from critic_jax import (
   checkpoint,
   command_line,
+  distributed,
   evaluations,
   phases,
   report,
@@ -58,7 +59,7 @@ def run(
   Raises:
     ValueError: the config or an input is wrong; before anything compiles.
   """
-  console = console or Console()
+  console = console or Console(quiet=not distributed.is_first())
   config, trained = resolve(config)
   if not config.evals:
     raise ValueError('evals: got none; expected a section; see common.py')
@@ -68,14 +69,24 @@ def run(
   devices = ', '.join(map(str, jax.devices()))
   with (
     Pool(**config.graders) as pool,
-    run_dir.open_run(workdir, config, overrides=overrides, devices=devices)
-    as folder,
-  ):  # fmt: skip
+    run_dir.open_run(
+      workdir,
+      config,
+      overrides=overrides,
+      devices=devices,
+      is_writer=distributed.is_first(),
+    ) as folder,
+  ):
+    distributed.wait('folder')
     pool.check(evaluation.examples[0] for evaluation in wanted)
     key = jax.random.key(config.seed)
     roles = roles_lib.init_params(lms, loaded, mesh, jax.random.fold_in(key, 0))
     if trained:
       roles = trained.restore(roles)
+    layouts = roles_lib.sampling_shardings(lms, config.sample_mesh)
+    if layouts:
+      roles = sharding.reshard(roles, layouts)
+    grade = distributed.sharing_grades(pool.grade)
     for evaluation in wanted:
       evaluations.measure(
         evaluation,
@@ -83,11 +94,13 @@ def run(
         folder.path,
         'evaluation',
         evaluations.noise(config.seed),
-        pool.grade,
+        grade,
         console,
       )
-      evaluations.show_results(folder, evaluation, ['evaluation'], console)
-  report.write(folder.path)
+      if distributed.is_first():
+        evaluations.show_results(folder, evaluation, ['evaluation'], console)
+  if distributed.is_first():
+    report.write(folder.path)
   console.print(f'report: {folder.path / "report.html"}')
   return folder.path
 

@@ -73,6 +73,7 @@ def run(
 
 
 def _run(insert, decode, lanes, prompts, keys):
+  """`run`, by functions of lanes and from empty ones."""
   num_lanes, columns = len(lanes.prompt_length), lanes.prompts[0][0].shape[2]
   num_samples, size = len(lanes.done) // num_lanes, num_inserted(num_lanes)
   waiting = collections.deque(prompts)
@@ -131,19 +132,23 @@ def compile_one(
   """Compiles what `run` with these arguments calls; nothing is sampled."""
   size = num_inserted(num_lanes)
   different = [[i] * columns for i in range(size)]
-  kinds = [lay_out(p, size, columns) for p in (different, different[:1])]
-  model_params, ends = (model, params), {'eos': eos, 'law': law}
+  # Whole prompts, and where lanes are enough for trunks one that is one.
+  kinds = [different, different[:1]] if size >= 4 else [different]
+  index = _padded([], size, 0)
   with sharding.on_mesh_of(params):
-    shape = num_lanes, num_samples, columns, max_new_tokens
-    lanes = _compiled(sampling.empty, model, *shape)
-    first = _padded([], size, 0)
-    keys = _sample_keys(keys, first, num_samples)
-    for tokens, length, trunks in kinds[: 1 if kinds[1][2] is None else 2]:
+    keys = _sample_keys(keys, index, num_samples)
+    lanes = _compiled(
+      sampling.empty, model, num_lanes, num_samples, columns, max_new_tokens
+    )
+    for prompts in kinds:
+      tokens, length, trunks = lay_out(prompts, size, columns)
       lanes = _compiled(
-        sampling.insert, *model_params, lanes, first, tokens, length, keys,
-        trunks=trunks, **ends,
+        sampling.insert, model, params, lanes, index, tokens, length, keys,
+        eos=eos, law=law, trunks=trunks,
       )  # fmt: skip
-    _compiled(sampling.decode, *model_params, lanes, num_lanes, **ends)
+    _compiled(
+      sampling.decode, model, params, lanes, num_lanes, eos=eos, law=law
+    )
 
 
 def _compiled(function, *args, **kwargs):
