@@ -358,9 +358,9 @@ def test_a_stale_batch_is_written_by_the_parameters_before_the_update(
   monkeypatch.setattr(train.report, 'write', lambda path: None)
   given, collect = [], train.Run._collect
 
-  def look(self, phase, state, examples, key):
+  def look(self, phase, frozen, state, examples, key):
     given.append(np.asarray(state.params['critic']['embed']['embedding']))
-    return collect(self, phase, state, examples, key)
+    return collect(self, phase, frozen, state, examples, key)
 
   monkeypatch.setattr(train.Run, '_collect', look)
   run(stale_config(), tmp_path)
