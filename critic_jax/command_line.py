@@ -32,18 +32,11 @@ def main(argv: Sequence[str], run: Callable) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'got {argv[1:]}; expected --config and --workdir')
   logging.set_verbosity(logging.WARNING)  # orbax tells of every save
-  _join()
   overrides = config_flags.get_override_values(flags.FLAGS['config'])
   try:
+    distributed.initialize()
     with distributed.ending_together():
       run(_CONFIG.value, _WORKDIR.value, overrides=overrides)
-  except ValueError as error:
-    sys.exit(f'error: {error}')
-
-
-def _join() -> None:
-  try:
-    distributed.initialize()
   except ValueError as error:
     sys.exit(f'error: {error}')
 

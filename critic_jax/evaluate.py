@@ -84,8 +84,7 @@ def run(
     if trained:
       roles = trained.restore(roles)
     layouts = roles_lib.sampling_shardings(lms, config.sample_mesh)
-    if layouts:
-      roles = sharding.reshard(roles, layouts)
+    roles = roles_lib.to_sample(roles, layouts)
     grade = distributed.sharing_grades(pool.grade)
     for evaluation in wanted:
       evaluations.measure(

@@ -124,6 +124,13 @@ def sampling_shardings(lms, mesh_sizes) -> dict[str, Any] | None:
   }
 
 
+def to_sample(roles, layouts):
+  """Roles laid out as `sampling_shardings` says, which may be as they are."""
+  if layouts is None:
+    return roles
+  return sharding.reshard(roles, {role: layouts[role] for role in roles})
+
+
 def init_params(lms, loaded, mesh, key) -> dict[str, Params]:
   """The parameters of every role on the mesh: loaded, or drawn.
 

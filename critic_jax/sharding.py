@@ -132,13 +132,18 @@ def put_batch(batch, mesh: Mesh):
 
   def put(x):
     x = np.asarray(x)
-    spec = _dividing(('rows', 'columns')[: x.ndim], x.shape, mesh)
-    layout = NamedSharding(mesh, spec)
+    layout = batch_sharding(x.shape, mesh)
     if jax.process_count() == 1:
       return jax.device_put(x, layout)
     return jax.make_array_from_callback(x.shape, layout, lambda at: x[at])
 
   return jax.tree.map(put, batch)
+
+
+def batch_sharding(shape, mesh: Mesh) -> NamedSharding:
+  """How an array of a batch, [B, T, ...], is laid out."""
+  spec = _dividing(('rows', 'columns')[: len(shape)], shape, mesh)
+  return NamedSharding(mesh, spec)
 
 
 def reshard(params, shardings):
@@ -198,15 +203,21 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
   return jax.lax.with_sharding_constraint(x, _dividing(names, x.shape, mesh))
 
 
+def ways(mesh: Mesh, name: str | None) -> int:
+  """Among how many devices an axis of this name is split if they divide it."""
+  axes = RULES[name] if name else None
+  several = axes if isinstance(axes, tuple) else (axes,) if axes else ()
+  return math.prod(mesh.shape[axis] for axis in several)
+
+
 def _dividing(names, shape, mesh) -> PartitionSpec:
   """The mesh axes of the named axes, where they divide the sizes."""
-  spec = []
-  for name, size in zip(names, shape, strict=False):
-    axes = RULES[name] if name else None
-    several = axes if isinstance(axes, tuple) else (axes,) if axes else ()
-    ways = math.prod(mesh.shape[axis] for axis in several)
-    spec.append(axes if size % ways == 0 else None)
-  return PartitionSpec(*spec)
+  return PartitionSpec(
+    *(
+      RULES[name] if name and size % ways(mesh, name) == 0 else None
+      for name, size in zip(names, shape, strict=False)
+    )
+  )
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -113,8 +113,9 @@ class Run:
       start_step=phase.start + done,
     )
     config, ahead = phase.config, None
-    frozen = self._to_sample(
-      {r: params for r, params in self.roles.items() if r not in trained}
+    frozen = roles_lib.to_sample(
+      {r: params for r, params in self.roles.items() if r not in trained},
+      self.layouts,
     )
 
     def collect(step, state):
@@ -139,14 +140,8 @@ class Run:
         metrics = {k: float(v) for k, v in metrics.items()} | costs
         advance(self._finish(phase, step, now, metrics, state.opt_state))
 
-  def _to_sample(self, roles):
-    """Roles laid out to sample with."""
-    if self.layouts is None:
-      return roles
-    return sharding.reshard(roles, {role: self.layouts[role] for role in roles})
-
   def _collect(self, phase, frozen, state, examples, key) -> Collected:
-    roles = {**frozen, **self._to_sample(state.params)}
+    roles = {**frozen, **roles_lib.to_sample(state.params, self.layouts)}
     with meter.opened() as costs, meter.timed('time/collect_s'):
       batch, records = phase.recipe.collect(roles, examples, key)
       batch = sharding.put_batch(batch, self.mesh)
@@ -257,7 +252,7 @@ class Run:
     end, roles = phase.start + phase.config.steps, self.roles
     if done > end:
       roles = checkpoint.restore(self.manager, end, {'roles': roles})['roles']
-    roles = self._to_sample(roles)
+    roles = roles_lib.to_sample(roles, self.layouts)
     for evaluation in wanted:
       evaluations.measure(
         evaluation,

@@ -137,16 +137,10 @@ def on_one_device(lm: LM, mesh) -> LM:
   )
 
 
-def ways(mesh, name: str) -> int:
-  """Among how many devices an axis of this name is split where they divide."""
-  axes = sharding.RULES.get(name) or ()
-  axes = (axes,) if isinstance(axes, str) else axes
-  return math.prod(mesh.shape[axis] for axis in axes)
-
-
 def ways_of(mesh, name: str, size: int) -> int:
-  """Among how many one of this size is; as `sharding.put_batch` splits it."""
-  return ways(mesh, name) if size % ways(mesh, name) == 0 else 1
+  """Among how many devices an axis of this name and size is split."""
+  ways = sharding.ways(mesh, name)
+  return ways if size % ways == 0 else 1
 
 
 def batch(rows: int, columns: int, packed: bool, mesh=None):
@@ -156,13 +150,7 @@ def batch(rows: int, columns: int, packed: bool, mesh=None):
     dtypes |= dict.fromkeys(forward.Layout._fields, jnp.int32)
   split = None
   if mesh is not None:
-    sizes = {'rows': rows, 'columns': columns}
-    axes = [
-      sharding.RULES[name] if ways_of(mesh, name, size) > 1 else None
-      for name, size in sizes.items()
-    ]
-    spec = jax.sharding.PartitionSpec(*axes)
-    split = jax.sharding.NamedSharding(mesh, spec)
+    split = sharding.batch_sharding((rows, columns), mesh)
   return {
     name: jax.ShapeDtypeStruct((rows, columns), dtype, sharding=split)
     for name, dtype in dtypes.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from critic_jax import sharding
 from critic_jax.models import cost
 from critic_jax.plan import abstract, compiled, memory, speed, stages
 from critic_jax.plan.chips import Chip
@@ -159,7 +160,7 @@ def _sum(parts) -> int:
 def _most_rows(free, each, mesh, learned) -> int:
   """Rows of a micro-batch, as many on each device, that `free` bytes hold."""
   split = abstract.ways_of(mesh, 'columns', learned.columns)
-  rows = max(0, int(free * split // each)) * abstract.ways(mesh, 'rows')
+  rows = max(0, int(free * split // each)) * sharding.ways(mesh, 'rows')
   return min(rows, _MOST)
 
 
