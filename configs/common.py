@@ -21,7 +21,10 @@ def base() -> ConfigDict:
       accept_missing=(),  # protections that the sandbox may lack: SECURITY.md
     )
   )
-  config.keep_checkpoints = 2
+  config.keep_checkpoints = 2  # the newest, beside those of phases' ends
+  # Also that with the largest mean of this metric over `limit_window` steps;
+  # '-' before its name: the smallest.
+  config.best_metric = ''
   config.compile_ahead = True  # all shapes before they are met
   config.compilation_cache = ''  # a folder: compiled programs are kept there
   config.phases = ConfigDict()
@@ -94,6 +97,7 @@ def phase(recipe, train, steps, learning_rate, batch_size, **settings) -> dict:
     limits={},  # metric -> low, high, relative; see critic_jax/limits.py
     limit_window=10,
     limit_action='warn',  # or 'stop'
+    max_skipped=10,  # updates that are not finite; one more ends the run
     optimizer=dict(
       learning_rate=learning_rate,
       warmup_steps=min(10, steps // 5),

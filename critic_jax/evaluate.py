@@ -112,7 +112,7 @@ class Trained(NamedTuple):
 
   def restore(self, roles: Roles) -> dict[str, Any]:
     """The roles as they were, in the shapes and shardings of `roles`."""
-    with checkpoint.make_manager(self.path, keep=None) as manager:
+    with checkpoint.make_manager(self.path, read_only=True) as manager:
       return checkpoint.restore(manager, self.step, {'roles': dict(roles)})[
         'roles'
       ]

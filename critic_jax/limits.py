@@ -9,9 +9,9 @@ all that is read, so a resumed run warns as one that was never stopped.
 
 from __future__ import annotations
 
-import itertools
+import collections
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 _KEYS = {'low', 'high', 'relative'}
@@ -31,30 +31,72 @@ def check(limits: Mapping[str, Any], action: str, window: int) -> None:
       raise ValueError(f'{name}: got {dict(limit)}; expected low < high')
 
 
-def crossed(
-  rows: Sequence[Mapping[str, float]],
-  limits: Mapping[str, Any],
-  window: int,
-) -> dict[str, str]:
-  """The limits that the last step crosses: by metric, what is to be said.
+class Watch:
+  """The limits of a phase, step by step; needs no more memory for more steps.
 
   Args:
-    rows: the metrics of the phase's steps so far, oldest first.
     limits: by metric; a metric without a value for `window` steps is not
       judged.
     window: steps that are averaged.
-
-  Returns:
-    Those that are outside now and were not at the step before: a limit is told
-    of when it is crossed, not as long as it stays so.
+    also: other metrics that `mean` or `total` is asked for.
   """
-  now = _outside(rows, limits, window)
-  before = _outside(rows[:-1], limits, window)
-  return {name: text for name, text in now.items() if name not in before}
+
+  def __init__(
+    self, limits: Mapping[str, Any], window: int, also: Iterable[str] = ()
+  ):
+    self._limits, self._window = limits, window
+    names = {*limits, *also}
+    self._first: dict[str, list[float]] = {name: [] for name in names}
+    self._last = {name: collections.deque(maxlen=window) for name in names}
+    self._total = dict.fromkeys(names, 0.0)
+    self._outside: set[str] = set()
+
+  def add(self, row: Mapping[str, float]) -> dict[str, str]:
+    """Takes the metrics of the next step.
+
+    Returns:
+      What is to be said, by metric, of limits that are crossed now and were
+      not at the step before: not as long as they stay so.
+    """
+    for name, last in self._last.items():
+      value = row.get(name, math.nan)
+      if not math.isnan(value):
+        last.append(value)
+        self._total[name] += value
+        if len(self._first[name]) < self._window:
+          self._first[name].append(value)
+    found = {name: self._crossed(name) for name in self._limits}
+    found = {name: text for name, text in found.items() if text}
+    before, self._outside = self._outside, set(found)
+    return {name: text for name, text in found.items() if name not in before}
+
+  def mean(self, name: str) -> float | None:
+    """The mean of a metric's last `window` values; None if it has none."""
+    last = self._last[name]
+    return sum(last) / len(last) if last else None
+
+  def total(self, name: str) -> float:
+    """The sum of a metric's values."""
+    return self._total[name]
+
+  def _crossed(self, name: str) -> str:
+    """What is to be said of a metric, whenever it was crossed; or ''."""
+    if len(self._last[name]) < self._window:
+      return ''
+    value, limit = self.mean(name), self._limits[name]
+    what = f'{name} = {value:.3g}'
+    if limit.get('relative'):
+      first = sum(self._first[name]) / self._window
+      value = value / first if first else math.nan
+      what = f'{name} = {value:.3g} of its start'
+    low, high = limit.get('low', -math.inf), limit.get('high', math.inf)
+    if math.isnan(value) or low <= value <= high:
+      return ''
+    return f'{what}, outside of [{low:g}, {high:g}]'
 
 
 def warnings(
-  rows: Sequence[Mapping[str, Any]], limits: Mapping[str, Any], window: int
+  rows: Iterable[Mapping[str, Any]], limits: Mapping[str, Any], window: int
 ) -> list[tuple[int, str]]:
   """All that was told of in a phase: (step, text), from what it logged.
 
@@ -63,39 +105,6 @@ def warnings(
     limits: of the phase.
     window: of the phase.
   """
-  told, before = [], {}
-  for i, row in enumerate(rows):
-    now = _outside(rows[: i + 1], limits, window)
-    told += [(row['step'], now[name]) for name in now if name not in before]
-    before = now
-  return told
-
-
-def _outside(rows, limits, window) -> dict[str, str]:
-  found = {}
-  for name, limit in limits.items():
-    values = _first(reversed(rows), name, window)
-    if len(values) < window:
-      continue
-    value = _mean(values)
-    what = f'{name} = {value:.3g}'
-    if limit.get('relative'):
-      first = _mean(_first(rows, name, window))
-      value = value / first if first else math.nan
-      what = f'{name} = {value:.3g} of its start'
-    low, high = limit.get('low', -math.inf), limit.get('high', math.inf)
-    if not math.isnan(value) and not low <= value <= high:
-      found[name] = f'{what}, outside of [{low:g}, {high:g}]'
-  return found
-
-
-def _first(rows: Iterable, name: str, number: int) -> list[float]:
-  """The first values of a metric, at most so many."""
-  values = (
-    row[name] for row in rows if not math.isnan(row.get(name, math.nan))
-  )
-  return list(itertools.islice(values, number))
-
-
-def _mean(values: Sequence[float]) -> float:
-  return sum(values) / len(values)
+  watch = Watch(limits, window)
+  told = ((row['step'], watch.add(row)) for row in rows)
+  return [(step, text) for step, found in told for text in found.values()]

@@ -6,21 +6,24 @@
     records/<phase>/000100.jsonl.gz    every record of a step
     eval/<evaluation>/<phase>.jsonl.gz records of the evaluations
     results/<evaluation>.json          their metrics
+    skipped/                           batches that were not learned from
+    checkpoints/  damaged/             see checkpoint.py
     DONE | FAILED                      FAILED holds the traceback
 
-Files appear whole or not at all, but for metrics.jsonl, which grows by lines,
-and tensorboard/. JSON has no NaN or infinity: they are written as the strings
-'nan', 'inf' and '-inf', which `float` reads back.
+Files appear whole or not at all, but for metrics.jsonl, which grows by lines
+that are on the disk when the step ends, and tensorboard/. JSON has no NaN or
+infinity: they are written as the strings 'nan', 'inf' and '-inf', which `float`
+reads back. One process writes to a folder: another is refused while it lives.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gzip
 import io
 import json
 import math
-import os
 import shlex
 import sys
 import time
@@ -31,9 +34,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorboardX
 
-from critic_jax import provenance
+from critic_jax import files, provenance, tensorboard
 from critic_jax.types import Problem, Record
 
 _RESERVED = ('step', 'phase', 'time')
@@ -69,13 +71,26 @@ def open_run(
     is_writer: see `RunDir`.
 
   Raises:
-    ValueError: the folder holds a run with another config; names every key
-      that differs, with both values.
+    ValueError: the folder holds a run with another config (names every key
+      that differs, with both values), cannot be written, or another process
+      writes to it.
   """
   run = RunDir(path, is_writer=is_writer)
   if not is_writer:
     return run
-  run.path.mkdir(parents=True, exist_ok=True)
+  with files.writing(run.path):
+    run.path.mkdir(parents=True, exist_ok=True)
+  run.lock = files.lock(run.path)
+  try:
+    _describe(run, config, overrides, command, devices)
+  except BaseException:
+    run.close()
+    raise
+  return run
+
+
+def _describe(run: RunDir, config, overrides, command, devices) -> None:
+  """Writes what is to be run, if it agrees with what was."""
   config = _sorted(plain(config))
   saved = run.path / 'config.json'
   if saved.exists():
@@ -83,13 +98,12 @@ def open_run(
     run.rewind(None)
   for marker in ('DONE', 'FAILED'):
     (run.path / marker).unlink(missing_ok=True)
-  with (run.path / 'command.txt').open('a') as f:
-    f.write(shlex.join(command or sys.orig_argv) + '\n')
+  line = shlex.join(command or sys.orig_argv) + '\n'
+  files.append(run.path / 'command.txt', line.encode())
   _write_version(run.path, 'git', provenance.git_state(Path(__file__).parent))
   _write_version(run.path, 'env', provenance.environment(devices))
   _write_json(run.path / 'overrides.json', overrides or {})
   _write_json(saved, config)  # the last: a folder that has it is complete
-  return run
 
 
 class RunDir:
@@ -104,8 +118,9 @@ class RunDir:
   def __init__(self, path: str | Path, *, is_writer: bool = True):
     self.path = Path(path)
     self.is_writer = is_writer
-    self._writer = None
-    self._purge_step = None
+    self.lock = None
+    self._tensorboard = None
+    self._first_step = None
 
   def __enter__(self) -> RunDir:
     return self
@@ -114,7 +129,8 @@ class RunDir:
     if kind is None:
       self.done()
     elif issubclass(kind, Exception):
-      self.failed(''.join(traceback.format_exception(kind, error, trace)))
+      with contextlib.suppress(ValueError):  # `error` says more
+        self.failed(''.join(traceback.format_exception(kind, error, trace)))
     self.close()
 
   def rewind(self, step: int | None) -> None:
@@ -129,8 +145,8 @@ class RunDir:
     rows = list(read_metrics(path))
     if step is not None:
       rows = [row for row in rows if row['step'] < step]
-      self._purge_step = step
-    _replace(path, ''.join(_dump(row) + '\n' for row in rows).encode())
+      self._first_step = step
+    files.replace(path, ''.join(_dump(row) + '\n' for row in rows).encode())
 
   def log_metrics(
     self, step: int, metrics: Mapping[str, float], phase: str
@@ -151,15 +167,12 @@ class RunDir:
     if not self.is_writer:
       return
     row = {'step': int(step), 'phase': phase, 'time': time.time(), **values}
-    with (self.path / 'metrics.jsonl').open('a') as f:
-      f.write(_dump(row) + '\n')
-    if self._writer is None:
-      self._writer = tensorboardX.SummaryWriter(
-        str(self.path / 'tensorboard'), purge_step=self._purge_step
-      )
-    for name, value in values.items():
-      if math.isfinite(value):  # TensorBoard has no place for the others
-        self._writer.add_scalar(name, value, step)
+    files.append(self.path / 'metrics.jsonl', (_dump(row) + '\n').encode())
+    folder = self.path / 'tensorboard'
+    with files.writing(folder):
+      if self._tensorboard is None:
+        self._tensorboard = tensorboard.Writer(folder, self._first_step)
+      self._tensorboard.add(step, row['time'], values)
 
   def write_records(
     self,
@@ -186,6 +199,25 @@ class RunDir:
       write_records(path, records, tokens=tokens)
     return path
 
+  def write_skipped(
+    self,
+    step: int,
+    batch: Mapping[str, np.ndarray],
+    records: Sequence[Record],
+  ) -> Path:
+    """Writes a batch, and its records with their tokens beside it.
+
+    Returns:
+      The path of the arrays, `skipped/<step>.npz`.
+    """
+    path = self.path / 'skipped' / f'{step:06d}.npz'
+    if self.is_writer:
+      buffer = io.BytesIO()
+      np.savez_compressed(buffer, **batch)
+      files.replace(path, buffer.getvalue())
+      write_records(path.with_suffix('.jsonl.gz'), records, tokens=True)
+    return path
+
   def write_results(self, name: str, results: Mapping[str, Any]) -> Path:
     """Writes `<name>.json`; an Estimate becomes {'value': ..., 'low': ...}."""
     path = self.path / f'{name}.json'
@@ -196,18 +228,20 @@ class RunDir:
   def done(self) -> None:
     """Marks the run as finished."""
     if self.is_writer:
-      _replace(self.path / 'DONE', b'')
+      files.replace(self.path / 'DONE', b'')
 
   def failed(self, trace: str) -> None:
     """Marks the run as failed, with the traceback."""
     if self.is_writer:
-      _replace(self.path / 'FAILED', trace.encode())
+      files.replace(self.path / 'FAILED', trace.encode())
 
   def close(self) -> None:
-    """Flushes and closes the TensorBoard file."""
-    if self._writer is not None:
-      self._writer.close()
-      self._writer = None
+    """Closes TensorBoard's file, and lets others write to the folder."""
+    for file in (self._tensorboard, self.lock):
+      if file is not None:
+        with contextlib.suppress(OSError):  # of a full disk, told of before
+          file.close()
+    self._tensorboard = self.lock = None
 
 
 def read_metrics(path: str | Path) -> Iterator[dict[str, Any]]:
@@ -258,7 +292,7 @@ def write_records(
   buffer = io.BytesIO()
   with gzip.GzipFile('', 'wb', 6, buffer, mtime=0) as f:
     f.write(''.join(lines).encode())
-  _replace(Path(path), buffer.getvalue())
+  files.replace(Path(path), buffer.getvalue())
 
 
 def read_records(path: str | Path) -> list[Record]:
@@ -362,7 +396,7 @@ def _dump(value: Any) -> str:
 
 def _write_json(path: Path, value: Any) -> None:
   text = json.dumps(plain(value), indent=2, allow_nan=False)
-  _replace(path, (text + '\n').encode())
+  files.replace(path, (text + '\n').encode())
 
 
 def _sorted(value: Any) -> Any:
@@ -378,18 +412,7 @@ def _write_version(folder: Path, stem: str, text: str) -> None:
     latest, number = path, number + 1
     path = folder / f'{stem}.{number}.txt'
   if latest is None or latest.read_bytes() != text.encode():
-    _replace(path, text.encode())
-
-
-def _replace(path: Path, content: bytes) -> None:
-  """Writes a file so that a reader sees the old one or the new one whole."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f'.{path.name}.tmp')
-  with temporary.open('wb') as f:
-    f.write(content)
-    f.flush()
-    os.fsync(f.fileno())
-  os.replace(temporary, path)
+    files.replace(path, text.encode())
 
 
 def _check_same(ours: Any, saved: Any, path: Path) -> None:

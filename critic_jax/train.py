@@ -7,7 +7,9 @@ A run is phases in order, each a recipe with the roles it trains. A step asks
 the recipe to collect a batch, updates the trained roles with its loss, and
 writes metrics and records. Batches and random keys are functions of the config
 and the step alone, so a run that was stopped continues from its last checkpoint
-as if it had not been: `python -m ...` with the same workdir again.
+as if it had not been: `python -m ...` with the same workdir again. At SIGTERM,
+or a notice of pre-emption, the step under way ends, is saved, and the run with
+it.
 
 A phase of `staleness` 1 collects the next batch while the device updates with
 this one, and so with the parameters from before that update: its batches are
@@ -16,6 +18,9 @@ log-probabilities that their tokens were sampled with, and an objective with a
 ratio corrects for the difference; 'policy/ratio_error' shows it. The first
 batch of a phase, and the first after each checkpoint, are not old: a run that
 continues from there has nothing in flight to restore.
+
+A step whose loss or gradient is not finite changes nothing: its batch is kept
+in the folder, and a phase with more than `max_skipped` of them ends the run.
 
 A run of several processes is the same command in each of them, in an
 environment that tells them of each other (distributed.py), with a folder that
@@ -49,6 +54,7 @@ from critic_jax import (
   rollout,
   run_dir,
   sharding,
+  signals,
   updates,
 )
 from critic_jax import phases as phases_lib
@@ -61,8 +67,9 @@ from critic_jax.types import Batch, Record
 
 
 class Collected(NamedTuple):
-  """A batch on the mesh, its records, and what it cost to collect them."""
+  """A batch as given and on the mesh, its records, and what they cost."""
 
+  given: Batch
   batch: Batch
   records: list[Record]
   costs: dict[str, float]
@@ -84,21 +91,23 @@ class Run:
   layouts: dict[str, Any] | None
   splits: dict[str, Sequence[Any]]
   evaluations: Sequence[evaluations.Evaluation]
+  pool: Pool
   grade: rollout.Grade
   compilations: compilation.Counter
   console: Console
   key: jax.Array
-  history: list[dict[str, float]] = dataclasses.field(default_factory=list)
   logged: float = dataclasses.field(default_factory=time.perf_counter)
 
-  def train(self, phase: Phase, done: int, opt_state=None) -> None:
-    """Runs a phase from its step `done` on; leaves the roles trained."""
+  def train(self, phase: Phase, done: int, opt_state=None, before=None) -> None:
+    """Runs a phase from its step `done` on; leaves the roles trained.
+
+    `opt_state` and `before` are those of a checkpoint, see checkpoint.py.
+    """
     for target, source in phase.config.copy.items() if not done else ():
       self.roles[target] = roles_lib.copy(
         self.roles[target], self.roles[source]
       )
-    rows = run_dir.read_metrics(self.folder.path / 'metrics.jsonl')
-    self.history = [row for row in rows if row['phase'] == phase.name]
+    watch = self._watch(phase)
     trained = {role: self.roles[role] for role in phase.config.train}
     state = updates.init_state(phase.tx, trained, self.mesh)
     if opt_state is not None:
@@ -122,30 +131,50 @@ class Run:
       key_of_step = jax.random.fold_in(key, step)
       return self._collect(phase, frozen, state, next(batches), key_of_step)
 
-    with progress.phase(
-      self.console, phase.name, config.steps, done
-    ) as advance:
+    writer = state if before is None else state._replace(params=before)
+    with (
+      progress.phase(self.console, phase.name, config.steps, done) as advance,
+      signals.awaited() as is_last,
+    ):
       for step in range(done, config.steps):
-        now, ahead = ahead or collect(step, state), None
+        now, ahead = ahead or collect(step, writer), None
         if step == done and self.config.compile_ahead:
           self._compile_ahead(phase, state, now.batch)
         with meter.opened() as costs:
-          before, (state, metrics) = state, updates.run(phase, state, now.batch)
+          old, (state, metrics) = state, updates.run(phase, state, now.batch)
           if config.staleness and not _is_saved(config, step):
-            ahead = collect(step + 1, before)
+            ahead = collect(step + 1, old)
           with meter.timed('time/update_s'):
             metrics = jax.device_get(metrics)
         # The old state's arrays may have been donated: look them up anew.
         self.roles.update(state.params)
+        writer = state
         metrics = {k: float(v) for k, v in metrics.items()} | costs
-        advance(self._finish(phase, step, now, metrics, state.opt_state))
+        metrics = self._log(phase, step, now, metrics)
+        problem = self._problem(phase, step, now, metrics, watch)
+        end = is_last(phase.start + step)
+        if problem or end or _is_saved(config, step):
+          in_flight = {'before': old.params} if ahead else {}
+          self.save(
+            phase.start + step + 1,
+            {'opt_state': state.opt_state, **in_flight},
+            _value(self.config.best_metric, watch),
+          )
+        if problem:
+          raise ValueError(problem)
+        if end:
+          self.console.print(f'{phase.name}: told to end, saved at step {step}')
+          raise SystemExit(signals.EXIT)
+        advance(metrics)
+    # Whatever ends the process from here on finds the phase saved.
+    checkpoint.wait(self.manager)
 
   def _collect(self, phase, frozen, state, examples, key) -> Collected:
     roles = {**frozen, **roles_lib.to_sample(state.params, self.layouts)}
     with meter.opened() as costs, meter.timed('time/collect_s'):
-      batch, records = phase.recipe.collect(roles, examples, key)
-      batch = sharding.put_batch(batch, self.mesh)
-    return Collected(batch, records, costs)
+      given, records = phase.recipe.collect(roles, examples, key)
+      batch = sharding.put_batch(given, self.mesh)
+    return Collected(given, batch, records, costs)
 
   def _compile_ahead(self, phase, state, batch) -> None:
     """Compiles the update for each shape that the phase's batches may have.
@@ -166,7 +195,7 @@ class Run:
       shapes = [(len(batch['tokens']), n) for n in sorted(columns)]
     updates.compile_ahead(phase, state, batch, shapes, self.mesh)
 
-  def _finish(self, phase, step, collected, metrics, opt_state):
+  def _log(self, phase, step, collected, metrics):
     """Writes what came of a step; returns its metrics."""
     config, records = phase.config, collected.records
     metrics |= rollout.summary(records)
@@ -177,7 +206,6 @@ class Run:
     self.logged, before = time.perf_counter(), self.logged
     metrics['time/step_s'] = self.logged - before
     self.folder.log_metrics(phase.start + step, metrics, phase.name)
-    crossed = self._check_limits(phase, metrics)
     if step % config.records_every == 0 or step == config.steps - 1:
       self.folder.write_records(
         step,
@@ -185,50 +213,67 @@ class Run:
         f'records/{phase.name}',
         tokens=config.record_tokens,
       )
-    stop = crossed and config.limit_action == 'stop'
-    if stop or _is_saved(config, step):
-      self.save(phase.start + step + 1, opt_state)
-    if stop:
-      raise ValueError(
-        f'phases.{phase.name}: got {crossed} at step {step}; expected what its '
-        'limits say; the run is saved: start it again to go on all the same'
-      )
     return metrics
 
-  def _check_limits(self, phase, metrics) -> str:
-    """Warns of the limits that this step crossed, and returns the warning."""
-    self.history.append(
-      {k: metrics[k] for k in phase.config.limits if k in metrics}
+  def _watch(self, phase) -> limits.Watch:
+    """The watch over a phase's metrics, after what it has logged so far."""
+    best = self.config.best_metric.removeprefix('-')
+    watch = limits.Watch(
+      phase.config.limits,
+      phase.config.limit_window,
+      also=(best, 'update/skipped'),
     )
-    found = limits.crossed(
-      self.history, phase.config.limits, phase.config.limit_window
+    for row in run_dir.read_metrics(self.folder.path / 'metrics.jsonl'):
+      if row['phase'] == phase.name:
+        watch.add(row)
+    return watch
+
+  def _problem(self, phase, step, collected, metrics, watch) -> str:
+    """Warns of what is wrong with a step; what is to end the run, or ''."""
+    problem = '; '.join(watch.add(metrics).values())
+    if problem:
+      self.console.print(f'warning: {phase.name}: {problem}')
+    if phase.config.limit_action != 'stop':
+      problem = ''
+    if metrics['update/skipped']:
+      path = self.folder.write_skipped(
+        phase.start + step, collected.given, collected.records
+      )
+      self.console.print(
+        f'warning: {phase.name}: step {step} is skipped, as its loss or '
+        f'gradient is not finite; its batch is {path}'
+      )
+      skipped = watch.total('update/skipped')
+      if skipped > phase.config.max_skipped:
+        problem = f'{skipped:.0f} updates skipped, {path} the last,'
+    return problem and (
+      f'phases.{phase.name}: got {problem} at step {step}; expected what its '
+      'limits and max_skipped say; the run is saved: start it again to go on '
+      'all the same'
     )
-    warning = '; '.join(found.values())
-    if warning:
-      self.console.print(f'warning: {phase.name}: {warning}')
-    return warning
 
-  def save(self, step: int, opt_state) -> None:
-    """Saves the run after `step` steps."""
-    tree = {'roles': self.roles, 'opt_state': opt_state}
-    checkpoint.save(self.manager, step, tree)
+  def save(self, step: int, state: dict[str, Any], value: float | None) -> None:
+    """Begins to save the run after `step` steps; see checkpoint.py."""
+    state = {'roles': self.roles, 'grades': self.pool.state(), **state}
+    checkpoint.save(self.manager, step, state, value)
 
-  def restore(self, phases: Sequence[Phase]) -> tuple[int, Any]:
+  def restore(self, phases: Sequence[Phase]) -> tuple[int, dict[str, Any]]:
     """Restores the last checkpoint.
 
     Returns:
-      Steps done, and the optimiser's state of the phase of the last of them.
+      Steps done, and what `train` is given of the phase of the last of them.
     """
     step = self.manager.latest_step()
     if step is None:
-      return 0, None
+      return 0, {}
     phase = _phase_of(phases, step - 1)
     trained = {role: self.roles[role] for role in phase.config.train}
     fresh = updates.init_state(phase.tx, trained, self.mesh).opt_state
-    tree = {'roles': self.roles, 'opt_state': fresh}
-    tree = checkpoint.restore(self.manager, step, tree)
-    self.roles = tree['roles']
-    return step, tree['opt_state']
+    like = {'opt_state': fresh, 'before': trained, 'grades': {}}
+    tree = checkpoint.restore(self.manager, step, {'roles': self.roles, **like})
+    self.roles = tree.pop('roles')
+    self.pool.restore(tree.pop('grades'))
+    return step, tree
 
   def evaluate(self, phase: Phase, done: int) -> None:
     """Measures the roles by what is to be run after a phase and was not yet.
@@ -268,6 +313,12 @@ class Run:
 def _is_saved(config, step: int) -> bool:
   """Whether a phase's step ends with a checkpoint."""
   return (step + 1) % config.checkpoint_every == 0 or step == config.steps - 1
+
+
+def _value(metric: str, watch: limits.Watch) -> float | None:
+  """By what the best checkpoint is chosen; '-' before a name: the smallest."""
+  mean = watch.mean(metric.removeprefix('-'))
+  return -mean if mean is not None and metric.startswith('-') else mean
 
 
 def _phase_of(phases, step) -> Phase:
@@ -321,12 +372,18 @@ def run(
       )
     )
     distributed.wait('folder')
+    checkpoints = folder.path / 'checkpoints'
+    if distributed.is_first():
+      for problem in checkpoint.recover(checkpoints):
+        console.print(f'warning: {problem}; the checkpoint before it is used')
+    distributed.wait('checkpoints')
     manager = checkpoint.make_manager(
-      folder.path / 'checkpoints',
+      checkpoints,
       keep=config.keep_checkpoints,
       always=phases_lib.phase_ends(config).values(),
+      keep_best=bool(config.best_metric),
     )
-    stack.callback(manager.close)
+    stack.callback(checkpoint.close, manager)
     key = jax.random.key(config.seed)
     work = Run(
       config,
@@ -338,6 +395,7 @@ def run(
       layouts,
       splits,
       wanted,
+      pool,
       grade,
       compilations,
       console,
@@ -351,13 +409,13 @@ def run(
 
 
 def _run_phases(work: Run, phases: Sequence[Phase]) -> None:
-  done, opt_state = work.restore(phases)
+  done, state = work.restore(phases)
   work.folder.rewind(done)
   distributed.wait('rewind')
   for phase in phases:
     here = min(max(done - phase.start, 0), phase.config.steps)
     if here < phase.config.steps:
-      work.train(phase, here, opt_state if here else None)
+      work.train(phase, here, **(state if here else {}))
     work.evaluate(phase, done)
   for evaluation in work.evaluations:
     if evaluation.config.after and distributed.is_first():

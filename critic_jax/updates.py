@@ -54,8 +54,9 @@ def update(
       which the compiler would choose others; none on one device.
 
   Returns:
-    The new state and the metrics: the loss's own, 'loss/total' and
-    'grad_norm' before clipping.
+    The new state and the metrics: the loss's own, 'loss/total', 'grad_norm'
+    before clipping, and 'update/skipped': where the loss or the gradient is not
+    finite, parameters and optimiser stay as they are.
   """
   num_rows = len(batch['tokens'])
   if num_rows % microbatches:
@@ -82,7 +83,14 @@ def update(
     )[0]
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
-  metrics = {**metrics, 'grad_norm': optax.tree.norm(grads)}
+  grad_norm = optax.tree.norm(grads)
+  is_finite = jnp.isfinite(metrics['loss/total']) & jnp.isfinite(grad_norm)
+  params, opt_state = jax.tree.map(
+    lambda new, old: jnp.where(is_finite, new, old),
+    (params, opt_state),
+    (state.params, state.opt_state),
+  )
+  metrics = {**metrics, 'grad_norm': grad_norm, 'update/skipped': ~is_finite}
   state = TrainState(state.step + 1, params, opt_state)
   if layout:
     layout = jax.tree.unflatten(jax.tree.structure(state), layout)
@@ -159,14 +167,17 @@ def run(phase, state: TrainState, batch):
     batch: see `update`.
 
   Returns:
-    The state after `epochs` updates, and the metrics of the last.
+    The state after `epochs` updates, and the metrics of the last, but
+    'update/skipped' of all.
   """
   with meter.timed('time/update_s'):
+    skipped = 0
     for _ in range(phase.config.epochs):
       call, arguments, settings = _call(phase, state, batch)
       with sharding.on_mesh_of(state.params):
         state, metrics = call(*arguments, **settings)
-  return state, metrics
+      skipped += metrics['update/skipped']
+  return state, {**metrics, 'update/skipped': skipped}
 
 
 def compile_ahead(phase, state: TrainState, batch, shapes, mesh) -> None:

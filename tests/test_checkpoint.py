@@ -127,5 +127,7 @@ def test_another_form_is_one_clear_error(folder, change, difference, capfd):
 
 def test_a_step_without_a_checkpoint(folder):
   with open_manager(folder) as manager:
-    with pytest.raises(ValueError, match='/4: got a checkpoint that does not'):
+    with pytest.raises(
+      ValueError, match='/4: got no checkpoint; expected one of .3.'
+    ):
       checkpoint.restore(manager, 4, make_state())

@@ -42,14 +42,14 @@ def config():
 
 def main(path):
   distributed.initialize()
-  finish = train.Run._finish
+  log = train.Run._log
 
   def killed(self, phase, step, *arguments):
     if step == 3 and not distributed.is_first():
       os.kill(os.getpid(), signal.SIGKILL)
-    return finish(self, phase, step, *arguments)
+    return log(self, phase, step, *arguments)
 
-  train.Run._finish = killed
+  train.Run._log = killed
   with distributed.ending_together():
     train.run(config(), path)
 

@@ -106,7 +106,7 @@ def test_always_the_same_verdict_is_no_gain_in_a_group(word):
     batch, metrics, _ = collect(critique(word), solution)
     assert not np.any(batch['advantages'])
     rows.append(metrics)
-  told = limits.crossed([merged(rows)], common.critique_limits(), window=1)
+  told = limits.Watch(common.critique_limits(), window=1).add(merged(rows))
   assert 'critique/called_wrong' in told
   assert 'critique/judge_right' in told or 'critique/judge_wrong' in told
 
@@ -141,7 +141,7 @@ def test_naming_the_answer_is_seen_and_gains_nothing_where_it_is_masked():
   honest = collect(HONEST[False], WRONG)[1]
   assert honest['critique/leak'] == 0.0
   assert honest['refine/lift_over_masked'] == 0.0
-  told = limits.crossed([metrics], common.critique_limits(), window=1)
+  told = limits.Watch(common.critique_limits(), window=1).add(metrics)
   assert 'critique/leak' in told
 
 
@@ -169,10 +169,6 @@ def test_saying_a_verdict_often_pays_it_once():
 
 
 def test_longer_and_longer_critiques_are_told_of():
+  watch = limits.Watch(common.critique_limits(), window=4)
   rows = [{'critique/length': 10.0 * 1.3**step} for step in range(20)]
-  told = [
-    step
-    for step in range(20)
-    if limits.crossed(rows[: step + 1], common.critique_limits(), window=4)
-  ]
-  assert len(told) == 1
+  assert sum(bool(watch.add(row)) for row in rows) == 1

@@ -108,7 +108,11 @@ LAYERS = {
   'critic_jax.evals': _PLAIN | {'critic_jax.evals', 'critic_jax.rewards'},
   'critic_jax.evals.run': _HOST | {'critic_jax.evals'},
   # 5: runs. What reads them needs no jax.
-  'critic_jax.run_dir': _PLAIN | {'critic_jax.provenance', 'tensorboardX'},
+  'critic_jax.files': set(),
+  'critic_jax.tensorboard': {'tensorboardX'},
+  'critic_jax.run_dir': _PLAIN | {
+    'critic_jax.files', 'critic_jax.provenance', 'critic_jax.tensorboard'
+  },
   'critic_jax.inspection': _PLAIN | {
     'critic_jax.evals', 'critic_jax.limits', 'critic_jax.run_dir'
   },
@@ -135,9 +139,9 @@ LAYERS = {
     'absl', 'critic_jax.run_dir', 'critic_jax.summary', 'ml_collections'
   },
   'critic_jax.launch': {
-    'critic_jax.experiment', 'critic_jax.inspection', 'critic_jax.launch',
-    'critic_jax.progress', 'critic_jax.summary', 'critic_jax.summary_plots',
-    'psutil', 'rich',
+    'critic_jax.experiment', 'critic_jax.files', 'critic_jax.inspection',
+    'critic_jax.launch', 'critic_jax.progress', 'critic_jax.summary',
+    'critic_jax.summary_plots', 'psutil', 'rich',
   },
   'critic_jax.launch.gke': set(),
   'critic_jax.launch.slurm': set(),
@@ -160,7 +164,10 @@ LAYERS = {
   'critic_jax.plan': {'absl', 'critic_jax', 'flax', 'jax', 'rich'},
   'critic_jax.plan.chips': set(),
   'critic_jax.progress': {'rich'},
-  'critic_jax.checkpoint': {'jax', 'orbax'},
+  'critic_jax.checkpoint': {
+    'critic_jax.distributed', 'critic_jax.files', 'jax', 'orbax'
+  },
+  'critic_jax.signals': {'jax'},
   'critic_jax': {
     'absl', 'critic_jax', 'jax', 'ml_collections', 'numpy', 'optax', 'rich'
   },

@@ -9,12 +9,8 @@ from critic_jax import limits
 
 def told(values, window=2, **limit):
   """The steps (from 0) at which a limit on 'x' is told of."""
-  rows = [{'x': value} for value in values]
-  return [
-    step
-    for step in range(len(rows))
-    if limits.crossed(rows[: step + 1], {'x': limit}, window)
-  ]
+  watch = limits.Watch({'x': limit}, window)
+  return [step for step, x in enumerate(values) if watch.add({'x': x})]
 
 
 def test_a_mean_over_the_window_is_judged():
@@ -36,10 +32,10 @@ def test_drift_is_relative_to_the_start():
 
 def test_metrics_that_are_not_there_are_not_judged():
   rows = [{}, {'x': 9.0}, {'x': math.nan}, {'y': 1.0}]
-  assert not limits.crossed(rows, {'x': {'high': 1}}, 2)
-  rows.append({'x': 9.0})
-  [text] = limits.crossed(rows, {'x': {'high': 1}}, 2).values()
-  assert text == 'x = 9, outside of [-inf, 1]'
+  watch = limits.Watch({'x': {'high': 1}}, 2, also=['y', 'z'])
+  assert not any(watch.add(row) for row in rows)
+  assert watch.add({'x': 7.0}) == {'x': 'x = 8, outside of [-inf, 1]'}
+  assert [watch.mean(name) for name in 'xyz'] == [8.0, 1.0, None]
 
 
 def test_warnings_of_a_whole_phase():

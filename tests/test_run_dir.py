@@ -59,7 +59,8 @@ def test_git_state_has_commit_and_diff(tmp_path):
 def test_the_same_config_resumes_and_another_is_refused(tmp_path):
   run = run_dir.open_run(tmp_path, CONFIG)
   run.failed('trace')
-  run_dir.open_run(tmp_path, CONFIG, command=['again'])
+  run.close()
+  run_dir.open_run(tmp_path, CONFIG, command=['again']).close()
   assert not (tmp_path / 'FAILED').exists()
   assert (tmp_path / 'command.txt').read_text().endswith('\nagain\n')
   other = {'seed': 1, 'loss': {'name': 'ppo_clip'}, 'new': None}
@@ -70,11 +71,12 @@ def test_the_same_config_resumes_and_another_is_refused(tmp_path):
   assert 'loss.clip=(absent) (saved: [0.2, 0.28])' in message
   assert 'new=null (saved: (absent))' in message
   assert 'ppo_clip' not in message
+  run_dir.open_run(tmp_path, CONFIG).close()  # who was refused holds nothing
 
 
 def test_changed_devices_are_noted_beside_the_first(tmp_path):
   for devices in ('cpu', 'cpu', 'tpu'):
-    run_dir.open_run(tmp_path, CONFIG, devices=devices)
+    run_dir.open_run(tmp_path, CONFIG, devices=devices).close()
   assert sorted(p.name for p in tmp_path.glob('env*')) == [
     'env.1.txt',
     'env.txt',

@@ -235,10 +235,10 @@ def files(path):
 
 
 def last_checkpoint(path):
-  items = {name: ocp.StandardCheckpointHandler() for name in checkpoint.ITEMS}
-  folder = (path / 'checkpoints').absolute()
-  args = {name: ocp.args.StandardRestore() for name in items}
-  with ocp.CheckpointManager(folder, item_handlers=items) as manager:
+  args = dict.fromkeys(('roles', 'opt_state'), ocp.args.StandardRestore())
+  args['grades'] = ocp.args.JsonRestore()
+  folder = path / 'checkpoints'
+  with checkpoint.make_manager(folder, read_only=True) as manager:
     step = manager.latest_step()
     return step, dict(manager.restore(step, args=ocp.args.Composite(**args)))
 

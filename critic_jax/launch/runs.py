@@ -1,8 +1,9 @@
 """The runs of experiments: which there are, how far they are, who has them.
 
-A run that trains is held by a lock on <folder>/.lock, which its process
+A run that is launched is held by a lock on <folder>/.lock, which its process
 inherits: the lock is there as long as the process is, even if the launcher was
-killed, and not longer. So nobody trains a run that another process trains.
+killed, and not longer. So nobody launches a run that another process trains;
+one that trains by another's hand is known by its own lock (`files.lock`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from critic_jax import experiment as experiment_lib
-from critic_jax import inspection
+from critic_jax import files, inspection
 from critic_jax.experiment import Experiment, Run
 
 _LOCK = '.lock'
@@ -72,7 +73,7 @@ def state(folder: Path) -> str:
 
 
 def hold(folder: Path, patience_s: float = 1.0) -> int | None:
-  """Locks a run's folder; None if another process has it.
+  """Locks a run's folder; None if another process has it or writes to it.
 
   Returns:
     The open file that holds the lock: for the caller to close, and for the
@@ -84,26 +85,18 @@ def hold(folder: Path, patience_s: float = 1.0) -> int | None:
   while True:  # `_is_held` of another process may have it for a moment
     try:
       fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      return descriptor
+      if not files.is_locked(folder / files.WRITER):
+        return descriptor
     except BlockingIOError:
-      if time.monotonic() > until:
-        os.close(descriptor)
-        return None
-      time.sleep(0.05)
+      pass
+    if time.monotonic() > until:
+      os.close(descriptor)
+      return None
+    time.sleep(0.05)
 
 
 def _is_held(folder: Path) -> bool:
-  try:
-    descriptor = os.open(folder / _LOCK, os.O_RDWR)
-  except FileNotFoundError:
-    return False
-  try:
-    fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    return False
-  except BlockingIOError:
-    return True
-  finally:
-    os.close(descriptor)
+  return any(files.is_locked(folder / name) for name in (_LOCK, files.WRITER))
 
 
 def others(task: Task) -> str:

@@ -20,8 +20,8 @@ come out as known, nothing does, and the step is refused.
 the grader alone, but for programs that read a clock; those that took a child
 are cached by their content. 'timeout' is about this machine too, and is asked
 again. A run that goes on from a checkpoint grades as before without the cache
-wherever grades are such functions; `state` and `restore` carry the cache over,
-so that it does for the others also.
+wherever grades are such functions; checkpoints carry the cache over, so that it
+does for the others also.
 """
 
 from __future__ import annotations
@@ -43,8 +43,6 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from critic_jax.rewards import code, code_host, pool_child, sandbox
 from critic_jax.rewards.answers import Grade
 from critic_jax.types import Problem, Record
@@ -54,7 +52,7 @@ GRADERS = {
   'code': 'critic_jax.rewards.code',
 }
 _READY_S = 120.0  # for python and sympy to be imported on a busy machine
-_MAX_CACHED = 100_000  # grades; 33 bytes each when they are saved
+_MAX_CACHED = 100_000  # grades; 75 bytes each when they are saved
 _MAX_MESSAGE = 2**16  # bytes that a child may answer
 _MAX_ITEMS = 1_000  # items of a worker: sympy's caches only grow
 _TRIES = 2
@@ -62,7 +60,7 @@ _TRIES = 2
 Pair = tuple[str, str]  # an answer and its reference
 _Job = tuple[Pair, int]  # with the number of the try
 _CHECK: _Job = (('', ''), 0)  # grade the canaries
-_SAVED = ('right', 'wrong')  # grades of children, by number
+_CACHED = ('right', 'wrong')
 
 
 class Pool:
@@ -180,22 +178,15 @@ class Pool:
           " 'code' for tests, 'answers' for final answers"
         )
 
-  def state(self) -> dict[str, np.ndarray]:
-    """The cache, the oldest first.
+  def state(self) -> dict[str, Grade]:
+    """The cache: grades by hashes of content, the oldest first."""
+    return {key.hex(): grade for key, grade in self._cache.items()}
 
-    Returns:
-      `keys` uint8[N, 32], hashes of content; `grades` uint8[N], indices into
-      ('right', 'wrong').
-    """
-    keys = np.frombuffer(b''.join(self._cache), np.uint8).reshape(-1, 32)
-    grades = [_SAVED.index(grade) for grade in self._cache.values()]
-    return {'keys': keys, 'grades': np.array(grades, np.uint8)}
-
-  def restore(self, state: Mapping[str, np.ndarray]) -> None:
+  def restore(self, state: Mapping[str, Grade]) -> None:
     """Takes over a cache that `state` gave, in place of this one."""
     self._cache.clear()
-    for key, grade in zip(state['keys'], state['grades'], strict=True):
-      self._cache[np.asarray(key, np.uint8).tobytes()] = _SAVED[int(grade)]
+    for key, grade in state.items():
+      self._cache[bytes.fromhex(key)] = grade
 
   def _cheap(
     self, answer: str | None, reference: str, *, cached: bool = True
@@ -243,7 +234,7 @@ class Pool:
       for worker in [w for w in self._workers if w.job or w.unchecked]:
         self._discard(worker)
     for pair, grade in grades.items():
-      if grade in _SAVED:
+      if grade in _CACHED:
         self._cache[self._key(pair)] = grade
     while len(self._cache) > _MAX_CACHED:
       self._cache.popitem(last=False)

@@ -1,0 +1,48 @@
+"""SIGTERM, and notices of pre-emption: the step under way is the last.
+
+What runs the loop asks after each step whether to save and to end. A second
+SIGTERM ends the process at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+
+import jax
+from jax.experimental import multihost_utils
+
+EXIT = 128 + signal.SIGTERM  # the status of who is ended by SIGTERM
+
+
+@contextlib.contextmanager
+def awaited() -> Iterator[Callable[[int], bool]]:
+  """Within the block SIGTERM is noted; yields `step -> whether it is the last`.
+
+  Of several processes jax's service takes the signal, a second one too, and
+  has all of them end after the same step; each must ask after every step. A
+  thread other than the main one notes nothing.
+  """
+  if jax.process_count() > 1:
+    yield multihost_utils.reached_preemption_sync_point
+    return
+  told = []
+
+  def note(number, frame):
+    del frame
+    if told:
+      signal.signal(number, signal.SIG_DFL)
+      os.kill(os.getpid(), number)
+    told.append(number)
+
+  if threading.current_thread() is not threading.main_thread():
+    yield lambda step: False
+    return
+  before = signal.signal(signal.SIGTERM, note)
+  try:
+    yield lambda step: bool(told)
+  finally:
+    signal.signal(signal.SIGTERM, before)
