@@ -134,7 +134,12 @@ def close(manager: ocp.CheckpointManager) -> None:
 @contextlib.contextmanager
 def _saving(manager):
   with files.writing(Path(manager.directory)):
-    yield
+    try:
+      yield
+    except ValueError as error:  # tensorstore's form of an OSError
+      if 'os_error_code' not in str(error):
+        raise
+      raise OSError(str(error)) from error
 
 
 def recover(folder: Path) -> list[str]:

@@ -12,17 +12,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import orbax.checkpoint as ocp
 import pytest
 from helpers import assert_trees_close, log_compilations
 from loop_helpers import init, mesh, nano, problems, scripted, settings
 from rich.console import Console
+from run_helpers import (
+  assert_same,
+  contents,
+  last_checkpoint,
+  run,
+  short_config,
+  stale_config,
+)
 
 from configs import refcritic
 from critic_jax import (
-  checkpoint,
   masked,
-  meter,
   optimizer,
   run_dir,
   sharding,
@@ -32,11 +37,6 @@ from critic_jax import (
 from critic_jax.recipes import sft
 
 ROOT = pathlib.Path(train.__file__).parents[1]
-
-
-def run(config, path):
-  """A run that shows nothing."""
-  return train.run(config, str(path), Console(file=io.StringIO()))
 
 
 # ------------------------------------------------------------------ update
@@ -204,45 +204,6 @@ def test_another_config_in_the_same_folder_is_refused(tiny_run):
   assert (tiny_run / 'DONE').exists()
 
 
-def short_config():
-  """Imitation and RL, each of three steps, a checkpoint after the second."""
-  config = refcritic.get_config('tiny')
-  config.order = ('solver', 'rl')
-  config.phases.rl.copy = {'critic': 'solver'}
-  del config.models.cold
-  config.data.num_train = 4  # the same problems in every step
-  for name in config.order:
-    config.phases[name].steps = 3
-    config.phases[name].checkpoint_every = 2
-    config.phases[name].records_every = 1
-  config.phases.rl.epochs = 2
-  config.evals.heldout.after = ('rl',)
-  return config
-
-
-def files(path):
-  """What must not depend on whether a run was stopped, by file."""
-  metrics = [
-    {k: v for k, v in row.items() if not k.startswith(meter.OF_MACHINE)}
-    for row in run_dir.read_metrics(path / 'metrics.jsonl')
-  ]
-  found = {'metrics': metrics}
-  for file in [*path.glob('records/*/*'), *path.glob('eval/*/*')]:
-    found[str(file.relative_to(path))] = file.read_bytes()
-  for file in path.glob('results/*'):
-    found[file.name] = file.read_text()
-  return found
-
-
-def last_checkpoint(path):
-  args = dict.fromkeys(('roles', 'opt_state'), ocp.args.StandardRestore())
-  args['grades'] = ocp.args.JsonRestore()
-  folder = path / 'checkpoints'
-  with checkpoint.make_manager(folder, read_only=True) as manager:
-    step = manager.latest_step()
-    return step, dict(manager.restore(step, args=ocp.args.Composite(**args)))
-
-
 def test_a_run_stopped_twice_equals_one_that_was_not(tmp_path, monkeypatch):
   monkeypatch.setattr(train.report, 'write', lambda path: None)  # takes long
   whole = run(short_config(), tmp_path / 'whole')
@@ -265,14 +226,10 @@ def test_a_run_stopped_twice_equals_one_that_was_not(tmp_path, monkeypatch):
   run(short_config(), path)
   assert stopped_at == [2, 5] and (path / 'DONE').exists()
 
-  expected, found = files(whole), files(path)
-  assert [row['step'] for row in expected['metrics']] == list(range(6))
-  assert found == expected
-  (step, tree), (other_step, other) = map(last_checkpoint, (whole, path))
-  assert step == other_step == 6
-  assert jax.tree.structure(tree) == jax.tree.structure(other)
-  for x, y in zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True):
-    np.testing.assert_array_equal(x, y)
+  assert_same(path, whole)
+  assert [row['step'] for row in contents(whole)['metrics']] == [*range(6)]
+  step, tree = last_checkpoint(whole)
+  assert step == 6
   # There was something to get wrong: both roles moved, differently.
   roles = tree['roles']
   assert not np.array_equal(
@@ -291,19 +248,6 @@ def test_a_run_stopped_twice_equals_one_that_was_not(tmp_path, monkeypatch):
   assert texts[0].keys() == texts[1].keys() == texts[2].keys()
   for problem in texts[0]:
     assert len({text[problem] for text in texts}) == 3
-
-
-def stale_config(staleness=1):
-  """RL of five steps from scratch, a checkpoint after the third."""
-  config = refcritic.get_config('tiny')
-  config.order, config.phases.rl.copy, config.evals = ('rl',), {}, {}
-  del config.models.cold
-  config.data.num_train = 4
-  config.phases.rl.update(
-    dict(steps=5, checkpoint_every=3, records_every=1, staleness=staleness)
-  )
-  config.phases.rl.optimizer.learning_rate = 0.01
-  return config
 
 
 def test_a_stale_run(tmp_path, monkeypatch):
@@ -343,12 +287,8 @@ def test_a_stale_run(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
       run(stale_config(), path)
   run(stale_config(), path)
-  assert stopped_at == [1, 3] and files(path) == files(whole)
-  for x, y in zip(
-    *(jax.tree.leaves(last_checkpoint(p)[1]) for p in (path, whole)),
-    strict=True,
-  ):
-    np.testing.assert_array_equal(x, y)
+  assert stopped_at == [1, 3]
+  assert_same(path, whole)
 
 
 def test_a_stale_batch_is_written_by_the_parameters_before_the_update(

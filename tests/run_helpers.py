@@ -1,0 +1,80 @@
+"""Small runs, and whether two of them came to the same."""
+
+import io
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from rich.console import Console
+
+from configs import refcritic
+from critic_jax import checkpoint, meter, run_dir, train
+
+
+def run(config, path):
+  """A run that shows nothing."""
+  return train.run(config, str(path), Console(file=io.StringIO()))
+
+
+def short_config():
+  """Imitation and RL, each of three steps, a checkpoint after the second."""
+  config = refcritic.get_config('tiny')
+  config.order = ('solver', 'rl')
+  config.phases.rl.copy = {'critic': 'solver'}
+  del config.models.cold
+  config.data.num_train = 4  # the same problems in every step
+  for name in config.order:
+    config.phases[name].steps = 3
+    config.phases[name].checkpoint_every = 2
+    config.phases[name].records_every = 1
+  config.phases.rl.epochs = 2
+  config.evals.heldout.after = ('rl',)
+  return config
+
+
+def stale_config(staleness=1):
+  """RL of five steps from scratch, a checkpoint after the third."""
+  config = refcritic.get_config('tiny')
+  config.order, config.phases.rl.copy, config.evals = ('rl',), {}, {}
+  del config.models.cold
+  config.data.num_train = 4
+  config.phases.rl.update(
+    dict(steps=5, checkpoint_every=3, records_every=1, staleness=staleness)
+  )
+  config.phases.rl.optimizer.learning_rate = 0.01
+  return config
+
+
+def contents(path):
+  """What must not depend on whether a run was stopped, by file."""
+  metrics = [
+    {k: v for k, v in row.items() if not k.startswith(meter.OF_MACHINE)}
+    for row in run_dir.read_metrics(path / 'metrics.jsonl')
+  ]
+  found = {'metrics': metrics}
+  for file in [*path.glob('records/*/*'), *path.glob('eval/*/*')]:
+    found[str(file.relative_to(path))] = file.read_bytes()
+  for file in path.glob('results/*'):
+    found[file.name] = file.read_text()
+  return found
+
+
+def last_checkpoint(path):
+  """The step of a run's last checkpoint, and what is in it."""
+  args = dict.fromkeys(('roles', 'opt_state'), ocp.args.StandardRestore())
+  args['grades'] = ocp.args.JsonRestore()
+  folder = path / 'checkpoints'
+  with checkpoint.make_manager(folder, read_only=True) as manager:
+    step = manager.latest_step()
+    return step, dict(manager.restore(step, args=ocp.args.Composite(**args)))
+
+
+def assert_same(path, other):
+  """Metrics, records, parameters, optimiser and grades, bit for bit."""
+  assert contents(path) == contents(other)
+  (step, tree), (other_step, other_tree) = map(last_checkpoint, (path, other))
+  assert step == other_step
+  assert tree.pop('grades') == other_tree.pop('grades')
+  assert jax.tree.structure(tree) == jax.tree.structure(other_tree)
+  for x, y in zip(*map(jax.tree.leaves, (tree, other_tree)), strict=True):
+    np.testing.assert_array_equal(x, y)

@@ -1,0 +1,144 @@
+"""A run that is killed, and killed again, comes to what it would have come to.
+
+Run as a program, this is the run; it kills itself at a random instant.
+
+  python -m pytest -m slow tests/test_chaos.py    # 50 kills; some 10 minutes
+"""
+
+import functools
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from run_helpers import assert_same, run, short_config
+
+from critic_jax import checkpoint, evaluations, files, lm, train, updates
+from critic_jax.rewards import pool
+
+ROOT = pathlib.Path(__file__).parents[1]
+# What the run is doing, or begins to do, when it is killed.
+INSTANTS = {
+  'sampling': (lm.LM, '_generate'),
+  'grading': (pool.Pool, 'grade'),
+  'update': (updates, 'run'),
+  'logging': (files, 'append'),
+  'writing a file': (files, 'replace'),
+  'saving': (checkpoint, 'save'),
+  'inside a save': (checkpoint, '_write_digests'),
+  'restoring': (checkpoint, 'restore'),
+  'recovering': (checkpoint, 'recover'),
+  'evaluation': (evaluations, 'measure'),
+  'any': None,
+}
+
+
+def config(cache):
+  """Two phases, the second one stale, and an evaluation; 8 steps."""
+  config = short_config()
+  config.compilation_cache = str(cache)
+  config.phases.rl.update(dict(steps=5, staleness=1))
+  return config
+
+
+def main(path, cache, instant, seed):
+  """The run, which ends itself when a call has been made often enough."""
+  rng = random.Random(seed)
+  train.report.write = lambda path: None
+
+  def die(after_s):
+    time.sleep(after_s)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+  def begin_to_die(after_s):
+    threading.Thread(target=die, args=(after_s,), daemon=True).start()
+
+  if instant == 'any':
+    begin_to_die(rng.uniform(0, 15))
+  elif instant != 'none':
+    owner, name = INSTANTS[instant]
+    function, left = getattr(owner, name), [rng.randint(1, 4)]
+
+    @functools.wraps(function)
+    def called(*args, **kwargs):
+      left[0] -= 1
+      if not left[0]:
+        begin_to_die(rng.uniform(0, 0.1))
+      return function(*args, **kwargs)
+
+    setattr(owner, name, called)
+  run(config(cache), pathlib.Path(path))
+
+
+@pytest.fixture(scope='module')
+def undisturbed(tmp_path_factory):
+  """A run that nobody kills, and the cache of its programs."""
+  folder = tmp_path_factory.mktemp('undisturbed')
+  assert begin(folder / 'run', folder / 'cache', 'none', 0) == 0
+  return folder / 'run', folder / 'cache'
+
+
+def begin(path, cache, instant, seed):
+  """Starts or continues the run; its exit status."""
+  paths = os.pathsep.join([str(ROOT), str(ROOT / 'tests')])
+  child = subprocess.run(
+    [sys.executable, __file__, str(path), str(cache), instant, str(seed)],
+    env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': paths},
+    capture_output=True, text=True, timeout=300,
+  )  # fmt: skip
+  assert child.returncode in (0, -signal.SIGKILL), child.stderr
+  return child.returncode
+
+
+def kill(path, undisturbed, instants, seed):
+  """Kills a run once at each instant, and more runs once they have ended.
+
+  A run that ended is as the undisturbed one. Returns where runs were killed:
+  the instants, and how many checkpoints there were.
+  """
+  whole, cache = undisturbed
+  where, number = [], 0
+  for i, instant in enumerate(instants):
+    for attempt in range(100):
+      run_path = path / str(number)
+      if begin(run_path, cache, instant, f'{seed}/{i}/{attempt}'):
+        steps = list(run_path.glob('checkpoints/[0-9]*'))
+        where.append((instant, len(steps)))
+        break
+      assert_same(run_path, whole)  # it ended before the instant came
+      number += 1
+    else:
+      pytest.fail(f'no run was killed at {instant!r}')
+  while begin(path / str(number), cache, 'none', 0):
+    pass
+  assert_same(path / str(number), whole)
+  return where
+
+
+def test_a_run_killed_at_some_instants_is_as_one_that_was_not(
+  tmp_path, undisturbed
+):
+  instants = ['update', 'saving', 'sampling', 'inside a save', 'logging']
+  killed = kill(tmp_path, undisturbed, instants, 0)
+  assert [instant for instant, _ in killed] == instants
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_50_random_instants_is_as_one_that_was_not(
+  tmp_path, undisturbed
+):
+  rng = random.Random(os.environ.get('CHAOS_SEED', 0))
+  instants = [*INSTANTS, *rng.choices(list(INSTANTS), k=50 - len(INSTANTS))]
+  rng.shuffle(instants)
+  killed = kill(tmp_path, undisturbed, instants, rng.random())
+  print(killed)
+  assert len(killed) == 50
+
+
+if __name__ == '__main__':
+  main(*sys.argv[1:])

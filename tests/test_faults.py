@@ -1,0 +1,314 @@
+"""What goes wrong in a run: numbers, disks, clocks, signals, other writers.
+
+Graders' faults are in tests/rewards/test_pool_faults.py, those of checkpoints
+in test_checkpoint_faults.py, kills at any moment in test_chaos.py.
+"""
+
+import functools
+import io
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from helpers import log_compilations
+from rich.console import Console
+from run_helpers import (
+  assert_same,
+  contents,
+  last_checkpoint,
+  run,
+  short_config,
+  stale_config,
+)
+
+from critic_jax import files, run_dir, signals, train, updates
+
+ROOT = pathlib.Path(train.__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _no_report(monkeypatch):
+  monkeypatch.setattr(train.report, 'write', lambda path: None)
+
+
+def sft_config(**settings):
+  """Three steps of imitation, a checkpoint after each."""
+  config = short_config()
+  config.order, config.evals = ('solver',), {}
+  config.phases.solver.update(dict(checkpoint_every=1, **settings))
+  return config
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+  """An undisturbed run of `stale_config`."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(train.report, 'write', lambda path: None)
+    return run(stale_config(), tmp_path_factory.mktemp('whole') / 'run')
+
+
+# ---------------------------------------------------------------- numbers
+
+
+@pytest.mark.parametrize('microbatches', [1, 2])
+@pytest.mark.parametrize('bad', [np.nan, np.inf, 0.0])
+def test_an_update_that_is_not_finite_changes_nothing(bad, microbatches):
+  """NaN and infinity in the loss; 0: in the gradient alone."""
+
+  def loss(params, batch):
+    return jnp.sum(jnp.sqrt(batch['x'] * params['w'])), {}
+
+  tx = optax.adam(0.1)
+  params = {'w': jnp.full(3, 2.0)}
+  state = updates.TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
+  update = functools.partial(
+    updates.update, loss, tx, microbatches=microbatches
+  )
+  good = {'tokens': np.zeros((2, 1)), 'x': np.ones((2, 1), np.float32)}
+  state, metrics = update(state, good)
+  assert not metrics['update/skipped'] and state.params['w'][0] != 2.0
+  before = jax.device_get(state)
+  state, metrics = update(state, {**good, 'x': np.float32([[1.0], [bad]])})
+  assert metrics['update/skipped']
+  assert np.isfinite(metrics['loss/total']) == (bad == 0)
+  assert int(state.step) == int(before.step) + 1
+  for x, y in zip(
+    jax.tree.leaves((state.params, state.opt_state)),
+    jax.tree.leaves((before.params, before.opt_state)),
+    strict=True,
+  ):
+    np.testing.assert_array_equal(x, y)
+  state, metrics = update(state, good)
+  assert not metrics['update/skipped']
+  assert np.all(np.isfinite(state.params['w']))
+  assert not np.array_equal(state.params['w'], before.params['w'])
+
+
+def poison(monkeypatch, *steps):
+  """Puts a NaN among the weights of these steps' batches."""
+  collect, count = train.Run._collect, iter(range(100))
+
+  def poisoned(self, phase, *arguments):
+    collected = collect(self, phase, *arguments)
+    if next(count) not in steps:
+      return collected
+    collected.given['weights'][0, 0] = np.nan
+    batch = train.sharding.put_batch(collected.given, self.mesh)
+    return collected._replace(batch=batch)
+
+  monkeypatch.setattr(train.Run, '_collect', poisoned)
+
+
+def test_a_skipped_step_is_counted_and_its_batch_kept(tmp_path, monkeypatch):
+  poison(monkeypatch, 1)
+  out = io.StringIO()
+  train.run(sft_config(), str(tmp_path), Console(file=out, width=500))
+  assert (tmp_path / 'DONE').exists()
+  rows = list(run_dir.read_metrics(tmp_path / 'metrics.jsonl'))
+  assert [row['update/skipped'] for row in rows] == [0.0, 1.0, 0.0]
+  assert np.isnan(rows[1]['loss/total']) and np.isfinite(rows[2]['loss/total'])
+  path = tmp_path / 'skipped/000001.npz'
+  warning = f'its loss or gradient is not finite; its batch is {path}'
+  assert f'step 1 is skipped, as {warning}' in out.getvalue()
+  with np.load(path) as batch:
+    assert np.isnan(batch['weights'][0, 0]) and batch['tokens'].ndim == 2
+  records = run_dir.read_records(path.with_suffix('.jsonl.gz'))
+  assert len(records) and np.all(records[0].tokens >= 0)
+  for leaf in jax.tree.leaves(last_checkpoint(tmp_path)[1]['roles']):
+    assert np.all(np.isfinite(leaf))
+
+
+def test_too_many_skipped_steps_end_the_run(tmp_path, monkeypatch):
+  poison(monkeypatch, 0, 1)
+  config = sft_config(max_skipped=1)
+  message = 'phases.solver: got 2 updates skipped, .*000001.npz the last, at st'
+  with pytest.raises(ValueError, match=message):
+    run(config, tmp_path)
+  assert (tmp_path / 'FAILED').exists() and last_checkpoint(tmp_path)[0] == 2
+  run(config, tmp_path)  # goes on all the same: no step is poisoned now
+  assert (tmp_path / 'DONE').exists()
+  steps = [row['step'] for row in contents(tmp_path)['metrics']]
+  assert steps == [0, 1, 2]
+
+
+# ---------------------------------------------------------------- signals
+
+
+def signalled(monkeypatch, at, times=1):
+  """Has the process signalled when it logs a step, once."""
+  log_metrics, left = run_dir.RunDir.log_metrics, [at]
+
+  def log(self, step, metrics, phase):
+    log_metrics(self, step, metrics, phase)
+    if step in left:
+      left.remove(step)
+      for _ in range(times):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+  monkeypatch.setattr(run_dir.RunDir, 'log_metrics', log)
+
+
+@pytest.mark.parametrize('at', [0, 1, 3])
+def test_sigterm_saves_and_the_run_goes_on_as_if_never_told(
+  tmp_path, monkeypatch, whole, at
+):
+  """Also with a batch in flight, which is collected again as it was."""
+  signalled(monkeypatch, at)
+  with pytest.raises(SystemExit) as ended:
+    run(stale_config(), tmp_path)
+  assert ended.value.code == signals.EXIT == 143
+  assert last_checkpoint(tmp_path)[0] == at + 1
+  assert not (tmp_path / 'DONE').exists()
+  assert not (tmp_path / 'FAILED').exists()
+  run(stale_config(), tmp_path)
+  assert_same(tmp_path, whole)
+
+
+def test_the_second_sigterm_ends_at_once_and_nothing_is_lost(tmp_path, whole):
+  path = tmp_path / 'run'
+  child = subprocess.run(
+    [sys.executable, __file__, 'twice', str(path)],
+    env=environment(), capture_output=True, text=True, timeout=300,
+  )  # fmt: skip
+  assert child.returncode == -signal.SIGTERM, child.stderr
+  assert not (path / 'FAILED').exists()
+  assert len(contents(path)['metrics']) == 5  # two after the last checkpoint
+  run(stale_config(), path)
+  assert_same(path, whole)
+
+
+def test_the_handler_before_is_put_back(tmp_path):
+  before = signal.getsignal(signal.SIGTERM)
+  with signals.awaited() as is_last:
+    assert not is_last(0)
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert is_last(1)
+  assert signal.getsignal(signal.SIGTERM) == before
+
+
+# ------------------------------------------------------------------ disks
+
+
+def environment():
+  path = os.pathsep.join([str(ROOT), str(ROOT / 'tests')])
+  return {**os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': path}
+
+
+def in_small_disk(disk, kept, kib, *command):
+  """Runs a command with `disk` a disk of so many KiB; copies it to `kept`."""
+  script = (
+    f'mount -t tmpfs -o size={kib}k tmpfs {disk} || exit 77; shift;'
+    f' "$@"; status=$?; cp -r {disk}/. {kept}; exit $status'
+  )
+  child = subprocess.run(
+    ['unshare', '--user', '--map-root-user', '--mount', 'sh', '-c', script,
+     'sh', 'x', *command],
+    env=environment(), capture_output=True, text=True, timeout=300,
+  )  # fmt: skip
+  if child.returncode == 77 or 'unshare failed' in child.stderr:
+    pytest.skip(f'no disk can be mounted here: {child.stderr}')
+  return child
+
+
+@pytest.mark.parametrize('what', ['saving', 'logging'])
+def test_a_full_disk_ends_the_run_with_the_last_checkpoint_whole(
+  tmp_path, what, whole
+):
+  disk, kept = tmp_path / 'disk', tmp_path / 'kept'
+  disk.mkdir()
+  kept.mkdir()
+  one = sum(f.stat().st_size for f in whole.rglob('checkpoints/3/**/*'))
+  room = 1.6 if what == 'saving' else 2.5  # beside the other files
+  child = in_small_disk(
+    disk, kept, int(one * room) // 1024, sys.executable, __file__, what,
+    str(disk / 'run'),
+  )  # fmt: skip
+  assert child.returncode == 1, child.stderr
+  last = child.stderr.strip().splitlines()[-1]
+  assert last.startswith(f'error: {disk}/run'), child.stderr
+  assert 'make room there and start the run again' in last
+  path = kept / 'run'
+  assert [p.name for p in (path / 'checkpoints').glob('?')] == ['3']
+  run(stale_config(), path)  # there is room again
+  assert_same(path, whole)
+
+
+def test_a_folder_that_is_a_file_is_one_error(tmp_path):
+  (tmp_path / 'file').write_text('')
+  with log_compilations() as compiled:
+    with pytest.raises(ValueError, match='file/run: got .*Not a directory'):
+      run(sft_config(), tmp_path / 'file/run')
+  assert 'update' not in compiled
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path):
+  held = files.lock(tmp_path)
+  with log_compilations() as compiled:
+    with pytest.raises(ValueError, match='is writing to; expected one that no'):
+      run(sft_config(), tmp_path)
+  assert not compiled and not (tmp_path / 'FAILED').exists()
+  held.close()
+  run(sft_config(), tmp_path)
+  assert (tmp_path / 'DONE').exists()
+
+
+# ----------------------------------------------------------------- clocks
+
+
+def test_a_clock_that_goes_backwards(tmp_path, monkeypatch):
+  path = tmp_path / 'run'
+  seconds = iter(range(10**9, 0, -3600))
+  with monkeypatch.context() as patch:
+    patch.setattr('time.time', lambda: float(next(seconds)))
+    signalled(patch, 1)
+    with pytest.raises(SystemExit):
+      run(stale_config(), path)
+    run(stale_config(), path)
+  rows = list(run_dir.read_metrics(path / 'metrics.jsonl'))
+  assert [row['step'] for row in rows] == [*range(5)]
+  assert rows[-1]['time'] < rows[0]['time'] and rows[-1]['time/step_s'] > 0
+  names = sorted(p.name for p in (path / 'tensorboard').iterdir())
+  assert [name[:4] for name in names] == ['0000', '0001']
+
+
+def main(what, path):
+  """What the children of these tests do."""
+  train.report.write = lambda path: None
+  config = stale_config()
+  if what == 'twice':
+    config.phases.rl.checkpoint_every = 3
+    with pytest.MonkeyPatch.context() as patch:
+      signalled(patch, 4, times=2)
+      run(config, path)
+  try:
+    if what == 'logging':
+      log_metrics = run_dir.RunDir.log_metrics
+
+      def fill(self, step, metrics, phase):
+        if step == 4:  # all that is left
+          with (self.path / 'ballast').open('wb') as f:
+            while True:
+              f.write(bytes(1024))
+        log_metrics(self, step, metrics, phase)
+
+      def log(self, step, metrics, phase):
+        try:
+          fill(self, step, metrics, phase)
+        except OSError:
+          log_metrics(self, step, metrics, phase)
+
+      run_dir.RunDir.log_metrics = log
+    run(config, path)
+  except ValueError as error:
+    sys.exit(f'error: {error}')
+
+
+if __name__ == '__main__':
+  main(*sys.argv[1:])
