@@ -97,6 +97,7 @@ def phase(recipe, train, steps, learning_rate, batch_size, **settings) -> dict:
     limits={},  # metric -> low, high, relative; see critic_jax/limits.py
     limit_window=10,
     limit_action='warn',  # or 'stop'
+    max_ratio_error=0.1,  # of a fresh batch; more in bfloat16
     max_skipped=10,  # updates that are not finite; one more ends the run
     optimizer=dict(
       learning_rate=learning_rate,

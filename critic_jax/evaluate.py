@@ -149,17 +149,22 @@ def resolve(config) -> tuple[ConfigDict, Trained | None]:
     for name, step in phases.phase_ends(saved).items()
     if (folder / str(step)).is_dir()
   }
+  best = checkpoint.best_step(folder)
+  if best is not None:
+    ends.setdefault('best', best)
   phase = phase or saved['order'][-1]
   if phase not in ends:
     raise ValueError(
       f'checkpoint: got phase {phase!r} of {path}; expected one that is '
-      f'finished: {list(ends)}'
+      f"finished, or 'best' where the run has a best_metric: {list(ends)}"
     )
   return config, Trained(folder, ends[phase])
 
 
 _CHECKPOINT = flags.DEFINE_string(
-  'checkpoint', '', 'RUN, RUN:PHASE, a Hugging Face folder or a .gguf file.'
+  'checkpoint',
+  '',
+  'RUN, RUN:PHASE, RUN:best, a Hugging Face folder or a .gguf file.',
 )
 
 

@@ -34,7 +34,8 @@ def make_policy_loss(lm: LM, role: str, settings: Mapping) -> Callable:
     `(trained roles, batch) -> (scalar, metrics)`. Metrics, like the loss, are
     sums over tokens by weight: 'loss/policy', 'loss/kl', 'policy/entropy' in
     nats, 'policy/kl_old' = mean of log(old / new), 'policy/ratio_error' = the
-    mean of |ratio - 1|.
+    mean of |ratio - 1|; and 'policy/max_ratio_error', the largest of each row,
+    [B]. Of a batch that the same parameters wrote it is a matter of rounding.
   """
   surrogate = lookup.bind(policy, settings['objective'])
   kl = lookup.function(policy, settings['kl']['name'])
@@ -69,7 +70,9 @@ def make_policy_loss(lm: LM, role: str, settings: Mapping) -> Callable:
       to_ref = kl(logprobs, batch['ref_logprobs'], mask)
       per_token = per_token + kl_coef * to_ref
       metrics['loss/kl'] = to_ref
+    largest = jnp.max(metrics['policy/ratio_error'], axis=1)
     metrics = {name: jnp.sum(weights * x) for name, x in metrics.items()}
+    metrics['policy/max_ratio_error'] = largest
     return jnp.sum(weights * per_token), metrics
 
   return loss

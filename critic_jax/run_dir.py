@@ -6,7 +6,7 @@
     records/<phase>/000100.jsonl.gz    every record of a step
     eval/<evaluation>/<phase>.jsonl.gz records of the evaluations
     results/<evaluation>.json          their metrics
-    skipped/                           batches that were not learned from
+    batches/                           those in which something was wrong
     checkpoints/  damaged/             see checkpoint.py
     DONE | FAILED                      FAILED holds the traceback
 
@@ -199,7 +199,7 @@ class RunDir:
       write_records(path, records, tokens=tokens)
     return path
 
-  def write_skipped(
+  def write_batch(
     self,
     step: int,
     batch: Mapping[str, np.ndarray],
@@ -208,9 +208,9 @@ class RunDir:
     """Writes a batch, and its records with their tokens beside it.
 
     Returns:
-      The path of the arrays, `skipped/<step>.npz`.
+      The path of the arrays, `batches/<step>.npz`.
     """
-    path = self.path / 'skipped' / f'{step:06d}.npz'
+    path = self.path / 'batches' / f'{step:06d}.npz'
     if self.is_writer:
       buffer = io.BytesIO()
       np.savez_compressed(buffer, **batch)

@@ -21,6 +21,8 @@ continues from there has nothing in flight to restore.
 
 A step whose loss or gradient is not finite changes nothing: its batch is kept
 in the folder, and a phase with more than `max_skipped` of them ends the run.
+Where sampler and trainer are one model and disagree by more than
+`max_ratio_error` at a token, the batch is kept too, and its row is named.
 
 A run of several processes is the same command in each of them, in an
 environment that tells them of each other (distributed.py), with a folder that
@@ -46,7 +48,6 @@ from critic_jax import (
   compilation,
   distributed,
   evaluations,
-  limits,
   lookup,
   meter,
   progress,
@@ -59,6 +60,7 @@ from critic_jax import (
 )
 from critic_jax import phases as phases_lib
 from critic_jax import roles as roles_lib
+from critic_jax.alarms import Alarms
 from critic_jax.data import sources, store
 from critic_jax.models import forward
 from critic_jax.phases import Phase
@@ -107,7 +109,7 @@ class Run:
       self.roles[target] = roles_lib.copy(
         self.roles[target], self.roles[source]
       )
-    watch = self._watch(phase)
+    alarms = self._alarms(phase)
     trained = {role: self.roles[role] for role in phase.config.train}
     state = updates.init_state(phase.tx, trained, self.mesh)
     if opt_state is not None:
@@ -137,6 +139,7 @@ class Run:
       signals.awaited() as is_last,
     ):
       for step in range(done, config.steps):
+        is_fresh = ahead is None and writer is state
         now, ahead = ahead or collect(step, writer), None
         if step == done and self.config.compile_ahead:
           self._compile_ahead(phase, state, now.batch)
@@ -149,16 +152,18 @@ class Run:
         # The old state's arrays may have been donated: look them up anew.
         self.roles.update(state.params)
         writer = state
-        metrics = {k: float(v) for k, v in metrics.items()} | costs
+        if is_fresh:
+          alarms.compare(step, now, metrics.get('policy/max_ratio_error'))
+        metrics = {k: float(np.max(v)) for k, v in metrics.items()} | costs
         metrics = self._log(phase, step, now, metrics)
-        problem = self._problem(phase, step, now, metrics, watch)
+        problem = alarms.add(step, now, metrics)
         end = is_last(phase.start + step)
         if problem or end or _is_saved(config, step):
           in_flight = {'before': old.params} if ahead else {}
           self.save(
             phase.start + step + 1,
             {'opt_state': state.opt_state, **in_flight},
-            _value(self.config.best_metric, watch),
+            alarms.value(),
           )
         if problem:
           raise ValueError(problem)
@@ -195,6 +200,14 @@ class Run:
       shapes = [(len(batch['tokens']), n) for n in sorted(columns)]
     updates.compile_ahead(phase, state, batch, shapes, self.mesh)
 
+  def _alarms(self, phase) -> Alarms:
+    """The alarms of a phase, after what it has logged so far."""
+    alarms = Alarms(phase, self.folder, self.console, self.config.best_metric)
+    for row in run_dir.read_metrics(self.folder.path / 'metrics.jsonl'):
+      if row['phase'] == phase.name:
+        alarms.replay(row)
+    return alarms
+
   def _log(self, phase, step, collected, metrics):
     """Writes what came of a step; returns its metrics."""
     config, records = phase.config, collected.records
@@ -214,43 +227,6 @@ class Run:
         tokens=config.record_tokens,
       )
     return metrics
-
-  def _watch(self, phase) -> limits.Watch:
-    """The watch over a phase's metrics, after what it has logged so far."""
-    best = self.config.best_metric.removeprefix('-')
-    watch = limits.Watch(
-      phase.config.limits,
-      phase.config.limit_window,
-      also=(best, 'update/skipped'),
-    )
-    for row in run_dir.read_metrics(self.folder.path / 'metrics.jsonl'):
-      if row['phase'] == phase.name:
-        watch.add(row)
-    return watch
-
-  def _problem(self, phase, step, collected, metrics, watch) -> str:
-    """Warns of what is wrong with a step; what is to end the run, or ''."""
-    problem = '; '.join(watch.add(metrics).values())
-    if problem:
-      self.console.print(f'warning: {phase.name}: {problem}')
-    if phase.config.limit_action != 'stop':
-      problem = ''
-    if metrics['update/skipped']:
-      path = self.folder.write_skipped(
-        phase.start + step, collected.given, collected.records
-      )
-      self.console.print(
-        f'warning: {phase.name}: step {step} is skipped, as its loss or '
-        f'gradient is not finite; its batch is {path}'
-      )
-      skipped = watch.total('update/skipped')
-      if skipped > phase.config.max_skipped:
-        problem = f'{skipped:.0f} updates skipped, {path} the last,'
-    return problem and (
-      f'phases.{phase.name}: got {problem} at step {step}; expected what its '
-      'limits and max_skipped say; the run is saved: start it again to go on '
-      'all the same'
-    )
 
   def save(self, step: int, state: dict[str, Any], value: float | None) -> None:
     """Begins to save the run after `step` steps; see checkpoint.py."""
@@ -313,12 +289,6 @@ class Run:
 def _is_saved(config, step: int) -> bool:
   """Whether a phase's step ends with a checkpoint."""
   return (step + 1) % config.checkpoint_every == 0 or step == config.steps - 1
-
-
-def _value(metric: str, watch: limits.Watch) -> float | None:
-  """By what the best checkpoint is chosen; '-' before a name: the smallest."""
-  mean = watch.mean(metric.removeprefix('-'))
-  return -mean if mean is not None and metric.startswith('-') else mean
 
 
 def _phase_of(phases, step) -> Phase:

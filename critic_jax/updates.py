@@ -45,7 +45,8 @@ def update(
   loss over the whole batch, so their number does not matter.
 
   Args:
-    loss: `(params, batch) -> (scalar, metrics)`, sums over rows.
+    loss: `(params, batch) -> (scalar, metrics)`; metrics are sums over rows, or
+      have a value for each row, [B].
     tx: the optax transform.
     state: donated.
     batch: leading axis B, a multiple of `microbatches`.
@@ -68,19 +69,23 @@ def update(
 
   def one(part):
     (total, metrics), grads = grad_fn(state.params, part)
-    return grads, {**metrics, 'loss/total': total}
+    sums = {k: x for k, x in metrics.items() if not x.ndim}
+    of_rows = {k: x for k, x in metrics.items() if x.ndim}
+    return (grads, {**sums, 'loss/total': total}), of_rows
 
   if microbatches == 1:
-    grads, metrics = one(batch)
+    (grads, metrics), of_rows = one(batch)
   else:
     parts = jax.tree.map(functools.partial(_parts, microbatches), batch)
-    shapes = jax.eval_shape(one, jax.tree.map(lambda x: x[0], parts))
+    shapes, _ = jax.eval_shape(one, jax.tree.map(lambda x: x[0], parts))
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-    grads, metrics = jax.lax.scan(
-      lambda sums, part: (jax.tree.map(jnp.add, sums, one(part)), None),
-      zeros,
-      parts,
-    )[0]
+
+    def add(sums, part):
+      found, of_rows = one(part)
+      return jax.tree.map(jnp.add, sums, found), of_rows
+
+    (grads, metrics), of_rows = jax.lax.scan(add, zeros, parts)
+  metrics |= {k: sharding.constrain(x.reshape(-1)) for k, x in of_rows.items()}
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
   grad_norm = optax.tree.norm(grads)
@@ -168,16 +173,17 @@ def run(phase, state: TrainState, batch):
 
   Returns:
     The state after `epochs` updates, and the metrics of the last, but
-    'update/skipped' of all.
+    'update/skipped' of all, and what has a value for each row of the first.
   """
   with meter.timed('time/update_s'):
-    skipped = 0
+    skipped, of_rows = 0, None
     for _ in range(phase.config.epochs):
       call, arguments, settings = _call(phase, state, batch)
       with sharding.on_mesh_of(state.params):
         state, metrics = call(*arguments, **settings)
       skipped += metrics['update/skipped']
-  return state, {**metrics, 'update/skipped': skipped}
+      of_rows = of_rows or {k: x for k, x in metrics.items() if x.ndim}
+  return state, {**metrics, **of_rows, 'update/skipped': skipped}
 
 
 def compile_ahead(phase, state: TrainState, batch, shapes, mesh) -> None:

@@ -22,7 +22,7 @@ from critic_jax import checkpoint, evaluations, files, lm, train, updates
 from critic_jax.rewards import pool
 
 ROOT = pathlib.Path(__file__).parents[1]
-# What the run is doing, or begins to do, when it is killed.
+# What the run begins to do when it is killed.
 INSTANTS = {
   'sampling': (lm.LM, '_generate'),
   'grading': (pool.Pool, 'grade'),
@@ -31,7 +31,7 @@ INSTANTS = {
   'writing a file': (files, 'replace'),
   'saving': (checkpoint, 'save'),
   'inside a save': (checkpoint, '_write_digests'),
-  'restoring': (checkpoint, 'restore'),
+  'restoring': (train.Run, 'restore'),
   'recovering': (checkpoint, 'recover'),
   'evaluation': (evaluations, 'measure'),
   'any': None,
@@ -63,6 +63,8 @@ def main(path, cache, instant, seed):
   elif instant != 'none':
     owner, name = INSTANTS[instant]
     function, left = getattr(owner, name), [rng.randint(1, 4)]
+    if instant in ('restoring', 'recovering', 'evaluation'):
+      left = [1]  # a process does it once
 
     @functools.wraps(function)
     def called(*args, **kwargs):

@@ -114,7 +114,7 @@ def test_a_skipped_step_is_counted_and_its_batch_kept(tmp_path, monkeypatch):
   rows = list(run_dir.read_metrics(tmp_path / 'metrics.jsonl'))
   assert [row['update/skipped'] for row in rows] == [0.0, 1.0, 0.0]
   assert np.isnan(rows[1]['loss/total']) and np.isfinite(rows[2]['loss/total'])
-  path = tmp_path / 'skipped/000001.npz'
+  path = tmp_path / 'batches/000001.npz'
   warning = f'its loss or gradient is not finite; its batch is {path}'
   assert f'step 1 is skipped, as {warning}' in out.getvalue()
   with np.load(path) as batch:
@@ -136,6 +136,47 @@ def test_too_many_skipped_steps_end_the_run(tmp_path, monkeypatch):
   assert (tmp_path / 'DONE').exists()
   steps = [row['step'] for row in contents(tmp_path)['metrics']]
   assert steps == [0, 1, 2]
+
+
+def test_a_sampler_that_disagrees_is_told_of_with_the_row(
+  tmp_path, monkeypatch
+):
+  collect, count = train.Run._collect, iter(range(100))
+
+  def disagreeing(self, phase, *arguments):
+    collected = collect(self, phase, *arguments)
+    if next(count) == 0:
+      return collected
+    row, column = np.argwhere(collected.given['mask'])[-1]
+    collected.given['logprobs'][row, column] -= np.log(1.5)
+    rows.append(row)
+    batch = train.sharding.put_batch(collected.given, self.mesh)
+    return collected._replace(batch=batch)
+
+  rows = []
+  monkeypatch.setattr(train.Run, '_collect', disagreeing)
+  config, out = stale_config(staleness=0), io.StringIO()
+  config.phases.rl.steps = 3
+  train.run(config, str(tmp_path), Console(file=out, width=500))
+  errors = [
+    row['policy/max_ratio_error']
+    for row in run_dir.read_metrics(tmp_path / 'metrics.jsonl')
+  ]
+  assert errors[0] < 1e-3
+  assert errors[1:] == pytest.approx([0.5, 0.5], abs=1e-3)
+  [line] = [x for x in out.getvalue().splitlines() if ' disagree ' in x]
+  path = tmp_path / 'batches/000001.npz'
+  assert f'row {rows[0]} of {path} (more than 0.1)' in line
+  assert path.exists() and not path.with_stem('000002').exists()
+
+
+def test_an_old_batch_may_disagree(whole):
+  errors = [
+    row['policy/max_ratio_error']
+    for row in run_dir.read_metrics(whole / 'metrics.jsonl')
+  ]
+  assert max(errors) > 0.1 > errors[0]
+  assert not (whole / 'batches').exists()
 
 
 # ---------------------------------------------------------------- signals

@@ -168,6 +168,9 @@ LAYERS = {
     'critic_jax.distributed', 'critic_jax.files', 'jax', 'orbax'
   },
   'critic_jax.signals': {'jax'},
+  'critic_jax.alarms': {
+    'critic_jax.limits', 'critic_jax.run_dir', 'numpy', 'rich'
+  },
   'critic_jax': {
     'absl', 'critic_jax', 'jax', 'ml_collections', 'numpy', 'optax', 'rich'
   },

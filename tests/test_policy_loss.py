@@ -169,6 +169,9 @@ def test_packed_rows_have_the_same_loss(lm, roles, records):
     )
     for batch in (plain, packed)
   )
+  largest = [f[0][1].pop('policy/max_ratio_error') for f in (actual, expected)]
+  assert [x.shape for x in largest] == [(2,), (len(records),)]
+  assert max(map(np.max, largest)) < 1e-4
   assert_trees_close(actual, expected, rtol=1e-5, atol=1e-5)
   assert float(actual[0][1]['loss/kl']) > 0.01
 
