@@ -9,14 +9,15 @@ are of all devices together. The first process writes what is written.
 
 The exchange goes through the coordination service that jax.distributed starts,
 under names that count; so threads may exchange at once. A process that dies is
-noticed by its missing heartbeat and ends the others; one that lives and says
-nothing for `WAIT_S` is an error.
+noticed by its missing heartbeat and ends the others. One that lives, and says
+nothing for `WAIT_S` or takes no part in what all devices compute, is an error.
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
+import faulthandler
 import json
 import os
 import sys
@@ -163,6 +164,36 @@ def _read(client, key, process) -> bytes:
 def wait(name: str) -> None:
   """Waits until every process is here."""
   exchange(f'wait/{name}', b'')
+
+
+def finished(arrays):
+  """Waits for arrays that the devices of all processes compute.
+
+  Devices wait without end for those of a process that is alive and does not
+  take part. After `WAIT_S` this one says where it waits, and ends.
+  """
+  if jax.process_count() > 1:
+    timer = threading.Timer(WAIT_S, _give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+      jax.block_until_ready(arrays)
+    finally:
+      timer.cancel()
+  return arrays
+
+
+def _give_up() -> None:
+  faulthandler.dump_traceback(all_threads=True)
+  print(
+    f'error: process {jax.process_index()} of {jax.process_count()} ends: got '
+    f'no result of what all devices compute for {WAIT_S:.0f} s; expected the '
+    'other processes to take part; look at their logs, and start all of them '
+    'again',
+    file=sys.stderr,
+    flush=True,
+  )
+  os._exit(1)
 
 
 def agreed(name: str, value):

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from critic_jax import lookup, sharding, stages
+from critic_jax import distributed, lookup, sharding, stages
 from critic_jax import tokenizer as tokenizer_lib
 from critic_jax.lm import LM
 from critic_jax.models import convert, quantize, sizes, transformer
@@ -128,7 +128,9 @@ def to_sample(roles, layouts):
   """Roles laid out as `sampling_shardings` says, which may be as they are."""
   if layouts is None:
     return roles
-  return sharding.reshard(roles, {role: layouts[role] for role in roles})
+  return distributed.finished(
+    sharding.reshard(roles, {role: layouts[role] for role in roles})
+  )
 
 
 def init_params(lms, loaded, mesh, key) -> dict[str, Params]:

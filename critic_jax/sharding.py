@@ -157,15 +157,46 @@ def reshard(params, shardings):
   Returns:
     The arrays; those that were laid out so are not copied.
   """
-  if jax.process_count() == 1:
-    return jax.device_put(params, shardings)
+  leaves, structure = jax.tree.flatten(params)
+  local = jax.tree.leaves(shardings)
+  to = local
+  if jax.process_count() > 1:
+    to = [_on_each_process(layout) for layout in local]
+  moving = [
+    i
+    for i, x in enumerate(leaves)
+    if not x.sharding.is_equivalent_to(to[i], x.ndim)
+  ]
+  moved = _move([leaves[i] for i in moving], [to[i] for i in moving])
+  for i, x in zip(moving, moved, strict=True):
+    leaves[i] = x
+  return structure.unflatten(map(_from_shards, leaves, local))
 
-  def one(x, to):
-    whole = jax.device_put(x, _on_each_process(to))
-    shards = [shard.data for shard in whole.addressable_shards]
-    return jax.make_array_from_single_device_arrays(x.shape, to, shards)
 
-  return jax.tree.map(one, params, shardings)
+def _move(arrays, to):
+  """Arrays laid out anew among the same devices.
+
+  By one program, for `jax.device_put` goes through the host in one process and
+  in several starts a program an array, and waits for none. Of these XLA's CPU
+  client has 32 at most in flight on a device, and has as many threads as
+  devices: those that wait to start the 33rd are missing where the first waits
+  for all devices, and all processes hang.
+  """
+  devices = {tuple(x.sharding.mesh.devices.flat) for x in arrays}
+  devices |= {tuple(layout.mesh.devices.flat) for layout in to}
+  if len(devices) > 1:  # in another order, as on a TPU's torus: not jit's to do
+    return jax.device_put(arrays, to)
+  return jax.jit(_as_they_are, out_shardings=to)(arrays)
+
+
+def _as_they_are(arrays):
+  return arrays
+
+
+def _from_shards(x, layout):
+  """An array of what this process's devices hold of another."""
+  shards = [shard.data for shard in x.addressable_shards]
+  return jax.make_array_from_single_device_arrays(x.shape, layout, shards)
 
 
 def _on_each_process(local: NamedSharding) -> NamedSharding:

@@ -1,7 +1,8 @@
 """Several processes beside one; two of them run here, on the loopback.
 
 `main` is what each of the two runs: a tiny RefCritic of five steps, in which
-the second kills itself before the fourth is saved.
+the second kills itself before the fourth is saved. `move` is for two of four
+devices each.
 """
 
 import dataclasses
@@ -18,14 +19,16 @@ import time
 import jax
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 from rich.console import Console
 
 from configs import refcritic
-from critic_jax import distributed, run_dir, train
+from critic_jax import distributed, run_dir, sharding, train
 from critic_jax.types import Generation
 
 ROOT = pathlib.Path(__file__).parents[1]
 HEARTBEAT_S = 10
+NUM_MOVED = 50  # more programs than XLA has in flight on a CPU device: 32
 
 
 def config():
@@ -54,31 +57,54 @@ def main(path):
     train.run(config(), path)
 
 
+def move():
+  """Moves many parameters to sample with, several times, and waits for none."""
+  distributed.initialize()
+  mesh = sharding.make_mesh(dict(fsdp=4, tensor=2))
+  local = sharding.make_mesh(dict(data=2, tensor=2), jax.local_devices())
+  split = NamedSharding(mesh, PartitionSpec('fsdp', 'tensor'))
+  layout = NamedSharding(local, PartitionSpec(None, 'tensor'))
+  value = np.arange(64.0, dtype=np.float32).reshape(8, 8)
+  params = [
+    jax.make_array_from_callback(value.shape, split, lambda at: value[at])
+    for _ in range(NUM_MOVED)
+  ]
+  moved = [sharding.reshard(params, [layout] * NUM_MOVED) for _ in range(5)]
+  for x in jax.tree.leaves(moved):
+    np.testing.assert_array_equal(x, value)
+    assert x.sharding == layout
+  distributed.wait('end')
+
+
+def start(*arguments, **environment):
+  """Two processes that run this file; they know of each other."""
+  with socket.socket() as s:
+    s.bind(('127.0.0.1', 0))
+    port = s.getsockname()[1]
+  return [
+    subprocess.Popen(
+      [sys.executable, __file__, *arguments],
+      env={
+        **os.environ,
+        'JAX_PLATFORMS': 'cpu',
+        'PYTHONPATH': os.pathsep.join([str(ROOT), str(ROOT / 'tests')]),
+        'CRITIC_JAX_COORDINATOR': f'127.0.0.1:{port}',
+        'CRITIC_JAX_NUM_PROCESSES': '2',
+        'CRITIC_JAX_PROCESS_ID': str(number),
+        'CRITIC_JAX_HEARTBEAT_S': str(HEARTBEAT_S),
+        **environment,
+      },
+      stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )
+    for number in range(2)
+  ]  # fmt: skip
+
+
 @pytest.fixture(scope='module')
 def two(tmp_path_factory):
   """A run of two processes; what each of them said, and how it ended."""
   path = tmp_path_factory.mktemp('two') / 'run'
-  with socket.socket() as s:
-    s.bind(('127.0.0.1', 0))
-    port = s.getsockname()[1]
-  processes = []
-  for number in range(2):
-    environment = {
-      **os.environ,
-      'JAX_PLATFORMS': 'cpu',
-      'PYTHONPATH': os.pathsep.join([str(ROOT), str(ROOT / 'tests')]),
-      'CRITIC_JAX_COORDINATOR': f'127.0.0.1:{port}',
-      'CRITIC_JAX_NUM_PROCESSES': '2',
-      'CRITIC_JAX_PROCESS_ID': str(number),
-      'CRITIC_JAX_HEARTBEAT_S': str(HEARTBEAT_S),
-    }
-    processes.append(
-      subprocess.Popen(
-        [sys.executable, __file__, str(path)],
-        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True,
-      )
-    )  # fmt: skip
+  processes = start('main', str(path))
   _, killed_said = processes[1].communicate(timeout=300), time.monotonic()
   said, _ = processes[0].communicate(timeout=300)
   took = time.monotonic() - killed_said
@@ -126,6 +152,40 @@ def test_two_processes_do_as_one_and_one_continues_what_they_began(two, one):
     same, total = same + sum(equal), total + len(equal)
     assert step > 1 or all(equal)  # rounding has turned nothing yet
   assert same > 0.9 * total
+
+
+@pytest.mark.slow
+def test_many_parameters_of_many_devices_are_moved_to_sample_with():
+  devices = '--xla_force_host_platform_device_count=4'
+  processes = start('move', XLA_FLAGS=devices)
+  try:
+    for process in processes:
+      said, _ = process.communicate(timeout=90)
+      assert process.returncode == 0, said
+  finally:
+    for process in processes:
+      process.kill()
+
+
+def test_what_devices_never_finish_ends_the_process():
+  code = (
+    'import time, jax; from critic_jax import distributed;'
+    'jax.process_count = lambda: 2; distributed.WAIT_S = 0.2;'
+    'print(distributed.finished("at once"));'
+    'time.sleep(0.4); print("alive", flush=True);'
+    'jax.block_until_ready = lambda x: time.sleep(60);'
+    'distributed.finished(0)'
+  )
+  found = subprocess.run(
+    [sys.executable, '-c', code], env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
+    cwd=ROOT, capture_output=True, text=True, timeout=60,
+  )  # fmt: skip
+  assert (found.returncode, found.stdout) == (1, 'at once\nalive\n')
+  assert 'in finished' in found.stderr  # where it waited
+  assert re.search(
+    'error: process 0 of 2 ends: got no result .* look at their logs',
+    found.stderr,
+  )
 
 
 # ------------------------------------------- what is divided, and put together
@@ -264,4 +324,4 @@ def test_who_is_joined(monkeypatch, environment, expected):
 
 
 if __name__ == '__main__':
-  main(sys.argv[1])
+  globals()[sys.argv[1]](*sys.argv[2:])

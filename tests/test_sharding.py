@@ -9,6 +9,7 @@ import io
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 from unittest import mock
@@ -20,7 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from helpers import FAMILIES, random_params, tiny_config
-from jax.sharding import AbstractMesh, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from rich.console import Console
 
 from configs import refcritic
@@ -126,18 +127,28 @@ def on_mesh(family, name, path):
   np.savez(path / f'{family}-{name}.npz', **arrays)
 
 
-def refcritic_on_mesh(name, path):
-  """Two steps of a tiny RefCritic on a mesh: records and parameters."""
+def refcritic_on_mesh(name, path, begun_on=None):
+  """Two steps of a tiny RefCritic on a mesh: records and parameters.
+
+  With another mesh, the second of them, from the checkpoint after the first
+  that a run on the other wrote.
+  """
   config = refcritic.get_config('tiny')
   config.order, config.evals = ('rl',), {}
   config.phases.rl.copy = {}
   del config.models.cold
-  config.compile_ahead = True
+  config.compile_ahead = not begun_on
   config.phases.rl.steps = 2
+  config.phases.rl.checkpoint_every = 1
+  config.keep_checkpoints = 2
   config.mesh = MESHES[name]
   heads = dict(num_heads=8, num_kv_heads=4, head_dim=4, qkv_bias=True)
   nano = {'nano': sizes.SIZES['nano'] | heads}
   devices = devices_of(name)
+  if begun_on:
+    begun, name = path / begun_on, f'{begun_on}-{name}'
+    after_one = begun / 'checkpoints/1'
+    shutil.copytree(after_one, path / name / 'checkpoints/1')
   with (
     mock.patch.dict(sizes.SIZES, nano),
     mock.patch.object(jax, 'devices', lambda: devices),
@@ -155,6 +166,43 @@ def refcritic_on_mesh(name, path):
     path / f'refcritic-{name}.npz',
     **{jax.tree_util.keystr(where): x for where, x in arrays},
   )
+
+
+def moved_on_mesh(path):
+  """Arrays that are laid out anew, for devices in one order and in another."""
+  mesh = sharding.make_mesh(dict(fsdp=4, tensor=2))
+  shuffled = np.array(jax.devices())[[1, 0, 3, 2, 4, 6, 5, 7]]
+  arrays = {
+    name: jax.device_put(np.arange(64.0).reshape(8, 8), NamedSharding(mesh, s))
+    for name, s in (
+      ('split', PartitionSpec('fsdp')),
+      ('whole', PartitionSpec()),
+    )
+  }
+  for name, other in (
+    ('same', sharding.make_mesh(dict(data=4, tensor=2))),
+    ('other', Mesh(shuffled.reshape(4, 1, 2, 1), sharding.AXES)),
+  ):
+    wanted = {
+      'split': NamedSharding(other, PartitionSpec(None, 'tensor')),
+      'whole': NamedSharding(other, PartitionSpec()),
+    }
+    with compilation.Counter() as compilations:
+      found = sharding.reshard(arrays, wanted)
+      first = compilations.read()['compile/count']
+      sharding.reshard(arrays, wanted)
+      again = compilations.read()['compile/count']
+    pointers = [
+      tree['whole'].addressable_shards[0].data.unsafe_buffer_pointer()
+      for tree in (arrays, found)
+    ]
+    np.savez(
+      path / f'moved-{name}.npz',
+      **found,
+      is_laid_out=[found[k].sharding == wanted[k] for k in wanted],
+      compiled=[first, again],
+      is_copied=pointers[0] != pointers[1],
+    )
 
 
 def leaf(tree, path):
@@ -232,31 +280,52 @@ def test_what_is_compiled_ahead_is_not_compiled_again(found, case):
   assert found[case]['fact/late'].tolist() == [0]
 
 
+def refcritic_of(folder, name, step):
+  """Of a run: texts of a step, their scores, and the last parameters."""
+  records = run_dir.read_records(
+    folder / name / f'records/rl/{step:06d}.jsonl.gz'
+  )
+  return (
+    [(r.id, r.text, r.finish, r.parsed) for r in records],
+    [r.scores for r in records],
+    dict(np.load(folder / f'refcritic-{name}.npz')),
+  )
+
+
+def assert_close(params, expected):
+  for name, x in expected.items():
+    # Adam's first steps are signs of gradients, which rounding may turn.
+    assert np.mean(np.abs(params[name] - x) > 1e-5) < 0.02, name
+
+
 @pytest.mark.parametrize('mesh', ['fsdp', 'tensor', 'mixed'])
 def test_a_step_of_refcritic_is_that_of_one_device(folder, mesh):
-  def read(name):
-    records = run_dir.read_records(folder / name / 'records/rl/000000.jsonl.gz')
-    return (
-      [(r.id, r.text, r.finish, r.parsed) for r in records],
-      [r.scores for r in records],
-      dict(np.load(folder / f'refcritic-{name}.npz')),
-    )
-
-  (texts, scores, params), (one_texts, one_scores, one_params) = (
-    read(mesh), read('one')
-  )  # fmt: skip
+  texts, scores, params = refcritic_of(folder, mesh, 0)
+  one_texts, one_scores, one_params = refcritic_of(folder, 'one', 0)
   assert {id.split('/')[-1].partition('.')[0] for id, *_ in one_texts} >= {
     'solve', 'critique', 'refine'
   }  # fmt: skip
   assert texts == one_texts
   assert scores == one_scores
   assert len({s['reward'] for s in one_scores if s}) > 1  # it learns something
-  for name, expected in one_params.items():
-    # Adam's first steps are signs of gradients, which rounding may turn.
-    difference = np.abs(params[name] - expected)
-    assert np.mean(difference > 1e-5) < 0.02, name
+  assert_close(params, one_params)
   first, second = run_dir.read_metrics(folder / mesh / 'metrics.jsonl')
   assert first['compile/count'] > 0 and second['compile/count'] == 0
+
+
+@pytest.mark.parametrize('mesh', ['tensor', 'one'])
+def test_a_run_continues_on_another_mesh(folder, mesh):
+  """Begun on fsdp 8; the checkpoint has all of the state."""
+  texts, scores, params = refcritic_of(folder, f'fsdp-{mesh}', 1)
+  same_texts, same_scores, same_params = refcritic_of(folder, 'fsdp', 1)
+  assert texts == same_texts
+  assert scores == same_scores
+  assert_close(params, same_params)
+  *_, expected = run_dir.read_metrics(folder / 'fsdp/metrics.jsonl')
+  [row] = run_dir.read_metrics(folder / f'fsdp-{mesh}' / 'metrics.jsonl')
+  assert row['step'] == 1
+  for name in ('loss/total', 'grad_norm', 'critique/reward'):
+    assert row[name] == pytest.approx(expected[name], rel=1e-4, abs=1e-6), name
 
 
 @pytest.mark.parametrize(
@@ -277,6 +346,17 @@ def test_what_each_device_holds(found, mesh, sizes, rows, up_shard):
   assert facts['fact/odd_rows'].tolist() == [3, 9]  # whole: 3 do not divide
   for tree in ('up', 'copy'):
     assert facts[f'fact/{tree}_shard'].tolist() == up_shard
+
+
+@pytest.mark.parametrize('order', ['same', 'other'])
+def test_parameters_are_laid_out_anew(folder, order):
+  found = np.load(folder / f'moved-{order}.npz')
+  for name in ('split', 'whole'):
+    np.testing.assert_array_equal(found[name], np.arange(64.0).reshape(8, 8))
+  assert found['is_laid_out'].all()
+  if order == 'same':
+    assert found['compiled'].tolist() == [1, 0]  # all of them by one program
+    assert not found['is_copied']  # 'whole' was
 
 
 def test_make_mesh_on_one_device():
@@ -392,5 +472,8 @@ if __name__ == '__main__':
   assert len(jax.devices()) == 8
   for case in CASES:
     on_mesh(*case, pathlib.Path(sys.argv[1]))
+  moved_on_mesh(pathlib.Path(sys.argv[1]))
   for mesh_name in ('one', 'fsdp', 'tensor', 'mixed'):
     refcritic_on_mesh(mesh_name, pathlib.Path(sys.argv[1]))
+  for mesh_name in ('tensor', 'one'):
+    refcritic_on_mesh(mesh_name, pathlib.Path(sys.argv[1]), begun_on='fsdp')
