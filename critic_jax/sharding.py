@@ -234,6 +234,13 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
   return jax.lax.with_sharding_constraint(x, _dividing(names, x.shape, mesh))
 
 
+def num_parts(name: str, size: int) -> int:
+  """Into how many parts `constrain` splits an axis of this name and size."""
+  mesh = jax.sharding.get_abstract_mesh()
+  several = 1 if mesh.empty else ways(mesh, name)
+  return several if size % several == 0 else 1
+
+
 def ways(mesh: Mesh, name: str | None) -> int:
   """Among how many devices an axis of this name is split if they divide it."""
   axes = RULES[name] if name else None

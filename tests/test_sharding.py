@@ -34,7 +34,7 @@ from critic_jax import (
   sharding,
   train,
 )
-from critic_jax.models import forward, sizes, transformer
+from critic_jax.models import attention, forward, sizes, transformer
 from critic_jax.models.law import Law
 from critic_jax.models.transformer import Transformer
 from critic_jax.rewards import refinement
@@ -64,13 +64,19 @@ CASES = [('all', mesh) for mesh in MESHES] + [
 ]
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def loss_and_gradient(model, params, batch):
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def loss_and_gradient(model, block, params, batch):
+  """With attention in blocks of so many tokens, where rows have more."""
+
   def loss(params):
     logprobs = forward.token_logprobs(model, params, batch['tokens'], chunk=32)
     return jnp.sum(batch['weights'] * logprobs)
 
-  return jax.value_and_grad(loss)(params)
+  with (
+    mock.patch.object(attention, 'BLOCK', block),
+    mock.patch.object(attention, 'SHORT', block),
+  ):
+    return jax.value_and_grad(loss)(params)
 
 
 def devices_of(name):
@@ -92,7 +98,10 @@ def on_mesh(family, name, path):
     mesh,
   )
   with sharding.on_mesh_of(params):
-    value, gradient = loss_and_gradient(model, params, batch)
+    found = {'': loss_and_gradient(model, 10, params, batch)}
+    if family == 'all':
+      # Of 10 columns, or the 5 that a device has, the last block has a part.
+      found[' in blocks'] = loss_and_gradient(model, 4, params, batch)
   prompts = dict(enumerate(random.integers(4, 64, (11, 4)).tolist()))
   settings = dict(
     eos=np.array([1, 2, 3], np.int32), law=Law(0.9, 50, 0.95), num_samples=2,
@@ -114,14 +123,15 @@ def on_mesh(family, name, path):
       (3, 9)
     ),
     **{
-      f'{tree}_shard': leaf(found, up).sharding.shard_shape((32, 64))
-      for tree, found in (('up', params), ('copy', copied))
+      f'{tree}_shard': leaf(x, up).sharding.shard_shape((32, 64))
+      for tree, x in (('up', params), ('copy', copied))
     },
   )
   arrays = {f'fact/{k}': np.array(v) for k, v in facts.items()}
-  arrays['loss'] = value
-  for where, x in jax.tree_util.tree_leaves_with_path(gradient):
-    arrays['grad' + jax.tree_util.keystr(where)] = x
+  for kind, (value, gradient) in found.items():
+    arrays['loss' + kind] = value
+    for where, x in jax.tree_util.tree_leaves_with_path(gradient):
+      arrays['grad' + jax.tree_util.keystr(where) + kind] = x
   for field, x in samples._asdict().items():
     arrays[f'samples/{field}'] = x
   np.savez(path / f'{family}-{name}.npz', **arrays)
@@ -248,9 +258,10 @@ SEVERAL = [case for case in CASES if case[1] != 'one']
 @pytest.mark.parametrize(('family', 'mesh'), SEVERAL)
 def test_loss_and_gradients_are_those_of_one_device(found, family, mesh):
   one, several = found[family, 'one'], found[family, mesh]
-  names = [n for n in one if n == 'loss' or n.startswith('grad')]
+  names = [n for n in one if n.startswith(('loss', 'grad'))]
   model = FAMILY_MODELS.get(family, MODEL)
-  assert len(names) == 1 + len(jax.tree.leaves(random_params(model)))
+  kinds = 2 if family == 'all' else 1
+  assert len(names) == kinds * (1 + len(jax.tree.leaves(random_params(model))))
   for name in names:
     # 1e-5 of the largest entry: small entries are differences of large ones.
     scale = np.max(np.abs(one[name]))

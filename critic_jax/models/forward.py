@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from critic_jax.models import law as law_lib
 from critic_jax.models import linear_cross_entropy, quantize
+from critic_jax.models.attention import Causal
 from critic_jax.models.transformer import Transformer
 
 
@@ -47,11 +48,8 @@ def hidden_states(
   """The normed hidden state after each token: tokens [B, T] -> [B, T, D]."""
   if layout is None:
     return model.apply({'params': params}, tokens)[0]
-  segments, prefixes, positions = layout
-  seen = segments[:, None]  # [B, 1, T]
-  mask = (segments[..., None] == seen) | (prefixes[..., None] == seen)
-  mask &= jnp.tril(jnp.ones(mask.shape[1:], bool))
-  return model.apply({'params': params}, tokens, positions, mask)[0]
+  mask = Causal(layout.segments, layout.prefixes)
+  return model.apply({'params': params}, tokens, layout.positions, mask)[0]
 
 
 def logits(model: Transformer, params, tokens) -> jax.Array:

@@ -22,7 +22,8 @@ import jax
 import jax.numpy as jnp
 
 from critic_jax import sharding
-from critic_jax.models import quantize
+from critic_jax.models import attention, quantize
+from critic_jax.models.attention import Causal
 from critic_jax.models.linear import Embedding, Projection
 
 REMAT_POLICIES = {
@@ -135,71 +136,6 @@ def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
   return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
 
 
-def attend(q, *parts) -> jax.Array:
-  """Grouped-query attention over parts of the context, softmax in float32.
-
-  A part may be shared by adjacent rows: the responses to one prompt read its
-  keys and values where they are, and no row has a copy. The parts are merged
-  exactly, by their largest scores and sums of exponentials (2205.14135, section
-  3.1). Queries that read the same keys are folded into one product and the sum
-  divides the mixture, not each weight: on CPUs several times faster.
-
-  Args:
-    q: [B, T, H, Dh].
-    *parts: `(k, v, mask)` each. k and v are [B / n, Hkv, S, Dh], for n adjacent
-      rows; mask is bool, broadcastable to [B / n, n * T, S], True where t may
-      look at s. Each t has at least one s in the first part.
-
-  Returns:
-    [B, T, H, Dh].
-  """
-  mixed, total, largest = _attend_part(q, *parts[0])
-  for part in parts[1:]:
-    other_mixed, other_total, other_largest = _attend_part(q, *part)
-    merged = jnp.maximum(largest, other_largest)
-    scale, other_scale = (
-      jnp.exp(largest - merged),
-      jnp.exp(other_largest - merged),
-    )
-    mixed = mixed * scale + other_mixed * other_scale
-    total = total * scale + other_total * other_scale
-    largest = merged
-  return (mixed / total).astype(parts[0][1].dtype)
-
-
-def _attend_part(q, k, v, mask):
-  """The mixture times its sum, the sum and the largest score, by head.
-
-  Returns:
-    [B, T, H, Dh], [B, T, H, 1] and [B, T, H, 1], float32.
-  """
-  batch, length, num_heads, head_dim = q.shape
-  rows, num_kv_heads = k.shape[:2]
-  group = num_heads // num_kv_heads
-  q = q.reshape(rows, -1, num_kv_heads, group, head_dim)  # n * T on axis 1
-  q = jnp.moveaxis(q, 1, 3).reshape(rows, num_kv_heads, -1, head_dim)
-  scores = jnp.einsum(
-    'bhqd,bhsd->bhqs', q, k, preferred_element_type=jnp.float32
-  )
-  queries = batch // rows * length
-  mask = jnp.broadcast_to(mask, (*mask.shape[:-2], queries, mask.shape[-1]))
-  bias = jnp.where(jnp.tile(mask, (1, group, 1)), 0.0, -1e30)[:, None]
-  scores = scores / math.sqrt(head_dim) + bias
-  largest = jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
-  weights = jnp.exp(scores - largest)
-  mixed = jnp.einsum(
-    'bhqs,bhsd->bhqd', weights.astype(v.dtype), v,
-    preferred_element_type=jnp.float32,
-  )  # fmt: skip
-
-  def unfold(x):
-    x = x.reshape(rows, num_kv_heads, group, queries, -1)
-    return jnp.moveaxis(x, 3, 1).reshape(batch, length, num_heads, -1)
-
-  total = jnp.sum(weights, axis=-1, keepdims=True)
-  return unfold(mixed), unfold(total), unfold(largest)
-
-
 class RMSNorm(nn.Module):
   """Root-mean-square norm (1910.07467, eq. 4), in float32."""
 
@@ -253,7 +189,7 @@ class Attention(nn.Module):
       write = jax.lax.dynamic_update_slice_in_dim
       k, v = write(cache[0], k, slot, 2), write(cache[1], v, slot, 2)
     parts = [(k, v, mask)] if prefix is None else [(k, v, mask), prefix]
-    return self.o(attend(q, *parts)), (k, v)
+    return self.o(attention.attend(q, *parts)), (k, v)
 
 
 class MLP(nn.Module):
@@ -322,7 +258,7 @@ class Transformer(nn.Module):
     self,
     tokens: jax.Array,
     positions: jax.Array | None = None,
-    mask: jax.Array | None = None,
+    mask: jax.Array | Causal | None = None,
     cache: Cache | None = None,
     slot: jax.Array | int = 0,
     prefix: tuple[Cache, jax.Array] | None = None,
@@ -332,8 +268,9 @@ class Transformer(nn.Module):
     Args:
       tokens: int32[B, T].
       positions: int32[B, T]; by default 0 .. T - 1.
-      mask: bool[B, T, S], True where token t may look at slot s; by default
-        causal, which is right for right-padded rows. S is T, or the cache's.
+      mask: bool[B, T, S], True where token t may look at slot s, or without a
+        cache `Causal`, which is the default and right for right-padded rows. S
+        is T, or the cache's.
       cache: keys and values a layer, each [B, Hkv, S, Dh]; `slot` says where
         this call's T keys and values are written in it.
       slot: see `cache`.
@@ -348,8 +285,9 @@ class Transformer(nn.Module):
     length = tokens.shape[1]
     if positions is None:
       positions = jnp.arange(length)[None]
-    if mask is None:
-      mask = jnp.tril(jnp.ones((1, length, length), bool))
+    mask = Causal() if mask is None else mask
+    if isinstance(mask, Causal) and length <= attention.SHORT:
+      mask = mask.mask(length)
     frequencies = rotary_frequencies(self.config)
     angles = positions[..., None].astype(jnp.float32) * frequencies
     x = sharding.constrain(self.embed(tokens), 'rows', 'columns')

@@ -20,7 +20,6 @@ from critic_jax.models.transformer import (
   RopeScaling,
   Transformer,
   TransformerConfig,
-  attend,
   rotary_frequencies,
   rotate,
 )
@@ -94,41 +93,6 @@ def test_positions_are_relative():
   )
   np.testing.assert_allclose(first, moved, atol=1e-4)
   assert np.max(np.abs(first - stretched)) > 0.01
-
-
-def test_attend_is_softmax_attention_with_shared_heads():
-  random = np.random.default_rng(0)
-  q = random.normal(size=(2, 3, 6, 4)).astype(np.float32)  # [B, T, H, Dh]
-  k, v = random.normal(size=(2, 2, 2, 5, 4)).astype(
-    np.float32
-  )  # [B, Hkv, S, Dh]
-  mask = random.random((2, 3, 5)) < 0.5
-  mask[..., 0] = True
-  expected = np.zeros_like(q)
-  for b, t, h in np.ndindex(2, 3, 6):
-    head = h // 3  # 6 heads, 2 of keys: three share each
-    weights = np.exp(k[b, head] @ q[b, t, h] / math.sqrt(4)) * mask[b, t]
-    expected[b, t, h] = weights @ v[b, head] / weights.sum()
-  np.testing.assert_allclose(attend(q, (k, v, mask)), expected, atol=1e-5)
-
-
-def test_attend_merges_shared_parts_exactly():
-  # Four rows, each with slots of its own; every two read one prefix.
-  random = np.random.default_rng(1)
-  q = random.normal(size=(4, 2, 6, 4)).astype(np.float32)
-  own = random.normal(size=(2, 4, 2, 5, 4)).astype(np.float32)
-  shared = 9 * random.normal(size=(2, 2, 2, 7, 4)).astype(np.float32)
-  own_mask = random.random((4, 2, 5)) < 0.5
-  own_mask[..., 0] = True
-  shared_mask = np.array([[1, 1, 0, 1, 0, 0, 0], [0] * 7], bool)
-  merged = attend(q, (*own, own_mask), (*shared, shared_mask[:, None]))
-  copied = np.concatenate([own, np.repeat(shared, 2, axis=1)], axis=3)
-  each = np.repeat(np.repeat(shared_mask, 2, axis=0)[:, None], 2, axis=1)
-  mask = np.concatenate([own_mask, each], axis=2)
-  np.testing.assert_allclose(merged, attend(q, (*copied, mask)), atol=1e-5)
-  # The rows whose prefix is empty see their own slots alone.
-  alone = attend(q[2:], (*own[:, 2:], own_mask[2:]))
-  np.testing.assert_allclose(merged[2:], alone, atol=1e-6)
 
 
 def test_rotate_turns_pairs_of_halves():
