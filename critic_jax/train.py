@@ -148,7 +148,7 @@ class Run:
           if config.staleness and not _is_saved(config, step):
             ahead = collect(step + 1, old)
           with meter.timed('time/update_s'):
-            metrics = jax.device_get(metrics)
+            metrics = jax.device_get(distributed.finished(metrics))
         # The old state's arrays may have been donated: look them up anew.
         self.roles.update(state.params)
         writer = state

@@ -23,7 +23,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from rich.console import Console
 
 from configs import refcritic
-from critic_jax import distributed, run_dir, sharding, train
+from critic_jax import distributed, run_dir, sharding, signals, train
 from critic_jax.types import Generation
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -53,6 +53,23 @@ def main(path):
     return log(self, phase, step, *arguments)
 
   train.Run._log = killed
+  with distributed.ending_together():
+    train.run(config(), path)
+
+
+def told(path):
+  """The second is told to end after its second step, and the notice spreads."""
+  distributed.initialize()
+  log = train.Run._log
+
+  def tell(self, phase, step, *arguments):
+    if step == 1:
+      if not distributed.is_first():
+        os.kill(os.getpid(), signal.SIGTERM)
+      time.sleep(5)  # jax looks for it once a second
+    return log(self, phase, step, *arguments)
+
+  train.Run._log = tell
   with distributed.ending_together():
     train.run(config(), path)
 
@@ -109,6 +126,18 @@ def two(tmp_path_factory):
   said, _ = processes[0].communicate(timeout=300)
   took = time.monotonic() - killed_said
   return path, said, processes[0].returncode, processes[1].returncode, took
+
+
+def test_if_one_process_is_told_to_end_all_save_the_same_step(tmp_path):
+  path = tmp_path / 'run'
+  processes = start('told', str(path))
+  said = [process.communicate(timeout=300)[0] for process in processes]
+  assert [p.returncode for p in processes] == [signals.EXIT] * 2, said
+  steps = [r['step'] for r in run_dir.read_metrics(path / 'metrics.jsonl')]
+  saved = max(int(p.name) for p in (path / 'checkpoints').iterdir())
+  assert steps == [*range(saved)] and 2 <= saved < 5
+  assert not (path / 'DONE').exists() and not (path / 'FAILED').exists()
+  assert 'told to end' in said[0]
 
 
 @pytest.fixture(scope='module')
