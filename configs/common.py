@@ -119,7 +119,16 @@ def policy_gradient() -> dict:
     advantage=dict(name='group_relative', normalize=True),
     objective=dict(name='ppo_clip', clip_low=0.2, clip_high=0.2),
     kl=dict(name='k3', coef=0.0),
+    limits=policy_limits(),
   )
+
+
+def policy_limits() -> dict:
+  """How far a batch may be from the policy that learns from it; loose."""
+  return {
+    'policy/kl_old': dict(low=-0.2, high=0.2),
+    'policy/clipped': dict(high=0.3),
+  }
 
 
 def critique_limits() -> dict:

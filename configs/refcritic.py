@@ -74,7 +74,7 @@ def refcritic(**settings) -> dict:
     mask_answers=False,  # True: naming the final answer helps no refinement
     judge_weight=1.0,
     refine_weight=1.0,  # 0 is judge-only; judge_weight=0 is refine-only
-    limits=common.critique_limits(),
+    limits=common.policy_limits() | common.critique_limits(),
     shaping={},  # name in rewards/shaping.py -> its settings and `weight`
   )
   return section | settings

@@ -33,7 +33,8 @@ def make_policy_loss(lm: LM, role: str, settings: Mapping) -> Callable:
   Returns:
     `(trained roles, batch) -> (scalar, metrics)`. Metrics, like the loss, are
     sums over tokens by weight: 'loss/policy', 'loss/kl', 'policy/entropy' in
-    nats, 'policy/kl_old' = mean of log(old / new), 'policy/ratio_error' = the
+    nats, 'policy/kl_old' = mean of log(old / new), 'policy/clipped' = tokens
+    with an advantage that does not move them, 'policy/ratio_error' = the
     mean of |ratio - 1|; and 'policy/max_ratio_error', the largest of each row,
     [B]. Of a batch that the same parameters wrote it is a matter of rounding.
   """
@@ -50,13 +51,17 @@ def make_policy_loss(lm: LM, role: str, settings: Mapping) -> Callable:
       law=lm.law,
       layout=forward.layout(batch),
     )
-    per_token = surrogate(
+    per_token, pull = jax.vjp(
+      lambda logprobs: surrogate(
+        logprobs,
+        batch['logprobs'],
+        batch['advantages'],
+        mask,
+        batch.get('segments'),
+      ),
       logprobs,
-      batch['logprobs'],
-      batch['advantages'],
-      mask,
-      batch.get('segments'),
     )
+    is_still = jax.lax.stop_gradient(pull(jnp.ones_like(per_token))[0]) == 0
     log_ratio = jnp.where(
       mask, jax.lax.stop_gradient(logprobs) - batch['logprobs'], 0.0
     )
@@ -64,6 +69,7 @@ def make_policy_loss(lm: LM, role: str, settings: Mapping) -> Callable:
       'loss/policy': per_token,
       'policy/entropy': entropy,
       'policy/kl_old': -log_ratio,
+      'policy/clipped': is_still & (batch['advantages'] != 0),
       'policy/ratio_error': jnp.abs(jnp.expm1(log_ratio)),
     }
     if kl_coef:

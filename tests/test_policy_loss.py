@@ -76,6 +76,23 @@ def test_on_policy_the_ratio_is_one(lm, roles, records, grad):
   assert float(metrics['policy/ratio_error']) > 0.05
 
 
+def test_the_share_of_clipped_tokens(lm, roles, records, grad):
+  moved = [
+    dataclasses.replace(r, logprobs=r.logprobs - 0.1 * np.arange(len(r.tokens)))
+    for r in records
+  ]
+  batch = make_batch(moved, lm, 'token')
+  places = np.cumsum(batch['mask'], axis=1) - 1
+  # PPO's clip at 1.2; what is to become less likely is not clipped there.
+  clipped = (places * 0.1 > np.log(1.2)) & (batch['advantages'] > 0)
+  expected = (clipped * batch['mask'] * batch['weights']).sum()
+  assert 0.1 < expected < 0.9
+  (_, metrics), _ = grad(trained(roles), batch)
+  assert float(metrics['policy/clipped']) == pytest.approx(expected, rel=1e-5)
+  (_, metrics), _ = grad(trained(roles), make_batch(records, lm))
+  assert float(metrics['policy/clipped']) == 0.0
+
+
 def test_without_a_coefficient_no_reference_is_needed(lm, roles, records):
   batch = make_batch(records, lm)
   same = policy_loss.add_ref_logprobs(batch, lm, trained(roles), SETTINGS)
