@@ -13,6 +13,9 @@ programs, which `compile_one` compiles ahead:
   insert   F prompts behind F / 4 trunks of P columns, and P / 4 columns for
            what comes after them
   decode   L lanes
+
+Where rows are split among devices, F and the trunks are rounded up to a
+multiple of them: of what they do not divide, each device computes all.
 """
 
 from __future__ import annotations
@@ -75,19 +78,21 @@ def run(
 def _run(insert, decode, lanes, prompts, keys):
   """`run`, by functions of lanes and from empty ones."""
   num_lanes, columns = len(lanes.prompt_length), lanes.prompts[0][0].shape[2]
-  num_samples, size = len(lanes.done) // num_lanes, num_inserted(num_lanes)
+  num_samples, ways = len(lanes.done) // num_lanes, sharding.row_ways()
+  few, size = num_inserted(num_lanes), num_inserted(num_lanes, ways)
   waiting = collections.deque(prompts)
   held: dict[int, int] = {}  # lane -> prompt
   results: dict[int, Samples] = {}
   clock = 0
   while waiting or held:
     free = [lane for lane in range(num_lanes) if lane not in held]
-    while waiting and len(free) >= min(size, len(waiting)):
-      chosen = [waiting.popleft() for _ in range(min(size, len(waiting)))]
+    while waiting and len(free) >= min(few, len(waiting)):
+      most = min(size, len(free), len(waiting))
+      chosen = [waiting.popleft() for _ in range(most)]
       index, free = free[: len(chosen)], free[len(chosen) :]
       held |= zip(index, chosen, strict=True)
       tokens, length, trunks = lay_out(
-        [prompts[i] for i in chosen], size, columns
+        [prompts[i] for i in chosen], size, columns, ways
       )
       lanes = insert(
         lanes,
@@ -97,7 +102,7 @@ def _run(insert, decode, lanes, prompts, keys):
         _sample_keys(keys, _padded(chosen, size, 0), num_samples),
         trunks=trunks,
       )
-    lanes = decode(lanes, size if waiting else num_lanes)
+    lanes = decode(lanes, few if waiting else num_lanes)
     done, samples, steps = jax.device_get(
       (lanes.done, lanes.samples, lanes.clock)
     )
@@ -112,9 +117,24 @@ def _run(insert, decode, lanes, prompts, keys):
   return results
 
 
-def num_inserted(num_lanes) -> int:
-  """F, the prompts that are put in at once."""
-  return max(1, num_lanes // 4)
+def num_inserted(num_lanes: int, ways: int = 1) -> int:
+  """F, the prompts of an insert: a quarter of the lanes, or a few more.
+
+  Args:
+    num_lanes: L.
+    ways: devices that F is to be divided among.
+  """
+  return _round_up(max(1, num_lanes // 4), ways)
+
+
+def num_trunks(size: int, ways: int = 1) -> int:
+  """The trunks of an insert of F prompts; 0 where they would spare nothing."""
+  number = _round_up(size // 4, ways)
+  return number if number < size else 0
+
+
+def _round_up(number, of) -> int:
+  return -(-number // of) * of
 
 
 def compile_one(
@@ -130,18 +150,20 @@ def compile_one(
   num_lanes: int,
 ) -> None:
   """Compiles what `run` with these arguments calls; nothing is sampled."""
-  size = num_inserted(num_lanes)
-  different = [[i] * columns for i in range(size)]
-  # Whole prompts, and where lanes are enough for trunks one that is one.
-  kinds = [different, different[:1]] if size >= 4 else [different]
-  index = _padded([], size, 0)
   with sharding.on_mesh_of(params):
+    ways = sharding.row_ways()
+    size = num_inserted(num_lanes, ways)
+    different = [[i] * columns for i in range(size)]
+    kinds = [different]  # whole
+    if num_trunks(size, ways):
+      kinds.append(different[:1])  # behind a trunk
+    index = _padded([], size, 0)
     keys = _sample_keys(keys, index, num_samples)
     lanes = _compiled(
       sampling.empty, model, num_lanes, num_samples, columns, max_new_tokens
     )
     for prompts in kinds:
-      tokens, length, trunks = lay_out(prompts, size, columns)
+      tokens, length, trunks = lay_out(prompts, size, columns, ways)
       lanes = _compiled(
         sampling.insert, model, params, lanes, index, tokens, length, keys,
         eos=eos, law=law, trunks=trunks,
@@ -163,19 +185,23 @@ def _compiled(function, *args, **kwargs):
   return jax.tree.map(describe, lowered.out_info, shardings)
 
 
-def lay_out(prompts: Sequence[Sequence[int]], size: int, columns: int):
+def lay_out(
+  prompts: Sequence[Sequence[int]], size: int, columns: int, ways: int = 1
+):
   """What `sampling.insert` is given for prompts: whole, or behind trunks.
 
   Args:
     prompts: tokens of at most `size` prompts.
     size: F, the prompts of a call.
     columns: P.
+    ways: devices that trunks are to be divided among.
 
   Returns:
     int32[F, T] and int32[F], see `sampling.insert`, and the trunks or None.
   """
   length = _padded([len(p) for p in prompts], size, 0)
-  found = find_trunks(prompts, size // 4, columns // 4)
+  most = num_trunks(size, ways)
+  found = find_trunks(prompts, most, columns // 4)
   if found is None:
     return _rows(prompts, size, columns), length, None
   of = [trunk for trunk, (_, members) in enumerate(found) for _ in members]
@@ -183,8 +209,8 @@ def lay_out(prompts: Sequence[Sequence[int]], size: int, columns: int):
   firsts = [prompts[members[0]][:shared] for shared, members in found]
   rest = [p[shared:] for p, shared in zip(prompts, begun, strict=True)]
   trunks = sampling.Trunks(
-    tokens=_rows(firsts, size // 4, columns),
-    length=_padded([shared for shared, _ in found], size // 4, 0),
+    tokens=_rows(firsts, most, columns),
+    length=_padded([shared for shared, _ in found], most, 0),
     of=_padded(of, size, 0),
   )
   return _rows(rest, size, columns // 4), length, trunks

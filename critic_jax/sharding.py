@@ -248,6 +248,12 @@ def ways(mesh: Mesh, name: str | None) -> int:
   return math.prod(mesh.shape[axis] for axis in several)
 
 
+def row_ways() -> int:
+  """Among how many devices rows are split, inside of `on_mesh_of`."""
+  mesh = jax.sharding.get_abstract_mesh()
+  return 1 if mesh.empty else ways(mesh, 'rows')
+
+
 def _dividing(names, shape, mesh) -> PartitionSpec:
   """The mesh axes of the named axes, where they divide the sizes."""
   return PartitionSpec(

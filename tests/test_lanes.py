@@ -98,6 +98,27 @@ def test_texts_do_not_depend_on_the_number_of_lanes(num_lanes, n):
   assert_same(found, one_by_one(prompts, n=n))
 
 
+@pytest.mark.parametrize('ways', [3, 8, 16])
+def test_inserts_of_other_sizes_give_the_same_texts(ways, monkeypatch):
+  """As devices that divide rows make them; more of them than lanes, too."""
+  monkeypatch.setattr(lanes.sharding, 'row_ways', lambda: ways)
+  prompts = siblings(seed=1, parents=3, children=5)
+  found = run(prompts, num_lanes=16 if ways == 3 else 8)
+  assert_same(found, one_by_one(prompts))
+
+
+def test_prompts_and_trunks_of_an_insert():
+  """Rounded up to what divides; no trunks that would be as many."""
+  found = [
+    (
+      lanes.num_inserted(n, ways),
+      lanes.num_trunks(lanes.num_inserted(n, ways), ways),
+    )
+    for n, ways in ((2, 1), (64, 1), (64, 4), (64, 8), (64, 16), (8, 16))
+  ]
+  assert found == [(1, 0), (16, 4), (16, 4), (16, 8), (16, 0), (16, 0)]
+
+
 def test_numbers_choose_the_keys():
   prompts = siblings(parents=1, children=1)
   moved = {5: prompts[0]}

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from critic_jax import lanes as lanes_lib
-from critic_jax import sampling, updates
+from critic_jax import sampling, sharding, updates
 from critic_jax.models import cost, forward, linear_cross_entropy
 from critic_jax.models.transformer import Transformer
 from critic_jax.plan import abstract
@@ -146,9 +146,9 @@ def sampler(
   """
   model = abstract.on_one_device(lm, mesh).model
   rows = lanes * samples
+  inserted = lanes_lib.num_inserted(lanes, sharding.ways(mesh, 'rows'))
   here, filled, rows_here = (
-    n / abstract.ways_of(mesh, 'rows', n)
-    for n in (lanes, lanes_lib.num_inserted(lanes), rows)
+    n / abstract.ways_of(mesh, 'rows', n) for n in (lanes, inserted, rows)
   )
   prompt, response = _lane_bytes(model, columns, lm.max_new_tokens)
   logits = 4 * 4 * model.config.vocab_size

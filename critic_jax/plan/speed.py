@@ -18,6 +18,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from critic_jax import lanes as lanes_lib
+from critic_jax import sharding
 from critic_jax.models import cost
 from critic_jax.plan import abstract
 from critic_jax.plan.chips import Chip
@@ -164,9 +165,10 @@ def sample(model: Model, mesh, stage, lm) -> list[Time]:
   """Reading the prompts of a stage, and decoding its responses."""
   responses = stage.prompts * stage.samples
   lanes = lm.num_lanes(stage.prompts, stage.samples)
-  slots, inserted = lanes * stage.samples, lanes_lib.num_inserted(lanes)
+  slots, ways = lanes * stage.samples, sharding.ways(mesh, 'rows')
+  inserted = min(lanes, lanes_lib.num_inserted(lanes, ways))
   calls = math.ceil(stage.prompts / inserted)
-  ways = abstract.ways_of(mesh, 'rows', inserted)
+  ways = min(ways, inserted)  # what is padded computes nothing that is asked
   fields, last = model.fields, stage.new - 1
   flops = stage.prompts * cost.forward_flops(fields, stage.prompt, 0, 1)
   read = stage.prompts * stage.prompt
