@@ -2,7 +2,8 @@
 
 Responses end at different times. As soon as a quarter of the lanes have
 finished, prompts that wait take their place, and the long responses of others
-go on: no row waits for the longest of a batch, as long as there is a queue.
+go on: no row waits for the longest of a batch, as long as there is a queue. A
+lane may have fewer rows than its prompt wants responses, one after another.
 Prompts that begin alike, such as the refinements of one solution, have their
 common beginning computed once (`find_trunks`).
 
@@ -46,6 +47,7 @@ def run(
   max_new_tokens: int,
   columns: int,
   num_lanes: int,
+  num_rows: int,
 ) -> dict[int, Samples]:
   """Samples responses to any number of prompts.
 
@@ -61,6 +63,7 @@ def run(
     max_new_tokens: R.
     columns: P.
     num_lanes: L, prompts at once; a power of two.
+    num_rows: s, responses to each of them at once, at most n.
 
   Returns:
     By the same numbers, numpy arrays of the n rows of each prompt.
@@ -69,7 +72,9 @@ def run(
     return _run(
       functools.partial(sampling.insert, model, params, eos=eos, law=law),
       functools.partial(sampling.decode, model, params, eos=eos, law=law),
-      sampling.empty(model, num_lanes, num_samples, columns, max_new_tokens),
+      sampling.empty(
+        model, num_lanes, num_rows, num_samples, columns, max_new_tokens
+      ),
       prompts,
       keys,
     )
@@ -106,12 +111,12 @@ def _run(insert, decode, lanes, prompts, keys):
     done, samples, steps = jax.device_get(
       (lanes.done, lanes.samples, lanes.clock)
     )
-    meter.add('slots/all', num_lanes * num_samples * (int(steps) - clock))
+    meter.add('slots/all', len(lanes.drawn) * (int(steps) - clock))
     clock = int(steps)
     for lane in [x for x in held if done.reshape(num_lanes, -1)[x].all()]:
       rows = slice(lane * num_samples, (lane + 1) * num_samples)
       result = Samples(*(x[rows] for x in samples))
-      # The first token is drawn when a prompt is put in, by no step.
+      # The first token takes no place in a slot.
       meter.add('slots/busy', int(result.length.sum()) - num_samples)
       results[held.pop(lane)] = result
   return results
@@ -148,6 +153,7 @@ def compile_one(
   num_samples: int,
   max_new_tokens: int,
   num_lanes: int,
+  num_rows: int,
 ) -> None:
   """Compiles what `run` with these arguments calls; nothing is sampled."""
   with sharding.on_mesh_of(params):
@@ -160,7 +166,8 @@ def compile_one(
     index = _padded([], size, 0)
     keys = _sample_keys(keys, index, num_samples)
     lanes = _compiled(
-      sampling.empty, model, num_lanes, num_samples, columns, max_new_tokens
+      sampling.empty,
+      *(model, num_lanes, num_rows, num_samples, columns, max_new_tokens),
     )
     for prompts in kinds:
       tokens, length, trunks = lay_out(prompts, size, columns, ways)

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +21,13 @@ from critic_jax.models.transformer import Transformer
 from critic_jax.stages import Stages
 from critic_jax.tokenizer import Tokenizer
 from critic_jax.types import Generate, Generation, Params
+
+
+class Shape(NamedTuple):
+  """Of the sampler's state: lanes, and rows of each."""
+
+  num_lanes: int
+  num_rows: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,8 +123,8 @@ class LM:
     )
     most = max(most, len(prompts))
     if self.compile_ahead and most:
-      lanes_of_all = self.num_lanes(most, n)
-      self._compile_ahead(params, keys, num_lanes=lanes_of_all, **settings)
+      of_all = self.shape(most, n)._asdict()
+      self._compile_ahead(params, keys, **of_all, **settings)
     encoded = [self.encode_prompt(text) for text in prompts]
     fits = [i for i, p in enumerate(encoded) if 0 < len(p) <= self.lengths[-1]]
     refused = [
@@ -132,7 +140,7 @@ class LM:
         {i: encoded[i] for i in part},
         keys,
         columns=_smallest(self.lengths, max(len(encoded[i]) for i in part)),
-        num_lanes=self.num_lanes(size, n),
+        **self.shape(size, n)._asdict(),
         **settings,
       )
       for i, samples in sampled.items():
@@ -143,7 +151,7 @@ class LM:
 
   def _compile_ahead(self, params, keys, **settings) -> None:
     """Compiles for all columns, once for each n and number of lanes."""
-    shape = settings['num_samples'], settings['num_lanes']
+    shape = tuple(settings[x] for x in ('num_samples', 'num_lanes', 'num_rows'))
     if shape not in self._compiled:
       compile_one = functools.partial(
         lanes.compile_one, self.model, params, keys, **settings
@@ -151,19 +159,29 @@ class LM:
       compilation.ahead(compile_one, self.lengths)
       self._compiled.add(shape)
 
-  def num_lanes(self, num_prompts, n) -> int:
-    """Prompts at once, so that rows are at most `max_rows`.
+  def shape(self, num_prompts: int, n: int) -> Shape:
+    """Prompts at once, and responses to each, at most `max_rows` in all.
 
-    The most, or a quarter of it, a sixteenth, ...: the number of prompts of a
-    stage differs from call to call, and each number of lanes is compiled for.
-    From 8 lanes down it is halved: little else is padding then.
+    Where the lanes do not hold all prompts, each has fewer rows than responses
+    are wanted: half of them, or a quarter, but two at least. Then a long
+    response keeps fewer rows waiting, and more prompts are in their lanes.
+
+    Lanes are the most that there can be, or a quarter of them, a sixteenth,
+    ...: the number of prompts of a stage differs from call to call, and each
+    number of lanes is compiled for. From 8 lanes down it is halved: little
+    else is padding then.
     """
-    num_lanes = 2 ** int(math.log2(max(1, self.max_rows // n)))
+    num_rows = min(n, self.max_rows)
+    for _ in range(2):
+      if num_rows > 2 and num_prompts * num_rows > self.max_rows:
+        num_rows = -(-num_rows // 2)
+    num_lanes = 2 ** int(math.log2(max(1, self.max_rows // num_rows)))
     if self.compile_ahead:  # the number is always the same
-      return min(num_lanes, 1 << (num_prompts - 1).bit_length())
+      fewer = min(num_lanes, 1 << (num_prompts - 1).bit_length())
+      return Shape(fewer, num_rows)
     while num_prompts <= (fewer := num_lanes // (4 if num_lanes > 16 else 2)):
       num_lanes = fewer
-    return num_lanes
+    return Shape(num_lanes, num_rows)
 
   def _parts(self, encoded, fits) -> list[list[int]]:
     """The prompts `fits` in parts of similar length.

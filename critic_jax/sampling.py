@@ -1,9 +1,11 @@
 """Jitted sampling: prompts are put into lanes, and all lanes decode together.
 
-A lane holds one prompt, whose keys and values its `n` rows share, and for each
-row the keys and values of its own response. `insert` computes prompts and draws
+A lane holds one prompt, whose keys and values its rows share, and for each row
+the keys and values of its own response. `insert` computes prompts and draws
 each row's first token; `decode` goes on until enough lanes have finished, so
 that others can be put in their place while long rows run on (lanes.py does).
+Where a lane has fewer rows than responses are wanted, a row whose response has
+ended begins the next one: the logits after the prompt were kept.
 
 The tokens that a row is fed at a step of the clock have their keys in slot
 `clock % R`, the same slot for every row however old its response, so that a
@@ -43,21 +45,27 @@ class Samples(NamedTuple):
 
 
 class Lanes(NamedTuple):
-  """The state of sampling: L lanes of n rows each.
+  """The state of sampling: L lanes of s rows each, which draw n samples.
 
   Attributes:
     prompts: keys and values, a layer [L, Hkv, P, Dh].
     prompt_length: int32[L]; 0 is an empty lane.
-    responses: keys and values, a layer [L * n, Hkv, R, Dh]; a ring of slots.
+    logits: float32[L, V], after the prompts; None where s = n.
+    responses: keys and values, a layer [L * s, Hkv, R, Dh]; a ring of slots.
+    drawn: int32[L * s], the sample that a row draws, of L * n.
+    begun: int32[L], samples that were begun.
     clock: int32[], decode steps done.
     keys: random keys [L * n].
-    samples: of the rows as they are; the last token is not yet computed.
-    done: bool[L * n], nothing more is drawn for the row.
+    samples: as they are; the last token is not yet computed.
+    done: bool[L * n], nothing more is drawn for the sample.
   """
 
   prompts: Cache
   prompt_length: jax.Array
+  logits: jax.Array | None
   responses: Cache
+  drawn: jax.Array
+  begun: jax.Array
   clock: jax.Array
   keys: jax.Array
   samples: Samples
@@ -111,7 +119,9 @@ def sample(
     `Samples` of B * num_samples rows.
   """
   num_lanes, columns = prompts.shape
-  lanes = empty(model, num_lanes, num_samples, columns, max_new_tokens)
+  lanes = empty(
+    model, num_lanes, num_samples, num_samples, columns, max_new_tokens
+  )
   every = jnp.arange(num_lanes)
   lanes = insert(
     model, params, lanes, every, prompts, length, keys, eos=eos, law=law
@@ -120,37 +130,50 @@ def sample(
   return lanes.samples
 
 
-@functools.partial(jax.jit, static_argnums=range(5))
+@functools.partial(jax.jit, static_argnums=range(6))
 def empty(
   model: Transformer,
   num_lanes: int,
+  num_rows: int,
   num_samples: int,
   columns: int,
   max_new_tokens: int,
 ) -> Lanes:
-  """Lanes without prompts: L lanes of n rows, P columns, R new tokens."""
-  c, rows = model.config, num_lanes * num_samples
+  """Lanes without prompts: L of s rows for n samples; P columns, R tokens."""
+  c, every = model.config, num_lanes * num_samples
 
   def cache(rows, slots):
     shape = (rows, c.num_kv_heads, slots, c.head_dim)
     layer = jnp.zeros(shape, c.dtype), jnp.zeros(shape, c.dtype)
     return (layer,) * c.num_layers
 
+  logits = None
+  if num_rows < num_samples:
+    logits = jnp.zeros((num_lanes, c.vocab_size), jnp.float32)
   lanes = Lanes(
     prompts=cache(num_lanes, columns),
     prompt_length=jnp.zeros(num_lanes, jnp.int32),
-    responses=cache(rows, max_new_tokens),
+    logits=logits,
+    responses=cache(num_lanes * num_rows, max_new_tokens),
+    drawn=_rows_of(jnp.arange(num_lanes), num_samples, num_rows),
+    begun=jnp.full(num_lanes, num_samples, jnp.int32),
     clock=jnp.zeros((), jnp.int32),
-    keys=jax.random.split(jax.random.key(0), rows),
+    keys=jax.random.split(jax.random.key(0), every),
     samples=Samples(
-      tokens=jnp.zeros((rows, max_new_tokens), jnp.int32),
-      length=jnp.zeros(rows, jnp.int32),
-      logprobs=jnp.zeros((rows, max_new_tokens), jnp.float32),
-      stopped=jnp.zeros(rows, bool),
+      tokens=jnp.zeros((every, max_new_tokens), jnp.int32),
+      length=jnp.zeros(every, jnp.int32),
+      logprobs=jnp.zeros((every, max_new_tokens), jnp.float32),
+      stopped=jnp.zeros(every, bool),
     ),
-    done=jnp.ones(rows, bool),
+    done=jnp.ones(every, bool),
   )
   return _laid_out(lanes)
+
+
+def _rows_of(index, size, first=None) -> jax.Array:
+  """Rows of arrays that have `size` a lane: those of lanes, or the first."""
+  rows = index[:, None] * size + jnp.arange(first or size)
+  return rows.reshape(-1).astype(jnp.int32)
 
 
 def _laid_out(lanes: Lanes) -> Lanes:
@@ -199,18 +222,19 @@ def insert(
     The lanes.
   """
   columns = lanes.prompts[0][0].shape[2]
-  num_samples = len(lanes.keys) // len(lanes.prompt_length)
+  num_lanes, limit = len(lanes.prompt_length), lanes.samples.tokens.shape[1]
+  num_rows, num_samples = (
+    len(x) // num_lanes for x in (lanes.drawn, lanes.keys)
+  )
   logits, cache = _prefill(model, params, prompts, length, trunks, columns)
-  repeat = functools.partial(jnp.repeat, repeats=num_samples, axis=0)
-  rows = (index[:, None] * num_samples + jnp.arange(num_samples)).reshape(-1)
-  token, logprob = _draw(repeat(logits), keys, 0, law)
-  absent = repeat(length == 0)
-  stopped = _is_any(token, eos) & ~absent
-  limit = lanes.samples.tokens.shape[1]
-  begin = (jnp.arange(limit) == 0) & ~absent[:, None]
+  absent = jnp.repeat(length == 0, num_samples)
+  begins = (jnp.arange(len(keys)) % num_samples < num_rows) & ~absent
+  token, logprob = _draw(jnp.repeat(logits, num_samples, axis=0), keys, 0, law)
+  stopped = _is_any(token, eos) & begins
+  begin = (jnp.arange(limit) == 0) & begins[:, None]
   first = Samples(
     tokens=jnp.where(begin, token[:, None], 0),
-    length=jnp.where(absent, 0, 1),
+    length=begins.astype(jnp.int32),
     logprobs=jnp.where(begin, logprob[:, None], 0.0),
     stopped=stopped,
   )
@@ -220,13 +244,19 @@ def insert(
       lambda a, b: a.at[where].set(b.astype(a.dtype), mode='drop'), old, new
     )
 
+  every = _rows_of(index, num_samples)
+  rows = _rows_of(index, num_rows)
+  if lanes.logits is not None:
+    lanes = lanes._replace(logits=put(index, lanes.logits, logits))
   return _laid_out(
     lanes._replace(
       prompts=put(index, lanes.prompts, cache),
       prompt_length=put(index, lanes.prompt_length, length),
-      keys=lanes.keys.at[rows].set(keys, mode='drop'),
-      samples=put(rows, lanes.samples, first),
-      done=put(rows, lanes.done, stopped | absent | (limit == 1)),
+      drawn=put(rows, lanes.drawn, _rows_of(index, num_samples, num_rows)),
+      begun=put(index, lanes.begun, jnp.full(len(index), num_rows)),
+      keys=lanes.keys.at[every].set(keys, mode='drop'),
+      samples=put(every, lanes.samples, first),
+      done=put(every, lanes.done, stopped | absent | (begins & (limit == 1))),
     )
   )
 
@@ -299,17 +329,20 @@ def decode(
   Returns:
     The lanes.
   """
-  num_lanes, rows = len(lanes.prompt_length), len(lanes.done)
+  num_lanes = len(lanes.prompt_length)
+  num_rows = len(lanes.drawn) // num_lanes
   slots = jnp.arange(lanes.prompts[0][0].shape[2])
   limit = lanes.samples.tokens.shape[1]
   ring = jnp.arange(limit)
   is_prompt = slots < lanes.prompt_length[:, None]  # [L, P]
-  prompt_length = jnp.repeat(lanes.prompt_length, rows // num_lanes)
+  prompt_length = jnp.repeat(lanes.prompt_length, num_rows)
 
   def step(lanes: Lanes) -> Lanes:
-    age = lanes.samples.length
+    lanes = _begin_next(lanes)
+    drawn, samples = lanes.drawn, lanes.samples
+    age = samples.length[drawn]
     last = jnp.maximum(age - 1, 0)[:, None]
-    token = jnp.take_along_axis(lanes.samples.tokens, last, axis=1)
+    token = samples.tokens[drawn[:, None], last]
     # Age of what a slot holds; the token that is fed now has age 0.
     is_response = (lanes.clock - ring) % limit < jnp.maximum(age, 1)[:, None]
     hidden, responses = model.apply(
@@ -322,19 +355,27 @@ def decode(
       prefix=(lanes.prompts, is_prompt),
     )
     logits = model.apply({'params': params}, hidden[:, 0], method='logits')
-    token, logprob = _draw(logits, lanes.keys, age, law)
-    here = (ring == age[:, None]) & ~lanes.done[:, None]
-    samples = Samples(
-      tokens=jnp.where(here, token[:, None], lanes.samples.tokens),
-      length=age + ~lanes.done,
-      logprobs=jnp.where(here, logprob[:, None], lanes.samples.logprobs),
-      stopped=lanes.samples.stopped | (~lanes.done & _is_any(token, eos)),
-    )
+    if lanes.logits is not None:  # a row that begins was fed nothing
+      first = jnp.repeat(lanes.logits, num_rows, axis=0)
+      logits = jnp.where((age == 0)[:, None], first, logits)
+    token, logprob = _draw(logits, lanes.keys[drawn], age, law)
+    stopped = _is_any(token, eos)
+    # A row without a sample to draw writes nowhere.
+    at = jnp.where(lanes.done[drawn], len(lanes.done), drawn)
+
+    def put(old, new, *place):
+      return old.at[(at, *place)].set(new, mode='drop')
+
     return lanes._replace(
       responses=responses,
       clock=lanes.clock + 1,
-      samples=samples,
-      done=lanes.done | samples.stopped | (samples.length == limit),
+      samples=Samples(
+        tokens=put(samples.tokens, token, age),
+        length=put(samples.length, age + 1),
+        logprobs=put(samples.logprobs, logprob, age),
+        stopped=put(samples.stopped, stopped),
+      ),
+      done=put(lanes.done, stopped | (age + 1 == limit)),
     )
 
   def unfinished(lanes: Lanes) -> jax.Array:
@@ -342,6 +383,22 @@ def decode(
     return jnp.sum(is_free) < wanted
 
   return _laid_out(jax.lax.while_loop(unfinished, step, lanes))
+
+
+def _begin_next(lanes: Lanes) -> Lanes:
+  """Gives rows whose sample is done the next ones of their lanes."""
+  if lanes.logits is None:
+    return lanes
+  num_lanes = len(lanes.begun)
+  num_samples = len(lanes.done) // num_lanes
+  free = lanes.done[lanes.drawn].reshape(num_lanes, -1)
+  number = lanes.begun[:, None] + jnp.cumsum(free, axis=1) - 1
+  begins = free & (number < num_samples)
+  sample = jnp.arange(num_lanes)[:, None] * num_samples + number
+  drawn = jnp.where(begins.reshape(-1), sample.reshape(-1), lanes.drawn)
+  return lanes._replace(
+    drawn=drawn, begun=lanes.begun + jnp.sum(begins, axis=1, dtype=jnp.int32)
+  )
 
 
 def _is_any(token, eos):

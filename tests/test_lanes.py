@@ -33,9 +33,10 @@ def run(prompts, *, family='qwen3', **changes):
     max_new_tokens=20,
     columns=16,
     num_lanes=4,
-  )  # fmt: skip
+  ) | changes  # fmt: skip
+  settings.setdefault('num_rows', settings['num_samples'])
   keys = jax.random.split(jax.random.key(0), 64)
-  return lanes.run(model, params, prompts, keys, **(settings | changes))
+  return lanes.run(model, params, prompts, keys, **settings)
 
 
 def one_by_one(prompts, *, family='qwen3', eos=EOS, n=2, max_new_tokens=20):
@@ -96,6 +97,41 @@ def test_texts_do_not_depend_on_the_number_of_lanes(num_lanes, n):
   prompts = siblings(seed=1, parents=3, children=3)
   found = run(prompts, num_lanes=num_lanes, num_samples=n)
   assert_same(found, one_by_one(prompts, n=n))
+
+
+@pytest.mark.parametrize(('num_rows', 'num_lanes'), [(1, 8), (2, 4), (3, 2)])
+@pytest.mark.parametrize('family', FAMILIES)
+def test_texts_do_not_depend_on_the_rows_of_a_lane(num_rows, num_lanes, family):
+  """Responses of a prompt one after another, in rows that others have left."""
+  prompts = siblings(seed=1, parents=2, children=3)
+  expected = one_by_one(prompts, n=5, family=family)
+  found = run(
+    prompts, num_lanes=num_lanes, num_rows=num_rows, num_samples=5,
+    family=family,
+  )  # fmt: skip
+  assert_same(found, expected)
+  lengths = {n for samples in expected.values() for n in samples.length}
+  assert len(lengths) > 3  # they did not end together
+
+
+def test_a_row_goes_on_while_another_is_long():
+  """Of 12 responses in a lane of 2 rows none waits for another."""
+  prompts = siblings(parents=1, children=1)
+  with meter.opened() as costs:
+    [samples] = run(prompts, num_lanes=1, num_rows=2, num_samples=12).values()
+  assert len(set(samples.length)) > 3
+  # Two were begun by the insert; the others take as many steps as tokens.
+  tokens = samples.length.sum() - 2
+  assert costs['slots/all'] <= tokens + 2 * samples.length.max()
+  with meter.opened() as together:
+    run(prompts, num_lanes=1, num_samples=12)
+  assert costs['slots/all'] < 0.8 * together['slots/all']
+
+
+def test_one_token_each():
+  prompts = siblings(parents=2, children=2)
+  found = run(prompts, num_rows=2, num_samples=5, max_new_tokens=1)
+  assert_same(found, one_by_one(prompts, n=5, max_new_tokens=1))
 
 
 @pytest.mark.parametrize('ways', [3, 8, 16])

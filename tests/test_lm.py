@@ -32,14 +32,15 @@ def keys(seed=0):
 
 @pytest.fixture
 def fake_run(monkeypatch):
-  """Replaces the sampler; a list of (prompts, lanes, columns, n) asked for."""
+  """Replaces the sampler; a list of (prompts, lanes, columns, n, rows)."""
   calls = []
 
   def run(
     model, params, prompts, keys, *, eos, law, num_samples, max_new_tokens,
-    columns, num_lanes,
+    columns, num_lanes, num_rows,
   ):  # fmt: skip
-    calls.append((len(prompts), num_lanes, columns, num_samples))
+    assert num_rows <= num_samples
+    calls.append((len(prompts), num_lanes, columns, num_samples, num_rows))
     # A row says its prompt's first byte, its length, and its number among the
     # siblings; it stops if that is even.
     results = {}
@@ -104,11 +105,12 @@ def test_shapes_are_few_and_hold_at_most_max_rows(lm, fake_run, n):
   for num_prompts in range(1, 12):
     prompts = [(SHORT, FULL, WIDE)[i % 3] for i in range(num_prompts)]
     lm.bind(None)(prompts, keys(), n)
-  for num_prompts, num_lanes, columns, siblings in fake_run:
+  for num_prompts, num_lanes, columns, siblings, num_rows in fake_run:
     assert num_lanes in (1, 2, 4, 8, 16)
     assert num_lanes < 2 * num_prompts
     assert columns in (8, 16) and siblings == n
-    assert num_lanes * n <= lm.max_rows
+    assert num_lanes * num_rows <= lm.max_rows
+    assert num_rows == n or num_rows >= max(2, n / 4)
 
 
 def test_the_number_of_prompts_changes_the_shape_seldom(lm, fake_run):
@@ -116,19 +118,19 @@ def test_the_number_of_prompts_changes_the_shape_seldom(lm, fake_run):
   many = jax.random.split(jax.random.key(0), 128)
   for num_prompts in (1, 2, 5, 8, 9, 32, 33, 64, 100, 128):
     lm.bind(None)([SHORT] * num_prompts, many, 2)
-  assert [lanes for _, lanes, _, _ in fake_run] == [
+  assert [lanes for _, lanes, _, _, _ in fake_run] == [
     1, 2, 8, 8, 32, 32, 128, 128, 128, 128
   ]  # fmt: skip
 
 
-def test_more_siblings_than_max_rows_are_sampled_prompt_by_prompt(lm, fake_run):
+def test_siblings_that_max_rows_do_not_hold_take_turns(lm, fake_run):
   lm.bind(None)([SHORT] * 3, keys(), 12)
-  assert fake_run == [(3, 1, 8, 12)]
+  assert fake_run == [(3, 4, 8, 12, 2)]
 
 
 def test_prompts_of_similar_length_go_together(lm, fake_run):
   lm.bind(None)([WIDE, SHORT, WIDE, SHORT], keys(), 4)
-  assert fake_run == [(4, 2, 16, 4)]
+  assert fake_run == [(4, 4, 16, 4, 2)]
 
 
 def test_no_prompt_is_padded_to_more_than_twice_its_column(lm, fake_run):
@@ -136,7 +138,7 @@ def test_no_prompt_is_padded_to_more_than_twice_its_column(lm, fake_run):
   prompts = ['a', WIDE, SHORT, FULL, 'b']  # with a newline 2, 9, 3, 8, 2 tokens
   results = lm.bind(None)(prompts, keys(), 1)
   # 4 and 8 columns go together, 16 is more than twice 4.
-  assert fake_run == [(4, 4, 8, 1), (1, 1, 16, 1)]
+  assert fake_run == [(4, 4, 8, 1, 1), (1, 1, 16, 1, 1)]
   assert [len(g.prompt_tokens) for [g] in results] == [2, 9, 3, 8, 2]
 
 

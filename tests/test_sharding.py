@@ -106,7 +106,7 @@ def on_mesh(family, name, path):
   prompts = dict(enumerate(random.integers(4, 64, (11, 4)).tolist()))
   settings = dict(
     eos=np.array([1, 2, 3], np.int32), law=Law(0.9, 50, 0.95), num_samples=2,
-    max_new_tokens=8, num_lanes=8,
+    max_new_tokens=8, num_lanes=8, num_rows=1,
   )  # fmt: skip
   keys = jax.random.split(jax.random.key(0), 11)
   lanes.compile_one(model, params, keys, 4, **settings)

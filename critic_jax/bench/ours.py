@@ -51,6 +51,7 @@ def generate(
     max_new_tokens=max_new_tokens,
     columns=-(-max(map(len, prompts)) // 64) * 64,
     num_lanes=num_lanes,
+    num_rows=num_samples,
   )
   return [
     row.tolist() for i in range(len(prompts)) for row in sampled[i].tokens

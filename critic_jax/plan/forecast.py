@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
+from critic_jax import lm as lm_lib
 from critic_jax import sharding
 from critic_jax.models import cost
 from critic_jax.plan import abstract, compiled, memory, speed, stages
@@ -143,7 +145,7 @@ def _plan(name, config, lms, target, compiles) -> Phase:
     rows=rows,
     columns=learned.columns,
     most_rows=_most_rows(to_update - rest, each, mesh, learned),
-    slots=_lanes(widest, lms) * widest.samples if widest else 0,
+    slots=math.prod(_shape(widest, lms)) if widest else 0,
     most_slots=_most_slots(to_sampling, lms, mesh, widest),
     compiled=compiled.temporaries(name, config, lms, mesh, learned)
     if compiles
@@ -164,18 +166,19 @@ def _most_rows(free, each, mesh, learned) -> int:
   return min(rows, _MOST)
 
 
-def _lanes(stage, lms) -> int:
-  """The prompts of a stage that are sampled for at once."""
-  return lms[stage.role].num_lanes(stage.prompts, stage.samples)
+def _shape(stage, lms) -> lm_lib.Shape:
+  """The prompts of a stage that are sampled for at once, and rows of each."""
+  return lms[stage.role].shape(stage.prompts, stage.samples)
 
 
 def _sampler(stage, lms, mesh, lanes=0) -> dict[str, int]:
   """What sampling of a stage needs, with other lanes if they are given."""
-  lm = lms[stage.role]
+  lm, shape = lms[stage.role], _shape(stage, lms)
   return memory.sampler(
     lm,
     mesh,
-    lanes=lanes or _lanes(stage, lms),
+    lanes=lanes or shape.num_lanes,
+    rows=shape.num_rows,
     samples=stage.samples,
     columns=lm.row_length(stage.prompt),
   )
@@ -190,7 +193,7 @@ def _most_slots(free, lms, mesh, stage) -> int:
     for lanes in (2**i for i in range(_MOST.bit_length()))
     if _sum(_sampler(stage, lms, mesh, lanes)) <= free
   ]
-  return max(fitting, default=0) * stage.samples
+  return max(fitting, default=0) * _shape(stage, lms).num_rows
 
 
 def _times(section, lms, target, sampled, learned) -> list[Time]:

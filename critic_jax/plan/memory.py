@@ -133,7 +133,7 @@ def _working_set(lm, chunk: int) -> int:
 
 
 def sampler(
-  lm, mesh, *, lanes: int, samples: int, columns: int
+  lm, mesh, *, lanes: int, rows: int, samples: int, columns: int
 ) -> dict[str, int]:
   """What sampling needs beside the parameters.
 
@@ -141,16 +141,19 @@ def sampler(
     lm: the model.
     mesh: see `sharding.make_mesh`.
     lanes: prompts at once.
+    rows: responses to each at once.
     samples: responses to each.
     columns: of the prompts.
   """
   model = abstract.on_one_device(lm, mesh).model
-  rows = lanes * samples
   inserted = lanes_lib.num_inserted(lanes, sharding.ways(mesh, 'rows'))
   here, filled, rows_here = (
-    n / abstract.ways_of(mesh, 'rows', n) for n in (lanes, inserted, rows)
+    n / abstract.ways_of(mesh, 'rows', n)
+    for n in (lanes, inserted, lanes * rows)
   )
-  prompt, response = _lane_bytes(model, columns, lm.max_new_tokens)
+  prompt, response = _lane_bytes(
+    model, columns, lm.max_new_tokens, rows, samples
+  )
   logits = 4 * 4 * model.config.vocab_size
   return {
     'keys and values': round(here * prompt + rows_here * response),
@@ -169,13 +172,13 @@ def scorer(lm, mesh, learned) -> dict[str, int]:
 
 
 @functools.cache
-def _lane_bytes(model, columns: int, limit: int) -> tuple[int, int]:
-  """Keys and values of a prompt; those of a response, with its samples."""
+def _lane_bytes(model, columns, limit, rows, samples) -> tuple[float, float]:
+  """Keys and values of a lane's prompt; those of a row, with its samples."""
   shapes = jax.eval_shape(
-    functools.partial(sampling.empty, model, 1, 1, columns, limit)
+    functools.partial(sampling.empty, model, 1, rows, samples, columns, limit)
   )
-  response = shapes.responses, shapes.samples
-  return abstract.all_bytes(shapes.prompts), abstract.all_bytes(response)
+  others = shapes.responses, shapes.samples, shapes.logits
+  return abstract.all_bytes(shapes.prompts), abstract.all_bytes(others) / rows
 
 
 @functools.cache

@@ -164,8 +164,8 @@ def _link(chip, mesh, axis) -> float:
 def sample(model: Model, mesh, stage, lm) -> list[Time]:
   """Reading the prompts of a stage, and decoding its responses."""
   responses = stage.prompts * stage.samples
-  lanes = lm.num_lanes(stage.prompts, stage.samples)
-  slots, ways = lanes * stage.samples, sharding.ways(mesh, 'rows')
+  lanes, rows = lm.shape(stage.prompts, stage.samples)
+  slots, ways = lanes * rows, sharding.ways(mesh, 'rows')
   inserted = min(lanes, lanes_lib.num_inserted(lanes, ways))
   calls = math.ceil(stage.prompts / inserted)
   ways = min(ways, inserted)  # what is padded computes nothing that is asked

@@ -110,7 +110,7 @@ def test_against_the_compiled_update():
 
 def test_keys_and_values():
   lm = tiny()[2]['critic']  # 2 layers, one head of 16 for keys
-  asked = dict(lanes=8, samples=2, columns=128)
+  asked = dict(lanes=8, rows=2, samples=2, columns=128)
   one, four = (memory.sampler(lm, on(data=n), **asked) for n in (1, 4))
   cached = 2 * 2 * 16 * 4 * (8 * 128 + 16 * lm.max_new_tokens)
   samples = 16 * (lm.max_new_tokens * (4 + 4) + 4 + 1)
