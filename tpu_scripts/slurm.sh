@@ -9,7 +9,8 @@ usage: tpu_scripts/slurm.sh [--dry_run] COMMAND...
 Runs COMMAND --index I --prefix 'srun --kill-on-bad-exit=1', I the task's index
 in the array: the launcher, which starts the training under srun, a process for
 each of the job's tasks. At the signal USR1, which sbatch sends before the time
-limit, the task goes back into the queue and continues later.
+limit, the training ends its step and saves it, and the task goes back into the
+queue and continues later.
 END
 }
 
@@ -34,14 +35,17 @@ printf ' %q' "${words[@]}"
 printf '\n'
 if [[ $dry_run ]]; then exit; fi
 
-trap 'scontrol requeue "${SLURM_ARRAY_JOB_ID}_$index" || true' USR1
-
+requeue=''
 "${words[@]}" &
 child=$!
+trap 'requeue=1; kill -TERM "$child"' USR1
 status=0
 wait "$child" || status=$?
 while kill -0 "$child" 2> /dev/null; do # a signal has ended the wait
   status=0
   wait "$child" || status=$?
 done
+if [[ $requeue ]]; then
+  scontrol requeue "${SLURM_ARRAY_JOB_ID}_$index"
+fi
 exit "$status"

@@ -29,6 +29,7 @@ from critic_jax.launch.runs import Task
 Command = Callable[[Task, int], Sequence[str]]
 
 _POLL_S = 0.5
+_STEP_S = 60.0  # for a run to end its step and to save it
 _GRACE_S = 5.0  # for a run to end by itself
 
 
@@ -164,10 +165,11 @@ class _Work:
 
   def stop(self) -> None:
     """Stops what is under way, more and more firmly."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+    firmly = ((signal.SIGTERM, _GRACE_S), (signal.SIGKILL, _GRACE_S))
+    for number, patience_s in ((signal.SIGTERM, _STEP_S), *firmly):
       for going in self.going:
         going.process.send_signal(number)
-      until = time.monotonic() + _GRACE_S
+      until = time.monotonic() + patience_s
       for going in list(self.going):
         with contextlib.suppress(subprocess.TimeoutExpired):
           going.process.wait(max(0.0, until - time.monotonic()))

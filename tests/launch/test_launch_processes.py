@@ -175,10 +175,10 @@ def test_output_is_kept_in_a_log(tmp_path):
 
 
 def test_an_interruption_stops_what_is_under_way(tmp_path, quick, monkeypatch):
-  monkeypatch.setattr(processes, '_GRACE_S', 0.3)
+  for name in ('_STEP_S', '_GRACE_S'):
+    monkeypatch.setattr(processes, name, 0.3)
   # It does not listen to what is polite, as compiled code may not.
   code = 'import signal, sys, time; '
-  code += 'signal.signal(signal.SIGINT, signal.SIG_IGN); '
   code += 'signal.signal(signal.SIGTERM, signal.SIG_IGN); '
   code += 'open(sys.argv[1], "w"); time.sleep(60)'
   work, started = tasks(tmp_path), tmp_path / 'started'
