@@ -1,15 +1,16 @@
-"""Evaluates a checkpoint, or weights from elsewhere.
+r"""Evaluates a checkpoint, or weights from elsewhere.
 
     python -m critic_jax.evaluate --config configs/evaluate.py:mr_gsm8k \
-        --workdir runs/mr_gsm8k [--checkpoint RUN[:PHASE] | FOLDER | FILE.gguf]
+        --workdir runs/mr_gsm8k \
+        [--checkpoint RUN | RUN:PHASE | RUN:best | FOLDER | FILE.gguf]
 
 All sections of `config.evals` are run (configs/common.py:evaluation); the same
 command again continues what was stopped.
 
 With `--checkpoint RUN` the models, and data and evaluations unless the config
-has its own, are those of the run, with the parameters that it had at its end or
-at the end of PHASE. Anything else is a source of weights for every role of the
-config.
+has its own, are those of the run, with the parameters that it had at its end,
+at the end of PHASE, or when its `best_metric` was best. Anything else is a
+source of weights for every role of the config.
 """
 
 from __future__ import annotations

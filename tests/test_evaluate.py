@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+import run_helpers
 from rich.console import Console
 
 from configs import evaluate as config_file
@@ -161,6 +162,32 @@ def test_a_phase_without_a_checkpoint(tmp_path, tiny_run):
   config.checkpoint = str(stopped)
   with pytest.raises(ValueError, match=r"got phase 'judge_only' .*'rl'\]"):
     run(config, tmp_path / 'run')
+
+
+@pytest.mark.parametrize(
+  ('metric', 'best'), [('loss/nll', 1), ('-loss/nll', 3)]
+)
+def test_the_best_checkpoint_is_kept_and_measured(tmp_path, metric, best):
+  """By the mean so far of a loss that falls."""
+  config = run_helpers.short_config()
+  config.order, config.evals, config.best_metric = ('solver',), {}, metric
+  config.keep_checkpoints = 1
+  config.phases.solver.checkpoint_every = 1
+  path = run_helpers.run(config, tmp_path / 'run')
+  losses = [row['loss/nll'] for row in run_helpers.contents(path)['metrics']]
+  assert losses == sorted(losses, reverse=True)
+  kept = {int(p.name) for p in (path / 'checkpoints').iterdir()}
+  assert kept == {best, 3}
+  config = config_file.get_config('run')
+  config.checkpoint = f'{path}:best'
+  assert evaluate.resolve(config)[1].step == best
+
+
+def test_without_a_best_metric_there_is_no_best(tmp_path, tiny_run):
+  config = config_file.get_config('run')
+  config.checkpoint = f'{tiny_run}:best'
+  with pytest.raises(ValueError, match="got phase 'best' .* a best_metric"):
+    run(config, tmp_path)
 
 
 def test_the_command_line_says_what_is_wrong(tmp_path):
