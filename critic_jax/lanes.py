@@ -83,7 +83,7 @@ def run(
 def _run(insert, decode, lanes, prompts, keys):
   """`run`, by functions of lanes and from empty ones."""
   num_lanes, columns = len(lanes.prompt_length), lanes.prompts[0][0].shape[2]
-  num_samples, ways = len(lanes.done) // num_lanes, sharding.row_ways()
+  num_samples, ways = len(lanes.done) // num_lanes, sharding.ways_here('rows')
   few, size = num_inserted(num_lanes), num_inserted(num_lanes, ways)
   waiting = collections.deque(prompts)
   held: dict[int, int] = {}  # lane -> prompt
@@ -157,7 +157,7 @@ def compile_one(
 ) -> None:
   """Compiles what `run` with these arguments calls; nothing is sampled."""
   with sharding.on_mesh_of(params):
-    ways = sharding.row_ways()
+    ways = sharding.ways_here('rows')
     size = num_inserted(num_lanes, ways)
     different = [[i] * columns for i in range(size)]
     kinds = [different]  # whole

@@ -42,25 +42,35 @@ def make_mesh(sizes: Mapping[str, int], devices=None) -> Mesh:
   """A mesh of `AXES` over the devices; one size may be -1, the rest of them.
 
   Raises:
-    ValueError: an unknown axis, or sizes that do not make up the devices.
+    ValueError: see `mesh_shape`.
   """
   devices = jax.devices() if devices is None else devices
+  shape = mesh_shape(sizes, len(devices))
+  # jax >= 0.10 makes explicit axes by default; linen's embedding then fails.
+  return jax.make_mesh(
+    shape, AXES, devices=devices, axis_types=(AxisType.Auto,) * len(AXES)
+  )
+
+
+def mesh_shape(sizes: Mapping[str, int], num_devices: int) -> tuple[int, ...]:
+  """The sizes of all `AXES`; one may be given as -1, the rest of the devices.
+
+  Raises:
+    ValueError: an unknown axis, or sizes that do not make up the devices.
+  """
   unknown = sorted(set(sizes) - set(AXES))
   if unknown:
     raise ValueError(f'mesh: got the axes {unknown}; expected {list(AXES)}')
   shape = [sizes.get(axis, 1) for axis in AXES]
   known = math.prod(s for s in shape if s != -1)
-  if shape.count(-1) == 1 and known > 0 and len(devices) % known == 0:
-    shape[shape.index(-1)] = len(devices) // known
-  if math.prod(shape) != len(devices) or min(shape) < 1:
+  if shape.count(-1) == 1 and known > 0 and num_devices % known == 0:
+    shape[shape.index(-1)] = num_devices // known
+  if math.prod(shape) != num_devices or min(shape) < 1:
     raise ValueError(
-      f'mesh: got {dict(zip(AXES, shape, strict=True))} for {len(devices)} '
+      f'mesh: got {dict(zip(AXES, shape, strict=True))} for {num_devices} '
       'devices; expected sizes whose product is that; set one of them to -1'
     )
-  # jax >= 0.10 makes explicit axes by default; linen's embedding then fails.
-  return jax.make_mesh(
-    tuple(shape), AXES, devices=devices, axis_types=(AxisType.Auto,) * len(AXES)
-  )
+  return tuple(shape)
 
 
 def param_shardings(abstract_params, mesh: Mesh, rules=None):
@@ -248,10 +258,15 @@ def ways(mesh: Mesh, name: str | None) -> int:
   return math.prod(mesh.shape[axis] for axis in several)
 
 
-def row_ways() -> int:
-  """Among how many devices rows are split, inside of `on_mesh_of`."""
+def ways_here(name: str) -> int:
+  """`ways` of the mesh in use, see `on_mesh_of`; 1 where there is none."""
   mesh = jax.sharding.get_abstract_mesh()
-  return 1 if mesh.empty else ways(mesh, 'rows')
+  return 1 if mesh.empty else ways(mesh, name)
+
+
+def split_here(name: str, size: int) -> int:
+  """Among how many of them an axis of this size is split, if that divides."""
+  return ways_here(name) if size % ways_here(name) == 0 else 1
 
 
 def _dividing(names, shape, mesh) -> PartitionSpec:

@@ -137,7 +137,7 @@ def test_one_token_each():
 @pytest.mark.parametrize('ways', [3, 8, 16])
 def test_inserts_of_other_sizes_give_the_same_texts(ways, monkeypatch):
   """As devices that divide rows make them; more of them than lanes, too."""
-  monkeypatch.setattr(lanes.sharding, 'row_ways', lambda: ways)
+  monkeypatch.setattr(lanes.sharding, 'ways_here', lambda name: ways)
   prompts = siblings(seed=1, parents=3, children=5)
   found = run(prompts, num_lanes=16 if ways == 3 else 8)
   assert_same(found, one_by_one(prompts))

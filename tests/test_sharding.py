@@ -35,7 +35,13 @@ from critic_jax import (
   sharding,
   train,
 )
-from critic_jax.models import attention, forward, sizes, transformer
+from critic_jax.models import (
+  attention,
+  forward,
+  linear_cross_entropy,
+  sizes,
+  transformer,
+)
 from critic_jax.models.law import Law
 from critic_jax.models.transformer import Transformer
 from critic_jax.rewards import refinement
@@ -154,6 +160,45 @@ def inserts_on_mesh(path):
       ).compile()  # fmt: skip
       flops.append(program.cost_analysis()['flops'])
   np.savez(path / 'inserts.npz', flops=flops)
+
+
+def heads_on_meshes(path):
+  """The loss of a head by mesh: its chunks, and a device's temporaries."""
+  shapes = (16, 512, 64), (4096, 64), (16, 512)  # hidden, kernel, targets
+  names = ('rows', 'columns'), ('vocab', 'embed'), ('rows', 'columns')
+
+  def loss(hidden, kernel, targets):
+    found = linear_cross_entropy.token_logprobs_and_entropy(
+      hidden, kernel, targets, Law()
+    )
+    return jnp.sum(found[0])
+
+  found = {}
+  for name in ('one', 'data', 'tensor', 'mixed'):
+    mesh = sharding.make_mesh(MESHES[name], devices_of(name))
+    arguments = [
+      jax.ShapeDtypeStruct(
+        shape,
+        jnp.int32 if i == 2 else jnp.float32,
+        sharding=NamedSharding(
+          mesh, PartitionSpec(*map(sharding.RULES.get, axes))
+        ),
+      )
+      for i, (shape, axes) in enumerate(zip(shapes, names, strict=True))
+    ]
+    with (
+      mock.patch.object(linear_cross_entropy, 'MAX_LOGITS', 2**18),
+      mock.patch.object(
+        linear_cross_entropy, '_statistics',
+        wraps=linear_cross_entropy._statistics,
+      ) as statistics,
+      jax.set_mesh(mesh),
+    ):  # fmt: skip
+      program = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(*arguments)
+      memory = program.compile().memory_analysis()
+    chunks = statistics.call_args.args[1].shape[0]
+    found[name] = chunks, memory.temp_size_in_bytes
+  np.savez(path / 'heads.npz', **found)
 
 
 def refcritic_on_mesh(name, path, begun_on=None):
@@ -385,6 +430,19 @@ def test_prompts_that_do_not_divide_are_padded(folder):
   assert padded < 0.6 * whole
 
 
+def test_each_device_has_its_chunk_of_logits(folder):
+  """2**18 of them: 64 of 8192 tokens on one device, 512 on eight."""
+  heads = {
+    name: found.tolist()
+    for name, found in np.load(folder / 'heads.npz').items()
+  }
+  assert {name: chunks for name, (chunks, _) in heads.items()} == {
+    'one': 128, 'data': 16, 'tensor': 16, 'mixed': 16
+  }  # fmt: skip
+  for name, (_, temporary) in heads.items():
+    assert temporary < 1.1 * heads['one'][1], name
+
+
 @pytest.mark.parametrize('order', ['same', 'other'])
 def test_parameters_are_laid_out_anew(folder, order):
   found = np.load(folder / f'moved-{order}.npz')
@@ -509,6 +567,7 @@ if __name__ == '__main__':
   assert len(jax.devices()) == 8
   for case in CASES:
     on_mesh(*case, pathlib.Path(sys.argv[1]))
+  heads_on_meshes(pathlib.Path(sys.argv[1]))
   inserts_on_mesh(pathlib.Path(sys.argv[1]))
   moved_on_mesh(pathlib.Path(sys.argv[1]))
   for mesh_name in ('one', 'fsdp', 'tensor', 'mixed'):

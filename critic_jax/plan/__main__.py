@@ -1,11 +1,13 @@
 r"""What a config needs on a chip and a mesh: memory, rows, slots, seconds.
 
     python -m critic_jax.plan --config configs/refcritic.py:qwen2.5-14b-v5p \
-        --chip v5p [--mesh data=1,fsdp=16,tensor=4] [--json FILE] [--compile]
+        --chip v5p [--mesh data=1,fsdp=16,tensor=4] [--processes 16] \
+        [--json FILE] [--compile]
 
 `--config` and `--config.x=y` are those of `critic_jax.train`. Nothing of the
 run is allocated, and weights need not be here. The mesh is the config's unless
 one is given; where that leaves a size to the number of devices (-1), it is 1.
+Several processes sample shares, each on its own devices with `sample_mesh`.
 What is estimated, and how, is in memory.py and speed.py beside this file.
 """
 
@@ -28,6 +30,7 @@ from critic_jax.plan.speed import Shares
 
 _CHIP = flags.DEFINE_enum('chip', None, sorted(CHIPS), 'What is planned for.')
 _MESH = flags.DEFINE_string('mesh', None, "Instead of the config's mesh.")
+_PROCESSES = flags.DEFINE_integer('processes', 1, 'Of the run.', lower_bound=1)
 _JSON = flags.DEFINE_string('json', None, 'The plan is also written here.')
 _COMPILE = flags.DEFINE_bool(
   'compile', False, 'Also compile the updates, for fake CPU devices.'
@@ -61,7 +64,14 @@ def mesh_sizes(text: str) -> dict[str, int]:
     ) from None
 
 
-def run(config, chip: str, mesh: str | None, shares: Shares, compiles: bool):
+def run(
+  config,
+  chip: str,
+  mesh: str | None,
+  shares: Shares,
+  compiles: bool,
+  processes: int = 1,
+):
   """Plans a config on fake devices; the first use of jax in a process."""
   sizes = mesh_sizes(mesh) if mesh else dict(config.mesh)
   sizes = {axis: 1 if n == -1 else n for axis, n in sizes.items()}
@@ -69,7 +79,7 @@ def run(config, chip: str, mesh: str | None, shares: Shares, compiles: bool):
   jax.config.update('jax_platforms', 'cpu')
   jax.config.update('jax_num_cpu_devices', num_devices)
   made = sharding.make_mesh(sizes, jax.devices()[:num_devices])
-  return forecast.make(config, made, CHIPS[chip], shares, compiles)
+  return forecast.make(config, made, CHIPS[chip], shares, compiles, processes)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -79,7 +89,12 @@ def main(argv: Sequence[str]) -> None:
   shares = Shares(**{name: flag.value for name, flag in _SHARES.items()})
   try:
     plan = run(
-      flags.FLAGS.config, _CHIP.value, _MESH.value, shares, _COMPILE.value
+      flags.FLAGS.config,
+      _CHIP.value,
+      _MESH.value,
+      shares,
+      _COMPILE.value,
+      _PROCESSES.value,
     )
   except ValueError as error:
     sys.exit(f'error: {error}')

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+from jax.sharding import AbstractMesh
+
 from critic_jax import lm as lm_lib
 from critic_jax import sharding
 from critic_jax.models import cost
@@ -16,9 +18,11 @@ _MOST = 1 << 20  # rows and slots; more are not looked for
 
 
 class Target(NamedTuple):
-  """What is planned for: see `make`."""
+  """What is planned for: see `make`; `own` is the mesh to sample with."""
 
   mesh: Any
+  own: Any
+  processes: int
   chip: Chip
   shares: Shares
 
@@ -42,7 +46,8 @@ class Phase(NamedTuple):
     rows: of a micro-batch.
     columns: of the batch.
     most_rows: of a micro-batch that fits, a multiple of the mesh's ways.
-    slots: responses decoded at once, of the model that samples most.
+    slots: responses decoded at once by a process, of the model that samples
+      most.
     most_slots: that fit; the mesh's ways should divide them.
     compiled: bytes of the compiled update's temporaries; None: not compiled.
     times: the stages of a step.
@@ -71,18 +76,22 @@ class Plan(NamedTuple):
 
   Attributes:
     mesh: sizes by axis.
+    sample_mesh: of the devices of a process, to sample with.
     memory: bytes of a device that arrays may take.
     parameters: their number by role.
     phases: in order.
   """
 
   mesh: dict[str, int]
+  sample_mesh: dict[str, int]
   memory: float
   parameters: dict[str, int]
   phases: list[Phase]
 
 
-def make(config, mesh, chip: Chip, shares: Shares, compiles: bool) -> Plan:
+def make(
+  config, mesh, chip: Chip, shares: Shares, compiles: bool, processes: int = 1
+) -> Plan:
   """Plans a run without allocating anything of it.
 
   Args:
@@ -91,14 +100,17 @@ def make(config, mesh, chip: Chip, shares: Shares, compiles: bool) -> Plan:
     chip: what its devices are.
     shares: what is reached of that.
     compiles: whether to compile the updates; see `compiled.py`.
+    processes: of the run; each samples a share on its own devices.
 
   Raises:
     ValueError: a setting is wrong, or a matrix can not be split so.
   """
   lms = abstract.make_lms(config)
-  target = Target(mesh, chip, shares)
+  own = _own_mesh(config.sample_mesh, mesh, processes)
+  target = Target(mesh, own, processes, chip, shares)
   return Plan(
     mesh=dict(mesh.shape),
+    sample_mesh=dict(own.shape),
     memory=target.limit,
     parameters={
       role: cost.num_params(vars(lm.model.config)) for role, lm in lms.items()
@@ -109,27 +121,48 @@ def make(config, mesh, chip: Chip, shares: Shares, compiles: bool) -> Plan:
   )
 
 
+def _own_mesh(sizes, mesh, processes):
+  """What a process samples with, as `roles.sampling_shardings` makes it."""
+  sizes = {axis: size for axis, size in sizes.items() if size}
+  if mesh.size % processes:
+    raise ValueError(
+      f'processes: got {processes} for {mesh.size} devices; expected a divisor'
+    )
+  if not sizes and processes == 1:
+    return mesh
+  shape = sharding.mesh_shape(sizes or {'data': -1}, mesh.size // processes)
+  return (
+    mesh if shape == mesh.axis_sizes else AbstractMesh(shape, sharding.AXES)
+  )
+
+
 def _plan(name, config, lms, target, compiles) -> Phase:
-  mesh, limit = target.mesh, target.limit
+  mesh, own, limit = target.mesh, target.own, target.limit
   phase = abstract.phase(config, lms, name)
   section = phase.config
   learned = stages.learned(section, lms)
   sampled = stages.sampled(section, lms, target.shares.length)
-  scored = stages.scored(section)
-  held = memory.held(phase, lms, mesh)
+  held = memory.held(phase, lms, mesh, own)
   each, update = memory.update(phase, config, lms, mesh, learned)
   rows = learned.rows // section.microbatches
   ways = abstract.batch_ways(mesh, rows, learned.columns)
-  samplers = {stage: _sampler(stage, lms, mesh) for stage in sampled}
-  widest = max(samplers, key=lambda s: _sum(samplers[s]), default=None)
-  sampling = samplers.get(widest, {})
-  scorers = [memory.scorer(lms[r], mesh, learned) for r in scored]
-  scoring = max(scorers, key=_sum, default={})
-  collect, rest = max(_sum(sampling), _sum(scoring)), _sum(update)
   update['activations'] = each * rows // ways
+  copies = memory.copies(section.train, lms, mesh, own)
+  samplers = {
+    stage: _sampler(stage, lms, own)
+    for stage in (_share(stage, target.processes) for stage in sampled)
+  }
+  widest = max(samplers, key=lambda s: _sum(samplers[s]), default=None)
+  sampling = copies | samplers.get(widest, {})
+  scorers = [
+    copies | memory.scorer(lms[r], own, learned) for r in stages.scored(section)
+  ]
+  scoring = max(scorers, key=_sum, default={})
+  collect = max(_sum(sampling), _sum(scoring))
   together = sum if section.staleness else max
   free = limit - _sum(held)
   # What one half of a step leaves to the other, which it may be beside.
+  rest = _sum(update) - update['activations']
   to_update = free - (collect if section.staleness else 0)
   to_sampling = free - (_sum(update) if section.staleness else 0)
   total = _sum(held) + together((_sum(update), collect))
@@ -146,13 +179,18 @@ def _plan(name, config, lms, target, compiles) -> Phase:
     columns=learned.columns,
     most_rows=_most_rows(to_update - rest, each, mesh, learned),
     slots=math.prod(_shape(widest, lms)) if widest else 0,
-    most_slots=_most_slots(to_sampling, lms, mesh, widest),
+    most_slots=_most_slots(to_sampling - _sum(copies), lms, own, widest),
     compiled=compiled.temporaries(name, config, lms, mesh, learned)
     if compiles
     else None,
     times=times,
     seconds=_seconds(times, section.staleness),
   )
+
+
+def _share(stage, processes):
+  """What of a stage one process samples."""
+  return stage._replace(prompts=-(-stage.prompts // processes))
 
 
 def _sum(parts) -> int:
@@ -197,16 +235,25 @@ def _most_slots(free, lms, mesh, stage) -> int:
 
 
 def _times(section, lms, target, sampled, learned) -> list[Time]:
-  def model(role):
-    return speed.make_model(lms[role], *target)
+  mesh, own, processes, *chip = target
 
-  mesh, times = target.mesh, []
-  for stage in sampled:
-    times += speed.sample(model(stage.role), mesh, stage, lms[stage.role])
-  for role in stages.scored(section):
-    times.append(speed.score(model(role), mesh, role, learned))
+  def model(role, mesh):
+    return speed.make_model(lms[role], mesh, *chip)
+
+  times = []
   for role in section.train:
-    times.append(speed.update(model(role), mesh, role, learned, section))
+    for copied in memory.copies([role], lms, mesh, own).values():
+      times.append(speed.lay_out(model(role, mesh), role, copied))
+  for stage in sampled:
+    lm, share = lms[stage.role], _share(stage, processes)
+    for time in speed.sample(model(stage.role, own), own, share, lm):
+      # Of all processes, which sample at once.
+      rows, tokens = processes * time.rows, processes * time.tokens
+      times.append(time._replace(rows=rows, tokens=tokens))
+  for role in stages.scored(section):
+    times.append(speed.score(model(role, own), own, role, learned))
+  for role in section.train:
+    times.append(speed.update(model(role, mesh), mesh, role, learned, section))
   return times
 
 

@@ -8,7 +8,8 @@ they are taken to be split by rows; `compiled.py` shows whether they are. The
 working set is the larger of a layer's gathered matrices with their gradients,
 and the head's with a chunk of logits. Keys and values are those of the lanes,
 rows over the batch's axes and heads over theirs; filling computes the prompts
-that are put in at once, a layer at a time.
+that are put in at once, a layer at a time. Where sampling has a layout of its
+own, what is frozen is held in both, what is trained while a batch is collected.
 """
 
 from __future__ import annotations
@@ -32,8 +33,15 @@ def state(phase, lms, mesh):
   return updates.abstract_state(phase.tx, trained, mesh)
 
 
-def held(phase, lms, mesh) -> dict[str, int]:
-  """What is there during the whole phase: parameters and optimiser."""
+def held(phase, lms, mesh, own=None) -> dict[str, int]:
+  """What is there during the whole phase: parameters and optimiser.
+
+  Args:
+    phase: of the run.
+    lms: by role.
+    mesh: see `sharding.make_mesh`.
+    own: see `copies`; None: there are none.
+  """
   found = {
     f'parameters of {role}': abstract.device_bytes(abstract.params(lm, mesh))
     for role, lm in lms.items()
@@ -41,7 +49,38 @@ def held(phase, lms, mesh) -> dict[str, int]:
   shapes = state(phase, lms, mesh)
   if phase.config.staleness:  # the next batch is sampled with the old ones
     found['old parameters'] = abstract.device_bytes(shapes.params)
+  frozen = [role for role in lms if role not in phase.config.train]
+  found |= copies(frozen, lms, mesh, own or mesh)
   return found | {'optimiser': abstract.device_bytes(shapes.opt_state)}
+
+
+def copies(chosen, lms, mesh, own) -> dict[str, int]:
+  """The parameters as they are laid out to sample with, beside the others.
+
+  As in `sharding.reshard`, what every device has whole in both layouts is not
+  copied.
+
+  Args:
+    chosen: roles.
+    lms: by role.
+    mesh: of the training.
+    own: of the sampling of a process; where it is `mesh` there are none.
+  """
+  if own == mesh:
+    return {}
+  found = {}
+  for role in chosen:
+    trained, sampled = (
+      jax.tree.leaves(abstract.params(lms[role], m)) for m in (mesh, own)
+    )
+    both = zip(trained, sampled, strict=True)
+    copied = [x for y, x in both if not (_is_whole(x) and _is_whole(y))]
+    found[f'{role} to sample with'] = abstract.device_bytes(copied)
+  return found
+
+
+def _is_whole(x) -> bool:
+  return x.sharding.shard_shape(x.shape) == x.shape
 
 
 def update(phase, config, lms, mesh, learned) -> tuple[int, dict[str, int]]:
@@ -55,10 +94,12 @@ def update(phase, config, lms, mesh, learned) -> tuple[int, dict[str, int]]:
   ways = abstract.batch_ways(mesh, *learned[:2])
   arrays = abstract.all_bytes(abstract.batch(*learned)) // ways
   one = {role: abstract.on_one_device(lm, mesh) for role, lm in lms.items()}
-  working = max(
-    _working_set(one[role], _chunk(lms[role], learned, phase.config) // ways)
-    for role in phase.config.train
+  rows, columns = learned.rows // phase.config.microbatches, learned.columns
+  here = (
+    rows // abstract.ways_of(mesh, 'rows', rows),
+    columns // abstract.ways_of(mesh, 'columns', columns),
   )
+  working = max(_working_set(one[role], *here) for role in phase.config.train)
   return activations(phase.name, config, one, learned), {
     'gradients': copies * gradients,
     'working set': working,
@@ -113,22 +154,23 @@ def _kept_bytes(phase, lms, learned) -> int:
   return kept(2) - kept(1)
 
 
-def _chunk(lm, learned, settings) -> int:
-  """The tokens of a micro-batch whose logits exist at once."""
-  rows = learned.rows // settings.microbatches
-  few = linear_cross_entropy.MAX_LOGITS // lm.model.config.vocab_size
-  return min(rows * learned.columns, max(rows, few))
+def _working_set(lm, rows: int, columns: int) -> int:
+  """Gathered matrices with float32 gradients: of a layer, or of the head.
 
-
-def _working_set(lm, chunk: int) -> int:
-  """Gathered matrices with float32 gradients: of a layer, or of the head."""
+  Args:
+    lm: as one device sees it.
+    rows: that a device has of a micro-batch.
+    columns: of them.
+  """
   config = lm.model.config
   item = jnp.dtype(config.dtype).itemsize
   layer = cost.layer_weights(vars(config)) // config.num_layers * (item + 4)
   if config.head != 'lm':
     return layer
   head = config.vocab_size * config.embed_dim * (item + 4)
-  logits = 3 * 4 * chunk * config.vocab_size  # and their exponentials, gradient
+  chunk = max(rows, linear_cross_entropy.MAX_LOGITS // config.vocab_size)
+  # Logits, their exponentials, and their gradient.
+  logits = 3 * 4 * min(rows * columns, chunk) * config.vocab_size
   return max(layer, head + logits)
 
 

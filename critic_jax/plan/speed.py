@@ -196,6 +196,15 @@ def sample(model: Model, mesh, stage, lm) -> list[Time]:
   return [prefill, decode]
 
 
+def lay_out(model: Model, role, copied: int) -> Time:
+  """Laying the parameters of a role out to sample with, `copied` bytes."""
+  missing = copied * (1 - 1 / (model.embed * model.heads))
+  return Time(
+    'lay out', role, 0, 0, 0.0,
+    copied / model.bandwidth, missing / model.gather,
+  )  # fmt: skip
+
+
 def score(model: Model, mesh, role, learned) -> Time:
   """A forward pass over the batch."""
   return _passes('score', model, mesh, role, learned, passes=1)

@@ -13,13 +13,18 @@ from critic_jax.plan.forecast import Phase, Plan
 
 def show(plan: Plan, title: str, console: Console) -> None:
   """Prints the plan: memory of a device, then the stages of a step."""
-  mesh = ', '.join(f'{axis}={size}' for axis, size in plan.mesh.items())
-  console.print(f'{title}, {mesh}')
+  console.print(f'{title}, {_sizes(plan.mesh)}')
+  if plan.sample_mesh != plan.mesh:
+    console.print(f'to sample with, in a process: {_sizes(plan.sample_mesh)}')
   for role, number in plan.parameters.items():
     console.print(f'{role}: {number:,} parameters')
   for phase in plan.phases:
     console.print(_memory(phase, plan.memory))
     console.print(_times(phase))
+
+
+def _sizes(mesh: dict[str, int]) -> str:
+  return ', '.join(f'{axis}={size}' for axis, size in mesh.items())
 
 
 def _memory(phase: Phase, limit: float) -> Table:

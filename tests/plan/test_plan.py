@@ -19,12 +19,13 @@ from critic_jax.plan.speed import Shares
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def plan(name, chip, mesh=None):
+def plan(name, chip, mesh=None, sample_mesh=None, processes=1):
   config = refcritic.get_config(name)
+  config.sample_mesh.update(sample_mesh or {})
   sizes = dict(config.mesh) | (mesh or {})
   shape = tuple(max(1, sizes.get(axis, 1)) for axis in sharding.AXES)
   mesh = AbstractMesh(shape, sharding.AXES)
-  return forecast.make(config, mesh, CHIPS[chip], Shares(), compiles=False)
+  return forecast.make(config, mesh, CHIPS[chip], Shares(), False, processes)
 
 
 def run(*arguments):
@@ -135,3 +136,63 @@ def test_wrong_commands():
     .splitlines()[-1]
     .startswith("error: mesh: got the axes ['tensr']; expected")
   )
+
+
+def test_a_layout_to_sample_with():
+  """Of fsdp 16 x tensor 4 the matrices are held split by tensor alone, too."""
+  asked = 'qwen2.5-14b-v5p', 'v5p', None
+  [plain] = plan(*asked).phases
+  own = plan(*asked, sample_mesh=dict(data=16, tensor=4))
+  [phase] = own.phases
+  assert own.sample_mesh == dict(data=16, fsdp=1, tensor=4, sequence=1)
+  norms = (48 * 2 + 1) * 5120  # whole in both, so not copied
+  entries = (14_770_033_664 - norms) / 4
+  # What is frozen stays, in bfloat16; what is trained goes before the update.
+  added = {'solver to sample with': 2 * entries}
+  assert phase.held == plain.held | added
+  assert phase.sampling['critic to sample with'] == 4 * entries
+  assert phase.update == plain.update
+  assert phase.total > plain.total + 2 * entries and phase.most_slots > 0
+  (move, *stages), before = phase.times, plain.times
+  assert (move.stage, move.role) == ('lay out', 'critic')
+  assert 0 < move.seconds < 1
+  for time, other in zip(stages[1:6:2], before[1:6:2], strict=True):
+    assert (time.stage, time.tokens) == (other.stage, other.tokens)
+    # No matrix is gathered; a fourth of all is read.
+    assert other.bound == 'link' and time.bound == 'memory'
+    assert time.seconds < 0.6 * other.seconds
+  assert stages[6] == before[6] and phase.seconds < 0.6 * plain.seconds
+
+
+def test_processes_sample_shares():
+  asked = 'qwen2.5-14b-v5p', 'v5p', None
+  one = plan(*asked, sample_mesh=dict(data=16, tensor=4))
+  many = plan(*asked, sample_mesh=dict(data=-1, tensor=4), processes=16)
+  assert many.sample_mesh == dict(data=1, fsdp=1, tensor=4, sequence=1)
+  [phase], [same] = many.phases, one.phases
+  assert phase.held == same.held
+  assert [(t.stage, t.rows, t.tokens) for t in phase.times] == [
+    (t.stage, t.rows, t.tokens) for t in same.times
+  ]
+  # Without a mesh each device has all.
+  [whole] = plan(*asked, processes=16).phases
+  assert (
+    whole.held['solver to sample with']
+    > 3.9 * phase.held['solver to sample with']
+  )
+  with pytest.raises(ValueError, match='processes: got 3 for 64 devices'):
+    plan(*asked, processes=3)
+  with pytest.raises(ValueError, match="'tensor': 3, .* for 4 devices"):
+    plan(*asked, sample_mesh=dict(tensor=3), processes=16)
+
+
+def test_what_is_whole_everywhere_is_not_held_twice():
+  """Two processes without a mesh to sample with, and data alone."""
+  config = refcritic.get_config('tiny')
+  sizes = tuple({'data': 4}.get(axis, 1) for axis in sharding.AXES)
+  mesh = AbstractMesh(sizes, sharding.AXES)
+  made = forecast.make(config, mesh, CHIPS['v5e'], Shares(), False, 2)
+  assert made.sample_mesh['data'] == 2
+  for phase in made.phases:
+    added = {k: v for k, v in phase.held.items() if k.endswith('sample with')}
+    assert set(added.values()) <= {0}
