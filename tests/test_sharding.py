@@ -151,7 +151,7 @@ def inserts_on_mesh(path):
   params = jax.device_put(random_params(MODEL), shardings)
   flops = []
   with sharding.on_mesh_of(params):
-    empty = sampling.empty(MODEL, 8, 1, 16, 8)
+    empty = sampling.empty(MODEL, 8, 1, 1, 16, 8)
     for size in (lanes.num_inserted(8), lanes.num_inserted(8, 8)):
       tokens, length, _ = lanes.lay_out([[1] * 16] * 2, size, 16, 8)
       program = sampling.insert.lower(
