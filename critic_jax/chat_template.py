@@ -1,11 +1,14 @@
 """Running the chat templates of models: untrusted jinja2, bounded.
 
 Templates come with checkpoints, so they run in jinja2's immutable sandbox,
-and there they cannot run for ever or fill the memory either: loop iterations
-and macro calls are counted, and texts that operators, blocks and calls build
-are limited. (One filter or method call on a text within the limit is not
-interrupted.) The environment is otherwise that of transformers, so that a
-model's template gives the text the model was trained on.
+and there they cannot run for ever or fill the memory either. Loop iterations
+and calls are counted; a text, list or mapping is weighed with all that is in it
+when it is made, handed on or written (of twenty lists, each holding the one
+before twice, the last would be written as a million); and a filter or method is
+refused beforehand if what it is given multiplies to too much, as a text
+replaced by a text may. The environment is otherwise that of transformers, so
+that a model's template gives the text the model was trained on; but `sum`,
+`format` with a width, and `lipsum` are not there.
 """
 
 from __future__ import annotations
@@ -13,7 +16,9 @@ from __future__ import annotations
 import datetime
 import functools
 import json
-from collections.abc import Mapping
+import re
+import types
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jinja2
@@ -21,11 +26,19 @@ import jinja2.compiler
 import jinja2.ext
 import jinja2.nodes
 import jinja2.sandbox
+import jinja2.utils
 
-MAX_STEPS = 100_000  # loop iterations and macro calls of one rendering
+MAX_SOURCE = 500_000  # characters of a template
+MAX_STEPS = 100_000  # loop iterations and calls of one rendering
 MAX_TEXT = 2_000_000  # characters of any text in a rendering
+MAX_ITEMS = 50_000  # of a list, with the items of its items
 MAX_BITS = 1024  # of an integer
 MAX_REPEAT = 1000  # what a text or list may be multiplied by
+MAX_WORK = 100_000_000  # the sizes of a filter's arguments, multiplied
+# A step is also a hundred items weighed, or this much work.
+_STEP_ITEMS, _STEP_WORK = 100, 10_000
+# A width that pads, or one that is itself filled in.
+_WIDTH = re.compile(r'\{[^{}]*:[^{}]*(?:\{|[0-9]{3})')
 
 
 def render(source: str, variables: Mapping[str, Any]) -> str:
@@ -39,6 +52,8 @@ def render(source: str, variables: Mapping[str, Any]) -> str:
     ValueError: it does not compile, fails, or passes a limit.
   """
   try:
+    if len(source) > MAX_SOURCE:
+      raise ValueError(f'got over {MAX_SOURCE} characters of source')
     template = _compile(source)
     template.environment.steps = 0
     return template.render(**variables)
@@ -66,7 +81,7 @@ class _Generation(jinja2.ext.Extension):
 
 
 class _CodeGenerator(jinja2.compiler.CodeGenerator):
-  """Sends the `~` operator through `_Environment.concat`."""
+  """Sends the `~` operator, and what is built in place, to the environment."""
 
   def visit_Concat(self, node, frame):  # noqa: N802
     """Writes the call."""
@@ -75,6 +90,25 @@ class _CodeGenerator(jinja2.compiler.CodeGenerator):
       self.visit(part, frame)
       self.write(', ')
     self.write('))')
+
+  def visit_List(self, node, frame):  # noqa: N802
+    """Weighs a list."""
+    self.write('environment.weighed(')
+    super().visit_List(node, frame)
+    self.write(')')
+
+  def visit_Dict(self, node, frame):  # noqa: N802
+    """Weighs a mapping."""
+    self.write('environment.weighed(')
+    super().visit_Dict(node, frame)
+    self.write(')')
+
+  def visit_Tuple(self, node, frame):  # noqa: N802
+    """Weighs a tuple that is no target of an assignment."""
+    is_value = node.ctx == 'load'
+    self.write('environment.weighed(' if is_value else '')
+    super().visit_Tuple(node, frame)
+    self.write(')' if is_value else '')
 
 
 class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
@@ -88,48 +122,129 @@ class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
       trim_blocks=True,
       lstrip_blocks=True,
       extensions=[_Generation, jinja2.ext.loopcontrols],
+      finalize=lambda value: self.weighed(value),  # what is written
     )
     self.steps = 0
     self.filters['tojson'] = _tojson
+    # Lists added up are copied each time; `format` pads.
+    for name in ('sum', 'format'):
+      del self.filters[name]
+    self.filters = {n: self._guarded(f) for n, f in self.filters.items()}
+    del self.globals['lipsum']
     self.globals['raise_exception'] = _raise_exception
     self.globals['strftime_now'] = _strftime_now
 
   def _parse(self, source, name, filename):
-    """Sets a `tick()`, out of the template's reach, in front of each body."""
+    """Sets a call, out of the template's reach, in front of each loop's body.
+
+    Calls are counted.
+    """
     tree = super()._parse(source, name, filename)
-    for node in tree.find_all((jinja2.nodes.For, jinja2.nodes.Macro)):
-      tick = jinja2.nodes.EnvironmentAttribute('tick')
-      call = jinja2.nodes.Call(tick, [], [], None, None)
+    for node in tree.find_all(jinja2.nodes.For):
+      nothing = jinja2.nodes.EnvironmentAttribute('nothing')
+      call = jinja2.nodes.Call(nothing, [], [], None, None)
       node.body.insert(0, jinja2.nodes.ExprStmt(call))
     return tree.set_environment(self)
 
-  def tick(self):
-    """Counts one loop iteration or macro call."""
-    self.steps += 1
-    if self.steps > MAX_STEPS:
-      raise ValueError(f'got over {MAX_STEPS} loop steps')
+  def nothing(self):
+    """Does nothing."""
 
-  def bound(self, text):
-    """Returns `text`, or any value, unless it is too large."""
-    if isinstance(text, str | list | tuple) and len(text) > MAX_TEXT:
-      raise ValueError(f'got over {MAX_TEXT} characters')
-    if isinstance(text, int) and text.bit_length() > MAX_BITS:
+  def tick(self, steps=1):
+    """Counts a loop iteration, a call, or what takes as long as so many."""
+    self.steps += steps
+    if self.steps > MAX_STEPS:
+      raise ValueError(f'got over {MAX_STEPS} steps')
+
+  def weighed(self, value):
+    """Returns a value, unless it is too large with all that it holds."""
+    if isinstance(value, int) and value.bit_length() > MAX_BITS:
       raise ValueError(f'got an integer of over {MAX_BITS} bits')
-    return text
+    if isinstance(value, types.GeneratorType):
+      value = iter(self.weighed(self._taken(value)))
+    self._weight(value)
+    return value
+
+  def _taken(self, items):
+    taken, weight = [], 0
+    for item in items:
+      taken.append(item)
+      weight += self._weight(item)
+      if weight > MAX_TEXT:
+        raise ValueError(f'got over {MAX_TEXT} characters')
+    return taken
+
+  def _weight(self, value):
+    """Characters and items of a value, counted as often as it holds them."""
+    length, items, stack = 0, 0, [(value,)]
+    while stack:
+      held = stack.pop()
+      items += len(held)
+      if items > MAX_ITEMS:
+        raise ValueError(f'got over {MAX_ITEMS} items')
+      for part in held:
+        if isinstance(part, jinja2.utils.Namespace):
+          part = part._Namespace__attrs  # it has no other way in
+        if isinstance(part, str | bytes):
+          length += len(part)
+        elif isinstance(part, dict):
+          stack += [part.keys(), part.values()]
+        elif isinstance(part, list | tuple | set | frozenset):
+          stack.append(part)
+      if length > MAX_TEXT:
+        raise ValueError(f'got over {MAX_TEXT} characters')
+    self.tick(items // _STEP_ITEMS)
+    return length + items
+
+  def _check_work(self, subject, arguments):
+    """Refuses a filter or method that may look at, or make, too much."""
+    work = max(1, self._weight(subject))
+    for argument in arguments:
+      number = argument if isinstance(argument, int | float) else 1
+      if not abs(number) <= MAX_STEPS:
+        raise ValueError(f'got the argument {number}; expected a smaller one')
+      work *= max(1, self._weight(argument), abs(number))
+    if work > MAX_WORK:
+      raise ValueError(f'got arguments too long for each other: {work:.0e}')
+    self.tick(int(work) // _STEP_WORK)
+
+  def _guarded(self, function: Callable) -> Callable:
+    """A filter that checks what it is given and what it makes."""
+    hidden = hasattr(function, 'jinja_pass_arg')  # the first is jinja2's own
+
+    @functools.wraps(function)
+    def guarded(*args, **kwargs):
+      subject, *arguments = args[hidden:]
+      self._check_work(subject, [*arguments, *kwargs.values()])
+      return self.weighed(function(*args, **kwargs))
+
+    return guarded
 
   def concat(self, parts):
     """Joins the pieces of a `~`, of a block, or of the whole output."""
     kept, length = [], 0
-    for part in map(str, parts):
+    for part in parts:
+      part = str(self.weighed(part))
       length += len(part)
       if length > MAX_TEXT:
         raise ValueError(f'got over {MAX_TEXT} characters')
       kept.append(part)
     return ''.join(kept)
 
-  def call(self, *args, **kwargs):
-    """Calls what the sandbox lets through, and bounds its result."""
-    return self.bound(super().call(*args, **kwargs))
+  def call(self, context, function, *args, **kwargs):
+    """Calls what the sandbox lets through, and weighs its result."""
+    self.tick()
+    # jinja2 wraps `format`, to look after attributes.
+    method = getattr(function, '__wrapped__', function)
+    subject = getattr(method, '__self__', None)
+    arguments = [*args, *kwargs.values()]
+    if subject is None:  # a macro, or a function of ours
+      self._weight(arguments)
+    else:
+      self._check_work(subject, arguments)
+    if isinstance(subject, str) and method.__name__.startswith('format'):
+      if _WIDTH.search(subject):
+        raise ValueError(f'got the format {subject!r}; expected no width')
+    return self.weighed(super().call(context, function, *args, **kwargs))
 
   def call_binop(self, context, operator, left, right):
     """Refuses powers, long repetitions, and formatting, which can pad."""
@@ -141,7 +256,7 @@ class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
         left, right = right, left
       if not isinstance(right, number) and left > MAX_REPEAT:
         raise ValueError(f'got {left} copies; expected at most {MAX_REPEAT}')
-    return self.bound(super().call_binop(context, operator, left, right))
+    return self.weighed(super().call_binop(context, operator, left, right))
 
 
 def _tojson(value, ensure_ascii=False, indent=None):
