@@ -19,7 +19,6 @@ reads back. One process writes to a folder: another is refused while it lives.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import gzip
 import io
 import json
@@ -35,11 +34,13 @@ from typing import Any
 
 import numpy as np
 
-from critic_jax import files, provenance, tensorboard
-from critic_jax.types import Problem, Record
+from critic_jax import files, provenance, record_rows, strict_json, tensorboard
+from critic_jax.types import Record
 
 _RESERVED = ('step', 'phase', 'time')
 _NOT_FINITE = ('nan', 'inf', '-inf')
+MAX_RECORDS = 2_000_000_000  # bytes of a file of records, unpacked
+MAX_DEPTH = 64  # of the responses to responses in it
 # What reading a truncated or foreign file of records may raise.
 _BROKEN = (
   EOFError, gzip.BadGzipFile, zlib.error, ValueError, LookupError, TypeError
@@ -94,7 +95,7 @@ def _describe(run: RunDir, config, overrides, command, devices) -> None:
   config = _sorted(plain(config))
   saved = run.path / 'config.json'
   if saved.exists():
-    _check_same(config, json.loads(saved.read_text()), saved)
+    _check_same(config, strict_json.read(saved), saved)
     run.rewind(None)
   for marker in ('DONE', 'FAILED'):
     (run.path / marker).unlink(missing_ok=True)
@@ -104,6 +105,16 @@ def _describe(run: RunDir, config, overrides, command, devices) -> None:
   _write_version(run.path, 'env', provenance.environment(devices))
   _write_json(run.path / 'overrides.json', overrides or {})
   _write_json(saved, config)  # the last: a folder that has it is complete
+
+
+def check_name(what: str, name: str) -> None:
+  """ValueError unless a name that a config gives can be that of a file."""
+  bad = not isinstance(name, str) or name in ('', '.', '..') or '/' in name
+  if bad or not name.isprintable():
+    raise ValueError(
+      f'{what}: got the name {name!r}; expected one that a file can have; '
+      'rename the section'
+    )
 
 
 class RunDir:
@@ -194,7 +205,7 @@ class RunDir:
       The file's path.
     """
     stem = name if isinstance(name, str) else f'{name:06d}'
-    path = self.path / folder / f'{stem}.jsonl.gz'
+    path = self._inside(f'{folder}/{stem}.jsonl.gz')
     if self.is_writer:
       write_records(path, records, tokens=tokens)
     return path
@@ -220,10 +231,19 @@ class RunDir:
 
   def write_results(self, name: str, results: Mapping[str, Any]) -> Path:
     """Writes `<name>.json`; an Estimate becomes {'value': ..., 'low': ...}."""
-    path = self.path / f'{name}.json'
+    path = self._inside(f'{name}.json')
     if self.is_writer:
       _write_json(path, results)
     return path
+
+  def _inside(self, name: str) -> Path:
+    """A path within the folder: names are of phases, which a config gives."""
+    if '..' in Path(name).parts or Path(name).is_absolute():
+      raise ValueError(
+        f'name: got {name!r}; expected a path within {self.path}; give the '
+        'phase or the evaluation another name'
+      )
+    return self.path / name
 
   def done(self) -> None:
     """Marks the run as finished."""
@@ -251,22 +271,36 @@ def read_metrics(path: str | Path) -> Iterator[dict[str, Any]]:
   left out.
 
   Raises:
-    ValueError: another line is no JSON object.
+    ValueError: another line is no JSON object of a step, a phase and numbers.
   """
   path = Path(path)
   content = path.read_bytes() if path.exists() else b''
   for number, line in enumerate(content.split(b'\n')[:-1], 1):
     try:
-      row = json.loads(line)
-      yield {
-        name: float(value) if value in _NOT_FINITE else value
-        for name, value in row.items()
-      }
-    except (ValueError, AttributeError) as error:
+      yield _metrics(strict_json.loads(line))
+    except (ValueError, KeyError, OverflowError, TypeError) as error:
       raise ValueError(
         f'{path}: got {line[:60]!r} in line {number}; expected a JSON object '
-        f'of numbers ({error}); delete the line'
+        f'of numbers ({error!r}); delete the line'
       ) from error
+
+
+def _metrics(row: Mapping[str, Any]) -> dict[str, Any]:
+  """A line of metrics.jsonl, with its floats."""
+  step, phase = row['step'], row['phase']
+  if not isinstance(phase, str) or type(step) is not int:
+    raise ValueError(f'the phase {phase!r} and the step {step!r}')
+  if not 0 <= step < 2**53:
+    raise ValueError(f'the step {step}')
+  known = {'step': step, 'phase': phase}
+  for name, value in row.items():
+    if not isinstance(value, int | float) and value not in _NOT_FINITE:
+      if name not in known:
+        raise ValueError(f'no number for {name!r}')
+  return {
+    name: known[name] if name in known else float(value)
+    for name, value in row.items()
+  }
 
 
 def write_records(
@@ -286,7 +320,7 @@ def write_records(
       ordered.setdefault(id(member), member)
   rows = {key: row for row, key in enumerate(ordered)}
   lines = [
-    _dump(_record_row(record, rows, tokens)) + '\n'
+    _dump(record_rows.to_row(record, rows, tokens=tokens)) + '\n'
     for record in ordered.values()
   ]
   buffer = io.BytesIO()
@@ -299,69 +333,35 @@ def read_records(path: str | Path) -> list[Record]:
   """The records of a file in its order, with their parents.
 
   Where tokens were not written, `tokens` and `prompt_tokens` are -1 and
-  `logprobs` NaN, as many as there were, so that lengths are kept.
+  `logprobs` NaN, as many as there were, so that lengths are kept; such arrays
+  can not be written to.
 
   Raises:
-    ValueError: the file is truncated or no file of records.
+    ValueError: the file is truncated, no file of records, or holds more than
+      `MAX_RECORDS` bytes; it may be small, and unpack to any size.
   """
+  records, depths, size = [], [], 0
   try:
-    with gzip.open(path, 'rt', encoding='utf-8') as f:
-      rows = [json.loads(line) for line in f]
-    records = []
-    for row in rows:
-      up = row['parent_row']  # above it, or LookupError
-      records.append(_record(row, None if up is None else records[up]))
+    with gzip.open(path) as f:
+      while line := f.readline(MAX_RECORDS + 1 - size):
+        size += len(line)
+        if size > MAX_RECORDS:
+          raise ValueError(f'more than {MAX_RECORDS} bytes')
+        row = strict_json.loads(line)
+        up = row['parent_row']  # above it, or LookupError
+        if up is not None and not 0 <= up < MAX_RECORDS:
+          raise ValueError(f'the parent_row {up}')
+        depths.append(0 if up is None else depths[up] + 1)
+        if depths[-1] > MAX_DEPTH:
+          raise ValueError(f'records more than {MAX_DEPTH} levels deep')
+        parent = None if up is None else records[up]
+        records.append(record_rows.from_row(row, parent))
   except _BROKEN as error:
     raise ValueError(
       f'{path}: got a truncated or broken file ({error!r}); expected records '
       'written by write_records; delete it or write it again'
     ) from error
   return records
-
-
-def _record_row(
-  record: Record, rows: Mapping[int, int], tokens: bool
-) -> dict[str, Any]:
-  row = {
-    'id': record.id,
-    'parent': record.parent.id if record.parent else None,
-    'parent_row': rows[id(record.parent)] if record.parent else None,
-    'stage': record.stage,
-    'index': record.index,
-    'problem': dataclasses.asdict(record.problem),
-    'text': record.text,
-    'finish': record.finish,
-    'parsed': dict(record.parsed),
-    'scores': dict(record.scores),
-    'num_prompt_tokens': len(record.prompt_tokens),
-    'num_tokens': len(record.tokens),
-  }
-  if tokens:
-    # By way of its shortest decimal a float32 comes back as it was.
-    shortest = np.asarray(record.logprobs, np.float32).astype(str)
-    row['prompt_tokens'] = np.asarray(record.prompt_tokens).tolist()
-    row['tokens'] = np.asarray(record.tokens).tolist()
-    row['logprobs'] = shortest.astype(np.float64).tolist()
-  return row
-
-
-def _record(row: Mapping[str, Any], parent: Record | None) -> Record:
-  num_tokens = row['num_tokens']
-  prompt = row.get('prompt_tokens', np.full(row['num_prompt_tokens'], -1))
-  logprobs = row.get('logprobs', np.full(num_tokens, np.nan))
-  return Record(
-    problem=Problem(**row['problem']) if parent is None else parent.problem,
-    stage=row['stage'],
-    parent=parent,
-    index=row['index'],
-    prompt_tokens=np.array(prompt, np.int32),
-    tokens=np.array(row.get('tokens', np.full(num_tokens, -1)), np.int32),
-    logprobs=np.array([float(x) for x in logprobs], np.float32),
-    text=row['text'],
-    finish=row['finish'],
-    parsed=row['parsed'],
-    scores={name: float(x) for name, x in row['scores'].items()},
-  )
 
 
 def plain(value: Any) -> Any:

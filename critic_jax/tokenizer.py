@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from critic_jax import chat_template as chat_template_lib
-from critic_jax import vocabulary
+from critic_jax import strict_json, vocabulary
 
 # What a folder's tokenizer is read from; one of the first two must be there.
 FILES = (
@@ -76,7 +76,8 @@ class Tokenizer:
       special: whether special tokens written in the text are parsed.
 
     Raises:
-      ValueError: the text has a lone surrogate.
+      ValueError: the text has a lone surrogate, or the tokenizer's file is
+        broken in a way that only this text shows.
     """
     try:
       text.encode()
@@ -242,7 +243,7 @@ def from_files(files: Mapping[str, bytes]) -> Tokenizer:
     for source in (_json(files, 'special_tokens_map.json'), config):
       text = source.get(f'{role}_token')
       text = text.get('content') if isinstance(text, dict) else text
-      if text and not isinstance(text, str):
+      if text and not (isinstance(text, str) and _is_unicode(text)):
         raise ValueError(f'{role}_token: got {text!r}; expected a text')
       if text:
         names[role] = text
@@ -282,6 +283,11 @@ def from_files(files: Mapping[str, bytes]) -> Tokenizer:
   )
 
 
+def _is_unicode(text: str) -> bool:
+  """Whether a text has no lone surrogate, which JSON can spell."""
+  return not re.search('[\ud800-\udfff]', text)
+
+
 def _check_messages(messages):
   for message in messages:
     if not all(isinstance(value, str) for value in message.values()):
@@ -308,7 +314,12 @@ def _unused_characters(text: str) -> list[str]:
 
 def _chat_template(files, config) -> str | None:
   if 'chat_template.jinja' in files:
-    return files['chat_template.jinja'].decode()
+    try:
+      return files['chat_template.jinja'].decode()
+    except UnicodeDecodeError as e:
+      raise ValueError(
+        f'chat_template.jinja: got {e}; expected UTF-8'
+      ) from None
   template = config.get('chat_template')
   if isinstance(template, list):  # several, by name
     named = [t for t in template if isinstance(t, dict)]
@@ -321,7 +332,7 @@ def _chat_template(files, config) -> str | None:
 def _json(files: Mapping[str, bytes], name: str) -> dict[str, Any]:
   """The object in a JSON file, {} without the file."""
   try:
-    value = json.loads(files.get(name, b'{}'))
+    value = strict_json.loads(files.get(name, b'{}'))
   except ValueError as e:
     raise ValueError(f'{name}: got {e}; expected JSON') from None
   if not isinstance(value, dict):

@@ -6,14 +6,16 @@ new one. `tokenizer.py` builds its `Tokenizer` on them.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import sentencepiece as sentencepiece_lib
 import tokenizers
 
+MAX_SIZE = 10_000_000  # of a vocabulary
 _WORD_BOUNDARY = '\u2581'  # sentencepiece writes a space so
 _RARE = '\U0010fffd'  # in no vocabulary as a whole
 
@@ -51,12 +53,7 @@ def byte_pair(data: bytes, names: Mapping[str, str]) -> Vocabulary:
   """
 
   def build():
-    try:
-      library = tokenizers.Tokenizer.from_str(data.decode())
-    except Exception as e:  # the library raises plain Exception
-      raise ValueError(
-        f'tokenizer.json: got {e}; expected a file of the tokenizers library'
-      ) from None
+    library = tokenizers.Tokenizer.from_str(data.decode())
     library.no_truncation()
     library.no_padding()
     for role, text in names.items():
@@ -65,27 +62,60 @@ def byte_pair(data: bytes, names: Mapping[str, str]) -> Vocabulary:
     library.add_special_tokens(list(names.values()))
     return library
 
-  parsing, plain = build(), build()
-  plain.encode_special_tokens = True  # that is: as if they were not special
-  special = {
-    token.content: i
-    for i, token in parsing.get_added_tokens_decoder().items()
-    if token.special
-  }
-  ids = {role: parsing.token_to_id(text) for role, text in names.items()}
-  # A config may name a token 'unknown' that no text becomes.
-  if ids.get('unk') not in plain.encode(_RARE, add_special_tokens=False).ids:
-    ids.pop('unk', None)
+  def encode(text, parse):
+    library = parsing if parse else plain
+    return library.encode(text, add_special_tokens=False).ids
+
+  def decode(tokens):
+    return parsing.decode(tokens, skip_special_tokens=False)
+
+  with _library():
+    parsing, plain = build(), build()
+    plain.encode_special_tokens = True  # that is: as if they were not special
+    special = {
+      token.content: i
+      for i, token in parsing.get_added_tokens_decoder().items()
+      if token.special
+    }
+    ids = {role: parsing.token_to_id(text) for role, text in names.items()}
+    # A config may name a token 'unknown' that no text becomes.
+    if ids.get('unk') not in encode(_RARE, False):
+      ids.pop('unk', None)
+    vocab_size = max(parsing.get_vocab().values(), default=-1) + 1
+    adds_bos = ids.get('bos') in parsing.encode('').ids
+  if vocab_size > MAX_SIZE:
+    raise ValueError(
+      f'tokenizer.json: got the id {vocab_size - 1}; expected ids below '
+      f'{MAX_SIZE}'
+    )
   return Vocabulary(
-    vocab_size=max(parsing.get_vocab().values()) + 1,
+    vocab_size=vocab_size,
     ids=ids,
     special=special,
-    adds_bos=ids.get('bos') in parsing.encode('').ids,
-    encode=lambda text, parse: (
-      (parsing if parse else plain).encode(text, add_special_tokens=False).ids
-    ),
-    decode=lambda tokens: parsing.decode(tokens, skip_special_tokens=False),
+    adds_bos=adds_bos,
+    encode=_library()(encode),
+    decode=_library()(decode),
   )
+
+
+@contextlib.contextmanager
+def _library() -> Iterator[None]:
+  """Makes a ValueError of whatever the tokenizers library raises.
+
+  That is plain Exception and, where it trips over a file that it accepted, a
+  panic, which is no Exception.
+  """
+  try:
+    yield
+  except BaseException as e:
+    is_own = isinstance(e, ValueError) and '; expected ' in str(e)
+    is_error = isinstance(e, Exception) or 'Panic' in type(e).__name__
+    if is_own or not is_error:
+      raise
+    raise ValueError(
+      f'tokenizer.json: got {e}; expected a file of the tokenizers library '
+      'that reads any text'
+    ) from None
 
 
 def sentencepiece(data: bytes, names: Mapping[str, str]) -> Vocabulary:
@@ -102,11 +132,12 @@ def sentencepiece(data: bytes, names: Mapping[str, str]) -> Vocabulary:
   library = sentencepiece_lib.SentencePieceProcessor()
   try:
     library.LoadFromSerializedProto(data)
-  except RuntimeError as e:
+    size = library.vocab_size()
+    pieces = {library.id_to_piece(i): i for i in range(size)}
+  except (RuntimeError, UnicodeDecodeError) as e:
     raise ValueError(
       f'tokenizer.model: got {e}; expected a sentencepiece model'
     ) from None
-  size = library.vocab_size()
   ids = {
     'eos': library.eos_id(),
     'bos': library.bos_id(),
@@ -114,7 +145,6 @@ def sentencepiece(data: bytes, names: Mapping[str, str]) -> Vocabulary:
     'unk': library.unk_id(),
   }
   ids = {role: i for role, i in ids.items() if i >= 0}
-  pieces = {library.id_to_piece(i): i for i in range(size)}
   for role, text in names.items():
     if text not in pieces:
       raise _unknown_token(role, text)

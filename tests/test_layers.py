@@ -53,6 +53,7 @@ LAYERS = {
   # 1': texts and rules; no device.
   'critic_jax.types': {'numpy'},
   'critic_jax.lookup': set(),
+  'critic_jax.strict_json': set(),
   'critic_jax.prompts': {'critic_jax.types'},
   'critic_jax.stages': {
     'critic_jax.prompts', 'critic_jax.rewards', 'critic_jax.types'
@@ -61,21 +62,27 @@ LAYERS = {
   'critic_jax.chat_template': {'jinja2'},
   'critic_jax.vocabulary': {'sentencepiece', 'tokenizers'},
   'critic_jax.tokenizer': {
-    'critic_jax.chat_template', 'critic_jax.vocabulary'
+    'critic_jax.chat_template', 'critic_jax.strict_json',
+    'critic_jax.vocabulary',
   },
   'critic_jax.provenance': set(),
   'critic_jax.limits': set(),
+  'critic_jax.record_rows': _PLAIN,
   # 1: formulas over arrays.
   'critic_jax.masked': set(),
   'critic_jax.advantages': {'critic_jax.masked', 'jax'},
   'critic_jax.objectives': {'critic_jax.masked', 'jax'},
   # 2: the device.
   'critic_jax.models': _DEVICE,
-  'critic_jax.models.convert': _DEVICE | {'critic_jax.tokenizer', 'ml_dtypes'},
+  'critic_jax.models.convert': _DEVICE | {
+    'critic_jax.strict_json', 'critic_jax.tokenizer', 'ml_dtypes'
+  },
   'critic_jax.models.gguf_file': {'gguf', 'numpy'},
   'critic_jax.models.gguf_import': {'numpy', 'sentencepiece', 'tokenizers'},
   'critic_jax.models.hf_config': {'critic_jax.models', 'critic_jax.tokenizer'},
-  'critic_jax.models.safetensors_io': {'ml_dtypes', 'numpy', 'safetensors'},
+  'critic_jax.models.safetensors_io': {
+    'critic_jax.strict_json', 'ml_dtypes', 'numpy', 'safetensors'
+  },
   'critic_jax.sampling': _DEVICE,
   'critic_jax.sharding': _DEVICE - {'critic_jax.models'},
   'critic_jax.optimizer': _DEVICE - {'critic_jax.models'},
@@ -111,10 +118,12 @@ LAYERS = {
   'critic_jax.files': set(),
   'critic_jax.tensorboard': {'tensorboardX'},
   'critic_jax.run_dir': _PLAIN | {
-    'critic_jax.files', 'critic_jax.provenance', 'critic_jax.tensorboard'
+    'critic_jax.files', 'critic_jax.provenance', 'critic_jax.record_rows',
+    'critic_jax.strict_json', 'critic_jax.tensorboard',
   },
   'critic_jax.inspection': _PLAIN | {
-    'critic_jax.evals', 'critic_jax.limits', 'critic_jax.run_dir'
+    'critic_jax.evals', 'critic_jax.limits', 'critic_jax.run_dir',
+    'critic_jax.strict_json',
   },
   'critic_jax.plots': {'matplotlib', 'numpy'},
   'critic_jax.eval_plots': {
@@ -136,12 +145,13 @@ LAYERS = {
     'matplotlib', 'numpy',
   },
   'critic_jax.experiment': {
-    'absl', 'critic_jax.run_dir', 'critic_jax.summary', 'ml_collections'
+    'absl', 'critic_jax.run_dir', 'critic_jax.strict_json',
+    'critic_jax.summary', 'ml_collections',
   },
   'critic_jax.launch': {
     'critic_jax.experiment', 'critic_jax.files', 'critic_jax.inspection',
-    'critic_jax.launch', 'critic_jax.progress', 'critic_jax.summary',
-    'critic_jax.summary_plots', 'psutil', 'rich',
+    'critic_jax.launch', 'critic_jax.progress', 'critic_jax.strict_json',
+    'critic_jax.summary', 'critic_jax.summary_plots', 'psutil', 'rich',
   },
   'critic_jax.launch.gke': set(),
   'critic_jax.launch.slurm': set(),
@@ -177,8 +187,9 @@ LAYERS = {
 }  # fmt: skip
 NO_JAX = (
   'chat_template', 'comparison', 'eval_plots', 'inspection', 'launch', 'lookup',
-  'pieces', 'prompts', 'report', 'report_data', 'rewards', 'run_dir', 'stages',
-  'tokenizer', 'trees', 'types', 'views', 'vocabulary',
+  'pieces', 'prompts', 'record_rows', 'report', 'report_data', 'rewards',
+  'run_dir', 'stages', 'strict_json', 'tokenizer', 'trees', 'types', 'views',
+  'vocabulary',
 )  # fmt: skip
 # Below layer 3 settings are keywords; only models have a configuration, theirs.
 NO_CONFIG = (

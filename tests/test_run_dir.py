@@ -123,7 +123,8 @@ def test_resuming_logs_no_step_twice(tmp_path):
 
 def test_a_broken_line_amid_others_is_an_error(tmp_path):
   path = tmp_path / 'metrics.jsonl'
-  path.write_text('{"step": 0}\n{"st\n{"step": 2}\n')
+  line = '{"step": 0, "phase": "rl"}\n'
+  path.write_text(f'{line}{{"st\n{line}')
   with pytest.raises(ValueError, match='line 2'):
     list(run_dir.read_metrics(path))
 
@@ -241,3 +242,66 @@ def test_nothing_that_looks_at_runs_imports_jax():
   code += "  importlib.import_module(f'critic_jax.{m}')\n"
   code += "assert 'jax' not in sys.modules"
   subprocess.run([sys.executable, '-c', code], check=True)
+
+
+@pytest.mark.parametrize(
+  'line',
+  [
+    '[]',
+    '{"phase": "rl"}',
+    '{"step": 0, "phase": 1}',
+    '{"step": 1.5, "phase": "rl"}',
+    '{"step": 1e99, "phase": "rl"}',
+    '{"step": 0, "phase": "rl", "a": []}',
+    '{"step": 0, "phase": "rl", "a": 1%s}' % ('0' * 400),
+    '[' * 10**5,
+  ],
+)
+def test_a_line_of_metrics_has_a_step_a_phase_and_numbers(tmp_path, line):
+  path = tmp_path / 'metrics.jsonl'
+  path.write_text(f'{line}\n')
+  with pytest.raises(ValueError, match='in line 1; expected a JSON object'):
+    list(run_dir.read_metrics(path))
+
+
+@pytest.mark.parametrize('name', ['..', '.', '', 'a/b', '/etc', 'a\0b', 5])
+def test_sections_have_names_that_files_can_have(name):
+  with pytest.raises(ValueError, match='order: got the name'):
+    run_dir.check_name('order', name)
+
+
+def test_nothing_is_written_outside_of_the_folder(tmp_path):
+  run = run_dir.RunDir(tmp_path / 'run')
+  for write in (
+    lambda: run.write_records(1, [], '../elsewhere'),
+    lambda: run.write_records(1, [], '/etc'),
+    lambda: run.write_records('../../x', []),
+    lambda: run.write_results('results/../../x', {}),
+  ):
+    with pytest.raises(ValueError, match='expected a path within'):
+      write()
+  assert not list(tmp_path.iterdir())
+
+
+def test_records_are_bounded_in_size_and_depth(tmp_path, monkeypatch):
+  path = tmp_path / 'r.jsonl.gz'
+  run_dir.write_records(path, synthetic_run.trees(2))
+  assert run_dir.read_records(path)
+  monkeypatch.setattr(run_dir, 'MAX_DEPTH', 1)
+  with pytest.raises(ValueError, match='more than 1 levels deep'):
+    run_dir.read_records(path)
+  monkeypatch.undo()
+  monkeypatch.setattr(run_dir, 'MAX_RECORDS', 2000)
+  with pytest.raises(ValueError, match='more than 2000 bytes'):
+    run_dir.read_records(path)
+
+
+def test_a_parent_stands_above(tmp_path):
+  path = tmp_path / 'r.jsonl.gz'
+  run_dir.write_records(path, synthetic_run.trees(1))
+  lines = gzip.decompress(path.read_bytes()).splitlines()
+  for parent in (-1, 99, 'a'):
+    row = json.loads(lines[1]) | {'parent_row': parent}
+    path.write_bytes(gzip.compress(json.dumps(row).encode()))
+    with pytest.raises(ValueError, match='got a truncated or broken file'):
+      run_dir.read_records(path)

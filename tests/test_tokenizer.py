@@ -197,6 +197,9 @@ def test_gguf_sentencepiece_vocabulary_equals_its_model(piece_model):
     ({'tokens': [1, 2]}, 'tokenizer.ggml.tokens: got .1, 2.'),
     ({'eos_token_id': 'x'}, 'tokenizer.ggml.eos_token_id: got x'),
     ({'model': 'llama'}, 'tokenizer.ggml.scores'),
+    ({'token_type': [9] * 263}, 'tokenizer.ggml.token_type: got .9.'),
+    ({'add_bos_token': 'yes'}, 'tokenizer.ggml.add_bos_token: got yes'),
+    ({'add_space_prefix': 3}, 'tokenizer.ggml.add_space_prefix: got 3'),
   ],
 )
 def test_malformed_gguf_vocabularies(change, message):
@@ -286,13 +289,37 @@ def test_a_named_token_is_special_whatever_the_file_says(tmp_path):
     ),
     ('tokenizer_config.json', '{}', 'neither a padding nor an end'),
     ('generation_config.json', '{"eos_token_id": "x"}', 'eos_token_id: got'),
+    ('tokenizer_config.json', '[' * 10**5, 'tokenizer_config.json: got'),
+    ('tokenizer_config.json', '{"bos_token": "\\ud800"}', 'bos_token: got'),
+    ('chat_template.jinja', '\ud800', 'jinja: got .* expected UTF-8'),
   ],
 )
 def test_malformed_files(tmp_path, name, text, message):
   folder = folder_with(tmp_path)
-  (folder / name).write_text(text)
+  (folder / name).write_text(text, errors='surrogatepass')
   with pytest.raises(ValueError, match=message):
     tokenizer.load(folder)
+
+
+@pytest.mark.parametrize(
+  'part',
+  [
+    {'normalizer': {'type': 'Prepend', 'prepend': ''}},
+    {'pre_tokenizer': {'type': 'FixedLength', 'length': 0}},
+    {'decoder': {'type': 'Strip', 'content': 'h', 'start': 0, 'stop': 7}},
+    {'model': {'type': 'WordLevel', 'vocab': {'hel': 2**32 - 1},
+               'unk_token': 'zz'}},
+  ],
+)  # fmt: skip
+def test_where_the_library_panics_is_a_value_error(part):
+  """It accepts these files, and trips over texts."""
+  files = bytelevel().files
+  found = json.loads(files['tokenizer.json']) | part
+  with pytest.raises(ValueError, match='tokenizer.json: got .*; expected'):
+    broken = tokenizer.from_files(
+      files | {'tokenizer.json': json.dumps(found).encode()}
+    )
+    broken.decode(broken.encode('hello h'))
 
 
 def test_missing_and_corrupt_models(tmp_path):
@@ -301,6 +328,14 @@ def test_missing_and_corrupt_models(tmp_path):
   (tmp_path / 'tokenizer.model').write_bytes(b'garbage')
   with pytest.raises(ValueError, match='tokenizer.model: got'):
     tokenizer.load(tmp_path)
+
+
+@pytest.mark.parametrize('piece', [b'<0x0A>', b'</s>', b'fox'])
+def test_pieces_of_no_utf8_are_refused(piece, piece_model):
+  assert piece in piece_model
+  changed = piece_model.replace(piece, b'\xff' + piece[1:])
+  with pytest.raises(ValueError, match='model: got .* a sentencepiece model'):
+    pieces(changed)
 
 
 def test_a_special_that_is_an_ordinary_piece_is_refused(piece_model):

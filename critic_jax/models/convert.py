@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
+from critic_jax import strict_json
 from critic_jax import tokenizer as tokenizer_lib
 from critic_jax.models import gguf_file, gguf_import, safetensors_io
 from critic_jax.models import hf_config as hf_config_lib
@@ -194,17 +195,10 @@ def _load_folder(folder):
 
 
 def _folder_config(folder) -> TransformerConfig:
-  try:
-    hf_config = json.loads((folder / 'config.json').read_bytes())
-    if not isinstance(hf_config, dict):
-      raise ValueError('no JSON object')
-  except FileNotFoundError:
-    raise ValueError(
-      f'config.json: got none in {str(folder)!r}; expected one'
-    ) from None
-  except ValueError as e:
-    raise ValueError(f'config.json: got {e}; expected a JSON object') from None
-  return hf_config_lib.read(hf_config)
+  path = folder / 'config.json'
+  if not path.is_file():
+    raise ValueError(f'config.json: got none in {str(folder)!r}; expected one')
+  return hf_config_lib.read(strict_json.read(path))
 
 
 def _load_gguf(metadata, tensors):

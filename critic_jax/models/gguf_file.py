@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import reprlib
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -128,7 +129,8 @@ def _tensor_entry(cursor):
   (rank,) = cursor.unpack('<I')
   if rank > _MAX_RANK:
     raise ValueError(
-      f'{name}: got {rank} dimensions; expected at most {_MAX_RANK}'
+      f'{cursor.path}: got {rank} dimensions of {reprlib.repr(name)}; expected '
+      f'at most {_MAX_RANK}'
     )
   shape = cursor.unpack(f'<{rank}Q')[::-1]
   kind, offset = cursor.unpack('<IQ')
@@ -140,12 +142,14 @@ def _reader(cursor, name, shape, kind, start):
     kind = gguf.GGMLQuantizationType(kind)
   except ValueError:
     raise ValueError(
-      f'{name}: got tensor type {kind}; expected one of GGUF 3'
+      f'{cursor.path}: got tensor type {kind} of {reprlib.repr(name)}; '
+      'expected one of GGUF 3'
     ) from None
   block, block_bytes = gguf.GGML_QUANT_SIZES[kind]
   if not shape or shape[-1] % block:
     raise ValueError(
-      f'{name}: got shape {shape}; expected rows of whole blocks of {block}'
+      f'{cursor.path}: got shape {shape} of {reprlib.repr(name)}; expected '
+      f'rows of whole blocks of {block}'
     )
   data = cursor.span(start, math.prod(shape) // block * block_bytes)
 

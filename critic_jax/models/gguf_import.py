@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -80,6 +81,8 @@ _TOKENIZER_TYPES = {  # the type of a key's value, and of its items
   'tokenizer.ggml.token_type': (list, int),
   'tokenizer.ggml.merges': (list, str),
   'tokenizer.ggml.scores': (list, float),
+  'tokenizer.ggml.add_bos_token': (bool, None),
+  'tokenizer.ggml.add_space_prefix': (bool, None),
   'tokenizer.ggml.model': (str, None),
   'tokenizer.ggml.pre': (str, None),
   'tokenizer.ggml.bos_token_id': (int, None),
@@ -113,9 +116,9 @@ def to_hf(
       not Llama 3's.
   """
   arch = metadata.get('general.architecture')
-  if arch not in ARCHITECTURES:
+  if not isinstance(arch, str) or arch not in ARCHITECTURES:
     raise ValueError(
-      f'general.architecture: got {arch!r}; expected one of '
+      f'general.architecture: got {reprlib.repr(arch)}; expected one of '
       f'{tuple(ARCHITECTURES)}'
     )
   tensors = dict(tensors)
@@ -150,15 +153,25 @@ def _config(metadata, arch, tensors) -> dict[str, Any]:
       raise ValueError(f'{arch}.{key}: got none; expected it in the metadata')
     return value
 
-  num_heads, width = get('attention.head_count'), get('embedding_length')
-  for key, value in (
-    ('attention.head_count', num_heads),
-    ('embedding_length', width),
-  ):
-    if not isinstance(value, int) or value < 1:
-      raise ValueError(f'{arch}.{key}: got {value!r}; expected a positive int')
-  head_dim = get('attention.key_length', width // num_heads)
-  tokens = metadata.get('tokenizer.ggml.tokens', ())
+  def count(key, default=None):
+    value = get(key, default)
+    if type(value) is not int or not 0 < value < 2**31:
+      raise ValueError(
+        f'{arch}.{key}: got {reprlib.repr(value)}; expected an integer from 1 '
+        'to 2^31 - 1'
+      )
+    return value
+
+  num_heads, width = count('attention.head_count'), count('embedding_length')
+  head_dim = count('attention.key_length', width // num_heads)
+  tokens = metadata.get('tokenizer.ggml.tokens')
+  tokens = tokens if isinstance(tokens, list) else ()
+  base = get('rope.freq_base', 10000.0)
+  if type(base) not in (int, float) or not 0 < base < 1e30:
+    raise ValueError(
+      f'{arch}.rope.freq_base: got {reprlib.repr(base)}; expected a number '
+      'above 0'
+    )
   expected = {
     'rope.dimension_count': head_dim,
     'attention.value_length': head_dim,
@@ -175,9 +188,9 @@ def _config(metadata, arch, tensors) -> dict[str, Any]:
     'intermediate_size': get('feed_forward_length'),
     'num_hidden_layers': get('block_count'),
     'num_attention_heads': num_heads,
-    'num_key_value_heads': get('attention.head_count_kv', num_heads),
+    'num_key_value_heads': count('attention.head_count_kv', num_heads),
     'head_dim': head_dim,
-    'rope_theta': get('rope.freq_base', 10000.0),
+    'rope_theta': base,
     'rms_norm_eps': get('attention.layer_norm_rms_epsilon'),
     'max_position_embeddings': get('context_length'),
     'tie_word_embeddings': 'output.weight' not in tensors,
@@ -186,13 +199,19 @@ def _config(metadata, arch, tensors) -> dict[str, Any]:
 
 def _rope_scaling(factors, config) -> dict[str, Any]:
   """Llama 3's scaling, read off the divisors of the frequencies [Dh / 2]."""
+  if 2 * factors.size != config['head_dim']:
+    raise ValueError(
+      f'rope_freqs.weight: got {factors.size} factors; expected one for each '
+      f'two of {config["head_dim"]} dimensions of a head'
+    )
   exponent = np.arange(0, config['head_dim'], 2) / config['head_dim']
   turns = _LLAMA3['original_max_position_embeddings'] / (
     2 * math.pi * config['rope_theta'] ** exponent
   )
   low, high = _LLAMA3['low_freq_factor'], _LLAMA3['high_freq_factor']
   keep = np.clip((turns - low) / (high - low), 0, 1)
-  scaling = _LLAMA3 | {'factor': float(factors.max())}
+  largest = float(factors.max(initial=0))
+  scaling = _LLAMA3 | {'factor': largest if largest > 0 else 1.0}
   expected = 1 / (keep + (1 - keep) / scaling['factor'])
   if factors.shape != expected.shape or not np.allclose(
     factors, expected, rtol=1e-4
@@ -237,6 +256,11 @@ def tokenizer_files(metadata: Mapping[str, Any]) -> dict[str, bytes]:
       'expected a vocabulary in the file'
     )
   kinds = kinds or [1] * len(texts)
+  if not {1, 2, 3, 4, 5, 6}.issuperset(kinds):
+    raise ValueError(
+      f'tokenizer.ggml.token_type: got {sorted(set(kinds))[-9:]}; expected '
+      'types from 1 to 6'
+    )
   ids, config = {}, {}
   for role in ('bos', 'eos', 'unknown', 'padding'):
     token = get(f'{role}_token_id')
@@ -293,7 +317,7 @@ def _byte_pair(texts, kinds, get, bos) -> bytes:
     raise ValueError(
       f'tokenizer.ggml.pre: got {pre!r}; expected one of {tuple(_SPLITS)}'
     )
-  merges = [tuple(merge.split(' ', 1)) for merge in get('merges', ())]
+  merges = [tuple(merge.split(' ', 1)) for merge in get('merges') or ()]
   try:
     model = models.BPE(
       {text: i for i, text in enumerate(texts)},

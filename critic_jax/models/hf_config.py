@@ -6,7 +6,7 @@ Llama, Qwen2 and Qwen3. A setting that would change the computation in a way
 
 from __future__ import annotations
 
-import math
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +24,9 @@ _PLAIN_SETTINGS = {
   'partial_rotary_factor': (1, 1.0),
   'quantization_config': (),
 }
+# Parameters are named before any is read: layers must not be without end.
+_MAX_LAYERS = 10_000
+_MAX = {int: 2**31 - 1, float: 1e30}
 
 
 def read(hf_config: Mapping[str, Any]) -> TransformerConfig:
@@ -34,7 +37,7 @@ def read(hf_config: Mapping[str, Any]) -> TransformerConfig:
       have, a rotary scaling other than Llama 3's, or a missing key.
   """
   names = hf_config.get('architectures') or ['none']
-  if len(names) != 1 or names[0] not in ARCHITECTURES:
+  if not isinstance(names, list) or names not in [[n] for n in ARCHITECTURES]:
     raise ValueError(
       f'architectures: got {names}; expected one of {ARCHITECTURES}'
     )
@@ -44,10 +47,10 @@ def read(hf_config: Mapping[str, Any]) -> TransformerConfig:
         f'config.json: got {key}={hf_config[key]!r}; expected it absent or '
         f'in {allowed}'
       )
-  kinds = set(hf_config.get('layer_types') or ()) - {'full_attention'}
-  if kinds:
+  kinds = hf_config.get('layer_types') or []
+  if not isinstance(kinds, list) or kinds.count('full_attention') < len(kinds):
     raise ValueError(
-      f'layer_types: got {sorted(kinds)}; expected full_attention only'
+      f'layer_types: got {reprlib.repr(kinds)}; expected full_attention only'
     )
   rope = hf_config.get('rope_parameters') or hf_config.get('rope_scaling') or {}
   if not isinstance(rope, Mapping):
@@ -77,13 +80,15 @@ def read(hf_config: Mapping[str, Any]) -> TransformerConfig:
 
 
 def _number(source, key, kind, default=None):
-  """A positive number of type `kind`; None counts as absent."""
+  """A positive number of type `kind`, not too large; None is absent."""
   value = source.get(key)
   value = default if value is None else value
   number = isinstance(value, int | float) and not isinstance(value, bool)
-  if not number or not 0 < value < math.inf or kind(value) != value:
+  largest = _MAX_LAYERS if key == 'num_hidden_layers' else _MAX[kind]
+  if not number or not 0 < value <= largest or kind(value) != value:
     raise ValueError(
-      f'config.json: got {key}={value!r}; expected a positive {kind.__name__}'
+      f'config.json: got {key}={reprlib.repr(value)}; expected a positive '
+      f'{kind.__name__}, at most {largest:g}'
     )
   return kind(value)
 

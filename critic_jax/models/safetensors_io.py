@@ -10,12 +10,15 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import reprlib
 from collections.abc import Callable, Mapping
 
 import ml_dtypes  # noqa: F401  (safetensors looks its bfloat16 up)
 import numpy as np
 import safetensors
 import safetensors.numpy
+
+from critic_jax import strict_json
 
 SINGLE = 'model.safetensors'
 INDEX = 'model.safetensors.index.json'
@@ -120,21 +123,21 @@ def _read_file(path: pathlib.Path) -> Tensors:
 
 
 def _read_shards(folder: pathlib.Path) -> Tensors:
-  try:
-    index = json.loads((folder / INDEX).read_bytes())
-    files = dict(index['weight_map'])
-  except (ValueError, KeyError, TypeError) as e:
+  files = strict_json.read(folder / INDEX).get('weight_map')
+  if not isinstance(files, dict) or not files:
     raise ValueError(
-      f'{INDEX}: got {type(e).__name__}: {e}; expected a JSON object with a '
-      'weight_map'
-    ) from None
-  shards = {}
-  for file in dict.fromkeys(files.values()):
+      f'{INDEX}: got the weight_map {reprlib.repr(files)}; expected an object '
+      "of files by tensors' names"
+    )
+  for file in files.values():
     if not isinstance(file, str) or pathlib.PurePath(file).name != file:
       raise ValueError(
-        f'{INDEX}: got the shard {file!r}; expected a file of this folder'
+        f'{INDEX}: got the shard {reprlib.repr(file)}; expected a file of this '
+        'folder'
       )
-    if not (folder / file).is_file():
+  shards = {}
+  for file in dict.fromkeys(files.values()):
+    if not os.path.isfile(folder / file):
       raise ValueError(f'{INDEX}: got the shard {file!r}; expected it to exist')
     shards[file] = _read_file(folder / file)
   for name, file in files.items():

@@ -219,6 +219,11 @@ def test_rope_settings_of_old_and_new_transformers(tmp_path):
     (dict(num_attention_heads=0), 'num_attention_heads=0'),
     (dict(vocab_size=None), 'vocab_size=None'),
     (dict(num_hidden_layers=1.5), 'num_hidden_layers=1.5'),
+    (dict(num_hidden_layers=10**9), 'num_hidden_layers=1000000000'),
+    (dict(rms_norm_eps=10**400), 'rms_norm_eps='),
+    (dict(architectures=5), 'architectures: got 5'),
+    (dict(layer_types=[[]]), 'layer_types: got'),
+    (dict(layer_types=5), 'layer_types: got 5'),
     (dict(rope_parameters=[1]), 'rope_scaling: got'),
     (dict(intermediate_size=50), r'gate_proj.weight: got shape \(48, 32\)'),
     (dict(tie_word_embeddings=True), 'lm_head.weight: got another matrix'),
@@ -235,6 +240,9 @@ def test_configs_that_cannot_be_honoured(tmp_path, changes, message):
 def test_missing_and_malformed_config(tmp_path):
   folder = copy_golden(tmp_path)
   (folder / 'config.json').write_text('{')
+  with pytest.raises(ValueError, match='config.json: got'):
+    convert.load_weights(folder)
+  (folder / 'config.json').write_text('[' * 10**5)
   with pytest.raises(ValueError, match='config.json: got'):
     convert.load_weights(folder)
   (folder / 'config.json').write_text('[]')
@@ -325,8 +333,9 @@ def test_bad_indices(tmp_path, pieces):
     'absent.safetensors': 'expected it to exist',
     other: f'{name}: got no such tensor',
     5: 'expected a file of this folder',
+    'a' * 300: 'expected it to exist',
   }
-  for file, message in bad.items():
+  for file, message in [*bad.items(), ([], 'expected a file of this folder')]:
     changed = {'weight_map': weight_map | {name: file}}
     path.write_text(json.dumps(changed))
     with pytest.raises(ValueError, match=message):
@@ -335,7 +344,8 @@ def test_bad_indices(tmp_path, pieces):
   path.write_text(json.dumps({'weight_map': fewer}))
   with pytest.raises(ValueError, match=f'{name}: got'):
     convert.load_weights(path.parent)
-  for text in ('{', '[]', '{}', '{"weight_map": 3}'):
+  empty = '{"weight_map": {}}'
+  for text in ('{', '[]', '{}', '{"weight_map": 3}', empty, '[' * 10**5):
     path.write_text(text)
     with pytest.raises(ValueError, match='index.json: got'):
       convert.load_weights(path.parent)
@@ -522,6 +532,18 @@ def test_gguf_llama3_scaling_is_read_off_its_divisors():
   for key, value in {'rope.scaling.type': 'yarn', 'expert_count': 8}.items():
     with pytest.raises(ValueError, match=f'llama.{key}: got'):
       gguf_import.to_hf(metadata | {arch + key: value}, {})
+  for key, value in {
+    'attention.head_count': 2**40,
+    'attention.head_count_kv': [4, 4],
+    'attention.key_length': 2**62,
+    'embedding_length': True,
+    'rope.freq_base': 'x',
+  }.items():
+    changed = metadata | {arch + key: value}
+    with pytest.raises(ValueError, match=f'llama.{key}: got'):
+      gguf_import.to_hf(changed, {'rope_freqs.weight': lambda: factors})
+  with pytest.raises(ValueError, match=r"architecture: got \['llama'\]"):
+    gguf_import.to_hf({'general.architecture': ['llama']}, {})
   del metadata[arch + 'block_count']
   with pytest.raises(ValueError, match='llama.block_count: got none'):
     gguf_import.to_hf(metadata, {})
