@@ -51,13 +51,16 @@ def read_jsonl(
 
   A bad row is what `rows.read` says, or has no question or no final answer, or
   the id of an earlier row. A row without an id gets '<stem of the path>-<its
-  index>', from 0; empty lines count.
+  index>', from 0; empty lines count. A row of another id that asks what an
+  earlier one asks is kept, as published sets have some; it is told of, and
+  `split` keeps the two together.
 
   Args:
     path: the file.
     layout: one of the above, or 'auto': that of the first good row.
     bad_rows: 'error', or 'skip' to leave them out.
-    report: called with one line of text if rows were skipped.
+    report: called with one line of text if rows were skipped, and with one if
+      questions are repeated.
 
   Returns:
     The problems, at least one.
@@ -75,9 +78,19 @@ def read_jsonl(
     ids.add(problem.id)
     return problem
 
-  return rows.read(
+  found = rows.read(
     path, _LAYOUTS, make, layout=layout, bad_rows=bad_rows, report=report
   )
+  if again := repeats(found):
+    answers_of = {problem.id: problem.answer for problem in found}
+    differ = sum(answers_of[a] != answers_of[b] for a, b in again.items())
+    some = [f'{a!r} as {b!r}' for a, b in itertools.islice(again.items(), 5)]
+    report(
+      f'{path}: {len(again)} of {len(found)} rows ask what an earlier one '
+      f'asks, {differ} of them with another answer: {", ".join(some)}'
+      + (', ...' if len(again) > len(some) else '')
+    )
+  return found
 
 
 def parse(row: Mapping[str, Any], layout: str, *, default_id: str) -> Problem:
@@ -124,6 +137,22 @@ def question_key(question: str) -> str:
   """What two copies of a question share: its words and numbers, case folded."""
   text = unicodedata.normalize('NFKC', question).casefold()
   return ' '.join(re.findall(r'\w+', text))
+
+
+def repeats(problems: Sequence[Problem]) -> dict[str, str]:
+  """The ids of problems that ask what an earlier one asks, with its id.
+
+  >>> questions = enumerate(['a b', 'c', 'A  b'])
+  >>> repeats([Problem(str(i), question, '7') for i, question in questions])
+  {'2': '0'}
+  """
+  first: dict[str, str] = {}
+  found = {}
+  for problem in problems:
+    earlier = first.setdefault(question_key(problem.question), problem.id)
+    if earlier != problem.id:
+      found[problem.id] = earlier
+  return found
 
 
 def split(

@@ -202,8 +202,9 @@ def texts(row: Row, field: str) -> list[str]:
 def text_or_number(row: Row, field: str) -> str:
   """A text, or a finite number as text: 27.0 is '27'."""
   value = get(row, field)
-  is_number = isinstance(value, int | float) and not isinstance(value, bool)
-  if is_number and math.isfinite(value):
+  if isinstance(value, int) and not isinstance(value, bool):
+    return str(value)  # it may be beyond floats
+  if isinstance(value, float) and math.isfinite(value):
     return str(int(value) if value == int(value) else value)
   return text(row, field)
 

@@ -138,10 +138,20 @@ def solutions(
     number: how many are drawn of each file; 0 takes all.
     by: what is counted, 'solution' or 'problem'.
     seed: of the draw.
+
+  Raises:
+    ValueError: two files hold a solution of the same id, or one is wrong.
   """
-  records = []
+  records, known = [], {}
   for path in paths:
     found = given.read(path, layout=layout, bad_rows=bad_rows)
+    again = [r.id for r in found if known.setdefault(r.id, path) != path]
+    if again or list(paths).count(path) > 1:
+      raise ValueError(
+        f'paths: got {len(again) or len(found)} solutions again in {path} '
+        f'({(again or [found[0].id])[0]!r}, ...); expected files of different '
+        'ids; leave one out, or rename what has the same name'
+      )
     if number:
       found = given.sample(found, number, seed=seed, by=by)
     records += found

@@ -114,6 +114,11 @@ PUBLISHED = {
     'generic',
     '142',
   ),
+  'beyond floats': (
+    {'question': 'So?', 'answer': 10**400},
+    'generic',
+    '1' + '0' * 400,
+  ),
   'AMC, a text': ({'question': 'So?', 'answer': '27'}, 'generic', '27'),
   'Minerva': (
     {'problem': 'How bright?', 'solution': r'So $\boxed{1.6e-3}$ W.',
@@ -247,13 +252,15 @@ BAD = {
   'an id with a control character': GENERIC | {'id': 'a\nb'},
   'an endless id': GENERIC | {'id': 'a' * 300},
   'an id of a wrong type': GENERIC | {'id': ['a']},
+  'an id of 400 digits': GENERIC | {'id': 10**400},
   'the id of an earlier row': GENERIC | {'id': 'set-0'},
 }
 
 
 @pytest.mark.parametrize('row', BAD.values(), ids=BAD.keys())
 def test_a_bad_row_is_an_error_or_skipped(file, row):
-  write(file, GENERIC, row, GENERIC)
+  other = GENERIC | {'question': 'What is 4 + 3?'}
+  write(file, GENERIC, row, other)
   with pytest.raises(ValueError, match=r'set\.jsonl:2: .*: got .*; expected '):
     problems.read_jsonl(file)
   reports = []
@@ -338,6 +345,31 @@ def test_a_line_that_is_an_array_is_a_bad_line(file):
   write(file, b'["question", "answer"]', GENERIC)
   read = problems.read_jsonl(file, bad_rows='skip', report=lambda _: None)
   assert [p.id for p in read] == ['set-1']
+
+
+def test_repeated_questions_are_kept_and_told_with_their_ids(file):
+  rows = [
+    {'question': 'What is 1 + 1?', 'answer': '2', 'id': 'a'},
+    {'question': 'What is 2?', 'answer': '2'},
+    {'question': ' what  is 1 + 1 ?', 'answer': '2', 'id': 'b'},
+    {'question': 'What is 2?', 'answer': '3'},
+  ]
+  reports = []
+  read = problems.read_jsonl(write(file, *rows), report=reports.append)
+  assert [p.id for p in read] == ['a', 'set-1', 'b', 'set-3']
+  assert problems.repeats(read) == {'b': 'a', 'set-3': 'set-1'}
+  (told,) = reports
+  assert told.endswith(
+    '2 of 4 rows ask what an earlier one asks, 1 of them with another answer: '
+    "'b' as 'a', 'set-3' as 'set-1'"
+  )
+  # The same id again is an error, that names it and its place.
+  rows[2]['id'] = 'a'
+  with pytest.raises(ValueError, match=":3: id: got 'a' again; expected a new"):
+    problems.read_jsonl(write(file, *rows))
+  many = [{'question': 'x?', 'answer': '1'}] * 9
+  problems.read_jsonl(write(file, *many), report=reports.append)
+  assert '8 of 9 rows' in reports[-1] and reports[-1].endswith(', ...')
 
 
 def test_nothing_is_reported_about_good_rows(file):

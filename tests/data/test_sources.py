@@ -76,3 +76,17 @@ def test_sources_take_settings_only():
   for name in ('arithmetic', 'jsonl', 'tfds'):
     parameters = inspect.signature(getattr(sources, name)).parameters.values()
     assert {p.kind for p in parameters} == {inspect.Parameter.KEYWORD_ONLY}
+
+
+def test_two_files_must_not_hold_the_same_ids(tmp_path):
+  row = dict(id='p-1', problem='x?', steps=['a'], label=-1, complete=True)
+  paths = [tmp_path / 'a.jsonl', tmp_path / 'b.jsonl']
+  for path in paths:
+    path.write_text(json.dumps(row))
+  for twice in (paths, [paths[0]] * 2):
+    with pytest.raises(ValueError, match='paths: got 1 solutions again in'):
+      sources.solutions(paths=[str(path) for path in twice])
+  paths[1].write_text(json.dumps(row | {'id': 'p-2'}))
+  assert (
+    len(sources.solutions(paths=[str(path) for path in paths])['test']) == 2
+  )
