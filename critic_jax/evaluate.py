@@ -15,7 +15,6 @@ source of weights for every role of the config.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +33,7 @@ from critic_jax import (
   report,
   run_dir,
   sharding,
+  strict_json,
 )
 from critic_jax import roles as roles_lib
 from critic_jax.rewards.pool import Pool
@@ -135,7 +135,13 @@ def resolve(config) -> tuple[ConfigDict, Trained | None]:
     for role in config.models.values():
       role.source = config.checkpoint
     return config, None
-  saved = json.loads((Path(path) / 'config.json').read_text())
+  saved = strict_json.read(Path(path) / 'config.json')
+  missing = {'models', 'data', 'graders', 'evals', 'seed', 'order', 'phases'}
+  if missing := sorted(missing - {*saved}):
+    raise ValueError(
+      f'checkpoint: got a config.json without {missing} in {path}; expected '
+      'that of a run'
+    )
   config.models = ConfigDict(saved['models'])
   if not config.data:
     config.data = ConfigDict(saved['data'])

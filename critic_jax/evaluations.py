@@ -72,6 +72,7 @@ def make_evaluations(config, lms, splits=None) -> list[Evaluation]:
   """
   made = []
   for name, section in config.evals.items():
+    run_dir.check_name('evals', name)
     try:
       made.append(_make_evaluation(name, section, config, lms, splits))
     except KeyError as error:

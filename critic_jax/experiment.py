@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from critic_jax import run_dir, summary
+from critic_jax import run_dir, strict_json, summary
 
 _MAX_LABEL = 160  # characters; a digest tells longer ones apart
 _MAX_NAME = 255  # of a file, on most file systems
@@ -218,7 +218,7 @@ def folder(run: Run, workdir: Path) -> Path:
   there = [p for p in (ours, *others, old) if (p / 'config.json').exists()]
   if not there:
     return ours
-  saved = json.loads((there[0] / 'config.json').read_text())
+  saved = strict_json.read(there[0] / 'config.json')
   if differ := differences(run, saved):
     raise ValueError(
       f'{there[0]}: got a run that differs in {len(differ)} settings '

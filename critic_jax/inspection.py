@@ -15,14 +15,13 @@ to look at among records in `trees.py`, how it is shown in `views.py`.
 from __future__ import annotations
 
 import collections
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from critic_jax import limits, run_dir
+from critic_jax import limits, run_dir, strict_json
 from critic_jax.evals.statistics import Estimate
 from critic_jax.types import Record
 
@@ -54,7 +53,7 @@ def load(path: str | Path) -> Run:
   """Opens a run's folder.
 
   Raises:
-    ValueError: it holds no config.json.
+    ValueError: it holds no config.json, or a broken one.
   """
   path = Path(path)
   config = path / 'config.json'
@@ -69,9 +68,10 @@ def load(path: str | Path) -> Run:
   for file in sorted(files):
     folder = file.parent.relative_to(path).as_posix()
     stem = file.name.removesuffix(_SUFFIX)
-    step = int(stem) if stem.isdigit() else stem
+    is_step = stem.isascii() and stem.isdigit() and f'{int(stem):06d}' == stem
+    step = int(stem) if is_step else stem
     steps.setdefault(folder.removeprefix('records/'), []).append(step)
-  return Run(path, json.loads(config.read_text()), state(path), steps)
+  return Run(path, strict_json.read(config), state(path), steps)
 
 
 def state(path: str | Path) -> str:
@@ -132,14 +132,23 @@ def warnings(run: Run) -> list[dict[str, Any]]:
     rows[row['phase']].append(row)
   found = []
   for phase, lines in rows.items():
-    section = run.config.get('phases', {}).get(phase, {})
+    section = _phase(run.config, phase)
     if section.get('limits'):
-      told = limits.warnings(lines, section['limits'], section['limit_window'])
+      limited, window = section['limits'], section.get('limit_window', 1)
+      limits.check(limited, limits.ACTIONS[0], window)
+      told = limits.warnings(lines, limited, window)
       found += [
         {'phase': phase, 'step': step - lines[0]['step'], 'warning': text}
         for step, text in told
       ]
   return found
+
+
+def _phase(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+  """A phase's section of a config, {} without one."""
+  phases = config.get('phases')
+  section = phases.get(name) if isinstance(phases, dict) else None
+  return section if isinstance(section, dict) else {}
 
 
 def results(run: Run, evaluation: str) -> dict[str, dict[str, Estimate]]:
@@ -149,26 +158,30 @@ def results(run: Run, evaluation: str) -> dict[str, dict[str, Estimate]]:
     ValueError: there is no such file, or it is no such table.
   """
   path = run.path / 'results' / f'{evaluation}.json'
-  if not path.exists():
+  if evaluation not in evaluations(run):
     raise ValueError(
       f'evaluation: got {evaluation!r}; expected one of {evaluations(run)}, '
       f'which are in {path.parent}'
     )
   try:
-    columns = json.loads(path.read_text())['columns']
+    columns = strict_json.read(path)['columns']
     return {
-      column: {
-        row: Estimate(*(float(e[k]) for k in ('value', 'low', 'high')), e['n'])
-        for row, e in rows.items()
-      }
+      column: {row: _estimate(found) for row, found in rows.items()}
       for column, rows in columns.items()
     }
-  except (ValueError, KeyError, TypeError, AttributeError) as error:
+  except (
+    ValueError, KeyError, TypeError, AttributeError, OverflowError
+  ) as error:  # fmt: skip
     raise ValueError(
       f'{path}: got no table of results ({error!r}); expected '
       '{"columns": {column: {row: {"value", "low", "high", "n"}}}}; write it '
       'with RunDir.write_results'
     ) from error
+
+
+def _estimate(found: Mapping[str, Any]) -> Estimate:
+  numbers = [float(found[name]) for name in ('value', 'low', 'high')]
+  return Estimate(*numbers, int(found['n']))
 
 
 def evaluations(run: Run) -> list[str]:

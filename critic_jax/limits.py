@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 _KEYS = {'low', 'high', 'relative'}
+_MAX_WINDOW = 1_000_000
 ACTIONS = ('warn', 'stop')
 
 
@@ -22,12 +23,21 @@ def check(limits: Mapping[str, Any], action: str, window: int) -> None:
   """Raises ValueError for limits that mean nothing."""
   if action not in ACTIONS:
     raise ValueError(f'action: got {action!r}; expected one of {ACTIONS}')
-  if window < 1:
-    raise ValueError(f'window: got {window}; expected >= 1')
+  if not isinstance(window, int) or not 1 <= window <= _MAX_WINDOW:
+    raise ValueError(f'window: got {window!r}; expected 1 to {_MAX_WINDOW}')
+  if not hasattr(limits, 'items'):  # a mapping or a ConfigDict
+    raise ValueError(f'limits: got {limits!r}; expected them by metric')
   for name, limit in limits.items():
+    if not hasattr(limit, 'items'):
+      raise ValueError(f'{name}: got {limit!r}; expected some of {_KEYS}')
     if unknown := sorted(set(limit) - _KEYS):
       raise ValueError(f'{name}: got {unknown}; expected some of {_KEYS}')
-    if not limit.get('low', -math.inf) < limit.get('high', math.inf):
+    low, high = limit.get('low', -math.inf), limit.get('high', math.inf)
+    numbers = all(
+      isinstance(x, float) or isinstance(x, int) and abs(x) < 1e300
+      for x in (low, high)
+    )
+    if not numbers or not low < high:
       raise ValueError(f'{name}: got {dict(limit)}; expected low < high')
 
 

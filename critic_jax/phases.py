@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import optax
 
-from critic_jax import limits, lookup, masked, optimizer
+from critic_jax import limits, lookup, masked, optimizer, run_dir
 from critic_jax.types import Recipe
 
 # Objectives that weigh a token by how likely it is now and was when sampled.
@@ -46,25 +46,14 @@ def make_phases(config, lms, grade) -> list[Phase]:
   """
   phases, start = [], 0
   for name in config.order:
+    run_dir.check_name('order', name)
     if name not in config.phases:
       raise ValueError(
         f'order: got {name!r}; expected one of {sorted(config.phases)}'
       )
     section = config.phases[name]
-    missing = sorted(
-      {*section.train, *section.copy, *section.copy.values()} - {*lms}
-    )
-    if missing:
-      raise ValueError(
-        f'phases.{name}: got the roles {missing}; expected {sorted(lms)}'
-      )
-    in_int8 = [r for r in section.train if lms[r].model.config.is_int8]
-    if in_int8:
-      raise ValueError(
-        f'phases.{name}: train: got {in_int8}, held in int8; expected roles '
-        f"of floats; set models.{in_int8[0]}.param_dtype to 'float32'"
-      )
     try:
+      _check_roles(section, lms)
       _check_section(section)
       recipe = lookup.module('recipes', section.recipe).make(
         section, lms, grade
@@ -91,6 +80,19 @@ def phase_ends(config) -> dict[str, int]:
     step += config['phases'][name]['steps']
     ends[name] = step
   return ends
+
+
+def _check_roles(section, lms) -> None:
+  """Raises ValueError for roles that are not there, or can not be trained."""
+  named = [*section.train, *section.copy, *section.copy.values()]
+  if missing := [role for role in named if role not in [*lms]]:
+    raise ValueError(f'got the roles {missing}; expected {sorted(lms)}')
+  in_int8 = [r for r in section.train if lms[r].model.config.is_int8]
+  if in_int8:
+    raise ValueError(
+      f'train: got {in_int8}, held in int8; expected roles of floats; set '
+      f"models.{in_int8[0]}.param_dtype to 'float32'"
+    )
 
 
 def _check_section(section) -> None:

@@ -21,11 +21,16 @@ def tokenizers(config: Mapping[str, Any]) -> dict[str, Tokenizer]:
   Args:
     config: of the run.
   """
+  models = config.get('models')
   found = {
     role: _load(json.dumps(section.get('source') or section.get('tokenizer')))
-    for role, section in config.get('models', {}).items()
+    for role, section in (models if isinstance(models, dict) else {}).items()
+    if isinstance(section, dict)
   }
   return {role: tokenizer for role, tokenizer in found.items() if tokenizer}
+
+
+_MAX_SIZE = 100_000  # of a vocabulary that is made here, or of its texts
 
 
 @functools.lru_cache(maxsize=8)
@@ -34,10 +39,16 @@ def _load(source: str) -> Tokenizer | None:
   try:
     if isinstance(named, str):
       return tokenizer_lib.load(named)
-    settings = dict(named or {})
-    module = lookup.module('data', settings.pop('module', ''))
-    return lookup.bind(module, settings)()
-  except (ValueError, OSError):
+    # A config of anybody must not call what else is there, nor for long.
+    numbers = {k: v for k, v in named.items() if k not in ('module', 'name')}
+    is_tokenizer = named.get('name') == 'tokenizer' and all(
+      isinstance(v, int) and abs(v) <= _MAX_SIZE for v in numbers.values()
+    )
+    if not is_tokenizer:
+      return None
+    module = lookup.module('data', named.get('module', ''))
+    return lookup.bind(module, {'name': 'tokenizer', **numbers})()
+  except (ValueError, OSError, AttributeError):
     return None
 
 

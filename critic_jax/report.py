@@ -33,6 +33,7 @@ from typing import Any
 import jinja2
 import rich.box
 import rich.table
+import rich.text
 from rich.console import Console
 
 from critic_jax import comparison, inspection, plots, report_data
@@ -65,7 +66,7 @@ def results_table(
     title: above the table.
   """
   table = rich.table.Table(
-    title=title,
+    title=_printable(title),
     caption='percent (tokens where named), with 95 % intervals over problems',
     title_justify='left',
     caption_justify='left',
@@ -74,11 +75,17 @@ def results_table(
   )
   table.add_column('', min_width=12)
   for column in results:
-    table.add_column(column, justify='right', no_wrap=True)
+    table.add_column(_printable(column), justify='right', no_wrap=True)
   for row in _rows(results):
     cells = [format_estimate(results[c].get(row), row, c) for c in results]
-    table.add_row(row, *cells)
+    table.add_row(_printable(row), *cells)
   return table
+
+
+def _printable(text: str) -> rich.text.Text:
+  """A name as a terminal may show it: no markup, no control characters."""
+  shown = (c if c.isprintable() else '\N{REPLACEMENT CHARACTER}' for c in text)
+  return rich.text.Text(''.join(shown))
 
 
 def _rows(results: Mapping[str, Mapping[str, Estimate]]) -> list[str]:
@@ -221,10 +228,7 @@ def _text(path: Path) -> str:
 def _facts(run, columns) -> dict[str, str]:
   facts = {'state': run.state}
   if len(columns['step']):
-    start, end = (
-      time.strftime('%Y-%m-%d %H:%M', time.localtime(t))
-      for t in columns['time'][[0, -1]]
-    )
+    start, end = map(_clock, columns['time'][[0, -1]])
     hours = (columns['time'][-1] - columns['time'][0]) / 3600
     spent = f'{hours:.1f} h' if hours >= 1 else f'{60 * hours:.1f} min'
     facts['logged'] = f'{start} to {end} ({spent})'
@@ -243,6 +247,13 @@ def _facts(run, columns) -> dict[str, str]:
     if kind in ('python', 'devices') and rest:
       facts[kind] = rest.split('(')[0].strip()
   return facts
+
+
+def _clock(seconds: float) -> str:
+  try:
+    return time.strftime('%Y-%m-%d %H:%M', time.localtime(seconds))
+  except (ValueError, OverflowError, OSError):  # NaN, or beyond all calendars
+    return '–'
 
 
 def _seconds(columns, phase) -> str:

@@ -310,10 +310,10 @@ def _tokens(
 
   Of the tokenizers the first is taken that makes the record's text again.
   """
-  logprobs = np.asarray(record.logprobs, np.float64)[:MAX_TOKENS]
+  logprobs = np.asarray(record.logprobs[:MAX_TOKENS], np.float64)
   if not len(logprobs) or not np.isfinite(logprobs).all():
     return {}
-  tokens = np.asarray(record.tokens)[:MAX_TOKENS].tolist()
+  tokens = np.asarray(record.tokens[:MAX_TOKENS]).tolist()
   for decode in decoders():
     added = pieces.split(tokens, decode)
     text = ''.join(added)

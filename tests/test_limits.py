@@ -56,6 +56,12 @@ def test_warnings_of_a_whole_phase():
     ),
     (({}, 'ignore', 5), "action: got 'ignore'"),
     (({}, 'stop', 0), 'window: got 0'),
+    (({}, 'stop', None), 'window: got None'),
+    (({}, 'stop', 10**30), 'window: got 1000'),
+    (({'x': {'high': 10**400}}, 'warn', 5), 'x: got .* expected low < high'),
+    ((None, 'stop', 1), 'limits: got None'),
+    (({'x': []}, 'warn', 5), r'x: got \[\]'),
+    (({'x': {'high': None}}, 'warn', 5), 'x: got .* expected low < high'),
   ],
 )
 def test_limits_that_mean_nothing(settings, message):

@@ -66,3 +66,21 @@ def test_tokenizers_of_a_run(tmp_path):
   for tokenizer in found.values():
     assert tokenizer.encode('Step 1: 5') == made.encode('Step 1: 5')
   assert pieces.tokenizers({}) == {}
+
+
+@pytest.mark.parametrize(
+  'named',
+  [
+    dict(module='sources', name='jsonl', path='/etc/passwd', data_dir='DIR'),
+    dict(module='store', name='shuffled', num_examples=3, seed=0, epoch=0),
+    dict(module='arithmetic', name='tokenizer', num_problems=10**9),
+    dict(module='arithmetic', name='tokenizer', vocab_size='768'),
+    dict(module=['arithmetic'], name='tokenizer'),
+    5,
+  ],
+)
+def test_a_config_calls_nothing_but_what_makes_a_tokenizer(named, tmp_path):
+  if isinstance(named, dict) and 'data_dir' in named:
+    named = named | {'data_dir': str(tmp_path)}
+  assert pieces.tokenizers({'models': {'a': {'tokenizer': named}}}) == {}
+  assert not list(tmp_path.iterdir())

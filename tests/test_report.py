@@ -369,3 +369,25 @@ def test_main_writes_one_page(path, tmp_path, capsys, monkeypatch):
 def test_a_folder_that_is_no_run(tmp_path):
   with pytest.raises(ValueError, match='config.json'):
     report.write(tmp_path)
+
+
+def test_names_are_no_markup_for_the_terminal():
+  estimate = Estimate(0.5, 0.4, 0.6, 9)
+  table = report.results_table({'[/a]': {'[red]\x1b[1m': estimate}}, '[b]x')
+  out = io.StringIO()
+  Console(file=out, width=80).print(table)
+  text = out.getvalue()
+  assert '[/a]' in text and '[red]\ufffd[1m' in text and '[b]x' in text
+  assert '\x1b' not in text
+
+
+@pytest.mark.parametrize('seconds', [float('nan'), 1e300, float('inf')])
+def test_times_beyond_the_calendar(tmp_path, seconds):
+  synthetic_run.write(tmp_path / 'run')
+  with (tmp_path / 'run' / 'metrics.jsonl').open('a') as file:
+    row = {'step': 9, 'phase': 'rl', 'time': str(seconds)}
+    if seconds == 1e300:
+      row['time'] = seconds
+    file.write(json.dumps(row) + '\n')
+  text = Page(report.write(tmp_path / 'run').read_text()).text
+  assert ' to – ' in text

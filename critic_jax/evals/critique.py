@@ -39,7 +39,7 @@ STATUSES = ('missing', 'contradictory', 'unfinished')
 def verdict(critique: Record) -> str | None:
   """'correct' or 'incorrect', None if the critique has no single verdict."""
   usable = critique.parsed.get('status', 'ok') == 'ok'
-  return critique.parsed['verdict'] if usable else None
+  return critique.parsed.get('verdict') if usable else None
 
 
 def judged(records: Sequence[Record]) -> list[Record]:

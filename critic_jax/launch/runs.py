@@ -9,7 +9,6 @@ one that trains by another's hand is known by its own lock (`files.lock`).
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from critic_jax import experiment as experiment_lib
-from critic_jax import files, inspection
+from critic_jax import files, inspection, strict_json
 from critic_jax.experiment import Experiment, Run
 
 _LOCK = '.lock'
@@ -111,7 +110,7 @@ def others(task: Task) -> str:
   for folder in sorted(task.folder.parent.glob('*/config.json')):
     name = folder.parent.name
     if name.rpartition('-')[0] == label and folder.parent != task.folder:
-      saved = json.loads(folder.read_text())
+      saved = strict_json.read(folder)
       differ = experiment_lib.differences(task.run, saved)
       more = ', ...' if len(differ) > 3 else ''
       return f'{name} has other settings ({", ".join(differ[:3])}{more})'
