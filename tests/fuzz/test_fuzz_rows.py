@@ -1,0 +1,194 @@
+"""Data sets from anybody: each row is a problem, or is named with a reason."""
+
+import functools
+import json
+import re
+
+import pytest
+from fuzzing import (
+  altered,
+  at_most,
+  broken,
+  deep,
+  folder,
+  refused,
+  texts,
+  values,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from critic_jax.data import problems, rows, solutions, sources, store
+from critic_jax.types import Problem, Record
+
+PROBLEMS = (
+  {'question': 'What is 1 + 1?', 'answer': 'one and one\n#### 2'},
+  {'problem': 'What is 2?', 'solution': '\\boxed{2}', 'level': 5},
+  {'question': 'x?', 'final_answer': ['$1$', '2'], 'solution': ['s'],
+   'context': 'c', 'answer_type': 'Numerical'},
+  {'text': 'Add.', 'code': 'def f(a):\n  return a', 'test_list': [
+    'assert f(1) == 1'], 'test_setup_code': '', 'challenge_test_list': []},
+  {'prompt': 'def f(a):\n', 'entry_point': 'f', 'canonical_solution':
+   '  return a\n', 'test': 'def check(f):\n  assert f(1) == 1'},
+  {'question': 'x?', 'answer': 27.0, 'id': 7},
+)  # fmt: skip
+SOLUTIONS = (
+  {'id': 'gsm8k-0', 'generator': 'g', 'problem': 'x?', 'steps': ['a', 'b'],
+   'final_answer_correct': True, 'label': -1},
+  {'id': 'p-1', 'problem': 'x?', 'steps': ['a'], 'label': -1,
+   'complete': True, 'answer': '1'},
+  {'id': 't-g', 'problem': 'x?', 'solution': 'a\nA: 1', 'correct': False,
+   'generator': 'g', 'reference': 'b\nA: 2'},
+  {'id': 1, 'problem': 'x?', 'answer': '1', 'eval_solution': ['a'],
+   'solution_type': 'chosen', 'solution_reference': 'g', 'problem_id': 'q'},
+  {'question': 'x?', 'chosen': ['a', 'b'], 'rejected': 'c', 'answer': 4},
+)  # fmt: skip
+
+
+def lines(found):
+  """JSON lines, with NaN and infinity as Python writes them."""
+  return b'\n'.join(json.dumps(row).encode() for row in found)
+
+
+def files(row_kinds):
+  """Files of rows, altered and sound ones, and lines that are no rows."""
+  sound = st.sampled_from(row_kinds)
+  row = sound | sound.flatmap(altered)
+  named = st.builds(
+    lambda row, i: {**row, 'id': i} if isinstance(row, dict) else row,
+    row,
+    st.sampled_from(('a', 'b', '3', '/', '\0', 'x' * 300)) | values(),
+  )
+  line = st.one_of(
+    (row | named).map(lambda r: json.dumps(r).encode()),
+    st.binary(max_size=20),
+    values().map(lambda v: json.dumps(v).encode()),
+    st.sampled_from([
+      b'', b'\xff\xfe', b'\xef\xbb\xbf{}', deep(10**5).encode(), b'NaN',
+      b'9' * 5000, b'{"question": "\\ud800", "answer": "1"}', b'[{}',
+      b'{"a": 1, "a": 2}',
+    ]),
+  )  # fmt: skip
+  several = st.lists(line, max_size=5)
+  return several.map(b'\n'.join) | several.map(
+    lambda found: b'[' + b','.join(found) + b']'
+  )
+
+
+def check_problem(problem):
+  assert isinstance(problem, Problem)
+  for text in (problem.id, problem.question, problem.answer, problem.solution):
+    assert isinstance(text, str)
+    text.encode()
+  assert problem.question.strip() and problem.answer.strip()
+  assert '/' not in problem.id and problem.id.isprintable()
+
+
+def read_both_ways(content, read):
+  """What a file holds where bad rows are left out, after it was refused."""
+  with folder({'d.jsonl': content}) as path:
+    path, told = path / 'd.jsonl', []
+    with refused():
+      strict = read(path, report=len)
+    try:
+      found = read(path, bad_rows='skip', report=told.append)
+    except ValueError as error:
+      assert re.match(re.escape(str(path)), str(error)), error
+      with pytest.raises(ValueError):
+        read(path)
+      return []
+  # Lines that ask what others ask are told of, too.
+  if any(' rows skipped; the first: ' in line for line in told):
+    assert 'strict' not in vars()
+  else:
+    assert len(strict) == len(found)
+  return found
+
+
+@given(files(PROBLEMS))
+def test_any_file_of_problems(content):
+  found = read_both_ways(content, problems.read_jsonl)
+  for problem in found:
+    check_problem(problem)
+  assert len({p.id for p in found}) == len(found)
+
+
+@given(files(SOLUTIONS))
+def test_any_file_of_solutions(content):
+  found = read_both_ways(content, solutions.read)
+  for record in found:
+    assert isinstance(record, Record)
+    assert record.problem.question.strip() and record.text.strip()
+    for text in (record.id, record.text, record.problem.answer):
+      text.encode()
+    json.dumps(dict(record.parsed))
+  # Solutions of a problem are told apart by their numbers.
+  assert len({record.id for record in found}) == len(found)
+
+
+@given(broken(lines(PROBLEMS)), broken(lines(SOLUTIONS)))
+def test_broken_files(some, others):
+  for problem in read_both_ways(some, problems.read_jsonl):
+    check_problem(problem)
+  read_both_ways(others, solutions.read)
+
+
+@given(texts(surrogates=False).filter(str.strip), st.integers(0, 3))
+def test_texts_are_kept(text, number):
+  row = {'question': text, 'answer': str(number), 'solution': text}
+  with folder({'d.jsonl': lines([row])}) as path:
+    (found,) = problems.read_jsonl(path / 'd.jsonl')
+  assert (found.question, found.answer) == (text.strip(), str(number))
+  assert found.solution == text.strip()
+
+
+@functools.cache
+def long_line():
+  return lines(
+    [{'question': 'q' * (rows.MAX_ROW - 40), 'answer': '1'}, PROBLEMS[0]]
+  )
+
+
+def test_a_row_of_ten_megabytes_is_a_row():
+  with folder({'d.jsonl': long_line()}) as path, at_most(10 * rows.MAX_ROW):
+    found = problems.read_jsonl(
+      path / 'd.jsonl', layout='generic', bad_rows='skip'
+    )
+  assert len(found[0].question) == rows.MAX_ROW - 40
+
+
+@pytest.mark.parametrize(
+  'text',
+  ['q' * 10**8, '\\u0000' * 10**7, '[' * 10**7, '9' * 10**7, '{"a":' * 10**6],
+)
+def test_a_line_without_end_costs_no_memory(text):
+  content = f'{{"question": "{text}", "answer": 1}}\n{text}\n'.encode()
+  content += lines([PROBLEMS[0]])
+  with folder({'d.jsonl': content}) as path, at_most(12 * rows.MAX_ROW):
+    found = problems.read_jsonl(path / 'd.jsonl', bad_rows='skip', report=len)
+  assert [p.answer for p in found][-1] == '2'
+
+
+@given(files(PROBLEMS))
+def test_prepared_sets_are_the_files(content):
+  with folder({'d.jsonl': content}) as path, refused():
+    expected = problems.read_jsonl(
+      path / 'd.jsonl', bad_rows='skip', report=len
+    )
+    found = store.prepare(
+      path / 'd.jsonl', path / 'sets', bad_rows='skip', report=len
+    )
+    assert list(found) == expected
+    assert [p.name for p in path.iterdir()].count('sets') == 1
+
+
+@given(st.lists(texts(max_size=1), min_size=1, max_size=4))
+def test_files_of_any_name_are_prepared_in_their_folder(parts):
+  name = (
+    re.sub('[\0/\ud800-\udfff]', '_', ''.join(parts))[:40].strip('.') or 'x'
+  )
+  with folder({name: lines([PROBLEMS[0]])}) as path:
+    with refused():
+      assert len(store.prepare(path / name, path / 'in' / 'sets')) == 1
+    assert {p.name for p in path.iterdir()} <= {name, 'in'}
+    assert sources.benchmark(path=str(path / name))['test']

@@ -1,0 +1,163 @@
+"""Settings: what a config or a command line says is a setting or an error."""
+
+import functools
+import importlib
+import inspect
+import pathlib
+import re
+import types
+from unittest import mock
+
+from absl import flags
+from fuzzing import FRAGMENTS, altered, deep, numbers, refused, texts, values
+from hypothesis import given
+from hypothesis import strategies as st
+from ml_collections import ConfigDict, config_flags
+
+from critic_jax import command_line, limits, lookup, phases, run_dir
+
+ROOT = pathlib.Path(__file__).parents[2]
+LITERALS = (
+  '0', '-1', '1e999', 'nan', 'None', '(1,', '[1, [2', "{'a': 1}", '()', 'True',
+  "__import__('os').system('touch hacked')", 'open("/etc/passwd")', '9' * 5000,
+  '1+1', 'lambda: 0', '9**9**9', deep(50), deep(5000), '-' * 5000 + '1', "'",
+)  # fmt: skip
+
+
+def tiny():
+  return importlib.import_module('configs.refcritic').get_config('tiny')
+
+
+@functools.cache
+def names():
+  return sorted(name for name, _ in run_dir.leaves(run_dir.plain(tiny())))
+
+
+def parse(arguments):
+  """The config of a command line, or what it exits with."""
+  argv = ['train', f'--config={ROOT}/configs/refcritic.py:tiny', *arguments]
+  found = flags.FlagValues()
+  flags.DEFINE_string('workdir', None, '', flag_values=found)
+  config = config_flags.DEFINE_config_file(
+    'config', flag_values=found, sys_argv=argv
+  )
+  with (
+    mock.patch.object(flags, 'FLAGS', found),
+    mock.patch.object(command_line, '_CONFIG', config),
+  ):
+    try:
+      command_line.parse_flags(argv)
+    except SystemExit as error:
+      return str(error)
+  return config.value
+
+
+words = st.sampled_from((*LITERALS, *FRAGMENTS)) | texts(max_size=3)
+
+
+@given(st.sampled_from(names()), words)
+def test_an_override_sets_what_it_names_or_is_one_line(name, value):
+  found = parse([f'--config.{name}={value}'])
+  if isinstance(found, str):
+    assert found.startswith('error: ') and '\n' not in found
+    return
+  changed = run_dir.differences(run_dir.plain(found), run_dir.plain(tiny()))
+  assert all(
+    key == name or key.startswith(f'{name}.') or name.startswith(f'{key}.')
+    for key in changed
+  ), changed
+  assert not list(pathlib.Path.cwd().glob('hacked*'))
+
+
+@given(texts('config', '.', '=', '[0]', 'phases', '__class__', 'seed', '--'))
+def test_any_word_of_a_command_line(word):
+  found = parse([f'--config.{word}'])
+  assert isinstance(found, ConfigDict) or re.fullmatch('error: .*', found)
+
+
+def test_a_sound_override():
+  assert parse(['--config.seed=7']).seed == 7
+  assert parse(['--config.order=("rl",)']).order == ('rl',)
+  assert parse(['--config.seed=x']).startswith('error: ')
+
+
+@given(
+  st.sampled_from(('recipes', 'data', 'rewards', 'models')) | texts(),
+  texts('..', '.', 'os', 'refcritic', '__init__', '/', '__main__') | values(),
+)
+def test_only_modules_of_the_package_are_imported(package, name):
+  with refused():
+    found = lookup.module(package, name)
+    assert isinstance(found, types.ModuleType)
+    assert found.__name__ == f'critic_jax.{package}.{name}'
+
+
+@given(
+  altered({'name': 'ppo_clip', 'clip_low': 0.2, 'clip_high': 0.28}),
+  st.sampled_from(('objectives.policy', 'rewards.shaping', 'data.sources')),
+)
+def test_any_settings_of_a_function(settings, module):
+  if not isinstance(settings, dict):
+    return
+  with refused():
+    found = lookup.bind(f'critic_jax.{module}', settings)
+    assert found.func.__module__ == f'critic_jax.{module}'
+    keywords = inspect.signature(found.func).parameters
+    assert set(found.keywords) <= set(keywords)
+
+
+@given(
+  altered({'critique/judge': {'low': 0.1, 'high': 2, 'relative': True}}),
+  st.sampled_from(('warn', 'stop')) | values(),
+  st.integers(-2, 9) | values(),
+  st.lists(st.dictionaries(texts(max_size=1), st.floats()), max_size=3),
+)
+def test_any_limits(section, action, window, rows):
+  with refused():
+    limits.check(section, action, window)
+    lines = [row | {'critique/judge': 1.0, 'step': 0} for row in rows]
+    for _, text in limits.warnings(lines, section, window):
+      assert ', outside of [' in text
+
+
+@functools.cache
+def lms():
+  from critic_jax import roles
+
+  return roles.make_lms(tiny().models)[0]
+
+
+def _changed(section, name, value):
+  *above, last = name.split('.')
+  for key in above:
+    section = section[key]
+  with section.ignore_type():
+    section[last] = value
+
+
+@given(st.sampled_from([n for n in names() if n[:7] == 'phases.']), st.data())
+def test_any_phase(name, data):
+  config = tiny()
+  old = dict(run_dir.leaves(run_dir.plain(config)))[name]
+  _changed(config, name, data.draw(_like(old)))
+  try:
+    made = phases.make_phases(config, lms(), None)
+    assert [phase.name for phase in made] == list(config.order)
+  except ValueError as error:  # with the reason as Python has it, if by a type
+    assert str(error).startswith(f'phases.{name.split(".")[1]}: ')
+
+
+def _like(old):
+  """What the command line could set in a value's place."""
+  if isinstance(old, bool):
+    return st.booleans()
+  if isinstance(old, int):
+    return numbers().filter(lambda x: isinstance(x, int))
+  if isinstance(old, float):
+    return numbers().map(lambda x: float(min(max(x, -1e308), 1e308)))
+  if isinstance(old, dict):
+    inner = st.dictionaries(texts(max_size=2), values(), max_size=2)
+    return inner.map(ConfigDict)
+  if isinstance(old, list):
+    return st.lists(values(), max_size=3).map(tuple)
+  return texts('sft', 'constant', 'ppo_clip', 'solver', max_size=2)

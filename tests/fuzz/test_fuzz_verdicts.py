@@ -1,0 +1,77 @@
+"""A verdict is one verdict, whatever surrounds it."""
+
+import re
+
+from fuzzing import record, texts
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from critic_jax.rewards import leaks, verdicts
+
+WORDS = st.sampled_from(('correct', 'incorrect'))
+PARTS = (
+  'Verdict: correct', 'Verdict: incorrect', 'verdict:', '**Verdict**: ',
+  '\\boxed{3}', '\\boxed{correct}', 'Step 2 is wrong', '.', '\n', 'correct',
+)  # fmt: skip
+critiques = texts(*PARTS, max_size=14)
+# What says nothing of its own, neither a verdict nor a tag.
+silent = texts().filter(
+  lambda text: not re.search('verdict|</?think>', text, re.I)
+)
+
+
+@given(critiques, st.booleans())
+def test_a_critique_is_read_in_one_way(text, opened):
+  parsed = verdicts.parse(text, opened=opened)
+  assert parsed == {
+    'verdict': verdicts.verdict(text, opened=opened),
+    'status': verdicts.status(text, opened=opened),
+    'conclusion': verdicts.conclusion(text, opened=opened),
+    'step': verdicts.first_error_step(text, opened=opened),
+  }
+  assert (parsed['verdict'] is None) == (parsed['status'] != 'ok')
+  assert (parsed['conclusion'] is None) == (parsed['status'] == 'unfinished')
+  assert parsed['step'] is None or -1 <= parsed['step'] <= 9999
+  if parsed['conclusion'] is not None:
+    assert parsed['conclusion'] in text
+    assert not re.search('</?think>', parsed['conclusion'])
+
+
+@given(silent, WORDS, silent)
+def test_what_surrounds_a_verdict_does_not_change_it(before, word, after):
+  text = f'{before}\nVerdict: {word}\n{after}'
+  assert verdicts.parse(text)['verdict'] == word
+
+
+@given(critiques, WORDS, silent)
+def test_a_second_verdict_never_wins(text, word, after):
+  said = verdicts.verdict(text)
+  again = verdicts.verdict(f'{text}\nVerdict: {word}\n{after}')
+  assert again in (said, None) if said else True
+  assert again == word or again is None
+
+
+@given(silent, WORDS, silent, WORDS, silent)
+def test_both_verdicts_are_none(before, first, between, second, after):
+  text = f'{before}\nVerdict: {first}\n{between}\nVerdict: {second}\n{after}'
+  parsed = verdicts.parse(text)
+  assert parsed['verdict'] == (first if first == second else None)
+  assert parsed['status'] == ('ok' if first == second else 'contradictory')
+
+
+@given(texts(*PARTS), texts(*PARTS))
+def test_no_thinking_is_in_the_conclusion(thinking, said):
+  assume('think>' not in thinking + said)
+  text = f'<think>{thinking}</think>{said}'
+  assert verdicts.conclusion(text) == said.strip()
+  assert verdicts.parse(text) == verdicts.parse(said) or not said.strip()
+  assert verdicts.conclusion(f'<think>{thinking}') is None
+
+
+@given(texts('12', ' 12 ', '1,234', '1234'), texts('12', '1,234', max_size=2))
+def test_a_masked_answer_is_masked(conclusion, answer):
+  critique = record('critique', conclusion, answer)
+  conclusion = critique.parsed['conclusion'] or ''
+  assert leaks.leaks(critique) == (leaks.masked(critique) != conclusion)
+  if not leaks.leaks(critique):
+    assert answer.strip() != conclusion or not answer.strip()
