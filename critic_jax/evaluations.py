@@ -80,7 +80,7 @@ def make_evaluations(config, lms, splits=None) -> list[Evaluation]:
         f'evals.{name}: got no {error}; expected it in the section, or a role '
         'of that name in models'
       ) from error
-    except (ValueError, AttributeError, TypeError) as error:
+    except (ValueError, AttributeError, TypeError, ArithmeticError) as error:
       raise ValueError(f'evals.{name}: {error}') from error
   return made
 

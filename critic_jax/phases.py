@@ -66,7 +66,7 @@ def make_phases(config, lms, grade) -> list[Phase]:
         f'phases.{name}: got no {error}; expected it in the section, or a role '
         'of that name in models'
       ) from error
-    except (ValueError, AttributeError, TypeError) as error:
+    except (ValueError, AttributeError, TypeError, ArithmeticError) as error:
       raise ValueError(f'phases.{name}: {error}') from error
     phases.append(Phase(name, section, recipe, tx, schedule, start))
     start += section.steps
@@ -101,8 +101,8 @@ def _check_section(section) -> None:
     'steps', 'epochs', 'microbatches', 'batch_size', 'records_every',
     'checkpoint_every',
   ):  # fmt: skip
-    if section[name] < 1:
-      raise ValueError(f'{name}: got {section[name]}; expected >= 1')
+    if not 1 <= section[name] < 2**31:
+      raise ValueError(f'{name}: got {section[name]}; expected 1 to 2^31 - 1')
   if section.staleness not in (0, 1):
     raise ValueError(f'staleness: got {section.staleness}; expected 0 or 1')
   objective = section.get('objective', {}).get('name')

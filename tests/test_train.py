@@ -29,6 +29,8 @@ from configs import refcritic
 from critic_jax import (
   masked,
   optimizer,
+  phases,
+  roles,
   run_dir,
   sharding,
   train,
@@ -430,6 +432,22 @@ def test_a_role_that_a_recipe_needs_is_named(tmp_path):
   del config.models.solver
   with pytest.raises(ValueError, match="phases.rl: got no 'solver'"):
     run(config, tmp_path / 'run')
+
+
+@pytest.mark.parametrize(
+  ('name', 'value', 'message'),
+  [
+    ('microbatches', 2**63, 'phases.rl: microbatches: got 9223372036854775808'),
+    ('steps', 0, 'phases.rl: steps: got 0; expected 1 to'),
+    ('train', ([],), r'phases.rl: got the roles \[\[\]\]'),
+  ],
+)
+def test_numbers_and_roles_of_any_kind(name, value, message):
+  config = refcritic.get_config('tiny')
+  config.order, config.phases.rl[name] = ('rl',), value
+  lms, _ = roles.make_lms(config.models)
+  with pytest.raises(ValueError, match=message):
+    phases.make_phases(config, lms, None)
 
 
 def test_scripted_models_are_what_tests_of_recipes_use():
