@@ -494,3 +494,31 @@ def test_special_finder_prefers_the_longest():
   finder = vocabulary.special_finder({'<a': 0, '<ab>': 1})
   assert finder.findall('x<ab><a>') == ['<ab>', '<a']
   assert vocabulary.special_finder({}).findall('anything') == []
+
+
+def test_limits_leave_room_for_long_conversations():
+  """What templates of published models do, for 500 long messages."""
+  template = (
+    '{%- set ns = namespace(last=messages|length - 1, seen=[]) %}'
+    '{%- macro text(m) %}{{ m.content | trim | replace("x", "y") }}'
+    '{%- endmacro %}'
+    '{%- for m in messages[::-1] %}{% set i = messages|length - 1 - loop.index0'
+    ' %}{% if m.role == "user" and not m.content.startswith("<tool>") %}'
+    '{% set ns.last = i %}{% endif %}{% endfor %}'
+    '{%- for m in messages %}'
+    "{{ '<|im_start|>' ~ m['role'] + '\\n' }}"
+    "{%- if '</think>' in m.content %}"
+    "{{ m.content.split('</think>')[-1].lstrip('\\n') }}"
+    '{%- else %}{{ text(m) }}{% endif %}'
+    "{{ {'a': loop.index0 == ns.last} | tojson }}"
+    "{%- set ns.seen = ns.seen + [m.role] %}{{ '<|im_end|>\\n' }}{% endfor %}"
+    "{{ ns.seen | join(',') | length }}{{ strftime_now('%%') }}"
+  )
+  messages = [
+    {'role': role, 'content': f'<think>{"why " * 400}</think>\n\n {i} x '}
+    for i in range(250)
+    for role in ('user', 'assistant')
+  ]
+  text = chat_template.render(template, {'messages': messages})
+  assert text.startswith('<|im_start|>user\n 0 x {"a": ')
+  assert text.count('<|im_end|>') == 500 and text.endswith('%')
