@@ -7,8 +7,8 @@ when it is made, handed on or written (of twenty lists, each holding the one
 before twice, the last would be written as a million); and a filter or method is
 refused beforehand if what it is given multiplies to too much, as a text
 replaced by a text may. The environment is otherwise that of transformers, so
-that a model's template gives the text the model was trained on; but `sum`,
-`format` with a width, and `lipsum` are not there.
+that a model's template gives the text the model was trained on; but `lipsum`,
+the filters `sum` and `format`, and widths in a text's `format` are not there.
 """
 
 from __future__ import annotations
