@@ -20,16 +20,21 @@ def leaks(critique: Record) -> bool:
   '12' is in 'so x = 12.' but in none of '112', '12.5', '1,120', '-12', '5/12'.
   Commas that group thousands are left out on both sides.
   """
-  return masked(critique) != _conclusion(critique)
+  return _replaced(critique)[1] > 0
 
 
 def masked(critique: Record) -> str:
   """The conclusion with each occurrence of the reference answer as `MASK`."""
+  return _replaced(critique)[0]
+
+
+def _replaced(critique: Record) -> tuple[str, int]:
+  """The masked conclusion, and how many answers were masked in it."""
   answer, conclusion = critique.problem.answer.strip(), _conclusion(critique)
   if not answer:
-    return conclusion
+    return conclusion, 0
   pattern = rf'(?<![\w/-])(?<!\d[.,]){_grouped(answer)}(?!\w|[.,/]\d)'
-  return re.sub(pattern, MASK, conclusion)
+  return re.subn(pattern, MASK, conclusion)
 
 
 def _conclusion(critique: Record) -> str:

@@ -72,6 +72,7 @@ def test_no_thinking_is_in_the_conclusion(thinking, said):
 def test_a_masked_answer_is_masked(conclusion, answer):
   critique = record('critique', conclusion, answer)
   conclusion = critique.parsed['conclusion'] or ''
-  assert leaks.leaks(critique) == (leaks.masked(critique) != conclusion)
+  if leaks.masked(critique) != conclusion:
+    assert leaks.leaks(critique)
   if not leaks.leaks(critique):
     assert answer.strip() != conclusion or not answer.strip()

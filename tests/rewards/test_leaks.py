@@ -35,6 +35,7 @@ def said(conclusion, answer):
     ('1,200', 'it is 1200', True),
     (r'\frac{1}{2}', r'gives $\frac{1}{2}$', True),
     ('12', None, False),
+    ('?', 'so it is ?', True),
     ('', 'anything', False),
   ],
 )
