@@ -242,10 +242,10 @@ def environment():
   return {**os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': path}
 
 
-def in_small_disk(disk, kept, kib, *command):
-  """Runs a command with `disk` a disk of so many KiB; copies it to `kept`."""
+def in_disk(disk, kept, options, *command):
+  """Runs a command with `disk` a disk of its own; copies it to `kept`."""
   script = (
-    f'mount -t tmpfs -o size={kib}k tmpfs {disk} || exit 77; shift;'
+    f'mount -t tmpfs -o {options} tmpfs {disk} || exit 77; shift;'
     f' "$@"; status=$?; cp -r {disk}/. {kept}; exit $status'
   )
   child = subprocess.run(
@@ -267,8 +267,8 @@ def test_a_full_disk_ends_the_run_with_the_last_checkpoint_whole(
   kept.mkdir()
   one = sum(f.stat().st_size for f in whole.rglob('checkpoints/3/**/*'))
   room = 1.6 if what == 'saving' else 2.5  # beside the other files
-  child = in_small_disk(
-    disk, kept, int(one * room) // 1024, sys.executable, __file__, what,
+  child = in_disk(
+    disk, kept, f'size={int(one * room)}', sys.executable, __file__, what,
     str(disk / 'run'),
   )  # fmt: skip
   assert child.returncode == 1, child.stderr
@@ -279,6 +279,17 @@ def test_a_full_disk_ends_the_run_with_the_last_checkpoint_whole(
   assert [p.name for p in (path / 'checkpoints').glob('?')] == ['3']
   run(stale_config(), path)  # there is room again
   assert_same(path, whole)
+
+
+def test_a_disk_that_is_read_only_is_one_error(tmp_path):
+  disk = tmp_path / 'disk'
+  disk.mkdir()
+  child = in_disk(
+    disk, tmp_path, 'ro', sys.executable, __file__, 'plain', str(disk / 'run')
+  )
+  assert child.returncode == 1
+  [line] = child.stderr.strip().splitlines()
+  assert line.startswith(f'error: {disk}/run: got [Errno 30] Read-only file')
 
 
 def test_a_folder_that_is_a_file_is_one_error(tmp_path):
