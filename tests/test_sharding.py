@@ -1,7 +1,8 @@
 """Eight fake devices against one.
 
 The number of devices is fixed when jax starts: `main` runs in a process of its
-own, computes all cases and writes arrays, which the tests here compare.
+own, computes all cases and writes arrays, which the tests here compare; so does
+`continue_on_meshes`.
 """
 
 import functools
@@ -201,11 +202,11 @@ def heads_on_meshes(path):
   np.savez(path / 'heads.npz', **found)
 
 
-def refcritic_on_mesh(name, path, begun_on=None):
+def refcritic_on_mesh(name, path, begun_on=None, every=2):
   """Two steps of a tiny RefCritic on a mesh: records and parameters.
 
-  With another mesh, the second of them, from the checkpoint after the first
-  that a run on the other wrote.
+  Where it was begun on another, the second of them, from the checkpoint that
+  was written there after the first.
   """
   config = refcritic.get_config('tiny')
   config.order, config.evals = ('rl',), {}
@@ -213,8 +214,7 @@ def refcritic_on_mesh(name, path, begun_on=None):
   del config.models.cold
   config.compile_ahead = not begun_on
   config.phases.rl.steps = 2
-  if name == 'fsdp':  # others continue it
-    config.phases.rl.checkpoint_every = 1
+  config.phases.rl.checkpoint_every = every
   config.mesh = MESHES[name]
   heads = dict(num_heads=8, num_kv_heads=4, head_dim=4, qkv_bias=True)
   nano = {'nano': sizes.SIZES['nano'] | heads}
@@ -279,16 +279,30 @@ def moved_on_mesh(path):
     )
 
 
+def main(path):
+  for case in CASES:
+    on_mesh(*case, path)
+  heads_on_meshes(path)
+  inserts_on_mesh(path)
+  moved_on_mesh(path)
+  for name in ('one', 'fsdp', 'tensor', 'mixed'):
+    refcritic_on_mesh(name, path)
+
+
+def continue_on_meshes(path):
+  refcritic_on_mesh('fsdp', path, every=1)
+  for name in ('tensor', 'one'):
+    refcritic_on_mesh(name, path, begun_on='fsdp')
+
+
 def leaf(tree, path):
   for name in path:
     tree = tree[name]
   return tree
 
 
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-  """Where the process with eight devices wrote."""
-  path = tmp_path_factory.mktemp('sharding')
+def run_here(path, main):
+  """Runs a function of this file in a process with eight devices."""
   root = str(pathlib.Path(__file__).parents[1])
   environment = {
     **os.environ,
@@ -301,11 +315,23 @@ def folder(tmp_path_factory):
     ),
   }
   result = subprocess.run(
-    [sys.executable, __file__, str(path)],
+    [sys.executable, __file__, main, str(path)],
     env=environment, capture_output=True, text=True, timeout=600,
   )  # fmt: skip
   assert result.returncode == 0, result.stderr[-3000:]
   return path
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  """Where the process with eight devices wrote."""
+  return run_here(tmp_path_factory.mktemp('sharding'), 'main')
+
+
+@pytest.fixture(scope='module')
+def continued(tmp_path_factory):
+  """Where it wrote runs that continue on another mesh."""
+  return run_here(tmp_path_factory.mktemp('continued'), 'continue_on_meshes')
 
 
 @pytest.fixture(scope='module')
@@ -385,20 +411,20 @@ def test_a_step_of_refcritic_is_that_of_one_device(folder, mesh):
   assert len({s['reward'] for s in one_scores if s}) > 1  # it learns something
   assert_close(params, one_params)
   first, second = run_dir.read_metrics(folder / mesh / 'metrics.jsonl')
-  assert first['compile/count'] > 0
-  assert second['compile/count'] == 0 or mesh == 'fsdp'  # saved after the first
+  assert first['compile/count'] > 0 and second['compile/count'] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('mesh', ['tensor', 'one'])
-def test_a_run_continues_on_another_mesh(folder, mesh):
+def test_a_run_continues_on_another_mesh(continued, mesh):
   """Begun on fsdp 8; the checkpoint has all of the state."""
-  texts, scores, params = refcritic_of(folder, f'fsdp-{mesh}', 1)
-  same_texts, same_scores, same_params = refcritic_of(folder, 'fsdp', 1)
+  texts, scores, params = refcritic_of(continued, f'fsdp-{mesh}', 1)
+  same_texts, same_scores, same_params = refcritic_of(continued, 'fsdp', 1)
   assert texts == same_texts
   assert scores == same_scores
   assert_close(params, same_params)
-  *_, expected = run_dir.read_metrics(folder / 'fsdp/metrics.jsonl')
-  [row] = run_dir.read_metrics(folder / f'fsdp-{mesh}' / 'metrics.jsonl')
+  *_, expected = run_dir.read_metrics(continued / 'fsdp/metrics.jsonl')
+  [row] = run_dir.read_metrics(continued / f'fsdp-{mesh}' / 'metrics.jsonl')
   assert row['step'] == 1
   for name in ('loss/total', 'grad_norm', 'critique/reward'):
     assert row[name] == pytest.approx(expected[name], rel=1e-4, abs=1e-6), name
@@ -565,12 +591,4 @@ def test_an_axis_without_a_rule():
 
 if __name__ == '__main__':
   assert len(jax.devices()) == 8
-  for case in CASES:
-    on_mesh(*case, pathlib.Path(sys.argv[1]))
-  heads_on_meshes(pathlib.Path(sys.argv[1]))
-  inserts_on_mesh(pathlib.Path(sys.argv[1]))
-  moved_on_mesh(pathlib.Path(sys.argv[1]))
-  for mesh_name in ('one', 'fsdp', 'tensor', 'mixed'):
-    refcritic_on_mesh(mesh_name, pathlib.Path(sys.argv[1]))
-  for mesh_name in ('tensor', 'one'):
-    refcritic_on_mesh(mesh_name, pathlib.Path(sys.argv[1]), begun_on='fsdp')
+  globals()[sys.argv[1]](pathlib.Path(sys.argv[2]))

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import grids
 import pytest
 
 import critic_jax
-from critic_jax import inspection
+from critic_jax import inspection, run_dir
 from critic_jax.launch import slurm
 
 ROOT = pathlib.Path(critic_jax.__file__).parents[1]
@@ -75,18 +76,24 @@ def test_ranges():
   assert slurm.ranges([4, 0, 1, 2]) == '0-2,4'
 
 
-def has_slurm():
-  """Whether SLURM runs here; see CONTRIBUTING.md."""
+def num_nodes():
+  """Of the SLURM that runs here, see CONTRIBUTING.md; 0: none does."""
   if not shutil.which('sinfo'):
-    return False
-  return subprocess.run(['sinfo'], capture_output=True).returncode == 0
+    return 0
+  found = subprocess.run(['sinfo', '-hN'], capture_output=True, text=True)
+  return len(found.stdout.splitlines())
+
+
+def wait_for(job):
+  while subprocess.check_output(['squeue', '--noheader', f'--job={job}']):
+    time.sleep(5)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('real', [False, True])
 def test_two_tiny_runs(real, tmp_path, monkeypatch):
   """With real training; a run that is preempted under way continues."""
-  if real and not has_slurm():
+  if real and not num_nodes():
     pytest.skip('needs SLURM')
   table = grids.TABLE | dict(metrics=('critique length in tokens',))
   path = grids.write(
@@ -105,9 +112,61 @@ def test_two_tiny_runs(real, tmp_path, monkeypatch):
       time.sleep(1)
     batch = ['scancel', '--signal=USR1', '--batch', f'{job}_1']
     subprocess.run(batch, check=True)
-    while subprocess.check_output(['squeue', '--noheader', f'--job={job}']):
-      time.sleep(5)
+    wait_for(job)
     starts = (folders[1] / 'command.txt').read_text().splitlines()
     assert len(starts) == 2
   assert [inspection.state(folder) for folder in folders] == ['done'] * 2
   assert (workdir / 'learn.md').exists()
+
+
+SHORT = """
+from configs import refcritic
+
+def get_config(arg=''):
+  config = refcritic.get_config('tiny')
+  config.order, config.compile_ahead = ('rl',), False
+  config.evals.heldout.after = ('rl',)
+  config.phases.rl.copy = {}
+  del config.models.cold
+  return config
+"""
+
+
+@pytest.mark.slow
+def test_a_run_on_two_nodes_is_that_of_one_process(tmp_path):
+  """The nodes' processes find each other by what SLURM tells them."""
+  if num_nodes() < 2:
+    pytest.skip('needs SLURM with two nodes')
+  config = tmp_path / 'config.py'
+  config.write_text(SHORT)
+  path = grids.write(
+    tmp_path,
+    grid="grid.sweep('seed', [0])",
+    config=config,
+    table=dict(
+      evaluation='heldout', columns=('rl',), metrics=('accuracy before',)
+    ),
+  )
+  two, one = (tmp_path / name for name in ('two', 'one'))
+  job = submit(path, workdir=two, options=['--nodes=2']).split()[-1]
+  wait_for(job)
+  command = [sys.executable, '-m', 'critic_jax.launch', path, '--workdir', one]
+  subprocess.run(command, cwd=ROOT, check=True)
+  two, one = (grids.folder(path, workdir) for workdir in (two, one))
+  assert inspection.state(two) == 'done'
+  assert re.search(
+    r'devices cpu:\d+, cpu:\d+$', (two / 'env.txt').read_text(), re.M
+  )
+  for row, expected in zip(
+    run_dir.read_metrics(two / 'metrics.jsonl'),
+    run_dir.read_metrics(one / 'metrics.jsonl'),
+    strict=True,
+  ):
+    for name in ('loss/total', 'grad_norm', 'critique/reward'):
+      assert row[name] == pytest.approx(expected[name], abs=1e-4), name
+  for records in one.glob('**/*.jsonl.gz'):
+    found, wanted = (
+      [(r.id, r.text) for r in run_dir.read_records(p)]
+      for p in (two / records.relative_to(one), records)
+    )
+    assert found == wanted
