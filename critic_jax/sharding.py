@@ -246,8 +246,7 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
 
 def num_parts(name: str, size: int) -> int:
   """Into how many parts `constrain` splits an axis of this name and size."""
-  mesh = jax.sharding.get_abstract_mesh()
-  several = 1 if mesh.empty else ways(mesh, name)
+  several = ways_here(name)
   return several if size % several == 0 else 1
 
 
@@ -262,11 +261,6 @@ def ways_here(name: str) -> int:
   """`ways` of the mesh in use, see `on_mesh_of`; 1 where there is none."""
   mesh = jax.sharding.get_abstract_mesh()
   return 1 if mesh.empty else ways(mesh, name)
-
-
-def split_here(name: str, size: int) -> int:
-  """Among how many of them an axis of this size is split, if that divides."""
-  return ways_here(name) if size % ways_here(name) == 0 else 1
 
 
 def _dividing(names, shape, mesh) -> PartitionSpec:

@@ -45,9 +45,9 @@ def token_logprobs_and_entropy(
   """
   rows, length, _ = hidden.shape
   vocab = kernel.shape[axes.index('v')]
-  across = sharding.split_here('columns', length)
-  ways = across * sharding.split_here('rows', rows)
-  ways *= sharding.split_here('vocab', vocab)
+  across = sharding.num_parts('columns', length)
+  ways = across * sharding.num_parts('rows', rows)
+  ways *= sharding.num_parts('vocab', vocab)
   chunk = chunk or ways * MAX_LOGITS // vocab
   num_chunks = -(-length // max(1, chunk // rows))
   width = -(-length // num_chunks // across) * across
