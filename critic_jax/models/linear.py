@@ -15,6 +15,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from critic_jax import sharding
+
 if TYPE_CHECKING:
   from critic_jax.models.transformer import TransformerConfig
 
@@ -36,12 +38,7 @@ class Projection(nn.Module):
     kernel, scale = _matrix(
       self, 'kernel', self.shape, self.names, tuple(range(self.inputs))
     )
-    axes = tuple(range(-self.inputs, 0)), tuple(range(self.inputs))
-    y = jax.lax.dot_general(
-      x, kernel.astype(config.dtype),
-      ((tuple(x.ndim + a for a in axes[0]), axes[1]), ((), ())),
-      preferred_element_type=self.result,
-    )  # fmt: skip
+    y = _product(x, kernel.astype(config.dtype), self.inputs, self.result)
     if scale is not None:
       y = (y * scale).astype(y.dtype)
     if self.bias:
@@ -82,6 +79,25 @@ class Embedding(nn.Module):
       '...d,vd->...v', hidden, kernel, preferred_element_type=jnp.float32
     )
     return y if self.scale is None else y * self.scale
+
+
+def _product(x, kernel, inputs, result):
+  """The last axes of `x` [B, T, ...] by the first ones of `kernel`.
+
+  Tokens are one axis where no device has a part of a row: for two, the
+  gradient of the kernel comes out transposed, and XLA on CPUs then transposes
+  all that it is made of.
+  """
+  rows, outputs = x.shape[:-inputs], kernel.shape[inputs:]
+  if sharding.num_parts('columns', rows[-1]) == 1:
+    rows = (math.prod(rows),)
+  size = math.prod(kernel.shape[:inputs])
+  y = jnp.matmul(
+    x.reshape(*rows, size),
+    kernel.reshape(size, -1),
+    preferred_element_type=result,
+  )
+  return y.reshape(*x.shape[:-inputs], *outputs)
 
 
 def _matrix(module, name, shape, names, inputs):
