@@ -8,14 +8,13 @@ so that nothing as large as the matrix is computed but its cast.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-
-from critic_jax import sharding
 
 if TYPE_CHECKING:
   from critic_jax.models.transformer import TransformerConfig
@@ -81,23 +80,41 @@ class Embedding(nn.Module):
     return y if self.scale is None else y * self.scale
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _product(x, kernel, inputs, result):
-  """The last axes of `x` [B, T, ...] by the first ones of `kernel`.
+  """The last `inputs` axes of `x` by as many first ones of `kernel`.
 
-  Tokens are one axis where no device has a part of a row: for two, the
-  gradient of the kernel comes out transposed, and XLA on CPUs then transposes
-  all that it is made of.
+  jax's own rule makes the transpose of the kernel's gradient, for which XLA on
+  CPUs transposes all that it is made of; here it is made as it is.
   """
-  rows, outputs = x.shape[:-inputs], kernel.shape[inputs:]
-  if sharding.num_parts('columns', rows[-1]) == 1:
-    rows = (math.prod(rows),)
-  size = math.prod(kernel.shape[:inputs])
-  y = jnp.matmul(
-    x.reshape(*rows, size),
-    kernel.reshape(size, -1),
-    preferred_element_type=result,
+  return _contract(x, kernel, inputs, 0, result)
+
+
+def _forward(x, kernel, inputs, result):
+  return _product(x, kernel, inputs, result), (x, kernel)
+
+
+def _backward(inputs, result, saved, to_y):
+  x, kernel = saved
+  outputs, tokens = kernel.ndim - inputs, x.ndim - inputs
+  to_x = _contract(to_y, kernel, outputs, inputs, to_y.dtype)
+  axes = tuple(range(tokens)), tuple(range(tokens))
+  to_kernel = jax.lax.dot_general(
+    x, to_y, (axes, ((), ())), preferred_element_type=to_y.dtype
   )
-  return y.reshape(*x.shape[:-inputs], *outputs)
+  return to_x.astype(x.dtype), to_kernel.astype(kernel.dtype)
+
+
+_product.defvjp(_forward, _backward)
+
+
+def _contract(x, y, number, first, result):
+  """The last `number` axes of `x` by those of `y` from `first` on."""
+  of_x = tuple(range(x.ndim - number, x.ndim))
+  of_y = tuple(range(first, first + number))
+  return jax.lax.dot_general(
+    x, y, ((of_x, of_y), ((), ())), preferred_element_type=result
+  )
 
 
 def _matrix(module, name, shape, names, inputs):

@@ -192,6 +192,11 @@ class Attention(nn.Module):
     return self.o(attention.attend(q, *parts)), (k, v)
 
 
+@jax.checkpoint  # else the sigmoid is kept, and its product with the gate
+def _gated(gate, up):
+  return jax.nn.silu(gate) * up
+
+
 class MLP(nn.Module):
   """SwiGLU (2002.05202, eq. 6)."""
 
@@ -207,7 +212,7 @@ class MLP(nn.Module):
 
   def __call__(self, x):
     """Maps `[B, T, D]` to `[B, T, D]`."""
-    return self.down(jax.nn.silu(self.gate(x)) * self.up(x))
+    return self.down(_gated(self.gate(x), self.up(x)))
 
 
 class Block(nn.Module):
