@@ -20,6 +20,17 @@ def compile_cache(tmp_path_factory):
   jax.config.update('jax_persistent_cache_min_entry_size_bytes', 0)
 
 
+@pytest.fixture(scope='module', autouse=True)
+def few_programs():
+  """Forgets the programs of a module after it.
+
+  Each has pages of its own, of which Linux allows a process 65,530
+  (vm.max_map_count); XLA dies of a segmentation fault where there are no more.
+  """
+  yield
+  jax.clear_caches()
+
+
 @pytest.fixture(scope='session')
 def tiny_run(tmp_path_factory):
   """The folder of refcritic's tiny config, trained from end to end."""

@@ -15,9 +15,14 @@ from typing import TYPE_CHECKING
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 if TYPE_CHECKING:
   from critic_jax.models.transformer import TransformerConfig
+
+# What a policy of `jax.checkpoint` calls the result of a projection: it sees no
+# product, as they have a gradient of their own.
+PRODUCT = 'product'
 
 
 class Projection(nn.Module):
@@ -48,7 +53,7 @@ class Projection(nn.Module):
         'bias', zeros, self.shape[self.inputs :], config.vector_dtype
       )
       y = y + bias.astype(config.dtype)
-    return y
+    return checkpoint_name(y, PRODUCT)
 
 
 class Embedding(nn.Module):

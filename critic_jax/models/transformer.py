@@ -24,11 +24,12 @@ import jax.numpy as jnp
 from critic_jax import sharding
 from critic_jax.models import attention, quantize
 from critic_jax.models.attention import Causal
-from critic_jax.models.linear import Embedding, Projection
+from critic_jax.models.linear import PRODUCT, Embedding, Projection
 
 REMAT_POLICIES = {
   'full': None,  # keep only the input of each layer
-  'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+  # keep what projections make, so that only attention is computed again
+  'dots': jax.checkpoint_policies.save_only_these_names(PRODUCT),
 }
 HEADS = ('lm', 'value', 'reward')
 DTYPES = ('float32', 'bfloat16', 'float16')

@@ -63,8 +63,9 @@ class World:
         return
 
   def close(self):
-    self.tcp.close()
-    self.abstract.close()
+    for server in (self.tcp, self.abstract):
+      server.shutdown(socket.SHUT_RDWR)  # closing does not wake who accepts
+      server.close()
 
   def fill(self, text):
     for name, value in {
