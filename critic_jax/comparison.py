@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from critic_jax import run_dir
+from critic_jax import settings
 from critic_jax.evals.statistics import Estimate
 from critic_jax.inspection import NO_METRICS, Run, metrics, records
 from critic_jax.types import Record
@@ -42,7 +42,7 @@ def points(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
   A setting that a run lacks is None.
   """
-  flat = [dict(run_dir.leaves(run.config)) for run in runs]
+  flat = [dict(settings.leaves(run.config)) for run in runs]
   every = dict.fromkeys(name for leaves in flat for name in leaves)
   differing = [
     name

@@ -29,7 +29,8 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from critic_jax import run_dir, strict_json, summary
+from critic_jax import settings as settings_lib
+from critic_jax import strict_json, summary
 
 _MAX_LABEL = 160  # characters; a digest tells longer ones apart
 _MAX_NAME = 255  # of a file, on most file systems
@@ -55,7 +56,7 @@ class Run(NamedTuple):
   @property
   def digest(self) -> str:
     """Of all settings; 8 hexadecimal digits."""
-    text = json.dumps(run_dir.plain(self.settings), sort_keys=True)
+    text = json.dumps(settings_lib.plain(self.settings), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
   @property
@@ -230,4 +231,4 @@ def folder(run: Run, workdir: Path) -> Path:
 
 def differences(run: Run, saved: Mapping[str, Any]) -> list[str]:
   """The names of the settings in which a saved config differs from a run's."""
-  return list(run_dir.differences(run_dir.plain(run.settings), saved))
+  return list(settings_lib.differences(settings_lib.plain(run.settings), saved))

@@ -22,7 +22,6 @@ import contextlib
 import gzip
 import io
 import json
-import math
 import shlex
 import sys
 import time
@@ -34,7 +33,14 @@ from typing import Any
 
 import numpy as np
 
-from critic_jax import files, provenance, record_rows, strict_json, tensorboard
+from critic_jax import (
+  files,
+  provenance,
+  record_rows,
+  settings,
+  strict_json,
+  tensorboard,
+)
 from critic_jax.types import Record
 
 _RESERVED = ('step', 'phase', 'time')
@@ -58,8 +64,9 @@ def open_run(
 ) -> RunDir:
   """Makes the folder of a run, or opens the one that a run left off in.
 
-  A folder is resumed if its config.json agrees with `config`; call
-  `RunDir.rewind` with the step to resume from. Its markers are taken away, each
+  A folder is resumed if its config.json agrees with `config`, but for the
+  layouts of its arrays on devices; call `RunDir.rewind` with the step to resume
+  from. Its config is written anew, its markers are taken away, each
   opening adds a line to command.txt, and code or packages that have changed
   since are written beside the first as git.1.txt or env.1.txt.
 
@@ -92,10 +99,10 @@ def open_run(
 
 def _describe(run: RunDir, config, overrides, command, devices) -> None:
   """Writes what is to be run, if it agrees with what was."""
-  config = _sorted(plain(config))
+  config = _sorted(settings.plain(config))
   saved = run.path / 'config.json'
   if saved.exists():
-    _check_same(config, strict_json.read(saved), saved)
+    settings.check_same(config, strict_json.read(saved), saved)
     run.rewind(None)
   for marker in ('DONE', 'FAILED'):
     (run.path / marker).unlink(missing_ok=True)
@@ -364,38 +371,12 @@ def read_records(path: str | Path) -> list[Record]:
   return records
 
 
-def plain(value: Any) -> Any:
-  """`value` as JSON has it: dicts with string keys, lists, scalars.
-
-  Raises:
-    ValueError: something in it has no such form.
-  """
-  if hasattr(value, '_asdict'):  # a NamedTuple, e.g. an Estimate
-    value = value._asdict()
-  if hasattr(value, 'items'):  # a mapping or a ConfigDict
-    return {str(k): plain(v) for k, v in value.items()}
-  if isinstance(value, (list, tuple)):
-    return [plain(v) for v in value]
-  if hasattr(value, 'tolist'):  # numpy and jax arrays and scalars
-    return plain(value.tolist())
-  if isinstance(value, float) and not math.isfinite(value):
-    return str(value)
-  if isinstance(value, Path):
-    return str(value)
-  if value is None or isinstance(value, (str, bool, int, float)):
-    return value
-  raise ValueError(
-    f'value: got {value!r} of type {type(value).__name__}; expected what JSON '
-    'has: None, bool, int, float, str, lists and dicts of them'
-  )
-
-
 def _dump(value: Any) -> str:
-  return json.dumps(plain(value), allow_nan=False)
+  return json.dumps(settings.plain(value), allow_nan=False)
 
 
 def _write_json(path: Path, value: Any) -> None:
-  text = json.dumps(plain(value), indent=2, allow_nan=False)
+  text = json.dumps(settings.plain(value), indent=2, allow_nan=False)
   files.replace(path, (text + '\n').encode())
 
 
@@ -413,38 +394,3 @@ def _write_version(folder: Path, stem: str, text: str) -> None:
     path = folder / f'{stem}.{number}.txt'
   if latest is None or latest.read_bytes() != text.encode():
     files.replace(path, text.encode())
-
-
-def _check_same(ours: Any, saved: Any, path: Path) -> None:
-  differ = [
-    f'{name}={json.dumps(own) if own is not ABSENT else "(absent)"} '
-    f'(saved: {json.dumps(other) if other is not ABSENT else "(absent)"})'
-    for name, (own, other) in differences(ours, saved).items()
-  ]
-  if differ:
-    raise ValueError(
-      f'config: got {", ".join(differ)}; expected the values in {path}; '
-      'restore them or give another folder'
-    )
-
-
-ABSENT = object()
-
-
-def differences(ours: Any, saved: Any) -> dict[str, tuple[Any, Any]]:
-  """The settings in which two configs differ: both values, or `ABSENT`."""
-  ours, saved = dict(leaves(ours)), dict(leaves(saved))
-  pairs = {
-    name: (ours.get(name, ABSENT), saved.get(name, ABSENT))
-    for name in sorted(ours.keys() | saved.keys())
-  }
-  return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
-
-
-def leaves(value: Any, name: str = '') -> Iterator[tuple[str, Any]]:
-  """The settings of a config as JSON has it: dotted names and values."""
-  if isinstance(value, dict) and value:
-    for key, child in value.items():
-      yield from leaves(child, f'{name}.{key}' if name else key)
-  else:
-    yield name, value

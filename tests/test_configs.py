@@ -25,7 +25,7 @@ FILES = sorted(
 # Prints the configs of all variants, and which of these modules were loaded.
 BUILD = """
 import importlib, json, re, sys
-from critic_jax import run_dir
+from critic_jax import settings
 built = {}
 for stem in sys.argv[1:]:
   module = importlib.import_module(f'configs.{stem}')
@@ -33,7 +33,7 @@ for stem in sys.argv[1:]:
     module.get_config('?')
   except ValueError as error:
     for name in re.findall(r"'([\\w.-]+)'", str(error).split('one of')[1]):
-      built[f'{stem}:{name}'] = run_dir.plain(module.get_config(name))
+      built[f'{stem}:{name}'] = settings.plain(module.get_config(name))
 heavy = sorted({'jax', 'flax', 'optax', 'torch'} & set(sys.modules))
 print(json.dumps([built, heavy]))
 """

@@ -116,10 +116,11 @@ LAYERS = {
   'critic_jax.evals.run': _HOST | {'critic_jax.evals'},
   # 5: runs. What reads them needs no jax.
   'critic_jax.files': set(),
+  'critic_jax.settings': set(),
   'critic_jax.tensorboard': {'tensorboardX'},
   'critic_jax.run_dir': _PLAIN | {
     'critic_jax.files', 'critic_jax.provenance', 'critic_jax.record_rows',
-    'critic_jax.strict_json', 'critic_jax.tensorboard',
+    'critic_jax.settings', 'critic_jax.strict_json', 'critic_jax.tensorboard',
   },
   'critic_jax.inspection': _PLAIN | {
     'critic_jax.evals', 'critic_jax.limits', 'critic_jax.run_dir',
@@ -145,7 +146,7 @@ LAYERS = {
     'matplotlib', 'numpy',
   },
   'critic_jax.experiment': {
-    'absl', 'critic_jax.run_dir', 'critic_jax.strict_json',
+    'absl', 'critic_jax.settings', 'critic_jax.strict_json',
     'critic_jax.summary', 'ml_collections',
   },
   'critic_jax.launch': {
@@ -188,8 +189,8 @@ LAYERS = {
 NO_JAX = (
   'chat_template', 'comparison', 'eval_plots', 'inspection', 'launch', 'lookup',
   'pieces', 'prompts', 'record_rows', 'report', 'report_data', 'rewards',
-  'run_dir', 'stages', 'strict_json', 'tokenizer', 'trees', 'types', 'views',
-  'vocabulary',
+  'run_dir', 'settings', 'stages', 'strict_json', 'tokenizer', 'trees', 'types',
+  'views', 'vocabulary',
 )  # fmt: skip
 # Below layer 3 settings are keywords; only models have a configuration, theirs.
 NO_CONFIG = (

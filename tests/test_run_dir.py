@@ -74,6 +74,15 @@ def test_the_same_config_resumes_and_another_is_refused(tmp_path):
   run_dir.open_run(tmp_path, CONFIG).close()  # who was refused holds nothing
 
 
+def test_a_run_may_continue_on_another_mesh(tmp_path):
+  run_dir.open_run(tmp_path, {'seed': 0, 'mesh': {'fsdp': 8}}).close()
+  config = {'mesh': {'data': 2, 'fsdp': 4}, 'sample_mesh': {}, 'seed': 0}
+  run_dir.open_run(tmp_path, config).close()
+  assert json.loads((tmp_path / 'config.json').read_text()) == config
+  with pytest.raises(ValueError, match='got seed=1 .saved: 0.; expected'):
+    run_dir.open_run(tmp_path, {**config, 'seed': 1, 'mesh': {'fsdp': 2}})
+
+
 def test_changed_devices_are_noted_beside_the_first(tmp_path):
   for devices in ('cpu', 'cpu', 'tpu'):
     run_dir.open_run(tmp_path, CONFIG, devices=devices).close()

@@ -205,8 +205,8 @@ def heads_on_meshes(path):
 def refcritic_on_mesh(name, path, begun_on=None, every=2):
   """Two steps of a tiny RefCritic on a mesh: records and parameters.
 
-  Where it was begun on another, the second of them, from the checkpoint that
-  was written there after the first.
+  Where it was begun on another, the second of them, in a copy of that run's
+  folder, from the checkpoint that was written there after the first.
   """
   config = refcritic.get_config('tiny')
   config.order, config.evals = ('rl',), {}
@@ -221,8 +221,8 @@ def refcritic_on_mesh(name, path, begun_on=None, every=2):
   devices = devices_of(name)
   if begun_on:
     begun, name = path / begun_on, f'{begun_on}-{name}'
-    after_one = begun / 'checkpoints/1'
-    shutil.copytree(after_one, path / name / 'checkpoints/1')
+    shutil.copytree(begun, path / name)
+    shutil.rmtree(path / name / 'checkpoints/2')
   with (
     mock.patch.dict(sizes.SIZES, nano),
     mock.patch.object(jax, 'devices', lambda: devices),
@@ -424,7 +424,7 @@ def test_a_run_continues_on_another_mesh(continued, mesh):
   assert scores == same_scores
   assert_close(params, same_params)
   *_, expected = run_dir.read_metrics(continued / 'fsdp/metrics.jsonl')
-  [row] = run_dir.read_metrics(continued / f'fsdp-{mesh}' / 'metrics.jsonl')
+  _, row = run_dir.read_metrics(continued / f'fsdp-{mesh}' / 'metrics.jsonl')
   assert row['step'] == 1
   for name in ('loss/total', 'grad_norm', 'critique/reward'):
     assert row[name] == pytest.approx(expected[name], rel=1e-4, abs=1e-6), name

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ml_collections import ConfigDict, config_flags
 
-from critic_jax import command_line, limits, lookup, phases, run_dir
+from critic_jax import command_line, limits, lookup, phases
+from critic_jax import settings as settings_lib
 
 ROOT = pathlib.Path(__file__).parents[2]
 LITERALS = (
@@ -30,7 +31,9 @@ def tiny():
 
 @functools.cache
 def names():
-  return sorted(name for name, _ in run_dir.leaves(run_dir.plain(tiny())))
+  return sorted(
+    name for name, _ in settings_lib.leaves(settings_lib.plain(tiny()))
+  )
 
 
 def parse(arguments):
@@ -61,7 +64,9 @@ def test_an_override_sets_what_it_names_or_is_one_line(name, value):
   if isinstance(found, str):
     assert found.startswith('error: ') and '\n' not in found
     return
-  changed = run_dir.differences(run_dir.plain(found), run_dir.plain(tiny()))
+  changed = settings_lib.differences(
+    settings_lib.plain(found), settings_lib.plain(tiny())
+  )
   assert all(
     key == name or key.startswith(f'{name}.') or name.startswith(f'{key}.')
     for key in changed
@@ -138,7 +143,7 @@ def _changed(section, name, value):
 @given(st.sampled_from([n for n in names() if n[:7] == 'phases.']), st.data())
 def test_any_phase(name, data):
   config = tiny()
-  old = dict(run_dir.leaves(run_dir.plain(config)))[name]
+  old = dict(settings_lib.leaves(settings_lib.plain(config)))[name]
   _changed(config, name, data.draw(_like(old)))
   try:
     made = phases.make_phases(config, lms(), None)
