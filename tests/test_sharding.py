@@ -212,7 +212,6 @@ def refcritic_on_mesh(name, path, begun_on=None, every=2):
   config.order, config.evals = ('rl',), {}
   config.phases.rl.copy = {}
   del config.models.cold
-  config.compile_ahead = not begun_on
   config.phases.rl.steps = 2
   config.phases.rl.checkpoint_every = every
   config.mesh = MESHES[name]
@@ -292,7 +291,7 @@ def main(path):
 def continue_on_meshes(path):
   refcritic_on_mesh('fsdp', path, every=1)
   for name in ('tensor', 'one'):
-    refcritic_on_mesh(name, path, begun_on='fsdp')
+    refcritic_on_mesh(name, path, begun_on='fsdp', every=1)
 
 
 def leaf(tree, path):

@@ -15,7 +15,7 @@ import pytest
 
 from critic_jax.rewards import code, sandbox
 
-DEADLINE_S = 0.7
+DEADLINE_S = 2.0
 SECRET = 'hush-31337'
 ANSWER = '\ndef answer(x):\n  return x * x\n'
 CONTAINED = ['assert attack() is False', 'assert answer(12) == 144']
