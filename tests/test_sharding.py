@@ -212,6 +212,7 @@ def refcritic_on_mesh(name, path, begun_on=None, every=2):
   config.order, config.evals = ('rl',), {}
   config.phases.rl.copy = {}
   del config.models.cold
+  config.compile_ahead = True
   config.phases.rl.steps = 2
   config.phases.rl.checkpoint_every = every
   config.mesh = MESHES[name]
