@@ -75,7 +75,7 @@ def _positive(text: str) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
   """The command line; returns 1 if a system failed at a work."""
   flags = parser().parse_args(argv)
-  console = Console(width=None if sys.stdout.isatty() else 110)
+  console = Console(width=None if sys.stdout.isatty() else table.WIDTH)
   if flags.curves:
     from critic_jax.bench import curves  # needs the device in this process
 

@@ -18,6 +18,7 @@ does in the time. of limit: the least time of both, phase by phase, over the
 time. MiB: high-water mark of the process, or on a GPU. program: MiB that the
 compiled update holds. first: seconds of the first round less the others'.
 times ours: seconds over ours, median and extremes of the rounds."""
+WIDTH = 140  # what the table takes, where no terminal says what there is
 _COLUMNS = (
   'work', 'system', 's', 'tok/s', 'matmul', 'bandwidth', 'of limit', 'MiB',
   'program', 'first', 'times ours',

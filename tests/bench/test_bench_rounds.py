@@ -185,7 +185,7 @@ def test_table_and_json(system, tmp_path):
   from rich.console import Console
 
   result = run([system('fake', GOOD), system('bad', 'raise RuntimeError("x")')])
-  console = Console(width=110, record=True)
+  console = Console(width=table.WIDTH, record=True)
   console.print(table.make([result], MACHINE, 'float32'))
   text = console.export_text()
   assert 'a processor, 2 cores, 1 x cpu, float32: 1 GFLOP/s, 0.1 GB/s' in text
@@ -193,6 +193,16 @@ def test_table_and_json(system, tmp_path):
   assert row.split()[0] == 's'
   assert any(' bad ' in x and 'failed' in x for x in text.splitlines())
   assert table.errors([result]) == ['s: bad: RuntimeError: x']
+
+  ratios = {'transformers': dict(median=10.31, low=10.04, high=11.12)}
+  wide = result | {
+    'work': result['work'] | {'name': 'critic_step'},
+    'systems': {'transformers': result['systems']['fake']},
+    'ratios': ratios,
+  }
+  console.print(table.make([wide], MACHINE, 'float32'))
+  text = console.export_text()
+  assert 'transformers' in text and '10.31 (10.04..11.12)' in text
 
   path = tmp_path / 'new' / 'results.json'
   table.write(path, [result], MACHINE, {'dtype': 'float32'})
