@@ -42,7 +42,7 @@ def model(size='', source='', **settings) -> dict:
     head='lm',
     dtype='float32',  # of computation
     param_dtype='float32',  # or bfloat16; int8, of roles that are not trained
-    remat='none',
+    remat='dots_and_attention',
     prompts='plain',  # or 'instruct', 'processbench', 'code'
     prefix='',  # how every response begins, e.g. '<think>\n' or 'Verdict:'
     temperature=1.0,

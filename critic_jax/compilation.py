@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextvars
+import functools
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -19,6 +20,11 @@ from jax.experimental.compilation_cache import compilation_cache
 
 _COMPILED = '/jax/core/compile/backend_compile_duration'
 _FROM_CACHE = '/jax/compilation_cache/cache_hits'
+
+
+# On CPUs XLA drops what keeps that which `remat` computes again apart from what
+# was computed before, and then takes the two for one, which is kept.
+_OPTIONS = {'cpu': {'xla_disable_hlo_passes': 'cse_barrier_expander'}}
 
 
 class Counter:
@@ -70,6 +76,31 @@ class Counter:
     if event == _FROM_CACHE:
       with self._lock:
         self._sums['compile/from_cache'] += 1
+
+
+class Jit:
+  """`jax.jit` of a function, with the compiler options of the backend.
+
+  Which backend there is, is not known before the first call: asking for it
+  starts it.
+  """
+
+  def __init__(self, function: Callable[..., Any], **settings: Any):
+    functools.update_wrapper(self, function)
+    self._settings = settings
+
+  def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    """The function, compiled for what it meets."""
+    return self._jitted(*args, **kwargs)
+
+  def lower(self, *args: Any, **kwargs: Any) -> jax.stages.Lowered:
+    """As that of a jitted function."""
+    return self._jitted.lower(*args, **kwargs)
+
+  @functools.cached_property
+  def _jitted(self):
+    options = _OPTIONS.get(jax.default_backend())
+    return jax.jit(self.__wrapped__, compiler_options=options, **self._settings)
 
 
 def ahead(compile_one: Callable[[Any], Any], shapes: Sequence[Any]) -> None:

@@ -32,7 +32,7 @@ class TrainState(NamedTuple):
 
 
 @functools.partial(
-  jax.jit,
+  compilation.Jit,
   static_argnames=('loss', 'tx', 'microbatches', 'layout'),
   donate_argnames='state',
 )
@@ -110,7 +110,7 @@ def _parts(number, x):
 
 
 @functools.partial(
-  jax.jit,
+  compilation.Jit,
   static_argnames=('loss', 'tx', 'microbatches', 'layout'),
   donate_argnames=('step', 'opt_state'),
 )

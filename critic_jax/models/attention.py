@@ -13,11 +13,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from critic_jax import sharding
 
 BLOCK = 128  # queries, and keys, whose scores exist at once
 SHORT = 256  # tokens of a row up to which its scores are made in one product
+# What a policy of `jax.checkpoint` calls what attention makes of the values.
+MIXED = 'mixed'
 
 _UNSEEN = -1e30  # what a masked score is; its exponential is 0
 _LAST = 2**30  # the place of padding: after all else
@@ -99,7 +102,9 @@ def _attend_part(q, k, v, mask):
   scores = _scores(q, k, mask)
   largest = jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
   weights = jnp.exp(scores - largest)
-  mixed = _product('bhqs,bhsd->bhqd', weights.astype(v.dtype), v)
+  mixed = checkpoint_name(
+    _product('bhqs,bhsd->bhqd', weights.astype(v.dtype), v), MIXED
+  )
 
   def unfold(x):
     x = x.reshape(rows, num_kv_heads, group, queries, -1)
@@ -263,7 +268,9 @@ def _forward(q, k, v, queries, keys):
     return (mixed / total).astype(v.dtype), largest + jnp.log(total)
 
   stops = _stops(queries, keys)
-  found, normalizer = jax.lax.map(one_block, (q, queries, stops))
+  found, normalizer = checkpoint_name(
+    jax.lax.map(one_block, (q, queries, stops)), MIXED
+  )
   return found, (q, k, v, queries, keys, found, normalizer)
 
 

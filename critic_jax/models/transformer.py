@@ -23,13 +23,18 @@ import jax.numpy as jnp
 
 from critic_jax import sharding
 from critic_jax.models import attention, quantize
-from critic_jax.models.attention import Causal
+from critic_jax.models.attention import MIXED, Causal
 from critic_jax.models.linear import PRODUCT, Embedding, Projection
 
 REMAT_POLICIES = {
-  'full': None,  # keep only the input of each layer
-  # keep what projections make, so that only attention is computed again
+  # keep what projections and attention make; norms, rotations and gates are
+  # computed again, which takes no longer than to keep and read them
+  'dots_and_attention': jax.checkpoint_policies.save_only_these_names(
+    PRODUCT, MIXED
+  ),
+  # keep what projections make, so that attention is computed again too
   'dots': jax.checkpoint_policies.save_only_these_names(PRODUCT),
+  'full': None,  # keep only the input of each layer
 }
 HEADS = ('lm', 'value', 'reward')
 DTYPES = ('float32', 'bfloat16', 'float16')
@@ -78,7 +83,7 @@ class TransformerConfig:
   head: str = 'lm'
   dtype: str = 'float32'
   param_dtype: str = 'float32'
-  remat: str = 'none'
+  remat: str = 'dots_and_attention'
 
   def __post_init__(self):
     if self.num_heads % self.num_kv_heads:
@@ -193,11 +198,6 @@ class Attention(nn.Module):
     return self.o(attention.attend(q, *parts)), (k, v)
 
 
-@jax.checkpoint  # else the sigmoid is kept, and its product with the gate
-def _gated(gate, up):
-  return jax.nn.silu(gate) * up
-
-
 class MLP(nn.Module):
   """SwiGLU (2002.05202, eq. 6)."""
 
@@ -213,7 +213,7 @@ class MLP(nn.Module):
 
   def __call__(self, x):
     """Maps `[B, T, D]` to `[B, T, D]`."""
-    return self.down(_gated(self.gate(x), self.up(x)))
+    return self.down(jax.nn.silu(self.gate(x)) * self.up(x))
 
 
 class Block(nn.Module):

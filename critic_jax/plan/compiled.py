@@ -1,22 +1,20 @@
 """What XLA makes of the real update: the temporaries of its program.
 
 It is compiled for fake CPU devices, which the plan's own figures need not be.
-XLA's CPU compiler computes bfloat16 in float32 and does not keep recomputed
-values apart from first ones, so its temporaries are an upper bound, loose with
-`remat`. What it does tell is how the program is split: where every device has
-the whole batch, temporaries are many times the estimate.
+XLA's CPU compiler computes bfloat16 in float32 and orders the work for speed,
+at the cost of memory, so its temporaries are an upper bound. What it does tell
+is how the program is split: where every device has the whole batch, temporaries
+are many times the estimate.
 
-Layers are alike and unrolled. The update is compiled with one and with two, and
-each further one is taken to add what the second did.
+Layers are alike and unrolled. The update is compiled with two and with three,
+and each further one is taken to add what the third did: the second is the first
+behind which another one's values are kept.
 """
 
 from __future__ import annotations
 
 from critic_jax import sharding, updates
 from critic_jax.plan import abstract, memory
-
-# By default XLA orders a CPU's work for speed, at the cost of memory.
-_OPTIONS = {'xla_cpu_scheduler_type': 'CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED'}
 
 
 def temporaries(name, config, lms, mesh, learned) -> int:
@@ -31,11 +29,11 @@ def temporaries(name, config, lms, mesh, learned) -> int:
   """
   configs = [lms[r].model.config for r in config.phases[name].train]
   layers = max(c.num_layers for c in configs)
-  first = _of_layers(1, name, config, lms, mesh, learned)
-  if layers == 1:
-    return first
-  second = _of_layers(2, name, config, lms, mesh, learned)
-  return first + (layers - 1) * (second - first)
+  second = _of_layers(min(layers, 2), name, config, lms, mesh, learned)
+  if layers <= 2:
+    return second
+  third = _of_layers(3, name, config, lms, mesh, learned)
+  return second + (layers - 2) * (third - second)
 
 
 def _of_layers(layers, name, config, lms, mesh, learned) -> int:
@@ -50,5 +48,5 @@ def _of_layers(layers, name, config, lms, mesh, learned) -> int:
       abstract.batch(*learned, mesh),
       microbatches=phase.config.microbatches,
     )
-  program = lowered.compile(compiler_options=_OPTIONS)
+  program = lowered.compile()
   return program.memory_analysis().temp_size_in_bytes

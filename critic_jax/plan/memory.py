@@ -131,12 +131,10 @@ def activations(name, config, lms, learned) -> int:
     return _kept_bytes(phase, {r: few[r] for r in trained}, learned)
 
   trained = config.phases[name].train
-  configs = [lms[role].model.config for role in trained]
-  layers = max(c.num_layers for c in configs)
-  each = kept(1, '') + (layers - 1) * (kept(2, '') - kept(1, ''))
-  if any(c.remat != 'none' for c in configs):
-    each += kept(2, 'none') - kept(1, 'none')
-  return each
+  layers = max(lms[role].model.config.num_layers for role in trained)
+  layer = kept(2, '') - kept(1, '')
+  whole = kept(2, 'none') - kept(1, 'none')  # the one that is computed again
+  return kept(1, '') + (layers - 2) * layer + whole
 
 
 def _kept_bytes(phase, lms, learned) -> int:

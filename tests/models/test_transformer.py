@@ -5,6 +5,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from helpers import (
   VOCAB_SIZE,
@@ -14,9 +15,10 @@ from helpers import (
   tiny_model,
 )
 
-from critic_jax import sharding
-from critic_jax.models import sizes, transformer
+from critic_jax import sharding, updates
+from critic_jax.models import forward, sizes, transformer
 from critic_jax.models.transformer import (
+  REMAT_POLICIES,
   RopeScaling,
   Transformer,
   TransformerConfig,
@@ -134,7 +136,7 @@ def test_llama_scaling_by_hand():
 def test_remat_changes_no_gradient():
   _, params = tiny_model(num_layers=1)
   gradients, num_products = {}, {}
-  for remat in ('none', 'full', 'dots'):
+  for remat in ('none', *REMAT_POLICIES):
     model = Transformer(tiny_config(num_layers=1, remat=remat))
 
     def loss(params, model=model):
@@ -143,12 +145,37 @@ def test_remat_changes_no_gradient():
     lowered = jax.jit(jax.grad(loss)).lower(params)
     num_products[remat] = lowered.as_text().count('stablehlo.dot_general')
     gradients[remat] = lowered.compile()(params)
-  for remat in ('full', 'dots'):
+  for remat in REMAT_POLICIES:
     assert_trees_close(
       gradients[remat], gradients['none'], rtol=1e-4, atol=1e-5
     )
-  # 'full' computes all products of a layer again, 'dots' those of attention.
-  assert num_products['none'] < num_products['dots'] < num_products['full']
+  # 'full' computes all products of a layer again, 'dots' those of attention,
+  # and 'dots_and_attention' the scores of a short row.
+  found = [num_products[remat] for remat in ('none', *REMAT_POLICIES)]
+  assert found == sorted(set(found))
+
+
+@pytest.mark.parametrize('length', [64, 384])  # of a short row, of a long one
+def test_remat_saves_memory_in_an_update(length):
+  def temporaries(remat):
+    model = Transformer(tiny_config(num_layers=3, remat=remat))
+    tx = optax.sgd(1e-3)
+
+    def loss(params, batch):
+      logprobs = forward.token_logprobs(model, params, batch['tokens'])
+      return jnp.sum(logprobs), {}
+
+    def make_state():
+      params = random_params(model)
+      return updates.TrainState(0, params, tx.init(params))
+
+    state = jax.eval_shape(make_state)
+    batch = {'tokens': jax.ShapeDtypeStruct((8, length), jnp.int32)}
+    compiled = updates.update.lower(loss, tx, state, batch).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+  some, least, most = map(temporaries, ('dots_and_attention', 'full', 'none'))
+  assert least < some < 0.6 * most
 
 
 @pytest.mark.parametrize(
@@ -254,7 +281,7 @@ def test_init_params():
     ),
     (dict(head_dim=7), 'head_dim: got 7; expected an even size'),
     (dict(head='policy'), r"head: got 'policy'; expected one of \('lm', 'va"),
-    (dict(remat='some'), r"remat: got 'some'; expected one of \('none', 'fu"),
+    (dict(remat='some'), r"remat: got 'some'; expected one of \('none', 'do"),
   ],
 )
 def test_wrong_configs(change, message):
