@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -33,12 +34,27 @@ def main(argv: Sequence[str], run: Callable) -> None:
     raise app.UsageError(f'got {argv[1:]}; expected --config and --workdir')
   logging.set_verbosity(logging.WARNING)  # orbax tells of every save
   overrides = config_flags.get_override_values(flags.FLAGS['config'])
-  try:
+  with errors_in_one_line():
     distributed.initialize()
     with distributed.ending_together():
       run(_CONFIG.value, _WORKDIR.value, overrides=overrides)
+
+
+@contextlib.contextmanager
+def errors_in_one_line() -> Iterator[None]:
+  """Within the block a ValueError ends the process with one line."""
+  sys.unraisablehook = _unraisablehook
+  try:
+    yield
   except ValueError as error:
     sys.exit(f'error: {error}')
+
+
+def _unraisablehook(unraisable) -> None:
+  # Of a write that ends after orbax has given up, as when a disk is full:
+  # tensorstore's threads tell of it by the hundred, a part of a line at a time.
+  if str(unraisable.exc_value) != 'Event loop is closed':
+    sys.__unraisablehook__(unraisable)
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:

@@ -28,7 +28,7 @@ from run_helpers import (
   stale_config,
 )
 
-from critic_jax import files, run_dir, signals, train, updates
+from critic_jax import command_line, files, run_dir, signals, train, updates
 
 ROOT = pathlib.Path(train.__file__).parents[1]
 
@@ -276,6 +276,7 @@ def test_a_full_disk_ends_the_run_with_the_last_checkpoint_whole(
   lines = [x for x in child.stderr.splitlines() if x.startswith('error: ')]
   assert len(lines) == 1, child.stderr
   assert lines[0].startswith(f'error: {disk}/run'), child.stderr
+  assert 'Event loop is closed' not in child.stderr
   assert 'make room there and start the run again' in lines[0]
   path = kept / 'run'
   assert [p.name for p in (path / 'checkpoints').glob('?')] == ['3']
@@ -341,7 +342,7 @@ def main(what, path):
     with pytest.MonkeyPatch.context() as patch:
       signalled(patch, 4, times=2)
       run(config, path)
-  try:
+  with command_line.errors_in_one_line():
     if what == 'logging':
       log_metrics = run_dir.RunDir.log_metrics
 
@@ -360,8 +361,6 @@ def main(what, path):
 
       run_dir.RunDir.log_metrics = log
     run(config, path)
-  except ValueError as error:
-    sys.exit(f'error: {error}')
 
 
 if __name__ == '__main__':
