@@ -20,10 +20,8 @@ from jax.experimental.compilation_cache import compilation_cache
 
 _COMPILED = '/jax/core/compile/backend_compile_duration'
 _FROM_CACHE = '/jax/compilation_cache/cache_hits'
-
-
-# On CPUs XLA drops what keeps that which `remat` computes again apart from what
-# was computed before, and then takes the two for one, which is kept.
+# Without this pass what `remat` computes again stays behind a barrier. With it
+# XLA takes it for what it computed before, and keeps that: nothing is saved.
 _OPTIONS = {'cpu': {'xla_disable_hlo_passes': 'cse_barrier_expander'}}
 
 
@@ -79,10 +77,9 @@ class Counter:
 
 
 class Jit:
-  """`jax.jit` of a function, with the compiler options of the backend.
+  """`jax.jit` of a function with a gradient, with options of the backend.
 
-  Which backend there is, is not known before the first call: asking for it
-  starts it.
+  Which backend that is, is asked for at the first call, as asking starts it.
   """
 
   def __init__(self, function: Callable[..., Any], **settings: Any):
