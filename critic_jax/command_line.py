@@ -43,7 +43,7 @@ def main(argv: Sequence[str], run: Callable) -> None:
 @contextlib.contextmanager
 def errors_in_one_line() -> Iterator[None]:
   """Within the block a ValueError ends the process with one line."""
-  sys.unraisablehook = _unraisablehook
+  sys.unraisablehook = _unraisablehook  # for good: threads outlive the block
   try:
     yield
   except ValueError as error:

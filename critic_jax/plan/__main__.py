@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -87,7 +86,7 @@ def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'got {argv[1:]}; expected --config and --chip')
   shares = Shares(**{name: flag.value for name, flag in _SHARES.items()})
-  try:
+  with command_line.errors_in_one_line():
     plan = run(
       flags.FLAGS.config,
       _CHIP.value,
@@ -96,8 +95,6 @@ def main(argv: Sequence[str]) -> None:
       _COMPILE.value,
       _PROCESSES.value,
     )
-  except ValueError as error:
-    sys.exit(f'error: {error}')
   table.show(plan, _CHIP.value, Console())
   if _JSON.value:
     Path(_JSON.value).write_text(json.dumps(table.plain(plan), indent=2) + '\n')
