@@ -68,7 +68,7 @@ setup(
   python_requires='>=3.11',
   packages=find_packages(include=['critic_jax', 'critic_jax.*']),
   package_data={
-    'critic_jax': ['*.jinja', '*.js'],
+    'critic_jax.report': ['*.jinja', '*.js'],
     'critic_jax.bench.peers': ['*.txt'],
   },
   install_requires=INSTALL,

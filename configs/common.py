@@ -56,7 +56,7 @@ def model(size='', source='', **settings) -> dict:
 
 
 def evaluation(**settings) -> dict:
-  """A measurement of solver and critic; see critic_jax/evals/run.py."""
+  """A measurement of solver and critic; see critic_jax/evals/critic_loop.py."""
   section = dict(
     after=(),  # the phases after which it is made
     data={},  # {}: the run's own; else like a run's
@@ -94,7 +94,7 @@ def phase(recipe, train, steps, learning_rate, batch_size, **settings) -> dict:
     records_every=20,
     record_tokens=True,  # and their log-probabilities
     checkpoint_every=50,
-    limits={},  # metric -> low, high, relative; see critic_jax/limits.py
+    limits={},  # metric -> low, high, relative; inspection/limits.py
     limit_window=10,
     limit_action='warn',  # or 'stop'
     max_ratio_error=0.1,  # of a fresh batch; more in bfloat16

@@ -8,7 +8,7 @@
                                                       two: first with first
   grid.chain(grid.sweep('seed', [0, 1]), other)       one after the other
 
-Names are those of a config's settings; critic_jax/experiment.py checks them.
+Names are those of a config's settings; launch/experiment.py checks them.
 """
 
 

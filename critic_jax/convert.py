@@ -13,7 +13,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from critic_jax.models import convert
+from critic_jax.pretrained import hf_weights
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser.add_argument('src', help='HF folder, .gguf file, or package:NAME')
   parser.add_argument('dst', type=pathlib.Path, help='folder to write')
   parser.add_argument(
-    '--dtype', choices=tuple(convert.DTYPES), help='by default as read'
+    '--dtype', choices=tuple(hf_weights.DTYPES), help='by default as read'
   )
   parser.add_argument(
     '--overwrite', action='store_true', help='replace the model in DST'
@@ -33,8 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
   args = parser.parse_args(argv)
   try:
     _check_destination(args.src, args.dst, args.overwrite)
-    config, params, tokenizer = convert.load(args.src)
-    names = convert.save(args.dst, config, params, tokenizer, dtype=args.dtype)
+    config, params, tokenizer = hf_weights.load(args.src)
+    names = hf_weights.save(
+      args.dst, config, params, tokenizer, dtype=args.dtype
+    )
   except (ValueError, OSError) as e:
     print(f'error: {" ".join(str(e).split())}', file=sys.stderr)
     return 2

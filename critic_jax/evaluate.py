@@ -24,20 +24,14 @@ from absl import flags
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from critic_jax import (
-  checkpoint,
-  command_line,
-  distributed,
-  evaluations,
-  phases,
-  report,
-  run_dir,
-  sharding,
-  strict_json,
-)
-from critic_jax import roles as roles_lib
+from critic_jax import strict_json
+from critic_jax.report import html_report
 from critic_jax.rewards.pool import Pool
+from critic_jax.runtime import cli, distributed, sharding
+from critic_jax.training import eval_phases, phases
+from critic_jax.training import roles as roles_lib
 from critic_jax.types import Roles
+from critic_jax.workdir import checkpoint, run_dir
 
 
 def run(
@@ -66,7 +60,7 @@ def run(
     raise ValueError('evals: got none; expected a section; see common.py')
   mesh = sharding.make_mesh(config.mesh)
   lms, loaded = roles_lib.make_lms(config.models)
-  wanted = evaluations.make_evaluations(config, lms)
+  wanted = eval_phases.make_evaluations(config, lms)
   devices = ', '.join(map(str, jax.devices()))
   with (
     Pool(**config.graders) as pool,
@@ -88,19 +82,19 @@ def run(
     roles = roles_lib.to_sample(roles, layouts)
     grade = distributed.sharing_grades(pool.grade)
     for evaluation in wanted:
-      evaluations.measure(
+      eval_phases.measure(
         evaluation,
         roles,
         folder.path,
         'evaluation',
-        evaluations.noise(config.seed),
+        eval_phases.noise(config.seed),
         grade,
         console,
       )
       if distributed.is_first():
-        evaluations.show_results(folder, evaluation, ['evaluation'], console)
+        eval_phases.show_results(folder, evaluation, ['evaluation'], console)
   if distributed.is_first():
-    report.write(folder.path)
+    html_report.write(folder.path)
   console.print(f'report: {folder.path / "report.html"}')
   return folder.path
 
@@ -183,8 +177,8 @@ def main(argv: Sequence[str]) -> None:
       config.checkpoint = _CHECKPOINT.value or config.get('checkpoint', '')
     run(config, workdir, **options)
 
-  command_line.main(argv, go)
+  cli.main(argv, go)
 
 
 if __name__ == '__main__':
-  command_line.app_run(main)
+  cli.app_run(main)

@@ -42,30 +42,27 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from critic_jax import (
-  checkpoint,
-  command_line,
-  compilation,
-  distributed,
-  evaluations,
-  lookup,
-  meter,
-  progress,
-  report,
-  rollout,
-  run_dir,
-  sharding,
-  signals,
-  updates,
-)
-from critic_jax import phases as phases_lib
-from critic_jax import roles as roles_lib
-from critic_jax.alarms import Alarms
+from critic_jax import lookup
 from critic_jax.data import sources, store
 from critic_jax.models import forward
-from critic_jax.phases import Phase
+from critic_jax.report import html_report
 from critic_jax.rewards.pool import Pool
+from critic_jax.rollouts import rollout
+from critic_jax.runtime import (
+  cli,
+  compilation,
+  distributed,
+  preemption,
+  sharding,
+  timing,
+)
+from critic_jax.training import eval_phases, updates
+from critic_jax.training import phases as phases_lib
+from critic_jax.training import roles as roles_lib
+from critic_jax.training.alarms import Alarms
+from critic_jax.training.phases import Phase
 from critic_jax.types import Batch, Record
+from critic_jax.workdir import checkpoint, progress, run_dir
 
 
 class Collected(NamedTuple):
@@ -92,7 +89,7 @@ class Run:
   roles: dict[str, Any]
   layouts: dict[str, Any] | None
   splits: dict[str, Sequence[Any]]
-  evaluations: Sequence[evaluations.Evaluation]
+  evaluations: Sequence[eval_phases.Evaluation]
   pool: Pool
   grade: rollout.Grade
   compilations: compilation.Counter
@@ -136,18 +133,18 @@ class Run:
     writer = state if before is None else state._replace(params=before)
     with (
       progress.phase(self.console, phase.name, config.steps, done) as advance,
-      signals.awaited() as is_last,
+      preemption.awaited() as is_last,
     ):
       for step in range(done, config.steps):
         is_fresh = ahead is None and writer is state
         now, ahead = ahead or collect(step, writer), None
         if step == done and self.config.compile_ahead:
           self._compile_ahead(phase, state, now.batch)
-        with meter.opened() as costs:
+        with timing.opened() as costs:
           old, (state, metrics) = state, updates.run(phase, state, now.batch)
           if config.staleness and not _is_saved(config, step):
             ahead = collect(step + 1, old)
-          with meter.timed('time/update_s'):
+          with timing.timed('time/update_s'):
             metrics = jax.device_get(distributed.finished(metrics))
         # The old state's arrays may have been donated: look them up anew.
         self.roles.update(state.params)
@@ -169,14 +166,14 @@ class Run:
           raise ValueError(problem)
         if end:
           self.console.print(f'{phase.name}: told to end, saved at step {step}')
-          raise SystemExit(signals.EXIT)
+          raise SystemExit(preemption.EXIT)
         advance(metrics)
     # Whatever ends the process from here on finds the phase saved.
     checkpoint.wait(self.manager)
 
   def _collect(self, phase, frozen, state, examples, key) -> Collected:
     roles = {**frozen, **roles_lib.to_sample(state.params, self.layouts)}
-    with meter.opened() as costs, meter.timed('time/collect_s'):
+    with timing.opened() as costs, timing.timed('time/collect_s'):
       given, records = phase.recipe.collect(roles, examples, key)
       batch = sharding.put_batch(given, self.mesh)
     return Collected(given, batch, records, costs)
@@ -214,8 +211,8 @@ class Run:
     metrics |= rollout.summary(records)
     metrics['learning_rate'] = float(phase.schedule(step * config.epochs))
     metrics['tokens/update'] = float(np.prod(collected.batch['tokens'].shape))
-    metrics |= meter.metrics(collected.costs)
-    metrics |= self.compilations.read() | meter.memory()
+    metrics |= timing.metrics(collected.costs)
+    metrics |= self.compilations.read() | timing.memory()
     self.logged, before = time.perf_counter(), self.logged
     metrics['time/step_s'] = self.logged - before
     self.folder.log_metrics(phase.start + step, metrics, phase.name)
@@ -261,7 +258,7 @@ class Run:
       evaluation
       for evaluation in self.evaluations
       if phase.name in evaluation.config.after
-      and not evaluations.records_path(
+      and not eval_phases.records_path(
         self.folder.path, evaluation.name, phase.name
       ).exists()
     ]
@@ -275,12 +272,12 @@ class Run:
       roles = checkpoint.restore(self.manager, end, {'roles': roles})['roles']
     roles = roles_lib.to_sample(roles, self.layouts)
     for evaluation in wanted:
-      evaluations.measure(
+      eval_phases.measure(
         evaluation,
         roles,
         self.folder.path,
         phase.name,
-        evaluations.noise(self.config.seed),
+        eval_phases.noise(self.config.seed),
         self.grade,
         self.console,
       )
@@ -330,7 +327,7 @@ def run(
     phases = phases_lib.make_phases(config, lms, grade)
     splits = lookup.bind(sources, config.data)()
     pool.check(split[0] for split in splits.values() if split)
-    wanted = evaluations.make_evaluations(config, lms, splits)
+    wanted = eval_phases.make_evaluations(config, lms, splits)
     devices = ', '.join(map(str, jax.devices()))
     folder = stack.enter_context(
       run_dir.open_run(
@@ -373,7 +370,7 @@ def run(
     )
     _run_phases(work, phases)
   if distributed.is_first():
-    report.write(folder.path)
+    html_report.write(folder.path)
   console.print(f'report: {folder.path / "report.html"}')
   return folder.path
 
@@ -389,15 +386,15 @@ def _run_phases(work: Run, phases: Sequence[Phase]) -> None:
     work.evaluate(phase, done)
   for evaluation in work.evaluations:
     if evaluation.config.after and distributed.is_first():
-      evaluations.show_results(
+      eval_phases.show_results(
         work.folder, evaluation, evaluation.config.after, work.console
       )
 
 
 def main(argv: Sequence[str]) -> None:
   """The command line."""
-  command_line.main(argv, run)
+  cli.main(argv, run)
 
 
 if __name__ == '__main__':
-  command_line.app_run(main)
+  cli.app_run(main)

@@ -3,7 +3,7 @@
 RefCritic's motivating observation (https://arxiv.org/abs/2507.15024): critics
 after supervised fine-tuning write what looks like a critique and do not verify.
 In the embedded world that can be seen: a critique computes the steps anew, or
-it says that they look right (`critic_jax/data/arithmetic_labels.py:describe`).
+it says that they look right (`critic_jax/tasks/arithmetic_labels.py:describe`).
 
 Expectation: more of the same imitation (`more_sft`, as many steps again as the
 cold start) makes verdicts better and leaves the share of critiques that compute

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from critic_jax import experiment, run_dir
+from critic_jax.launch import experiment
+from critic_jax.workdir import run_dir
 
 CONFIG = """
 from ml_collections import ConfigDict

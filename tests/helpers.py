@@ -9,16 +9,16 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from critic_jax import stages
-from critic_jax.lm import LM
 from critic_jax.models import transformer
-from critic_jax.models.law import Law
+from critic_jax.models.sampling_distribution import Law
 from critic_jax.models.transformer import (
   RopeScaling,
   Transformer,
   TransformerConfig,
 )
-from critic_jax.tokenizer import Tokenizer
+from critic_jax.rollouts import stages
+from critic_jax.sampling.lm import LM
+from critic_jax.text.tokenizer import Tokenizer
 from critic_jax.types import Problem, Record
 
 VOCAB_SIZE = 64

@@ -9,11 +9,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from configs import common
-from critic_jax import roles, rollout, sharding
-from critic_jax.data import arithmetic
-from critic_jax.lm import LM
 from critic_jax.models.transformer import Transformer
 from critic_jax.rewards import answers
+from critic_jax.rollouts import rollout
+from critic_jax.runtime import sharding
+from critic_jax.sampling.lm import LM
+from critic_jax.tasks import arithmetic
+from critic_jax.training import roles
 from critic_jax.types import Generation, Problem
 
 PROBLEM = Problem(

@@ -8,7 +8,9 @@ import orbax.checkpoint as ocp
 from rich.console import Console
 
 from configs import refcritic
-from critic_jax import checkpoint, meter, run_dir, train
+from critic_jax import train
+from critic_jax.runtime import timing
+from critic_jax.workdir import checkpoint, run_dir
 
 
 def run(config, path):
@@ -48,7 +50,7 @@ def stale_config(staleness=1):
 def contents(path):
   """What must not depend on whether a run was stopped, by file."""
   metrics = [
-    {k: v for k, v in row.items() if not k.startswith(meter.OF_MACHINE)}
+    {k: v for k, v in row.items() if not k.startswith(timing.OF_MACHINE)}
     for row in run_dir.read_metrics(path / 'metrics.jsonl')
   ]
   found = {'metrics': metrics}

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from critic_jax import run_dir
-from critic_jax.evals import critique, processbench, refinement
+from critic_jax.evals import critique_metrics, processbench, refinement_metrics
 from critic_jax.types import Problem, Record
+from critic_jax.workdir import run_dir
 
 SCRIPT = '<script>alert("x")</script>'
 
@@ -103,9 +103,9 @@ def write(path, seed=0):
     run.log_metrics(2, score, 'rl')
     run.write_records('before', before, 'eval/refcritic')
     columns = {
-      'before': critique.metrics(before) | processbench.metrics(before),
-      'RL': refinement.metrics(after) | critique.metrics(after),
-      'difference': critique.compare(before, after),
+      'before': critique_metrics.metrics(before) | processbench.metrics(before),
+      'RL': refinement_metrics.metrics(after) | critique_metrics.metrics(after),
+      'difference': critique_metrics.compare(before, after),
     }
     run.write_results('results/sums', {'columns': columns})
   return path

@@ -18,8 +18,11 @@ import time
 import pytest
 from run_helpers import assert_same, run, short_config
 
-from critic_jax import checkpoint, evaluations, files, lm, train, updates
+from critic_jax import files, train
 from critic_jax.rewards import pool
+from critic_jax.sampling import lm
+from critic_jax.training import eval_phases, updates
+from critic_jax.workdir import checkpoint
 
 ROOT = pathlib.Path(__file__).parents[1]
 # What the run begins to do when it is killed.
@@ -33,7 +36,7 @@ INSTANTS = {
   'inside a save': (checkpoint, '_write_digests'),
   'restoring': (train.Run, 'restore'),
   'recovering': (checkpoint, 'recover'),
-  'evaluation': (evaluations, 'measure'),
+  'evaluation': (eval_phases, 'measure'),
   'any': None,
 }
 
@@ -49,7 +52,7 @@ def config(cache):
 def main(path, cache, instant, seed):
   """The run, which ends itself when a call has been made often enough."""
   rng = random.Random(seed)
-  train.report.write = lambda path: None
+  train.html_report.write = lambda path: None
 
   def die(after_s):
     time.sleep(after_s)

@@ -14,7 +14,8 @@ import pytest
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from critic_jax import run_dir, train
+from critic_jax import train
+from critic_jax.workdir import run_dir
 
 ROOT = pathlib.Path(train.__file__).parents[1]
 FILES = sorted(
@@ -77,7 +78,7 @@ def test_configs_hold_together(built):
 
 def test_every_phase_of_the_embedded_world_can_be_made(built):
   """Its recipe and its optimiser are built; nothing is trained."""
-  from critic_jax import evaluations, phases, roles
+  from critic_jax.training import eval_phases, phases, roles
 
   for name in built[0]:
     stem, variant = name.split(':')
@@ -86,7 +87,7 @@ def test_every_phase_of_the_embedded_world_can_be_made(built):
       continue
     lms, _ = roles.make_lms(config.models)
     made = phases.make_phases(config, lms, None)
-    evaluations.make_evaluations(config, lms)
+    eval_phases.make_evaluations(config, lms)
     assert [phase.name for phase in made] == list(config.order), name
 
 
@@ -142,7 +143,7 @@ def test_a_setting_is_in_one_place(stem, built):
 
 @pytest.mark.parametrize('stem', sorted({*FILES} - {'refcritic', 'evaluate'}))
 def test_tiny_is_trained(stem, tmp_path, monkeypatch):
-  monkeypatch.setattr(train.report, 'write', lambda path: None)  # takes long
+  monkeypatch.setattr(train.html_report, 'write', lambda path: None)  # takes long
   config = importlib.import_module(f'configs.{stem}').get_config('tiny')
   train.run(config, str(tmp_path), Console(file=io.StringIO()))
   rows = list(run_dir.read_metrics(tmp_path / 'metrics.jsonl'))

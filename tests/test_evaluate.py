@@ -13,7 +13,9 @@ import run_helpers
 from rich.console import Console
 
 from configs import evaluate as config_file
-from critic_jax import evaluate, evaluations, run_dir
+from critic_jax import evaluate
+from critic_jax.training import eval_phases
+from critic_jax.workdir import run_dir
 
 ROOT = pathlib.Path(evaluate.__file__).parents[1]
 
@@ -25,7 +27,7 @@ def run(config, path):
 
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch):
-  monkeypatch.setattr(evaluate.report, 'write', lambda path: None)
+  monkeypatch.setattr(evaluate.html_report, 'write', lambda path: None)
 
 
 def outcome(path, name):
@@ -72,7 +74,7 @@ def test_verdicts_by_generator(tmp_path):
 
 def test_an_evaluation_that_was_killed_goes_on(tmp_path, monkeypatch):
   whole = run(config_file.get_config('tiny'), tmp_path / 'whole')
-  collect, asked = evaluations.evals.collect, []
+  collect, asked = eval_phases.critic_loop.collect, []
 
   def stop(models, roles, examples, key, **settings):
     asked.append(len(examples))
@@ -80,7 +82,7 @@ def test_an_evaluation_that_was_killed_goes_on(tmp_path, monkeypatch):
       raise KeyboardInterrupt
     return collect(models, roles, examples, key, **settings)
 
-  monkeypatch.setattr(evaluations.evals, 'collect', stop)
+  monkeypatch.setattr(eval_phases.critic_loop, 'collect', stop)
   path = tmp_path / 'stopped'
   with pytest.raises(KeyboardInterrupt):
     run(config_file.get_config('tiny'), path)

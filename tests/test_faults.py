@@ -28,14 +28,17 @@ from run_helpers import (
   stale_config,
 )
 
-from critic_jax import command_line, files, run_dir, signals, train, updates
+from critic_jax import files, train
+from critic_jax.runtime import cli, preemption
+from critic_jax.training import updates
+from critic_jax.workdir import run_dir
 
 ROOT = pathlib.Path(train.__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
 def _no_report(monkeypatch):
-  monkeypatch.setattr(train.report, 'write', lambda path: None)
+  monkeypatch.setattr(train.html_report, 'write', lambda path: None)
 
 
 def sft_config(**settings):
@@ -50,7 +53,7 @@ def sft_config(**settings):
 def whole(tmp_path_factory):
   """An undisturbed run of `stale_config`."""
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(train.report, 'write', lambda path: None)
+    patch.setattr(train.html_report, 'write', lambda path: None)
     return run(stale_config(), tmp_path_factory.mktemp('whole') / 'run')
 
 
@@ -204,7 +207,7 @@ def test_sigterm_saves_and_the_run_goes_on_as_if_never_told(
   signalled(monkeypatch, at)
   with pytest.raises(SystemExit) as ended:
     run(stale_config(), tmp_path)
-  assert ended.value.code == signals.EXIT == 143
+  assert ended.value.code == preemption.EXIT == 143
   assert last_checkpoint(tmp_path)[0] == at + 1
   assert not (tmp_path / 'DONE').exists()
   assert not (tmp_path / 'FAILED').exists()
@@ -227,7 +230,7 @@ def test_the_second_sigterm_ends_at_once_and_nothing_is_lost(tmp_path, whole):
 
 def test_the_handler_before_is_put_back(tmp_path):
   before = signal.getsignal(signal.SIGTERM)
-  with signals.awaited() as is_last:
+  with preemption.awaited() as is_last:
     assert not is_last(0)
     os.kill(os.getpid(), signal.SIGTERM)
     assert is_last(1)
@@ -335,14 +338,14 @@ def test_a_clock_that_goes_backwards(tmp_path, monkeypatch):
 
 def main(what, path):
   """What the children of these tests do."""
-  train.report.write = lambda path: None
+  train.html_report.write = lambda path: None
   config = stale_config()
   if what == 'twice':
     config.phases.rl.checkpoint_every = 3
     with pytest.MonkeyPatch.context() as patch:
       signalled(patch, 4, times=2)
       run(config, path)
-  with command_line.errors_in_one_line():
+  with cli.errors_in_one_line():
     if what == 'logging':
       log_metrics = run_dir.RunDir.log_metrics
 

@@ -19,8 +19,9 @@ from loop_helpers import (
 
 from configs import common
 from configs import refcritic as config
-from critic_jax import limits, rollout
+from critic_jax.inspection import limits
 from critic_jax.recipes import refcritic
+from critic_jax.rollouts import rollout
 
 HONEST = {
   True: critique('correct', 'Every step is right.'),

@@ -9,10 +9,11 @@ import pytest
 from loop_helpers import grade, mesh, nano, scripted, settings
 
 from configs import refcritic as config
-from critic_jax import lm, roles, updates
 from critic_jax.models.transformer import Transformer
 from critic_jax.recipes import refcritic
-from critic_jax.tokenizer import Tokenizer
+from critic_jax.sampling import lm
+from critic_jax.text.tokenizer import Tokenizer
+from critic_jax.training import roles, updates
 from critic_jax.types import Problem
 
 # The critic sees two tokens, what kind of prompt it is and whether the

@@ -10,7 +10,8 @@ import psutil
 import pytest
 from run_helpers import run, stale_config
 
-from critic_jax import run_dir, train
+from critic_jax import train
+from critic_jax.workdir import run_dir
 
 STEPS = 10_000
 

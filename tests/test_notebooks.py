@@ -10,9 +10,9 @@ import pytest
 import synthetic_run
 
 from configs import refcritic
-from critic_jax import run_dir
-from critic_jax.data import arithmetic
-from critic_jax.evals import critique, refinement
+from critic_jax.evals import critique_metrics, refinement_metrics
+from critic_jax.tasks import arithmetic
+from critic_jax.workdir import run_dir
 
 FOLDER = pathlib.Path(__file__).parents[1] / 'experiments' / 'notebooks'
 NOTEBOOKS = sorted(FOLDER.glob('*.ipynb'))
@@ -90,12 +90,15 @@ def write(path, seed=0, refine_weight=1.0, caught=True):
     for name, found in (('cold_start', before), ('rl', after)):
       run.write_records(name, found, 'eval/heldout')
       columns[name] = {
-        'balanced verdict accuracy': critique.metrics(found)[
+        'balanced verdict accuracy': critique_metrics.metrics(found)[
           'balanced_accuracy'
         ],
-        **{f'refinement/{k}': v for k, v in refinement.metrics(found).items()},
+        **{
+          f'refinement/{k}': v
+          for k, v in refinement_metrics.metrics(found).items()
+        },
       }
-    columns['difference'] = critique.compare(before, after)
+    columns['difference'] = critique_metrics.compare(before, after)
     run.write_results('results/heldout', {'columns': columns})
   return path
 
@@ -184,7 +187,7 @@ def test_what_critic_jax_evaluate_wrote(tmp_path, monkeypatch):
     settings = {'checkpoint': name, 'seed': 0}
     with run_dir.open_run(tmp_path / name, settings, devices='') as run:
       run.write_records('evaluation', found, 'eval/heldout')
-      columns = {'evaluation': {'F1': critique.metrics(found)['f1']}}
+      columns = {'evaluation': {'F1': critique_metrics.metrics(found)['f1']}}
       run.write_results('results/heldout', {'columns': columns})
   monkeypatch.setenv('RUNS', str(tmp_path / '*'))
   monkeypatch.setenv('PHASE', 'evaluation')

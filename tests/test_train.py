@@ -26,17 +26,12 @@ from run_helpers import (
 )
 
 from configs import refcritic
-from critic_jax import (
-  masked,
-  optimizer,
-  phases,
-  roles,
-  run_dir,
-  sharding,
-  train,
-  updates,
-)
+from critic_jax import train
+from critic_jax.objectives import masked
 from critic_jax.recipes import sft
+from critic_jax.runtime import sharding
+from critic_jax.training import optimizer, phases, roles, updates
+from critic_jax.workdir import run_dir
 
 ROOT = pathlib.Path(train.__file__).parents[1]
 
@@ -207,7 +202,7 @@ def test_another_config_in_the_same_folder_is_refused(tiny_run):
 
 
 def test_a_run_stopped_twice_equals_one_that_was_not(tmp_path, monkeypatch):
-  monkeypatch.setattr(train.report, 'write', lambda path: None)  # takes long
+  monkeypatch.setattr(train.html_report, 'write', lambda path: None)  # takes long
   whole = run(short_config(), tmp_path / 'whole')
   log_metrics = run_dir.RunDir.log_metrics
   stopped_at = []
@@ -254,7 +249,7 @@ def test_a_run_stopped_twice_equals_one_that_was_not(tmp_path, monkeypatch):
 
 def test_a_stale_run(tmp_path, monkeypatch):
   """It samples beside the update, corrects for it, and can be stopped."""
-  monkeypatch.setattr(train.report, 'write', lambda path: None)
+  monkeypatch.setattr(train.html_report, 'write', lambda path: None)
   fresh = run(stale_config(0), tmp_path / 'fresh')
   whole = run(stale_config(), tmp_path / 'whole')
 
@@ -297,7 +292,7 @@ def test_a_stale_batch_is_written_by_the_parameters_before_the_update(
   tmp_path, monkeypatch
 ):
   """Step by step: what each collection is given, by a look at its roles."""
-  monkeypatch.setattr(train.report, 'write', lambda path: None)
+  monkeypatch.setattr(train.html_report, 'write', lambda path: None)
   given, collect = [], train.Run._collect
 
   def look(self, phase, frozen, state, examples, key):
@@ -313,7 +308,7 @@ def test_a_stale_batch_is_written_by_the_parameters_before_the_update(
 
 
 def test_a_limit_stops_a_run_and_nothing_is_lost(tmp_path, monkeypatch):
-  monkeypatch.setattr(train.report, 'write', lambda path: None)
+  monkeypatch.setattr(train.html_report, 'write', lambda path: None)
   config = short_config()
   config.phases.rl.limits = {'critique/length': {'high': 0.5}}
   config.phases.rl.limit_window = 1
@@ -328,7 +323,7 @@ def test_a_limit_stops_a_run_and_nothing_is_lost(tmp_path, monkeypatch):
 
 
 def test_a_limit_warns(tmp_path, monkeypatch):
-  monkeypatch.setattr(train.report, 'write', lambda path: None)
+  monkeypatch.setattr(train.html_report, 'write', lambda path: None)
   config = short_config()
   config.order = ('solver',)
   config.evals = {}

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from critic_jax.bench import environments, machine, rounds, table
+from critic_jax.bench import environments, machine, results_table, rounds
 from critic_jax.bench import work as work_lib
-from critic_jax.bench.processes import System
+from critic_jax.bench.connection import System
 
 ROOT = Path(__file__).parents[2]
 OURS = System(
@@ -75,7 +75,7 @@ def _positive(text: str) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
   """The command line; returns 1 if a system failed at a work."""
   flags = parser().parse_args(argv)
-  console = Console(width=None if sys.stdout.isatty() else table.WIDTH)
+  console = Console(width=None if sys.stdout.isatty() else results_table.WIDTH)
   if flags.curves:
     from critic_jax.bench import curves  # needs the device in this process
 
@@ -121,9 +121,9 @@ def compare(flags: argparse.Namespace, console: Console) -> int:
     result['systems'].update(missing)
     results.append(result)
     if flags.json:  # after each work, so that nothing is lost
-      table.write(flags.json, results, limits, settings)
-  console.print(table.make(results, limits, flags.dtype))
-  failed = table.errors(results)
+      results_table.write(flags.json, results, limits, settings)
+  console.print(results_table.make(results, limits, flags.dtype))
+  failed = results_table.errors(results)
   for line in failed:
     console.print(f'failed: {line}', markup=False)
   return bool(failed)

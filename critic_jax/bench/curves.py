@@ -22,12 +22,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
-from critic_jax import rollout, run_dir
 from critic_jax.bench import ours
 from critic_jax.bench import work as work_lib
 from critic_jax.models import transformer
 from critic_jax.models.transformer import Transformer, TransformerConfig
+from critic_jax.rollouts import rollout
 from critic_jax.types import Problem, Record
+from critic_jax.workdir import run_dir
 
 PROMPT, NEW, LENGTH = 64, 32, 128  # tokens, where they do not vary
 VALUES = {

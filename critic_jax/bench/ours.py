@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from critic_jax import lanes, optimizer, sharding, updates
 from critic_jax.models import forward, transformer
-from critic_jax.models.law import Law
+from critic_jax.models.sampling_distribution import Law
 from critic_jax.models.transformer import Transformer, TransformerConfig
+from critic_jax.runtime import sharding
+from critic_jax.sampling import scheduler
+from critic_jax.training import optimizer, updates
 
 MAX_ROWS = 128  # that decode together
 
@@ -40,7 +42,7 @@ def generate(
   """
   size = 1 << (len(prompts) - 1).bit_length()
   num_lanes = min(size, 2 ** int(math.log2(max(1, MAX_ROWS // num_samples))))
-  sampled = lanes.run(
+  sampled = scheduler.run(
     model,
     params,
     dict(enumerate(prompts)),

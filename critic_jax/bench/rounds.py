@@ -14,9 +14,9 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from critic_jax.bench import processes
+from critic_jax.bench import connection
 from critic_jax.bench import work as work_lib
-from critic_jax.bench.processes import System
+from critic_jax.bench.connection import System
 from critic_jax.bench.work import Model, Work
 
 SEED = 0
@@ -75,7 +75,9 @@ def run(
   with contextlib.ExitStack() as stack:
     for system in systems:
       try:
-        worker = stack.enter_context(processes.worker(system, told, deadline_s))
+        worker = stack.enter_context(
+          connection.worker(system, told, deadline_s)
+        )
         running[system.name], versions[system.name] = worker, worker.versions
       except ValueError as error:
         errors[system.name] = str(error)

@@ -23,9 +23,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from critic_jax import masked
 from critic_jax.data import packing
-from critic_jax.lm import LM
+from critic_jax.objectives import masked
+from critic_jax.sampling.lm import LM
 from critic_jax.types import Batch, Record
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 
-from critic_jax.data import arithmetic as world
-from critic_jax.data import arithmetic_labels, problems, store
+from critic_jax.data import problems, store
 from critic_jax.data import solutions as given
+from critic_jax.tasks import arithmetic as world
+from critic_jax.tasks import arithmetic_labels
 from critic_jax.types import Problem, Record
 
 Splits = dict[str, Sequence[Problem | Record]]

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from critic_jax.evals import critique as critique_metrics
+from critic_jax.evals import critique_metrics
 from critic_jax.evals.statistics import (
   Estimate,
   Statistic,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from critic_jax.evals import critique as critique_metrics
+from critic_jax.evals import critique_metrics
 from critic_jax.evals.statistics import (
   Estimate,
   Statistic,

@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from critic_jax.evals import critique as critique_metrics
+from critic_jax.evals import critique_metrics
 from critic_jax.evals.statistics import (
   Estimate,
   Statistic,

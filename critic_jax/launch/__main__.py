@@ -29,7 +29,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from critic_jax import experiment as experiment_lib
+from critic_jax.launch import experiment as experiment_lib
 from critic_jax.launch import gke, live, processes, runs, slurm, tables, tpu
 from critic_jax.launch.runs import Task
 

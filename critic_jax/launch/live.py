@@ -19,8 +19,8 @@ import rich.live
 import rich.table
 from rich.console import Console
 
-from critic_jax import progress
 from critic_jax.launch.runs import Task
+from critic_jax.workdir import progress
 
 _TAIL = 2**17  # bytes; more than a line of metrics.jsonl has
 _COLORS = {'done': 'green', 'running': 'cyan', 'failed': 'red'}

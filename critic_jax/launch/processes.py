@@ -21,7 +21,7 @@ import psutil
 import rich.table
 from rich.console import Console
 
-from critic_jax import inspection
+from critic_jax.inspection import reading
 from critic_jax.launch import live, runs
 from critic_jax.launch.runs import Task
 
@@ -140,7 +140,7 @@ class _Work:
     for going in [g for g in self.going if g.process.poll() is not None]:
       self._forget(going)
       task = going.task
-      done = inspection.state(task.folder) == 'done'
+      done = reading.state(task.folder) == 'done'
       ok = going.process.returncode == 0 and done
       took = f'after {(time.monotonic() - going.started) / 60:.1f} min'
       where = f'; see {task.log}' if self.logged else ''

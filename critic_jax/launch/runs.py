@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from critic_jax import experiment as experiment_lib
-from critic_jax import files, inspection, strict_json
-from critic_jax.experiment import Experiment, Run
+from critic_jax import files, strict_json
+from critic_jax.inspection import reading
+from critic_jax.launch import experiment as experiment_lib
+from critic_jax.launch.experiment import Experiment, Run
 
 _LOCK = '.lock'
 
@@ -67,7 +68,7 @@ def tasks(experiments: Sequence[Experiment], workdir: Path) -> list[Task]:
 
 def state(folder: Path) -> str:
   """'running', or as `inspection.state` says."""
-  found = inspection.state(folder)
+  found = reading.state(folder)
   return found if found == 'done' or not _is_held(folder) else 'running'
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from critic_jax import experiment as experiment_lib
-from critic_jax import inspection, summary, summary_plots
-from critic_jax.experiment import Experiment
+from critic_jax.inspection import reading
+from critic_jax.launch import experiment as experiment_lib
+from critic_jax.launch.experiment import Experiment
+from critic_jax.report import summary, summary_plots
 
 FORMATS = ('text', 'csv', 'latex')
 
@@ -20,7 +21,7 @@ FORMATS = ('text', 'csv', 'latex')
 def left(experiment: Experiment, workdir: Path) -> list[str]:
   """The names of an experiment's runs that are not done."""
   folders = [experiment_lib.folder(run, workdir) for run in experiment.runs]
-  return [f.name for f in folders if inspection.state(f) != 'done']
+  return [f.name for f in folders if reading.state(f) != 'done']
 
 
 def show(
@@ -87,5 +88,5 @@ def _results(experiment: Experiment, workdir: Path) -> summary.Runs:
   found = []
   for run in experiment.runs:
     folder = experiment_lib.folder(run, workdir)
-    found.append((run.point, inspection.all_results(inspection.load(folder))))
+    found.append((run.point, reading.all_results(reading.load(folder))))
   return found

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from critic_jax import sharding
+from critic_jax.runtime import sharding
 
 BLOCK = 128  # queries, and keys, whose scores exist at once
 SHORT = 256  # tokens of a row up to which its scores are made in one product

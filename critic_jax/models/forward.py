@@ -15,8 +15,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from critic_jax.models import law as law_lib
-from critic_jax.models import linear_cross_entropy, quantize
+from critic_jax.models import (
+  linear_cross_entropy,
+  quantize,
+  sampling_distribution,
+)
 from critic_jax.models.attention import Causal
 from critic_jax.models.transformer import Transformer
 
@@ -89,7 +92,7 @@ def token_statistics(
   Returns:
     logprobs and entropies, float32[B, T]; the entropy carries no gradient.
   """
-  law = law or law_lib.Law()
+  law = law or sampling_distribution.Law()
   hidden = hidden_states(model, params, tokens, layout)[:, :-1]
   targets = tokens[:, 1:]
   kernel, axes = _head(model, params)

@@ -18,14 +18,20 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from critic_jax import sharding
-from critic_jax.models import law as law_lib
+from critic_jax.models import sampling_distribution
+from critic_jax.runtime import sharding
 
 MAX_LOGITS = 2**25  # logits of a device that exist at once; 128 MiB
 
 
 def token_logprobs_and_entropy(
-  hidden, kernel, targets, law: law_lib.Law, *, axes='vd', chunk=None
+  hidden,
+  kernel,
+  targets,
+  law: sampling_distribution.Law,
+  *,
+  axes='vd',
+  chunk=None,
 ) -> tuple[jax.Array, jax.Array]:
   """The log-probability of each target, and the entropy of its law in nats.
 
@@ -129,7 +135,7 @@ def _law_logits(axes, head, hidden, targets, law):
   return jax.lax.cond(
     is_whole,
     lambda x: x / law.temperature,
-    lambda x: law_lib.log_probs(x, law, targets),
+    lambda x: sampling_distribution.log_probs(x, law, targets),
     _product(f'btd,{axes}->btv', hidden, head),
   )
 

@@ -21,10 +21,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from critic_jax import sharding
 from critic_jax.models import attention, quantize
 from critic_jax.models.attention import MIXED, Causal
 from critic_jax.models.linear import PRODUCT, Embedding, Projection
+from critic_jax.runtime import sharding
 
 REMAT_POLICIES = {
   # keep what projections and attention make; norms, rotations and gates are

@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from critic_jax import masked
+from critic_jax.objectives import masked
 
 Array = Any
 

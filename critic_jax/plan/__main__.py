@@ -22,10 +22,10 @@ import jax
 from absl import app, flags
 from rich.console import Console
 
-from critic_jax import command_line, sharding
-from critic_jax.plan import forecast, table
+from critic_jax.plan import forecast, forecast_table
 from critic_jax.plan.chips import CHIPS
 from critic_jax.plan.speed import Shares
+from critic_jax.runtime import cli, sharding
 
 _CHIP = flags.DEFINE_enum('chip', None, sorted(CHIPS), 'What is planned for.')
 _MESH = flags.DEFINE_string('mesh', None, "Instead of the config's mesh.")
@@ -86,7 +86,7 @@ def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'got {argv[1:]}; expected --config and --chip')
   shares = Shares(**{name: flag.value for name, flag in _SHARES.items()})
-  with command_line.errors_in_one_line():
+  with cli.errors_in_one_line():
     plan = run(
       flags.FLAGS.config,
       _CHIP.value,
@@ -95,10 +95,12 @@ def main(argv: Sequence[str]) -> None:
       _COMPILE.value,
       _PROCESSES.value,
     )
-  table.show(plan, _CHIP.value, Console())
+  forecast_table.show(plan, _CHIP.value, Console())
   if _JSON.value:
-    Path(_JSON.value).write_text(json.dumps(table.plain(plan), indent=2) + '\n')
+    Path(_JSON.value).write_text(
+      json.dumps(forecast_table.plain(plan), indent=2) + '\n'
+    )
 
 
 if __name__ == '__main__':
-  command_line.app_run(main, required=('config', 'chip'))
+  cli.app_run(main, required=('config', 'chip'))

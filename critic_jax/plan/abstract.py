@@ -16,11 +16,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from critic_jax import phases, roles, sharding
-from critic_jax.lm import LM
-from critic_jax.models import convert, forward, sizes, transformer
+from critic_jax.models import forward, sizes, transformer
 from critic_jax.models.transformer import Transformer, TransformerConfig
-from critic_jax.tokenizer import Tokenizer
+from critic_jax.pretrained import hf_weights
+from critic_jax.runtime import sharding
+from critic_jax.sampling.lm import LM
+from critic_jax.text.tokenizer import Tokenizer
+from critic_jax.training import phases, roles
 
 # The keys of critic_jax/data/batching.py.
 _KEYS = {
@@ -54,7 +56,7 @@ def make_lms(config) -> dict[str, LM]:
       if named and not os.path.exists(section['source']):
         sized = TransformerConfig(**named)
       else:
-        sized = convert.load_config(section['source'])
+        sized = hf_weights.load_config(section['source'])
       lm = roles.make_lm(sized, _no_tokenizer(), section)
       lms[role] = dataclasses.replace(lm, compile_ahead=ahead)
     except ValueError as error:

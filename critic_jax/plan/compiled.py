@@ -13,8 +13,9 @@ behind which another one's values are kept.
 
 from __future__ import annotations
 
-from critic_jax import sharding, updates
 from critic_jax.plan import abstract, memory
+from critic_jax.runtime import sharding
+from critic_jax.training import updates
 
 
 def temporaries(name, config, lms, mesh, learned) -> int:

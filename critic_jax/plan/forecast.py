@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 from jax.sharding import AbstractMesh
 
-from critic_jax import lm as lm_lib
-from critic_jax import sharding
 from critic_jax.models import cost
-from critic_jax.plan import abstract, compiled, memory, speed, stages
+from critic_jax.plan import abstract, compiled, memory, speed, workload
 from critic_jax.plan.chips import Chip
 from critic_jax.plan.speed import Shares, Time
+from critic_jax.runtime import sharding
+from critic_jax.sampling import lm as lm_lib
 
 _MOST = 1 << 20  # rows and slots; more are not looked for
 
@@ -140,8 +140,8 @@ def _plan(name, config, lms, target, compiles) -> Phase:
   mesh, own, limit = target.mesh, target.own, target.limit
   phase = abstract.phase(config, lms, name)
   section = phase.config
-  learned = stages.learned(section, lms)
-  sampled = stages.sampled(section, lms, target.shares.length)
+  learned = workload.learned(section, lms)
+  sampled = workload.sampled(section, lms, target.shares.length)
   held = memory.held(phase, lms, mesh, own)
   each, update = memory.update(phase, config, lms, mesh, learned)
   rows = learned.rows // section.microbatches
@@ -155,7 +155,8 @@ def _plan(name, config, lms, target, compiles) -> Phase:
   widest = max(samplers, key=lambda s: _sum(samplers[s]), default=None)
   sampling = copies | samplers.get(widest, {})
   scorers = [
-    copies | memory.scorer(lms[r], own, learned) for r in stages.scored(section)
+    copies | memory.scorer(lms[r], own, learned)
+    for r in workload.scored(section)
   ]
   scoring = max(scorers, key=_sum, default={})
   collect = max(_sum(sampling), _sum(scoring))
@@ -250,7 +251,7 @@ def _times(section, lms, target, sampled, learned) -> list[Time]:
       # Of all processes, which sample at once.
       rows, tokens = processes * time.rows, processes * time.tokens
       times.append(time._replace(rows=rows, tokens=tokens))
-  for role in stages.scored(section):
+  for role in workload.scored(section):
     times.append(speed.score(model(role, own), own, role, learned))
   for role in section.train:
     times.append(speed.update(model(role, mesh), mesh, role, learned, section))

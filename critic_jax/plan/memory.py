@@ -20,11 +20,12 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from critic_jax import lanes as lanes_lib
-from critic_jax import sampling, sharding, updates
 from critic_jax.models import cost, forward, linear_cross_entropy
 from critic_jax.models.transformer import Transformer
 from critic_jax.plan import abstract
+from critic_jax.runtime import sharding
+from critic_jax.sampling import decode, scheduler
+from critic_jax.training import updates
 
 
 def state(phase, lms, mesh):
@@ -186,7 +187,7 @@ def sampler(
     columns: of the prompts.
   """
   model = abstract.on_one_device(lm, mesh).model
-  inserted = lanes_lib.num_inserted(lanes, sharding.ways(mesh, 'rows'))
+  inserted = scheduler.num_inserted(lanes, sharding.ways(mesh, 'rows'))
   here, filled, rows_here = (
     n / abstract.ways_of(mesh, 'rows', n)
     for n in (lanes, inserted, lanes * rows)
@@ -215,7 +216,7 @@ def scorer(lm, mesh, learned) -> dict[str, int]:
 def _lane_bytes(model, columns, limit, rows, samples) -> tuple[float, float]:
   """Keys and values of a lane's prompt; those of a row, with its samples."""
   shapes = jax.eval_shape(
-    functools.partial(sampling.empty, model, 1, rows, samples, columns, limit)
+    functools.partial(decode.empty, model, 1, rows, samples, columns, limit)
   )
   others = shapes.responses, shapes.samples, shapes.logits
   return abstract.all_bytes(shapes.prompts), abstract.all_bytes(others) / rows

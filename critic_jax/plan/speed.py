@@ -17,11 +17,11 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from critic_jax import lanes as lanes_lib
-from critic_jax import sharding
 from critic_jax.models import cost
 from critic_jax.plan import abstract
 from critic_jax.plan.chips import Chip
+from critic_jax.runtime import sharding
+from critic_jax.sampling import scheduler
 
 
 class Shares(NamedTuple):
@@ -166,7 +166,7 @@ def sample(model: Model, mesh, stage, lm) -> list[Time]:
   responses = stage.prompts * stage.samples
   lanes, rows = lm.shape(stage.prompts, stage.samples)
   slots, ways = lanes * rows, sharding.ways(mesh, 'rows')
-  inserted = min(lanes, lanes_lib.num_inserted(lanes, ways))
+  inserted = min(lanes, scheduler.num_inserted(lanes, ways))
   calls = math.ceil(stage.prompts / inserted)
   ways = min(ways, inserted)  # what is padded computes nothing that is asked
   fields, last = model.fields, stage.new - 1

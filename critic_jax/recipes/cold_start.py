@@ -17,10 +17,11 @@ import random
 import jax
 import jax.numpy as jnp
 
-from critic_jax import lookup, rollout
+from critic_jax import lookup
 from critic_jax.data import batching
 from critic_jax.models import forward
 from critic_jax.rewards import refinement
+from critic_jax.rollouts import rollout
 from critic_jax.types import Recipe
 
 
@@ -42,7 +43,7 @@ def make(config, models, grade) -> Recipe:
   settings = dict(config.writer)
   module = settings.pop('module')
   write_critique = module and lookup.bind(
-    lookup.module('data', module), settings
+    lookup.module('tasks', module), settings
   )
 
   def written(solutions, rng):

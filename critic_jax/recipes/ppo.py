@@ -18,18 +18,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from critic_jax import (
-  advantages,
-  lookup,
-  masked,
-  policy_loss,
-  rollout,
-  sharding,
-)
+from critic_jax import lookup
 from critic_jax.data import batching
+from critic_jax.loss_fns import policy_gradient
 from critic_jax.models import forward
+from critic_jax.objectives import advantages, masked
 from critic_jax.objectives import value as value_objectives
 from critic_jax.rewards import refinement
+from critic_jax.rollouts import rollout
+from critic_jax.runtime import sharding
 from critic_jax.types import Recipe
 
 
@@ -52,7 +49,7 @@ def make(config, models, grade) -> Recipe:
       f"models.value: got head={value.model.config.head!r}; expected 'value'"
     )
   value_fn = lookup.bind(value_objectives, config.value_loss)
-  policy_fn = policy_loss.make_policy_loss(solver, 'solver', config)
+  policy_fn = policy_gradient.make_policy_loss(solver, 'solver', config)
 
   def collect(roles, problems, key):
     solutions = rollout.run_graded(
@@ -85,7 +82,7 @@ def make(config, models, grade) -> Recipe:
       )
     batch = pack({**batch, **jax.device_get(estimates)})
     return (
-      policy_loss.add_ref_logprobs(batch, solver, roles, config),
+      policy_gradient.add_ref_logprobs(batch, solver, roles, config),
       solutions,
     )
 

@@ -24,9 +24,12 @@ import itertools
 import jax
 import numpy as np
 
-from critic_jax import advantages, controls, lookup, policy_loss, rollout
+from critic_jax import lookup
 from critic_jax.data import batching
+from critic_jax.loss_fns import policy_gradient
+from critic_jax.objectives import advantages
 from critic_jax.rewards import refinement, shaping
+from critic_jax.rollouts import controls, rollout
 from critic_jax.types import Recipe
 
 
@@ -101,10 +104,12 @@ def make(config, models, grade) -> Recipe:
       aggregate=config.aggregate,
       advantages=np.asarray(advantage_fn(groups)).reshape(-1),
     )
-    batch = policy_loss.add_ref_logprobs(pack(batch), critic, roles, config)
+    batch = policy_gradient.add_ref_logprobs(pack(batch), critic, roles, config)
     return batch, solutions + scored + responses
 
-  return Recipe(collect, policy_loss.make_policy_loss(critic, 'critic', config))
+  return Recipe(
+    collect, policy_gradient.make_policy_loss(critic, 'critic', config)
+  )
 
 
 def make_rewards(config):

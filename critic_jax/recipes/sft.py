@@ -15,9 +15,10 @@ import random
 import jax
 import jax.numpy as jnp
 
-from critic_jax import lookup, rollout
+from critic_jax import lookup
 from critic_jax.data import batching
 from critic_jax.models import forward
+from critic_jax.rollouts import rollout
 from critic_jax.types import Recipe, Record
 
 
@@ -35,7 +36,7 @@ def make(config, models, grade) -> Recipe:
   pack = batching.make_pack(config)
   settings = dict(config.lessons)
   write_lesson = lookup.bind(
-    lookup.module('data', settings.pop('module')), settings
+    lookup.module('tasks', settings.pop('module')), settings
   )
 
   def collect(roles, problems, key):

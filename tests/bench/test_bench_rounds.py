@@ -6,10 +6,16 @@ import time
 
 import pytest
 
-from critic_jax.bench import environments, processes, rounds, serve, table
+from critic_jax.bench import (
+  connection,
+  environments,
+  results_table,
+  rounds,
+  worker,
+)
 from critic_jax.bench import work as work_lib
 from critic_jax.bench.__main__ import main, parser
-from critic_jax.bench.processes import System
+from critic_jax.bench.connection import System
 from critic_jax.bench.work import Stage, Work
 
 SAMPLING = Work('s', rows=2, prompt=3, stages=(Stage('solver', 2, new=4),))
@@ -101,7 +107,7 @@ def test_garbage(system, monkeypatch, tmp_path):
   """A process that is no worker at all."""
   script = tmp_path / 'garbage.py'
   script.write_text('print("<html>", flush=True)\ninput()\ninput()')
-  monkeypatch.setattr(processes, 'SERVE', script)
+  monkeypatch.setattr(connection, 'SERVE', script)
   result = run([system('bad', '')])
   assert result['systems']['bad']['error'].startswith(
     "bad: got the answer b'<html>'; expected a line with a JSON object"
@@ -138,7 +144,7 @@ def test_stages_follow_each_other():
     asked.append((role, prompts, samples, new))
     return [[70 + i] * new for i in range(len(prompts) * samples)]
 
-  found = serve.by_stages(work, [[8, 9]], generate, 0)
+  found = worker.by_stages(work, [[8, 9]], generate, 0)
   assert found == [[[70, 70], [71, 71]], [[70], [71]]]
   assert asked[1] == ('b', [[8, 9, 70, 1, 2], [8, 9, 71, 1, 2]], 1, 1)
 
@@ -185,14 +191,14 @@ def test_table_and_json(system, tmp_path):
   from rich.console import Console
 
   result = run([system('fake', GOOD), system('bad', 'raise RuntimeError("x")')])
-  console = Console(width=table.WIDTH, record=True)
-  console.print(table.make([result], MACHINE, 'float32'))
+  console = Console(width=results_table.WIDTH, record=True)
+  console.print(results_table.make([result], MACHINE, 'float32'))
   text = console.export_text()
   assert 'a processor, 2 cores, 1 x cpu, float32: 1 GFLOP/s, 0.1 GB/s' in text
   row = next(line for line in text.splitlines() if ' fake ' in line)
   assert row.split()[0] == 's'
   assert any(' bad ' in x and 'failed' in x for x in text.splitlines())
-  assert table.errors([result]) == ['s: bad: RuntimeError: x']
+  assert results_table.errors([result]) == ['s: bad: RuntimeError: x']
 
   ratios = {'transformers': dict(median=10.31, low=10.04, high=11.12)}
   wide = result | {
@@ -200,12 +206,12 @@ def test_table_and_json(system, tmp_path):
     'systems': {'transformers': result['systems']['fake']},
     'ratios': ratios,
   }
-  console.print(table.make([wide], MACHINE, 'float32'))
+  console.print(results_table.make([wide], MACHINE, 'float32'))
   text = console.export_text()
   assert 'transformers' in text and '10.31 (10.04..11.12)' in text
 
   path = tmp_path / 'new' / 'results.json'
-  table.write(path, [result], MACHINE, {'dtype': 'float32'})
+  results_table.write(path, [result], MACHINE, {'dtype': 'float32'})
   content = json.loads(path.read_text())
   facts = content['results'][0]['systems']['fake']
   assert facts['utilisation']['tokens_per_second'] > 0
@@ -239,7 +245,7 @@ def test_an_environment_that_can_not_be_made(tmp_path):
 def test_peers_have_a_worker_and_a_pinned_list():
   assert environments.NAMES == ('transformers', 'trl', 'tunix')
   for name in environments.NAMES:
-    assert hasattr(serve.load(environments.script(name)), 'prepare')
+    assert hasattr(worker.load(environments.script(name)), 'prepare')
     lines = (environments.PEERS / f'{name}.txt').read_text().splitlines()
     assert lines and all('==' in line for line in lines)
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from loop_helpers import PROBLEM, RIGHT, nano, settings
 
-from critic_jax import rollout
 from critic_jax.data import batching
+from critic_jax.rollouts import rollout
 from critic_jax.types import Record
 
 

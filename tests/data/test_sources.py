@@ -4,7 +4,8 @@ import json
 import pytest
 
 from critic_jax import lookup
-from critic_jax.data import arithmetic, sources
+from critic_jax.data import sources
+from critic_jax.tasks import arithmetic
 
 
 def sizes(splits):

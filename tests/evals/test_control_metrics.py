@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from critic_jax.evals import controls
+from critic_jax.evals import control_metrics
 from critic_jax.types import Problem, Record
 
 
@@ -40,7 +40,7 @@ def test_lifts_by_hand():
     *tree('s', False, 'correct'),
     *tree('t', False, 'incorrect', refine=[False]),
   ]  # fmt: skip
-  got = {k: (v.value, v.n) for k, v in controls.metrics(records).items()}
+  got = {k: (v.value, v.n) for k, v in control_metrics.metrics(records).items()}
   assert got == {
     'with_critique': (0.75, 2),
     'empty': (0, 2),
@@ -57,7 +57,7 @@ def test_a_critique_that_only_names_the_answer_gains_nothing_masked():
   hack = tree(
     'p', False, 'incorrect', refine=[True], refine_masked=[False]
   )  # fmt: skip
-  got = controls.metrics(hack)
+  got = control_metrics.metrics(hack)
   assert got['with_critique'].n == 0
   assert got['lift_over_masked'].value == 1
 
@@ -66,7 +66,7 @@ def test_compare_is_over_problems_of_both():
   before = tree('p', False, 'incorrect', refine=[False], refine_empty=[False])
   after = tree('p', False, 'incorrect', refine=[True], refine_empty=[False])
   after += tree('q', False, 'incorrect', refine=[False], refine_empty=[True])
-  got = controls.compare(before, after)
+  got = control_metrics.compare(before, after)
   assert got['lift_over_empty'].value == pytest.approx(1)
-  assert controls.compare([], after) == {}
-  assert controls.metrics([]) == {}
+  assert control_metrics.compare([], after) == {}
+  assert control_metrics.metrics([]) == {}

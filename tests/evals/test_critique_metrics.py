@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from critic_jax.evals import critique
+from critic_jax.evals import critique_metrics
 from critic_jax.types import Problem, Record
 
 
@@ -47,7 +47,7 @@ def test_by_hand():
     *judge(False, 'correct'),
     *judge(False, None, status='unfinished', length=27, finish='length'),
   ]
-  got = values(critique.metrics(records))
+  got = values(critique_metrics.metrics(records))
   # Right: 1 of 3. Wrong: 3 of 5. Called wrong: 4 of 8, of which 3 are.
   assert got['accuracy_right'] == pytest.approx(1 / 3)
   assert got['accuracy_wrong'] == got['recall'] == pytest.approx(3 / 5)
@@ -60,7 +60,7 @@ def test_by_hand():
   assert got['contradictory'] == 0
   assert got['truncated'] == pytest.approx(2 / 8)
   assert got['length'] == pytest.approx((6 * 4 + 1 + 27) / 8)
-  counts = critique.metrics(records)
+  counts = critique_metrics.metrics(records)
   assert counts['accuracy_wrong'].n == 5 and counts['precision'].n == 4
 
 
@@ -69,14 +69,14 @@ def test_a_constant_critic_is_no_better_than_chance(verdict):
   records = []
   for right in [True] * 9 + [False]:
     records += judge(right, verdict)
-  assert values(critique.metrics(records))['balanced_accuracy'] == 0.5
+  assert values(critique_metrics.metrics(records))['balanced_accuracy'] == 0.5
 
 
 def test_a_contradiction_earns_nothing():
   # A parser that kept one of two verdicts must not make it count.
   records = judge(True, 'correct', status='contradictory')
   records += judge(False, 'incorrect', status='contradictory')
-  got = values(critique.metrics(records))
+  got = values(critique_metrics.metrics(records))
   assert got['balanced_accuracy'] == 0 and got['contradictory'] == 1
   assert got['called_wrong'] == 0
 
@@ -86,7 +86,7 @@ def test_solutions_of_unknown_correctness_are_left_out():
   parsed = {'correct': False, 'answer': '1', 'grade': 'timeout'}
   timeout = dataclasses.replace(solution, parsed=parsed)
   records = [timeout, dataclasses.replace(said, parent=timeout)]
-  got = critique.metrics(records + judge(True, 'correct'))
+  got = critique_metrics.metrics(records + judge(True, 'correct'))
   assert got['called_wrong'].n == 1
   assert got['accuracy_right'].value == 1
   assert math.isnan(got['accuracy_wrong'].value)
@@ -94,8 +94,8 @@ def test_solutions_of_unknown_correctness_are_left_out():
 
 
 def test_no_critiques():
-  assert critique.metrics([]) == {}
-  assert critique.compare([], judge(True, 'correct')) == {}
+  assert critique_metrics.metrics([]) == {}
+  assert critique_metrics.compare([], judge(True, 'correct')) == {}
 
 
 def test_compare_pairs_problems():
@@ -106,7 +106,7 @@ def test_compare_pairs_problems():
       for r in judge(i < 10, 'correct' if i < good else None, problem=str(i))
     ]
 
-  got = critique.compare(critiques(2), critiques(9))['accuracy_right']
+  got = critique_metrics.compare(critiques(2), critiques(9))['accuracy_right']
   assert got.value == pytest.approx(0.7)
   assert 0.35 < got.low < 0.7 < got.high <= 1
 
@@ -117,8 +117,12 @@ def test_a_solution_from_a_file_has_a_truth_without_a_grade():
     dataclasses.replace(solution, parsed=parsed)
     for parsed in ({'correct': True}, {'first_error': 1}, {'answer': '3'})
   ]
-  assert [critique.truth(parent) for parent in parents] == [True, False, None]
-  got = critique.metrics(
+  assert [critique_metrics.truth(parent) for parent in parents] == [
+    True,
+    False,
+    None,
+  ]
+  got = critique_metrics.metrics(
     [dataclasses.replace(said, parent=parent) for parent in parents]
   )
   assert got['called_wrong'].n == 2
@@ -150,21 +154,21 @@ GROUPED = [
   ],
 )
 def test_groups_and_their_order(key, counts):
-  got = critique.by(GROUPED, critique.KEYS[key])
+  got = critique_metrics.by(GROUPED, critique_metrics.KEYS[key])
   found = {group: each['called_wrong'].n for group, each in got.items()}
   assert list(found.items()) == list(counts.items())
 
 
 def test_metrics_of_a_group_are_those_of_its_critiques():
-  got = critique.by(GROUPED, critique.KEYS['generator'])
+  got = critique_metrics.by(GROUPED, critique_metrics.KEYS['generator'])
   assert got['qwen']['accuracy_right'].value == 0.5
-  assert got['llama'] == critique.metrics(GROUPED[4:6])
+  assert got['llama'] == critique_metrics.metrics(GROUPED[4:6])
 
 
 def test_a_group_has_the_records_below_its_critiques():
   solution, said = judge(False, 'incorrect')
   refined = record('p', 'refine', said, {'correct': True})
-  seen = critique.by(
+  seen = critique_metrics.by(
     [solution, said, refined],
     lambda c: c.parsed['verdict'],
     lambda records: {'records': [r.stage for r in records]},
@@ -175,10 +179,10 @@ def test_a_group_has_the_records_below_its_critiques():
 def test_a_group_of_unknown_correctness_is_left_out():
   solution, said = judge(False, 'incorrect')
   solution.parsed['grade'] = 'timeout'
-  assert critique.by([said], lambda _: 'all') == {}
+  assert critique_metrics.by([said], lambda _: 'all') == {}
 
 
 def test_ranges():
-  key = critique.ranges(lambda number: number, (2, 4, 5))
+  key = critique_metrics.ranges(lambda number: number, (2, 4, 5))
   names = [str(key(number)) for number in (1, 2, 3, 4, 5, 900, None)]
   assert names == ['None', '2-3', '2-3', '4', '5+', '5+', 'None']

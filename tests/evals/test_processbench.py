@@ -15,11 +15,11 @@ import re
 import numpy as np
 import pytest
 
-from critic_jax import run_dir
-from critic_jax.evals import critique, processbench
+from critic_jax.evals import critique_metrics, processbench
 from critic_jax.rewards import verdicts
-from critic_jax.stages import parse_boxed_step
+from critic_jax.rollouts.stages import parse_boxed_step
 from critic_jax.types import Problem, Record
+from critic_jax.workdir import run_dir
 
 REAL = pathlib.Path(__file__).parents[3] / 'shared/data/dev_mr_gsm8k.jsonl'
 
@@ -410,7 +410,7 @@ def test_compare_pairs_problems():
 
 def test_verdicts_of_the_format_are_judged_too():
   records = case(2, box('1'), correct=False) + case(-1, box('-1'), correct=True)
-  assert critique.metrics(records)['balanced_accuracy'].value == 1
+  assert critique_metrics.metrics(records)['balanced_accuracy'].value == 1
 
 
 @pytest.mark.skipif(not REAL.exists(), reason='no ../shared/data')

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from critic_jax.evals import refinement
+from critic_jax.evals import refinement_metrics
 from critic_jax.types import Problem, Record
 
 
@@ -44,7 +44,7 @@ def tree(answer, *critiques, reference='12', name='p'):
 
 
 def values(records):
-  return {k: e.value for k, e in refinement.metrics(records).items()}
+  return {k: e.value for k, e in refinement_metrics.metrics(records).items()}
 
 
 def test_solutions_of_which_only_the_first_wrong_step_is_known():
@@ -77,7 +77,7 @@ def test_by_hand():
   # Changed: 5 -> 12 and 5 -> 7 (all of one critique), 12 -> 9 (half of one).
   assert got['changed'] == pytest.approx(1.5 / 5)
   assert got['answer_leak'] == 0
-  assert refinement.metrics(records)['refinement_accuracy_wrong'].n == 3
+  assert refinement_metrics.metrics(records)['refinement_accuracy_wrong'].n == 3
 
 
 def test_transitions_add_up_and_give_both_accuracies():
@@ -103,7 +103,7 @@ def test_a_critique_without_its_refinements_changes_nothing():
   refused = tree('5', ('incorrect', []))
   got = values(refused + tree('5', ('incorrect', ['12']), name='q'))
   assert got['accuracy_after'] == 0.5 and got['wrong_to_wrong'] == 0.5
-  assert refinement.metrics(refused) == {}, 'nobody refined'
+  assert refinement_metrics.metrics(refused) == {}, 'nobody refined'
 
 
 def test_two_right_answers_are_the_same_answer():
@@ -129,7 +129,7 @@ def test_compare():
   before = tree('5', ('correct', [])) + tree('5', ('correct', []), name='q')
   after = tree('5', ('incorrect', ['12']))
   after += tree('5', ('incorrect', ['12']), name='q')
-  got = refinement.compare(before, after)
+  got = refinement_metrics.compare(before, after)
   assert got['accuracy_after'].value == 1
   assert got['accuracy_before'][:3] == (0, 0, 0)
 

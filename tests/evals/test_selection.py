@@ -9,9 +9,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from critic_jax import plots
 from critic_jax.evals import selection, voting
 from critic_jax.evals.statistics import Estimate
+from critic_jax.report import plots
 from critic_jax.types import Problem, Record
 
 EMPTY = np.zeros(0, np.int32)

@@ -25,18 +25,12 @@ from fuzzing import (
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from critic_jax import (
-  inspection,
-  pieces,
-  plots,
-  record_rows,
-  report,
-  report_data,
-  run_dir,
-  strict_json,
-  trees,
-)
+from critic_jax import strict_json
+from critic_jax.inspection import reading, trees
+from critic_jax.report import html_report, page_data, plots
+from critic_jax.text import pieces
 from critic_jax.types import Problem
+from critic_jax.workdir import record_rows, run_dir
 
 few = settings(
   max_examples=max(4, settings.default.max_examples // 20),
@@ -163,11 +157,11 @@ def test_a_chain_without_end_is_refused():
 
 def _check_page_data(records):
   """The page's data of records is JSON, and no markup."""
-  file = report_data.File(
-    0, 'rl', 1, trees.confusion(records), report_data._by_problem(records),
+  file = page_data.File(
+    0, 'rl', 1, trees.confusion(records), page_data._by_problem(records),
     trees.responses(records), lambda: [],
   )  # fmt: skip
-  _, text = report_data.to_json(['run'], [file])
+  _, text = page_data.to_json(['run'], [file])
   assert not set(text) & set('<>&\u2028')
   text.encode()
   assert json.loads(text)['runs'] == ['run']
@@ -181,8 +175,8 @@ def test_any_metrics(found):
     with refused():
       read = list(run_dir.read_metrics(path / 'metrics.jsonl'))
       assert len(read) == len(lines)
-      columns = inspection.metrics(inspection.load(path))
-      inspection.summary(columns)
+      columns = reading.metrics(reading.load(path))
+      reading.summary(columns)
 
 
 @given(broken(b''.join(json.dumps(m).encode() + b'\n' for m in METRICS)))
@@ -225,8 +219,8 @@ def test_any_config_of_a_run(config, lines):
     'metrics.jsonl': b''.join(json.dumps(m).encode() + b'\n' for m in lines),
   }
   with folder(files) as path, refused():
-    run = inspection.load(path)
-    inspection.warnings(run)
+    run = reading.load(path)
+    reading.warnings(run)
     assert pieces.tokenizers(run.config) == {}
 
 
@@ -277,7 +271,7 @@ class Page(html.parser.HTMLParser):
 def sound_page():
   with folder({}) as path:
     sound = synthetic_run.write(path / 'sound')
-    return Page(report.write(sound).read_text(encoding='utf-8'))
+    return Page(html_report.write(sound).read_text(encoding='utf-8'))
 
 
 def write_page(path, draw):
@@ -320,7 +314,7 @@ def test_a_page_of_hostile_records_is_no_program(data):
       patch.setattr(plots, 'write', lambda columns, path: [])
     write_page(path / 'hostile', data.draw)
     with refused():
-      text = report.write(path / 'hostile').read_text(encoding='utf-8')
+      text = html_report.write(path / 'hostile').read_text(encoding='utf-8')
       found = Page(text)
       more = {'pre', 'ul', 'li', 'h2', 'h3', 'b', 'details', 'summary'}
       assert found.tags - page.tags <= more
@@ -338,7 +332,7 @@ def test_the_report_s_command_prints_any_name(data):
     write_page(path / 'hostile', data.draw)
     with refused(), pytest.MonkeyPatch.context() as patch:
       patch.setattr(plots, 'write', lambda columns, path: [])
-      report.main([str(path / 'hostile')])
+      html_report.main([str(path / 'hostile')])
       assert b'\x1b' not in out.buffer.getvalue()
 
 

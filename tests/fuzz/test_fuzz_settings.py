@@ -14,8 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ml_collections import ConfigDict, config_flags
 
-from critic_jax import command_line, limits, lookup, phases
-from critic_jax import settings as settings_lib
+from critic_jax import lookup
+from critic_jax.inspection import limits
+from critic_jax.runtime import cli
+from critic_jax.training import phases
+from critic_jax.workdir import settings as settings_lib
 
 ROOT = pathlib.Path(__file__).parents[2]
 LITERALS = (
@@ -46,10 +49,10 @@ def parse(arguments):
   )
   with (
     mock.patch.object(flags, 'FLAGS', found),
-    mock.patch.object(command_line, '_CONFIG', config),
+    mock.patch.object(cli, '_CONFIG', config),
   ):
     try:
-      command_line.parse_flags(argv)
+      cli.parse_flags(argv)
     except SystemExit as error:
       return str(error)
   return config.value
@@ -87,7 +90,7 @@ def test_a_sound_override():
 
 
 @given(
-  st.sampled_from(('recipes', 'data', 'rewards', 'models')) | texts(),
+  st.sampled_from(('recipes', 'data', 'tasks', 'models')) | texts(),
   texts('..', '.', 'os', 'refcritic', '__init__', '/', '__main__') | values(),
 )
 def test_only_modules_of_the_package_are_imported(package, name):
@@ -127,7 +130,7 @@ def test_any_limits(section, action, window, rows):
 
 @functools.cache
 def lms():
-  from critic_jax import roles
+  from critic_jax.training import roles
 
   return roles.make_lms(tiny().models)[0]
 

@@ -7,7 +7,8 @@ from fuzzing import at_most, record, refused, texts
 from hypothesis import given
 from hypothesis import strategies as st
 
-from critic_jax import chat_template, prompts, stages
+from critic_jax.rollouts import prompts, stages
+from critic_jax.text import chat_template
 
 # Python's, of `{{ 1[0] }}`.
 pytestmark = pytest.mark.filterwarnings('ignore::SyntaxWarning')

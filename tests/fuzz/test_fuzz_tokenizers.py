@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from sentencepiece import sentencepiece_model_pb2
 from test_tokenizer import CHATML, SYMBOLS, gguf_metadata
 
-from critic_jax import tokenizer
-from critic_jax.models import gguf_import
+from critic_jax.pretrained import gguf_import
+from critic_jax.text import tokenizer
 
 PROBES = (
   '',

@@ -19,11 +19,11 @@ from fuzzing import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from critic_jax.models import (
-  convert,
+from critic_jax.pretrained import (
   gguf_file,
   gguf_import,
   hf_config,
+  hf_weights,
   safetensors_io,
 )
 
@@ -66,7 +66,7 @@ KEYS = {
 
 @functools.cache
 def tensors():
-  rows = convert._rows(hf_config.read(CONFIG))
+  rows = hf_weights._rows(hf_config.read(CONFIG))
   rng = np.random.default_rng(0)
   return {r.name: rng.normal(size=r.stored).astype('float32') for r in rows}
 
@@ -127,9 +127,11 @@ def test_broken_safetensors(data):
   with folder(model_files(weights=content)) as path, refused():
     # Numpy's and the header's own; the library's memory is not seen.
     with at_most(64 * len(content) + 2**20):
-      config, params = convert.load_weights(path)
+      config, params = hf_weights.load_weights(path)
     assert shapes(params) == shapes(
-      convert._params(config, {k: lambda v=v: v for k, v in tensors().items()})
+      hf_weights._params(
+        config, {k: lambda v=v: v for k, v in tensors().items()}
+      )
     )
 
 
@@ -191,7 +193,7 @@ def test_broken_gguf(data):
   with folder({'m.gguf': content}) as path:
     path = path / 'm.gguf'
     with refused(), at_most(64 * len(content) + 2**20):
-      convert.load_weights(path)
+      hf_weights.load_weights(path)
     try:
       gguf_file.read(path)
     except ValueError as error:
@@ -215,7 +217,7 @@ def test_any_metadata_of_gguf(metadata, num_missing):
 @given(altered(CONFIG))
 def test_any_config(config):
   with folder(model_files(config)) as path, refused(), at_most(2**22):
-    found, params = convert.load_weights(path)
+    found, params = hf_weights.load_weights(path)
     assert found.num_layers == 1
     assert params['embed']['embedding'].shape == (8, 4)
 
@@ -223,15 +225,15 @@ def test_any_config(config):
 @given(st.binary(max_size=99) | st.sampled_from([deep(10**5).encode()]))
 def test_any_text_for_a_config(content):
   with folder({'config.json': content}) as path, refused():
-    convert.load_config(path)
+    hf_weights.load_config(path)
   with folder({INDEX: content}) as path, refused():
     safetensors_io.read(path)
 
 
 def test_the_sound_files_are_read():
   with folder(model_files()) as path:
-    config, params = convert.load_weights(path)
+    config, params = hf_weights.load_weights(path)
   with folder({'m.gguf': gguf_bytes()}) as path:
-    same, others = convert.load_weights(path / 'm.gguf')
+    same, others = hf_weights.load_weights(path / 'm.gguf')
   assert shapes(params) == shapes(others)
   assert same.vocab_size == config.vocab_size == 8

@@ -12,8 +12,9 @@ import grids
 import pytest
 
 import critic_jax
-from critic_jax import inspection, run_dir
+from critic_jax.inspection import reading
 from critic_jax.launch import slurm
+from critic_jax.workdir import run_dir
 
 ROOT = pathlib.Path(critic_jax.__file__).parents[1]
 STAND_INS = pathlib.Path(__file__).parent / 'stand_ins'
@@ -52,7 +53,7 @@ def test_an_array_trains_the_grid_on_all_tasks(stand_ins, tmp_path):
     f'{index} {rank}/4' for index in range(2) for rank in range(4)
   ]
   for index in range(2):
-    assert inspection.state(grids.folder(path, workdir, index)) == 'done'
+    assert reading.state(grids.folder(path, workdir, index)) == 'done'
     log = (workdir / 'slurm' / f'100_{index}.log').read_text()
     assert f'--index {index} --prefix srun' in log and ': done after' in log
   assert (workdir / 'learn it.md').exists()  # written by the last task
@@ -68,7 +69,7 @@ def test_near_the_time_limit_a_run_is_queued_again(stand_ins, tmp_path):
   assert time.monotonic() - started < 30  # it does not wait for its end
   log = (workdir / 'slurm' / '100_0.log').read_text()
   assert log.count('--index 0') == 2 and log.count(': starts') == 2
-  assert inspection.state(grids.folder(path, workdir)) == 'done'
+  assert reading.state(grids.folder(path, workdir)) == 'done'
 
 
 def test_ranges():
@@ -115,7 +116,7 @@ def test_two_tiny_runs(real, tmp_path, monkeypatch):
     wait_for(job)
     starts = (folders[1] / 'command.txt').read_text().splitlines()
     assert len(starts) == 2
-  assert [inspection.state(folder) for folder in folders] == ['done'] * 2
+  assert [reading.state(folder) for folder in folders] == ['done'] * 2
   assert (workdir / 'learn.md').exists()
 
 
@@ -153,7 +154,7 @@ def test_a_run_on_two_nodes_is_that_of_one_process(tmp_path):
   command = [sys.executable, '-m', 'critic_jax.launch', path, '--workdir', one]
   subprocess.run(command, cwd=ROOT, check=True)
   two, one = (grids.folder(path, workdir) for workdir in (two, one))
-  assert inspection.state(two) == 'done'
+  assert reading.state(two) == 'done'
   assert re.search(
     r'devices cpu:\d+, cpu:\d+$', (two / 'env.txt').read_text(), re.M
   )

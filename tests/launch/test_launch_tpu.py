@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 import critic_jax
-from critic_jax import inspection
+from critic_jax.inspection import reading
 from critic_jax.launch import __main__ as launch
 from critic_jax.launch import tpu
 
@@ -62,7 +62,7 @@ def train(cloud, tmp_path):
 
 def test_a_slice_is_made_and_trains(cloud, tmp_path):
   status, task = train(cloud, tmp_path)
-  assert status == 0 and inspection.state(task.folder) == 'done'
+  assert status == 0 and reading.state(task.folder) == 'done'
   told = kinds(cloud)
   assert told[:5] == ['describe', 'create', 'describe', 'describe', 'describe']
   assert told[5:10] == [
@@ -78,7 +78,7 @@ def test_a_slice_is_made_and_trains(cloud, tmp_path):
 def test_a_preempted_slice_is_made_anew_and_the_run_continues(cloud, tmp_path):
   (cloud / 'fails').write_text('255 SUSPENDED')
   status, task = train(cloud, tmp_path)
-  assert status == 0 and inspection.state(task.folder) == 'done'
+  assert status == 0 and reading.state(task.folder) == 'done'
   told = kinds(cloud)
   first = told.index('train')
   assert told[first + 1 : first + 6] == [
@@ -109,7 +109,7 @@ def test_a_grid_is_trained_and_its_slices_deleted(cloud, tmp_path):
   (cloud / 'states').write_text('ACTIVE')
   assert not launch.launch(launch.parse(words), Console())
   folder = grids.folder(path, workdir, 1)
-  assert inspection.state(folder) == 'done'
+  assert reading.state(folder) == 'done'
   told = kinds(cloud)
   assert told[0] == 'rsync' and told[-1] == 'delete'
   assert 'create' not in told and not (cloud / 'states').exists()

@@ -9,7 +9,7 @@ import pytest
 from helpers import VOCAB_SIZE, random_params, tiny_config, tiny_model
 
 from critic_jax.models import forward
-from critic_jax.models.law import Law
+from critic_jax.models.sampling_distribution import Law
 from critic_jax.models.transformer import Transformer
 
 ROWS, COLUMNS = 3, 11

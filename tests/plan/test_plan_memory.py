@@ -8,8 +8,9 @@ import pytest
 from jax.sharding import AbstractMesh
 
 from configs import refcritic
-from critic_jax import roles, sharding, updates
-from critic_jax.plan import abstract, compiled, memory, stages
+from critic_jax.plan import abstract, compiled, memory, workload
+from critic_jax.runtime import sharding
+from critic_jax.training import roles, updates
 
 
 def on(**sizes):
@@ -26,7 +27,7 @@ def tiny(name='rl', **changes):
   if changes:
     lms = {r: abstract.changed(lm, **changes) for r, lm in lms.items()}
   phase = abstract.phase(config, lms, name)
-  return phase, config, lms, stages.learned(phase.config, lms)
+  return phase, config, lms, workload.learned(phase.config, lms)
 
 
 def num_bytes(tree):

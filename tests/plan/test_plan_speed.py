@@ -5,12 +5,12 @@ from jax.sharding import AbstractMesh
 from ml_collections import ConfigDict
 
 from configs import refcritic
-from critic_jax import sharding
 from critic_jax.models import cost
-from critic_jax.plan import abstract, speed, stages
+from critic_jax.plan import abstract, speed, workload
 from critic_jax.plan.chips import CHIPS, Chip
 from critic_jax.plan.speed import Shares, Time
-from critic_jax.plan.stages import Learned, Sampled
+from critic_jax.plan.workload import Learned, Sampled
+from critic_jax.runtime import sharding
 
 CHIP = Chip(1e9, 1e6, 5e5, 1e5, 1e4, 1e3, domain=4)
 FULL = Shares(1.0, 1.0, 1.0)
@@ -114,40 +114,40 @@ def test_update(lms):
 
 def test_stages_of_refcritic(lms):
   section = refcritic.get_config('tiny').phases.rl  # batches of 4 problems
-  solve, critique, refine = stages.sampled(section, lms)
+  solve, critique, refine = workload.sampled(section, lms)
   assert solve == Sampled('solve', 'solver', 4, 1, 128, 48)
   assert critique == Sampled('critique', 'critic', 4, 8, 128, 48)
   assert refine == Sampled('refine', 'solver', 32, 2, 128, 48)
-  half = stages.sampled(section, lms, 0.5)
+  half = workload.sampled(section, lms, 0.5)
   assert [stage.new for stage in half] == [24, 24, 24]
   section.refine_weight = 0.0
-  assert len(stages.sampled(section, lms)) == 2
+  assert len(workload.sampled(section, lms)) == 2
 
 
 def test_prompts_hold_what_is_above_them():
   config = refcritic.get_config('qwen2.5-14b-v5p')
   lms = abstract.make_lms(config)
-  found = stages.sampled(config.phases.rl, lms)
+  found = workload.sampled(config.phases.rl, lms)
   # The last has no more columns: 512 + 2 * 2048 is more than 3072.
   assert [stage.prompt for stage in found] == [512, 2560, 3072]
-  assert stages.learned(config.phases.rl, lms) == (256, 5120, False)
+  assert workload.learned(config.phases.rl, lms) == (256, 5120, False)
 
 
 def test_stages_of_the_other_recipes(lms):
   phases = refcritic.get_config('tiny').phases
-  assert stages.sampled(phases.solver, lms) == []
-  [solve] = stages.sampled(phases.cold_start, lms)  # a program critiques
+  assert workload.sampled(phases.solver, lms) == []
+  [solve] = workload.sampled(phases.cold_start, lms)  # a program critiques
   assert (solve.stage, solve.prompts, solve.samples) == ('solve', 4, 1)
   phases.cold_start.writer.module = ''
-  assert len(stages.sampled(phases.cold_start, lms)) == 2
-  assert stages.learned(phases.solver, lms) == (4, 176, False)
-  assert stages.learned(phases.cold_start, lms) == (4, 512, True)
+  assert len(workload.sampled(phases.cold_start, lms)) == 2
+  assert workload.learned(phases.solver, lms) == (4, 176, False)
+  assert workload.learned(phases.cold_start, lms) == (4, 512, True)
 
 
 def test_the_models_that_only_score():
   section = ConfigDict(dict(train=('solver', 'value'), kl=dict(coef=0.1)))
-  assert stages.scored(section) == ['ref', 'value']
-  assert stages.scored(ConfigDict(dict(train=('solver',)))) == []
+  assert workload.scored(section) == ['ref', 'value']
+  assert workload.scored(ConfigDict(dict(train=('solver',)))) == []
 
 
 def test_chips_are_plausible():

@@ -5,11 +5,11 @@ import pytest
 from loop_helpers import critique, scripted, settings
 
 from configs import common, refcritic
-from critic_jax import stages
 from critic_jax.data import problems
-from critic_jax.recipes import policy_gradient
+from critic_jax.recipes import grpo
 from critic_jax.recipes import refcritic as recipe_lib
 from critic_jax.rewards.pool import Pool
+from critic_jax.rollouts import stages
 
 ROW = dict(
   text='Write a function to square a number.',
@@ -48,7 +48,7 @@ def test_programs_are_rewarded_by_their_tests(grade):
     )
   )  # fmt: skip
   solver = lm(lambda prompt, index: texts[index])
-  recipe = policy_gradient.make(section, {'solver': solver}, grade)
+  recipe = grpo.make(section, {'solver': solver}, grade)
   _, records = recipe.collect({'solver': None}, [problem()], jax.random.key(0))
   assert [r.scores['reward'] for r in records] == [1, 0, 0, 0]
   assert [r.parsed['grade'] for r in records] == [

@@ -5,12 +5,13 @@ import ml_collections
 import numpy as np
 
 from configs import common, refcritic
-from critic_jax import roles
-from critic_jax.data import arithmetic
-from critic_jax.models import convert, transformer
+from critic_jax.models import transformer
 from critic_jax.models.transformer import Transformer, TransformerConfig
+from critic_jax.pretrained import hf_weights
 from critic_jax.recipes import refcritic as recipe
-from critic_jax.tokenizer import from_sentencepiece, train_sentencepiece
+from critic_jax.tasks import arithmetic
+from critic_jax.text.tokenizer import from_sentencepiece, train_sentencepiece
+from critic_jax.training import roles
 
 
 def save_llama(folder):
@@ -28,7 +29,7 @@ def save_llama(folder):
     tie_embeddings=False,
   )
   params = transformer.init_params(Transformer(config), jax.random.key(1))
-  convert.save(folder, config, jax.device_get(params), tokenizer)
+  hf_weights.save(folder, config, jax.device_get(params), tokenizer)
 
 
 def test_each_reads_the_other_through_text(tmp_path):

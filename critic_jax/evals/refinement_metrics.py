@@ -1,0 +1,143 @@
+"""What critiques are worth to the solver: answers before and after.
+
+`metrics` is pure over records. Each critique of each solution is one trial. If
+its verdict is 'incorrect' the solver refines, and the answer after it is the
+refinement's (a mean over several); if not, the solution's own answer stands. So
+refining solutions that were right can only be harmful, and leaving wrong ones
+unrefined earns nothing. A critique that calls for refinements of which none is
+recorded (its prompt was too long) leaves the answer as it was.
+
+Two metrics ask whether a gain is the critique's: `answer_leak`, how often the
+conclusion of a critique of a wrong solution names the reference answer, and
+`refinement_accuracy_unleaked`, the accuracy over those that do not.
+
+`correction_accuracy` is over all refinements there are. If every critique was
+refined, whatever its verdict, it is CriticBench's third measure, beside
+`accuracy_before` (generate) and evals/critique.py's `f1` (critique)
+(https://arxiv.org/abs/2402.14809).
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Sequence
+
+import numpy as np
+
+from critic_jax.evals import critique_metrics
+from critic_jax.evals.statistics import (
+  Estimate,
+  Statistic,
+  Table,
+  difference,
+  estimate,
+  ratio,
+)
+from critic_jax.rewards.leaks import leaks
+from critic_jax.types import Record
+
+
+def table(records: Sequence[Record]) -> Table:
+  """A row for each critique, with what the metrics count."""
+  refinements = collections.defaultdict(list)
+  for record in records:
+    if record.stage == 'refine':
+      refinements[id(record.parent)].append(record)
+  critiques = critique_metrics.judged(records)
+  rows = [_row(critique, refinements[id(critique)]) for critique in critiques]
+  columns = {name: [row[name] for row in rows] for name in _COLUMNS}
+  return Table([critique.problem.id for critique in critiques], columns)
+
+
+_COLUMNS = (
+  'one', 'before', 'after', 'wrong', 'right_to_right', 'right_to_wrong',
+  'wrong_to_right', 'wrong_to_wrong', 'changed', 'leaked', 'unleaked',
+  'unleaked_to_right', 'corrections', 'corrected',
+)  # fmt: skip
+
+
+def _row(critique: Record, refinements: Sequence[Record]) -> dict[str, float]:
+  solution = critique.parent
+  before = critique_metrics.truth(solution)
+  refined = refinements
+  if critique_metrics.verdict(critique) != 'incorrect' or not refinements:
+    refined = [solution]
+  after = float(np.mean([bool(critique_metrics.truth(r)) for r in refined]))
+  leaked = not before and leaks(critique)
+  unleaked = not before and not leaked
+  return {
+    'one': 1,
+    'before': before,
+    'after': after,
+    'wrong': not before,
+    'right_to_right': before * after,
+    'right_to_wrong': before * (1 - after),
+    'wrong_to_right': (not before) * after,
+    'wrong_to_wrong': (not before) * (1 - after),
+    'changed': float(np.mean([_differs(solution, r) for r in refined])),
+    'leaked': leaked,
+    'unleaked': unleaked,
+    'unleaked_to_right': unleaked * after,
+    'corrections': len(refinements),
+    'corrected': sum(bool(r.parsed['correct']) for r in refinements),
+  }
+
+
+def _differs(solution: Record, refinement: Record) -> bool:
+  """Whether the answer changed; two right answers are the same answer."""
+  both_right = all(map(critique_metrics.truth, (solution, refinement)))
+  same = solution.parsed.get('answer') == refinement.parsed.get('answer')
+  return not (both_right or same)
+
+
+STATISTICS = {
+  'accuracy_before': Statistic(ratio('before', 'one'), 'one'),
+  'accuracy_after': Statistic(ratio('after', 'one'), 'one'),
+  'refinement_accuracy_wrong': Statistic(
+    ratio('wrong_to_right', 'wrong'), 'wrong'
+  ),
+  'refinement_accuracy_unleaked': Statistic(
+    ratio('unleaked_to_right', 'unleaked'), 'unleaked'
+  ),
+  'right_to_right': Statistic(ratio('right_to_right', 'one'), 'one'),
+  'right_to_wrong': Statistic(ratio('right_to_wrong', 'one'), 'one'),
+  'wrong_to_right': Statistic(ratio('wrong_to_right', 'one'), 'one'),
+  'wrong_to_wrong': Statistic(ratio('wrong_to_wrong', 'one'), 'one'),
+  'changed': Statistic(ratio('changed', 'one'), 'one'),
+  'answer_leak': Statistic(ratio('leaked', 'wrong'), 'wrong'),
+  'correction_accuracy': Statistic(
+    ratio('corrected', 'corrections'), 'corrections'
+  ),
+}
+
+
+def metrics(records: Sequence[Record]) -> dict[str, Estimate]:
+  """The metrics of `STATISTICS`, with intervals over problems.
+
+  Args:
+    records: solutions, their critiques and the refinements, in any order.
+
+  Returns:
+    Estimates by name, all shares in [0, 1]: accuracies, the four transitions
+    (they add up to 1), 'changed' (another answer than the solution's), and
+    'answer_leak'. A metric of solutions of which there are none is NaN. {} if
+    refinements were called for and none was made.
+  """
+  return estimate(table(records), STATISTICS) if _refined(records) else {}
+
+
+def compare(
+  before: Sequence[Record], after: Sequence[Record]
+) -> dict[str, Estimate]:
+  """The metrics of `after` less those of `before`, on the same problems."""
+  if not (_refined(before) and _refined(after)):
+    return {}
+  return difference(table(before), table(after), STATISTICS)
+
+
+def _refined(records: Sequence[Record]) -> bool:
+  """Whether the solver was asked to refine, as far as one can tell."""
+  critiques = critique_metrics.judged(records)
+  called = any(critique_metrics.verdict(c) == 'incorrect' for c in critiques)
+  made = any(record.stage == 'refine' for record in records)
+  return bool(critiques) and (made or not called)

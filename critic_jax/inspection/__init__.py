@@ -1,0 +1,1 @@
+"""Reads a run from its folder; needs no device."""

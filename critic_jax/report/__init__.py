@@ -1,0 +1,1 @@
+"""Shows runs: the HTML page, plots, tables, views in notebooks."""

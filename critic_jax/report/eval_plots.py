@@ -1,0 +1,132 @@
+"""Figures of evaluations, drawn as those of plots.py."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from critic_jax.evals.calibration import Bin
+from critic_jax.evals.statistics import Estimate
+from critic_jax.report import plots
+
+
+def reliability(
+  curves: Mapping[str, Sequence[Bin]], title: str
+) -> dict[str, str]:
+  """A reliability diagram: how many are wrong of those that votes call wrong.
+
+  On the diagonal the share of votes is the probability; a dot's area goes with
+  the number of solutions that it stands for.
+
+  Args:
+    curves: the bins of `evals.calibration.reliability`, by what was evaluated.
+    title: of the figure.
+
+  Returns:
+    As the panels of `plots.draw`.
+  """
+  alt = '; '.join(
+    f'{name}: '
+    + ', '.join(
+      f'{100 * b.wrong.value:.0f} of 100 wrong at {100 * b.called:.0f}'
+      for b in bins
+    )
+    for name, bins in curves.items()
+  )
+  draw = functools.partial(_draw_reliability, curves)
+  return plots.panel(draw, title, alt, wide=False)
+
+
+def _draw_reliability(
+  curves: Mapping[str, Sequence[Bin]], theme: str
+) -> Figure:
+  figure = Figure(figsize=(5.4, 4.4), layout='constrained')
+  axes = figure.add_subplot()
+  plots.style(figure, axes, theme)
+  colors = plots.THEMES[theme]
+  axes.plot([0, 100], [0, 100], color=colors['faint'], linewidth=0.8)
+  for number, (name, bins) in enumerate(curves.items()):
+    color = plots.PALETTE[number % len(plots.PALETTE)]
+    counts = np.array([b.wrong.n for b in bins], float)
+    called = np.array([100 * b.called for b in bins])
+    wrong, low, high = (
+      np.array([100 * b.wrong[side] for b in bins]) for side in range(3)
+    )
+    called = called + 0.8 * number  # intervals beside each other
+    axes.vlines(called, low, high, color=color, alpha=0.5, linewidth=1)
+    axes.plot(called, wrong, color=color, linewidth=1.2, label=name)
+    sizes = 12 + 150 * counts / max(1.0, counts.sum())
+    axes.scatter(called, wrong, sizes, color=color, zorder=3)
+  axes.set_xlim(-3, 105)
+  axes.set_ylim(-3, 103)
+  label = {'fontsize': 7.5, 'color': colors['ink']}
+  axes.set_xlabel('votes that call the solution wrong, percent', **label)
+  axes.set_ylabel('solutions that are wrong, percent', **label)
+  legend = {'loc': 'outside lower left', 'ncols': 3, 'frameon': False}
+  figure.legend(fontsize=7.5, labelcolor=colors['ink'], **legend)
+  return figure
+
+
+# By group, run and metric.
+Grouped = Mapping[str, Mapping[str, Mapping[str, Estimate]]]
+
+
+def intervals(
+  groups: Grouped, metrics: Sequence[str], title: str
+) -> dict[str, str]:
+  """Axes for each metric, in them a line for each run with its interval.
+
+  Args:
+    groups: the estimates of runs, whose groups get a colour each.
+    metrics: those to draw; shares are in percent.
+    title: of the figure.
+
+  Returns:
+    As the panels of `plots.draw`.
+  """
+  alt = 'an interval for each run of ' + ', '.join(metrics)
+  draw = functools.partial(_draw_intervals, groups, metrics)
+  return plots.panel(draw, title, alt, wide=True)
+
+
+def _draw_intervals(
+  groups: Grouped, metrics: Sequence[str], theme: str
+) -> Figure:
+  runs = [
+    (name, number, found)
+    for number, group in enumerate(groups.values())
+    for name, found in group.items()
+  ]
+  wide = max(1, min(4, len(metrics)))
+  rows = math.ceil(len(metrics) / wide)
+  height = rows * (0.6 + 0.22 * len(runs)) + 0.5
+  figure = Figure(figsize=(11, height), layout='constrained')
+  grid = figure.subplots(rows, wide, squeeze=False, sharey=True).ravel()
+  ink = plots.THEMES[theme]['ink']
+  for axes, metric in zip(grid, metrics, strict=False):
+    plots.style(figure, axes, theme)
+    axes.grid(axis='x', color=ink, alpha=0.15, linewidth=0.6)
+    axes.set_title(metric, fontsize=8.5, loc='left', color=ink)
+    scale = 1 if 'tokens' in metric else 100
+    for y, (_, number, found) in enumerate(runs):
+      if metric in found:
+        value, low, high = (scale * x for x in found[metric][:3])
+        color = plots.PALETTE[number % len(plots.PALETTE)]
+        axes.plot([low, high], [y, y], color=color, linewidth=1.5)
+        axes.plot([value], [y], color=color, marker='o', markersize=4)
+    axes.set_yticks(range(len(runs)), [name for name, *_ in runs])
+  for axes in grid[len(metrics) :]:
+    axes.set_axis_off()
+  grid[0].set_ylim(len(runs) - 0.5, -0.5)  # of all, as they share it
+  lines = [
+    Line2D([], [], color=plots.PALETTE[i % len(plots.PALETTE)], marker='o')
+    for i in range(len(groups))
+  ]
+  legend = {'loc': 'outside lower left', 'ncols': 2, 'frameon': False}
+  figure.legend(lines, list(groups), fontsize=8, labelcolor=ink, **legend)
+  return figure

@@ -1,0 +1,371 @@
+"""The results of runs that differ by their seeds, as a table.
+
+An experiment's TABLE is one of these, or a list of them:
+
+    dict(evaluation='heldout', columns=('cold_start', 'rl'),
+         metrics=('balanced verdict accuracy', ...))       a row for each metric
+    dict(evaluation='selection', columns=('cold_start', 'rl'),
+         methods=('majority', 'filtered', ...))    a row for each method and k
+
+`columns` are those of results/<evaluation>.json, the phases of a run. A cell is
+the mean over seeds with the least and the greatest, and below it a change: of
+metrics from the first column, of methods from the first method at the same k
+and column. A change is the mean of the seeds' own changes, so that what is
+common to a seed's columns cancels. Runs whose settings differ in more than the
+seed are groups of rows.
+
+Functions here take `runs`: a list of (point of the grid, what
+`inspection.all_results` gives of its run).
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import rich.box
+import rich.table
+from rich.text import Text
+
+from critic_jax.evals.statistics import Estimate
+from critic_jax.report import html_report
+
+_TEX = {c: f'\\{c}' for c in '{}$&#%_'} | {
+  '\\': '\\textbackslash{}',
+  '~': '\\textasciitilde{}',
+  '^': '\\textasciicircum{}',
+  '–': '--',
+}
+
+Runs = Sequence[tuple[Mapping[str, Any], html_report.Results]]
+
+
+class Table(NamedTuple):
+  """An entry of TABLE; it has `metrics` or `methods`."""
+
+  evaluation: str
+  columns: Sequence[str]
+  metrics: Sequence[str] = ()
+  methods: Sequence[str] = ()
+
+
+class Cell(NamedTuple):
+  """A metric in a column.
+
+  Attributes:
+    values: float[S], of each seed; NaN where it is undefined.
+    change: float[S], from what it is compared to; None: from nothing.
+  """
+
+  values: np.ndarray
+  change: np.ndarray | None
+
+
+class Row(NamedTuple):
+  """A metric of a group of runs, its cells by column."""
+
+  group: str
+  metric: str
+  cells: dict[str, Cell]
+
+
+def make_tables(entries, evaluations: Mapping[str, Any]) -> list[Table]:
+  """The tables of an experiment.
+
+  Args:
+    entries: its TABLE.
+    evaluations: sections of the config, `config.evals`.
+
+  Raises:
+    ValueError: an entry is not as the module's docstring says, or asks for what
+      the config does not measure.
+  """
+  entries = [entries] if isinstance(entries, Mapping) else entries
+  if not isinstance(entries, (list, tuple)) or not entries:
+    raise ValueError(f'TABLE: got {entries!r}; expected a dict, or some')
+  return [_make_table(entry, evaluations) for entry in entries]
+
+
+def _make_table(entry, evaluations) -> Table:
+  names = set(entry) if isinstance(entry, Mapping) else set()
+  rest = names - {'evaluation', 'columns'}
+  if len(names) != 3 or rest not in ({'metrics'}, {'methods'}):
+    raise ValueError(
+      f'TABLE: got {entry!r}; expected evaluation, columns, and metrics or '
+      'methods'
+    )
+  table = Table(**entry)
+  for name in ('columns', 'metrics', 'methods'):
+    value = getattr(table, name)
+    if isinstance(value, str) or (name in names and not value):
+      raise ValueError(f'TABLE: {name}: got {value!r}; expected some names')
+  _check('evaluation', table.evaluation, evaluations)
+  for column in table.columns:
+    _check('column', column, evaluations[table.evaluation]['after'])
+  return table
+
+
+def _check(what: str, name: str, choices: Iterable[str]) -> None:
+  choices = list(choices)
+  if name not in choices:
+    nearest = difflib.get_close_matches(str(name), choices, n=1)
+    hint = f'; did you mean {nearest[0]!r}?' if nearest else ''
+    raise ValueError(
+      f'TABLE: {what}: got {name!r}; expected one of {choices}{hint}'
+    )
+
+
+def rows(table: Table, runs: Runs) -> list[Row]:
+  """The rows of a table, group by group.
+
+  Raises:
+    ValueError: a run has no such result.
+  """
+  groups = {}
+  for point, results in runs:
+    groups.setdefault(_group(point), []).append(results)
+  return [
+    Row(group, metric, _cells(table, metric, base, members))
+    for group, members in groups.items()
+    for metric, base in _metrics(table, members[0])
+  ]
+
+
+def _group(point: Mapping[str, Any]) -> str:
+  """The settings of a point without its seed, as text."""
+  return ', '.join(f'{k}={v}' for k, v in sorted(point.items()) if k != 'seed')
+
+
+def _metrics(table, results) -> list[tuple[str, str | None]]:
+  """The rows' names in results, and of what they are compared to in a column.
+
+  None: to the same metric in the first column.
+  """
+  if table.metrics:
+    return [(metric, None) for metric in table.metrics]
+  prefix = f'selection/{table.methods[0]}@'
+  measured = results.get(table.evaluation, {}).get(table.columns[0], {})
+  ks = sorted(method(n)[1] for n in measured if n.startswith(prefix))
+  if not ks:
+    raise ValueError(
+      f'TABLE: methods: got {table.methods[0]!r}; expected one that was '
+      f'measured; results/{table.evaluation}.json has no {prefix}*'
+    )
+  return [
+    (f'selection/{name}@{k}', f'{prefix}{k}')
+    for name in table.methods
+    for k in ks
+  ]
+
+
+def _cells(table, metric, base, group) -> dict[str, Cell]:
+  values = {
+    column: _values(table.evaluation, column, metric, group)
+    for column in table.columns
+  }
+  cells = {}
+  for column, here in values.items():
+    other = None
+    if base is None and cells:
+      other = values[table.columns[0]]
+    elif base not in (None, metric):
+      other = _values(table.evaluation, column, base, group)
+    cells[column] = Cell(here, None if other is None else here - other)
+  return cells
+
+
+def _values(evaluation, column, metric, group) -> np.ndarray:
+  """A metric in the results of each run of a group: float[S]."""
+  for results in group:
+    _check('results of', evaluation, results)
+    _check(f'column of {evaluation}', column, results[evaluation])
+    _check(f'metric of {evaluation}', metric, results[evaluation][column])
+  return np.array(
+    [results[evaluation][column][metric].value for results in group]
+  )
+
+
+def over_seeds(values: np.ndarray) -> Estimate:
+  """The mean of float[S], the least and the greatest; of those defined."""
+  defined = values[np.isfinite(values)]
+  if not len(defined):
+    return Estimate(math.nan, math.nan, math.nan, 0)
+  return Estimate(
+    *map(float, (defined.mean(), defined.min(), defined.max())), len(defined)
+  )
+
+
+def agree(change: np.ndarray) -> bool:
+  """Whether several seeds, and all of them, changed to the same side."""
+  return len(change) > 1 and bool((change > 0).all() or (change < 0).all())
+
+
+def markdown(tables: Sequence[Table], runs: Runs) -> str:
+  """The tables as GitHub's Markdown, and a line that explains them."""
+  parts = []
+  for table in tables:
+    width = len(table.columns)
+    lines = [[table.evaluation, *map(title, table.columns)]]
+    lines.append(['---'] * (1 + width))
+    for name, cells in _lines(table, runs):
+      texts = [_markdown_cell(*cell) for cell in cells]
+      lines.append([name, *texts] if cells else [f'*{name}*'] + [''] * width)
+    parts.append('\n'.join(f'| {" | ".join(line)} |' for line in lines))
+  return '\n\n'.join([*parts, caption(tables, runs)]) + '\n'
+
+
+def _markdown_cell(value: str, change: str, bold: bool) -> str:
+  number, space, interval = change.partition(' ')
+  number = f'**{number}**' if bold else number
+  return f'{value}<br>{number}{space}{interval}' if change else value
+
+
+def terminal(table: Table, runs: Runs) -> rich.table.Table:
+  """A table for the terminal."""
+  shown = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+  shown.add_column(table.evaluation, min_width=12)
+  for column in table.columns:
+    shown.add_column(title(column), justify='right')
+  for name, cells in _lines(table, runs):
+    texts = [_terminal_cell(*cell) for cell in cells]
+    shown.add_row(Text(name, '' if cells else 'italic'), *texts)
+  return shown
+
+
+def _terminal_cell(value: str, change: str, bold: bool) -> Text:
+  if not change:
+    return Text(value)
+  return Text(f'{value}\n').append(change, 'bold' if bold else 'dim')
+
+
+def csv_text(tables: Sequence[Table], runs: Runs) -> str:
+  """The tables as CSV: a line for each cell, shares as shares.
+
+  `seeds` counts those for which the metric is defined; the change is empty
+  where a cell is compared to nothing.
+  """
+  names = ('mean', 'least', 'greatest')
+  out = io.StringIO()
+  writer = csv.writer(out, lineterminator='\n')
+  head = ('evaluation', 'group', 'metric', 'column', 'seeds', *names)
+  writer.writerow([*head, *(f'change_{name}' for name in names)])
+  for table in tables:
+    for row in rows(table, runs):
+      for column, cell in row.cells.items():
+        value, change = over_seeds(cell.values), ()
+        if cell.change is not None:
+          change = over_seeds(cell.change)[:3]
+        place = (table.evaluation, row.group, row.metric, column, value.n)
+        numbers = [f'{number:.6g}' for number in (*value[:3], *change)]
+        writer.writerow([*place, *numbers, *[''] * (6 - len(numbers))])
+  return out.getvalue()
+
+
+def latex(tables: Sequence[Table], runs: Runs) -> str:
+  """The tables as LaTeX that wants the package booktabs; the caption a comment.
+
+  A change is in a line below its value.
+  """
+  parts = [f'% {_tex(caption(tables, runs))}']
+  for table in tables:
+    head = [table.evaluation, *map(title, table.columns)]
+    lines = [f'\\begin{{tabular}}{{l{"r" * len(table.columns)}}}', '\\toprule']
+    lines += [' & '.join(map(_tex, head)) + ' \\\\', '\\midrule']
+    for name, cells in _lines(table, runs):
+      if not cells:
+        name = f'\\multicolumn{{{len(head)}}}{{l}}{{\\emph{{{_tex(name)}}}}}'
+        lines.append(f'{name} \\\\')
+        continue
+      values = [_tex(value) for value, _, _ in cells]
+      lines.append(' & '.join([_tex(name), *values]) + ' \\\\')
+      changes = [_tex_change(*cell[1:]) for cell in cells]
+      if any(changes):
+        lines.append(' & '.join(['', *changes]).strip() + ' \\\\')
+    parts.append('\n'.join([*lines, '\\bottomrule', '\\end{tabular}']))
+  return '\n'.join(parts) + '\n'
+
+
+def _tex_change(change: str, bold: bool) -> str:
+  number, space, interval = _tex(change).partition(' ')
+  number = f'\\textbf{{{number}}}' if bold else number
+  return f'\\small {number}{space}{interval}' if change else ''
+
+
+def _tex(text: str) -> str:
+  """Text as LaTeX shows it."""
+  return re.sub(r'[\\{}$&#%_~^–]', lambda found: _TEX[found[0]], text)
+
+
+def _lines(table, runs) -> list[tuple[str, list[tuple[str, str, bool]]]]:
+  """Names, and for each column value, change, and whether seeds agree in it.
+
+  A group's name comes before its rows, without cells.
+  """
+  lines, group = [], ''
+  for row in rows(table, runs):
+    if row.group != group:
+      group = row.group
+      lines.append((group, []))
+    cells = [_texts(cell, row.metric) for cell in row.cells.values()]
+    lines.append((title(row.metric), cells))
+  return lines
+
+
+def _texts(cell: Cell, metric: str) -> tuple[str, str, bool]:
+  value = _text(cell.values, metric, '')
+  if cell.change is None:
+    return value, '', False
+  return value, _text(cell.change, metric, 'difference'), agree(cell.change)
+
+
+def caption(tables: Sequence[Table], runs: Runs) -> str:
+  """What the numbers of a table are."""
+  seeds = sorted({point['seed'] for point, _ in runs if 'seed' in point})
+  over = f'seeds {", ".join(map(str, seeds))}' if seeds else 'one seed'
+  bases = {}  # in the order of the tables, each once
+  for table in tables:
+    if table.metrics and len(table.columns) > 1:
+      bases[f'{title(table.columns[0])!r}'] = None
+    if len(table.methods) > 1:
+      bases[f'{title(table.methods[0])!r} at the same k'] = None
+  text = f'Percent (tokens where named): mean [least, greatest] of {over}'
+  if bases:
+    text += f'; below, the same of the change from {" or ".join(bases)}'
+    text += ', paired by seed, in bold where all seeds agree in its sign'
+  return f'{text}.'
+
+
+def method(metric: str) -> tuple[str, int]:
+  """The method and the k of a metric of selection.
+
+  >>> method('selection/filtered@8')
+  ('filtered', 8)
+  """
+  name, _, k = metric.removeprefix('selection/').partition('@')
+  return name, int(k)
+
+
+def title(name: str) -> str:
+  """The name of a metric, a column or a method, as people read it.
+
+  >>> title('selection/random_filtered@4')
+  'random filtered, k = 4'
+  """
+  if name.startswith('selection/'):
+    name = '{}, k = {}'.format(*method(name))
+  return name.replace('_', ' ')
+
+
+def _text(values: np.ndarray, metric: str, column: str) -> str:
+  """'61.3 [55.0, 67.1]', of those seeds for which it is defined."""
+  found = over_seeds(values)
+  text = html_report.format_estimate(found, metric, column)
+  if 0 < found.n < len(values):
+    text += f' ({found.n} of {len(values)} seeds)'
+  return text

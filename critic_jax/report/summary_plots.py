@@ -1,0 +1,117 @@
+"""Figures of runs that differ by their seeds: dots by column, curves over k.
+
+Of a table of metrics each metric is a panel: a thin line of dots for each seed,
+a large dot for the mean. Of a table of methods each column is a panel: a curve
+for each method's mean, and the range of the seeds as a band.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from critic_jax.evals.statistics import display_scale
+from critic_jax.report import plots, summary
+
+
+def write(
+  tables: Sequence[summary.Table], runs: summary.Runs, path: str | Path
+) -> None:
+  """Draws the panels of all tables, four in a row, as a PNG."""
+  measured = {table.evaluation for table in tables if table.metrics}
+  several = len(measured) > 1  # and a metric may be in each
+  panels = [p for table in tables for p in _panels(table, runs, several)]
+  wide = min(4, len(panels))
+  tall = -(-len(panels) // wide)
+  size = (max(5.4, 2.75 * wide), 2.4 * tall + 0.4)
+  figure = Figure(figsize=size, layout='constrained')
+  grid = figure.subplots(tall, wide, squeeze=False).ravel()
+  legend, ink = {}, plots.THEMES['light']['ink']
+  for axes, (title, draw) in zip(grid, panels, strict=False):
+    plots.style(figure, axes, 'light')
+    axes.set_title(title, fontsize=8.5, loc='left', color=ink)
+    draw(axes)
+    lines, labels = axes.get_legend_handles_labels()
+    legend |= zip(labels, lines, strict=True)
+  for axes in grid[len(panels) :]:
+    axes.set_axis_off()
+  if legend:
+    place = {'loc': 'outside lower left', 'ncols': 4, 'frameon': False}
+    figure.legend(legend.values(), legend.keys(), fontsize=8, **place)
+  figure.savefig(path, format='png', dpi=144)
+
+
+def _panels(table, runs, several) -> list[tuple[str, Callable[[Any], None]]]:
+  """Titles, and what draws into the axes below them."""
+  rows, panels = summary.rows(table, runs), []
+  for metric in table.metrics:
+    title = f'{table.evaluation}: ' * several + summary.title(metric)
+    of_metric = [row for row in rows if row.metric == metric]
+    panels.append((title, functools.partial(_dots, of_metric)))
+  if table.metrics:
+    return panels
+  values = [100 * cell.values for row in rows for cell in row.cells.values()]
+  limits = np.nanmin(values) - 2, np.nanmax(values) + 2  # to be compared
+  for group in dict.fromkeys(row.group for row in rows):
+    of_group = [row for row in rows if row.group == group]
+    for column in table.columns:
+      names = (table.evaluation, summary.title(column), group)
+      draw = functools.partial(_curves, of_group, column, limits)
+      panels.append((', '.join(filter(None, names)), draw))
+  return panels
+
+
+def _dots(rows: Sequence[summary.Row], axes) -> None:
+  """A metric: a row for each group of runs, side by side."""
+  columns = [summary.title(column) for column in rows[0].cells]
+  places = np.arange(len(columns))
+  for number, row in enumerate(rows):
+    cells = [cell.values for cell in row.cells.values()]
+    values = display_scale(row.metric) * np.stack(cells, axis=-1)  # [S, C]
+    look = _look(number)
+    x = places + 0.12 * (number - (len(rows) - 1) / 2)
+    thin = {'marker': 'o', 'markersize': 2.5, 'linewidth': 0.7, 'alpha': 0.5}
+    for seed in values:
+      axes.plot(x, seed, **look | thin)
+    axes.plot(x, _means(values), **look, ls='', ms=6, label=row.group or None)
+  turned = {'rotation': 30, 'ha': 'right'} if len(columns) > 4 else {}
+  axes.set_xticks(places, columns, **turned)
+  axes.set_xlim(-0.5, len(columns) - 0.5)
+
+
+def _curves(rows: Sequence[summary.Row], column: str, limits, axes) -> None:
+  """A column of a group: the methods' curves over k."""
+  curves = {}
+  for row in rows:
+    method, k = summary.method(row.metric)
+    curves.setdefault(method, {})[k] = 100 * row.cells[column].values
+  for number, (name, points) in enumerate(curves.items()):
+    look, ks = _look(number), list(points)
+    values = np.stack(list(points.values()), axis=-1)  # [S, K]
+    low, high = values.min(0), values.max(0)
+    axes.fill_between(ks, low, high, color=look['color'], alpha=0.15, lw=0)
+    look |= {'ls': '--'} if name.startswith('random') else {}  # a control
+    axes.plot(ks, _means(values), **look, ms=3.5, label=summary.title(name))
+  axes.set_xscale('log', base=2)
+  axes.set_xticks(ks, [str(k) for k in ks])
+  axes.minorticks_off()
+  axes.set_xlabel('solutions k', fontsize=7.5)
+  axes.set_ylim(limits)
+
+
+def _look(number: int) -> dict[str, str]:
+  color = plots.PALETTE[number % len(plots.PALETTE)]
+  return {'color': color, 'marker': 'os^vDP'[number % 6]}
+
+
+def _means(values: np.ndarray) -> np.ndarray:
+  """Over the seeds for which it is defined: float[S, C] -> float[C]."""
+  defined = np.isfinite(values)
+  counts = defined.sum(0)
+  sums = np.where(defined, values, 0.0).sum(0)
+  return np.where(counts, sums / np.maximum(counts, 1), np.nan)

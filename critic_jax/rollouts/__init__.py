@@ -1,0 +1,1 @@
+"""Records grow from records: stages, their prompts and parsers, controls."""

@@ -1,0 +1,102 @@
+"""Refinements that show whether it was the critique that helped.
+
+A control refines a solution with something else in the critique's place:
+
+  refine_empty    nothing: does the solver mend its error by trying again?
+  refine_swapped  the conclusion of a critique of another problem's solution
+  refine_masked   the conclusion with the reference answer masked
+
+Each is a stage of its own, so that its records and metrics have its name; the
+parent of its records is the critique whose place was taken.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from critic_jax.rewards import leaks
+from critic_jax.rollouts import rollout
+from critic_jax.types import Key, Record, Stage
+
+NAMES = ('empty', 'swapped', 'masked')
+
+
+def asks(
+  refine: Stage,
+  critiques: Sequence[Record],
+  key: Key,
+  *,
+  n: int = 1,
+  most: int = 0,
+) -> list[rollout.Ask]:
+  """What the solver is asked for the controls, one ask for each of `NAMES`.
+
+  Args:
+    refine: the stage whose critique is replaced.
+    critiques: those whose place is taken, and whose conclusions are swapped.
+    key: consumed; the controls of a critique share their noise.
+    n: refinements of each critique and control.
+    most: see `rollout.Ask`.
+
+  Returns:
+    By name 'refine_empty', 'refine_swapped', 'refine_masked'; the second is of
+    no critique where all are of one problem.
+  """
+  empty = {id(critique): '' for critique in critiques}
+  swapped = _swapped(critiques)
+  masked = {id(critique): leaks.masked(critique) for critique in critiques}
+  return [
+    rollout.Ask(
+      _concluding_with(refine, name, texts),
+      [critique for critique in critiques if id(critique) in texts],
+      key,
+      n,
+      most,
+    )
+    for name, texts in zip(NAMES, (empty, swapped, masked), strict=True)
+  ]
+
+
+def _concluding_with(refine: Stage, name: str, texts) -> Stage:
+  """The stage, for critiques with other conclusions, by their `id`."""
+
+  def prompt(critique):
+    return refine.prompt(_concluding(critique, texts[id(critique)]))
+
+  return refine._replace(name=f'{refine.name}_{name}', prompt=prompt)
+
+
+def masking(refine: Stage) -> Stage:
+  """The stage with the reference answer masked in what the solver is shown.
+
+  A critic that is paid by such refinements gains nothing by naming the answer.
+  """
+
+  def prompt(critique):
+    return refine.prompt(_concluding(critique, leaks.masked(critique)))
+
+  return refine._replace(prompt=prompt)
+
+
+def spread(records: Sequence[Record], n: int) -> list[Record]:
+  """At most n of the records, evenly spaced."""
+  n = min(n, len(records))
+  return [records[i * len(records) // n] for i in range(n)]
+
+
+def _concluding(critique: Record, text: str) -> Record:
+  """The critique with another conclusion."""
+  parsed = {**critique.parsed, 'conclusion': text}
+  return dataclasses.replace(critique, parsed=parsed)
+
+
+def _swapped(critiques: Sequence[Record]) -> dict[int, str]:
+  """For each critique the conclusion of the next one of another problem."""
+  found = {}
+  for i, critique in enumerate(critiques):
+    for other in (*critiques[i + 1 :], *critiques[:i]):
+      if other.problem.id != critique.problem.id:
+        found[id(critique)] = other.parsed.get('conclusion') or ''
+        break
+  return found

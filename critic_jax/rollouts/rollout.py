@@ -1,0 +1,350 @@
+"""Rollouts: records grow from records, stage by stage.
+
+Siblings, the records with one parent, are adjacent and in order. A record's
+random key depends on the stage's key and on its parent's id alone, so that its
+text does not depend on what else is sampled with it.
+
+Rules grade on the host, in a thread, while the device samples. Records do not
+change: a graded record is a new one, and what responded to the old one is
+replanted.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import contextvars
+import dataclasses
+import itertools
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from critic_jax.rewards import leaks
+from critic_jax.runtime import timing
+from critic_jax.types import (
+  Generate,
+  Generation,
+  Key,
+  Problem,
+  Record,
+  RewardFn,
+  Stage,
+)
+
+# (text, reference) pairs -> 'right', 'wrong', 'unparsable' or 'timeout' each.
+Grade = Callable[[Sequence[tuple[str, str]]], list[str]]
+
+
+# Random keys are made for at least so many parents at once: for fewer than that
+# their number is one shape to compile, for them and for the sampler.
+_MIN_KEYS = 1024
+
+
+class Ask(NamedTuple):
+  """What a model is asked, together with other things or alone.
+
+  Attributes:
+    stage: the prompt to write and the parser of what comes back.
+    parents: problems for a first stage, records for a later one.
+    key: consumed.
+    n: responses to each.
+    most: how many parents there may be at other steps, if more than now: the
+      sampler's shapes are chosen by it, and so are the same at every step.
+  """
+
+  stage: Stage
+  parents: Sequence[Problem | Record]
+  key: Key
+  n: int
+  most: int = 0
+
+
+def run(
+  stage: Stage,
+  generate: Generate,
+  parents: Sequence[Problem | Record],
+  key: Key,
+  *,
+  n: int,
+) -> list[Record]:
+  """Samples n responses of a stage to each parent.
+
+  Args:
+    stage: see `Ask`.
+    generate: the sampler of the model that answers.
+    parents: see `Ask`.
+    key: consumed.
+    n: see `Ask`.
+
+  Returns:
+    len(parents) * n records.
+  """
+  return _sample([Ask(stage, parents, key, n)], generate)
+
+
+def _sample(asks: Sequence[Ask], generate: Generate) -> list[Record]:
+  """The records of asks of one n, in their order, by one call.
+
+  Also where nothing is asked now: the sampler can compile for when it is.
+  """
+  asked = [(ask.stage, parent) for ask in asks for parent in ask.parents]
+  most = sum(max(ask.most, len(ask.parents)) for ask in asks)
+  if not most:
+    return []
+  kind = asks[0].stage.name.partition('_')[0]  # controls are refinements
+  with timing.timed(f'time/{kind}_s'):
+    prompts = [stage.prompt(parent) for stage, parent in asked]
+    generations = generate(prompts, _keys(asks), asks[0].n, most)
+  records = [
+    _record(stage, parent, index, generation)
+    for (stage, parent), siblings in zip(asked, generations, strict=True)
+    for index, generation in enumerate(siblings)
+  ]
+  timing.add(f'tokens/{kind}', sum(len(record.tokens) for record in records))
+  return records
+
+
+def _keys(asks):
+  """A key for each parent, and more up to a number that few shapes have."""
+  ids = [parent.id for ask in asks for parent in ask.parents]
+  owners = [i for i, ask in enumerate(asks) for _ in ask.parents]
+  size = max(_MIN_KEYS, 1 << (len(ids) - 1).bit_length())
+  names, owner = np.zeros(size, np.uint32), np.zeros(size, np.int32)
+  names[: len(ids)] = [zlib.crc32(name.encode()) for name in ids]
+  owner[: len(ids)] = owners
+  return _fold_in(tuple(ask.key for ask in asks), owner, names)
+
+
+@jax.jit
+def _fold_in(keys, owner, names):
+  return jax.vmap(jax.random.fold_in)(jnp.stack(keys)[owner], names)
+
+
+def _record(stage, parent, index, generation: Generation) -> Record:
+  is_problem = isinstance(parent, Problem)
+  return Record(
+    problem=parent if is_problem else parent.problem,
+    stage=stage.name,
+    parent=None if is_problem else parent,
+    index=index,
+    parsed=stage.parse(generation.text),
+    **generation._asdict(),
+  )
+
+
+def write(
+  stage: Stage, parent: Problem | Record, text: str, index: int = 0
+) -> Record:
+  """A record of a text that nobody sampled, such as a demonstration."""
+  nothing, no_logprobs = np.zeros(0, np.int32), np.zeros(0, np.float32)
+  generation = Generation(nothing, nothing, no_logprobs, text, 'stop')
+  return _record(stage, parent, index, generation)
+
+
+def grade(records: Sequence[Record], grade_fn: Grade) -> list[Record]:
+  """Marks final answers: adds 'grade' and 'correct' to what was parsed.
+
+  A response that was cut off is not right, whatever it says so far.
+  """
+  pairs = [(r.text, r.problem.answer) for r in records]
+  with timing.timed('time/grade_s'):
+    grades = grade_fn(pairs)
+  return [
+    dataclasses.replace(
+      record,
+      parsed={
+        **record.parsed,
+        'grade': grade,
+        'correct': grade == 'right' and not record.truncated,
+      },
+    )
+    for record, grade in zip(records, grades, strict=True)
+  ]
+
+
+def run_graded(
+  stage: Stage,
+  generate: Generate,
+  parents: Sequence[Problem | Record],
+  key: Key,
+  grade_fn: Grade,
+  *,
+  n: int,
+) -> list[Record]:
+  """`run`, then `grade`: for stages whose responses end in an answer."""
+  asks = [Ask(stage, parents, key, n)]
+  return run_graded_together(asks, generate, grade_fn)[0]
+
+
+def run_graded_together(
+  asks: Sequence[Ask], generate: Generate, grade_fn: Grade
+) -> list[list[Record]]:
+  """Samples and grades all that one model is asked at once.
+
+  Asks of the same n are one call of the sampler, which so has more rows to
+  decode together; what a call gave is graded while the next one samples.
+
+  Args:
+    asks: stages of one kind, such as refinements and their controls.
+    generate: the sampler of the model that answers.
+    grade_fn: final answers to grades.
+
+  Returns:
+    The records of each ask: those that `run_graded` would give.
+  """
+  by_n = {ask.n: [a for a in asks if a.n == ask.n] for ask in asks}
+  with _grader() as start:
+    graded = {
+      n: start(grade, _sample(alike, generate), grade_fn)
+      for n, alike in by_n.items()
+    }
+  flat = {n: iter(future.result()) for n, future in graded.items()}
+  return [
+    list(itertools.islice(flat[ask.n], ask.n * len(ask.parents)))
+    for ask in asks
+  ]
+
+
+@contextlib.contextmanager
+def grading(
+  records: Sequence[Record], grade_fn: Grade
+) -> Iterator[concurrent.futures.Future]:
+  """Grades records while the block runs; it ends when they are graded.
+
+      with rollout.grading(solutions, grade) as graded:
+        critiques = rollout.run(...)  # on the device
+      critiques = rollout.replant(critiques, solutions, graded.result())
+
+  What `grade_fn` raises, the end of the block raises. `grade_fn` is called in a
+  thread that ends with the block, so it needs no lock: blocks are not nested.
+  """
+  with _grader() as start:
+    yield start(grade, records, grade_fn)
+
+
+@contextlib.contextmanager
+def _grader():
+  """Yields `start(function, *args) -> Future`: calls in one other thread."""
+  futures = []
+
+  def start(function, *args):
+    context = contextvars.copy_context()  # with the open meter
+    futures.append(thread.submit(context.run, function, *args))
+    return futures[-1]
+
+  with concurrent.futures.ThreadPoolExecutor(1, 'grader') as thread:
+    yield start
+    with timing.timed('time/grade_waited_s'):
+      concurrent.futures.wait(futures)
+  for future in futures:
+    future.result()
+
+
+def children(
+  parents: Sequence[Record], records: Sequence[Record]
+) -> list[list[Record]]:
+  """The records that respond to each parent, in order."""
+  by_parent = {id(parent): [] for parent in parents}
+  for record in records:
+    if id(record.parent) in by_parent:
+      by_parent[id(record.parent)].append(record)
+  return [by_parent[id(parent)] for parent in parents]
+
+
+def score(
+  records: Sequence[Record],
+  responses: Sequence[Record],
+  rewards: Mapping[str, RewardFn],
+  weights: Mapping[str, float],
+) -> list[Record]:
+  """Rewards records by rules.
+
+  Args:
+    records: the records to score.
+    responses: records whose parents are among them.
+    rewards: rules by name.
+    weights: of each rule, by the same names.
+
+  Returns:
+    The records with `scores`: each rule's value, and 'reward', their sum
+    weighted.
+  """
+  scored = []
+  for record, its in zip(records, children(records, responses), strict=True):
+    values = {name: float(rule(record, its)) for name, rule in rewards.items()}
+    values['reward'] = sum(weights[name] * values[name] for name in rewards)
+    scored.append(dataclasses.replace(record, scores=values))
+  return scored
+
+
+def replant(
+  responses: Sequence[Record], old: Sequence[Record], new: Sequence[Record]
+) -> list[Record]:
+  """The responses with each parent among `old` replaced by its like in `new`.
+
+  Scoring makes new records; what responds to the old ones has to follow, or
+  both would be written.
+  """
+  successor = {id(a): b for a, b in zip(old, new, strict=True)}
+  return [
+    dataclasses.replace(r, parent=successor.get(id(r.parent), r.parent))
+    for r in responses
+  ]
+
+
+def summary(records: Sequence[Record]) -> dict[str, float]:
+  """Means over the records of each stage, named 'stage/what'.
+
+  'count', 'length' in tokens and 'truncated' of every stage; the rewards by
+  name where there are any; 'correct', 'unparsable' and 'timeout' where answers
+  were graded (what is left is wrong, or right and cut off); how often each
+  verdict status and the verdict 'incorrect' came up; and of critiques also
+  'judge_right' and 'judge_wrong', 'judge' on right and on wrong solutions, and
+  'leak', how many of wrong solutions name the reference answer. Beside the
+  controls of a stage (controls.py), 'refine/lift_over_empty' is its accuracy
+  less theirs.
+  """
+  found: dict[str, list[float]] = {}
+  for record in records:
+    for name, value in _facts(record).items():
+      found.setdefault(f'{record.stage}/{name}', []).append(value)
+  means = {name: float(np.mean(values)) for name, values in found.items()}
+  for stage in {record.stage for record in records}:
+    means[f'{stage}/count'] = sum(r.stage == stage for r in records)
+    kind, _, control = stage.partition('_')
+    if control and f'{kind}/correct' in means:
+      lift = means[f'{kind}/correct'] - means[f'{stage}/correct']
+      means[f'{kind}/lift_over_{control}'] = lift
+  return means
+
+
+def _facts(record: Record) -> dict[str, float]:
+  facts = {
+    'length': len(record.tokens),
+    'truncated': record.truncated,
+    **record.scores,
+  }
+  parsed = record.parsed
+  if 'correct' in parsed:
+    facts['correct'] = parsed['correct']
+    for grade in ('unparsable', 'timeout'):
+      facts[grade] = parsed['grade'] == grade
+  if 'status' in parsed:
+    facts['called_wrong'] = parsed['verdict'] == 'incorrect'
+    for status in ('missing', 'contradictory', 'unfinished'):
+      facts[status] = parsed['status'] == status
+    if 'correct' in record.parent.parsed:
+      facts |= _facts_by_truth(record, record.parent.parsed['correct'])
+  return facts
+
+
+def _facts_by_truth(critique: Record, right: bool) -> dict[str, float]:
+  facts = {} if right else {'leak': leaks.leaks(critique)}
+  if 'judge' in critique.scores:
+    facts['judge_right' if right else 'judge_wrong'] = critique.scores['judge']
+  return facts

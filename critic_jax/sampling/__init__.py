@@ -1,0 +1,1 @@
+"""Prompts -> generations: jitted sampling, its queue, a model bound to it."""

@@ -1,0 +1,220 @@
+"""LM: a transformer with its tokenizer, its law and its table of shapes.
+
+`bind(params)` gives a `Generate`, the function that rollouts call. Sampling
+compiles once for each shape it meets, so prompts are padded to the columns of
+`lengths` and batches to powers of two of rows: a run meets a handful.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from critic_jax.models import sampling_distribution
+from critic_jax.models.transformer import Transformer
+from critic_jax.rollouts.stages import Stages
+from critic_jax.runtime import compilation, distributed
+from critic_jax.sampling import scheduler
+from critic_jax.text.tokenizer import Tokenizer
+from critic_jax.types import Generate, Generation, Params
+
+
+class Shape(NamedTuple):
+  """Of the sampler's state: lanes, and rows of each."""
+
+  num_lanes: int
+  num_rows: int
+
+
+@dataclasses.dataclass(frozen=True)
+class LM:
+  """A language model without its parameters.
+
+  Attributes:
+    model: the linen module; its configuration names the head.
+    tokenizer: text <-> tokens.
+    stages: how it is asked to solve, to critique and to refine.
+    law: what responses are sampled from.
+    max_new_tokens: the limit on a response, its end included.
+    lengths: the allowed numbers of columns of prompts and of training rows,
+      ascending; a prompt longer than the last is refused (`finish='prompt'`).
+    max_rows: responses sampled at once; a power of two.
+    prefix: how every response begins. It is given, not sampled: part of the
+      prompt's tokens and of the response's text.
+    compile_ahead: whether the first call of an n compiles for all `lengths`
+      and the most prompts that there may be, and all calls have that shape.
+  """
+
+  model: Transformer
+  tokenizer: Tokenizer
+  stages: Stages
+  law: sampling_distribution.Law
+  max_new_tokens: int
+  lengths: tuple[int, ...]
+  max_rows: int = 256
+  prefix: str = ''
+  compile_ahead: bool = False
+  _compiled: set = dataclasses.field(
+    default_factory=set, init=False, repr=False, compare=False
+  )
+
+  def __post_init__(self):
+    config = self.model.config
+    if not self.lengths or list(self.lengths) != sorted(set(self.lengths)):
+      raise ValueError(
+        f'lengths: got {self.lengths}; expected ascending numbers of tokens'
+      )
+    if self.lengths[-1] + self.max_new_tokens > config.max_len:
+      raise ValueError(
+        f'lengths: got prompts of {self.lengths[-1]} and max_new_tokens='
+        f'{self.max_new_tokens}; expected at most max_len={config.max_len} '
+        'together'
+      )
+    if self.max_rows < 1 or self.max_rows & (self.max_rows - 1):
+      raise ValueError(
+        f'max_rows: got {self.max_rows}; expected a power of two'
+      )
+    if self.tokenizer.vocab_size > config.vocab_size:
+      raise ValueError(
+        f'vocab_size: got {config.vocab_size} rows in the model; expected at '
+        f"least the tokenizer's {self.tokenizer.vocab_size}"
+      )
+
+  def encode_prompt(self, text: str) -> list[int]:
+    """A user's message as the tokens after which the model's own begin."""
+    tokens = self.tokenizer.render([{'role': 'user', 'content': text}])
+    prefix = self.tokenizer.encode(self.prefix) if self.prefix else []
+    return [*tokens, *prefix]
+
+  def encode_response(self, text: str) -> list[int]:
+    """The tokens of a whole response after the prefix, its end included."""
+    text = text.removeprefix(self.prefix)
+    return [*self.tokenizer.encode(text), self.tokenizer.eos[0]]
+
+  def row_length(self, longest: int) -> int:
+    """The columns that training rows of at most `longest` tokens get.
+
+    Raises:
+      ValueError: `longest` is more than a prompt and a response may have.
+    """
+    limits = (*self.lengths, self.lengths[-1] + self.max_new_tokens)
+    return _smallest(sorted(set(limits)), longest)
+
+  def bind(self, params: Params) -> Generate:
+    """The sampler with these parameters."""
+
+    def generate(prompts, keys, n, most=0):
+      return self._generate(params, prompts, keys, n, most)
+
+    return distributed.sharing(generate)
+
+  def _generate(
+    self, params, prompts: Sequence[str], keys, n: int, most: int
+  ) -> list[list[Generation]]:
+    settings = dict(
+      eos=np.array(self.tokenizer.eos, np.int32),
+      law=self.law,
+      num_samples=n,
+      max_new_tokens=self.max_new_tokens,
+    )
+    most = max(most, len(prompts))
+    if self.compile_ahead and most:
+      of_all = self.shape(most, n)._asdict()
+      self._compile_ahead(params, keys, **of_all, **settings)
+    encoded = [self.encode_prompt(text) for text in prompts]
+    fits = [i for i, p in enumerate(encoded) if 0 < len(p) <= self.lengths[-1]]
+    refused = [
+      Generation(np.array(p, np.int32), *_NOTHING, '', 'prompt')
+      for p in encoded
+    ]
+    results = [[r] * n for r in refused]
+    for part in self._parts(encoded, fits):
+      size = most if self.compile_ahead else len(part)
+      sampled = scheduler.run(
+        self.model,
+        params,
+        {i: encoded[i] for i in part},
+        keys,
+        columns=_smallest(self.lengths, max(len(encoded[i]) for i in part)),
+        **self.shape(size, n)._asdict(),
+        **settings,
+      )
+      for i, samples in sampled.items():
+        results[i] = [
+          self._generation(encoded[i], samples, row) for row in range(n)
+        ]
+    return results
+
+  def _compile_ahead(self, params, keys, **settings) -> None:
+    """Compiles for all columns, once for each n and number of lanes."""
+    shape = tuple(settings[x] for x in ('num_samples', 'num_lanes', 'num_rows'))
+    if shape not in self._compiled:
+      compile_one = functools.partial(
+        scheduler.compile_one, self.model, params, keys, **settings
+      )
+      compilation.ahead(compile_one, self.lengths)
+      self._compiled.add(shape)
+
+  def shape(self, num_prompts: int, n: int) -> Shape:
+    """Prompts at once, and responses to each, at most `max_rows` in all.
+
+    Where the lanes do not hold all prompts, each has fewer rows than responses
+    are wanted: half of them, or a quarter, but two at least. Then a long
+    response keeps fewer rows waiting, and more prompts are in their lanes.
+
+    Lanes are the most that there can be, or a quarter of them, a sixteenth,
+    ...: the number of prompts of a stage differs from call to call, and each
+    number of lanes is compiled for. From 8 lanes down it is halved: little
+    else is padding then.
+    """
+    num_rows = min(n, self.max_rows)
+    for _ in range(2):
+      if num_rows > 2 and num_prompts * num_rows > self.max_rows:
+        num_rows = -(-num_rows // 2)
+    num_lanes = 2 ** int(math.log2(max(1, self.max_rows // num_rows)))
+    if self.compile_ahead:  # the number is always the same
+      fewer = min(num_lanes, 1 << (num_prompts - 1).bit_length())
+      return Shape(fewer, num_rows)
+    while num_prompts <= (fewer := num_lanes // (4 if num_lanes > 16 else 2)):
+      num_lanes = fewer
+    return Shape(num_lanes, num_rows)
+
+  def _parts(self, encoded, fits) -> list[list[int]]:
+    """The prompts `fits` in parts of similar length.
+
+    The columns of a part are those of its longest prompt; none is padded to
+    more than twice its own column of `lengths`.
+    """
+    columns = {i: _smallest(self.lengths, len(encoded[i])) for i in fits}
+    parts = []
+    for i in sorted(fits, key=lambda i: (columns[i], i)):
+      if not parts or columns[i] > 2 * columns[parts[-1][0]]:
+        parts.append([])
+      parts[-1].append(i)
+    return [sorted(part) for part in parts]
+
+  def _generation(self, prompt, samples, row) -> Generation:
+    length = samples.length[row]
+    tokens = samples.tokens[row, :length]
+    return Generation(
+      prompt_tokens=np.array(prompt, np.int32),
+      tokens=tokens,
+      logprobs=samples.logprobs[row, :length],
+      text=self.prefix + self.tokenizer.decode(tokens),
+      finish='stop' if samples.stopped[row] else 'length',
+    )
+
+
+_NOTHING = np.zeros(0, np.int32), np.zeros(0, np.float32)
+
+
+def _smallest(limits, size) -> int:
+  for limit in limits:
+    if size <= limit:
+      return limit
+  raise ValueError(f'row: got {size} tokens; expected at most {limits[-1]}')

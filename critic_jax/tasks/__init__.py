@@ -1,0 +1,1 @@
+"""Generated worlds, every line of which can be checked, and their lessons."""

@@ -1,0 +1,95 @@
+"""Step labels of the embedded world: solutions with slips, and critiques.
+
+What a benchmark of first errors has, made by rule: solutions that no solver
+wrote with the index of their first wrong step, the critiques that a critic
+learns who is taught by labels alone, and what can be told of any critique.
+"""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+
+from critic_jax.rewards import answers
+from critic_jax.tasks import arithmetic
+from critic_jax.types import Problem, Record
+
+
+def solution(problem: Problem, slips: bool, rng: random.Random) -> Record:
+  """The problem's solution, right or with a slip, labelled.
+
+  Args:
+    problem: a problem of the embedded world.
+    slips: whether one of its steps is wrong.
+    rng: consumed.
+
+  Returns:
+    A 'solve' record without tokens, with `parsed` as data/solutions.py has it.
+  """
+  text = problem.solution
+  if slips:
+    text = slip(arithmetic.read_program(problem), rng)
+  answer = answers.extract(text)
+  right = answer == problem.answer
+  return Record(
+    problem=problem,
+    stage='solve',
+    parent=None,
+    index=0,
+    prompt_tokens=np.zeros(0, np.int32),
+    tokens=np.zeros(0, np.int32),
+    logprobs=np.zeros(0, np.float32),
+    text=text,
+    parsed={
+      'answer': answer,
+      'correct': right,
+      'grade': 'right' if right else 'wrong',
+      'first_error': arithmetic.first_error(problem, text),
+      'num_steps': len(arithmetic.read_steps(text)),
+      'part': 'slips',
+    },
+  )
+
+
+def slip(program: arithmetic.Program, rng: random.Random) -> str:
+  """A solution of which one step, any, has a wrong result near the true one.
+
+  What follows is worked out from the wrong result, and stays in the range of
+  the world's numbers.
+  """
+  while True:
+    wrong = rng.randrange(len(program.operations))
+    offset = rng.choice((-3, -2, -1, 1, 2, 3))
+    steps, value = [], program.start
+    for i, (op, right) in enumerate(program.operations):
+      result = arithmetic.compute(value, op, right) + (i == wrong) * offset
+      steps.append(arithmetic.Step(i + 1, value, op, right, result))
+      value = result
+    if all(0 <= step.result <= arithmetic.MAX_VALUE for step in steps):
+      return arithmetic.write_solution(steps)
+
+
+def step_label(solution: Record, rng: random.Random) -> str:
+  """A critique that is its label: the first wrong step, without a thought."""
+  error = arithmetic.first_error(solution.problem, solution.text)
+  if error < 0:
+    return arithmetic.write_critique([], 'Every step is right.', 'correct')
+  return arithmetic.write_critique(
+    [], f'Step {error + 1} is wrong.', 'incorrect'
+  )
+
+
+def describe(critique: Record) -> dict[str, bool]:
+  """What a critique of this world does.
+
+  Returns:
+    'computes': its thinking works steps out anew; 'names_step': its conclusion
+    says which step is wrong; 'gives_result': and what it should be.
+  """
+  thinking, _, conclusion = critique.text.rpartition('</think>')
+  return {
+    'computes': ' = ' in thinking,
+    'names_step': ' is wrong' in conclusion,
+    'gives_result': bool(arithmetic.read_steps(conclusion)),
+  }

@@ -1,0 +1,1 @@
+"""What the loop is made of: phases, roles, updates, alarms."""

@@ -1,0 +1,102 @@
+"""What is wrong with a step: limits, numbers, a sampler unlike its trainer.
+
+A run warns of it, keeps the batch where one should be looked at, and ends where
+its config says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from critic_jax.inspection import limits
+from critic_jax.workdir.run_dir import RunDir
+
+_SKIPPED = 'update/skipped'
+
+
+class Alarms:
+  """The alarms of a phase, step by step.
+
+  Args:
+    phase: see `phases.Phase`.
+    folder: where batches are kept.
+    console: where warnings are shown.
+    best_metric: by what the best checkpoint is chosen; '-' before its name: the
+      smallest.
+  """
+
+  def __init__(
+    self, phase, folder: RunDir, console: Console, best_metric: str = ''
+  ):
+    self._phase, self._folder, self._console = phase, folder, console
+    self._best_metric = best_metric
+    self._disagreed = False
+    self._watch = limits.Watch(
+      phase.config.limits,
+      phase.config.limit_window,
+      also=(_SKIPPED, best_metric.removeprefix('-')),
+    )
+
+  def replay(self, row: Mapping[str, float]) -> None:
+    """Takes the metrics of a step that was told of before."""
+    self._watch.add(row)
+
+  def compare(self, step: int, collected, errors) -> None:
+    """Warns, once, if a sampler and the trainer that it equals disagree.
+
+    Args:
+      step: of the phase.
+      collected: see `train.Collected`; of the parameters that learn from it.
+      errors: float[B], the largest |ratio - 1| of each row; None: no policy.
+    """
+    bound = self._phase.config.max_ratio_error
+    if errors is None or self._disagreed or not np.max(errors) > bound:
+      return
+    self._disagreed = True
+    row = int(np.argmax(errors))
+    self._warn(
+      f'sampler and trainer disagree at step {step}: their ratio is off by '
+      f'{errors[row]:.3g} at a token of row {row} of '
+      f'{self._keep(step, collected)} (more than {bound}); this is told once'
+    )
+
+  def add(self, step: int, collected, metrics: Mapping[str, float]) -> str:
+    """Takes the metrics of the next step; what is to end the run, or ''."""
+    problem = '; '.join(self._watch.add(metrics).values())
+    if problem:
+      self._warn(problem)
+    config = self._phase.config
+    if config.limit_action != 'stop':
+      problem = ''
+    if metrics[_SKIPPED]:
+      path = self._keep(step, collected)
+      self._warn(
+        f'step {step} is skipped, as its loss or gradient is not finite; its '
+        f'batch is {path}'
+      )
+      skipped = self._watch.total(_SKIPPED)
+      if skipped > config.max_skipped:
+        problem = f'{skipped:.0f} updates skipped, {path} the last,'
+    return problem and (
+      f'phases.{self._phase.name}: got {problem} at step {step}; expected what '
+      'its limits and max_skipped say; the run is saved: start it again to go '
+      'on all the same'
+    )
+
+  def value(self) -> float | None:
+    """By what the best checkpoint is chosen: the larger the better."""
+    mean = self._watch.mean(self._best_metric.removeprefix('-'))
+    is_negative = mean is not None and self._best_metric.startswith('-')
+    return -mean if is_negative else mean
+
+  def _keep(self, step, collected) -> Path:
+    return self._folder.write_batch(
+      self._phase.start + step, collected.given, collected.records
+    )
+
+  def _warn(self, text) -> None:
+    self._console.print(f'warning: {self._phase.name}: {text}')

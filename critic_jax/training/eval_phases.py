@@ -1,0 +1,266 @@
+"""The evaluations of a run: sections of a config, checked, measured, shown.
+
+Training runs them after the phases they name, `critic_jax.evaluate` runs all of
+them. Records are written part by part, and metrics are computed from what was
+written: an evaluation that was stopped goes on with the part where it was.
+
+    eval/<name>/<stem>.jsonl.gz   the records of an evaluation
+    partial/<name>/<stem>/        its parts, while it is under way
+    results/<name>.json           its metrics, a column for each stem, and those
+                                  of groups of solutions
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from rich.console import Console
+
+from critic_jax import lookup
+from critic_jax.data import sources
+from critic_jax.evals import critic_loop, selection
+from critic_jax.evals.statistics import Estimate
+from critic_jax.report import html_report, plots
+from critic_jax.rewards import refinement
+from critic_jax.rollouts import rollout
+from critic_jax.runtime import distributed
+from critic_jax.sampling.lm import LM
+from critic_jax.training import roles as roles_lib
+from critic_jax.types import Key, Problem, Record, Roles
+from critic_jax.workdir import progress, run_dir
+
+
+class Evaluation(NamedTuple):
+  """An evaluation, checked and ready.
+
+  Attributes:
+    name: of its section in the config.
+    config: the section.
+    examples: problems to solve, or given solutions.
+    lms: by role, with the section's laws.
+    first_error: (problem, solution) -> index of its first wrong step, or None.
+    describe: critique -> what it does, or None.
+  """
+
+  name: str
+  config: Any
+  examples: Sequence[Problem | Record]
+  lms: Mapping[str, LM]
+  first_error: Callable[[Problem, str], int] | None
+  describe: Callable[[Record], Mapping[str, bool]] | None
+
+
+def make_evaluations(config, lms, splits=None) -> list[Evaluation]:
+  """The evaluations of a config; checks all their settings.
+
+  Args:
+    config: `evals`, `data`, and `order` where there are phases.
+    lms: by role.
+    splits: the config's own data, if it is already there.
+
+  Raises:
+    ValueError: a setting, a name or a file is wrong.
+  """
+  made = []
+  for name, section in config.evals.items():
+    run_dir.check_name('evals', name)
+    try:
+      made.append(_make_evaluation(name, section, config, lms, splits))
+    except KeyError as error:
+      raise ValueError(
+        f'evals.{name}: got no {error}; expected it in the section, or a role '
+        'of that name in models'
+      ) from error
+    except (ValueError, AttributeError, TypeError, ArithmeticError) as error:
+      raise ValueError(f'evals.{name}: {error}') from error
+  return made
+
+
+def _make_evaluation(name, section, config, lms, splits) -> Evaluation:
+  if unknown := sorted(set(section.after) - set(config.get('order', ()))):
+    raise ValueError(
+      f'after: got {unknown}; expected some of {list(config.get("order", ()))}'
+    )
+  refinement.check_gate(section.refine)
+  for key in ('num_solutions', 'batch_size'):
+    if section[key] < 1:
+      raise ValueError(f'{key}: got {section[key]}; expected >= 1')
+  if section.data or splits is None:
+    splits = lookup.bind(sources, section.data or config.data)()
+  if section.split not in splits:
+    raise ValueError(
+      f'split: got {section.split!r}; expected one of {sorted(splits)}'
+    )
+  examples = splits[section.split]
+  number = min(section.num_examples or len(examples), len(examples))
+  examples = [examples[i] for i in range(number)]
+  if not examples:
+    raise ValueError(f'data: got no examples in {section.split!r}')
+  needed = {'critic'}
+  if section.num_refinements or isinstance(examples[0], Problem):
+    needed.add('solver')
+  _check_refinable(section, examples)
+  if missing := sorted(needed - set(lms)):
+    raise ValueError(f'models: got none for {missing}; expected one of each')
+  lms = dict(lms)
+  for role, settings in section.sampling.items():
+    lms[role] = roles_lib.resample(lms[role], **settings)
+  return Evaluation(
+    name,
+    section,
+    examples,
+    lms,
+    _named(section.first_error),
+    _named(section.describe),
+  )
+
+
+def _check_refinable(section, examples) -> None:
+  """Raises ValueError if refinements are wanted that nobody could grade."""
+  unknown = [
+    e.id
+    for e in examples
+    if isinstance(e, Record)
+    and not (e.problem.answer and isinstance(e.parsed.get('correct'), bool))
+  ]
+  if section.num_refinements and unknown:
+    raise ValueError(
+      f'num_refinements: got {section.num_refinements}, but {len(unknown)} '
+      f'solutions ({unknown[0]}, ...) come without the answer of their problem '
+      'or whether they are right; expected 0'
+    )
+
+
+def _named(settings) -> Callable | None:
+  """The function of critic_jax.data that a setting names, if it names one."""
+  settings = dict(settings)
+  module = settings.pop('module')
+  if not module:
+    return None
+  return lookup.bind(lookup.module('tasks', module), settings)
+
+
+def noise(seed: int) -> Key:
+  """The key of all evaluations of a run: phases are measured on one noise."""
+  return jax.random.fold_in(jax.random.key(seed), 2**31)
+
+
+def measure(
+  evaluation: Evaluation,
+  roles: Roles,
+  folder: Path,
+  stem: str,
+  key: Key,
+  grade: rollout.Grade,
+  console: Console,
+) -> None:
+  """Writes `<folder>/eval/<name>/<stem>.jsonl.gz`, if it is not there.
+
+  Args:
+    evaluation: what to measure.
+    roles: parameters by role.
+    folder: of the run.
+    stem: what is measured, e.g. the phase after which it is.
+    key: of all noise; parts of an interrupted evaluation are kept.
+    grade: final answers to grades.
+    console: where progress is shown.
+  """
+  section = evaluation.config
+  target = records_path(folder, evaluation.name, stem)
+  if distributed.agreed('measured', target.exists()):
+    return
+  parts = folder / 'partial' / evaluation.name / stem
+  size = section.batch_size
+  starts = range(0, len(evaluation.examples), size)
+  files = [parts / f'{start:06d}.jsonl.gz' for start in starts]
+  is_done = distributed.agreed('parts', [file.exists() for file in files])
+  title = f'{evaluation.name} {stem}'.strip()
+  with progress.phase(console, title, len(files), sum(is_done)) as advance:
+    for start, file, there in zip(starts, files, is_done, strict=True):
+      if there:
+        continue
+      records = critic_loop.collect(
+        evaluation.lms,
+        roles,
+        evaluation.examples[start : start + size],
+        key,
+        num_solutions=section.num_solutions,
+        num_critiques=section.num_critiques,
+        num_refinements=section.num_refinements,
+        refine=section.refine,
+        controls=section.controls,
+        grade=grade,
+        first_error=evaluation.first_error,
+        describe=evaluation.describe,
+      )
+      if distributed.is_first():
+        run_dir.write_records(file, records)
+      advance(rollout.summary(records))
+  if not distributed.is_first():
+    return
+  records = [r for file in files for r in run_dir.read_records(file)]
+  run_dir.write_records(target, records)
+  shutil.rmtree(folder / 'partial')
+
+
+def records_path(folder: Path, name: str, stem: str) -> Path:
+  """The file of an evaluation's records."""
+  return folder / 'eval' / name / f'{stem}.jsonl.gz'
+
+
+def show_results(
+  folder: run_dir.RunDir,
+  evaluation: Evaluation,
+  stems: Sequence[str],
+  console: Console,
+) -> None:
+  """Metrics from the saved records: results/<name>.json, and a table."""
+  name = evaluation.name
+  records = {
+    stem: run_dir.read_records(records_path(folder.path, name, stem))
+    for stem in stems
+  }
+  refined = bool(evaluation.config.num_refinements)
+  columns = {
+    stem: critic_loop.metrics(found, refined=refined)
+    for stem, found in records.items()
+  }
+  if len(stems) == 2:
+    columns['difference'] = critic_loop.compare(
+      *records.values(), refined=refined
+    )
+  groups = {stem: critic_loop.groups(found) for stem, found in records.items()}
+  folder.write_results(
+    f'results/{name}', {'columns': columns, 'groups': groups}
+  )
+  for stem in stems:
+    if curves := selection.curves_of(columns[stem]):
+      path = folder.path / 'plots' / f'selection-{name}-{stem}.png'
+      path.parent.mkdir(exist_ok=True)
+      plots.selection_curves(curves, path)
+  shown = {
+    column: critic_loop.shown(found) for column, found in columns.items()
+  }
+  num = len(evaluation.examples)
+  console.print(html_report.results_table(shown, f'{name}: {num} examples'))
+  for stem, keys in groups.items():
+    if by := keys.get('generator'):
+      title = f'{name} {stem}: by generator of the solution'
+      console.print(html_report.results_table(_verdicts(by), title))
+
+
+def _verdicts(by) -> dict[str, dict[str, Estimate]]:
+  """A row for each group, a column for each of three accuracies."""
+  columns = {
+    'right solutions': 'accuracy_right',
+    'wrong solutions': 'accuracy_wrong',
+    'balanced': 'balanced_accuracy',
+  }
+  return {
+    title: {group: found[metric] for group, found in by.items()}
+    for title, metric in columns.items()
+  }

@@ -1,0 +1,200 @@
+"""The models of a run: a config -> LMs and their parameters, by role."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from critic_jax import lookup
+from critic_jax.models import quantize, sizes, transformer
+from critic_jax.models.sampling_distribution import Law
+from critic_jax.models.transformer import Transformer, TransformerConfig
+from critic_jax.pretrained import hf_weights
+from critic_jax.rollouts import stages
+from critic_jax.runtime import distributed, sharding
+from critic_jax.sampling.lm import LM
+from critic_jax.text import tokenizer as tokenizer_lib
+from critic_jax.types import Params
+
+HEADS = ('lm_head', 'scalar_head')
+
+
+def make_lms(
+  settings: Mapping, *, compile_ahead: bool = False
+) -> tuple[dict[str, LM], dict[str, Params]]:
+  """The LMs of a run, and the parameters of those that were loaded.
+
+  Args:
+    settings: by role, the sections that `configs/common.model` makes.
+    compile_ahead: see `LM`.
+
+  Returns:
+    LMs by role, and host parameters by role; a role to be initialised has none.
+
+  Raises:
+    ValueError: a setting, a name or a file is wrong.
+  """
+  lms, loaded, read = {}, {}, {}
+  for role, section in settings.items():
+    section = dict(section)
+    if section['source'] and section['source'] not in read:
+      read[section['source']] = hf_weights.load(section['source'])
+    try:
+      if section['source']:
+        config, params, tokenizer = read[section['source']]
+        loaded[role] = params
+      else:
+        config, tokenizer = _from_scratch(section)
+      lm = make_lm(config, tokenizer, section)
+      lms[role] = dataclasses.replace(lm, compile_ahead=compile_ahead)
+    except ValueError as error:
+      raise ValueError(f'models.{role}: {error}') from error
+  return lms, loaded
+
+
+def _from_scratch(section):
+  if section['size'] not in sizes.SIZES:
+    raise ValueError(
+      f'size: got {section["size"]!r}; expected one of {sorted(sizes.SIZES)}'
+    )
+  if isinstance(section['tokenizer'], str):
+    tokenizer = tokenizer_lib.load(section['tokenizer'])
+  else:
+    named = dict(section['tokenizer'])
+    module = lookup.module('tasks', named.pop('module'))
+    tokenizer = lookup.bind(module, named)()
+  size = {'vocab_size': tokenizer.vocab_size, **sizes.SIZES[section['size']]}
+  return TransformerConfig(**size), tokenizer
+
+
+def make_lm(config, tokenizer, section) -> LM:
+  """The LM of a role's section, whose sizes and tokenizer are known."""
+  config = dataclasses.replace(
+    config,
+    head=section['head'],
+    dtype=section['dtype'],
+    param_dtype=section['param_dtype'],
+    remat=section['remat'],
+  )
+  return LM(
+    model=Transformer(config),
+    tokenizer=tokenizer,
+    stages=stages.make_stages(section['prompts']),
+    law=Law(section['temperature'], section['top_k'], section['top_p']).check(),
+    max_new_tokens=section['max_new_tokens'],
+    lengths=tuple(section['lengths']),
+    max_rows=section['max_rows'],
+    prefix=section['prefix'],
+  )
+
+
+def resample(lm: LM, *, max_new_tokens: int = 0, **law) -> LM:
+  """The LM with some settings of its sampling replaced.
+
+  Raises:
+    ValueError: a value is out of its range.
+    TypeError: there is no such setting.
+  """
+  return dataclasses.replace(
+    lm,
+    law=Law(**{**lm.law._asdict(), **law}).check(),
+    max_new_tokens=max_new_tokens or lm.max_new_tokens,
+  )
+
+
+def sampling_shardings(lms, mesh_sizes) -> dict[str, Any] | None:
+  """How each role's parameters are laid out to sample with.
+
+  Args:
+    lms: by role.
+    mesh_sizes: of the axes of a mesh of this process's devices; where all are
+      0, one process has none, and several hold all on each device.
+
+  Returns:
+    By role a tree of NamedSharding; None if it is as they are trained.
+  """
+  sizes = {axis: size for axis, size in mesh_sizes.items() if size}
+  if not sizes and jax.process_count() == 1:
+    return None
+  mesh = sharding.make_mesh(sizes or {'data': -1}, jax.local_devices())
+  return {
+    role: sharding.param_shardings(transformer.abstract_params(lm.model), mesh)
+    for role, lm in lms.items()
+  }
+
+
+def to_sample(roles, layouts):
+  """Roles laid out as `sampling_shardings` says, which may be as they are."""
+  if layouts is None:
+    return roles
+  return distributed.finished(
+    sharding.reshard(roles, {role: layouts[role] for role in roles})
+  )
+
+
+def init_params(lms, loaded, mesh, key) -> dict[str, Params]:
+  """The parameters of every role on the mesh: loaded, or drawn.
+
+  A head that a loaded model lacks (a value head, say) is drawn. What a role
+  holds in int8 is made of that.
+  """
+  params = {}
+  for i, (role, lm) in enumerate(sorted(lms.items())):
+    model = lm.model
+    shardings = sharding.param_shardings(
+      transformer.abstract_params(model), mesh
+    )
+    init = jax.jit(
+      transformer.init_params, static_argnums=0, out_shardings=shardings
+    )
+    params[role] = init(model, jax.random.fold_in(key, i))
+    if role in loaded:
+      source = _without_heads(loaded[role], params[role])
+      put = jax.tree.map(
+        lambda x, old: jax.device_put(x.astype(old.dtype), old.sharding),
+        quantize.quantize(source) if model.config.is_int8 else source,
+        _without_heads(params[role], loaded[role]),
+      )
+      params[role] = {**params[role], **put}
+  return params
+
+
+def copy(target: Params, source: Params) -> Params:
+  """A copy of `source`; dtypes, and heads that only `target` has, are its own.
+
+  So is int8, which is made of floats or made into them.
+
+  Raises:
+    ValueError: the two models are not of one size.
+  """
+  trunk = _without_heads(target, source)
+  source = _without_heads(source, target)
+  if quantize.is_quantized(target) != quantize.is_quantized(source):
+    to_int8 = quantize.is_quantized(target)
+    source = (quantize.quantize if to_int8 else quantize.dequantize)(source)
+  if jax.tree.map(jnp.shape, trunk) != jax.tree.map(jnp.shape, source):
+    raise ValueError(
+      'copy: got two models of different sizes; expected the shapes of one; '
+      'give both roles the same size or source'
+    )
+  copied = jax.tree.map(
+    lambda old, x: jax.device_put(
+      jnp.array(x, old.dtype, copy=True), old.sharding
+    ),
+    trunk,
+    source,
+  )
+  return {**target, **copied}
+
+
+def _without_heads(params, other):
+  """What of `params` the tree `other` has too: all but differing heads."""
+  return {
+    name: part
+    for name, part in params.items()
+    if name not in HEADS or name in other
+  }

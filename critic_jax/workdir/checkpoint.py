@@ -1,0 +1,297 @@
+"""Saves and restores a run's state, and tells when what was saved is damaged.
+
+Random keys and batches are functions of the config and the step, so this is the
+whole state, a dict of items, each of which can be restored without the others:
+
+    roles      parameters of all roles
+    opt_state  the optimiser's, of the phase under way
+    before     parameters of the trained roles before the last update; only of a
+               stale phase that was stopped between its checkpoints: its next
+               batch is collected with them
+    grades     the graders' cache
+
+Checkpoints are orbax's, one folder a step. A thread writes them while the run
+goes on, beside the last, with the SHA-256 of every file; then they are renamed.
+So one that has another content was damaged later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from critic_jax import files
+from critic_jax.runtime import distributed
+
+TREES = ('roles', 'opt_state', 'before')
+_DIGESTS = 'sha256.json'
+_VALUE = 'value'
+# Orbax notes the time of the renaming in the one, and writes the other last.
+_WRITTEN_LATER = ('_CHECKPOINT_METADATA', 'commit_success.txt')
+_UNFINISHED = '*.orbax-checkpoint-tmp*'
+
+
+class DamagedError(ValueError):
+  """A checkpoint is not as it was written."""
+
+
+def make_manager(
+  folder: Path,
+  *,
+  keep: int = 1,
+  always: Sequence[int] = (),
+  keep_best: bool = False,
+  read_only: bool = False,
+) -> ocp.CheckpointManager:
+  """A manager of the checkpoints in a folder.
+
+  Args:
+    folder: made if it is not there.
+    keep: how many of the newest are kept.
+    always: steps whose checkpoints are kept too.
+    keep_best: whether that with the largest value is kept too.
+    read_only: nothing is made, saved or deleted.
+  """
+  policies = [
+    preservation_policy.LatestN(keep),
+    preservation_policy.CustomSteps(list(always)),
+  ]
+  if keep_best:
+    policies.append(
+      preservation_policy.BestN(
+        get_metric_fn=_value, n=1, keep_checkpoints_without_metrics=False
+      )
+    )
+  options = ocp.CheckpointManagerOptions(
+    preservation_policy=preservation_policy.AnyPreservationPolicy(policies),
+    best_fn=_value if keep_best else None,  # without, no metrics are written
+    create=not read_only,
+    read_only=read_only,
+    async_options=ocp.AsyncOptions(
+      post_finalization_callback=functools.partial(_write_digests, folder),
+      # Or threads would wait for a folder that could not be made.
+      create_directories_asynchronously=False,
+    ),
+  )
+  # Without handlers, a new process could not read the metadata.
+  handlers = {name: ocp.StandardCheckpointHandler() for name in TREES}
+  return ocp.CheckpointManager(
+    folder.absolute(),
+    options=options,
+    item_names=(*handlers, 'grades'),
+    item_handlers=handlers | {'grades': ocp.JsonCheckpointHandler()},
+  )
+
+
+def save(
+  manager: ocp.CheckpointManager,
+  step: int,
+  state: Mapping[str, Any],
+  value: float | None = None,
+) -> None:
+  """Begins to save items under a step; the arrays may be donated at once.
+
+  Args:
+    manager: see `make_manager`.
+    step: under which nothing was saved.
+    state: the items, trees of arrays; 'grades' is what JSON has.
+    value: by which the best is chosen, the larger the better; None: not.
+
+  Raises:
+    ValueError: this checkpoint, or the last, cannot be written.
+  """
+  items = {
+    name: ocp.args.StandardSave(tree) if name in TREES
+    else ocp.args.JsonSave(tree)
+    for name, tree in state.items()
+  }  # fmt: skip
+  metrics = None if value is None else {_VALUE: value}
+  with _saving(manager):
+    manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
+
+
+def wait(manager: ocp.CheckpointManager) -> None:
+  """Waits until what was saved is whole; raises what `save` raises."""
+  with _saving(manager):
+    manager.wait_until_finished()
+
+
+def close(manager: ocp.CheckpointManager) -> None:
+  """As `wait`, and ends the manager."""
+  with _saving(manager):
+    manager.close()
+
+
+@contextlib.contextmanager
+def _saving(manager):
+  with files.writing(Path(manager.directory)):
+    try:
+      yield
+    except ValueError as error:  # tensorstore's form of an OSError
+      if 'os_error_code' not in str(error):
+        raise
+      raise OSError(str(error)) from error
+
+
+def recover(folder: Path) -> list[str]:
+  """Makes the newest checkpoint of a folder one that is whole.
+
+  Damaged ones are moved to 'damaged/' beside the folder, and what a killed run
+  was writing is deleted; so nobody else may write there.
+
+  Returns:
+    What is wrong with those that were moved.
+
+  Raises:
+    DamagedError: none is whole; nothing was moved.
+  """
+  for unfinished in folder.glob(_UNFINISHED):
+    shutil.rmtree(unfinished)
+  problems = {}
+  steps = [path for path in folder.glob('*') if path.name.isdecimal()]
+  for path in sorted(steps, key=lambda path: int(path.name), reverse=True):
+    problem = damage(path)
+    if not problem:
+      break
+    problems[path] = problem
+  words = [f'{path}: got {problem}' for path, problem in problems.items()]
+  if steps and len(problems) == len(steps):
+    raise DamagedError(
+      f'{"; ".join(words)}; expected a checkpoint that is whole; bring back '
+      f'its files, or delete {folder} to start at the first step'
+    )
+  for path in problems:
+    _put_aside(path)
+  return words
+
+
+def restore(
+  manager: ocp.CheckpointManager, step: int, like: Mapping[str, Any]
+) -> dict[str, Any]:
+  """The items of `like` as saved under a step, with its shapes and shardings.
+
+  The item 'before' is left out if it was not saved.
+
+  Raises:
+    DamagedError: the checkpoint is not as it was written.
+    ValueError: it does not have that form.
+  """
+  folder = Path(manager.directory) / str(step)
+  if not folder.is_dir():
+    raise ValueError(
+      f'{folder}: got no checkpoint; expected one of {manager.all_steps()}'
+    )
+  problem = damage(folder) if distributed.is_first() else ''
+  if problem := distributed.agreed('damage', problem):
+    raise DamagedError(
+      f'{folder}: got {problem}; expected the files that were written; bring '
+      'them back, or train again in another workdir'
+    )
+  if not (folder / 'before').exists():
+    like = {name: tree for name, tree in like.items() if name != 'before'}
+  trees = {name: like[name] for name in like if name in TREES}
+  abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, trees)
+  try:
+    # Compared here, since orbax would cast another dtype without a word.
+    metadata = manager.item_metadata(step)
+    saved = _forms({name: metadata[name] for name in trees})
+    difference = _difference(saved, _forms(abstract))
+    if difference:
+      raise ValueError(difference)
+    items = {n: ocp.args.StandardRestore(tree) for n, tree in abstract.items()}
+    if 'grades' in like:
+      items['grades'] = ocp.args.JsonRestore()
+    found = manager.restore(step, args=ocp.args.Composite(**items))
+    return {name: found[name] for name in like}
+  except (ValueError, KeyError, OSError) as error:
+    raise ValueError(
+      f'{folder}: got a checkpoint that does not fit ({error}); expected one '
+      'of this config; start in another workdir'
+    ) from error
+
+
+def best_step(folder: Path) -> int | None:
+  """The step in a folder whose checkpoint has the largest value, if any has."""
+  found = {
+    int(path.parts[-3]): _value(json.loads(path.read_text()))
+    for path in folder.glob('*/metrics/metrics')
+  }
+  return max(found, key=lambda step: (found[step], step), default=None)
+
+
+def _value(metrics: Mapping[str, float]) -> float:
+  return metrics[_VALUE]
+
+
+def _write_digests(folder: Path) -> None:
+  """Writes the digests of the checkpoint that is about to be renamed."""
+  [unfinished] = folder.glob(_UNFINISHED)
+  path = unfinished / _DIGESTS
+  path.write_text(json.dumps(_digests(unfinished), indent=2))
+
+
+def _digests(folder: Path) -> dict[str, str]:
+  """SHA-256 of the files of a checkpoint, by their path in it."""
+  found = {}
+  for path in sorted(folder.rglob('*')):
+    name = str(path.relative_to(folder))
+    if path.is_file() and name not in (*_WRITTEN_LATER, _DIGESTS):
+      with path.open('rb') as file:
+        found[name] = hashlib.file_digest(file, 'sha256').hexdigest()
+  return found
+
+
+def damage(folder: Path) -> str:
+  """What is wrong with the files of a checkpoint, in words; '' if nothing."""
+  try:
+    expected = json.loads((folder / _DIGESTS).read_text())
+    json.loads((folder / _WRITTEN_LATER[0]).read_text())
+    found = _digests(folder)
+  except (OSError, ValueError) as error:
+    return f'{type(error).__name__}: {error}'
+  for name in sorted({*expected, *found}):
+    if name not in found:
+      return f'no {name}'
+    if found[name] != expected.get(name):
+      return f'another content of {name} than was written'
+  return ''
+
+
+def _put_aside(folder: Path) -> None:
+  target = folder.parents[1] / 'damaged' / folder.name
+  number = 0
+  while target.exists():
+    number += 1
+    target = target.with_name(f'{folder.name}.{number}')
+  target.parent.mkdir(exist_ok=True)
+  folder.rename(target)
+
+
+def _forms(tree) -> dict[str, str]:
+  """The dtype and shape of each leaf, by its path."""
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return {
+    jax.tree_util.keystr(path, simple=True, separator='/'): (
+      f'{leaf.dtype}{list(leaf.shape)}'
+    )
+    for path, leaf in leaves
+  }
+
+
+def _difference(saved, expected) -> str:
+  """The first leaf that differs, in words; '' if none does."""
+  for path in sorted({*saved, *expected}):
+    here, wanted = saved.get(path, 'nothing'), expected.get(path, 'nothing')
+    if here != wanted:
+      return f'{path} is {here}, not {wanted}'
+  return ''

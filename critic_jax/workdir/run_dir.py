@@ -1,0 +1,390 @@
+"""A run's folder: what was asked for, what was measured, what was written.
+
+    config.json  overrides.json  command.txt  git.txt  env.txt
+    metrics.jsonl                      lines of 'step', 'phase', 'time', floats
+    tensorboard/                       the same floats
+    records/<phase>/000100.jsonl.gz    every record of a step
+    eval/<evaluation>/<phase>.jsonl.gz records of the evaluations
+    results/<evaluation>.json          their metrics
+    batches/                           those in which something was wrong
+    checkpoints/  damaged/             see checkpoint.py
+    DONE | FAILED                      FAILED holds the traceback
+
+Files appear whole or not at all, but for metrics.jsonl, which grows by lines
+that are on the disk when the step ends, and tensorboard/. JSON has no NaN or
+infinity: they are written as the strings 'nan', 'inf' and '-inf', which `float`
+reads back. One process writes to a folder: another is refused while it lives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import json
+import shlex
+import sys
+import time
+import traceback
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from critic_jax import files, strict_json
+from critic_jax.types import Record
+from critic_jax.workdir import provenance, record_rows, settings, writers
+
+_RESERVED = ('step', 'phase', 'time')
+_NOT_FINITE = ('nan', 'inf', '-inf')
+MAX_RECORDS = 2_000_000_000  # bytes of a file of records, unpacked
+MAX_DEPTH = 64  # of the responses to responses in it
+# What reading a truncated or foreign file of records may raise.
+_BROKEN = (
+  EOFError, gzip.BadGzipFile, zlib.error, ValueError, LookupError, TypeError
+)  # fmt: skip
+
+
+def open_run(
+  path: str | Path,
+  config: Mapping[str, Any],
+  *,
+  overrides: Mapping[str, Any] | None = None,
+  command: Sequence[str] | None = None,
+  devices: str = '',
+  is_writer: bool = True,
+) -> RunDir:
+  """Makes the folder of a run, or opens the one that a run left off in.
+
+  A folder is resumed if its config.json agrees with `config`, but for the
+  layouts of its arrays on devices; call `RunDir.rewind` with the step to resume
+  from. Its config is written anew, its markers are taken away, each
+  opening adds a line to command.txt, and code or packages that have changed
+  since are written beside the first as git.1.txt or env.1.txt.
+
+  Args:
+    path: the folder.
+    config: a mapping or ConfigDict, as the run will use it.
+    overrides: what differs from the config's file, {'dotted.name': value}.
+    command: the words of the command line; None: of this process.
+    devices: what the run computes on, for env.txt.
+    is_writer: see `RunDir`.
+
+  Raises:
+    ValueError: the folder holds a run with another config (names every key
+      that differs, with both values), cannot be written, or another process
+      writes to it.
+  """
+  run = RunDir(path, is_writer=is_writer)
+  if not is_writer:
+    return run
+  with files.writing(run.path):
+    run.path.mkdir(parents=True, exist_ok=True)
+  run.lock = files.lock(run.path)
+  try:
+    _describe(run, config, overrides, command, devices)
+  except BaseException:
+    run.close()
+    raise
+  return run
+
+
+def _describe(run: RunDir, config, overrides, command, devices) -> None:
+  """Writes what is to be run, if it agrees with what was."""
+  config = _sorted(settings.plain(config))
+  saved = run.path / 'config.json'
+  if saved.exists():
+    settings.check_same(config, strict_json.read(saved), saved)
+    run.rewind(None)
+  for marker in ('DONE', 'FAILED'):
+    (run.path / marker).unlink(missing_ok=True)
+  line = shlex.join(command or sys.orig_argv) + '\n'
+  files.append(run.path / 'command.txt', line.encode())
+  _write_version(run.path, 'git', provenance.git_state(Path(__file__).parent))
+  _write_version(run.path, 'env', provenance.environment(devices))
+  _write_json(run.path / 'overrides.json', overrides or {})
+  _write_json(saved, config)  # the last: a folder that has it is complete
+
+
+def check_name(what: str, name: str) -> None:
+  """ValueError unless a name that a config gives can be that of a file."""
+  bad = not isinstance(name, str) or name in ('', '.', '..') or '/' in name
+  if bad or not name.isprintable():
+    raise ValueError(
+      f'{what}: got the name {name!r}; expected one that a file can have; '
+      'rename the section'
+    )
+
+
+class RunDir:
+  """Writes to the folder `path`; see the module's docstring for its files.
+
+  As a context manager it marks the run: DONE if the block ends, FAILED if it
+  raises. A run that was interrupted (KeyboardInterrupt, SystemExit) gets
+  neither: it may be resumed. Of several processes of a run one `is_writer`;
+  for the others the methods do nothing.
+  """
+
+  def __init__(self, path: str | Path, *, is_writer: bool = True):
+    self.path = Path(path)
+    self.is_writer = is_writer
+    self.lock = None
+    self._tensorboard = None
+    self._first_step = None
+
+  def __enter__(self) -> RunDir:
+    return self
+
+  def __exit__(self, kind, error, trace) -> None:
+    if kind is None:
+      self.done()
+    elif issubclass(kind, Exception):
+      with contextlib.suppress(ValueError):  # `error` says more
+        self.failed(''.join(traceback.format_exception(kind, error, trace)))
+    self.close()
+
+  def rewind(self, step: int | None) -> None:
+    """Drops what was logged at `step` or later, and a half-written last line.
+
+    To be called once before the first `log_metrics` of a resumed run, with the
+    first step that it will run again; None drops no whole line.
+    """
+    if not self.is_writer:
+      return
+    path = self.path / 'metrics.jsonl'
+    rows = list(read_metrics(path))
+    if step is not None:
+      rows = [row for row in rows if row['step'] < step]
+      self._first_step = step
+    files.replace(path, ''.join(_dump(row) + '\n' for row in rows).encode())
+
+  def log_metrics(
+    self, step: int, metrics: Mapping[str, float], phase: str
+  ) -> None:
+    """Appends a line to metrics.jsonl and the scalars to TensorBoard.
+
+    Args:
+      step: counted over all phases of the run.
+      metrics: scalars by name, e.g. 'reward/judge', 'time/sample_s'.
+      phase: the part of the run, e.g. 'rl'.
+    """
+    values = {name: float(value) for name, value in metrics.items()}
+    if reserved := sorted(set(values) & set(_RESERVED)):
+      raise ValueError(
+        f'metrics: got the names {reserved}; expected names other than '
+        f'{list(_RESERVED)}, which every line has; rename them'
+      )
+    if not self.is_writer:
+      return
+    row = {'step': int(step), 'phase': phase, 'time': time.time(), **values}
+    files.append(self.path / 'metrics.jsonl', (_dump(row) + '\n').encode())
+    folder = self.path / 'tensorboard'
+    with files.writing(folder):
+      if self._tensorboard is None:
+        self._tensorboard = writers.Writer(folder, self._first_step)
+      self._tensorboard.add(step, row['time'], values)
+
+  def write_records(
+    self,
+    name: int | str,
+    records: Sequence[Record],
+    folder: str = 'records',
+    *,
+    tokens: bool = False,
+  ) -> Path:
+    """Writes `<folder>/<name>.jsonl.gz`; see `write_records` below.
+
+    Args:
+      name: a step, which is padded to six digits, or a file's stem.
+      records: of any stages, in any order.
+      folder: within the run, e.g. 'records/rl' or 'eval/critique'.
+      tokens: whether to write tokens and logprobs too.
+
+    Returns:
+      The file's path.
+    """
+    stem = name if isinstance(name, str) else f'{name:06d}'
+    path = self._inside(f'{folder}/{stem}.jsonl.gz')
+    if self.is_writer:
+      write_records(path, records, tokens=tokens)
+    return path
+
+  def write_batch(
+    self,
+    step: int,
+    batch: Mapping[str, np.ndarray],
+    records: Sequence[Record],
+  ) -> Path:
+    """Writes a batch, and its records with their tokens beside it.
+
+    Returns:
+      The path of the arrays, `batches/<step>.npz`.
+    """
+    path = self.path / 'batches' / f'{step:06d}.npz'
+    if self.is_writer:
+      buffer = io.BytesIO()
+      np.savez_compressed(buffer, **batch)
+      files.replace(path, buffer.getvalue())
+      write_records(path.with_suffix('.jsonl.gz'), records, tokens=True)
+    return path
+
+  def write_results(self, name: str, results: Mapping[str, Any]) -> Path:
+    """Writes `<name>.json`; an Estimate becomes {'value': ..., 'low': ...}."""
+    path = self._inside(f'{name}.json')
+    if self.is_writer:
+      _write_json(path, results)
+    return path
+
+  def _inside(self, name: str) -> Path:
+    """A path within the folder: names are of phases, which a config gives."""
+    if '..' in Path(name).parts or Path(name).is_absolute():
+      raise ValueError(
+        f'name: got {name!r}; expected a path within {self.path}; give the '
+        'phase or the evaluation another name'
+      )
+    return self.path / name
+
+  def done(self) -> None:
+    """Marks the run as finished."""
+    if self.is_writer:
+      files.replace(self.path / 'DONE', b'')
+
+  def failed(self, trace: str) -> None:
+    """Marks the run as failed, with the traceback."""
+    if self.is_writer:
+      files.replace(self.path / 'FAILED', trace.encode())
+
+  def close(self) -> None:
+    """Closes TensorBoard's file, and lets others write to the folder."""
+    for file in (self._tensorboard, self.lock):
+      if file is not None:
+        with contextlib.suppress(OSError):  # of a full disk, told of before
+          file.close()
+    self._tensorboard = self.lock = None
+
+
+def read_metrics(path: str | Path) -> Iterator[dict[str, Any]]:
+  """The lines of a metrics.jsonl; no file, no lines.
+
+  A last line without its end was being written when the run was killed: it is
+  left out.
+
+  Raises:
+    ValueError: another line is no JSON object of a step, a phase and numbers.
+  """
+  path = Path(path)
+  content = path.read_bytes() if path.exists() else b''
+  for number, line in enumerate(content.split(b'\n')[:-1], 1):
+    try:
+      yield _metrics(strict_json.loads(line))
+    except (ValueError, KeyError, OverflowError, TypeError) as error:
+      raise ValueError(
+        f'{path}: got {line[:60]!r} in line {number}; expected a JSON object '
+        f'of numbers ({error!r}); delete the line'
+      ) from error
+
+
+def _metrics(row: Mapping[str, Any]) -> dict[str, Any]:
+  """A line of metrics.jsonl, with its floats."""
+  step, phase = row['step'], row['phase']
+  if not isinstance(phase, str) or type(step) is not int:
+    raise ValueError(f'the phase {phase!r} and the step {step!r}')
+  if not 0 <= step < 2**53:
+    raise ValueError(f'the step {step}')
+  known = {'step': step, 'phase': phase}
+  for name, value in row.items():
+    if not isinstance(value, int | float) and value not in _NOT_FINITE:
+      if name not in known:
+        raise ValueError(f'no number for {name!r}')
+  return {
+    name: known[name] if name in known else float(value)
+    for name, value in row.items()
+  }
+
+
+def write_records(
+  path: str | Path, records: Sequence[Record], *, tokens: bool = False
+) -> None:
+  """Writes records as gzipped JSON lines: the same records, the same bytes.
+
+  A row has id, parent (its id), parent_row (its line, counted from 0: ids may
+  repeat when a step draws a problem twice), stage, index, problem, text,
+  finish, parsed, scores, num_prompt_tokens and num_tokens; with `tokens` also
+  prompt_tokens, tokens and logprobs. Ancestors that are not among `records` are
+  written before them, so that a file holds whole trees.
+  """
+  ordered = {}  # by identity: records compare so
+  for record in records:
+    for member in reversed(list(record.chain)):
+      ordered.setdefault(id(member), member)
+  rows = {key: row for row, key in enumerate(ordered)}
+  lines = [
+    _dump(record_rows.to_row(record, rows, tokens=tokens)) + '\n'
+    for record in ordered.values()
+  ]
+  buffer = io.BytesIO()
+  with gzip.GzipFile('', 'wb', 6, buffer, mtime=0) as f:
+    f.write(''.join(lines).encode())
+  files.replace(Path(path), buffer.getvalue())
+
+
+def read_records(path: str | Path) -> list[Record]:
+  """The records of a file in its order, with their parents.
+
+  Where tokens were not written, `tokens` and `prompt_tokens` are -1 and
+  `logprobs` NaN, as many as there were, so that lengths are kept; such arrays
+  can not be written to.
+
+  Raises:
+    ValueError: the file is truncated, no file of records, or holds more than
+      `MAX_RECORDS` bytes; it may be small, and unpack to any size.
+  """
+  records, depths, size = [], [], 0
+  try:
+    with gzip.open(path) as f:
+      while line := f.readline(MAX_RECORDS + 1 - size):
+        size += len(line)
+        if size > MAX_RECORDS:
+          raise ValueError(f'more than {MAX_RECORDS} bytes')
+        row = strict_json.loads(line)
+        up = row['parent_row']  # above it, or LookupError
+        if up is not None and not 0 <= up < MAX_RECORDS:
+          raise ValueError(f'the parent_row {up}')
+        depths.append(0 if up is None else depths[up] + 1)
+        if depths[-1] > MAX_DEPTH:
+          raise ValueError(f'records more than {MAX_DEPTH} levels deep')
+        parent = None if up is None else records[up]
+        records.append(record_rows.from_row(row, parent))
+  except _BROKEN as error:
+    raise ValueError(
+      f'{path}: got a truncated or broken file ({error!r}); expected records '
+      'written by write_records; delete it or write it again'
+    ) from error
+  return records
+
+
+def _dump(value: Any) -> str:
+  return json.dumps(settings.plain(value), allow_nan=False)
+
+
+def _write_json(path: Path, value: Any) -> None:
+  text = json.dumps(settings.plain(value), indent=2, allow_nan=False)
+  files.replace(path, (text + '\n').encode())
+
+
+def _sorted(value: Any) -> Any:
+  if not isinstance(value, dict):
+    return value
+  return {key: _sorted(value[key]) for key in sorted(value)}
+
+
+def _write_version(folder: Path, stem: str, text: str) -> None:
+  path, number = folder / f'{stem}.txt', 0
+  latest = None
+  while path.exists():
+    latest, number = path, number + 1
+    path = folder / f'{stem}.{number}.txt'
+  if latest is None or latest.read_bytes() != text.encode():
+    files.replace(path, text.encode())

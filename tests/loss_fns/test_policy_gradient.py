@@ -1,0 +1,208 @@
+"""The loss on records that a model sampled itself."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from helpers import assert_trees_close
+from loop_helpers import init, nano, problems
+
+from critic_jax.data import batching, packing
+from critic_jax.loss_fns import policy_gradient
+from critic_jax.rollouts import rollout
+
+SETTINGS = dict(objective=dict(name='ppo_clip'), kl=dict(name='k3', coef=0.0))
+WITH_KL = SETTINGS | dict(kl=dict(name='k2', coef=0.5))
+
+
+@pytest.fixture(scope='module')
+def lm():
+  return nano(max_new_tokens=8, temperature=0.7, top_p=0.9)
+
+
+@pytest.fixture(scope='module')
+def roles(lm):
+  drawn = init(solver=lm, ref=lm)
+  # Drawn logits are close to each other: sharpen them.
+  return jax.tree.map(lambda x: 2 * x, drawn)
+
+
+@pytest.fixture(scope='module')
+def records(lm, roles):
+  return rollout.run(
+    lm.stages.solve,
+    lm.bind(roles['solver']),
+    problems(2),
+    jax.random.key(0),
+    n=2,
+  )
+
+
+def make_batch(records, lm, aggregate='sequence', num_rows=4):
+  return batching.from_records(
+    records,
+    lm,
+    num_rows=num_rows,
+    aggregate=aggregate,
+    advantages=[1.0, -0.5, 2.0, 0.25][: len(records)],
+  )
+
+
+@pytest.fixture(scope='module')
+def grad(lm):
+  loss = policy_gradient.make_policy_loss(lm, 'solver', SETTINGS)
+  return jax.jit(jax.value_and_grad(loss, has_aux=True))
+
+
+def trained(roles):
+  return {'solver': roles['solver']}
+
+
+def test_on_policy_the_ratio_is_one(lm, roles, records, grad):
+  """Sampler and trainer agree, with the law's temperature and top-p."""
+  batch = make_batch(records, lm)
+  (total, metrics), _ = grad(trained(roles), batch)
+  assert float(metrics['policy/ratio_error']) < 1e-4
+  assert abs(float(metrics['policy/kl_old'])) < 1e-4
+  # With ratios of one the loss is minus the weighted advantages.
+  expected = -(batch['weights'] * batch['advantages']).sum()
+  assert float(total) == pytest.approx(expected, rel=1e-3)
+  assert float(metrics['loss/policy']) == float(total)
+  assert 0 < float(metrics['policy/entropy']) < np.log(640)
+  # Another temperature would show.
+  other = dataclasses.replace(lm, law=lm.law._replace(temperature=1.0))
+  loss = policy_gradient.make_policy_loss(other, 'solver', SETTINGS)
+  _, metrics = jax.jit(loss)(trained(roles), batch)
+  assert float(metrics['policy/ratio_error']) > 0.05
+
+
+def test_the_share_of_clipped_tokens(lm, roles, records, grad):
+  moved = [
+    dataclasses.replace(r, logprobs=r.logprobs - 0.1 * np.arange(len(r.tokens)))
+    for r in records
+  ]
+  batch = make_batch(moved, lm, 'token')
+  places = np.cumsum(batch['mask'], axis=1) - 1
+  # PPO's clip at 1.2; what is to become less likely is not clipped there.
+  clipped = (places * 0.1 > np.log(1.2)) & (batch['advantages'] > 0)
+  expected = (clipped * batch['mask'] * batch['weights']).sum()
+  assert 0.1 < expected < 0.9
+  (_, metrics), _ = grad(trained(roles), batch)
+  assert float(metrics['policy/clipped']) == pytest.approx(expected, rel=1e-5)
+  (_, metrics), _ = grad(trained(roles), make_batch(records, lm))
+  assert float(metrics['policy/clipped']) == 0.0
+
+
+def test_without_a_coefficient_no_reference_is_needed(lm, roles, records):
+  batch = make_batch(records, lm)
+  same = policy_gradient.add_ref_logprobs(batch, lm, trained(roles), SETTINGS)
+  assert same is batch
+  loss = policy_gradient.make_policy_loss(lm, 'solver', SETTINGS)
+  _, metrics = jax.eval_shape(loss, trained(roles), batch)
+  assert 'loss/kl' not in metrics
+
+
+def test_a_coefficient_without_a_reference_is_refused(lm, roles, records):
+  batch = make_batch(records, lm)
+  with pytest.raises(ValueError, match="got .*solver.*expected a 'ref'.*copy"):
+    policy_gradient.add_ref_logprobs(batch, lm, trained(roles), WITH_KL)
+
+
+def test_the_penalty_is_added_by_its_coefficient(lm, roles, records, grad):
+  batch = make_batch(records, lm)
+  with_ref = policy_gradient.add_ref_logprobs(batch, lm, roles, WITH_KL)
+  loss = jax.jit(policy_gradient.make_policy_loss(lm, 'solver', WITH_KL))
+  (plain, _), _ = grad(trained(roles), batch)
+  total, metrics = loss(trained(roles), with_ref)
+  # k2, by hand: half the squared log-ratio.
+  log_ratio = batch['logprobs'] - with_ref['ref_logprobs']
+  expected = np.where(batch['mask'], log_ratio**2 / 2, 0) * batch['weights']
+  assert float(metrics['loss/kl']) == pytest.approx(expected.sum(), rel=1e-3)
+  assert float(metrics['loss/kl']) > 0.01
+  assert float(total) == pytest.approx(
+    float(plain) + 0.5 * float(metrics['loss/kl']), rel=1e-4
+  )
+  # To itself there is none.
+  itself = {**with_ref, 'ref_logprobs': batch['logprobs']}
+  total, metrics = loss(trained(roles), itself)
+  assert float(metrics['loss/kl']) == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize('aggregate', ['token', 'sequence', 'constant'])
+def test_what_must_not_change_the_loss(lm, roles, records, grad, aggregate):
+  # Off-policy, so that the ratio matters.
+  moved = [
+    dataclasses.replace(r, logprobs=r.logprobs - 0.1 * np.arange(len(r.tokens)))
+    for r in records
+  ]
+  batch = make_batch(moved, lm, aggregate)
+  (total, metrics), gradient = grad(trained(roles), batch)
+  order = [2, 0, 3, 1]
+  shuffled = {name: x[order] for name, x in batch.items()}
+  (other, _), other_gradient = grad(trained(roles), shuffled)
+  assert float(other) == pytest.approx(float(total), rel=1e-5)
+  assert_trees_close(other_gradient, gradient, rtol=1e-3, atol=1e-6)
+  # Whatever stands where nothing is trained.
+  noise = np.random.default_rng(0).normal(size=batch['mask'].shape)
+  noisy = {
+    name: np.where(batch['mask'], x, 9 * noise).astype(np.float32)
+    if name in ('logprobs', 'advantages') else x
+    for name, x in batch.items()
+  }  # fmt: skip
+  after = np.cumsum(batch['mask'][:, ::-1], axis=1)[:, ::-1] == 0
+  noisy['tokens'] = np.where(after, 7, batch['tokens'])
+  (other, _), other_gradient = grad(trained(roles), noisy)
+  assert float(other) == pytest.approx(float(total), rel=1e-5)
+  assert_trees_close(other_gradient, gradient, rtol=1e-3, atol=1e-6)
+
+
+def test_empty_rows_and_parts_of_the_batch_add_up(lm, roles, records, grad):
+  batch = make_batch(records[:3], lm)  # row 3 is empty
+  (total, metrics), gradient = grad(trained(roles), batch)
+  # Each part in the same shape: rows of another weigh nothing.
+  sums, parts = 0.0, []
+  for rows in ([0, 1], [2, 3]):
+    keep = np.isin(np.arange(4), rows)[:, None]
+    part = {**batch, 'weights': np.where(keep, batch['weights'], 0)}
+    (value, _), part_gradient = grad(trained(roles), part)
+    sums += float(value)
+    parts.append(part_gradient)
+  assert sums == pytest.approx(float(total), rel=1e-5)
+  assert_trees_close(
+    jax.tree.map(np.add, *parts), gradient, rtol=1e-3, atol=1e-6
+  )
+
+
+def test_packed_rows_have_the_same_loss(lm, roles, records):
+  settings = dict(objective=dict(name='gspo'), kl=dict(name='k2', coef=1e-3))
+  loss = policy_gradient.make_policy_loss(lm, 'solver', settings)
+  grad = jax.jit(jax.value_and_grad(loss, has_aux=True))
+  plain = make_batch(records, lm)
+  packed = packing.pack(plain, [(2, 176)])
+  assert packed['tokens'].shape == (2, 176)
+  expected, actual = (
+    grad(
+      trained(roles),
+      policy_gradient.add_ref_logprobs(batch, lm, roles, settings),
+    )
+    for batch in (plain, packed)
+  )
+  largest = [f[0][1].pop('policy/max_ratio_error') for f in (actual, expected)]
+  assert [x.shape for x in largest] == [(2,), (len(records),)]
+  assert max(map(np.max, largest)) < 1e-4
+  assert_trees_close(actual, expected, rtol=1e-5, atol=1e-5)
+  assert float(actual[0][1]['loss/kl']) > 0.01
+
+
+@pytest.mark.parametrize(
+  ('settings', 'message'),
+  [
+    (SETTINGS | dict(objective=dict(name='ppo_clp')), "mean 'ppo_clip'"),
+    (SETTINGS | dict(objective=dict(clip_low=0.2)), "expected 'name'"),
+    (SETTINGS | dict(kl=dict(name='kl', coef=0.0)), "got 'kl'"),
+  ],
+)
+def test_wrong_settings(lm, settings, message):
+  with pytest.raises(ValueError, match=message):
+    policy_gradient.make_policy_loss(lm, 'solver', settings)

@@ -1,0 +1,327 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from critic_jax.models import sampling_distribution
+from critic_jax.models.sampling_distribution import Law, draw, log_probs
+
+PROBS = np.array([3 / 16, 1 / 2, 1 / 16, 1 / 4])
+LOGITS = jnp.log(jnp.asarray(PROBS, jnp.float32)) + 1.5  # any constant
+
+
+@pytest.mark.parametrize(
+  ('law', 'expected'),
+  [
+    (Law(), PROBS),
+    # Squares: 9, 64, 1 and 16 of 256; their sum is 90.
+    (Law(temperature=0.5), [9 / 90, 64 / 90, 1 / 90, 16 / 90]),
+    # 1/2 and 1/4 make up 3/4.
+    (Law(top_k=2), [0, 2 / 3, 0, 1 / 3]),
+    (Law(top_k=1), [0, 1, 0, 0]),
+    (Law(top_k=4), PROBS),
+    (Law(top_k=9), PROBS),
+    # Cumulative: 0.5, 0.75, 0.9375, 1. The token that reaches p is kept.
+    (Law(top_p=0.49), [0, 1, 0, 0]),
+    (Law(top_p=0.74), [0, 2 / 3, 0, 1 / 3]),
+    (Law(top_p=0.76), [3 / 15, 8 / 15, 0, 4 / 15]),
+    (Law(top_p=0.95), PROBS),
+    # top-p of what top-3 leaves: 8/15, 12/15, 15/15; of all it would keep 3.
+    (Law(top_k=3, top_p=0.79), [0, 2 / 3, 0, 1 / 3]),
+    # top-p of the tempered law: 64/90 = 0.711, 80/90 = 0.889.
+    (Law(temperature=0.5, top_p=0.7), [0, 1, 0, 0]),
+    (Law(temperature=0.5, top_p=0.8), [0, 0.8, 0, 0.2]),
+    (Law(temperature=0.0), [0, 1, 0, 0]),
+    (Law(temperature=0.0, top_k=3, top_p=0.9), [0, 1, 0, 0]),
+  ],
+)
+def test_by_hand(law, expected):
+  np.testing.assert_allclose(
+    jnp.exp(log_probs(LOGITS, law)), expected, rtol=1e-5
+  )
+
+
+def test_observed_tokens_stay():
+  # Of 8, 4, 3 and 1 sixteenths, top-1 keeps 8; with the observed: 8 and 1.
+  probs = jnp.exp(log_probs(LOGITS, Law(top_k=1), jnp.array(2)))
+  np.testing.assert_allclose(probs, [0, 8 / 9, 1 / 9, 0], rtol=1e-5)
+  # One that is in the support anyway changes nothing.
+  probs = jnp.exp(log_probs(LOGITS, Law(top_k=1), jnp.array(1)))
+  np.testing.assert_allclose(probs, [0, 1, 0, 0])
+
+
+def test_each_row_keeps_its_own_observed_token():
+  rows = jnp.stack([LOGITS, LOGITS[::-1]])
+  probs = jnp.exp(log_probs(rows, Law(top_k=1), jnp.array([2, 0])))
+  np.testing.assert_allclose(
+    probs, [[0, 8 / 9, 1 / 9, 0], [1 / 3, 0, 2 / 3, 0]], rtol=1e-5
+  )
+
+
+def test_greedy_takes_the_first_of_equals():
+  logits = jnp.array([0.0, 2.0, 1.0, 2.0])
+  probs = jnp.exp(log_probs(logits, Law(temperature=0.0)))
+  np.testing.assert_array_equal(probs, [0, 1, 0, 0])
+
+
+@pytest.mark.parametrize(
+  'law', [Law(), Law(0.7), Law(2.0, 5), Law(1.0, 0, 0.6), Law(0.3, 40, 0.99)]
+)
+@pytest.mark.parametrize('scale', [0.0, 1.0, 30.0])
+def test_normalised(law, scale):
+  logits = scale * jax.random.normal(jax.random.key(0), (3, 5, 50))
+  result = log_probs(logits, law)
+  assert result.shape == logits.shape and result.dtype == jnp.float32
+  np.testing.assert_allclose(
+    jnp.sum(jnp.exp(result), axis=-1), np.ones((3, 5)), rtol=1e-5
+  )
+  assert not np.any(np.isnan(result))
+
+
+def test_top_p_of_one_keeps_all_of_a_peaked_top_k():
+  # The likeliest token takes all but 1e-9: sums in float32 reach 1 at once.
+  logits = jnp.array([20.0, 0.0, -1.0, -2.0, -3.0])
+  kept = np.isfinite(log_probs(logits, Law(top_k=4)))
+  np.testing.assert_array_equal(kept, [True, True, True, True, False])
+
+
+def test_gradient_by_hand():
+  # d log p(y) / d logits = (onehot(y) - p) / temperature, on the support.
+  def logprob(logits):
+    return log_probs(logits, Law(temperature=0.5, top_k=2))[3]
+
+  # At temperature 1/2, 64 and 16 make up 80.
+  expected = [0, (0 - 64 / 80) / 0.5, 0, (1 - 16 / 80) / 0.5]
+  np.testing.assert_allclose(jax.grad(logprob)(LOGITS), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  'law', [Law(), Law(0.0), Law(1.0, 2), Law(1.0, 0, 0.5), Law(0.5, 2, 0.5)]
+)
+def test_gradient_of_every_observed_token_is_finite(law):
+  def total(logits):
+    observed = jnp.arange(4)
+    rows = log_probs(jnp.tile(logits, (4, 1)), law, observed)
+    return jnp.sum(jnp.take_along_axis(rows, observed[:, None], axis=1))
+
+  value, gradient = jax.value_and_grad(total)(LOGITS)
+  assert np.isfinite(value) and np.all(np.isfinite(gradient))
+  assert np.any(gradient != 0)
+
+
+@pytest.mark.parametrize(
+  ('law', 'message'),
+  [
+    (Law(temperature=-1.0), 'temperature: got -1.0; expected >= 0'),
+    (Law(temperature=float('nan')), 'temperature: got nan'),
+    (Law(top_k=-1), 'top_k: got -1; expected >= 0'),
+    (Law(top_p=0.0), r'top_p: got 0.0; expected in \(0, 1\]'),
+    (Law(top_p=1.5), 'top_p: got 1.5'),
+  ],
+)
+def test_check(law, message):
+  with pytest.raises(ValueError, match=message):
+    law.check()
+
+
+def test_check_returns_the_law():
+  assert Law(0.0, 5, 1.0).check() == Law(0.0, 5, 1.0)
+
+
+def support_by_sorting(logits, law):
+  """What a law keeps of one row of logits, in float64: bool[V]."""
+  if law.temperature == 0:
+    return np.arange(len(logits)) == np.argmax(logits)
+  # Divided as in the code, so that equals are equal here and there.
+  logits = np.asarray(logits, np.float32) / np.float32(law.temperature)
+  order = np.argsort(-logits, kind='stable')
+  kept = order[: law.top_k] if law.top_k else order
+  if law.top_p < 1:
+    probs = np.exp(np.float64(logits[kept]) - np.float64(logits.max()))
+    before = np.cumsum(probs) - probs
+    reaches = before < np.float64(np.float32(law.top_p)) * probs.sum()
+    kept = kept[reaches | (np.arange(len(kept)) == 0)]
+  return logits >= logits[kept].min()  # equals stay together
+
+
+def rows_of_all_kinds():
+  """Logits, by what is peculiar about them; 50 tokens each."""
+  random = np.random.default_rng(0)
+  normal = random.normal(size=(6, 50)) * [[0.1], [1], [1], [3], [10], [100]]
+  peaked = np.append(30.0, np.zeros(49))
+  ruled_out = np.where(random.random(50) < 0.5, -np.inf, normal[2])
+  one_left = np.append(1.5, np.full(49, -np.inf))
+  return {
+    **{f'normal {row[0]:.2f}': row for row in normal},
+    'ties': random.integers(-2, 3, 50) / 2,
+    'signed zeros': random.choice([-0.0, 0.0, 1.0, -1.0], 50),
+    'equal': np.full(50, -3.25),
+    'huge': random.choice([1.5e38, 1e38, -1.5e38, 0.0, 1e-38], 50),
+    'all positive': np.abs(normal[3]) + 100,
+    'all negative': -np.abs(normal[3]) - 100,
+    'peaked': peaked,
+    'ruled out': ruled_out,
+    'one left': one_left,
+  }
+
+
+many_log_probs = jax.jit(log_probs)
+
+
+@pytest.mark.parametrize('top_p', [1.0, 0.999, 0.9, 0.5, 0.05, 1e-6, 1e-42])
+@pytest.mark.parametrize('top_k', [0, 1, 2, 7, 49, 50, 51, 2**31 - 1])
+def test_support_is_that_of_sorting(top_k, top_p):
+  kinds = rows_of_all_kinds()
+  rows = np.stack(list(kinds.values())).astype(np.float32)
+  for temperature in (1.0, 1.7, 0.0):
+    law = Law(temperature, top_k, top_p)
+    kept = np.isfinite(many_log_probs(rows, law))
+    for name, row, found in zip(kinds, rows, kept, strict=True):
+      expected = support_by_sorting(row, law) & (row > -np.inf)
+      np.testing.assert_array_equal(found, expected, err_msg=f'{name} {law}')
+
+
+def test_support_is_the_same_alone_and_mapped():
+  rows = np.stack(list(rows_of_all_kinds().values())).astype(np.float32)
+  law = Law(0.9, 9, 0.8)
+  expected = many_log_probs(rows, law)
+  mapped = jax.jit(jax.vmap(log_probs, (0, None)))(rows, law)
+  many = log_probs(rows[None], law)[0]
+  alone = np.stack([many_log_probs(row, law) for row in rows])
+  laws = jax.tree.map(lambda x: jnp.full(len(rows), x), law)
+  by_row = jax.jit(jax.vmap(log_probs))(rows, laws)
+  for found in (mapped, many, alone, by_row):
+    np.testing.assert_array_equal(found > -np.inf, expected > -np.inf)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_top_p_next_to_1_keeps_no_more_than_top_k():
+  # Sums round: that of k tokens may come out above that of more of them.
+  rows = jax.random.normal(jax.random.key(1), (500, 60))
+  for top_k in (5, 20, 40):
+    kept = np.isfinite(many_log_probs(rows, Law(1.0, top_k, 1 - 2.0**-24)))
+    assert np.all(kept.sum(axis=-1) <= top_k)
+
+
+def test_order_of_floats():
+  floats = np.array(
+    [-np.inf, -3e38, -1.5, -1.0, -1e-38, 0.0, 1e-38, 1.0, 1.5, 3e38, np.inf],
+    np.float32,
+  )
+  order = sampling_distribution._to_order(jnp.asarray(floats))
+  assert np.all(np.diff(np.asarray(order).astype(np.int64)) > 0)
+  np.testing.assert_array_equal(
+    sampling_distribution._from_order(order), floats
+  )
+
+
+def test_nothing_is_sorted():
+  text = jax.jit(log_probs).lower(jnp.zeros((2, 9)), Law(0.9, 3, 0.5)).as_text()
+  assert 'stablehlo.while' in text  # the bisection
+  assert not any(name in text for name in ('sort', 'top_k', 'topk'))
+
+
+def uniforms(size, seed=0):
+  return jax.random.uniform(jax.random.key(seed), (size,))
+
+
+LAWS = (
+  Law(), Law(0.0), Law(0.5), Law(1.0, 20), Law(1.0, 0, 0.6), Law(2.0, 50, 0.9)
+)  # fmt: skip
+many_draws = jax.jit(draw)
+
+
+# Less than a block, a block, and blocks of which the last is partial.
+@pytest.mark.parametrize('vocab_size', [1, 60, 128, 300, 1024])
+def test_draw_inverts_the_cumulative_law(vocab_size):
+  logits = 2 * jax.random.normal(jax.random.key(vocab_size), (64, vocab_size))
+  # Also both ends of what a uniform may be.
+  uniform = uniforms(64).at[:2].set(jnp.array([0.0, 1 - 2.0**-24]))
+  for law in LAWS:
+    tokens, logprobs = many_draws(logits, uniform, law)
+    assert tokens.dtype == jnp.int32 and logprobs.dtype == jnp.float32
+    laws = np.asarray(log_probs(logits, law))
+    np.testing.assert_allclose(logprobs, laws[np.arange(64), tokens], atol=1e-6)
+    probs = np.exp(laws.astype(np.float64))
+    above = np.cumsum(probs, axis=-1)
+    rows = np.arange(64)
+    # The uniform lies in the token's cell, up to rounding.
+    assert np.all(above[rows, tokens] > np.asarray(uniform) - 1e-6)
+    below = above[rows, tokens] - probs[rows, tokens]
+    assert np.all(below < np.asarray(uniform) + 1e-6)
+
+
+def test_draw_of_one_row_and_of_many_axes():
+  logits = jax.random.normal(jax.random.key(0), (3, 4, 200))
+  uniform = uniforms(12).reshape(3, 4)
+  tokens, logprobs = many_draws(logits, uniform, Law(top_k=30))
+  assert tokens.shape == logprobs.shape == (3, 4)
+  token, logprob = many_draws(logits[1, 2], uniform[1, 2], Law(top_k=30))
+  assert token == tokens[1, 2]
+  np.testing.assert_allclose(logprob, logprobs[1, 2], rtol=1e-6)
+
+
+@pytest.mark.parametrize('law', LAWS)
+def test_draws_fit_the_law(law):
+  """Chi-square tests at odds of 1e-6 of a false alarm, were the seed drawn."""
+  logits = 1.5 * jax.random.normal(jax.random.key(5), (300,))
+  rows = jnp.broadcast_to(logits, (20000, 300))
+  tokens, _ = many_draws(rows, uniforms(20000, seed=7), law)
+  probs = np.exp(np.asarray(log_probs(logits, law), np.float64))
+  counts = np.bincount(tokens, minlength=300)
+  assert not np.any(counts[probs == 0])
+  expected = 20000 * probs / probs.sum()
+  often = expected >= 10
+  counts = np.append(counts[often], counts[~often].sum())
+  expected = np.append(expected[often], expected[~often].sum())
+  counts, expected = counts[expected > 0], expected[expected > 0]
+  statistic = np.sum((counts - expected) ** 2 / expected)
+  assert statistic <= scipy.stats.chi2.isf(1e-6, max(1, len(expected) - 1))
+
+
+def test_what_has_no_weight_is_never_taken():
+  # A float32 prefix sum over 1000 weights rises in its last bit where they are
+  # 0. Put the target on each of these rises, and beside it.
+  logits = 3 * jax.random.normal(jax.random.key(0), (80, 1000))
+  weights = jnp.exp(log_probs(logits, Law(top_k=20)))
+  sums = np.asarray(jax.jit(functools.partial(jnp.cumsum, axis=-1))(weights))
+  rises = (np.diff(sums, axis=-1) > 0) & (np.asarray(weights)[:, 1:] == 0)
+  rows, columns = (x[:80] for x in np.nonzero(rises))
+  assert len(rows) == 80  # else the sum is exact here, and all is well anyway
+  target = sums[rows, columns] + np.float32([[-(2**-24)], [0], [2**-24]])
+  first_above = jax.jit(jax.vmap(sampling_distribution._first_above, (None, 0)))
+  index, _ = first_above(weights[rows], jnp.asarray(target, jnp.float32))
+  assert np.all(np.asarray(weights)[rows, index] > 0)
+
+
+def test_blocks_without_weight_are_never_taken():
+  logits = jnp.full((6, 900), -jnp.inf).at[:, 500].set(0.0)
+  logits = logits.at[3:, 10].set(-80.0).at[3:, 899].set(-80.0)
+  edges = jnp.tile(jnp.array([0.0, 0.5, 1 - 2.0**-24]), 2)
+  tokens, logprobs = many_draws(logits, edges, Law())
+  np.testing.assert_array_equal(tokens, 500)
+  np.testing.assert_array_equal(logprobs, 0)
+
+
+def test_first_above_by_hand():
+  # Cumulative: 0, 2, 2, 5, 6, 6.
+  weights = jnp.array([0.0, 2.0, 0.0, 3.0, 1.0, 0.0])
+  targets = jnp.array([-1.0, 0.0, 1.9, 2.0, 4.9, 5.0, 6.0, 9.0])
+  index, rest = jax.vmap(sampling_distribution._first_above, (None, 0))(
+    weights, targets
+  )
+  np.testing.assert_array_equal(index, [1, 1, 1, 3, 3, 4, 4, 4])
+  np.testing.assert_allclose(rest, [0, 0, 1.9, 0, 2.9, 0, 1, 1], atol=1e-6)
+
+
+def test_draw_keeps_nothing_as_long_as_the_vocabulary():
+  logits, uniform = jnp.zeros((4, 2**16)), jnp.zeros(4)
+  # Without the branch of a truncated law, which keeps truncated logits.
+  compiled = (
+    jax.jit(sampling_distribution._invert).lower(logits, uniform).compile()
+  )
+  size = compiled.memory_analysis().temp_size_in_bytes
+  assert size < logits.nbytes / 8

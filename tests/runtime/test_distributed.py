@@ -1,0 +1,358 @@
+"""Several processes beside one; two of them run here, on the loopback.
+
+`main` is what each of the two runs: a tiny RefCritic of five steps, in which
+the second kills itself before the fourth is saved. `move` is for two of four
+devices each.
+"""
+
+import dataclasses
+import io
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+from rich.console import Console
+
+from configs import refcritic
+from critic_jax import train
+from critic_jax.runtime import distributed, preemption, sharding
+from critic_jax.types import Generation
+from critic_jax.workdir import run_dir
+
+ROOT = pathlib.Path(__file__).parents[2]
+HEARTBEAT_S = 10
+NUM_MOVED = 50  # more programs than XLA has in flight on a CPU device: 32
+
+
+def config():
+  config = refcritic.get_config('tiny')
+  config.compile_ahead = False
+  config.order, config.evals = ('rl',), {}
+  config.phases.rl.copy = {}
+  del config.models.cold
+  config.phases.rl.steps = 5
+  config.phases.rl.checkpoint_every = 2
+  config.phases.rl.records_every = 1
+  return config
+
+
+def main(path):
+  distributed.initialize()
+  log = train.Run._log
+
+  def killed(self, phase, step, *arguments):
+    if step == 3 and not distributed.is_first():
+      os.kill(os.getpid(), signal.SIGKILL)
+    return log(self, phase, step, *arguments)
+
+  train.Run._log = killed
+  with distributed.ending_together():
+    train.run(config(), path)
+
+
+def told(path):
+  """The second is told to end after its second step, and the notice spreads."""
+  distributed.initialize()
+  log = train.Run._log
+
+  def tell(self, phase, step, *arguments):
+    if step == 1:
+      if not distributed.is_first():
+        os.kill(os.getpid(), signal.SIGTERM)
+      time.sleep(5)  # jax looks for it once a second
+    return log(self, phase, step, *arguments)
+
+  train.Run._log = tell
+  with distributed.ending_together():
+    train.run(config(), path)
+
+
+def move():
+  """Moves many parameters to sample with, several times, and waits for none."""
+  distributed.initialize()
+  mesh = sharding.make_mesh(dict(fsdp=4, tensor=2))
+  local = sharding.make_mesh(dict(data=2, tensor=2), jax.local_devices())
+  split = NamedSharding(mesh, PartitionSpec('fsdp', 'tensor'))
+  layout = NamedSharding(local, PartitionSpec(None, 'tensor'))
+  value = np.arange(64.0, dtype=np.float32).reshape(8, 8)
+  params = [
+    jax.make_array_from_callback(value.shape, split, lambda at: value[at])
+    for _ in range(NUM_MOVED)
+  ]
+  moved = [sharding.reshard(params, [layout] * NUM_MOVED) for _ in range(5)]
+  for x in jax.tree.leaves(moved):
+    np.testing.assert_array_equal(x, value)
+    assert x.sharding == layout
+  distributed.wait('end')
+
+
+def start(*arguments, **environment):
+  """Two processes that run this file; they know of each other."""
+  with socket.socket() as s:
+    s.bind(('127.0.0.1', 0))
+    port = s.getsockname()[1]
+  return [
+    subprocess.Popen(
+      [sys.executable, __file__, *arguments],
+      env={
+        **os.environ,
+        'JAX_PLATFORMS': 'cpu',
+        'PYTHONPATH': os.pathsep.join([str(ROOT), str(ROOT / 'tests')]),
+        'CRITIC_JAX_COORDINATOR': f'127.0.0.1:{port}',
+        'CRITIC_JAX_NUM_PROCESSES': '2',
+        'CRITIC_JAX_PROCESS_ID': str(number),
+        'CRITIC_JAX_HEARTBEAT_S': str(HEARTBEAT_S),
+        **environment,
+      },
+      stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )
+    for number in range(2)
+  ]  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def two(tmp_path_factory):
+  """A run of two processes; what each of them said, and how it ended."""
+  path = tmp_path_factory.mktemp('two') / 'run'
+  processes = start('main', str(path))
+  _, killed_said = processes[1].communicate(timeout=300), time.monotonic()
+  said, _ = processes[0].communicate(timeout=300)
+  took = time.monotonic() - killed_said
+  return path, said, processes[0].returncode, processes[1].returncode, took
+
+
+def test_if_one_process_is_told_to_end_all_save_the_same_step(tmp_path):
+  path = tmp_path / 'run'
+  processes = start('told', str(path))
+  said = [process.communicate(timeout=300)[0] for process in processes]
+  assert [p.returncode for p in processes] == [preemption.EXIT] * 2, said
+  steps = [r['step'] for r in run_dir.read_metrics(path / 'metrics.jsonl')]
+  saved = max(int(p.name) for p in (path / 'checkpoints').iterdir())
+  assert steps == [*range(saved)] and 2 <= saved < 5
+  assert not (path / 'DONE').exists() and not (path / 'FAILED').exists()
+  assert 'told to end' in said[0]
+
+
+@pytest.fixture(scope='module')
+def one(tmp_path_factory):
+  """The same run of one process, that nobody disturbs."""
+  path = tmp_path_factory.mktemp('one') / 'run'
+  return train.run(config(), str(path), Console(file=io.StringIO()))
+
+
+def test_if_one_process_is_killed_the_other_ends(two):
+  _, said, first, second, took = two
+  assert second == -signal.SIGKILL, said
+  assert first not in (0, None) and took < 3 * HEARTBEAT_S
+  assert re.search('another (task|process) (died|ended first)', said), said
+
+
+def test_two_processes_do_as_one_and_one_continues_what_they_began(two, one):
+  path = two[0]
+  assert [row['step'] for row in run_dir.read_metrics(path / 'metrics.jsonl')][
+    :3
+  ] == [0, 1, 2]
+  assert sorted(p.name for p in (path / 'checkpoints').iterdir()) == ['2']
+  before = (path / 'records/rl/000001.jsonl.gz').read_bytes()
+  train.run(config(), str(path), Console(file=io.StringIO()))
+  assert (path / 'records/rl/000001.jsonl.gz').read_bytes() == before
+  rows, alone = (
+    list(run_dir.read_metrics(p / 'metrics.jsonl')) for p in (path, one)
+  )
+  assert [r['step'] for r in rows] == [r['step'] for r in alone] == [*range(5)]
+  for row, expected in zip(rows, alone, strict=True):
+    for name in ('loss/total', 'grad_norm', 'critique/reward'):
+      assert row[name] == pytest.approx(expected[name], abs=5e-3), name
+  same = total = 0
+  for step in range(5):
+    found, wanted = (
+      run_dir.read_records(p / f'records/rl/{step:06d}.jsonl.gz')
+      for p in (path, one)
+    )
+    assert [r.id for r in found] == [r.id for r in wanted]
+    equal = [a.text == b.text for a, b in zip(found, wanted, strict=True)]
+    same, total = same + sum(equal), total + len(equal)
+    assert step > 1 or all(equal)  # rounding has turned nothing yet
+  assert same > 0.9 * total
+
+
+@pytest.mark.slow
+def test_many_parameters_of_many_devices_are_moved_to_sample_with():
+  devices = '--xla_force_host_platform_device_count=4'
+  processes = start('move', XLA_FLAGS=devices)
+  try:
+    for process in processes:
+      said, _ = process.communicate(timeout=90)
+      assert process.returncode == 0, said
+  finally:
+    for process in processes:
+      process.kill()
+
+
+def test_what_devices_never_finish_ends_the_process():
+  code = (
+    'import time, jax; from critic_jax import distributed;'
+    'jax.process_count = lambda: 2; distributed.WAIT_S = 0.2;'
+    'print(distributed.finished("at once"));'
+    'time.sleep(0.4); print("alive", flush=True);'
+    'jax.block_until_ready = lambda x: time.sleep(60);'
+    'distributed.finished(0)'
+  )
+  found = subprocess.run(
+    [sys.executable, '-c', code], env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
+    cwd=ROOT, capture_output=True, text=True, timeout=60,
+  )  # fmt: skip
+  assert (found.returncode, found.stdout) == (1, 'at once\nalive\n')
+  assert 'in finished' in found.stderr  # where it waited
+  assert re.search(
+    'error: process 0 of 2 ends: got no result .* look at their logs',
+    found.stderr,
+  )
+
+
+# ------------------------------------------- what is divided, and put together
+
+
+@dataclasses.dataclass
+class Group:
+  """Processes of which one is asked after the other; they exchange at last."""
+
+  size: int
+  given: dict = dataclasses.field(default_factory=dict)
+  me: int = 0
+
+  def install(self, monkeypatch):
+    monkeypatch.setattr(jax, 'process_count', lambda: self.size)
+    monkeypatch.setattr(jax, 'process_index', lambda: self.me)
+    monkeypatch.setattr(distributed, 'exchange', self.exchange)
+
+  def exchange(self, name, payload):
+    self.given[name, self.me] = payload
+    return [self.given.get((name, i), payload) for i in range(self.size)]
+
+
+@pytest.mark.parametrize('size', [2, 3])
+def test_a_sampler_is_shared(monkeypatch, size):
+  asked = []
+
+  def generate(prompts, keys, n, most):
+    asked.append((list(prompts), [int(k) for k in keys[: len(prompts)]], most))
+    return [
+      [
+        Generation(
+          np.arange(3, dtype=np.int32), np.full(i, int(key), np.int32),
+          np.full(i, -0.5 * i, np.float32), f'{prompt}\n{i}é', 'stop',
+        )
+        for i in range(n)
+      ]
+      for prompt, key in zip(prompts, keys, strict=False)
+    ]  # fmt: skip
+
+  prompts, keys = [f'p{i}' for i in range(7)], np.arange(8)
+  plain = generate(prompts, keys, 2, 7)
+  asked.clear()
+  group = Group(size)
+  group.install(monkeypatch)
+  for group.me in reversed(range(size)):  # the last to ask has all answers
+    found = distributed.sharing(generate)(prompts, keys, 2, 10)
+  assert [a for a, _, _ in asked] == [
+    prompts[i::size] for i in reversed(range(size))
+  ]
+  assert all(p == [f'p{k}' for k in ks] for p, ks, _ in asked)
+  assert {most for _, _, most in asked} == {-(-10 // size)}
+  assert len(found) == 7
+  for siblings, expected in zip(found, plain, strict=True):
+    for generation, other in zip(siblings, expected, strict=True):
+      for field, x, y in zip(
+        Generation._fields, generation, other, strict=True
+      ):
+        np.testing.assert_array_equal(x, y, err_msg=field)
+
+
+def test_a_grader_is_shared(monkeypatch):
+  group = Group(3)
+  group.install(monkeypatch)
+  pairs = [(f'{i}', f'{i % 2}') for i in range(8)]
+
+  def grade(mine):
+    return ['right' if a == b else f'wrong {a}' for a, b in mine]
+
+  for group.me in reversed(range(3)):
+    found = distributed.sharing_grades(grade)(pairs)
+  assert found == grade(pairs)
+
+
+def test_one_process_shares_nothing():
+  def generate(prompts, keys, n, most):
+    raise AssertionError
+
+  assert distributed.sharing(generate) is generate
+  assert distributed.sharing_grades(generate) is generate
+  assert distributed.exchange('x', b'abc') == [b'abc']
+  assert distributed.agreed('x', ['a', None]) == ['a', None]
+  distributed.wait('x')
+  with pytest.raises(KeyError, match='as it is'), distributed.ending_together():
+    raise KeyError('as it is')
+
+
+@pytest.mark.parametrize(
+  ('environment', 'message'),
+  [
+    (
+      {'CRITIC_JAX_COORDINATOR': 'a:1'},
+      'environment: got no CRITIC_JAX_NUM_PROCESSES, CRITIC_JAX_PROCESS_ID; '
+      'expected all of CRITIC_JAX_COORDINATOR, CRITIC_JAX_NUM_PROCESSES, CRIT',
+    ),
+    (
+      {
+        'CRITIC_JAX_COORDINATOR': 'a:1', 'CRITIC_JAX_NUM_PROCESSES': 'two',
+        'CRITIC_JAX_PROCESS_ID': '0',
+      },
+      "CRITIC_JAX_NUM_PROCESSES: got 'two'; expected a number",
+    ),
+  ],
+)  # fmt: skip
+def test_wrong_environments(environment, message):
+  with pytest.raises(ValueError, match=re.escape(message)):
+    distributed.initialize(environment)
+
+
+@pytest.mark.parametrize(
+  ('environment', 'expected'),
+  [
+    ({}, None),
+    ({'SLURM_STEP_NUM_TASKS': '1', 'TPU_WORKER_HOSTNAMES': 'a'}, None),
+    ({'SLURM_STEP_NUM_TASKS': '4'}, dict(heartbeat_timeout_seconds=60)),
+    ({'TPU_WORKER_HOSTNAMES': 'a,b'}, dict(heartbeat_timeout_seconds=60)),
+    (
+      {
+        'CRITIC_JAX_COORDINATOR': 'a:1', 'CRITIC_JAX_NUM_PROCESSES': '2',
+        'CRITIC_JAX_PROCESS_ID': '1', 'CRITIC_JAX_HEARTBEAT_S': '7',
+      },
+      dict(
+        coordinator_address='a:1', num_processes=2, process_id=1,
+        heartbeat_timeout_seconds=7,
+      ),
+    ),
+  ],
+)  # fmt: skip
+def test_who_is_joined(monkeypatch, environment, expected):
+  calls = []
+  monkeypatch.setattr(
+    jax.distributed, 'initialize', lambda **settings: calls.append(settings)
+  )
+  distributed.initialize(environment)
+  assert calls == ([] if expected is None else [expected])
+
+
+if __name__ == '__main__':
+  globals()[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,589 @@
+"""Eight fake devices against one.
+
+The number of devices is fixed when jax starts: `main` runs in a process of its
+own, computes all cases and writes arrays, which the tests here compare; so does
+`continue_on_meshes`.
+"""
+
+import functools
+import io
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+from unittest import mock
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from helpers import FAMILIES, random_params, tiny_config
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
+from rich.console import Console
+
+from configs import refcritic
+from critic_jax import train
+from critic_jax.models import (
+  attention,
+  forward,
+  linear_cross_entropy,
+  sizes,
+  transformer,
+)
+from critic_jax.models.sampling_distribution import Law
+from critic_jax.models.transformer import Transformer
+from critic_jax.rewards import refinement
+from critic_jax.runtime import compilation, sharding
+from critic_jax.sampling import decode, scheduler
+from critic_jax.training import roles
+from critic_jax.workdir import checkpoint, run_dir
+
+MESHES = {
+  'one': dict(),
+  'data': dict(data=8),
+  'fsdp': dict(fsdp=-1),
+  'tensor': dict(data=2, tensor=4),
+  'mixed': dict(fsdp=2, tensor=2, sequence=2),
+}
+
+
+def sized(family, **changes):
+  """A family in sizes that four divides."""
+  sizes = dict(num_heads=8, num_kv_heads=4, head_dim=4, num_layers=1)
+  return Transformer(tiny_config(family, **sizes, **changes))
+
+
+# Every kind of parameter in one, and the families as they are.
+MODEL = sized('qwen2', qk_norm=True, tie_embeddings=False)
+FAMILY_MODELS = {name: sized(name) for name in FAMILIES}
+CASES = [('all', mesh) for mesh in MESHES] + [
+  (family, mesh)
+  for family in FAMILIES
+  for mesh in ('one', 'fsdp', 'tensor', 'mixed')
+]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def loss_and_gradient(model, block, params, batch):
+  """With attention in blocks of so many tokens, where rows have more."""
+
+  def loss(params):
+    logprobs = forward.token_logprobs(model, params, batch['tokens'], chunk=32)
+    return jnp.sum(batch['weights'] * logprobs)
+
+  with (
+    mock.patch.object(attention, 'BLOCK', block),
+    mock.patch.object(attention, 'SHORT', block),
+  ):
+    return jax.value_and_grad(loss)(params)
+
+
+def devices_of(name):
+  return jax.devices()[:1] if name == 'one' else jax.devices()
+
+
+def on_mesh(family, name, path):
+  """Computes everything on a mesh and writes it."""
+  random = np.random.default_rng(0)
+  model = FAMILY_MODELS.get(family, MODEL)
+  mesh = sharding.make_mesh(MESHES[name], devices_of(name))
+  shardings = sharding.param_shardings(transformer.abstract_params(model), mesh)
+  params = jax.device_put(random_params(model), shardings)
+  batch = sharding.put_batch(
+    {
+      'tokens': random.integers(0, 64, (16, 10)).astype(np.int32),
+      'weights': random.normal(size=(16, 10)).astype(np.float32),
+    },
+    mesh,
+  )
+  with sharding.on_mesh_of(params):
+    found = {'': loss_and_gradient(model, 10, params, batch)}
+    if family == 'all':
+      # Of 10 columns, or the 5 that a device has, the last block has a part.
+      found[' in blocks'] = loss_and_gradient(model, 4, params, batch)
+  prompts = dict(enumerate(random.integers(4, 64, (11, 4)).tolist()))
+  settings = dict(
+    eos=np.array([1, 2, 3], np.int32), law=Law(0.9, 50, 0.95), num_samples=2,
+    max_new_tokens=8, num_lanes=8, num_rows=1,
+  )  # fmt: skip
+  keys = jax.random.split(jax.random.key(0), 11)
+  scheduler.compile_one(model, params, keys, 4, **settings)
+  with compilation.Counter() as compilations:
+    sampled = scheduler.run(model, params, prompts, keys, columns=4, **settings)
+    late = compilations.read()['compile/count']
+  samples = jax.tree.map(lambda *x: np.concatenate(x), *sampled.values())
+  copied = roles.copy(params, params)
+  up = ('layers_0', 'mlp', 'up', 'kernel')
+  facts = dict(
+    mesh=[mesh.shape[axis] for axis in sharding.AXES],
+    rows=batch['tokens'].sharding.shard_shape((16, 10)),
+    late=[late],
+    odd_rows=sharding.put_batch(np.zeros((3, 9)), mesh).sharding.shard_shape(
+      (3, 9)
+    ),
+    **{
+      f'{tree}_shard': leaf(x, up).sharding.shard_shape((32, 64))
+      for tree, x in (('up', params), ('copy', copied))
+    },
+  )
+  arrays = {f'fact/{k}': np.array(v) for k, v in facts.items()}
+  for kind, (value, gradient) in found.items():
+    arrays['loss' + kind] = value
+    for where, x in jax.tree_util.tree_leaves_with_path(gradient):
+      arrays['grad' + jax.tree_util.keystr(where) + kind] = x
+  for field, x in samples._asdict().items():
+    arrays[f'samples/{field}'] = x
+  np.savez(path / f'{family}-{name}.npz', **arrays)
+
+
+def inserts_on_mesh(path):
+  """The flops of a device when two prompts are put into eight lanes."""
+  mesh = sharding.make_mesh(MESHES['data'])
+  shardings = sharding.param_shardings(transformer.abstract_params(MODEL), mesh)
+  params = jax.device_put(random_params(MODEL), shardings)
+  flops = []
+  with sharding.on_mesh_of(params):
+    empty = decode.empty(MODEL, 8, 1, 1, 16, 8)
+    for size in (scheduler.num_inserted(8), scheduler.num_inserted(8, 8)):
+      tokens, length, _ = scheduler.lay_out([[1] * 16] * 2, size, 16, 8)
+      program = decode.insert.lower(
+        MODEL, params, empty, np.arange(size), tokens, length,
+        jax.random.split(jax.random.key(0), size), eos=np.array([1]), law=Law(),
+      ).compile()  # fmt: skip
+      flops.append(program.cost_analysis()['flops'])
+  np.savez(path / 'inserts.npz', flops=flops)
+
+
+def heads_on_meshes(path):
+  """The loss of a head by mesh: its chunks, and a device's temporaries."""
+  shapes = (16, 512, 64), (4096, 64), (16, 512)  # hidden, kernel, targets
+  names = ('rows', 'columns'), ('vocab', 'embed'), ('rows', 'columns')
+
+  def loss(hidden, kernel, targets):
+    found = linear_cross_entropy.token_logprobs_and_entropy(
+      hidden, kernel, targets, Law()
+    )
+    return jnp.sum(found[0])
+
+  found = {}
+  for name in ('one', 'data', 'tensor', 'mixed'):
+    mesh = sharding.make_mesh(MESHES[name], devices_of(name))
+    arguments = [
+      jax.ShapeDtypeStruct(
+        shape,
+        jnp.int32 if i == 2 else jnp.float32,
+        sharding=NamedSharding(
+          mesh, PartitionSpec(*map(sharding.RULES.get, axes))
+        ),
+      )
+      for i, (shape, axes) in enumerate(zip(shapes, names, strict=True))
+    ]
+    with (
+      mock.patch.object(linear_cross_entropy, 'MAX_LOGITS', 2**18),
+      mock.patch.object(
+        linear_cross_entropy, '_statistics',
+        wraps=linear_cross_entropy._statistics,
+      ) as statistics,
+      jax.set_mesh(mesh),
+    ):  # fmt: skip
+      program = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(*arguments)
+      memory = program.compile().memory_analysis()
+    chunks = statistics.call_args.args[1].shape[0]
+    found[name] = chunks, memory.temp_size_in_bytes
+  np.savez(path / 'heads.npz', **found)
+
+
+def refcritic_on_mesh(name, path, begun_on=None, every=2):
+  """Two steps of a tiny RefCritic on a mesh: records and parameters.
+
+  Where it was begun on another, the second of them, in a copy of that run's
+  folder, from the checkpoint that was written there after the first.
+  """
+  config = refcritic.get_config('tiny')
+  config.order, config.evals = ('rl',), {}
+  config.phases.rl.copy = {}
+  del config.models.cold
+  config.compile_ahead = True
+  config.phases.rl.steps = 2
+  config.phases.rl.checkpoint_every = every
+  config.mesh = MESHES[name]
+  heads = dict(num_heads=8, num_kv_heads=4, head_dim=4, qkv_bias=True)
+  nano = {'nano': sizes.SIZES['nano'] | heads}
+  devices = devices_of(name)
+  if begun_on:
+    begun, name = path / begun_on, f'{begun_on}-{name}'
+    shutil.copytree(begun, path / name)
+    shutil.rmtree(path / name / 'checkpoints/2')
+  with (
+    mock.patch.dict(sizes.SIZES, nano),
+    mock.patch.object(jax, 'devices', lambda: devices),
+    # What an untrained critic says is refined.
+    mock.patch.object(
+      refinement, 'admits', lambda gate, c: bool(c.parsed['conclusion'])
+    ),
+  ):
+    folder = train.run(config, str(path / name), Console(file=io.StringIO()))
+  with checkpoint.make_manager(folder / 'checkpoints', keep=None) as manager:
+    roles_only = ocp.args.Composite(roles=ocp.args.StandardRestore())
+    saved = manager.restore(2, args=roles_only)
+  arrays = jax.tree_util.tree_leaves_with_path(saved['roles']['critic'])
+  np.savez(
+    path / f'refcritic-{name}.npz',
+    **{jax.tree_util.keystr(where): x for where, x in arrays},
+  )
+
+
+def moved_on_mesh(path):
+  """Arrays that are laid out anew, for devices in one order and in another."""
+  mesh = sharding.make_mesh(dict(fsdp=4, tensor=2))
+  shuffled = np.array(jax.devices())[[1, 0, 3, 2, 4, 6, 5, 7]]
+  arrays = {
+    name: jax.device_put(np.arange(64.0).reshape(8, 8), NamedSharding(mesh, s))
+    for name, s in (
+      ('split', PartitionSpec('fsdp')),
+      ('whole', PartitionSpec()),
+    )
+  }
+  for name, other in (
+    ('same', sharding.make_mesh(dict(data=4, tensor=2))),
+    ('other', Mesh(shuffled.reshape(4, 1, 2, 1), sharding.AXES)),
+  ):
+    wanted = {
+      'split': NamedSharding(other, PartitionSpec(None, 'tensor')),
+      'whole': NamedSharding(other, PartitionSpec()),
+    }
+    with compilation.Counter() as compilations:
+      found = sharding.reshard(arrays, wanted)
+      first = compilations.read()['compile/count']
+      sharding.reshard(arrays, wanted)
+      again = compilations.read()['compile/count']
+    pointers = [
+      tree['whole'].addressable_shards[0].data.unsafe_buffer_pointer()
+      for tree in (arrays, found)
+    ]
+    np.savez(
+      path / f'moved-{name}.npz',
+      **found,
+      is_laid_out=[found[k].sharding == wanted[k] for k in wanted],
+      compiled=[first, again],
+      is_copied=pointers[0] != pointers[1],
+    )
+
+
+def main(path):
+  for case in CASES:
+    on_mesh(*case, path)
+  heads_on_meshes(path)
+  inserts_on_mesh(path)
+  moved_on_mesh(path)
+  for name in ('one', 'fsdp', 'tensor', 'mixed'):
+    refcritic_on_mesh(name, path)
+
+
+def continue_on_meshes(path):
+  refcritic_on_mesh('fsdp', path, every=1)
+  for name in ('tensor', 'one'):
+    refcritic_on_mesh(name, path, begun_on='fsdp', every=1)
+
+
+def leaf(tree, path):
+  for name in path:
+    tree = tree[name]
+  return tree
+
+
+def run_here(path, main):
+  """Runs a function of this file in a process with eight devices."""
+  root = str(pathlib.Path(__file__).parents[2])
+  environment = {
+    **os.environ,
+    'JAX_PLATFORMS': 'cpu',
+    # Without optimising, the compiler takes half as long.
+    'XLA_FLAGS': '--xla_force_host_platform_device_count=8 '
+    '--xla_backend_optimization_level=0',
+    'PYTHONPATH': os.pathsep.join(
+      [root, *filter(None, [os.environ.get('PYTHONPATH')])]
+    ),
+  }
+  result = subprocess.run(
+    [sys.executable, __file__, main, str(path)],
+    env=environment, capture_output=True, text=True, timeout=600,
+  )  # fmt: skip
+  assert result.returncode == 0, result.stderr[-3000:]
+  return path
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  """Where the process with eight devices wrote."""
+  return run_here(tmp_path_factory.mktemp('sharding'), 'main')
+
+
+@pytest.fixture(scope='module')
+def continued(tmp_path_factory):
+  """Where it wrote runs that continue on another mesh."""
+  return run_here(tmp_path_factory.mktemp('continued'), 'continue_on_meshes')
+
+
+@pytest.fixture(scope='module')
+def found(folder):
+  """The arrays of each case."""
+  return {
+    case: dict(np.load(folder / f'{"-".join(case)}.npz')) for case in CASES
+  }
+
+
+SEVERAL = [case for case in CASES if case[1] != 'one']
+
+
+@pytest.mark.parametrize(('family', 'mesh'), SEVERAL)
+def test_loss_and_gradients_are_those_of_one_device(found, family, mesh):
+  one, several = found[family, 'one'], found[family, mesh]
+  names = [n for n in one if n.startswith(('loss', 'grad'))]
+  model = FAMILY_MODELS.get(family, MODEL)
+  kinds = 2 if family == 'all' else 1
+  assert len(names) == kinds * (1 + len(jax.tree.leaves(random_params(model))))
+  for name in names:
+    # 1e-5 of the largest entry: small entries are differences of large ones.
+    scale = np.max(np.abs(one[name]))
+    # Softmax does not see a bias of all keys.
+    assert scale > (1e-3 if "['k']['bias']" not in name else 0), name
+    np.testing.assert_allclose(
+      several[name] / max(scale, 1e-3), one[name] / max(scale, 1e-3),
+      atol=1e-5, err_msg=name,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(('family', 'mesh'), SEVERAL)
+def test_samples_are_those_of_one_device(found, family, mesh):
+  one, several = found[family, 'one'], found[family, mesh]
+  for field in ('tokens', 'length', 'stopped'):
+    np.testing.assert_array_equal(
+      several[f'samples/{field}'], one[f'samples/{field}']
+    )
+  np.testing.assert_allclose(
+    several['samples/logprobs'], one['samples/logprobs'], atol=1e-4
+  )
+  assert len(set(one['samples/length'])) > 1
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_what_is_compiled_ahead_is_not_compiled_again(found, case):
+  assert found[case]['fact/late'].tolist() == [0]
+
+
+def refcritic_of(folder, name, step):
+  """Of a run: texts of a step, their scores, and the last parameters."""
+  records = run_dir.read_records(
+    folder / name / f'records/rl/{step:06d}.jsonl.gz'
+  )
+  return (
+    [(r.id, r.text, r.finish, r.parsed) for r in records],
+    [r.scores for r in records],
+    dict(np.load(folder / f'refcritic-{name}.npz')),
+  )
+
+
+def assert_close(params, expected):
+  for name, x in expected.items():
+    # Adam's first steps are signs of gradients, which rounding may turn.
+    assert np.mean(np.abs(params[name] - x) > 1e-5) < 0.02, name
+
+
+@pytest.mark.parametrize('mesh', ['fsdp', 'tensor', 'mixed'])
+def test_a_step_of_refcritic_is_that_of_one_device(folder, mesh):
+  texts, scores, params = refcritic_of(folder, mesh, 0)
+  one_texts, one_scores, one_params = refcritic_of(folder, 'one', 0)
+  assert {id.split('/')[-1].partition('.')[0] for id, *_ in one_texts} >= {
+    'solve', 'critique', 'refine'
+  }  # fmt: skip
+  assert texts == one_texts
+  assert scores == one_scores
+  assert len({s['reward'] for s in one_scores if s}) > 1  # it learns something
+  assert_close(params, one_params)
+  first, second = run_dir.read_metrics(folder / mesh / 'metrics.jsonl')
+  assert first['compile/count'] > 0 and second['compile/count'] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('mesh', ['tensor', 'one'])
+def test_a_run_continues_on_another_mesh(continued, mesh):
+  """Begun on fsdp 8; the checkpoint has all of the state."""
+  texts, scores, params = refcritic_of(continued, f'fsdp-{mesh}', 1)
+  same_texts, same_scores, same_params = refcritic_of(continued, 'fsdp', 1)
+  assert texts == same_texts
+  assert scores == same_scores
+  assert_close(params, same_params)
+  *_, expected = run_dir.read_metrics(continued / 'fsdp/metrics.jsonl')
+  _, row = run_dir.read_metrics(continued / f'fsdp-{mesh}' / 'metrics.jsonl')
+  assert row['step'] == 1
+  for name in ('loss/total', 'grad_norm', 'critique/reward'):
+    assert row[name] == pytest.approx(expected[name], rel=1e-4, abs=1e-6), name
+
+
+@pytest.mark.parametrize(
+  ('mesh', 'sizes', 'rows', 'up_shard'),
+  [
+    ('one', [1, 1, 1, 1], [16, 10], [32, 64]),
+    ('data', [8, 1, 1, 1], [2, 10], [32, 64]),
+    ('fsdp', [1, 8, 1, 1], [2, 10], [32 // 8, 64]),
+    ('tensor', [2, 1, 4, 1], [8, 10], [32, 64 // 4]),
+    ('mixed', [1, 2, 2, 2], [8, 5], [32 // 2, 64 // 2]),
+  ],
+)
+def test_what_each_device_holds(found, mesh, sizes, rows, up_shard):
+  """Rows of 16, 10 columns, and of the kernel of `up`, [embed 32, mlp 64]."""
+  facts = found['all', mesh]
+  assert facts['fact/mesh'].tolist() == sizes
+  assert facts['fact/rows'].tolist() == rows
+  assert facts['fact/odd_rows'].tolist() == [3, 9]  # whole: 3 do not divide
+  for tree in ('up', 'copy'):
+    assert facts[f'fact/{tree}_shard'].tolist() == up_shard
+
+
+def test_prompts_that_do_not_divide_are_padded(folder):
+  """Two prompts of eight lanes: on each of eight devices both, or one."""
+  whole, padded = np.load(folder / 'inserts.npz')['flops']
+  assert padded < 0.6 * whole
+
+
+def test_each_device_has_its_chunk_of_logits(folder):
+  """2**18 of them: 64 of 8192 tokens on one device, 512 on eight."""
+  heads = {
+    name: found.tolist()
+    for name, found in np.load(folder / 'heads.npz').items()
+  }
+  assert {name: chunks for name, (chunks, _) in heads.items()} == {
+    'one': 128, 'data': 16, 'tensor': 16, 'mixed': 16
+  }  # fmt: skip
+  for name, (_, temporary) in heads.items():
+    assert temporary < 1.1 * heads['one'][1], name
+
+
+@pytest.mark.parametrize('order', ['same', 'other'])
+def test_parameters_are_laid_out_anew(folder, order):
+  found = np.load(folder / f'moved-{order}.npz')
+  for name in ('split', 'whole'):
+    np.testing.assert_array_equal(found[name], np.arange(64.0).reshape(8, 8))
+  assert found['is_laid_out'].all()
+  if order == 'same':
+    assert found['compiled'].tolist() == [1, 0]  # all of them by one program
+    assert not found['is_copied']  # 'whole' was
+
+
+def test_make_mesh_on_one_device():
+  for axes in ({}, {'data': 1}, {'data': -1, 'tensor': 1}, {'fsdp': -1}):
+    mesh = sharding.make_mesh(axes, jax.devices()[:1])
+    assert set(mesh.shape.values()) == {1}
+
+
+@pytest.mark.parametrize(
+  ('sizes', 'message'),
+  [
+    ({'model': 2}, "mesh: got the axes ['model']; expected ['data', 'fsdp'"),
+    (
+      {'data': 3},
+      "mesh: got {'data': 3, 'fsdp': 1, 'tensor': 1, 'sequence': 1} for 1 "
+      'devices; expected '
+      'sizes whose product is that; set one of them to -1',
+    ),
+    ({'data': -1, 'fsdp': -1}, "got {'data': -1, 'fsdp': -1, 'tensor': 1"),
+    ({'data': -1, 'tensor': 2}, "got {'data': -1, 'fsdp': 1, 'tensor': 2"),
+    ({'data': -1, 'tensor': 0}, "got {'data': -1, 'fsdp': 1, 'tensor': 0"),
+    ({'data': -1, 'tensor': -2}, "got {'data': -1, 'fsdp': 1, 'tensor': -2"),
+  ],
+)
+def test_wrong_meshes(sizes, message):
+  with pytest.raises(ValueError, match=re.escape(message)):
+    sharding.make_mesh(sizes, jax.devices()[:1])
+
+
+def abstract_mesh(**sizes):
+  return AbstractMesh(
+    tuple(sizes.get(axis, 1) for axis in sharding.AXES), sharding.AXES
+  )
+
+
+def test_param_shardings_follow_the_rules():
+  model = Transformer(tiny_config('qwen2', tie_embeddings=False))
+  found = sharding.param_shardings(
+    transformer.abstract_params(model), abstract_mesh(fsdp=2, tensor=2)
+  )
+  layer = found['layers_1']
+  for x, expected in (
+    (found['embed']['embedding'], ('tensor', 'fsdp')),
+    (found['lm_head']['kernel'], ('fsdp', 'tensor')),
+    (found['final_norm']['scale'], ()),
+    (layer['attention']['q']['kernel'], ('fsdp', 'tensor')),
+    (layer['attention']['k']['bias'], ('tensor',)),
+    (layer['attention']['o']['kernel'], ('tensor', None, 'fsdp')),
+    (layer['mlp']['down']['kernel'], ('tensor', 'fsdp')),
+  ):
+    assert x.spec == PartitionSpec(*expected)
+  # Unboxed: the tree is that of the parameters.
+  params = nn.meta.unbox(transformer.abstract_params(model))
+  assert jax.tree.structure(found) == jax.tree.structure(params)
+
+
+def test_other_rules():
+  found = sharding.param_shardings(
+    transformer.abstract_params(MODEL),
+    abstract_mesh(fsdp=8),
+    {**dict.fromkeys(sharding.RULES), 'mlp': 'fsdp'},
+  )
+  assert found['layers_0']['mlp']['up']['kernel'].spec[1] == 'fsdp'
+  assert found['embed']['embedding'].spec == PartitionSpec()
+
+
+def test_tensor_must_divide_the_heads():
+  model = Transformer(tiny_config(num_heads=6))
+  message = (
+    "layers_0/attention/o/kernel: got axis 'heads' of size 6 on mesh axis "
+    "'tensor' of size 4; expected a size that divides it; set mesh.tensor to "
+    'one of [1, 2, 3]'
+  )
+  with pytest.raises(ValueError, match=re.escape(message)):
+    sharding.param_shardings(
+      transformer.abstract_params(model), abstract_mesh(tensor=4)
+    )
+
+
+def test_few_heads_of_keys_and_values_are_whole():
+  model = Transformer(tiny_config('qwen2'))  # 4 heads, 2 of keys and values
+  found = sharding.param_shardings(
+    transformer.abstract_params(model), abstract_mesh(tensor=4)
+  )
+  attention = found['layers_0']['attention']
+  assert attention['k']['bias'].spec == PartitionSpec()
+  assert attention['q']['bias'].spec == PartitionSpec('tensor')
+
+
+def test_a_mesh_axis_is_used_once():
+  message = (
+    "embed/embedding: got axes ('vocab', 'embed') of sizes (64, 32) on mesh "
+    "axes ('fsdp', 'fsdp'); expected each mesh axis once; change a rule"
+  )
+  with pytest.raises(ValueError, match=re.escape(message)):
+    sharding.param_shardings(
+      transformer.abstract_params(MODEL),
+      abstract_mesh(fsdp=2),
+      {**sharding.RULES, 'vocab': 'fsdp'},
+    )
+
+
+def test_an_axis_without_a_rule():
+  rules = {k: v for k, v in sharding.RULES.items() if k != 'mlp'}
+  message = "got the axis 'mlp'; expected one with a rule: ['columns'"
+  with pytest.raises(ValueError, match=re.escape(message)):
+    sharding.param_shardings(
+      transformer.abstract_params(MODEL), abstract_mesh(), rules
+    )
+
+
+if __name__ == '__main__':
+  assert len(jax.devices()) == 8
+  globals()[sys.argv[1]](pathlib.Path(sys.argv[2]))

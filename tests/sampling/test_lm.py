@@ -1,0 +1,256 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import log_compilations, random_params, tiny_config, tiny_lm
+
+from critic_jax.models.transformer import Transformer
+from critic_jax.sampling import decode, scheduler
+
+MODEL = Transformer(tiny_config(vocab_size=264, num_layers=1))
+# With the newline of the plain template, 3, 8, 9 and 17 tokens: prompts of two
+# buckets, at the edge of one, and too long.
+SHORT, FULL, WIDE, LONG = 'ab', 'x' * 7, 'y' * 8, 'z' * 16
+
+
+@pytest.fixture(scope='module')
+def lm():
+  return tiny_lm(model=MODEL, max_new_tokens=6)
+
+
+@pytest.fixture(scope='module')
+def params():
+  return random_params(MODEL)
+
+
+def keys(seed=0):
+  """One number of keys for all numbers of prompts: others would compile."""
+  return jax.random.split(jax.random.key(seed), 16)
+
+
+@pytest.fixture
+def fake_run(monkeypatch):
+  """Replaces the sampler; a list of (prompts, lanes, columns, n, rows)."""
+  calls = []
+
+  def run(
+    model, params, prompts, keys, *, eos, law, num_samples, max_new_tokens,
+    columns, num_lanes, num_rows,
+  ):  # fmt: skip
+    assert num_rows <= num_samples
+    calls.append((len(prompts), num_lanes, columns, num_samples, num_rows))
+    # A row says its prompt's first byte, its length, and its number among the
+    # siblings; it stops if that is even.
+    results = {}
+    for i, prompt in prompts.items():
+      assert len(prompt) <= columns and i < len(keys)
+      tokens = np.zeros((num_samples, max_new_tokens), np.int32)
+      tokens[:, 0], tokens[:, 1] = prompt[0], len(prompt) + ord('0')
+      tokens[:, 2] = np.arange(num_samples) + ord('A')
+      tokens[:, 3] = eos[1]
+      results[i] = decode.Samples(
+        tokens=tokens,
+        length=np.full(num_samples, 4),
+        logprobs=-tokens.astype(np.float32),
+        stopped=np.arange(num_samples) % 2 == 0,
+      )
+    return results
+
+  monkeypatch.setattr(scheduler, 'run', run)
+  return calls
+
+
+def test_generations_are_those_of_their_prompts(lm, fake_run):
+  prompts = [WIDE, SHORT, LONG, FULL, SHORT]
+  result = lm.bind(None)(prompts, keys(), 2)
+  assert [[g.text for g in siblings] for siblings in result] == [
+    ['y9A', 'y9B'],
+    ['a3A', 'a3B'],
+    ['', ''],
+    ['x8A', 'x8B'],
+    ['a3A', 'a3B'],
+  ]
+  assert [g.finish for g in result[0]] == ['stop', 'length']
+  for prompt, siblings in zip(prompts, result, strict=True):
+    for generation in siblings:
+      assert generation.prompt_tokens.tolist() == [*prompt.encode(), 10]
+      assert (
+        generation.tokens.dtype == generation.prompt_tokens.dtype == 'int32'
+      )
+      np.testing.assert_array_equal(generation.logprobs, -generation.tokens)
+  first = result[0][0]  # the end is a token, and not in the text
+  assert first.tokens.tolist() == [ord('y'), ord('9'), ord('A'), 257]
+
+
+def test_prompts_too_long_are_refused(lm, fake_run):
+  [[long, sibling], _] = lm.bind(None)([LONG, SHORT], keys(), 2)
+  for generation in (long, sibling):
+    assert generation.finish == 'prompt' and generation.text == ''
+    assert len(generation.tokens) == len(generation.logprobs) == 0
+    assert len(generation.prompt_tokens) == 17
+  # Without another prompt, nothing is sampled; 16 tokens are not too many.
+  fake_run.clear()
+  lm.bind(None)([LONG], keys(), 2)
+  assert lm.bind(None)([], keys(), 2) == []
+  assert fake_run == []
+  [[generation]] = lm.bind(None)([LONG[1:]], keys(), 1)
+  assert generation.finish == 'stop'
+
+
+@pytest.mark.parametrize('n', [1, 2, 3, 4, 5, 8])
+def test_shapes_are_few_and_hold_at_most_max_rows(lm, fake_run, n):
+  lm = dataclasses.replace(lm, max_rows=16)  # 16 // 3 and 16 // 5 are no powers
+  for num_prompts in range(1, 12):
+    prompts = [(SHORT, FULL, WIDE)[i % 3] for i in range(num_prompts)]
+    lm.bind(None)(prompts, keys(), n)
+  for num_prompts, num_lanes, columns, siblings, num_rows in fake_run:
+    assert num_lanes in (1, 2, 4, 8, 16)
+    assert num_lanes < 2 * num_prompts
+    assert columns in (8, 16) and siblings == n
+    assert num_lanes * num_rows <= lm.max_rows
+    assert num_rows == n or num_rows >= max(2, n / 4)
+
+
+def test_the_number_of_prompts_changes_the_shape_seldom(lm, fake_run):
+  lm = dataclasses.replace(lm, max_rows=256)
+  many = jax.random.split(jax.random.key(0), 128)
+  for num_prompts in (1, 2, 5, 8, 9, 32, 33, 64, 100, 128):
+    lm.bind(None)([SHORT] * num_prompts, many, 2)
+  assert [lanes for _, lanes, _, _, _ in fake_run] == [
+    1, 2, 8, 8, 32, 32, 128, 128, 128, 128
+  ]  # fmt: skip
+
+
+def test_siblings_that_max_rows_do_not_hold_take_turns(lm, fake_run):
+  lm.bind(None)([SHORT] * 3, keys(), 12)
+  assert fake_run == [(3, 4, 8, 12, 2)]
+
+
+def test_prompts_of_similar_length_go_together(lm, fake_run):
+  lm.bind(None)([WIDE, SHORT, WIDE, SHORT], keys(), 4)
+  assert fake_run == [(4, 4, 16, 4, 2)]
+
+
+def test_no_prompt_is_padded_to_more_than_twice_its_column(lm, fake_run):
+  lm = dataclasses.replace(lm, lengths=(4, 8, 16), max_rows=16)
+  prompts = ['a', WIDE, SHORT, FULL, 'b']  # with a newline 2, 9, 3, 8, 2 tokens
+  results = lm.bind(None)(prompts, keys(), 1)
+  # 4 and 8 columns go together, 16 is more than twice 4.
+  assert fake_run == [(4, 4, 8, 1, 1), (1, 1, 16, 1, 1)]
+  assert [len(g.prompt_tokens) for [g] in results] == [2, 9, 3, 8, 2]
+
+
+def test_a_text_depends_on_its_key_and_prompt_only(lm, params):
+  generate, key = lm.bind(params), keys()
+  [alone] = generate([SHORT], key[jnp.arange(2, 18) % 16], 4)
+  # Among others, later, in a wider batch.
+  together = generate([WIDE, FULL, SHORT], key, 4)
+  again = generate([SHORT, SHORT], key[jnp.arange(1, 17) % 16], 4)
+  assert len({tuple(g.tokens) for g in alone}) == 4  # siblings differ
+  for other in (together[2], again[1]):
+    for x, y in zip(alone, other, strict=True):
+      np.testing.assert_array_equal(x.tokens, y.tokens)
+      np.testing.assert_allclose(x.logprobs, y.logprobs, atol=1e-5)
+      assert (x.text, x.finish) == (y.text, y.finish)
+  # The same prompt with another key is another text.
+  for x, y in zip(alone, again[0], strict=True):
+    assert x.tokens.tolist() != y.tokens.tolist()
+
+
+def test_compiles_for_its_shapes_only(lm, params):
+  generate = lm.bind(params)
+  generate([SHORT, SHORT, WIDE], keys(), 4)  # 2 lanes of 16 columns,
+  generate([SHORT, SHORT], keys(), 4)  # 2 of 8,
+  generate([SHORT], keys(), 4)  # 1 of 8
+  generate([WIDE], keys(), 4)  # and 1 of 16
+  with log_compilations() as compiled:
+    for seed, prompts in enumerate(
+      ([FULL, 'a'], [SHORT, LONG, FULL], ['b'], [WIDE], [WIDE, 'c', 'd'])
+    ):
+      generate(prompts, keys(seed), 4)
+    # Other parameters and another law compile nothing either.
+    other = dataclasses.replace(lm, law=lm.law._replace(temperature=0.5))
+    other.bind(random_params(MODEL, seed=1))([SHORT], keys(), 4)
+  assert compiled == []
+
+
+@pytest.mark.parametrize('n', [1, 2])
+def test_ahead_it_compiles_for_all_that_may_come(lm, params, n):
+  lm = dataclasses.replace(lm, compile_ahead=True, max_rows=16)
+  generate = lm.bind(params)
+  [[plain]] = dataclasses.replace(lm, compile_ahead=False).bind(params)(
+    [WIDE], keys(), 1
+  )
+  assert generate([], keys(), n, 16) == []
+  with log_compilations() as compiled:
+    for seed, prompts in enumerate(
+      ([WIDE], [SHORT] * 16, ['a', SHORT, FULL, WIDE, LONG] * 3, [])
+    ):
+      found = generate(prompts, keys(seed), n, 16)
+  assert compiled == []
+  assert found == []
+  [[first, *_]] = generate([WIDE], keys(), n, 16)
+  if n == 1:  # a sibling more is another key for the first
+    np.testing.assert_array_equal(first.tokens, plain.tokens)
+
+
+def test_other_keys_give_other_texts(lm, params):
+  generate = lm.bind(params)
+  [first], [second] = (generate([SHORT], keys(seed), 4) for seed in (0, 1))
+  for x, y in zip(first, second, strict=True):
+    assert x.tokens.tolist() != y.tokens.tolist()
+
+
+def test_encode(lm):
+  assert lm.encode_prompt('a') == [97, 10]
+  assert lm.encode_response('a') == [97, 256]
+  # What looks like a special token in a text is text.
+  assert 256 not in lm.encode_prompt('<eos>')
+  assert lm.encode_response('<eos>').count(256) == 1
+
+
+def test_a_prefix_is_given_and_not_sampled(lm, params):
+  begun = dataclasses.replace(lm, prefix='Verdict:')
+  [[plain]] = lm.bind(params)([SHORT], keys(), 1)
+  [[found]] = begun.bind(params)([SHORT], keys(), 1)
+  given = lm.tokenizer.encode('Verdict:')
+  assert found.prompt_tokens.tolist() == [*plain.prompt_tokens, *given]
+  assert found.text == 'Verdict:' + lm.tokenizer.decode(found.tokens)
+  assert len(found.logprobs) == len(found.tokens) <= lm.max_new_tokens
+  # What is written is divided as what is sampled.
+  text = 'Verdict: no'
+  assert begun.encode_response(text) == lm.encode_response(' no')
+
+
+def test_row_length(lm):
+  # Prompts of 8 or 16 columns, and 6 tokens after the longest.
+  lengths = [lm.row_length(n) for n in (1, 8, 9, 16, 17, 22)]
+  assert lengths == [8, 8, 16, 16, 22, 22]
+  with pytest.raises(ValueError, match='got 23 tokens; expected at most 22'):
+    lm.row_length(23)
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    (dict(lengths=()), r'lengths: got \(\); expected ascending'),
+    (dict(lengths=(16, 8)), r'lengths: got \(16, 8\); expected ascending'),
+    (dict(lengths=(8, 8)), r'lengths: got \(8, 8\); expected ascending'),
+    (
+      dict(lengths=(8, 123)),
+      'got prompts of 123 and max_new_tokens=6; expected at most max_len=128',
+    ),
+    (dict(max_rows=6), 'max_rows: got 6; expected a power of two'),
+    (dict(max_rows=0), 'max_rows: got 0; expected a power of two'),
+    (
+      dict(model=Transformer(tiny_config(vocab_size=258))),
+      "vocab_size: got 258 rows in the model; expected at least the "
+      "tokenizer's 259",
+    ),
+  ],
+)  # fmt: skip
+def test_wrong_settings(lm, change, message):
+  with pytest.raises(ValueError, match=message):
+    dataclasses.replace(lm, **change)

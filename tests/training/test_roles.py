@@ -1,0 +1,203 @@
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import (
+  assert_trees_close,
+  byte_tokenizer,
+  random_params,
+  tiny_config,
+)
+
+from configs import common
+from critic_jax.models import sizes
+from critic_jax.models.sampling_distribution import Law
+from critic_jax.models.transformer import Transformer
+from critic_jax.pretrained import hf_weights
+from critic_jax.rollouts import stages
+from critic_jax.runtime import sharding
+from critic_jax.training import roles
+
+ARITHMETIC = dict(
+  module='arithmetic', name='tokenizer', vocab_size=640, num_problems=50
+)
+LENGTHS = dict(lengths=(16, 32), max_new_tokens=8)
+KEY = jax.random.key(0, impl='rbg')  # it compiles in a third of the time
+
+
+@pytest.fixture
+def source(monkeypatch):
+  """A stored model of one layer; a list of what was read."""
+  config = tiny_config(
+    'qwen2', num_layers=1, vocab_size=264, tie_embeddings=False
+  )
+  params = jax.tree.map(np.asarray, random_params(Transformer(config), seed=7))
+  read = []
+
+  def load(source):
+    read.append(source)
+    return config, params, byte_tokenizer()
+
+  monkeypatch.setattr(hf_weights, 'load', load)
+  return read, params
+
+
+@pytest.fixture(scope='module')
+def mesh():
+  return sharding.make_mesh({}, jax.devices()[:1])
+
+
+def loaded(**settings):
+  return common.model(source='folder', **LENGTHS, **settings)
+
+
+def test_a_source_is_read_once(source):
+  read, params = source
+  lms, found = roles.make_lms(
+    {'critic': loaded(prompts='instruct'), 'value': loaded(head='value')}
+  )
+  assert read == ['folder']
+  assert found['critic'] is params and found['value'] is params
+  assert lms['critic'].model.config.head == 'lm'
+  assert lms['value'].model.config.head == 'value'
+  other = common.model(source='elsewhere', **LENGTHS)
+  roles.make_lms({'critic': loaded(), 'solver': other})
+  assert read == ['folder', 'folder', 'elsewhere']
+
+
+def test_settings_reach_the_lm(source):
+  section = loaded(
+    dtype='bfloat16', param_dtype='bfloat16', remat='full', prompts='instruct',
+    temperature=0.5, top_k=7, top_p=0.9, max_rows=4,
+  )  # fmt: skip
+  [lm] = roles.make_lms({'critic': section})[0].values()
+  config = lm.model.config
+  assert (config.dtype, config.param_dtype, config.remat) == (
+    'bfloat16', 'bfloat16', 'full',
+  )  # fmt: skip
+  assert config.qkv_bias and config.vocab_size == 264  # of the source
+  assert lm.law == Law(0.5, 7, 0.9)
+  assert lm.stages == stages.INSTRUCT
+  assert (lm.lengths, lm.max_new_tokens, lm.max_rows) == ((16, 32), 8, 4)
+
+
+def test_a_role_from_scratch_has_no_parameters_yet():
+  section = common.model('nano', tokenizer=ARITHMETIC, **LENGTHS)
+  lms, found = roles.make_lms({'critic': section})
+  assert found == {}
+  assert lms['critic'].tokenizer.vocab_size == 640
+  assert lms['critic'].model.config.vocab_size == 640
+  assert lms['critic'].model.config.embed_dim == 32
+
+
+@pytest.mark.parametrize(
+  ('section', 'message'),
+  [
+    (
+      common.model('nanno', tokenizer=ARITHMETIC, **LENGTHS),
+      "models.critic: size: got 'nanno'; expected one of ['nano', ",
+    ),
+    (
+      common.model('nano', tokenizer=dict(module='x', name='y'), **LENGTHS),
+      "models.critic: module of critic_jax.data: got 'x'; expected one of",
+    ),
+    (
+      common.model('nano', tokenizer='nowhere', **LENGTHS),
+      "models.critic: tokenizer: got 'nowhere'; expected a folder",
+    ),
+    (loaded(top_p=0.0), 'models.critic: top_p: got 0.0; expected in (0, 1]'),
+    (loaded(head='lmm'), "models.critic: head: got 'lmm'; expected one of"),
+    (loaded(remat='all'), "models.critic: remat: got 'all'; expected one of"),
+    (loaded(prompts='p'), "models.critic: prompts: got 'p'; expected one of"),
+    (
+      loaded(max_rows=3),
+      'models.critic: max_rows: got 3; expected a power of two',
+    ),
+  ],
+)
+def test_errors_name_the_role(source, section, message):
+  with pytest.raises(ValueError, match=re.escape(message)):
+    roles.make_lms({'critic': section})
+
+
+def test_init_params_loads_and_draws(source, mesh):
+  lms, found = roles.make_lms(
+    {
+      'critic': loaded(param_dtype='bfloat16'),
+      'value': loaded(head='value'),
+    }
+  )
+  params = roles.init_params(lms, found, mesh, KEY)
+  _, stored = source
+  assert {x.dtype for x in jax.tree.leaves(params['critic'])} == {
+    jnp.dtype('bfloat16')
+  }
+  assert_trees_close(params['critic'], stored, rtol=0.01)
+  # The value's head is drawn, since the source has none; its lm_head is gone.
+  value = dict(params['value'])
+  head = value.pop('scalar_head')['kernel']
+  assert head.shape == (32, 1) and np.std(head) > 0
+  trunk = {k: v for k, v in stored.items() if k != 'lm_head'}
+  assert_trees_close(value, trunk, rtol=0)
+
+
+def test_roles_from_scratch_differ(mesh, monkeypatch):
+  monkeypatch.setitem(
+    sizes.SIZES, 'nano', {**sizes.SIZES['nano'], 'num_layers': 1}
+  )
+  section = common.model('nano', tokenizer=ARITHMETIC, **LENGTHS)
+  lms, found = roles.make_lms({'critic': section, 'solver': section})
+  params = roles.init_params(lms, found, mesh, KEY)
+  critic, solver = (
+    params[role]['embed']['embedding'] for role in ('critic', 'solver')
+  )
+  assert np.mean(critic == solver) < 0.01
+
+
+def make_params(seed, **changes):
+  return random_params(Transformer(tiny_config(num_layers=1, **changes)), seed)
+
+
+def test_copy_takes_the_trunk_and_keeps_the_own_head():
+  value, critic = make_params(0, head='value'), make_params(1)
+  result = roles.copy(value, critic)
+  assert jax.tree.structure(result) == jax.tree.structure(value)
+  assert_trees_close(result['scalar_head'], value['scalar_head'], rtol=0)
+  for name in critic:
+    assert_trees_close(result[name], critic[name], rtol=0)
+  # And back: the critic gets the value's trunk, and no scalar head.
+  result = roles.copy(critic, value)
+  assert jax.tree.structure(result) == jax.tree.structure(critic)
+  assert_trees_close(result['layers_0'], value['layers_0'], rtol=0)
+
+
+def test_copy_takes_a_head_that_both_have():
+  ref, critic = (make_params(s, tie_embeddings=False) for s in (0, 1))
+  assert_trees_close(roles.copy(ref, critic), critic, rtol=0)
+
+
+def test_a_copy_survives_the_donation_of_its_source():
+  ref, critic = make_params(0), make_params(1)
+  expected = jax.tree.map(np.array, critic)
+  result = roles.copy(ref, critic)
+  for x in jax.tree.leaves(critic):  # as donating them to an update does
+    x.delete()
+  assert_trees_close(result, expected, rtol=0)
+
+
+def test_copy_keeps_the_dtype_of_the_target():
+  ref, critic = make_params(0, param_dtype='bfloat16'), make_params(1)
+  result = roles.copy(ref, critic)
+  assert {x.dtype for x in jax.tree.leaves(result)} == {jnp.dtype('bfloat16')}
+  assert_trees_close(result, critic, rtol=0.01)
+
+
+@pytest.mark.parametrize('change', [dict(mlp_dim=96), dict(num_layers=2)])
+def test_copy_between_different_models(change):
+  with pytest.raises(ValueError, match='copy: got two models of different si'):
+    roles.copy(
+      random_params(Transformer(tiny_config(**{'num_layers': 1, **change}))),
+      make_params(0),
+    )

@@ -1,0 +1,207 @@
+"""Checkpoints that were damaged, half-written or lost, and which are kept."""
+
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from critic_jax.workdir import checkpoint
+
+
+def state(value):
+  """A run's state, all of whose numbers are a value."""
+  tree = {'critic': {'kernel': jnp.full((64, 48), value, jnp.float32)}}
+  return {'roles': tree, 'opt_state': tree, 'grades': {'00ff': 'right'}}
+
+
+@pytest.fixture
+def folder(tmp_path):
+  """Checkpoints of the steps 1, 2 and 3."""
+  folder = tmp_path / 'checkpoints'
+  with checkpoint.make_manager(folder, keep=3) as manager:
+    for step in (1, 2, 3):
+      checkpoint.save(manager, step, state(step))
+  return folder
+
+
+def restored(folder, step):
+  """The number that a checkpoint's arrays are full of."""
+  with checkpoint.make_manager(folder, keep=3) as manager:
+    assert manager.latest_step() == step
+    found = checkpoint.restore(manager, step, state(0))
+  assert found['grades'] == {'00ff': 'right'}
+  values = {
+    float(x)
+    for tree in (found['roles'], found['opt_state'])
+    for x in np.unique(tree['critic']['kernel'])
+  }
+  return values
+
+
+def data_file(folder, step):
+  """The largest file of a checkpoint: its arrays."""
+  files = [f for f in (folder / str(step) / 'roles').rglob('*') if f.is_file()]
+  return max(files, key=lambda f: f.stat().st_size)
+
+
+def truncate(folder, step):
+  file = data_file(folder, step)
+  file.write_bytes(file.read_bytes()[:-7])
+
+
+def flip(folder, step):
+  file = data_file(folder, step)
+  content = bytearray(file.read_bytes())
+  content[len(content) // 2] ^= 1
+  file.write_bytes(content)
+
+
+def lose(folder, step):
+  data_file(folder, step).unlink()
+
+
+def truncate_metadata(folder, step):
+  file = folder / str(step) / '_CHECKPOINT_METADATA'
+  file.write_bytes(file.read_bytes()[:20])
+
+
+def lose_digests(folder, step):
+  (folder / str(step) / 'sha256.json').unlink()
+
+
+def garble_digests(folder, step):
+  (folder / str(step) / 'sha256.json').write_text('[')
+
+
+def add(folder, step):
+  (folder / str(step) / 'roles' / 'more').write_text('x')
+
+
+def empty(folder, step):
+  shutil.rmtree(folder / str(step))
+  (folder / str(step)).mkdir()
+
+
+FAULTS = [
+  truncate, flip, lose, truncate_metadata, lose_digests, garble_digests, add,
+  empty,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize('fault', FAULTS)
+def test_the_one_before_a_damaged_one_is_used(folder, fault):
+  assert not checkpoint.recover(folder)
+  fault(folder, 3)
+  [problem] = checkpoint.recover(folder)
+  assert problem.startswith(f'{folder}/3: got ')
+  assert sorted(p.name for p in folder.iterdir()) == ['1', '2']
+  assert (folder.parent / 'damaged/3').is_dir(), 'nothing is thrown away'
+  assert restored(folder, 2) == {2.0}
+  assert not checkpoint.recover(folder)
+  # The step is run again, saved again, and may be damaged again.
+  with checkpoint.make_manager(folder, keep=3) as manager:
+    checkpoint.save(manager, 3, state(30))
+  assert restored(folder, 3) == {30.0}
+  fault(folder, 3)
+  checkpoint.recover(folder)
+  assert (folder.parent / 'damaged/3.1').is_dir()
+
+
+def test_the_file_is_named(folder):
+  file = data_file(folder, 3)
+  flip(folder, 3)
+  [problem] = checkpoint.recover(folder)
+  name = file.relative_to(folder / '3')
+  assert problem.endswith(f'another content of {name} than was written')
+
+
+def test_several_damaged_ones(folder):
+  flip(folder, 2)
+  lose(folder, 3)
+  assert len(checkpoint.recover(folder)) == 2
+  assert restored(folder, 1) == {1.0}
+
+
+def test_none_that_is_whole_is_an_error_and_nothing_is_moved(folder):
+  for step in (1, 2, 3):
+    truncate(folder, step)
+  with pytest.raises(checkpoint.DamagedError, match=f'or delete {folder}'):
+    checkpoint.recover(folder)
+  assert sorted(p.name for p in folder.iterdir()) == ['1', '2', '3']
+
+
+def test_a_damaged_one_is_not_restored_by_its_step(folder):
+  flip(folder, 2)
+  with checkpoint.make_manager(folder, keep=3) as manager:
+    with pytest.raises(checkpoint.DamagedError, match='/2: got another cont'):
+      checkpoint.restore(manager, 2, state(0))
+
+
+def test_what_a_killed_run_was_writing_is_deleted(folder):
+  unfinished = folder / '4.orbax-checkpoint-tmp'
+  shutil.copytree(folder / '3', unfinished)
+  assert not checkpoint.recover(folder)
+  assert not unfinished.exists()
+  assert restored(folder, 3) == {3.0}
+
+
+def test_an_empty_folder_has_nothing_to_recover(tmp_path):
+  assert checkpoint.recover(tmp_path / 'checkpoints') == []
+
+
+def test_a_reader_leaves_what_is_being_written(folder):
+  unfinished = folder / '4.orbax-checkpoint-tmp'
+  unfinished.mkdir()
+  with checkpoint.make_manager(folder, read_only=True) as manager:
+    assert checkpoint.restore(manager, 2, state(0))
+  assert unfinished.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path):
+  folder = tmp_path / 'checkpoints'
+  with checkpoint.make_manager(folder) as manager:
+    checkpoint.save(manager, 1, state(1))
+    checkpoint.wait(manager)
+    folder.rename(tmp_path / 'gone')  # as a mount that vanishes
+    folder.write_text('')
+    with pytest.raises(ValueError, match=f'{folder}: got .*: make room there'):
+      checkpoint.save(manager, 2, state(2))
+      checkpoint.wait(manager)
+
+
+def test_the_best_is_kept_and_found_again(tmp_path):
+  values = [0.1, 0.9, None, 0.3, 0.2]
+  # By two processes: the second one knows of the values by their files.
+  for part in (slice(0, 3), slice(3, 5)):
+    with checkpoint.make_manager(tmp_path, keep_best=True) as manager:
+      for step in range(5)[part]:
+        checkpoint.save(manager, step, state(step), values[step])
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['1', '4']
+  assert checkpoint.best_step(tmp_path) == 1
+  saved = json.loads((tmp_path / '1/metrics/metrics').read_text())
+  assert saved == {'value': 0.9}
+
+
+def test_of_equal_values_the_newest_is_the_best(tmp_path):
+  with checkpoint.make_manager(tmp_path, keep=3, keep_best=True) as manager:
+    for step in range(3):
+      checkpoint.save(manager, step, state(step), 0.5)
+  assert checkpoint.best_step(tmp_path) == 2
+  assert checkpoint.best_step(tmp_path / 'none') is None
+
+
+def test_the_arrays_may_change_while_they_are_written(tmp_path):
+  increase = jax.jit(lambda x: x + 1, donate_argnums=0)
+  x = jnp.zeros((2000, 1000))
+  with checkpoint.make_manager(tmp_path, keep=3) as manager:
+    for step in range(3):
+      checkpoint.save(manager, step, {'roles': {'x': x}})
+      for _ in range(3):
+        x = increase(x)
+    checkpoint.wait(manager)
+    for step in range(3):
+      found = checkpoint.restore(manager, step, {'roles': {'x': x}})
+      np.testing.assert_array_equal(np.unique(found['roles']['x']), [3 * step])
