@@ -143,7 +143,9 @@ def test_a_setting_is_in_one_place(stem, built):
 
 @pytest.mark.parametrize('stem', sorted({*FILES} - {'refcritic', 'evaluate'}))
 def test_tiny_is_trained(stem, tmp_path, monkeypatch):
-  monkeypatch.setattr(train.html_report, 'write', lambda path: None)  # takes long
+  monkeypatch.setattr(
+    train.html_report, 'write', lambda path: None
+  )  # takes long
   config = importlib.import_module(f'configs.{stem}').get_config('tiny')
   train.run(config, str(tmp_path), Console(file=io.StringIO()))
   rows = list(run_dir.read_metrics(tmp_path / 'metrics.jsonl'))

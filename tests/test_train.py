@@ -202,7 +202,9 @@ def test_another_config_in_the_same_folder_is_refused(tiny_run):
 
 
 def test_a_run_stopped_twice_equals_one_that_was_not(tmp_path, monkeypatch):
-  monkeypatch.setattr(train.html_report, 'write', lambda path: None)  # takes long
+  monkeypatch.setattr(
+    train.html_report, 'write', lambda path: None
+  )  # takes long
   whole = run(short_config(), tmp_path / 'whole')
   log_metrics = run_dir.RunDir.log_metrics
   stopped_at = []

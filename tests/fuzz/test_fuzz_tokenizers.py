@@ -7,7 +7,7 @@ from fuzzing import altered, broken, deep, refused, texts, values
 from hypothesis import example, given
 from hypothesis import strategies as st
 from sentencepiece import sentencepiece_model_pb2
-from test_tokenizer import CHATML, SYMBOLS, gguf_metadata
+from vocabularies import CHATML, SYMBOLS, gguf_metadata
 
 from critic_jax.pretrained import gguf_import
 from critic_jax.text import tokenizer

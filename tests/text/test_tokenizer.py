@@ -2,12 +2,11 @@ import json
 import random
 
 import pytest
-import tokenizers
+from vocabularies import CHATML, SYMBOLS, gguf_metadata
 
 from critic_jax.pretrained import gguf_import
 from critic_jax.text import chat_template, tokenizer, vocabulary
 
-SYMBOLS = ('<|im_start|>', '<|im_end|>')
 WEIRD = (
   '',
   ' ',
@@ -23,11 +22,6 @@ WEIRD = (
   '<0x41> <s> </s> <unk> <|im_end|>',
   'Ġ Ċ Ã',  # letters that byte-level vocabularies write bytes with
 )
-CHATML = (
-  "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content']"
-  " + '<|im_end|>' + '\n' }}{% endfor %}"
-  "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
 
 
 @pytest.fixture(scope='module')
@@ -40,24 +34,6 @@ def pieces(model, **config):
   files = {'tokenizer.model': model}
   files['tokenizer_config.json'] = json.dumps(config).encode()
   return tokenizer.from_files(files)
-
-
-def gguf_metadata(pre='gpt-2', **more):
-  """A byte-level vocabulary: 256 bytes, two merges, three specials."""
-  alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-  texts = [*alphabet, 'he', 'hel', '<|end|>', *SYMBOLS, '<think>', '11']
-  prefix = 'tokenizer.ggml.'
-  return {
-    prefix + 'model': 'gpt2',
-    prefix + 'pre': pre,
-    prefix + 'tokens': texts,
-    prefix + 'token_type': [1] * 258 + [3, 3, 3, 4, 1],
-    prefix + 'merges': ['h e', 'he l', '1 1'],
-    prefix + 'eos_token_id': 260,
-    prefix + 'bos_token_id': 258,
-    prefix + 'padding_token_id': 258,
-    'tokenizer.chat_template': CHATML,
-  } | {prefix + key: value for key, value in more.items()}
 
 
 def bytelevel(pre='gpt-2', **more):
