@@ -56,7 +56,7 @@ class Record:
     index: its number among its siblings.
     prompt_tokens: int32[P].
     tokens: int32[R], the response, its end-of-sequence token included.
-    logprobs: float32[R], under the law the tokens were sampled from.
+    logprobs: float32[R], under the distribution the tokens were sampled from.
     text: the response as text, special tokens left out.
     finish: 'stop' (an end-of-sequence token), 'length' (cut at the limit), or
       'prompt' (the prompt was too long, nothing was sampled).

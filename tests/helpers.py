@@ -10,12 +10,9 @@ import jax
 import numpy as np
 
 from critic_jax.models import transformer
-from critic_jax.models.sampling_distribution import Law
-from critic_jax.models.transformer import (
-  RopeScaling,
-  Transformer,
-  TransformerConfig,
-)
+from critic_jax.models.config import RopeScaling, TransformerConfig
+from critic_jax.models.sampling_distribution import SamplingParams
+from critic_jax.models.transformer import Transformer
 from critic_jax.rollouts import stages
 from critic_jax.sampling.lm import LM
 from critic_jax.text.tokenizer import Tokenizer
@@ -49,8 +46,8 @@ def tiny_config(family='qwen3', **changes) -> TransformerConfig:
 def random_params(model: Transformer, seed=0):
   """Parameters of which none is 0 or 1, drawn by numpy: nothing compiles.
 
-  Logits of different tokens differ by about 1, so that no law is flat and none
-  is a point.
+  Logits of different tokens differ by about 1, so that no sampling_params is
+  flat and none is a point.
   """
   random = np.random.default_rng(seed)
 
@@ -113,7 +110,7 @@ def tiny_lm(family='qwen3', **settings) -> LM:
     model=Transformer(tiny_config(family, vocab_size=264)),
     tokenizer=byte_tokenizer(),
     stages=stages.PLAIN,
-    law=Law(),
+    sampling_params=SamplingParams(),
     max_new_tokens=8,
     lengths=(8, 16),
     max_rows=8,

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from critic_jax.models import forward, transformer
-from critic_jax.models.sampling_distribution import Law
-from critic_jax.models.transformer import Transformer, TransformerConfig
+from critic_jax.models.config import TransformerConfig
+from critic_jax.models.sampling_distribution import SamplingParams
+from critic_jax.models.transformer import Transformer
 from critic_jax.runtime import sharding
 from critic_jax.sampling import scheduler
 from critic_jax.training import optimizer, updates
@@ -48,7 +49,7 @@ def generate(
     dict(enumerate(prompts)),
     jax.random.split(key, size),
     eos=np.array([-1], np.int32),  # no token is -1: nothing ends a response
-    law=Law(),
+    sampling_params=SamplingParams(),
     num_samples=num_samples,
     max_new_tokens=max_new_tokens,
     columns=-(-max(map(len, prompts)) // 64) * 64,

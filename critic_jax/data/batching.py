@@ -5,11 +5,10 @@ The keys of a batch, and their shapes; a recipe adds what its loss needs:
   tokens        int32[B, T]    prompt and response, right-padded with 0
   mask          bool[B, T]     True at the response tokens that are trained
   weights       float32[B, T]  sum the loss; see `masked.loss_weights`
-  logprobs      float32[B, T]  under the law sampled from, 0 where masked
-  advantages    float32[B, T]  0 where masked
-  ref_logprobs  float32[B, T]  under the frozen reference
-  values        float32[B, T]  before each token, when it was sampled
-  returns       float32[B, T]  targets of the values
+  logprobs      float32[B, T]  under the distribution sampled from, 0 where
+  masked advantages    float32[B, T]  0 where masked ref_logprobs  float32[B, T]
+  under the frozen reference values        float32[B, T]  before each token,
+  when it was sampled returns       float32[B, T]  targets of the values
 
 Rows are plain, one a response, unless `make_pack` was asked for another shape:
 critic_jax/data/packing.py then adds segments, prefixes and positions.

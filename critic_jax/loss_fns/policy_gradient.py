@@ -26,7 +26,7 @@ def make_policy_loss(lm: LM, role: str, settings: Mapping) -> Callable:
   """The loss of `role`'s responses in a batch.
 
   Args:
-    lm: the role's model; log-probabilities are under its law.
+    lm: the role's model; log-probabilities are under its sampling distribution.
     role: the trained role.
     settings: `objective`, a name and keywords of `objectives/policy.py`, and
       `kl`, with `name` ('k1', 'k2', 'k3') and `coef`.
@@ -49,7 +49,7 @@ def make_policy_loss(lm: LM, role: str, settings: Mapping) -> Callable:
       lm.model,
       trained[role],
       batch['tokens'],
-      law=lm.law,
+      sampling_params=lm.sampling_params,
       layout=forward.layout(batch),
     )
     per_token, pull = jax.vjp(
@@ -96,11 +96,17 @@ def add_ref_logprobs(batch: Batch, lm: LM, roles: Roles, settings) -> Batch:
     )
   with sharding.on_mesh_of(roles['ref']):
     logprobs = _logprobs(
-      lm.model, roles['ref'], batch['tokens'], lm.law, forward.layout(batch)
+      lm.model,
+      roles['ref'],
+      batch['tokens'],
+      lm.sampling_params,
+      forward.layout(batch),
     )
   return {**batch, 'ref_logprobs': jax.device_get(logprobs)}
 
 
 @functools.partial(jax.jit, static_argnames='model')
-def _logprobs(model, params, tokens, law, layout):
-  return forward.token_logprobs(model, params, tokens, law=law, layout=layout)
+def _logprobs(model, params, tokens, sampling_params, layout):
+  return forward.token_logprobs(
+    model, params, tokens, sampling_params=sampling_params, layout=layout
+  )

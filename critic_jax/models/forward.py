@@ -62,7 +62,13 @@ def logits(model: Transformer, params, tokens) -> jax.Array:
 
 
 def token_logprobs(
-  model: Transformer, params, tokens, *, law=None, layout=None, chunk=None
+  model: Transformer,
+  params,
+  tokens,
+  *,
+  sampling_params=None,
+  layout=None,
+  chunk=None,
 ) -> jax.Array:
   """Log-probability of each token given those before it.
 
@@ -70,7 +76,8 @@ def token_logprobs(
     model: a transformer with a language head.
     params: its parameters.
     tokens: int32[B, T], right-padded.
-    law: the `Law` the tokens were sampled from; by default the plain softmax.
+    sampling_params: the `SamplingParams` the tokens were sampled from; by
+      default the plain softmax.
     layout: of packed rows; the first token of a segment has no prediction, and
       what stands there means nothing.
     chunk: tokens whose logits exist at once; by default as many as fit in
@@ -80,24 +87,35 @@ def token_logprobs(
     float32[B, T]; column 0 is 0.
   """
   return token_statistics(
-    model, params, tokens, law=law, layout=layout, chunk=chunk
+    model,
+    params,
+    tokens,
+    sampling_params=sampling_params,
+    layout=layout,
+    chunk=chunk,
   )[0]
 
 
 def token_statistics(
-  model: Transformer, params, tokens, *, law=None, layout=None, chunk=None
+  model: Transformer,
+  params,
+  tokens,
+  *,
+  sampling_params=None,
+  layout=None,
+  chunk=None,
 ) -> tuple[jax.Array, jax.Array]:
-  """`token_logprobs`, and beside it the entropy of each token's law, in nats.
+  """`token_logprobs`, and the entropy of each token's distribution in nats.
 
   Returns:
     logprobs and entropies, float32[B, T]; the entropy carries no gradient.
   """
-  law = law or sampling_distribution.Law()
+  sampling_params = sampling_params or sampling_distribution.SamplingParams()
   hidden = hidden_states(model, params, tokens, layout)[:, :-1]
   targets = tokens[:, 1:]
   kernel, axes = _head(model, params)
   parts = linear_cross_entropy.token_logprobs_and_entropy(
-    hidden, kernel, targets, law, axes=axes, chunk=chunk
+    hidden, kernel, targets, sampling_params, axes=axes, chunk=chunk
   )
   return jax.tree.map(lambda x: jnp.pad(x, ((0, 0), (1, 0))), parts)
 

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-if TYPE_CHECKING:
-  from critic_jax.models.transformer import TransformerConfig
+from critic_jax.models.config import TransformerConfig
 
 # What a policy of `jax.checkpoint` calls the result of a projection: it sees no
 # product, as they have a gradient of their own.

@@ -1,4 +1,4 @@
-"""The law that tokens are sampled from: temperature, top-k and top-p.
+"""The distribution that tokens are sampled from: temperature, top-k and top-p.
 
 Sampler and trainer both call `log_probs`, so that the log-probability written
 while sampling is the one that the trainer computes. Temperature 0 is greedy:
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 BLOCK = 128  # tokens; divides the vocabularies of most models
 
 
-class Law(NamedTuple):
+class SamplingParams(NamedTuple):
   """How logits become a distribution; traced, so no value recompiles.
 
   Attributes:
@@ -30,7 +30,7 @@ class Law(NamedTuple):
   top_k: int = 0
   top_p: float = 1.0
 
-  def check(self) -> Law:
+  def check(self) -> SamplingParams:
     """Returns itself.
 
     Raises:
@@ -45,30 +45,34 @@ class Law(NamedTuple):
     return self
 
 
-def log_probs(logits, law: Law, observed=None) -> jax.Array:
-  """Log-probabilities under the law.
+def log_probs(
+  logits, sampling_params: SamplingParams, observed=None
+) -> jax.Array:
+  """Log-probabilities under the sampling distribution.
 
   Args:
     logits: float32[..., V].
-    law: see `Law`.
+    sampling_params: see `SamplingParams`.
     observed: int32[...], tokens that were in fact sampled. They stay in the
       support: after an update the current parameters may leave them out of
       their top-k or top-p, and a ratio of 0/p would lose their gradient.
 
   Returns:
-    float32[..., V], -inf outside of the law's support.
+    float32[..., V], -inf outside of the distribution's support.
   """
   kept = jax.lax.cond(
-    _truncates(law),
-    lambda x: _truncate(x, law, observed),
+    _truncates(sampling_params),
+    lambda x: _truncate(x, sampling_params, observed),
     lambda x: x,
-    _temper(logits, law),
+    _temper(logits, sampling_params),
   )
   return jax.nn.log_softmax(kept, axis=-1)
 
 
-def draw(logits, uniform, law: Law) -> tuple[jax.Array, jax.Array]:
-  """Draws one token a row by inverting the cumulative law.
+def draw(
+  logits, uniform, sampling_params: SamplingParams
+) -> tuple[jax.Array, jax.Array]:
+  """Draws one token a row by inverting the cumulative distribution.
 
   On two levels, so that nothing as long as the vocabulary is cumulated, sorted
   or kept: first a block of `BLOCK` tokens is found, then a token in it. A token
@@ -77,7 +81,7 @@ def draw(logits, uniform, law: Law) -> tuple[jax.Array, jax.Array]:
   Args:
     logits: float32[..., V].
     uniform: float32[...], in [0, 1), one number a row.
-    law: see `Law`.
+    sampling_params: see `SamplingParams`.
 
   Returns:
     The tokens, int32[...], and their log-probabilities, float32[...], those of
@@ -85,33 +89,35 @@ def draw(logits, uniform, law: Law) -> tuple[jax.Array, jax.Array]:
   """
 
   def truncated(x):
-    return _invert(_truncate(_temper(x, law), law), uniform)
+    return _invert(
+      _truncate(_temper(x, sampling_params), sampling_params), uniform
+    )
 
   def whole(x):
-    return _invert(_temper(x, law), uniform)
+    return _invert(_temper(x, sampling_params), uniform)
 
-  return jax.lax.cond(_truncates(law), truncated, whole, logits)
+  return jax.lax.cond(_truncates(sampling_params), truncated, whole, logits)
 
 
-def _temper(logits, law):
-  temperature = jnp.asarray(law.temperature, jnp.float32)
+def _temper(logits, sampling_params):
+  temperature = jnp.asarray(sampling_params.temperature, jnp.float32)
   return logits / jnp.where(temperature == 0, 1.0, temperature)
 
 
-def _truncates(law):
+def _truncates(sampling_params):
   """Whether anything at all is left out: bool[]."""
-  greedy = jnp.asarray(law.temperature) == 0
-  return greedy | (law.top_k > 0) | (law.top_p < 1)
+  greedy = jnp.asarray(sampling_params.temperature) == 0
+  return greedy | (sampling_params.top_k > 0) | (sampling_params.top_p < 1)
 
 
-def _truncate(logits, law, observed=None):
+def _truncate(logits, sampling_params, observed=None):
   """Sets logits outside of the greedy choice, top-k and top-p to -inf."""
   fixed = jax.lax.stop_gradient(logits)
   index = jnp.arange(logits.shape[-1])
   keep = jax.lax.cond(
-    jnp.asarray(law.temperature) == 0,
+    jnp.asarray(sampling_params.temperature) == 0,
     lambda x: index == _first_largest(x),
-    lambda x: x >= _threshold(x, law.top_k, law.top_p),
+    lambda x: x >= _threshold(x, sampling_params.top_k, sampling_params.top_p),
     fixed,
   )
   if observed is not None:
@@ -195,7 +201,7 @@ def _from_order(order):
 
 
 def _invert(logits, uniform):
-  """See `draw`; the law is the softmax of `logits`."""
+  """See `draw`; the distribution is the softmax of `logits`."""
   vocab_size = logits.shape[-1]
   width = min(BLOCK, vocab_size)
   largest = jnp.max(logits, axis=-1, keepdims=True)
@@ -228,7 +234,7 @@ def _first_above(weights, target):
     int32[...], and what the target is above the weights before: float32[...].
   """
   # A parallel sum rises and falls in its last bit even where weights are 0;
-  # without the mask, a token outside of the law is drawn once in 1e7.
+  # without the mask, a token outside of the support is drawn once in 1e7.
   cumulative = jnp.where(weights > 0, jnp.cumsum(weights, axis=-1), 0.0)
   below = jnp.nextafter(jnp.max(cumulative, axis=-1), 0.0)
   target = jnp.clip(target, 0.0, below)

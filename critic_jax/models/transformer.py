@@ -23,6 +23,7 @@ import jax.numpy as jnp
 
 from critic_jax.models import attention, quantize
 from critic_jax.models.attention import MIXED, Causal
+from critic_jax.models.config import TransformerConfig
 from critic_jax.models.linear import PRODUCT, Embedding, Projection
 from critic_jax.runtime import sharding
 
@@ -36,86 +37,7 @@ REMAT_POLICIES = {
   'dots': jax.checkpoint_policies.save_only_these_names(PRODUCT),
   'full': None,  # keep only the input of each layer
 }
-HEADS = ('lm', 'value', 'reward')
-DTYPES = ('float32', 'bfloat16', 'float16')
-PARAM_DTYPES = (*DTYPES, 'int8')
-
 Cache = tuple[tuple[jax.Array, jax.Array], ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class RopeScaling:
-  """Llama 3's stretching of slow rotary frequencies (Llama 3.1 release).
-
-  Attributes:
-    factor: by how much the slow frequencies are divided.
-    low_freq_factor: wavelengths above `original_max_len / low_freq_factor`
-      are stretched in full.
-    high_freq_factor: wavelengths below `original_max_len / high_freq_factor`
-      are kept; those between are blended.
-    original_max_len: the context the model was first trained on, in tokens.
-  """
-
-  factor: float
-  low_freq_factor: float
-  high_freq_factor: float
-  original_max_len: int
-
-
-@dataclasses.dataclass(frozen=True)
-class TransformerConfig:
-  """Sizes and family of a transformer; plain, hashable data."""
-
-  vocab_size: int
-  embed_dim: int
-  mlp_dim: int
-  num_layers: int
-  num_heads: int
-  num_kv_heads: int
-  head_dim: int
-  rope_theta: float = 10000.0
-  rope_scaling: RopeScaling | None = None
-  norm_eps: float = 1e-6
-  qkv_bias: bool = False
-  qk_norm: bool = False
-  tie_embeddings: bool = True
-  max_len: int = 2048
-  head: str = 'lm'
-  dtype: str = 'float32'
-  param_dtype: str = 'float32'
-  remat: str = 'dots_and_attention'
-
-  def __post_init__(self):
-    if self.num_heads % self.num_kv_heads:
-      raise ValueError(
-        f'num_heads: got {self.num_heads}; expected a multiple of '
-        f'num_kv_heads={self.num_kv_heads}'
-      )
-    if self.head_dim % 2:
-      raise ValueError(f'head_dim: got {self.head_dim}; expected an even size')
-    if self.head not in HEADS:
-      raise ValueError(f'head: got {self.head!r}; expected one of {HEADS}')
-    if self.remat not in ('none', *REMAT_POLICIES):
-      raise ValueError(
-        f'remat: got {self.remat!r}; expected one of '
-        f'{("none", *REMAT_POLICIES)}'
-      )
-    if self.dtype not in DTYPES:
-      raise ValueError(f'dtype: got {self.dtype!r}; expected one of {DTYPES}')
-    if self.param_dtype not in PARAM_DTYPES:
-      raise ValueError(
-        f'param_dtype: got {self.param_dtype!r}; expected one of {PARAM_DTYPES}'
-      )
-
-  @property
-  def is_int8(self) -> bool:
-    """Whether matrices are held in int8, with scales (`quantize.py`)."""
-    return self.param_dtype == 'int8'
-
-  @property
-  def vector_dtype(self) -> str:
-    """The dtype of norms and biases, for which int8 is too coarse."""
-    return 'float32' if self.is_int8 else self.param_dtype
 
 
 def rotary_frequencies(config: TransformerConfig) -> jax.Array:

@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 
 from critic_jax.models import forward, sizes, transformer
-from critic_jax.models.transformer import Transformer, TransformerConfig
+from critic_jax.models.config import TransformerConfig
+from critic_jax.models.transformer import Transformer
 from critic_jax.pretrained import hf_weights
 from critic_jax.runtime import sharding
 from critic_jax.sampling.lm import LM
@@ -139,10 +140,10 @@ def on_one_device(lm: LM, mesh) -> LM:
   )
 
 
-def ways_of(mesh, name: str, size: int) -> int:
+def num_shards_of(mesh, name: str, size: int) -> int:
   """Among how many devices an axis of this name and size is split."""
-  ways = sharding.ways(mesh, name)
-  return ways if size % ways == 0 else 1
+  num_shards = sharding.num_shards(mesh, name)
+  return num_shards if size % num_shards == 0 else 1
 
 
 def batch(rows: int, columns: int, packed: bool, mesh=None):
@@ -159,9 +160,11 @@ def batch(rows: int, columns: int, packed: bool, mesh=None):
   }
 
 
-def batch_ways(mesh, rows: int, columns: int) -> int:
+def num_batch_shards(mesh, rows: int, columns: int) -> int:
   """Among how many devices the tokens of a batch are split."""
-  return ways_of(mesh, 'rows', rows) * ways_of(mesh, 'columns', columns)
+  return num_shards_of(mesh, 'rows', rows) * num_shards_of(
+    mesh, 'columns', columns
+  )
 
 
 def device_bytes(tree) -> int:

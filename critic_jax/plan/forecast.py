@@ -45,10 +45,10 @@ class Phase(NamedTuple):
     fits: whether that is there.
     rows: of a micro-batch.
     columns: of the batch.
-    most_rows: of a micro-batch that fits, a multiple of the mesh's ways.
+    most_rows: of a micro-batch that fits, a multiple of the mesh's row shards.
     slots: responses decoded at once by a process, of the model that samples
       most.
-    most_slots: that fit; the mesh's ways should divide them.
+    most_slots: that fit; the mesh's row shards should divide them.
     compiled: bytes of the compiled update's temporaries; None: not compiled.
     times: the stages of a step.
     seconds: of a step.
@@ -145,8 +145,8 @@ def _plan(name, config, lms, target, compiles) -> Phase:
   held = memory.held(phase, lms, mesh, own)
   each, update = memory.update(phase, config, lms, mesh, learned)
   rows = learned.rows // section.microbatches
-  ways = abstract.batch_ways(mesh, rows, learned.columns)
-  update['activations'] = each * rows // ways
+  num_shards = abstract.num_batch_shards(mesh, rows, learned.columns)
+  update['activations'] = each * rows // num_shards
   copies = memory.copies(section.train, lms, mesh, own)
   samplers = {
     stage: _sampler(stage, lms, own)
@@ -200,8 +200,8 @@ def _sum(parts) -> int:
 
 def _most_rows(free, each, mesh, learned) -> int:
   """Rows of a micro-batch, as many on each device, that `free` bytes hold."""
-  split = abstract.ways_of(mesh, 'columns', learned.columns)
-  rows = max(0, int(free * split // each)) * sharding.ways(mesh, 'rows')
+  split = abstract.num_shards_of(mesh, 'columns', learned.columns)
+  rows = max(0, int(free * split // each)) * sharding.num_shards(mesh, 'rows')
   return min(rows, _MOST)
 
 

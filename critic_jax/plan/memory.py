@@ -92,13 +92,13 @@ def update(phase, config, lms, mesh, learned) -> tuple[int, dict[str, int]]:
   """
   copies = 1 + (phase.config.microbatches > 1)
   gradients = abstract.device_bytes(state(phase, lms, mesh).params)
-  ways = abstract.batch_ways(mesh, *learned[:2])
-  arrays = abstract.all_bytes(abstract.batch(*learned)) // ways
+  num_shards = abstract.num_batch_shards(mesh, *learned[:2])
+  arrays = abstract.all_bytes(abstract.batch(*learned)) // num_shards
   one = {role: abstract.on_one_device(lm, mesh) for role, lm in lms.items()}
   rows, columns = learned.rows // phase.config.microbatches, learned.columns
   here = (
-    rows // abstract.ways_of(mesh, 'rows', rows),
-    columns // abstract.ways_of(mesh, 'columns', columns),
+    rows // abstract.num_shards_of(mesh, 'rows', rows),
+    columns // abstract.num_shards_of(mesh, 'columns', columns),
   )
   working = max(_working_set(one[role], *here) for role in phase.config.train)
   return activations(phase.name, config, one, learned), {
@@ -187,9 +187,9 @@ def sampler(
     columns: of the prompts.
   """
   model = abstract.on_one_device(lm, mesh).model
-  inserted = scheduler.num_inserted(lanes, sharding.ways(mesh, 'rows'))
+  inserted = scheduler.num_inserted(lanes, sharding.num_shards(mesh, 'rows'))
   here, filled, rows_here = (
-    n / abstract.ways_of(mesh, 'rows', n)
+    n / abstract.num_shards_of(mesh, 'rows', n)
     for n in (lanes, inserted, lanes * rows)
   )
   prompt, response = _lane_bytes(
@@ -208,8 +208,8 @@ def scorer(lm, mesh, learned) -> dict[str, int]:
   """What a forward pass over the whole batch needs, beside the batch."""
   model = abstract.on_one_device(lm, mesh).model
   layer = _layer_bytes(model, learned.columns) * learned.rows
-  ways = abstract.batch_ways(mesh, learned.rows, learned.columns)
-  return {'a layer of all rows': layer // ways}
+  num_shards = abstract.num_batch_shards(mesh, learned.rows, learned.columns)
+  return {'a layer of all rows': layer // num_shards}
 
 
 @functools.cache

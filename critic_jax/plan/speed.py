@@ -128,20 +128,20 @@ def make_model(lm, mesh, chip: Chip, shares: Shares) -> Model:
   """A role on a mesh and a chip."""
   kernel = abstract.params(lm, mesh)['layers_0']['attention']['q']['kernel']
   local = kernel.sharding.shard_shape(kernel.shape)
-  ways = [
+  num_shards = [
     whole // part for whole, part in zip(kernel.shape, local, strict=True)
   ]
   along = [*kernel.sharding.spec, None, None]
   in_float32 = lm.model.config.dtype == 'float32'
-  num_copies = mesh.size // math.prod(ways)
+  num_copies = mesh.size // math.prod(num_shards)
 
   def sent(axis):
     return shares.bandwidth * _link(chip, mesh, axis)
 
   return Model(
     fields=vars(lm.model.config),
-    embed=ways[0],
-    heads=ways[1],
+    embed=num_shards[0],
+    heads=num_shards[1],
     flops=shares.flops * (chip.float32_flops if in_float32 else chip.flops),
     bandwidth=shares.bandwidth * chip.bandwidth,
     gather=sent(along[0]),
@@ -165,33 +165,37 @@ def sample(model: Model, mesh, stage, lm) -> list[Time]:
   """Reading the prompts of a stage, and decoding its responses."""
   responses = stage.prompts * stage.samples
   lanes, rows = lm.shape(stage.prompts, stage.samples)
-  slots, ways = lanes * rows, sharding.ways(mesh, 'rows')
-  inserted = min(lanes, scheduler.num_inserted(lanes, ways))
+  slots, num_shards = lanes * rows, sharding.num_shards(mesh, 'rows')
+  inserted = min(lanes, scheduler.num_inserted(lanes, num_shards))
   calls = math.ceil(stage.prompts / inserted)
-  ways = min(ways, inserted)  # what is padded computes nothing that is asked
+  num_shards = min(
+    num_shards, inserted
+  )  # what is padded computes nothing that is asked
   fields, last = model.fields, stage.new - 1
   flops = stage.prompts * cost.forward_flops(fields, stage.prompt, 0, 1)
   read = stage.prompts * stage.prompt
   prefill = Time(
     f'{stage.stage}: prompts', stage.role, stage.prompts, read,
-    flops / (ways * model.heads * model.flops),
+    flops / (num_shards * model.heads * model.flops),
     calls * model.weights / model.bandwidth,
-    calls * model.gathered + model.summed(read / ways),
+    calls * model.gathered + model.summed(read / num_shards),
   )  # fmt: skip
-  calls, ways = (
+  calls, num_shards = (
     math.ceil(responses / slots),
-    abstract.ways_of(mesh, 'rows', slots),
+    abstract.num_shards_of(mesh, 'rows', slots),
   )
   steps = calls * last
   flops = responses * cost.forward_flops(fields, last, stage.prompt, last)
   columns = lanes * lm.row_length(stage.prompt)
   columns += slots * lm.max_new_tokens
-  cached = columns * cost.kv_bytes(fields, model.item) / (ways * model.heads)
+  cached = (
+    columns * cost.kv_bytes(fields, model.item) / (num_shards * model.heads)
+  )
   decode = Time(
     stage.stage, stage.role, responses, responses * stage.new,
-    flops / (ways * model.heads * model.flops),
+    flops / (num_shards * model.heads * model.flops),
     steps * (model.weights + cached) / model.bandwidth,
-    steps * (model.gathered + model.summed(slots / ways)),
+    steps * (model.gathered + model.summed(slots / num_shards)),
   )  # fmt: skip
   return [prefill, decode]
 
@@ -240,12 +244,12 @@ def update(model: Model, mesh, role, learned, settings) -> Time:
 def _passes(stage, model, mesh, role, learned, passes, calls=1) -> Time:
   """Passes over a batch in some calls; those back have the flops of two."""
   rows, columns, _ = learned
-  ways = abstract.batch_ways(mesh, rows // calls, columns)
+  num_shards = abstract.num_batch_shards(mesh, rows // calls, columns)
   flops = passes * rows * cost.forward_flops(model.fields, columns, 0, columns)
   over = max(1, passes - 1)  # times that the matrices are gone over
   return Time(
     stage, role, rows, rows * columns,
-    flops / (ways * model.heads * model.flops),
+    flops / (num_shards * model.heads * model.flops),
     calls * over * model.weights / model.bandwidth,
-    over * (calls * model.gathered + model.summed(rows * columns / ways)),
+    over * (calls * model.gathered + model.summed(rows * columns / num_shards)),
   )  # fmt: skip

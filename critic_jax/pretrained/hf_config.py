@@ -10,7 +10,7 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any
 
-from critic_jax.models.transformer import RopeScaling, TransformerConfig
+from critic_jax.models.config import RopeScaling, TransformerConfig
 from critic_jax.text.tokenizer import Tokenizer
 
 ARCHITECTURES = ('LlamaForCausalLM', 'Qwen2ForCausalLM', 'Qwen3ForCausalLM')

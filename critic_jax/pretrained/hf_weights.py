@@ -22,7 +22,7 @@ import ml_dtypes
 import numpy as np
 
 from critic_jax import strict_json
-from critic_jax.models.transformer import TransformerConfig
+from critic_jax.models.config import TransformerConfig
 from critic_jax.pretrained import gguf_file, gguf_import, safetensors_io
 from critic_jax.pretrained import hf_config as hf_config_lib
 from critic_jax.text import tokenizer as tokenizer_lib

@@ -72,27 +72,27 @@ def make(config, models, grade) -> Recipe:
         keys[1],
         n=num_critiques,
       )
-    critiques = rollout.replant(critiques, solutions, graded.result())
+    critiques = rollout.reattach(critiques, solutions, graded.result())
     solutions = graded.result()
     admitted = [c for c in critiques if refinement.admits(config.gate, c)]
     admitted = admitted if num_refinements else []
-    most = num_rows if num_refinements else 0
+    max_prompts = num_rows if num_refinements else 0
     checked = controls.spread(admitted, config.num_controls)
     [refinements, *others] = rollout.run_graded_together(
       [
-        rollout.Ask(refine, admitted, keys[2], num_refinements, most),
+        rollout.Ask(refine, admitted, keys[2], num_refinements, max_prompts),
         *controls.asks(
           solver.stages.refine,
           checked,
           keys[3],
-          most=min(most, config.num_controls),
+          max_prompts=min(max_prompts, config.num_controls),
         ),
       ],
       solve,
       grade,
     )
     scored = rollout.score(critiques, refinements, rewards, weights)
-    responses = rollout.replant(
+    responses = rollout.reattach(
       [*refinements, *itertools.chain(*others)], critiques, scored
     )
     reward = np.array([c.scores['reward'] for c in scored], np.float32)

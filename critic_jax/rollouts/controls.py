@@ -28,7 +28,7 @@ def asks(
   key: Key,
   *,
   n: int = 1,
-  most: int = 0,
+  max_prompts: int = 0,
 ) -> list[rollout.Ask]:
   """What the solver is asked for the controls, one ask for each of `NAMES`.
 
@@ -37,7 +37,7 @@ def asks(
     critiques: those whose place is taken, and whose conclusions are swapped.
     key: consumed; the controls of a critique share their noise.
     n: refinements of each critique and control.
-    most: see `rollout.Ask`.
+    max_prompts: see `rollout.Ask`.
 
   Returns:
     By name 'refine_empty', 'refine_swapped', 'refine_masked'; the second is of
@@ -52,7 +52,7 @@ def asks(
       [critique for critique in critiques if id(critique) in texts],
       key,
       n,
-      most,
+      max_prompts,
     )
     for name, texts in zip(NAMES, (empty, swapped, masked), strict=True)
   ]

@@ -6,7 +6,7 @@ text does not depend on what else is sampled with it.
 
 Rules grade on the host, in a thread, while the device samples. Records do not
 change: a graded record is a new one, and what responded to the old one is
-replanted.
+reattached.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ class Ask(NamedTuple):
     parents: problems for a first stage, records for a later one.
     key: consumed.
     n: responses to each.
-    most: how many parents there may be at other steps, if more than now: the
-      sampler's shapes are chosen by it, and so are the same at every step.
+    max_prompts: how many parents there may be at other steps, if more than now;
+      the sampler's shapes are chosen by it, and so are the same at every step.
   """
 
   stage: Stage
   parents: Sequence[Problem | Record]
   key: Key
   n: int
-  most: int = 0
+  max_prompts: int = 0
 
 
 def run(
@@ -93,13 +93,13 @@ def _sample(asks: Sequence[Ask], generate: Generate) -> list[Record]:
   Also where nothing is asked now: the sampler can compile for when it is.
   """
   asked = [(ask.stage, parent) for ask in asks for parent in ask.parents]
-  most = sum(max(ask.most, len(ask.parents)) for ask in asks)
-  if not most:
+  max_prompts = sum(max(ask.max_prompts, len(ask.parents)) for ask in asks)
+  if not max_prompts:
     return []
   kind = asks[0].stage.name.partition('_')[0]  # controls are refinements
   with timing.timed(f'time/{kind}_s'):
     prompts = [stage.prompt(parent) for stage, parent in asked]
-    generations = generate(prompts, _keys(asks), asks[0].n, most)
+    generations = generate(prompts, _keys(asks), asks[0].n, max_prompts)
   records = [
     _record(stage, parent, index, generation)
     for (stage, parent), siblings in zip(asked, generations, strict=True)
@@ -218,7 +218,7 @@ def grading(
 
       with rollout.grading(solutions, grade) as graded:
         critiques = rollout.run(...)  # on the device
-      critiques = rollout.replant(critiques, solutions, graded.result())
+      critiques = rollout.reattach(critiques, solutions, graded.result())
 
   What `grade_fn` raises, the end of the block raises. `grade_fn` is called in a
   thread that ends with the block, so it needs no lock: blocks are not nested.
@@ -282,7 +282,7 @@ def score(
   return scored
 
 
-def replant(
+def reattach(
   responses: Sequence[Record], old: Sequence[Record], new: Sequence[Record]
 ) -> list[Record]:
   """The responses with each parent among `old` replaced by its like in `new`.

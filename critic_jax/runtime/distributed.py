@@ -219,12 +219,12 @@ def sharing(generate: Generate) -> Generate:
   if jax.process_count() == 1:
     return generate
 
-  def generate_together(prompts, keys, n, most=0):
+  def generate_together(prompts, keys, n, max_prompts=0):
     mine = share(range(len(prompts)))
     picked = np.zeros(len(keys), np.int32)  # of one length: one program
     picked[: len(mine)] = mine
-    most = -(-max(most, len(prompts)) // jax.process_count())
-    found = generate([prompts[i] for i in mine], keys[picked], n, most)
+    max_prompts = -(-max(max_prompts, len(prompts)) // jax.process_count())
+    found = generate([prompts[i] for i in mine], keys[picked], n, max_prompts)
     given = exchange('generate', _packed(found))
     return _merged([_unpacked(payload, n) for payload in given])
 

@@ -246,28 +246,28 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
 
 def num_parts(name: str, size: int) -> int:
   """Into how many parts `constrain` splits an axis of this name and size."""
-  several = ways_here(name)
+  several = num_shards_here(name)
   return several if size % several == 0 else 1
 
 
-def ways(mesh: Mesh, name: str | None) -> int:
+def num_shards(mesh: Mesh, name: str | None) -> int:
   """Among how many devices an axis of this name is split if they divide it."""
   axes = RULES[name] if name else None
   several = axes if isinstance(axes, tuple) else (axes,) if axes else ()
   return math.prod(mesh.shape[axis] for axis in several)
 
 
-def ways_here(name: str) -> int:
-  """`ways` of the mesh in use, see `on_mesh_of`; 1 where there is none."""
+def num_shards_here(name: str) -> int:
+  """`num_shards` of the mesh in use (`on_mesh_of`); 1 where there is none."""
   mesh = jax.sharding.get_abstract_mesh()
-  return 1 if mesh.empty else ways(mesh, name)
+  return 1 if mesh.empty else num_shards(mesh, name)
 
 
 def _dividing(names, shape, mesh) -> PartitionSpec:
   """The mesh axes of the named axes, where they divide the sizes."""
   return PartitionSpec(
     *(
-      RULES[name] if name and size % ways(mesh, name) == 0 else None
+      RULES[name] if name and size % num_shards(mesh, name) == 0 else None
       for name, size in zip(names, shape, strict=False)
     )
   )

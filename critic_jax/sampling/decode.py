@@ -34,7 +34,8 @@ class Samples(NamedTuple):
   Attributes:
     tokens: int32[B * n, R], end-of-sequence tokens included, then 0.
     length: int32[B * n], how many of them count.
-    logprobs: float32[B * n, R], under the law; 0 after `length`.
+    logprobs: float32[B * n, R], under the sampling distribution; 0 after
+      `length`.
     stopped: bool[B * n], whether an end-of-sequence token ended the row.
   """
 
@@ -53,7 +54,7 @@ class Lanes(NamedTuple):
     logits: float32[L, V], after the prompts; None where s = n.
     responses: keys and values, a layer [L * s, Hkv, R, Dh]; a ring of slots.
     drawn: int32[L * s], the sample that a row draws, of L * n.
-    begun: int32[L], samples that were begun.
+    num_started: int32[L], samples whose first token was drawn.
     clock: int32[], decode steps done.
     keys: random keys [L * n].
     samples: as they are; the last token is not yet computed.
@@ -65,25 +66,25 @@ class Lanes(NamedTuple):
   logits: jax.Array | None
   responses: Cache
   drawn: jax.Array
-  begun: jax.Array
+  num_started: jax.Array
   clock: jax.Array
   keys: jax.Array
   samples: Samples
   done: jax.Array
 
 
-class Trunks(NamedTuple):
+class SharedPrefixes(NamedTuple):
   """Beginnings of prompts, computed once for all prompts that share them.
 
   Attributes:
     tokens: int32[M, P], right-padded.
     length: int32[M].
-    of: int32[F], the trunk that each prompt begins with.
+    index: int32[F], the shared prefix that each prompt begins with.
   """
 
   tokens: jax.Array
   length: jax.Array
-  of: jax.Array
+  index: jax.Array
 
 
 @functools.partial(
@@ -97,7 +98,7 @@ def sample(
   keys: jax.Array,
   *,
   eos: jax.Array,
-  law: sampling_distribution.Law,
+  sampling_params: sampling_distribution.SamplingParams,
   max_new_tokens: int,
   num_samples: int = 1,
 ) -> Samples:
@@ -111,7 +112,7 @@ def sample(
       batch, for which nothing is sampled.
     keys: random keys [B * num_samples], one a response; consumed.
     eos: int32[E], the tokens that end a response.
-    law: temperature, top-k and top-p, traced.
+    sampling_params: temperature, top-k and top-p, traced.
     max_new_tokens: R.
     num_samples: n.
 
@@ -124,9 +125,19 @@ def sample(
   )
   every = jnp.arange(num_lanes)
   lanes = insert(
-    model, params, lanes, every, prompts, length, keys, eos=eos, law=law
+    model,
+    params,
+    lanes,
+    every,
+    prompts,
+    length,
+    keys,
+    eos=eos,
+    sampling_params=sampling_params,
   )
-  lanes = decode(model, params, lanes, num_lanes, eos=eos, law=law)
+  lanes = decode(
+    model, params, lanes, num_lanes, eos=eos, sampling_params=sampling_params
+  )
   return lanes.samples
 
 
@@ -156,7 +167,7 @@ def empty(
     logits=logits,
     responses=cache(num_lanes * num_rows, max_new_tokens),
     drawn=_rows_of(jnp.arange(num_lanes), num_samples, num_rows),
-    begun=jnp.full(num_lanes, num_samples, jnp.int32),
+    num_started=jnp.full(num_lanes, num_samples, jnp.int32),
     clock=jnp.zeros((), jnp.int32),
     keys=jax.random.split(jax.random.key(0), every),
     samples=Samples(
@@ -200,8 +211,8 @@ def insert(
   keys: jax.Array,
   *,
   eos: jax.Array,
-  law: sampling_distribution.Law,
-  trunks: Trunks | None = None,
+  sampling_params: sampling_distribution.SamplingParams,
+  shared_prefixes: SharedPrefixes | None = None,
 ) -> Lanes:
   """Puts prompts into lanes and draws the first token of each of their rows.
 
@@ -210,13 +221,13 @@ def insert(
     params: its parameters.
     lanes: donated.
     index: int32[F], the lane of each prompt; L or more for no lane.
-    prompts: int32[F, T], T at most P: the prompt, or with `trunks` what comes
-      after its trunk.
+    prompts: int32[F, T], T at most P: the prompt, or with `shared_prefixes`
+      what comes after its shared prefix.
     length: int32[F], of the whole prompts; 0 for none.
     keys: random keys [F * n].
     eos: see `sample`.
-    law: see `sample`.
-    trunks: beginnings that several of these prompts share.
+    sampling_params: see `sample`.
+    shared_prefixes: beginnings that several of these prompts share.
 
   Returns:
     The lanes.
@@ -226,10 +237,14 @@ def insert(
   num_rows, num_samples = (
     len(x) // num_lanes for x in (lanes.drawn, lanes.keys)
   )
-  logits, cache = _prefill(model, params, prompts, length, trunks, columns)
+  logits, cache = _prefill(
+    model, params, prompts, length, shared_prefixes, columns
+  )
   absent = jnp.repeat(length == 0, num_samples)
   begins = (jnp.arange(len(keys)) % num_samples < num_rows) & ~absent
-  token, logprob = _draw(jnp.repeat(logits, num_samples, axis=0), keys, 0, law)
+  token, logprob = _draw(
+    jnp.repeat(logits, num_samples, axis=0), keys, 0, sampling_params
+  )
   stopped = _is_any(token, eos) & begins
   begin = (jnp.arange(limit) == 0) & begins[:, None]
   first = Samples(
@@ -253,7 +268,7 @@ def insert(
       prompts=put(index, lanes.prompts, cache),
       prompt_length=put(index, lanes.prompt_length, length),
       drawn=put(rows, lanes.drawn, _rows_of(index, num_samples, num_rows)),
-      begun=put(index, lanes.begun, jnp.full(len(index), num_rows)),
+      num_started=put(index, lanes.num_started, jnp.full(len(index), num_rows)),
       keys=lanes.keys.at[every].set(keys, mode='drop'),
       samples=put(every, lanes.samples, first),
       done=put(every, lanes.done, stopped | absent | (begins & (limit == 1))),
@@ -261,49 +276,55 @@ def insert(
   )
 
 
-def _prefill(model, params, prompts, length, trunks, columns):
+def _prefill(model, params, prompts, length, shared_prefixes, columns):
   """Logits after each prompt, [F, V], and its keys and values, P columns."""
-  if trunks is None:
+  if shared_prefixes is None:
     hidden, cache = model.apply({'params': params}, prompts)
     room = ((0, 0), (0, 0), (0, columns - prompts.shape[1]), (0, 0))
     cache = jax.tree.map(lambda x: jnp.pad(x, room), cache)
     last = length - 1
   else:
-    begun = trunks.length[trunks.of]
-    hidden, *parts = _prefill_behind(model, params, prompts, trunks, begun)
-    cache = _joined(*parts, begun, columns)
-    last = length - 1 - begun
+    prefix_length = shared_prefixes.length[shared_prefixes.index]
+    hidden, *parts = _prefill_behind(
+      model, params, prompts, shared_prefixes, prefix_length
+    )
+    cache = _joined(*parts, prefix_length, columns)
+    last = length - 1 - prefix_length
   last = jnp.maximum(last, 0)[:, None, None]
   hidden = jnp.take_along_axis(hidden, last, axis=1)[:, 0]
   return model.apply({'params': params}, hidden, method='logits'), cache
 
 
-def _prefill_behind(model, params, rest, trunks, begun):
-  """Hidden states of what follows trunks, and the keys and values of both."""
-  _, cache = model.apply({'params': params}, trunks.tokens)
-  cache = jax.tree.map(lambda x: x[trunks.of], cache)
-  is_trunk = jnp.arange(trunks.tokens.shape[1]) < begun[:, None]
+def _prefill_behind(model, params, rest, shared_prefixes, prefix_length):
+  """Hidden states of what follows shared prefixes; keys and values of both."""
+  _, cache = model.apply({'params': params}, shared_prefixes.tokens)
+  cache = jax.tree.map(lambda x: x[shared_prefixes.index], cache)
+  is_prefix = (
+    jnp.arange(shared_prefixes.tokens.shape[1]) < prefix_length[:, None]
+  )
   hidden, rest_cache = model.apply(
     {'params': params},
     rest,
-    positions=begun[:, None] + jnp.arange(rest.shape[1]),
-    prefix=(cache, is_trunk),
+    positions=prefix_length[:, None] + jnp.arange(rest.shape[1]),
+    prefix=(cache, is_prefix),
   )
   return hidden, cache, rest_cache
 
 
-def _joined(trunk: Cache, rest: Cache, begun, columns) -> Cache:
-  """Keys and values without a gap: `begun` of a trunk, then the rest."""
-  width, slots = trunk[0][0].shape[2], jnp.arange(columns)
+def _joined(prefix: Cache, rest: Cache, prefix_length, columns) -> Cache:
+  """Keys and values without a gap: `prefix_length` shared, then the rest."""
+  width, slots = prefix[0][0].shape[2], jnp.arange(columns)
   end = width + rest[0][0].shape[2] - 1
-  after = jnp.minimum(width + slots - begun[:, None], end)
-  source = jnp.where(slots < begun[:, None], slots, after)[:, None, :, None]
+  after = jnp.minimum(width + slots - prefix_length[:, None], end)
+  source = jnp.where(slots < prefix_length[:, None], slots, after)[
+    :, None, :, None
+  ]
 
   def join(a, b):
     both = jnp.concatenate([a, b], axis=2)
     return jnp.take_along_axis(both, source, axis=2)
 
-  return jax.tree.map(join, trunk, rest)
+  return jax.tree.map(join, prefix, rest)
 
 
 @functools.partial(jax.jit, static_argnames='model', donate_argnames='lanes')
@@ -314,7 +335,7 @@ def decode(
   wanted: jax.Array | int,
   *,
   eos: jax.Array,
-  law: sampling_distribution.Law,
+  sampling_params: sampling_distribution.SamplingParams,
 ) -> Lanes:
   """Draws tokens until all rows of at least `wanted` lanes are done.
 
@@ -324,7 +345,7 @@ def decode(
     lanes: donated.
     wanted: lanes to wait for, empty ones included; traced.
     eos: see `sample`.
-    law: see `sample`.
+    sampling_params: see `sample`.
 
   Returns:
     The lanes.
@@ -358,7 +379,7 @@ def decode(
     if lanes.logits is not None:  # a row that begins was fed nothing
       first = jnp.repeat(lanes.logits, num_rows, axis=0)
       logits = jnp.where((age == 0)[:, None], first, logits)
-    token, logprob = _draw(logits, lanes.keys[drawn], age, law)
+    token, logprob = _draw(logits, lanes.keys[drawn], age, sampling_params)
     stopped = _is_any(token, eos)
     # A row without a sample to draw writes nowhere.
     at = jnp.where(lanes.done[drawn], len(lanes.done), drawn)
@@ -389,15 +410,16 @@ def _begin_next(lanes: Lanes) -> Lanes:
   """Gives rows whose sample is done the next ones of their lanes."""
   if lanes.logits is None:
     return lanes
-  num_lanes = len(lanes.begun)
+  num_lanes = len(lanes.num_started)
   num_samples = len(lanes.done) // num_lanes
   free = lanes.done[lanes.drawn].reshape(num_lanes, -1)
-  number = lanes.begun[:, None] + jnp.cumsum(free, axis=1) - 1
+  number = lanes.num_started[:, None] + jnp.cumsum(free, axis=1) - 1
   begins = free & (number < num_samples)
   sample = jnp.arange(num_lanes)[:, None] * num_samples + number
   drawn = jnp.where(begins.reshape(-1), sample.reshape(-1), lanes.drawn)
   return lanes._replace(
-    drawn=drawn, begun=lanes.begun + jnp.sum(begins, axis=1, dtype=jnp.int32)
+    drawn=drawn,
+    num_started=lanes.num_started + jnp.sum(begins, axis=1, dtype=jnp.int32),
   )
 
 
@@ -405,9 +427,9 @@ def _is_any(token, eos):
   return jnp.any(token[:, None] == eos[None], axis=1)
 
 
-def _draw(logits, keys, age, law):
+def _draw(logits, keys, age, sampling_params):
   """The token of each row at its age, and its log-probability."""
   uniform = jax.vmap(
     lambda key, t: jax.random.uniform(jax.random.fold_in(key, t))
   )(keys, jnp.broadcast_to(age, keys.shape))
-  return sampling_distribution.draw(logits, uniform, law)
+  return sampling_distribution.draw(logits, uniform, sampling_params)

@@ -1,4 +1,4 @@
-"""LM: a transformer with its tokenizer, its law and its table of shapes.
+"""LM: a transformer with tokenizer, sampling parameters and table of shapes.
 
 `bind(params)` gives a `Generate`, the function that rollouts call. Sampling
 compiles once for each shape it meets, so prompts are padded to the columns of
@@ -39,7 +39,7 @@ class LM:
     model: the linen module; its configuration names the head.
     tokenizer: text <-> tokens.
     stages: how it is asked to solve, to critique and to refine.
-    law: what responses are sampled from.
+    sampling_params: what responses are sampled from.
     max_new_tokens: the limit on a response, its end included.
     lengths: the allowed numbers of columns of prompts and of training rows,
       ascending; a prompt longer than the last is refused (`finish='prompt'`).
@@ -53,7 +53,7 @@ class LM:
   model: Transformer
   tokenizer: Tokenizer
   stages: Stages
-  law: sampling_distribution.Law
+  sampling_params: sampling_distribution.SamplingParams
   max_new_tokens: int
   lengths: tuple[int, ...]
   max_rows: int = 256
@@ -108,23 +108,23 @@ class LM:
   def bind(self, params: Params) -> Generate:
     """The sampler with these parameters."""
 
-    def generate(prompts, keys, n, most=0):
-      return self._generate(params, prompts, keys, n, most)
+    def generate(prompts, keys, n, max_prompts=0):
+      return self._generate(params, prompts, keys, n, max_prompts)
 
     return distributed.sharing(generate)
 
   def _generate(
-    self, params, prompts: Sequence[str], keys, n: int, most: int
+    self, params, prompts: Sequence[str], keys, n: int, max_prompts: int
   ) -> list[list[Generation]]:
     settings = dict(
       eos=np.array(self.tokenizer.eos, np.int32),
-      law=self.law,
+      sampling_params=self.sampling_params,
       num_samples=n,
       max_new_tokens=self.max_new_tokens,
     )
-    most = max(most, len(prompts))
-    if self.compile_ahead and most:
-      of_all = self.shape(most, n)._asdict()
+    max_prompts = max(max_prompts, len(prompts))
+    if self.compile_ahead and max_prompts:
+      of_all = self.shape(max_prompts, n)._asdict()
       self._compile_ahead(params, keys, **of_all, **settings)
     encoded = [self.encode_prompt(text) for text in prompts]
     fits = [i for i, p in enumerate(encoded) if 0 < len(p) <= self.lengths[-1]]
@@ -134,7 +134,7 @@ class LM:
     ]
     results = [[r] * n for r in refused]
     for part in self._parts(encoded, fits):
-      size = most if self.compile_ahead else len(part)
+      size = max_prompts if self.compile_ahead else len(part)
       sampled = scheduler.run(
         self.model,
         params,

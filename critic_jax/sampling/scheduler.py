@@ -5,18 +5,18 @@ finished, prompts that wait take their place, and the long responses of others
 go on: no row waits for the longest of a batch, as long as there is a queue. A
 lane may have fewer rows than its prompt wants responses, one after another.
 Prompts that begin alike, such as the refinements of one solution, have their
-common beginning computed once (`find_trunks`).
+common beginning computed once (`find_shared_prefixes`).
 
 All arrays have one of few shapes. With L lanes and columns P, these are the
 programs, which `compile_one` compiles ahead:
 
   insert   F = L / 4 prompts of P columns
-  insert   F prompts behind F / 4 trunks of P columns, and P / 4 columns for
-           what comes after them
+  insert   F prompts behind F / 4 shared prefixes of P columns, and P / 4
+           columns for what comes after them
   decode   L lanes
 
-Where rows are split among devices, F and the trunks are rounded up to a
-multiple of them: of what they do not divide, each device computes all.
+Where rows are split among devices, F and the shared prefixes are rounded up to
+a multiple of them: of what they do not divide, each device computes all.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
-from critic_jax.models.sampling_distribution import Law
+from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.models.transformer import Transformer
 from critic_jax.runtime import sharding, timing
 from critic_jax.sampling import decode
@@ -43,7 +43,7 @@ def run(
   keys: jax.Array,
   *,
   eos: jax.Array,
-  law: Law,
+  sampling_params: SamplingParams,
   num_samples: int,
   max_new_tokens: int,
   columns: int,
@@ -59,7 +59,7 @@ def run(
       alike should be adjacent.
     keys: random keys; `keys[i]` is consumed for prompt i.
     eos: int32[E], the tokens that end a response.
-    law: temperature, top-k and top-p.
+    sampling_params: temperature, top-k and top-p.
     num_samples: n, responses to each prompt.
     max_new_tokens: R.
     columns: P.
@@ -71,8 +71,12 @@ def run(
   """
   with sharding.on_mesh_of(params):
     return _run(
-      functools.partial(decode.insert, model, params, eos=eos, law=law),
-      functools.partial(decode.decode, model, params, eos=eos, law=law),
+      functools.partial(
+        decode.insert, model, params, eos=eos, sampling_params=sampling_params
+      ),
+      functools.partial(
+        decode.decode, model, params, eos=eos, sampling_params=sampling_params
+      ),
       decode.empty(
         model, num_lanes, num_rows, num_samples, columns, max_new_tokens
       ),
@@ -84,8 +88,11 @@ def run(
 def _run(insert, decode, lanes, prompts, keys):
   """`run`, by functions of lanes and from empty ones."""
   num_lanes, columns = len(lanes.prompt_length), lanes.prompts[0][0].shape[2]
-  num_samples, ways = len(lanes.done) // num_lanes, sharding.ways_here('rows')
-  few, size = num_inserted(num_lanes), num_inserted(num_lanes, ways)
+  num_samples, num_shards = (
+    len(lanes.done) // num_lanes,
+    sharding.num_shards_here('rows'),
+  )
+  few, size = num_inserted(num_lanes), num_inserted(num_lanes, num_shards)
   waiting = collections.deque(prompts)
   held: dict[int, int] = {}  # lane -> prompt
   results: dict[int, Samples] = {}
@@ -97,8 +104,8 @@ def _run(insert, decode, lanes, prompts, keys):
       chosen = [waiting.popleft() for _ in range(most)]
       index, free = free[: len(chosen)], free[len(chosen) :]
       held |= zip(index, chosen, strict=True)
-      tokens, length, trunks = lay_out(
-        [prompts[i] for i in chosen], size, columns, ways
+      tokens, length, shared_prefixes = lay_out(
+        [prompts[i] for i in chosen], size, columns, num_shards
       )
       lanes = insert(
         lanes,
@@ -106,7 +113,7 @@ def _run(insert, decode, lanes, prompts, keys):
         tokens,
         length,
         _sample_keys(keys, _padded(chosen, size, 0), num_samples),
-        trunks=trunks,
+        shared_prefixes=shared_prefixes,
       )
     lanes = decode(lanes, few if waiting else num_lanes)
     done, samples, steps = jax.device_get(
@@ -123,19 +130,19 @@ def _run(insert, decode, lanes, prompts, keys):
   return results
 
 
-def num_inserted(num_lanes: int, ways: int = 1) -> int:
+def num_inserted(num_lanes: int, num_shards: int = 1) -> int:
   """F, the prompts of an insert: a quarter of the lanes, or a few more.
 
   Args:
     num_lanes: L.
-    ways: devices that F is to be divided among.
+    num_shards: devices that F is to be divided among.
   """
-  return _round_up(max(1, num_lanes // 4), ways)
+  return _round_up(max(1, num_lanes // 4), num_shards)
 
 
-def num_trunks(size: int, ways: int = 1) -> int:
-  """The trunks of an insert of F prompts; 0 where they would spare nothing."""
-  number = _round_up(size // 4, ways)
+def num_shared_prefixes(size: int, num_shards: int = 1) -> int:
+  """Shared prefixes of an insert of F prompts; 0 if they spare nothing."""
+  number = _round_up(size // 4, num_shards)
   return number if number < size else 0
 
 
@@ -150,7 +157,7 @@ def compile_one(
   columns: int,
   *,
   eos: jax.Array,
-  law: Law,
+  sampling_params: SamplingParams,
   num_samples: int,
   max_new_tokens: int,
   num_lanes: int,
@@ -158,12 +165,12 @@ def compile_one(
 ) -> None:
   """Compiles what `run` with these arguments calls; nothing is sampled."""
   with sharding.on_mesh_of(params):
-    ways = sharding.ways_here('rows')
-    size = num_inserted(num_lanes, ways)
+    num_shards = sharding.num_shards_here('rows')
+    size = num_inserted(num_lanes, num_shards)
     different = [[i] * columns for i in range(size)]
     kinds = [different]  # whole
-    if num_trunks(size, ways):
-      kinds.append(different[:1])  # behind a trunk
+    if num_shared_prefixes(size, num_shards):
+      kinds.append(different[:1])  # behind a shared prefix
     index = _padded([], size, 0)
     keys = _sample_keys(keys, index, num_samples)
     lanes = _compiled(
@@ -171,12 +178,23 @@ def compile_one(
       *(model, num_lanes, num_rows, num_samples, columns, max_new_tokens),
     )
     for prompts in kinds:
-      tokens, length, trunks = lay_out(prompts, size, columns, ways)
+      tokens, length, shared_prefixes = lay_out(
+        prompts, size, columns, num_shards
+      )
       lanes = _compiled(
         decode.insert, model, params, lanes, index, tokens, length, keys,
-        eos=eos, law=law, trunks=trunks,
+        eos=eos, sampling_params=sampling_params,
+        shared_prefixes=shared_prefixes,
       )  # fmt: skip
-    _compiled(decode.decode, model, params, lanes, num_lanes, eos=eos, law=law)
+    _compiled(
+      decode.decode,
+      model,
+      params,
+      lanes,
+      num_lanes,
+      eos=eos,
+      sampling_params=sampling_params,
+    )
 
 
 def _compiled(function, *args, **kwargs):
@@ -192,53 +210,54 @@ def _compiled(function, *args, **kwargs):
 
 
 def lay_out(
-  prompts: Sequence[Sequence[int]], size: int, columns: int, ways: int = 1
+  prompts: Sequence[Sequence[int]], size: int, columns: int, num_shards: int = 1
 ):
-  """What `sampling.insert` is given for prompts: whole, or behind trunks.
+  """What `decode.insert` is given for prompts, whole or behind shared prefixes.
 
   Args:
     prompts: tokens of at most `size` prompts.
     size: F, the prompts of a call.
     columns: P.
-    ways: devices that trunks are to be divided among.
+    num_shards: devices that shared prefixes are to be divided among.
 
   Returns:
-    int32[F, T] and int32[F], see `sampling.insert`, and the trunks or None.
+    int32[F, T] and int32[F], see `decode.insert`, and the shared prefixes or
+    None.
   """
   length = _padded([len(p) for p in prompts], size, 0)
-  most = num_trunks(size, ways)
-  found = find_trunks(prompts, most, columns // 4)
+  max_prefixes = num_shared_prefixes(size, num_shards)
+  found = find_shared_prefixes(prompts, max_prefixes, columns // 4)
   if found is None:
     return _rows(prompts, size, columns), length, None
-  of = [trunk for trunk, (_, members) in enumerate(found) for _ in members]
-  begun = [found[trunk][0] for trunk in of]
+  index = [i for i, (_, members) in enumerate(found) for _ in members]
+  prefix_length = [found[i][0] for i in index]
   firsts = [prompts[members[0]][:shared] for shared, members in found]
-  rest = [p[shared:] for p, shared in zip(prompts, begun, strict=True)]
-  trunks = decode.Trunks(
-    tokens=_rows(firsts, most, columns),
-    length=_padded([shared for shared, _ in found], most, 0),
-    of=_padded(of, size, 0),
+  rest = [p[shared:] for p, shared in zip(prompts, prefix_length, strict=True)]
+  shared_prefixes = decode.SharedPrefixes(
+    tokens=_rows(firsts, max_prefixes, columns),
+    length=_padded([shared for shared, _ in found], max_prefixes, 0),
+    index=_padded(index, size, 0),
   )
-  return _rows(rest, size, columns // 4), length, trunks
+  return _rows(rest, size, columns // 4), length, shared_prefixes
 
 
-def find_trunks(
-  prompts: Sequence[Sequence[int]], max_trunks: int, max_rest: int
+def find_shared_prefixes(
+  prompts: Sequence[Sequence[int]], max_prefixes: int, max_rest: int
 ) -> list[tuple[int, range]] | None:
   """Beginnings that adjacent prompts share.
 
-  >>> find_trunks([[1, 2, 3], [1, 2, 4, 5], [9, 9]], 2, 2)
+  >>> find_shared_prefixes([[1, 2, 3], [1, 2, 4, 5], [9, 9]], 2, 2)
   [(2, range(0, 2)), (1, range(2, 3))]
 
   Args:
     prompts: tokens, at least one each.
-    max_trunks: trunks at most.
-    max_rest: tokens after its trunk that a prompt may have; it has at least
-      one, since a trunk alone predicts nothing.
+    max_prefixes: shared prefixes at most.
+    max_rest: tokens after its shared prefix that a prompt may have; it has at
+      least one, since a shared prefix alone predicts nothing.
 
   Returns:
-    For each trunk its length and the prompts that begin with it, in order;
-    None if so few are not enough.
+    For each shared prefix its length and the prompts that begin with it, in
+    order; None if so few are not enough.
   """
   found, start, shared, longest = [], 0, 0, 0
   for i, prompt in enumerate(prompts):
@@ -250,7 +269,7 @@ def find_trunks(
         shared, longest = common, longer
         continue
       found.append((shared, range(start, i)))
-    if len(found) >= max_trunks:
+    if len(found) >= max_prefixes:
       return None
     start, shared, longest = i, len(prompt) - 1, len(prompt)
   return [*found, (shared, range(start, len(prompts)))]

@@ -41,7 +41,7 @@ class Evaluation(NamedTuple):
     name: of its section in the config.
     config: the section.
     examples: problems to solve, or given solutions.
-    lms: by role, with the section's laws.
+    lms: by role, with the section's sampling parameters.
     first_error: (problem, solution) -> index of its first wrong step, or None.
     describe: critique -> what it does, or None.
   """

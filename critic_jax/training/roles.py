@@ -11,8 +11,9 @@ import jax.numpy as jnp
 
 from critic_jax import lookup
 from critic_jax.models import quantize, sizes, transformer
-from critic_jax.models.sampling_distribution import Law
-from critic_jax.models.transformer import Transformer, TransformerConfig
+from critic_jax.models.config import TransformerConfig
+from critic_jax.models.sampling_distribution import SamplingParams
+from critic_jax.models.transformer import Transformer
 from critic_jax.pretrained import hf_weights
 from critic_jax.rollouts import stages
 from critic_jax.runtime import distributed, sharding
@@ -84,7 +85,9 @@ def make_lm(config, tokenizer, section) -> LM:
     model=Transformer(config),
     tokenizer=tokenizer,
     stages=stages.make_stages(section['prompts']),
-    law=Law(section['temperature'], section['top_k'], section['top_p']).check(),
+    sampling_params=SamplingParams(
+      section['temperature'], section['top_k'], section['top_p']
+    ).check(),
     max_new_tokens=section['max_new_tokens'],
     lengths=tuple(section['lengths']),
     max_rows=section['max_rows'],
@@ -92,7 +95,7 @@ def make_lm(config, tokenizer, section) -> LM:
   )
 
 
-def resample(lm: LM, *, max_new_tokens: int = 0, **law) -> LM:
+def resample(lm: LM, *, max_new_tokens: int = 0, **sampling) -> LM:
   """The LM with some settings of its sampling replaced.
 
   Raises:
@@ -101,7 +104,9 @@ def resample(lm: LM, *, max_new_tokens: int = 0, **law) -> LM:
   """
   return dataclasses.replace(
     lm,
-    law=Law(**{**lm.law._asdict(), **law}).check(),
+    sampling_params=SamplingParams(
+      **{**lm.sampling_params._asdict(), **sampling}
+    ).check(),
     max_new_tokens=max_new_tokens or lm.max_new_tokens,
   )
 

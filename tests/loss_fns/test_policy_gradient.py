@@ -60,7 +60,7 @@ def trained(roles):
 
 
 def test_on_policy_the_ratio_is_one(lm, roles, records, grad):
-  """Sampler and trainer agree, with the law's temperature and top-p."""
+  """Sampler and trainer agree, at the LM's temperature and top-p."""
   batch = make_batch(records, lm)
   (total, metrics), _ = grad(trained(roles), batch)
   assert float(metrics['policy/ratio_error']) < 1e-4
@@ -71,7 +71,9 @@ def test_on_policy_the_ratio_is_one(lm, roles, records, grad):
   assert float(metrics['loss/policy']) == float(total)
   assert 0 < float(metrics['policy/entropy']) < np.log(640)
   # Another temperature would show.
-  other = dataclasses.replace(lm, law=lm.law._replace(temperature=1.0))
+  other = dataclasses.replace(
+    lm, sampling_params=lm.sampling_params._replace(temperature=1.0)
+  )
   loss = policy_gradient.make_policy_loss(other, 'solver', SETTINGS)
   _, metrics = jax.jit(loss)(trained(roles), batch)
   assert float(metrics['policy/ratio_error']) > 0.05

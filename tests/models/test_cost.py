@@ -8,7 +8,8 @@ import pytest
 from hand_counts import HEAD, KEYS, KV, LAYERS, MODEL, PARAMS
 
 from critic_jax.models import cost, sizes, transformer
-from critic_jax.models.transformer import Transformer, TransformerConfig
+from critic_jax.models.config import TransformerConfig
+from critic_jax.models.transformer import Transformer
 
 
 def test_weights():

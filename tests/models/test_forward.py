@@ -9,7 +9,7 @@ import pytest
 from helpers import VOCAB_SIZE, random_params, tiny_config, tiny_model
 
 from critic_jax.models import forward
-from critic_jax.models.sampling_distribution import Law
+from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.models.transformer import Transformer
 
 ROWS, COLUMNS = 3, 11
@@ -91,20 +91,22 @@ def constant_model(probs, **changes):
 
 
 @pytest.mark.parametrize(
-  ('law', 'probs'),
+  ('sampling_params', 'probs'),
   [
-    (Law(), [1 / 2, 1 / 4, 3 / 16, 1 / 16]),
+    (SamplingParams(), [1 / 2, 1 / 4, 3 / 16, 1 / 16]),
     # Squares 64, 16, 9, 1 of 90.
-    (Law(temperature=0.5), [64 / 90, 16 / 90, 9 / 90, 1 / 90]),
-    (Law(top_k=2), [2 / 3, 1 / 3]),
-    (Law(top_p=0.76), [8 / 15, 4 / 15, 3 / 15]),
-    (Law(temperature=0.0), [1]),
+    (SamplingParams(temperature=0.5), [64 / 90, 16 / 90, 9 / 90, 1 / 90]),
+    (SamplingParams(top_k=2), [2 / 3, 1 / 3]),
+    (SamplingParams(top_p=0.76), [8 / 15, 4 / 15, 3 / 15]),
+    (SamplingParams(temperature=0.0), [1]),
   ],
 )
-def test_entropy_by_hand(law, probs):
+def test_entropy_by_hand(sampling_params, probs):
   model, params = constant_model([1 / 2, 1 / 4, 3 / 16, 1 / 16])
   row = jnp.zeros((1, 3), jnp.int32)
-  logprobs, entropies = statistics(model, params, row, law=law)
+  logprobs, entropies = statistics(
+    model, params, row, sampling_params=sampling_params
+  )
   entropy = -sum(p * math.log(p) for p in probs)
   np.testing.assert_allclose(
     logprobs, [[0, *[math.log(probs[0])] * 2]], atol=1e-5
@@ -118,7 +120,9 @@ def test_an_observed_token_outside_of_the_law_has_a_logprob_and_gradient():
 
   def logprob(kernel):
     changed = {**params, 'lm_head': {'kernel': kernel}}
-    found = forward.token_logprobs(model, changed, row, law=Law(top_k=1))
+    found = forward.token_logprobs(
+      model, changed, row, sampling_params=SamplingParams(top_k=1)
+    )
     return found[0, 1]
 
   value, gradient = jax.jit(jax.value_and_grad(logprob))(
@@ -151,19 +155,19 @@ def test_the_gradient_holds_no_logits_of_the_whole_batch():
   params = jax.eval_shape(lambda: random_params(model))
   row = jax.ShapeDtypeStruct((4, 65), jnp.int32)  # 4 x 64 targets
 
-  def largest(chunk, law):
+  def largest(chunk, sampling_params):
     def loss(params, row):
       logprobs, entropies = forward.token_statistics(
-        model, params, row, law=law, chunk=chunk
+        model, params, row, sampling_params=sampling_params, chunk=chunk
       )
       return jnp.sum(logprobs), jnp.sum(entropies)
 
     jaxpr = jax.make_jaxpr(jax.grad(loss, has_aux=True))(params, row).jaxpr
     return max(math.prod(shape) for shape in arrays_in(jaxpr) if 4096 in shape)
 
-  for law in (Law(), Law(0.7, 5, 0.9)):
-    assert largest(32, law) == 32 * 4096  # 4 rows of 8 columns
-    assert largest(256, law) == 4 * 64 * 4096  # the test sees them
+  for sampling_params in (SamplingParams(), SamplingParams(0.7, 5, 0.9)):
+    assert largest(32, sampling_params) == 32 * 4096  # 4 rows of 8 columns
+    assert largest(256, sampling_params) == 4 * 64 * 4096  # the test sees them
 
 
 def test_values_come_before_their_tokens(value_model):

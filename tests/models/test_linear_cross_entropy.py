@@ -13,29 +13,29 @@ from critic_jax.models import (
   linear_cross_entropy,
   sampling_distribution,
 )
-from critic_jax.models.sampling_distribution import Law
+from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.models.transformer import Transformer
 from critic_jax.training import updates
 
 ROWS, LENGTH, SIZE, VOCAB = 3, 7, 5, 11
 
-LAWS = [
-  Law(),
-  Law(temperature=0.6),
-  Law(temperature=1.3, top_k=3),
-  Law(top_p=0.5),
-  Law(0.8, 4, 0.6),
-  Law(temperature=0.0),
+SETTINGS = [
+  SamplingParams(),
+  SamplingParams(temperature=0.6),
+  SamplingParams(temperature=1.3, top_k=3),
+  SamplingParams(top_p=0.5),
+  SamplingParams(0.8, 4, 0.6),
+  SamplingParams(temperature=0.0),
 ]
 
 
-def plain(hidden, kernel, targets, law_, axes='vd'):
+def plain(hidden, kernel, targets, sampling_params, axes='vd'):
   """The same with all logits at once, and the gradient that jax derives."""
   logits = jnp.einsum(
     f'btd,{axes}->btv', hidden, kernel.astype(hidden.dtype),
     preferred_element_type=jnp.float32,
   )  # fmt: skip
-  log_probs = sampling_distribution.log_probs(logits, law_, targets)
+  log_probs = sampling_distribution.log_probs(logits, sampling_params, targets)
   taken = jnp.take_along_axis(log_probs, targets[..., None], -1)[..., 0]
   fixed = jax.lax.stop_gradient(log_probs)
   entropies = -jnp.where(fixed > -jnp.inf, jnp.exp(fixed) * fixed, 0.0)
@@ -43,7 +43,7 @@ def plain(hidden, kernel, targets, law_, axes='vd'):
 
 
 def arrays(axes='vd', seed=0):
-  """Hidden states, a kernel, targets that no law's support has all, slopes."""
+  """Hidden states, a kernel, targets that no support has all, slopes."""
   random = np.random.default_rng(seed)
   shape = dict(v=VOCAB, d=SIZE)
   return (
@@ -54,15 +54,15 @@ def arrays(axes='vd', seed=0):
   )
 
 
-def run(function, hidden, kernel, targets, slopes, law_, **keywords):
+def run(function, hidden, kernel, targets, slopes, sampling_params, **keywords):
   """Both results, and the gradients of the weighted sum of both."""
 
-  def total(hidden, kernel, law_):
-    found = function(hidden, kernel, targets, law_, **keywords)
+  def total(hidden, kernel, sampling_params):
+    found = function(hidden, kernel, targets, sampling_params, **keywords)
     return jnp.sum(slopes * (found[0] + 0.7 * found[1])), found
 
   grad = jax.grad(total, argnums=(0, 1), has_aux=True)
-  gradients, found = jax.jit(grad)(hidden, kernel, law_)
+  gradients, found = jax.jit(grad)(hidden, kernel, sampling_params)
   return (*found, *gradients)
 
 
@@ -75,21 +75,23 @@ def assert_close(found, expected, atol=1e-5):
 
 
 @pytest.mark.parametrize('axes', ['vd', 'dv'])
-@pytest.mark.parametrize('law_', LAWS)
-def test_values_and_gradients_are_those_of_all_logits_at_once(law_, axes):
+@pytest.mark.parametrize('sampling_params', SETTINGS)
+def test_values_and_gradients_are_those_of_all_logits_at_once(
+  sampling_params, axes
+):
   inputs = arrays(axes)
   function = linear_cross_entropy.token_logprobs_and_entropy
   # 3 rows of 7 tokens in columns of 2, 2, 2 and 1.
-  found = run(function, *inputs, law_, axes=axes, chunk=6)
-  assert_close(found, run(plain, *inputs, law_, axes=axes))
+  found = run(function, *inputs, sampling_params, axes=axes, chunk=6)
+  assert_close(found, run(plain, *inputs, sampling_params, axes=axes))
   assert np.all(np.isfinite(found[0])) and np.any(found[3])
 
 
 def test_some_targets_were_outside_of_each_truncated_law():
   hidden, kernel, targets, _ = arrays()
   logits = jnp.einsum('btd,vd->btv', hidden, kernel)
-  for law_ in LAWS[2:]:
-    log_probs = sampling_distribution.log_probs(logits, law_)
+  for sampling_params in SETTINGS[2:]:
+    log_probs = sampling_distribution.log_probs(logits, sampling_params)
     taken = np.take_along_axis(np.array(log_probs), targets[..., None], -1)
     assert np.any(taken == -np.inf) and np.any(taken > -np.inf)
 
@@ -97,8 +99,8 @@ def test_some_targets_were_outside_of_each_truncated_law():
 @pytest.mark.parametrize('chunk', [1, 3, 5, 9, 20, 21, 1000, None])
 def test_the_chunk_changes_nothing(chunk):
   function = linear_cross_entropy.token_logprobs_and_entropy
-  found = run(function, *arrays(), Law(0.8, 4, 0.6), chunk=chunk)
-  assert_close(found, run(plain, *arrays(), Law(0.8, 4, 0.6)))
+  found = run(function, *arrays(), SamplingParams(0.8, 4, 0.6), chunk=chunk)
+  assert_close(found, run(plain, *arrays(), SamplingParams(0.8, 4, 0.6)))
 
 
 def test_by_hand():
@@ -107,7 +109,7 @@ def test_by_hand():
   hidden, targets = jnp.ones((1, 1, 1)), jnp.array([[1]])
   found = run(
     linear_cross_entropy.token_logprobs_and_entropy,
-    hidden, kernel, targets, jnp.ones((1, 1)), Law(temperature=0.5),
+    hidden, kernel, targets, jnp.ones((1, 1)), SamplingParams(temperature=0.5),
   )  # fmt: skip
   entropy = 2 / 3 * math.log(3 / 2) + 2 * (1 / 6 * math.log(6))
   # (1 at the target - probabilities) / temperature.
@@ -123,8 +125,10 @@ def test_where_nothing_is_weighed_the_gradient_is_zero():
   slopes[1], slopes[:, 5:] = 0, 0
   targets[1] = 0  # a row of padding
   function = linear_cross_entropy.token_logprobs_and_entropy
-  found = run(function, hidden, kernel, targets, slopes, Law(0.8, 4), chunk=4)
-  expected = run(plain, hidden, kernel, targets, slopes, Law(0.8, 4))
+  found = run(
+    function, hidden, kernel, targets, slopes, SamplingParams(0.8, 4), chunk=4
+  )
+  expected = run(plain, hidden, kernel, targets, slopes, SamplingParams(0.8, 4))
   assert_close(found, expected)
   assert not np.any(found[2][1]) and not np.any(found[2][:, 5:])
 
@@ -132,8 +136,10 @@ def test_where_nothing_is_weighed_the_gradient_is_zero():
 def test_logits_too_large_to_exponentiate():
   hidden, kernel, targets, slopes = arrays()
   function = linear_cross_entropy.token_logprobs_and_entropy
-  found = run(function, 300 * hidden, kernel, targets, slopes, Law(), chunk=6)
-  expected = run(plain, 300 * hidden, kernel, targets, slopes, Law())
+  found = run(
+    function, 300 * hidden, kernel, targets, slopes, SamplingParams(), chunk=6
+  )
+  expected = run(plain, 300 * hidden, kernel, targets, slopes, SamplingParams())
   # Logits of about 1000 are known to 1e-4.
   assert_close(found, expected, atol=2e-3)
   assert np.all(np.isfinite(found[0])) and np.all(np.isfinite(found[3]))
@@ -144,8 +150,8 @@ def test_half_precision(dtypes):
   hidden, kernel, targets, slopes = arrays()
   half = jnp.asarray(hidden, dtypes[0]), jnp.asarray(kernel, dtypes[1])
   function = linear_cross_entropy.token_logprobs_and_entropy
-  found = run(function, *half, targets, slopes, Law(0.8), chunk=6)
-  expected = run(plain, *half, targets, slopes, Law(0.8))
+  found = run(function, *half, targets, slopes, SamplingParams(0.8), chunk=6)
+  expected = run(plain, *half, targets, slopes, SamplingParams(0.8))
   assert found[0].dtype == found[1].dtype == jnp.float32
   assert_close(found[:2], expected[:2])
   # The gradient of a logit is rounded to 8 bits for the products.
@@ -160,17 +166,21 @@ def test_a_model_has_the_gradient_of_its_logits(family, tied):
   random = np.random.default_rng(1)
   tokens = random.integers(0, model.config.vocab_size, (3, 6)).astype(np.int32)
   slopes = random.normal(size=(3, 6)).astype(np.float32)
-  law_ = Law(0.8, 40, 0.9)
+  sampling_params = SamplingParams(0.8, 40, 0.9)
 
   def expected(params):
     log_probs = sampling_distribution.log_probs(
-      forward.logits(model, params, tokens)[:, :-1], law_, tokens[:, 1:]
+      forward.logits(model, params, tokens)[:, :-1],
+      sampling_params,
+      tokens[:, 1:],
     )
     taken = jnp.take_along_axis(log_probs, tokens[:, 1:, None], -1)[..., 0]
     return jnp.sum(slopes[:, 1:] * taken)
 
   def found(params):
-    logprobs = forward.token_logprobs(model, params, tokens, law=law_, chunk=6)
+    logprobs = forward.token_logprobs(
+      model, params, tokens, sampling_params=sampling_params, chunk=6
+    )
     return jnp.sum(slopes * logprobs)
 
   both = jax.jit(
@@ -189,8 +199,10 @@ def shapes_in(jaxpr):
 
 
 # Sizes that no two axes share: any array over the vocabulary shows.
-@pytest.mark.parametrize('law_', [Law(), Law(0.8, 50, 0.9)])
-def test_no_logits_of_more_than_a_chunk(law_, monkeypatch):
+@pytest.mark.parametrize(
+  'sampling_params', [SamplingParams(), SamplingParams(0.8, 50, 0.9)]
+)
+def test_no_logits_of_more_than_a_chunk(sampling_params, monkeypatch):
   hidden = jax.ShapeDtypeStruct((2, 64, 16), jnp.float32)
   kernel = jax.ShapeDtypeStruct((4099, 16), jnp.float32)
   targets = jax.ShapeDtypeStruct((2, 64), jnp.int32)
@@ -202,7 +214,7 @@ def test_no_logits_of_more_than_a_chunk(law_, monkeypatch):
     def total(hidden, kernel, targets):
       return jnp.sum(
         linear_cross_entropy.token_logprobs_and_entropy(
-          hidden, kernel, targets, law_
+          hidden, kernel, targets, sampling_params
         )[0]
       )
 

@@ -21,8 +21,9 @@ from ml_collections import ConfigDict
 
 from configs import common
 from critic_jax.models import forward, quantize, sizes, transformer
-from critic_jax.models.sampling_distribution import Law
-from critic_jax.models.transformer import Transformer, TransformerConfig
+from critic_jax.models.config import TransformerConfig
+from critic_jax.models.sampling_distribution import SamplingParams
+from critic_jax.models.transformer import Transformer
 from critic_jax.pretrained import hf_weights
 from critic_jax.runtime import sharding
 from critic_jax.sampling import decode
@@ -197,16 +198,19 @@ def test_logits_are_within_the_analytic_bound():
 def test_sampled_logprobs_are_the_trainers(changes):
   _, model, _, quantized = pair(**changes)
   length = np.array([9, 4])
-  law = Law(0.8, 40, 0.95)
+  sampling_params = SamplingParams(0.8, 40, 0.95)
   samples = jax.device_get(
     decode.sample(
       model, quantized, jnp.asarray(TOKENS), jnp.asarray(length),
-      jax.random.split(jax.random.key(2), 4), eos=jnp.array([3, 5]), law=law,
+      jax.random.split(jax.random.key(2), 4), eos=jnp.array([3, 5]),
+      sampling_params=sampling_params,
       max_new_tokens=12, num_samples=2,
     )
   )  # fmt: skip
   rows, mask, recorded = assemble(TOKENS, length, samples)
-  computed = forward.token_logprobs(model, quantized, rows, law=law)
+  computed = forward.token_logprobs(
+    model, quantized, rows, sampling_params=sampling_params
+  )
   np.testing.assert_allclose(recorded[mask], computed[mask], atol=1e-4)
   assert mask.sum() > 12 and recorded.min() < -1
 

@@ -7,55 +7,59 @@ import pytest
 import scipy.stats
 
 from critic_jax.models import sampling_distribution
-from critic_jax.models.sampling_distribution import Law, draw, log_probs
+from critic_jax.models.sampling_distribution import (
+  SamplingParams,
+  draw,
+  log_probs,
+)
 
 PROBS = np.array([3 / 16, 1 / 2, 1 / 16, 1 / 4])
 LOGITS = jnp.log(jnp.asarray(PROBS, jnp.float32)) + 1.5  # any constant
 
 
 @pytest.mark.parametrize(
-  ('law', 'expected'),
+  ('sampling_params', 'expected'),
   [
-    (Law(), PROBS),
+    (SamplingParams(), PROBS),
     # Squares: 9, 64, 1 and 16 of 256; their sum is 90.
-    (Law(temperature=0.5), [9 / 90, 64 / 90, 1 / 90, 16 / 90]),
+    (SamplingParams(temperature=0.5), [9 / 90, 64 / 90, 1 / 90, 16 / 90]),
     # 1/2 and 1/4 make up 3/4.
-    (Law(top_k=2), [0, 2 / 3, 0, 1 / 3]),
-    (Law(top_k=1), [0, 1, 0, 0]),
-    (Law(top_k=4), PROBS),
-    (Law(top_k=9), PROBS),
+    (SamplingParams(top_k=2), [0, 2 / 3, 0, 1 / 3]),
+    (SamplingParams(top_k=1), [0, 1, 0, 0]),
+    (SamplingParams(top_k=4), PROBS),
+    (SamplingParams(top_k=9), PROBS),
     # Cumulative: 0.5, 0.75, 0.9375, 1. The token that reaches p is kept.
-    (Law(top_p=0.49), [0, 1, 0, 0]),
-    (Law(top_p=0.74), [0, 2 / 3, 0, 1 / 3]),
-    (Law(top_p=0.76), [3 / 15, 8 / 15, 0, 4 / 15]),
-    (Law(top_p=0.95), PROBS),
+    (SamplingParams(top_p=0.49), [0, 1, 0, 0]),
+    (SamplingParams(top_p=0.74), [0, 2 / 3, 0, 1 / 3]),
+    (SamplingParams(top_p=0.76), [3 / 15, 8 / 15, 0, 4 / 15]),
+    (SamplingParams(top_p=0.95), PROBS),
     # top-p of what top-3 leaves: 8/15, 12/15, 15/15; of all it would keep 3.
-    (Law(top_k=3, top_p=0.79), [0, 2 / 3, 0, 1 / 3]),
-    # top-p of the tempered law: 64/90 = 0.711, 80/90 = 0.889.
-    (Law(temperature=0.5, top_p=0.7), [0, 1, 0, 0]),
-    (Law(temperature=0.5, top_p=0.8), [0, 0.8, 0, 0.2]),
-    (Law(temperature=0.0), [0, 1, 0, 0]),
-    (Law(temperature=0.0, top_k=3, top_p=0.9), [0, 1, 0, 0]),
+    (SamplingParams(top_k=3, top_p=0.79), [0, 2 / 3, 0, 1 / 3]),
+    # top-p of the tempered sampling_params: 64/90 = 0.711, 80/90 = 0.889.
+    (SamplingParams(temperature=0.5, top_p=0.7), [0, 1, 0, 0]),
+    (SamplingParams(temperature=0.5, top_p=0.8), [0, 0.8, 0, 0.2]),
+    (SamplingParams(temperature=0.0), [0, 1, 0, 0]),
+    (SamplingParams(temperature=0.0, top_k=3, top_p=0.9), [0, 1, 0, 0]),
   ],
 )
-def test_by_hand(law, expected):
+def test_by_hand(sampling_params, expected):
   np.testing.assert_allclose(
-    jnp.exp(log_probs(LOGITS, law)), expected, rtol=1e-5
+    jnp.exp(log_probs(LOGITS, sampling_params)), expected, rtol=1e-5
   )
 
 
 def test_observed_tokens_stay():
   # Of 8, 4, 3 and 1 sixteenths, top-1 keeps 8; with the observed: 8 and 1.
-  probs = jnp.exp(log_probs(LOGITS, Law(top_k=1), jnp.array(2)))
+  probs = jnp.exp(log_probs(LOGITS, SamplingParams(top_k=1), jnp.array(2)))
   np.testing.assert_allclose(probs, [0, 8 / 9, 1 / 9, 0], rtol=1e-5)
   # One that is in the support anyway changes nothing.
-  probs = jnp.exp(log_probs(LOGITS, Law(top_k=1), jnp.array(1)))
+  probs = jnp.exp(log_probs(LOGITS, SamplingParams(top_k=1), jnp.array(1)))
   np.testing.assert_allclose(probs, [0, 1, 0, 0])
 
 
 def test_each_row_keeps_its_own_observed_token():
   rows = jnp.stack([LOGITS, LOGITS[::-1]])
-  probs = jnp.exp(log_probs(rows, Law(top_k=1), jnp.array([2, 0])))
+  probs = jnp.exp(log_probs(rows, SamplingParams(top_k=1), jnp.array([2, 0])))
   np.testing.assert_allclose(
     probs, [[0, 8 / 9, 1 / 9, 0], [1 / 3, 0, 2 / 3, 0]], rtol=1e-5
   )
@@ -63,17 +67,24 @@ def test_each_row_keeps_its_own_observed_token():
 
 def test_greedy_takes_the_first_of_equals():
   logits = jnp.array([0.0, 2.0, 1.0, 2.0])
-  probs = jnp.exp(log_probs(logits, Law(temperature=0.0)))
+  probs = jnp.exp(log_probs(logits, SamplingParams(temperature=0.0)))
   np.testing.assert_array_equal(probs, [0, 1, 0, 0])
 
 
 @pytest.mark.parametrize(
-  'law', [Law(), Law(0.7), Law(2.0, 5), Law(1.0, 0, 0.6), Law(0.3, 40, 0.99)]
+  'sampling_params',
+  [
+    SamplingParams(),
+    SamplingParams(0.7),
+    SamplingParams(2.0, 5),
+    SamplingParams(1.0, 0, 0.6),
+    SamplingParams(0.3, 40, 0.99),
+  ],
 )
 @pytest.mark.parametrize('scale', [0.0, 1.0, 30.0])
-def test_normalised(law, scale):
+def test_normalised(sampling_params, scale):
   logits = scale * jax.random.normal(jax.random.key(0), (3, 5, 50))
-  result = log_probs(logits, law)
+  result = log_probs(logits, sampling_params)
   assert result.shape == logits.shape and result.dtype == jnp.float32
   np.testing.assert_allclose(
     jnp.sum(jnp.exp(result), axis=-1), np.ones((3, 5)), rtol=1e-5
@@ -84,14 +95,14 @@ def test_normalised(law, scale):
 def test_top_p_of_one_keeps_all_of_a_peaked_top_k():
   # The likeliest token takes all but 1e-9: sums in float32 reach 1 at once.
   logits = jnp.array([20.0, 0.0, -1.0, -2.0, -3.0])
-  kept = np.isfinite(log_probs(logits, Law(top_k=4)))
+  kept = np.isfinite(log_probs(logits, SamplingParams(top_k=4)))
   np.testing.assert_array_equal(kept, [True, True, True, True, False])
 
 
 def test_gradient_by_hand():
   # d log p(y) / d logits = (onehot(y) - p) / temperature, on the support.
   def logprob(logits):
-    return log_probs(logits, Law(temperature=0.5, top_k=2))[3]
+    return log_probs(logits, SamplingParams(temperature=0.5, top_k=2))[3]
 
   # At temperature 1/2, 64 and 16 make up 80.
   expected = [0, (0 - 64 / 80) / 0.5, 0, (1 - 16 / 80) / 0.5]
@@ -99,12 +110,19 @@ def test_gradient_by_hand():
 
 
 @pytest.mark.parametrize(
-  'law', [Law(), Law(0.0), Law(1.0, 2), Law(1.0, 0, 0.5), Law(0.5, 2, 0.5)]
+  'sampling_params',
+  [
+    SamplingParams(),
+    SamplingParams(0.0),
+    SamplingParams(1.0, 2),
+    SamplingParams(1.0, 0, 0.5),
+    SamplingParams(0.5, 2, 0.5),
+  ],
 )
-def test_gradient_of_every_observed_token_is_finite(law):
+def test_gradient_of_every_observed_token_is_finite(sampling_params):
   def total(logits):
     observed = jnp.arange(4)
-    rows = log_probs(jnp.tile(logits, (4, 1)), law, observed)
+    rows = log_probs(jnp.tile(logits, (4, 1)), sampling_params, observed)
     return jnp.sum(jnp.take_along_axis(rows, observed[:, None], axis=1))
 
   value, gradient = jax.value_and_grad(total)(LOGITS)
@@ -113,36 +131,40 @@ def test_gradient_of_every_observed_token_is_finite(law):
 
 
 @pytest.mark.parametrize(
-  ('law', 'message'),
+  ('sampling_params', 'message'),
   [
-    (Law(temperature=-1.0), 'temperature: got -1.0; expected >= 0'),
-    (Law(temperature=float('nan')), 'temperature: got nan'),
-    (Law(top_k=-1), 'top_k: got -1; expected >= 0'),
-    (Law(top_p=0.0), r'top_p: got 0.0; expected in \(0, 1\]'),
-    (Law(top_p=1.5), 'top_p: got 1.5'),
+    (SamplingParams(temperature=-1.0), 'temperature: got -1.0; expected >= 0'),
+    (SamplingParams(temperature=float('nan')), 'temperature: got nan'),
+    (SamplingParams(top_k=-1), 'top_k: got -1; expected >= 0'),
+    (SamplingParams(top_p=0.0), r'top_p: got 0.0; expected in \(0, 1\]'),
+    (SamplingParams(top_p=1.5), 'top_p: got 1.5'),
   ],
 )
-def test_check(law, message):
+def test_check(sampling_params, message):
   with pytest.raises(ValueError, match=message):
-    law.check()
+    sampling_params.check()
 
 
 def test_check_returns_the_law():
-  assert Law(0.0, 5, 1.0).check() == Law(0.0, 5, 1.0)
+  assert SamplingParams(0.0, 5, 1.0).check() == SamplingParams(0.0, 5, 1.0)
 
 
-def support_by_sorting(logits, law):
-  """What a law keeps of one row of logits, in float64: bool[V]."""
-  if law.temperature == 0:
+def support_by_sorting(logits, sampling_params):
+  """What a sampling_params keeps of one row of logits, in float64: bool[V]."""
+  if sampling_params.temperature == 0:
     return np.arange(len(logits)) == np.argmax(logits)
   # Divided as in the code, so that equals are equal here and there.
-  logits = np.asarray(logits, np.float32) / np.float32(law.temperature)
+  logits = np.asarray(logits, np.float32) / np.float32(
+    sampling_params.temperature
+  )
   order = np.argsort(-logits, kind='stable')
-  kept = order[: law.top_k] if law.top_k else order
-  if law.top_p < 1:
+  kept = order[: sampling_params.top_k] if sampling_params.top_k else order
+  if sampling_params.top_p < 1:
     probs = np.exp(np.float64(logits[kept]) - np.float64(logits.max()))
     before = np.cumsum(probs) - probs
-    reaches = before < np.float64(np.float32(law.top_p)) * probs.sum()
+    reaches = (
+      before < np.float64(np.float32(sampling_params.top_p)) * probs.sum()
+    )
     kept = kept[reaches | (np.arange(len(kept)) == 0)]
   return logits >= logits[kept].min()  # equals stay together
 
@@ -177,22 +199,24 @@ def test_support_is_that_of_sorting(top_k, top_p):
   kinds = rows_of_all_kinds()
   rows = np.stack(list(kinds.values())).astype(np.float32)
   for temperature in (1.0, 1.7, 0.0):
-    law = Law(temperature, top_k, top_p)
-    kept = np.isfinite(many_log_probs(rows, law))
+    sampling_params = SamplingParams(temperature, top_k, top_p)
+    kept = np.isfinite(many_log_probs(rows, sampling_params))
     for name, row, found in zip(kinds, rows, kept, strict=True):
-      expected = support_by_sorting(row, law) & (row > -np.inf)
-      np.testing.assert_array_equal(found, expected, err_msg=f'{name} {law}')
+      expected = support_by_sorting(row, sampling_params) & (row > -np.inf)
+      np.testing.assert_array_equal(
+        found, expected, err_msg=f'{name} {sampling_params}'
+      )
 
 
 def test_support_is_the_same_alone_and_mapped():
   rows = np.stack(list(rows_of_all_kinds().values())).astype(np.float32)
-  law = Law(0.9, 9, 0.8)
-  expected = many_log_probs(rows, law)
-  mapped = jax.jit(jax.vmap(log_probs, (0, None)))(rows, law)
-  many = log_probs(rows[None], law)[0]
-  alone = np.stack([many_log_probs(row, law) for row in rows])
-  laws = jax.tree.map(lambda x: jnp.full(len(rows), x), law)
-  by_row = jax.jit(jax.vmap(log_probs))(rows, laws)
+  sampling_params = SamplingParams(0.9, 9, 0.8)
+  expected = many_log_probs(rows, sampling_params)
+  mapped = jax.jit(jax.vmap(log_probs, (0, None)))(rows, sampling_params)
+  many = log_probs(rows[None], sampling_params)[0]
+  alone = np.stack([many_log_probs(row, sampling_params) for row in rows])
+  all_params = jax.tree.map(lambda x: jnp.full(len(rows), x), sampling_params)
+  by_row = jax.jit(jax.vmap(log_probs))(rows, all_params)
   for found in (mapped, many, alone, by_row):
     np.testing.assert_array_equal(found > -np.inf, expected > -np.inf)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
@@ -202,7 +226,9 @@ def test_top_p_next_to_1_keeps_no_more_than_top_k():
   # Sums round: that of k tokens may come out above that of more of them.
   rows = jax.random.normal(jax.random.key(1), (500, 60))
   for top_k in (5, 20, 40):
-    kept = np.isfinite(many_log_probs(rows, Law(1.0, top_k, 1 - 2.0**-24)))
+    kept = np.isfinite(
+      many_log_probs(rows, SamplingParams(1.0, top_k, 1 - 2.0**-24))
+    )
     assert np.all(kept.sum(axis=-1) <= top_k)
 
 
@@ -219,7 +245,11 @@ def test_order_of_floats():
 
 
 def test_nothing_is_sorted():
-  text = jax.jit(log_probs).lower(jnp.zeros((2, 9)), Law(0.9, 3, 0.5)).as_text()
+  text = (
+    jax.jit(log_probs)
+    .lower(jnp.zeros((2, 9)), SamplingParams(0.9, 3, 0.5))
+    .as_text()
+  )
   assert 'stablehlo.while' in text  # the bisection
   assert not any(name in text for name in ('sort', 'top_k', 'topk'))
 
@@ -228,9 +258,14 @@ def uniforms(size, seed=0):
   return jax.random.uniform(jax.random.key(seed), (size,))
 
 
-LAWS = (
-  Law(), Law(0.0), Law(0.5), Law(1.0, 20), Law(1.0, 0, 0.6), Law(2.0, 50, 0.9)
-)  # fmt: skip
+SETTINGS = (
+  SamplingParams(),
+  SamplingParams(0.0),
+  SamplingParams(0.5),
+  SamplingParams(1.0, 20),
+  SamplingParams(1.0, 0, 0.6),
+  SamplingParams(2.0, 50, 0.9),
+)
 many_draws = jax.jit(draw)
 
 
@@ -240,12 +275,14 @@ def test_draw_inverts_the_cumulative_law(vocab_size):
   logits = 2 * jax.random.normal(jax.random.key(vocab_size), (64, vocab_size))
   # Also both ends of what a uniform may be.
   uniform = uniforms(64).at[:2].set(jnp.array([0.0, 1 - 2.0**-24]))
-  for law in LAWS:
-    tokens, logprobs = many_draws(logits, uniform, law)
+  for sampling_params in SETTINGS:
+    tokens, logprobs = many_draws(logits, uniform, sampling_params)
     assert tokens.dtype == jnp.int32 and logprobs.dtype == jnp.float32
-    laws = np.asarray(log_probs(logits, law))
-    np.testing.assert_allclose(logprobs, laws[np.arange(64), tokens], atol=1e-6)
-    probs = np.exp(laws.astype(np.float64))
+    all_params = np.asarray(log_probs(logits, sampling_params))
+    np.testing.assert_allclose(
+      logprobs, all_params[np.arange(64), tokens], atol=1e-6
+    )
+    probs = np.exp(all_params.astype(np.float64))
     above = np.cumsum(probs, axis=-1)
     rows = np.arange(64)
     # The uniform lies in the token's cell, up to rounding.
@@ -257,20 +294,22 @@ def test_draw_inverts_the_cumulative_law(vocab_size):
 def test_draw_of_one_row_and_of_many_axes():
   logits = jax.random.normal(jax.random.key(0), (3, 4, 200))
   uniform = uniforms(12).reshape(3, 4)
-  tokens, logprobs = many_draws(logits, uniform, Law(top_k=30))
+  tokens, logprobs = many_draws(logits, uniform, SamplingParams(top_k=30))
   assert tokens.shape == logprobs.shape == (3, 4)
-  token, logprob = many_draws(logits[1, 2], uniform[1, 2], Law(top_k=30))
+  token, logprob = many_draws(
+    logits[1, 2], uniform[1, 2], SamplingParams(top_k=30)
+  )
   assert token == tokens[1, 2]
   np.testing.assert_allclose(logprob, logprobs[1, 2], rtol=1e-6)
 
 
-@pytest.mark.parametrize('law', LAWS)
-def test_draws_fit_the_law(law):
+@pytest.mark.parametrize('sampling_params', SETTINGS)
+def test_draws_fit_the_law(sampling_params):
   """Chi-square tests at odds of 1e-6 of a false alarm, were the seed drawn."""
   logits = 1.5 * jax.random.normal(jax.random.key(5), (300,))
   rows = jnp.broadcast_to(logits, (20000, 300))
-  tokens, _ = many_draws(rows, uniforms(20000, seed=7), law)
-  probs = np.exp(np.asarray(log_probs(logits, law), np.float64))
+  tokens, _ = many_draws(rows, uniforms(20000, seed=7), sampling_params)
+  probs = np.exp(np.asarray(log_probs(logits, sampling_params), np.float64))
   counts = np.bincount(tokens, minlength=300)
   assert not np.any(counts[probs == 0])
   expected = 20000 * probs / probs.sum()
@@ -286,7 +325,7 @@ def test_what_has_no_weight_is_never_taken():
   # A float32 prefix sum over 1000 weights rises in its last bit where they are
   # 0. Put the target on each of these rises, and beside it.
   logits = 3 * jax.random.normal(jax.random.key(0), (80, 1000))
-  weights = jnp.exp(log_probs(logits, Law(top_k=20)))
+  weights = jnp.exp(log_probs(logits, SamplingParams(top_k=20)))
   sums = np.asarray(jax.jit(functools.partial(jnp.cumsum, axis=-1))(weights))
   rises = (np.diff(sums, axis=-1) > 0) & (np.asarray(weights)[:, 1:] == 0)
   rows, columns = (x[:80] for x in np.nonzero(rises))
@@ -301,7 +340,7 @@ def test_blocks_without_weight_are_never_taken():
   logits = jnp.full((6, 900), -jnp.inf).at[:, 500].set(0.0)
   logits = logits.at[3:, 10].set(-80.0).at[3:, 899].set(-80.0)
   edges = jnp.tile(jnp.array([0.0, 0.5, 1 - 2.0**-24]), 2)
-  tokens, logprobs = many_draws(logits, edges, Law())
+  tokens, logprobs = many_draws(logits, edges, SamplingParams())
   np.testing.assert_array_equal(tokens, 500)
   np.testing.assert_array_equal(logprobs, 0)
 
@@ -319,7 +358,8 @@ def test_first_above_by_hand():
 
 def test_draw_keeps_nothing_as_long_as_the_vocabulary():
   logits, uniform = jnp.zeros((4, 2**16)), jnp.zeros(4)
-  # Without the branch of a truncated law, which keeps truncated logits.
+  # Without the branch of a truncated distribution, which keeps truncated
+  # logits.
   compiled = (
     jax.jit(sampling_distribution._invert).lower(logits, uniform).compile()
   )

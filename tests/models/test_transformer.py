@@ -16,11 +16,10 @@ from helpers import (
 )
 
 from critic_jax.models import forward, sizes, transformer
+from critic_jax.models.config import RopeScaling, TransformerConfig
 from critic_jax.models.transformer import (
   REMAT_POLICIES,
-  RopeScaling,
   Transformer,
-  TransformerConfig,
   rotary_frequencies,
   rotate,
 )

@@ -265,11 +265,11 @@ def kl(log_p, log_q):
 
 
 def expected_estimate(logits, estimator):
-  """E over the policy's own samples; its law is not differentiated."""
+  """E over the policy's own samples, whose probabilities are constants."""
   logprobs = jax.nn.log_softmax(logits)
-  law = jax.lax.stop_gradient(jnp.exp(logprobs))
+  probs = jax.lax.stop_gradient(jnp.exp(logprobs))
   mask = jnp.ones((1, 4), bool)
-  return jnp.sum(law * estimator(logprobs[None], REF[None], mask)[0])
+  return jnp.sum(probs * estimator(logprobs[None], REF[None], mask)[0])
 
 
 def test_k1_and_k3_are_unbiased():

@@ -37,7 +37,7 @@ def run(*arguments):
 
 
 def test_the_paper_on_64_fake_devices(tmp_path):
-  """Matrices are split 64 ways, biases 4 ways along tensor, norms not."""
+  """Matrices have 64 shards, biases 4 along tensor, norms one."""
   path = tmp_path / 'plan.json'
   done = run(
     '--config=configs/refcritic.py:qwen2.5-14b-v5p', '--chip=v5p',
@@ -87,9 +87,9 @@ def test_the_most_rows_fit_and_more_do_not():
   rest = sum(phase.held.values()) + sum(phase.update.values())
   each = phase.update['activations'] / phase.rows
   rest -= phase.update['activations']
-  ways = 16
+  num_shards = 16
   assert rest + each * phase.most_rows <= limit
-  assert rest + each * (phase.most_rows + ways) > limit
+  assert rest + each * (phase.most_rows + num_shards) > limit
 
 
 def test_phases_of_the_embedded_world():

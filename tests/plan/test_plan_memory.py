@@ -155,7 +155,7 @@ def test_batches_have_the_keys_and_the_layout():
 def test_rows_that_the_mesh_does_not_divide_are_everywhere():
   """As `sharding.put_batch` puts them."""
   mesh = on(data=2, fsdp=4)
-  found = [abstract.ways_of(mesh, 'rows', n) for n in (8, 16, 12)]
+  found = [abstract.num_shards_of(mesh, 'rows', n) for n in (8, 16, 12)]
   assert found == [8, 8, 1]
   shape = abstract.batch(12, 4, False, mesh)['tokens']
   assert shape.sharding.shard_shape(shape.shape) == (12, 4)

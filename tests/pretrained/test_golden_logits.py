@@ -76,7 +76,8 @@ def test_smollm2_greedy_answers(smollm2, arrays, texts):
     model, params, jnp.asarray(padded), jnp.asarray(length),
     jax.random.split(jax.random.key(0), len(prompts)),
     eos=jnp.array([-1]),  # none: the goldens run past the end of the turn
-    law=sampling_distribution.Law(temperature=0.0), max_new_tokens=64,
+    sampling_params=sampling_distribution.SamplingParams(temperature=0.0),
+    max_new_tokens=64,
   )  # fmt: skip
   np.testing.assert_array_equal(samples.tokens, arrays['answers'])
 

@@ -13,12 +13,8 @@ import pytest
 import safetensors.numpy
 
 from critic_jax import convert as convert_command
-from critic_jax.models.transformer import (
-  RopeScaling,
-  Transformer,
-  TransformerConfig,
-  abstract_params,
-)
+from critic_jax.models.config import RopeScaling, TransformerConfig
+from critic_jax.models.transformer import Transformer, abstract_params
 from critic_jax.pretrained import gguf_file, gguf_import, hf_weights
 from critic_jax.text import tokenizer
 

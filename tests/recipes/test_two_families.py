@@ -6,7 +6,8 @@ import numpy as np
 
 from configs import common, refcritic
 from critic_jax.models import transformer
-from critic_jax.models.transformer import Transformer, TransformerConfig
+from critic_jax.models.config import TransformerConfig
+from critic_jax.models.transformer import Transformer
 from critic_jax.pretrained import hf_weights
 from critic_jax.recipes import refcritic as recipe
 from critic_jax.tasks import arithmetic

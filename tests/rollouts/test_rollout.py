@@ -425,7 +425,7 @@ def test_replant():
   new = [make_record('critique'), make_record('critique')]
   other = make_record('critique')
   responses = [make_record('refine', p) for p in (old[1], other, old[0])]
-  found = rollout.replant(responses, old, new)
+  found = rollout.reattach(responses, old, new)
   assert [r.parent for r in found] == [new[1], other, new[0]]
   assert responses[0].parent is old[1]
 

@@ -34,7 +34,7 @@ from critic_jax.models import (
   sizes,
   transformer,
 )
-from critic_jax.models.sampling_distribution import Law
+from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.models.transformer import Transformer
 from critic_jax.rewards import refinement
 from critic_jax.runtime import compilation, sharding
@@ -107,8 +107,8 @@ def on_mesh(family, name, path):
       found[' in blocks'] = loss_and_gradient(model, 4, params, batch)
   prompts = dict(enumerate(random.integers(4, 64, (11, 4)).tolist()))
   settings = dict(
-    eos=np.array([1, 2, 3], np.int32), law=Law(0.9, 50, 0.95), num_samples=2,
-    max_new_tokens=8, num_lanes=8, num_rows=1,
+    eos=np.array([1, 2, 3], np.int32), sampling_params=SamplingParams(0.9, 50,
+    0.95), num_samples=2, max_new_tokens=8, num_lanes=8, num_rows=1,
   )  # fmt: skip
   keys = jax.random.split(jax.random.key(0), 11)
   scheduler.compile_one(model, params, keys, 4, **settings)
@@ -152,7 +152,8 @@ def inserts_on_mesh(path):
       tokens, length, _ = scheduler.lay_out([[1] * 16] * 2, size, 16, 8)
       program = decode.insert.lower(
         MODEL, params, empty, np.arange(size), tokens, length,
-        jax.random.split(jax.random.key(0), size), eos=np.array([1]), law=Law(),
+        jax.random.split(jax.random.key(0), size), eos=np.array([1]),
+        sampling_params=SamplingParams(),
       ).compile()  # fmt: skip
       flops.append(program.cost_analysis()['flops'])
   np.savez(path / 'inserts.npz', flops=flops)
@@ -165,7 +166,7 @@ def heads_on_meshes(path):
 
   def loss(hidden, kernel, targets):
     found = linear_cross_entropy.token_logprobs_and_entropy(
-      hidden, kernel, targets, Law()
+      hidden, kernel, targets, SamplingParams()
     )
     return jnp.sum(found[0])
 

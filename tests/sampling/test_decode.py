@@ -6,18 +6,18 @@ import scipy.stats
 from helpers import VOCAB_SIZE, assemble, log_compilations, tiny_model
 
 from critic_jax.models import forward
-from critic_jax.models.sampling_distribution import Law, log_probs
+from critic_jax.models.sampling_distribution import SamplingParams, log_probs
 from critic_jax.sampling import decode
 
 LENGTH = np.array([1, 8, 0, 5])  # of prompts; 0 is padding of the batch
 EOS = (3, 7, 11, 19, 23, 42)
-PLAIN = Law()
-LAWS = (
+PLAIN = SamplingParams()
+SETTINGS = (
   PLAIN,
-  Law(temperature=0.7),
-  Law(top_p=0.8),
-  Law(top_k=5),
-  Law(temperature=1.3, top_k=20, top_p=0.9),
+  SamplingParams(temperature=0.7),
+  SamplingParams(top_p=0.8),
+  SamplingParams(top_k=5),
+  SamplingParams(temperature=1.3, top_k=20, top_p=0.9),
 )
 
 
@@ -30,14 +30,21 @@ def keys(seed=0, rows=8):
   return jax.random.split(jax.random.key(seed), rows)
 
 
-def sample(model, params, law=PLAIN, *, tokens=None, length=LENGTH, **changes):
+def sample(
+  model, params, sampling_params=PLAIN, *, tokens=None, length=LENGTH, **changes
+):
   """Twelve tokens after each of four prompts, twice; numpy arrays."""
   settings = dict(keys=keys(), eos=EOS, max_new_tokens=12, num_samples=2)
   settings |= changes
   settings['eos'] = jnp.array(settings['eos'])
   tokens = prompts() if tokens is None else tokens
   samples = decode.sample(
-    model, params, jnp.asarray(tokens), jnp.asarray(length), law=law, **settings
+    model,
+    params,
+    jnp.asarray(tokens),
+    jnp.asarray(length),
+    sampling_params=sampling_params,
+    **settings,
   )
   return jax.device_get(samples)
 
@@ -66,13 +73,15 @@ logits = jax.jit(forward.logits, static_argnums=0)
 def test_sampler_equals_trainer(family, changes):
   model, params = tiny_model(family, **changes)
   stopped = []
-  for law in LAWS:
-    samples = sample(model, params, law)
+  for sampling_params in SETTINGS:
+    samples = sample(model, params, sampling_params)
     stopped += [*samples.stopped[[0, 1, 2, 3, 6, 7]]]
     rows, mask, recorded = assemble(prompts(), LENGTH, samples)
-    computed = token_logprobs(model, params, rows, law=law)
+    computed = token_logprobs(
+      model, params, rows, sampling_params=sampling_params
+    )
     np.testing.assert_allclose(
-      recorded[mask], computed[mask], atol=1e-4, err_msg=str(law)
+      recorded[mask], computed[mask], atol=1e-4, err_msg=str(sampling_params)
     )
     # The test means something: rows of several lengths, tokens that were not
     # certain, and some rows that stopped.
@@ -83,7 +92,7 @@ def test_sampler_equals_trainer(family, changes):
 
 def test_greedy_is_the_largest_logit_with_logprob_0(qwen3):
   model, params = qwen3
-  samples = sample(model, params, Law(temperature=0.0))
+  samples = sample(model, params, SamplingParams(temperature=0.0))
   rows, mask, recorded = assemble(prompts(), LENGTH, samples)
   best = np.argmax(logits(model, params, rows), axis=-1)
   np.testing.assert_array_equal(
@@ -92,7 +101,7 @@ def test_greedy_is_the_largest_logit_with_logprob_0(qwen3):
   np.testing.assert_array_equal(recorded, 0)
   assert mask.sum() > 20
   # Keys do not matter.
-  again = sample(model, params, Law(temperature=0.0), keys=keys(9))
+  again = sample(model, params, SamplingParams(temperature=0.0), keys=keys(9))
   np.testing.assert_array_equal(samples.tokens, again.tokens)
 
 
@@ -188,15 +197,16 @@ def test_other_keys_give_other_texts(qwen3):
 def test_values_do_not_recompile(qwen3):
   sample(*qwen3)
   with log_compilations() as compiled:
-    for law in (*LAWS, Law(temperature=0.0), Law(0.2, 3, 0.4)):
-      sample(*qwen3, law, eos=(1, 2, 3, 4, 5, 6))
+    others = SamplingParams(temperature=0.0), SamplingParams(0.2, 3, 0.4)
+    for sampling_params in (*SETTINGS, *others):
+      sample(*qwen3, sampling_params, eos=(1, 2, 3, 4, 5, 6))
     jax.jit(lambda x: x + 1)(0)  # to see that the count works
   assert [name for name in compiled if name != '<lambda>'] == []
   assert compiled
 
 
 def frequencies_fit(tokens, probs):
-  """Whether tokens fit a law: a chi-square test at odds of 1e-6.
+  """Whether tokens fit a sampling_params: a chi-square test at odds of 1e-6.
 
   Tokens expected fewer than 10 times are counted together.
   """
@@ -217,20 +227,25 @@ def test_frequencies_are_those_of_the_law(qwen3):
   tokens = prompts()[1:2]
   row = jnp.zeros((8, 20), jnp.int32).at[0, :8].set(tokens[0])
   scores = logits(model, params, row)[0, 7]
-  laws = (Law(), Law(0.7), Law(1.0, 8), Law(1.0, 0, 0.7))
+  settings = (
+    SamplingParams(),
+    SamplingParams(0.7),
+    SamplingParams(1.0, 8),
+    SamplingParams(1.0, 0, 0.7),
+  )
   supports = []
-  for number, law in enumerate(laws):
+  for number, sampling_params in enumerate(settings):
     drawn = sample(
-      model, params, law, tokens=tokens, length=np.array([8]), num_samples=4096,
-      max_new_tokens=1, keys=keys(10 + number, 4096),
+      model, params, sampling_params, tokens=tokens, length=np.array([8]),
+      num_samples=4096, max_new_tokens=1, keys=keys(10 + number, 4096),
     ).tokens[:, 0]  # fmt: skip
-    probs = np.exp(np.asarray(log_probs(scores, law), np.float64))
+    probs = np.exp(np.asarray(log_probs(scores, sampling_params), np.float64))
     supports.append(np.sum(probs > 0))
-    assert frequencies_fit(drawn, probs), law
-  # The test would notice one law instead of another.
+    assert frequencies_fit(drawn, probs), sampling_params
+  # The test would notice one sampling_params instead of another.
   assert supports[:3] == [64, 64, 8] and 4 < supports[3] < 64
   assert not frequencies_fit(drawn[np.isin(drawn, drawn[:10])], probs)
-  plain = np.exp(np.asarray(log_probs(scores, laws[0]), np.float64))
+  plain = np.exp(np.asarray(log_probs(scores, settings[0]), np.float64))
   sharp = np.random.default_rng(0).choice(
     64, 4096, p=plain**1.1 / np.sum(plain**1.1)
   )

@@ -36,8 +36,8 @@ def fake_run(monkeypatch):
   calls = []
 
   def run(
-    model, params, prompts, keys, *, eos, law, num_samples, max_new_tokens,
-    columns, num_lanes, num_rows,
+    model, params, prompts, keys, *, eos, sampling_params, num_samples,
+    max_new_tokens, columns, num_lanes, num_rows,
   ):  # fmt: skip
     assert num_rows <= num_samples
     calls.append((len(prompts), num_lanes, columns, num_samples, num_rows))
@@ -170,8 +170,10 @@ def test_compiles_for_its_shapes_only(lm, params):
       ([FULL, 'a'], [SHORT, LONG, FULL], ['b'], [WIDE], [WIDE, 'c', 'd'])
     ):
       generate(prompts, keys(seed), 4)
-    # Other parameters and another law compile nothing either.
-    other = dataclasses.replace(lm, law=lm.law._replace(temperature=0.5))
+    # Other parameters and another sampling_params compile nothing either.
+    other = dataclasses.replace(
+      lm, sampling_params=lm.sampling_params._replace(temperature=0.5)
+    )
     other.bind(random_params(MODEL, seed=1))([SHORT], keys(), 4)
   assert compiled == []
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from helpers import FAMILIES, VOCAB_SIZE, log_compilations, tiny_model
 
-from critic_jax.models.sampling_distribution import Law
+from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.runtime import timing
 from critic_jax.sampling import decode, scheduler
 
@@ -18,10 +18,12 @@ def siblings(seed=0, parents=4, children=4, shared=9, columns=16):
   random = np.random.default_rng(seed)
   found = []
   for _ in range(parents):
-    trunk = random.integers(1, VOCAB_SIZE, shared + random.integers(3)).tolist()
+    shared_prefix = random.integers(
+      1, VOCAB_SIZE, shared + random.integers(3)
+    ).tolist()
     for _ in range(children):
       rest = random.integers(1, VOCAB_SIZE, random.integers(1, 5)).tolist()
-      found.append((trunk + rest)[:columns])
+      found.append((shared_prefix + rest)[:columns])
   return dict(enumerate(found))
 
 
@@ -29,7 +31,7 @@ def run(prompts, *, family='qwen3', **changes):
   model, params = tiny_model(family)
   settings = dict(
     eos=EOS,
-    law=Law(),
+    sampling_params=SamplingParams(),
     num_samples=2,
     max_new_tokens=20,
     columns=16,
@@ -51,7 +53,7 @@ def one_by_one(prompts, *, family='qwen3', eos=EOS, n=2, max_new_tokens=20):
     results[i] = jax.device_get(
       decode.sample(
         model, params, tokens, np.array([len(prompt)]),
-        jax.random.split(keys[i], n), eos=eos, law=Law(),
+        jax.random.split(keys[i], n), eos=eos, sampling_params=SamplingParams(),
         max_new_tokens=max_new_tokens, num_samples=n,
       )
     )  # fmt: skip
@@ -75,15 +77,15 @@ def test_shared_beginnings_and_refilled_lanes_give_the_plain_texts(
   inserted = []
   insert = decode.insert
 
-  def spy(*args, trunks=None, **kwargs):
-    inserted.append((len(args[3]), trunks is not None))
-    return insert(*args, trunks=trunks, **kwargs)
+  def spy(*args, shared_prefixes=None, **kwargs):
+    inserted.append((len(args[3]), shared_prefixes is not None))
+    return insert(*args, shared_prefixes=shared_prefixes, **kwargs)
 
   monkeypatch.setattr(decode, 'insert', spy)
   prompts = siblings(parents=5, children=5)
   found = run(prompts, family=family, num_lanes=16)
-  # Both ways were gone, by four prompts at a time: behind a trunk if the four
-  # have the same parent. What 16 lanes do not hold was refilled.
+  # Both num_shards were gone, by four prompts at a time: behind a shared_prefix
+  # if the four have the same parent. What 16 lanes do not hold was refilled.
   assert inserted[:2] == [(4, True), (4, False)]
   assert len(inserted) == 7
   plain = one_by_one(prompts, family=family)
@@ -135,23 +137,27 @@ def test_one_token_each():
   assert_same(found, one_by_one(prompts, n=5, max_new_tokens=1))
 
 
-@pytest.mark.parametrize('ways', [3, 8, 16])
-def test_inserts_of_other_sizes_give_the_same_texts(ways, monkeypatch):
+@pytest.mark.parametrize('num_shards', [3, 8, 16])
+def test_inserts_of_other_sizes_give_the_same_texts(num_shards, monkeypatch):
   """As devices that divide rows make them; more of them than lanes, too."""
-  monkeypatch.setattr(scheduler.sharding, 'ways_here', lambda name: ways)
+  monkeypatch.setattr(
+    scheduler.sharding, 'num_shards_here', lambda name: num_shards
+  )
   prompts = siblings(seed=1, parents=3, children=5)
-  found = run(prompts, num_lanes=16 if ways == 3 else 8)
+  found = run(prompts, num_lanes=16 if num_shards == 3 else 8)
   assert_same(found, one_by_one(prompts))
 
 
 def test_prompts_and_trunks_of_an_insert():
-  """Rounded up to what divides; no trunks that would be as many."""
+  """Rounded up to what divides; no shared_prefixes that would be as many."""
   found = [
     (
-      scheduler.num_inserted(n, ways),
-      scheduler.num_trunks(scheduler.num_inserted(n, ways), ways),
+      scheduler.num_inserted(n, num_shards),
+      scheduler.num_shared_prefixes(
+        scheduler.num_inserted(n, num_shards), num_shards
+      ),
     )
-    for n, ways in ((2, 1), (64, 1), (64, 4), (64, 8), (64, 16), (8, 16))
+    for n, num_shards in ((2, 1), (64, 1), (64, 4), (64, 8), (64, 16), (8, 16))
   ]
   assert found == [(1, 0), (16, 4), (16, 4), (16, 8), (16, 0), (16, 0)]
 
@@ -196,7 +202,11 @@ def test_compiles_for_its_shapes_only():
   run({i: p for i, p in prompts.items() if i % 4 == 0}, num_lanes=8)  # whole
   with log_compilations() as compiled:
     for seed in range(4):
-      run(siblings(seed), num_lanes=8, law=Law(temperature=0.5 + seed))
+      run(
+        siblings(seed),
+        num_lanes=8,
+        sampling_params=SamplingParams(temperature=0.5 + seed),
+      )
     run(siblings(parents=8, children=1), num_lanes=8)
     run(siblings(parents=1, children=8), num_lanes=8, eos=NEVER)
   assert set(compiled) <= {'insert'} and len(compiled) <= 1  # whole refills
@@ -211,12 +221,12 @@ def test_trunks_cover_the_prompts():
         random.integers(1000), random.integers(1, 5), random.integers(1, 5)
       ).values()
     )
-    max_trunks, max_rest = random.integers(1, 6), random.integers(1, 6)
-    found = scheduler.find_trunks(prompts, max_trunks, max_rest)
+    max_prefixes, max_rest = random.integers(1, 6), random.integers(1, 6)
+    found = scheduler.find_shared_prefixes(prompts, max_prefixes, max_rest)
     decided[found is None] += 1
     if found is None:
       continue
-    assert len(found) <= max_trunks
+    assert len(found) <= max_prefixes
     members = [i for _, members in found for i in members]
     assert members == list(range(len(prompts)))
     for shared, members in found:
@@ -227,12 +237,14 @@ def test_trunks_cover_the_prompts():
 
 
 def test_trunks_of_equal_prompts_and_of_one_token():
-  assert scheduler.find_trunks([[1, 2]] * 3, 1, 1) == [(1, range(3))]
+  assert scheduler.find_shared_prefixes([[1, 2]] * 3, 1, 1) == [(1, range(3))]
   # One that begins with all of another leaves the other a token of its own.
-  assert scheduler.find_trunks([[1, 2], [1, 2, 3]], 1, 2) == [(1, range(2))]
-  assert scheduler.find_trunks([[5], [5]], 1, 1) == [(0, range(2))]
-  assert scheduler.find_trunks([[5], [6]], 0, 4) is None
-  assert scheduler.find_trunks([[1, 2, 3], [1, 9, 9]], 1, 1) is None
+  assert scheduler.find_shared_prefixes([[1, 2], [1, 2, 3]], 1, 2) == [
+    (1, range(2))
+  ]
+  assert scheduler.find_shared_prefixes([[5], [5]], 1, 1) == [(0, range(2))]
+  assert scheduler.find_shared_prefixes([[5], [6]], 0, 4) is None
+  assert scheduler.find_shared_prefixes([[1, 2, 3], [1, 9, 9]], 1, 1) is None
 
 
 def test_a_prompt_of_one_token_behind_an_empty_trunk():

@@ -13,7 +13,7 @@ from helpers import (
 
 from configs import common
 from critic_jax.models import sizes
-from critic_jax.models.sampling_distribution import Law
+from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.models.transformer import Transformer
 from critic_jax.pretrained import hf_weights
 from critic_jax.rollouts import stages
@@ -78,7 +78,7 @@ def test_settings_reach_the_lm(source):
     'bfloat16', 'bfloat16', 'full',
   )  # fmt: skip
   assert config.qkv_bias and config.vocab_size == 264  # of the source
-  assert lm.law == Law(0.5, 7, 0.9)
+  assert lm.sampling_params == SamplingParams(0.5, 7, 0.9)
   assert lm.stages == stages.INSTRUCT
   assert (lm.lengths, lm.max_new_tokens, lm.max_rows) == ((16, 32), 8, 4)
 
