@@ -17,24 +17,47 @@ def code_blocks(text):
   return re.findall(r'^```\n(.*?)^```', text, re.DOTALL | re.MULTILINE)
 
 
-def read_tree(block):
-  """The files of an indented tree: lines of a name and what it is."""
-  files, folders = [], []
-  for line in filter(None, block.splitlines()):
-    name, *about = line.split(maxsplit=1)
-    depth = (len(line) - len(line.lstrip())) // 2
-    del folders[depth:]
-    if name.endswith('/') and not about:
-      folders.append(name)
-    else:
-      assert about, f'{name}: got no description; expected one'
-      files.append(''.join(folders) + name)
+# To add a file to the tree, name it in backticks in the item of its room: a
+# Python module by its stem, any other file by its whole name, a file in a
+# folder of the room by its path from the room. A new room is an item of the
+# same form, "- [`room/`](path) purpose: files". Within an item, backticks are
+# for names of files only. Neither `__init__.py` nor a room's README.md is named:
+# the README.md is linked to from the text above the tree.
+ITEM = re.compile(r'^- \[`(.+)/`\]\((.+)\) ((?:.|\n(?=  \S))+)$', re.MULTILINE)
+
+
+def read_tree(text):
+  """The files that a list of rooms names, as paths from the root."""
+  items = ITEM.findall(text)
+  assert len(items) == len(re.findall('^[-*`|]', text, re.MULTILINE))
+  files = []
+  for room, folder, about in items:
+    assert f'/{folder}'.endswith(f'/{room}'), f'{room}: links to {folder}'
+    assert about[0] != '`', f'{room}: got no purpose; expected one'
+    for name in re.findall('`(.*?)`', about, re.DOTALL):
+      is_whole = '.' in name or name.endswith('/') or name == 'Dockerfile'
+      files.append(f'{folder}/{name}' if is_whole else f'{folder}/{name}.py')
+      rooms = [f for _, f, _ in items if files[-1].startswith(f'{f}/')]
+      assert max(rooms, key=len) == folder, f'{name}: is not of {room}'
   return files
 
 
 def test_the_tree_is_read():
-  block = 'a.py  one\nb/\n  c/\n    d.py   two\n  e.py  three\nf/  four\n'
-  assert read_tree(block) == ['a.py', 'b/c/d.py', 'b/e.py', 'f/']
+  text = (
+    'Text with `x`.\n\n- [`b/`](a/b) one: `c` (two,\n  three), `d.js`,\n'
+    '  `e/f.py`\n- [`g/`](g) four: `h/`\n\nMore:\n\n'
+    '- [`a/`](a) `x` is no purpose'
+  )
+  with pytest.raises(AssertionError, match='a: got no purpose'):
+    read_tree(text)
+  text = text.replace(') `x` is no', ') a')
+  assert read_tree(text) == ['a/b/c.py', 'a/b/d.js', 'a/b/e/f.py', 'g/h/']
+  with pytest.raises(AssertionError, match='b: links to a/c'):
+    read_tree(text.replace('(a/b)', '(a/c)'))
+  with pytest.raises(AssertionError, match='b/c.py: is not of a'):
+    read_tree(f'{text}: `b/c.py`')
+  with pytest.raises(AssertionError):
+    read_tree(f'{text}\n- `i/` five: `j`')
 
 
 def test_the_tree_is_the_real_tree():
@@ -47,15 +70,14 @@ def test_the_tree_is_the_real_tree():
   real = {
     path
     for path in listed
-    if (ROOT / path).exists() and not path.endswith('__init__.py')
+    if (ROOT / path).exists()
+    and not path.endswith(('/__init__.py', '/README.md'))
   }
   assert len(real) > 50
-  block = code_blocks(README.split('## The tree')[1])[0]
-  shown = read_tree(block)
-  here = [path for path in shown if path.startswith(FOLDERS)]
-  assert sorted(here) == sorted(real)
+  named = read_tree(README.split('## The tree')[1].split('\n## ')[0])
+  assert sorted(p for p in named if p.startswith(FOLDERS)) == sorted(real)
   # The others may not be all that is there, but must be there.
-  assert all((ROOT / path).exists() for path in shown)
+  assert all((ROOT / path).exists() for path in named)
 
 
 def test_a_command_is_a_line_and_names_what_exists():
