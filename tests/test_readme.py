@@ -21,8 +21,8 @@ def code_blocks(text):
 # Python module by its stem, any other file by its whole name, a file in a
 # folder of the room by its path from the room. A new room is an item of the
 # same form, "- [`room/`](path) purpose: files". Within an item, backticks are
-# for names of files only. Neither `__init__.py` nor a room's README.md is named:
-# the README.md is linked to from the text above the tree.
+# for names of files only. `__init__.py` and README.md of a room are not named;
+# the text above the tree links to the latter.
 ITEM = re.compile(r'^- \[`(.+)/`\]\((.+)\) ((?:.|\n(?=  \S))+)$', re.MULTILINE)
 
 
