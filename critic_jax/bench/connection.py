@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-SERVE = Path(__file__).with_name('serve.py')
+SCRIPT = Path(__file__).with_name('worker.py')
 
 
 class System(NamedTuple):
@@ -26,7 +26,7 @@ class System(NamedTuple):
   Attributes:
     name: of the system.
     python: the interpreter it runs in.
-    script: its worker (serve.py).
+    script: its worker (worker.py).
     path: PYTHONPATH; '' for none.
   """
 
@@ -42,7 +42,7 @@ def worker(system: System, setup: Mapping[str, Any], deadline_s: float):
 
   Args:
     system: what to run.
-    setup: see serve.py.
+    setup: see worker.py.
     deadline_s: for each answer, in seconds.
 
   Yields:
@@ -58,7 +58,7 @@ def worker(system: System, setup: Mapping[str, Any], deadline_s: float):
     'TOKENIZERS_PARALLELISM': 'false',
     'XLA_PYTHON_CLIENT_PREALLOCATE': 'false',  # workers share a GPU
   }
-  command = [system.python, '-P', str(SERVE), str(system.script)]
+  command = [system.python, '-P', str(SCRIPT), str(system.script)]
   with tempfile.TemporaryFile() as log:
     try:
       process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""The worker of critic_jax itself; see serve.py."""
+"""The worker of critic_jax itself; see worker.py."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def compiled_bytes(compiled) -> int:
 
 
 def prepare(setup, by_stages):
-  """See serve.py."""
+  """See worker.py."""
   work, dtype = setup['work'], setup['dtype']
   param_dtype = dtype if work['stages'] else 'float32'
   config = TransformerConfig(

@@ -23,7 +23,7 @@ SEED = 0
 
 
 def setup(work: Work, model: Model, dtype: str) -> dict[str, Any]:
-  """What a worker is told first; see serve.py."""
+  """What a worker is told first; see worker.py."""
   fields = {
     'name': work.name,
     'kind': work.kind,

@@ -1,6 +1,6 @@
 """Runs a worker in a process of its own: a JSON object a line, in and out.
 
-    PYTHON -P serve.py WORKER.py
+    PYTHON -P worker.py WORKER.py
 
 This script and the workers in peers/ run in the Python of a peer's environment
 and import nothing of critic_jax. A worker is a module with one function:

@@ -107,7 +107,7 @@ def test_garbage(system, monkeypatch, tmp_path):
   """A process that is no worker at all."""
   script = tmp_path / 'garbage.py'
   script.write_text('print("<html>", flush=True)\ninput()\ninput()')
-  monkeypatch.setattr(connection, 'SERVE', script)
+  monkeypatch.setattr(connection, 'SCRIPT', script)
   result = run([system('bad', '')])
   assert result['systems']['bad']['error'].startswith(
     "bad: got the answer b'<html>'; expected a line with a JSON object"

@@ -47,7 +47,7 @@ def make_model(fields, dtype, seed):
 
 
 def make_generate(models):
-  """See serve.py."""
+  """See worker.py."""
   import torch
 
   def generate(role, prompts, samples, new, seed):
@@ -75,7 +75,7 @@ def make_generate(models):
 
 
 def make_update(model, dtype):
-  """See serve.py."""
+  """See worker.py."""
   import torch
 
   optimizer = torch.optim.AdamW(
@@ -110,7 +110,7 @@ def device_bytes():
 
 
 def prepare(setup, by_stages):
-  """See serve.py."""
+  """See worker.py."""
   import torch
   import transformers
 

@@ -25,7 +25,7 @@ def make_tokenizer():
 
 
 def make_update(model, dtype):
-  """See serve.py."""
+  """See worker.py."""
   import datasets
   import torch
   import trl
@@ -67,7 +67,7 @@ def make_update(model, dtype):
 
 
 def prepare(setup, by_stages):
-  """See serve.py."""
+  """See worker.py."""
   import transformers
   import trl
 

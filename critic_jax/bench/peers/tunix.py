@@ -70,7 +70,7 @@ def make_model(fields, dtype, seed):
 
 
 def make_generate(models, fields):
-  """See serve.py."""
+  """See worker.py."""
   from tunix.generate.sampler import CacheConfig, Sampler
 
   samplers = {}
@@ -110,7 +110,7 @@ def make_generate(models, fields):
 
 
 def make_update(model):
-  """See serve.py."""
+  """See worker.py."""
   import jax
   import jax.numpy as jnp
   import optax
@@ -152,7 +152,7 @@ def device_bytes():
 
 
 def prepare(setup, by_stages):
-  """See serve.py."""
+  """See worker.py."""
   from importlib.metadata import version
 
   work, fields, dtype = setup['work'], setup['model'], setup['dtype']
