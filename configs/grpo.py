@@ -46,7 +46,7 @@ def policy_gradient(**settings):
   section = common.policy_gradient() | dict(num_solutions=8)
   config.phases.rl = ConfigDict(
     common.phase(
-      'policy_gradient', ('solver',), 100, 3e-4, 32, records_every=10,
+      'grpo', ('solver',), 100, 3e-4, 32, records_every=10,
       row_shapes=((32, 224), (40, 224)),
       **section | settings,
     )
@@ -116,7 +116,7 @@ def mbpp():
   config.phases = ConfigDict(
     dict(
       rl=common.phase(
-        'policy_gradient', ('solver',), 10, 1e-6, 4, records_every=1,
+        'grpo', ('solver',), 10, 1e-6, 4, records_every=1,
         microbatches=4, aggregate='sequence', **section,
       )
     )

@@ -26,7 +26,7 @@ FILES = sorted(
 # Prints the configs of all variants, and which of these modules were loaded.
 BUILD = """
 import importlib, json, re, sys
-from critic_jax import settings
+from critic_jax.workdir import settings
 built = {}
 for stem in sys.argv[1:]:
   module = importlib.import_module(f'configs.{stem}')
