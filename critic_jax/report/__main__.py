@@ -1,4 +1,4 @@
-"""`python -m critic_jax.report RUN [RUN ...]`: writes the page of runs."""
+"""`python -m critic_jax.report RUN [RUN ...]` writes the page of runs."""
 
 from critic_jax.report import html_report
 

@@ -1,18 +1,18 @@
-"""Run directories -> one HTML page that needs no network and no server.
+"""Writes a run, or several, as one HTML page that needs no network or server.
 
     python -m critic_jax.report RUN                writes RUN/report.html
-    python -m critic_jax.report RUN RUN [--out F]  writes one that compares runs
+    python -m critic_jax.report RUN RUN [--out F]  writes a comparison of runs
 
-A page has everything inside: the results of `<run>/results/*.json`,
+The page is self-contained. It shows the results of `<run>/results/*.json`,
 
     {"columns": {"cold start": {"verdict accuracy": {"value": 0.5, "low": 0.4,
                                                      "high": 0.6, "n": 100}}}}
 
-limits that were crossed, curves of metrics.jsonl (for one run in
-`<run>/plots/*.png` too), how often each verdict was true, and a browser of the
-saved records; `report_data` says which of them, `report.js` is its script.
-Every text is escaped, and a Content-Security-Policy lets nothing run but that
-script, and nothing be loaded.
+the limits that were crossed, the curves of metrics.jsonl (those of a single run
+are also written to `<run>/plots/*.png`), how often each verdict was true, and a
+browser of the saved records: `page_data` chooses them, `report.js` is its
+script. Every text is escaped, and a Content-Security-Policy allows that script
+and nothing else to run, and nothing to be loaded.
 """
 
 from __future__ import annotations
@@ -31,20 +31,21 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import rich.box
-import rich.table
-import rich.text
 from rich.console import Console
 
 from critic_jax.evals import selection
-from critic_jax.evals.statistics import Estimate, display_scale
+from critic_jax.evals.statistics import Estimate
 from critic_jax.inspection import comparison, reading
 from critic_jax.report import page_data, plots
+from critic_jax.report.result_tables import (
+  Results,
+  format_estimate,
+  headline_rows,
+  results_table,
+  row_names,
+)
 
 MAX_APPENDIX = 40_000  # characters of the git diff or the list of packages
-
-# By evaluation, column and row.
-Results = Mapping[str, Mapping[str, Mapping[str, Estimate]]]
 
 _FOLDER = Path(__file__).parent
 _APPENDIX = {
@@ -54,69 +55,26 @@ _APPENDIX = {
   'Code (git)': 'git.txt',
   'Environment': 'env.txt',
 }
-
-
-def results_table(
-  results: Mapping[str, Mapping[str, Estimate]], title: str
-) -> rich.table.Table:
-  """A table for the terminal: a metric a row, "value [low, high]" in percent.
-
-  Args:
-    results: estimates by column and row; the column 'difference' is signed, and
-      rows whose name has 'tokens' or 'length' are not shares: no percent.
-    title: above the table.
-  """
-  table = rich.table.Table(
-    title=_printable(title),
-    caption='percent (tokens where named), with 95 % intervals over problems',
-    title_justify='left',
-    caption_justify='left',
-    box=rich.box.SIMPLE_HEAD,
-    padding=(0, 1, 0, 0),
-  )
-  table.add_column('', min_width=12)
-  for column in results:
-    table.add_column(_printable(column), justify='right', no_wrap=True)
-  for row in _rows(results):
-    cells = [format_estimate(results[c].get(row), row, c) for c in results]
-    table.add_row(_printable(row), *cells)
-  return table
-
-
-def _printable(text: str) -> rich.text.Text:
-  """A name as a terminal may show it: no markup, no control characters."""
-  shown = (c if c.isprintable() else '\N{REPLACEMENT CHARACTER}' for c in text)
-  return rich.text.Text(''.join(shown))
-
-
-def _rows(results: Mapping[str, Mapping[str, Estimate]]) -> list[str]:
-  return list(dict.fromkeys(row for rows in results.values() for row in rows))
-
-
-def format_estimate(estimate: Estimate | None, row: str, column: str) -> str:
-  """'61.3 [55.0, 67.1]', signed in a column 'difference', '–' if undefined."""
-  if estimate is None or math.isnan(estimate.value):
-    return '–'
-  scale = display_scale(row)
-  sign = '+' if column == 'difference' else ''
-  value, low, high = (f'{scale * x:{sign}.1f}' for x in estimate[:3])
-  return f'{value} [{low}, {high}]'
+_EXAMPLES = """examples:
+  python -m critic_jax.report runs/quickstart
+  python -m critic_jax.report runs/seed0 runs/seed1 --out both.html"""
 
 
 def write(*paths: str | Path, out: str | Path | None = None) -> Path:
   """Writes one page about a run, or about several side by side.
 
+  The plots of a single run are also written to plots/ in its folder.
+
   Args:
-    *paths: the runs' folders.
-    out: the page; None: report.html in the folder of the run, for several
-      comparison.html in the current folder. The folder of a single run gets
-      plots/ too.
+    *paths: the folders of the runs.
+    out: where the page goes. By default that is report.html in the folder of a
+      single run, and comparison.html in the current folder for several.
 
   Returns:
     The path of the page.
 
   Raises:
-    ValueError: a path is no run's folder, or a file in it is broken.
+    ValueError: a path is not the folder of a run, or a file in it is broken.
   """
   runs = [reading.load(path) for path in paths]
   names = comparison.names(runs)
@@ -143,25 +101,25 @@ def write(*paths: str | Path, out: str | Path | None = None) -> Path:
     **_browser_view(runs, names, files),
   )
   target = Path(out or target)
-  # What a model wrote may hold lone surrogates, which UTF-8 has not.
+  # Texts of models may hold lone surrogates, which UTF-8 cannot encode.
   target.write_text(page, encoding='utf-8', errors='replace')
   return target
 
 
 def _browser_view(runs, names, files) -> dict[str, Any]:
-  """The records, the script that shows them, and how many there are."""
+  """Returns the records, the script that shows them, and their numbers."""
   script = ''.join(
     (_FOLDER / file).read_text(encoding='utf-8')
     for file in ('report_text.js', 'report.js')
   )
-  num_shown, data = page_data.to_json(names, files)
+  num_trees_shown, data = page_data.to_json(names, files)
   return {
     'data': data,
     'script': script,
     'script_hash': base64.b64encode(
       hashlib.sha256(script.encode()).digest()
     ).decode(),
-    'num_shown': num_shown,
+    'num_shown': num_trees_shown,
     'num_trees': sum(len(file.trees) for file in files),
     'num_files': len(files),
     'num_saved': sum(len(s) for run in runs for s in run.steps.values()),
@@ -180,7 +138,7 @@ def _template() -> jinja2.Template:
 
 
 def _run_view(run, name, columns, files) -> dict[str, Any]:
-  """What the page shows of a run by itself."""
+  """Returns the template's values for the sections about a single run."""
   return {
     'name': name,
     'facts': _facts(run, columns),
@@ -197,23 +155,23 @@ def _run_view(run, name, columns, files) -> dict[str, Any]:
 
 
 def _warnings(run: reading.Run) -> list[dict[str, Any]]:
-  """Of each limit the first warning, and 'later': the steps of the others.
+  """Returns the first warning of each limit; 'later' has the others' steps.
 
-  A metric that wavers about its limit is told of often, and must not hide
-  another's.
+  A metric that wavers about its limit warns often, and must not hide the
+  warnings of other metrics.
   """
-  found = {}
+  by_limit = {}
   for row in reading.warnings(run):
     metric = row['warning'].partition(' = ')[0]
-    found.setdefault((row['phase'], metric), []).append(row)
+    by_limit.setdefault((row['phase'], metric), []).append(row)
   return [
     rows[0] | {'later': [row['step'] for row in rows[1:]]}
-    for rows in found.values()
+    for rows in by_limit.values()
   ]
 
 
 def _differing(runs: Sequence[reading.Run]) -> list[tuple[str, list[str]]]:
-  """The settings in which the runs' configs differ, with their values."""
+  """Returns the settings in which the runs differ, with each run's value."""
   points = comparison.points(runs)
   return [
     (name, ['–' if p[name] is None else json.dumps(p[name]) for p in points])
@@ -227,6 +185,7 @@ def _text(path: Path) -> str:
 
 
 def _facts(run, columns) -> dict[str, str]:
+  """Returns the lines at the top of the page: state, time, phases, machine."""
   facts = {'state': run.state}
   if len(columns['step']):
     start, end = map(_clock, columns['time'][[0, -1]])
@@ -258,7 +217,7 @@ def _clock(seconds: float) -> str:
 
 
 def _seconds(columns, phase) -> str:
-  """The median step of a phase, and of its parts those that are known."""
+  """Returns a phase's median seconds per step, then those of its parts."""
   medians = {}
   for name, column in columns.items():
     stage = re.fullmatch(r'time/(\w+(?<!_per))_s', name)
@@ -268,55 +227,50 @@ def _seconds(columns, phase) -> str:
       medians[stage[1].replace('_', ' ')] = statistics.median(values)
   whole = medians.pop('step', math.nan)
   parts = sorted(medians.items(), key=lambda item: -item[1])
-  known = ', '.join(f'{stage} {value:.2g}' for stage, value in parts if value)
-  return f'{phase} {whole:.2g} ({known})'
+  times = ', '.join(f'{stage} {value:.2g}' for stage, value in parts if value)
+  return f'{phase} {whole:.2g} ({times})'
 
 
 def _results_view(
   results: Mapping[str, Results],
 ) -> list[dict[str, Any]]:
-  """For each evaluation a table, the columns of all runs beside each other."""
+  """Returns a table per evaluation, with the columns of all runs abreast."""
   tables = []
   for evaluation in dict.fromkeys(name for r in results.values() for name in r):
-    found = {run: r.get(evaluation, {}) for run, r in results.items()}
+    by_run = {run: r.get(evaluation, {}) for run, r in results.items()}
     columns = {
       (run, column): rows
-      for run, table in found.items()
+      for run, table in by_run.items()
       for column, rows in table.items()
     }
-    rows = [
-      (row, [_cell(rows.get(row), row, c) for (_, c), rows in columns.items()])
-      for row in _rows(columns)
-    ]
-    first, others = _first(rows)
+    rows = {
+      row: [_cell(cells.get(row), row, c) for (_, c), cells in columns.items()]
+      for row in row_names(columns.values())
+    }
+    headlines = headline_rows(rows)
     tables.append(
       {
         'name': evaluation,
-        'runs': [(run, len(table)) for run, table in found.items() if table],
-        'columns': [(c, c == next(iter(found[run]))) for run, c in columns],
-        'rows': first,
-        'others': others,
+        'runs': [(run, len(table)) for run, table in by_run.items() if table],
+        'columns': [(c, c == next(iter(by_run[run]))) for run, c in columns],
+        'rows': [(row, rows[row]) for row in headlines],
+        'others': [item for item in rows.items() if item[0] not in headlines],
       }
     )
   return tables
 
 
-def _first(rows: Sequence[tuple[str, Any]]) -> tuple[list, list]:
-  """The rows that stand first, and the others, named 'protocol/metric'."""
-  first = [row for row in rows if '/' not in row[0]] or rows
-  return first, [row for row in rows if row not in first]
-
-
 def _selection_figures(results: Mapping[str, Results]) -> list[dict[str, str]]:
-  """Of each column with rows 'selection/<method>@<k>' their curves over k."""
+  """Returns a figure for each column with rows 'selection/<method>@<k>'."""
   figures = []
   for run, tables in results.items():
     for evaluation, table in tables.items():
       for column, rows in table.items():
         curves = selection.curves_of(rows)
         if curves and column != 'difference':
-          named = (run, evaluation, column)[len(results) == 1 :]
-          title = f'Choosing among k solutions: {", ".join(named)}'
+          # The run's name goes without saying where there is one run.
+          parts = (run, evaluation, column)[len(results) == 1 :]
+          title = f'Choosing among k solutions: {", ".join(parts)}'
           figures.append(plots.selection_panel(curves, title))
   return figures
 
@@ -331,7 +285,7 @@ def _cell(estimate: Estimate | None, row: str, column: str) -> dict[str, Any]:
 
 
 def _verdicts(file: page_data.File) -> dict[str, Any]:
-  """A row of the table of verdicts: for right and for wrong solutions."""
+  """Returns a row of the table of verdicts on right and wrong solutions."""
   step = f'step {file.step}' if isinstance(file.step, int) else file.step
   cells = []
   for right, counts in file.confusion.items():
@@ -347,21 +301,30 @@ def _verdicts(file: page_data.File) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-  """Writes the report of the runs named, and prints their result tables."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('runs', nargs='+', metavar='RUN', help="a run's folder")
+  """Writes the report of the given runs, and prints their result tables."""
+  parser = argparse.ArgumentParser(
+    prog='python -m critic_jax.report',
+    description=__doc__.splitlines()[0],
+    epilog=_EXAMPLES,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  parser.add_argument('runs', nargs='+', metavar='RUN', help='folder of a run')
   parser.add_argument(
     '--out',
     metavar='PATH',
-    help='the page (RUN/report.html; of several runs comparison.html here)',
+    help='where to write the page (default: RUN/report.html, or '
+    './comparison.html for several runs)',
   )
   parsed = parser.parse_args(arguments)
-  # A log file is no narrow terminal: there rows stay on one line.
+  # A log file is no narrow terminal: each row stays on one line in it.
   console = Console(width=None if sys.stdout.isatty() else 120)
   target = write(*parsed.runs, out=parsed.out)
   for path in parsed.runs:
     results = reading.all_results(reading.load(path))
-    for evaluation, table in results.items():
-      first = {c: dict(_first(list(r.items()))[0]) for c, r in table.items()}
-      console.print(results_table(first, f'{path}: {evaluation}'))
+    for evaluation, columns in results.items():
+      headlines = {
+        column: {name: rows[name] for name in headline_rows(rows)}
+        for column, rows in columns.items()
+      }
+      console.print(results_table(headlines, f'{path}: {evaluation}'))
   console.print(str(target), soft_wrap=True, highlight=False)

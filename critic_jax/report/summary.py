@@ -34,7 +34,7 @@ import rich.table
 from rich.text import Text
 
 from critic_jax.evals.statistics import Estimate
-from critic_jax.report import html_report
+from critic_jax.report.result_tables import Results, format_estimate
 
 _TEX = {c: f'\\{c}' for c in '{}$&#%_'} | {
   '\\': '\\textbackslash{}',
@@ -43,7 +43,7 @@ _TEX = {c: f'\\{c}' for c in '{}$&#%_'} | {
   '–': '--',
 }
 
-Runs = Sequence[tuple[Mapping[str, Any], html_report.Results]]
+Runs = Sequence[tuple[Mapping[str, Any], Results]]
 
 
 class Table(NamedTuple):
@@ -364,8 +364,8 @@ def title(name: str) -> str:
 
 def _text(values: np.ndarray, metric: str, column: str) -> str:
   """'61.3 [55.0, 67.1]', of those seeds for which it is defined."""
-  found = over_seeds(values)
-  text = html_report.format_estimate(found, metric, column)
-  if 0 < found.n < len(values):
-    text += f' ({found.n} of {len(values)} seeds)'
+  estimate = over_seeds(values)
+  text = format_estimate(estimate, metric, column)
+  if 0 < estimate.n < len(values):
+    text += f' ({estimate.n} of {len(values)} seeds)'
   return text

@@ -26,7 +26,11 @@ from rich.text import Text
 from critic_jax.evals import critique_metrics
 from critic_jax.evals.statistics import Estimate
 from critic_jax.inspection import trees
-from critic_jax.report import html_report
+from critic_jax.report.result_tables import (
+  format_estimate,
+  headline_rows,
+  row_names,
+)
 from critic_jax.text import pieces
 from critic_jax.text.tokenizer import Tokenizer
 from critic_jax.types import Record
@@ -261,16 +265,16 @@ def estimates(
     signed: whether they are changes; a column 'difference' is in any case.
       Changes whose interval is on one side of 0 are bold.
   """
-  metrics = list(dict.fromkeys(m for rows in columns.values() for m in rows))
+  metrics = row_names(columns.values())
   if not every:
-    metrics = [metric for metric in metrics if '/' not in metric] or metrics
+    metrics = headline_rows(metrics)
   cells = []
   for metric in metrics:
     cells.append([(metric, '')])
     for column, rows in columns.items():
       change = signed or column == 'difference'
       estimate = rows.get(metric)
-      text = html_report.format_estimate(
+      text = format_estimate(
         estimate, metric, 'difference' if change else column
       )
       clear = change and estimate and (estimate.low > 0 or estimate.high < 0)

@@ -24,7 +24,7 @@ from critic_jax import lookup
 from critic_jax.data import sources
 from critic_jax.evals import critic_loop, selection
 from critic_jax.evals.statistics import Estimate
-from critic_jax.report import html_report, plots
+from critic_jax.report import plots, result_tables
 from critic_jax.rewards import refinement
 from critic_jax.rollouts import rollout
 from critic_jax.runtime import distributed
@@ -246,11 +246,11 @@ def show_results(
     column: critic_loop.shown(found) for column, found in columns.items()
   }
   num = len(evaluation.examples)
-  console.print(html_report.results_table(shown, f'{name}: {num} examples'))
+  console.print(result_tables.results_table(shown, f'{name}: {num} examples'))
   for stem, keys in groups.items():
     if by := keys.get('generator'):
       title = f'{name} {stem}: by generator of the solution'
-      console.print(html_report.results_table(_verdicts(by), title))
+      console.print(result_tables.results_table(_verdicts(by), title))
 
 
 def _verdicts(by) -> dict[str, dict[str, Estimate]]:

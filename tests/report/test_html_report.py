@@ -1,20 +1,17 @@
 """The report: one page, all of it inside, nothing executable but its script.
 
-`test_report_browser.py` opens it, `test_report_data.py` is about its records.
+`test_report_browser.py` opens it, `test_page_data.py` is about its records.
 """
 
 import base64
 import hashlib
 import html.parser
-import io
 import json
-import math
 import re
 
 import numpy as np
 import pytest
 import synthetic_run
-from rich.console import Console
 
 from critic_jax.data import solutions
 from critic_jax.evals import critic_loop
@@ -127,38 +124,6 @@ def test_a_run_that_failed_at_once_has_a_report(tmp_path):
       raise RuntimeError('<no luck>')
   text = Page(html_report.write(tmp_path).read_text()).text
   assert 'RuntimeError: <no luck>' in text and 'failed' in text
-
-
-def test_format_estimate():
-  estimate = Estimate(0.6134, 0.55, 0.671, 10)
-  assert html_report.format_estimate(estimate, 'accuracy', 'RL') == (
-    '61.3 [55.0, 67.1]'
-  )
-  change = Estimate(0.02, -0.011, 0.05, 10)
-  assert html_report.format_estimate(change, 'accuracy', 'difference') == (
-    '+2.0 [-1.1, +5.0]'
-  )
-  length = Estimate(120.25, 100.0, 140.0, 10)
-  assert html_report.format_estimate(length, 'length in tokens', 'RL') == (
-    '120.2 [100.0, 140.0]'
-  )
-  nothing = Estimate(math.nan, math.nan, math.nan, 0)
-  assert html_report.format_estimate(nothing, 'a', 'RL') == '–'
-  assert html_report.format_estimate(None, 'a', 'RL') == '–'
-
-
-def test_results_table():
-  results = {
-    'cold start': {'accuracy': Estimate(0.5, 0.4, 0.6, 9)},
-    'RL': {'accuracy': Estimate(0.9, 0.8, 1.0, 9), 'f1': Estimate(1, 1, 1, 9)},
-  }
-  console = Console(width=100, record=True, file=io.StringIO())
-  console.print(html_report.results_table(results, 'Critic'))
-  lines = [line.split('  ') for line in console.export_text().splitlines()]
-  cells = [[cell.strip() for cell in line if cell.strip()] for line in lines]
-  assert ['cold start', 'RL'] in cells
-  assert ['accuracy', '50.0 [40.0, 60.0]', '90.0 [80.0, 100.0]'] in cells
-  assert ['f1', '–', '100.0 [100.0, 100.0]'] in cells
 
 
 def test_metrics_of_protocols_stand_apart(tmp_path):
@@ -367,21 +332,18 @@ def test_main_writes_one_page(path, tmp_path, capsys, monkeypatch):
   assert (tmp_path / 'page.html').exists()
 
 
+def test_help_says_what_it_does_and_shows_two_examples(capsys):
+  with pytest.raises(SystemExit) as ended:
+    html_report.main(['--help'])
+  assert ended.value.code == 0
+  text = capsys.readouterr().out
+  assert 'Writes a run, or several, as one HTML page' in text
+  assert text.count('  python -m critic_jax.report runs/') == 2
+
+
 def test_a_folder_that_is_no_run(tmp_path):
   with pytest.raises(ValueError, match='config.json'):
     html_report.write(tmp_path)
-
-
-def test_names_are_no_markup_for_the_terminal():
-  estimate = Estimate(0.5, 0.4, 0.6, 9)
-  table = html_report.results_table(
-    {'[/a]': {'[red]\x1b[1m': estimate}}, '[b]x'
-  )
-  out = io.StringIO()
-  Console(file=out, width=80).print(table)
-  text = out.getvalue()
-  assert '[/a]' in text and '[red]\ufffd[1m' in text and '[b]x' in text
-  assert '\x1b' not in text
 
 
 @pytest.mark.parametrize('seconds', [float('nan'), 1e300, float('inf')])

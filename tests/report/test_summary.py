@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from critic_jax.evals import selection
+from critic_jax.evals.statistics import Estimate
 from critic_jax.inspection import reading
-from critic_jax.report import html_report, plots, summary, summary_plots
+from critic_jax.report import plots, result_tables, summary, summary_plots
 
 EVALUATIONS = {
   'heldout': {'after': ('cold_start', 'rl', 'judge_only')},
@@ -206,7 +207,7 @@ def test_other_settings_are_groups(runs):
 
 
 def test_a_seed_where_a_metric_is_undefined_is_told_of(runs):
-  undefined = html_report.Estimate(math.nan, math.nan, math.nan, 0)
+  undefined = Estimate(math.nan, math.nan, math.nan, 0)
   name = 'balanced verdict accuracy'
   runs[0][1]['heldout']['rl'][name] = undefined
   for _, results in runs:
@@ -315,7 +316,7 @@ def test_a_figure_has_each_seed_and_the_mean(runs, tmp_path, figures):
 
 
 def test_a_figure_of_groups_and_what_is_undefined(runs, tmp_path, figures):
-  undefined = html_report.Estimate(math.nan, math.nan, math.nan, 0)
+  undefined = Estimate(math.nan, math.nan, math.nan, 0)
   for number, (_, results) in enumerate(runs):
     results['heldout']['rl']['balanced verdict accuracy'] = undefined
     if not number:
@@ -353,8 +354,8 @@ def test_figures_show_in_the_unit_of_tables(runs, tmp_path, figures):
   ):
     for x, cell in enumerate(row.cells.values()):
       mean = cell.values.mean()
-      text = html_report.format_estimate(
-        html_report.Estimate(mean, 0, 0, 3), row.metric, ''
+      text = result_tables.format_estimate(
+        Estimate(mean, 0, 0, 3), row.metric, ''
       )
       drawn = axes.lines[-1].get_ydata()[x]
       assert f'{drawn:.1f}' == text.split()[0]
