@@ -23,7 +23,7 @@ Batch = dict[str, Array]  # leading axis B; data/batching.py lists the keys
 Params = Any  # a tree of arrays
 Roles = Mapping[str, Params]  # {'critic': ..., 'solver': ...}
 Key = Array  # a jax random key, consumed by the callee
-Metrics = Mapping[str, Array]  # scalars by name
+Metrics = Mapping[str, Array]  # by name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,10 +141,11 @@ class Recipe(NamedTuple):
   Attributes:
     collect: `(roles, examples, key) -> (batch, records)`; on the host. Samples,
       rewards, estimates advantages.
-    loss: `(trained roles, batch) -> (scalar, metrics)`; on the device, pure.
-      The loss is a sum over rows weighted by `batch['weights']`, so that it
-      adds up over micro-batches and devices.
+    loss: `(trained roles, batch) -> (total, (sums, per_row))`; on the device,
+      pure. The total and the metrics `sums` are scalars, sums over rows
+      weighted by `batch['weights']`, so that they add up over micro-batches and
+      devices; the metrics `per_row` have a value for each row, [B].
   """
 
   collect: Callable[[Roles, Sequence[Any], Key], tuple[Batch, list[Record]]]
-  loss: Callable[[Roles, Batch], tuple[Array, Metrics]]
+  loss: Callable[[Roles, Batch], tuple[Array, tuple[Metrics, Metrics]]]

@@ -66,7 +66,7 @@ def test_an_update_that_is_not_finite_changes_nothing(bad, microbatches):
   """NaN and infinity in the loss; 0: in the gradient alone."""
 
   def loss(params, batch):
-    return jnp.sum(jnp.sqrt(batch['x'] * params['w'])), {}
+    return jnp.sum(jnp.sqrt(batch['x'] * params['w'])), ({}, {})
 
   tx = optax.adam(0.1)
   params = {'w': jnp.full(3, 2.0)}
@@ -75,10 +75,10 @@ def test_an_update_that_is_not_finite_changes_nothing(bad, microbatches):
     updates.update, loss, tx, microbatches=microbatches
   )
   good = {'tokens': np.zeros((2, 1)), 'x': np.ones((2, 1), np.float32)}
-  state, metrics = update(state, good)
+  state, (metrics, _) = update(state, good)
   assert not metrics['update/skipped'] and state.params['w'][0] != 2.0
   before = jax.device_get(state)
-  state, metrics = update(state, {**good, 'x': np.float32([[1.0], [bad]])})
+  state, (metrics, _) = update(state, {**good, 'x': np.float32([[1.0], [bad]])})
   assert metrics['update/skipped']
   assert np.isfinite(metrics['loss/total']) == (bad == 0)
   assert int(state.step) == int(before.step) + 1
@@ -88,7 +88,7 @@ def test_an_update_that_is_not_finite_changes_nothing(bad, microbatches):
     strict=True,
   ):
     np.testing.assert_array_equal(x, y)
-  state, metrics = update(state, good)
+  state, (metrics, _) = update(state, good)
   assert not metrics['update/skipped']
   assert np.all(np.isfinite(state.params['w']))
   assert not np.array_equal(state.params['w'], before.params['w'])

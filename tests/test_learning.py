@@ -83,10 +83,16 @@ def test_the_critic_learns_what_is_right(staleness):
     )
     older = state.params
     if staleness:
-      state, metrics = updates.update_beside(recipe.loss, tx, *state, batch)
+      state, (sums, _) = updates.update(
+        recipe.loss,
+        tx,
+        state._replace(params=None),
+        batch,
+        kept_params=state.params,
+      )
     else:
-      state, metrics = updates.update(recipe.loss, tx, state, batch)
-    errors.append(metrics['policy/ratio_error'])
+      state, (sums, _) = updates.update(recipe.loss, tx, state, batch)
+    errors.append(sums['policy/ratio_error'])
     if np.mean(rewards[-3:]) > 0.95:
       break
   assert rewards[0] < 0.3

@@ -41,9 +41,8 @@ ROOT = pathlib.Path(train.__file__).parents[1]
 
 def toy_loss(params, batch):
   per_token = jnp.square(batch['x'] * params['w'] - 1)  # [B, T]
-  return jnp.sum(batch['weights'] * per_token), {
-    'mean': jnp.sum(batch['weights'] * batch['x'])
-  }
+  sums = {'mean': jnp.sum(batch['weights'] * batch['x'])}
+  return jnp.sum(batch['weights'] * per_token), (sums, {})
 
 
 def toy_batch(aggregate):
@@ -89,7 +88,7 @@ def test_an_update_by_hand():
   tx = optax.sgd(0.25)
   params = {'w': jnp.full((1,), 3.0)}
   state = updates.TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
-  state, metrics = updates.update(toy_loss, tx, state, batch)
+  state, (metrics, _) = updates.update(toy_loss, tx, state, batch)
   # (3 - 1)^2 = 4, its gradient 2 (3 - 1) = 4; 3 - 0.25 * 4 = 2.
   assert float(metrics['loss/total']) == 4.0
   assert float(metrics['grad_norm']) == 4.0
@@ -126,7 +125,7 @@ def test_a_state_on_the_mesh_is_updated_by_one_program():
     batch, _ = recipe.collect({}, problems(4), jax.random.key(step))
     batch = sharding.put_batch(batch, mesh())
     with log_compilations() as compiled:
-      state, metrics = updates.update(recipe.loss, TX, state, batch)
+      state, (metrics, _) = updates.update(recipe.loss, TX, state, batch)
     assert bool(compiled) == (step == 0)
   assert int(state.step) == 3
   assert float(metrics['loss/total']) < np.log(640)

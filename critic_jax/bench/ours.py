@@ -77,7 +77,7 @@ def make_update(model: Transformer, params):
 
   def loss(params, batch):
     logprobs = forward.token_logprobs(model, params, batch['tokens'])
-    return -jnp.sum(logprobs * batch['weights']), {}
+    return -jnp.sum(logprobs * batch['weights']), ({}, {})
 
   mesh = sharding.make_mesh({'data': 1})
   params = jax.device_put(params, sharding.replicated(mesh))
@@ -91,9 +91,9 @@ def make_update(model: Transformer, params):
     batch = sharding.put_batch({'tokens': tokens, 'weights': weights}, mesh)
     if compiled is None:
       compiled = updates.update.lower(loss, tx, state, batch).compile()
-    state, metrics = compiled(state, batch)
+    state, (sums, _) = compiled(state, batch)
     jax.block_until_ready(state)
-    return float(metrics['loss/total'])
+    return float(sums['loss/total'])
 
   return update, lambda: {'compiled_bytes': compiled_bytes(compiled)}
 

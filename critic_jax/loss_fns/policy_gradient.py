@@ -32,12 +32,13 @@ def make_policy_loss(lm: LM, role: str, settings: Mapping) -> Callable:
       `kl`, with `name` ('k1', 'k2', 'k3') and `coef`.
 
   Returns:
-    `(trained roles, batch) -> (scalar, metrics)`. Metrics, like the loss, are
-    sums over tokens by weight: 'loss/policy', 'loss/kl', 'policy/entropy' in
-    nats, 'policy/kl_old' = mean of log(old / new), 'policy/clipped' = tokens
-    with an advantage that does not move them, 'policy/ratio_error' = the
-    mean of |ratio - 1|; and 'policy/max_ratio_error', the largest of each row,
-    [B]. Of a batch that the same parameters wrote it is a matter of rounding.
+    `(trained roles, batch) -> (scalar, (sums, per_row))`. The sums, like the
+    loss, are over tokens by weight: 'loss/policy', 'loss/kl', 'policy/entropy'
+    in nats, 'policy/kl_old' = mean of log(old / new), 'policy/clipped' = tokens
+    with an advantage that does not move them, 'policy/ratio_error' = the mean
+    of |ratio - 1|. Each row has 'policy/max_ratio_error', its largest
+    |ratio - 1|, float32[B]: a matter of rounding where the same parameters
+    wrote the batch.
   """
   surrogate = lookup.bind(policy, settings['objective'])
   kl = lookup.function(policy, settings['kl']['name'])
@@ -66,7 +67,7 @@ def make_policy_loss(lm: LM, role: str, settings: Mapping) -> Callable:
     log_ratio = jnp.where(
       mask, jax.lax.stop_gradient(logprobs) - batch['logprobs'], 0.0
     )
-    metrics = {
+    per_token_metrics = {
       'loss/policy': per_token,
       'policy/entropy': entropy,
       'policy/kl_old': -log_ratio,
@@ -76,11 +77,11 @@ def make_policy_loss(lm: LM, role: str, settings: Mapping) -> Callable:
     if kl_coef:
       to_ref = kl(logprobs, batch['ref_logprobs'], mask)
       per_token = per_token + kl_coef * to_ref
-      metrics['loss/kl'] = to_ref
-    largest = jnp.max(metrics['policy/ratio_error'], axis=1)
-    metrics = {name: jnp.sum(weights * x) for name, x in metrics.items()}
-    metrics['policy/max_ratio_error'] = largest
-    return jnp.sum(weights * per_token), metrics
+      per_token_metrics['loss/kl'] = to_ref
+    largest_errors = jnp.max(per_token_metrics['policy/ratio_error'], axis=1)
+    sums = {k: jnp.sum(weights * x) for k, x in per_token_metrics.items()}
+    per_row = {'policy/max_ratio_error': largest_errors}
+    return jnp.sum(weights * per_token), (sums, per_row)
 
   return loss
 

@@ -87,7 +87,7 @@ def make(config, models, grade) -> Recipe:
     )
 
   def loss(trained, batch):
-    policy_total, metrics = policy_fn(trained, batch)
+    policy_total, (sums, per_row) = policy_fn(trained, batch)
     values = forward.token_values(
       value.model,
       trained['value'],
@@ -98,8 +98,8 @@ def make(config, models, grade) -> Recipe:
       values, batch['values'], batch['returns'], batch['mask']
     )
     value_total = jnp.sum(batch['weights'] * per_token)
-    metrics = {**metrics, 'loss/value': value_total}
-    return policy_total + value_coef * value_total, metrics
+    total = policy_total + value_coef * value_total
+    return total, ({**sums, 'loss/value': value_total}, per_row)
 
   return Recipe(collect, loss)
 

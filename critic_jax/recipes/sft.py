@@ -58,7 +58,7 @@ def make(config, models, grade) -> Recipe:
       layout=forward.layout(batch),
     )
     total = -jnp.sum(batch['weights'] * logprobs)
-    return total, {'loss/nll': total}
+    return total, ({'loss/nll': total}, {})
 
   return Recipe(collect, loss)
 

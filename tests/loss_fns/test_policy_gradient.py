@@ -62,21 +62,21 @@ def trained(roles):
 def test_on_policy_the_ratio_is_one(lm, roles, records, grad):
   """Sampler and trainer agree, at the LM's temperature and top-p."""
   batch = make_batch(records, lm)
-  (total, metrics), _ = grad(trained(roles), batch)
-  assert float(metrics['policy/ratio_error']) < 1e-4
-  assert abs(float(metrics['policy/kl_old'])) < 1e-4
+  (total, (sums, _)), _ = grad(trained(roles), batch)
+  assert float(sums['policy/ratio_error']) < 1e-4
+  assert abs(float(sums['policy/kl_old'])) < 1e-4
   # With ratios of one the loss is minus the weighted advantages.
   expected = -(batch['weights'] * batch['advantages']).sum()
   assert float(total) == pytest.approx(expected, rel=1e-3)
-  assert float(metrics['loss/policy']) == float(total)
-  assert 0 < float(metrics['policy/entropy']) < np.log(640)
+  assert float(sums['loss/policy']) == float(total)
+  assert 0 < float(sums['policy/entropy']) < np.log(640)
   # Another temperature would show.
   other = dataclasses.replace(
     lm, sampling_params=lm.sampling_params._replace(temperature=1.0)
   )
   loss = policy_gradient.make_policy_loss(other, 'solver', SETTINGS)
-  _, metrics = jax.jit(loss)(trained(roles), batch)
-  assert float(metrics['policy/ratio_error']) > 0.05
+  _, (sums, _) = jax.jit(loss)(trained(roles), batch)
+  assert float(sums['policy/ratio_error']) > 0.05
 
 
 def test_the_share_of_clipped_tokens(lm, roles, records, grad):
@@ -90,10 +90,10 @@ def test_the_share_of_clipped_tokens(lm, roles, records, grad):
   clipped = (places * 0.1 > np.log(1.2)) & (batch['advantages'] > 0)
   expected = (clipped * batch['mask'] * batch['weights']).sum()
   assert 0.1 < expected < 0.9
-  (_, metrics), _ = grad(trained(roles), batch)
-  assert float(metrics['policy/clipped']) == pytest.approx(expected, rel=1e-5)
-  (_, metrics), _ = grad(trained(roles), make_batch(records, lm))
-  assert float(metrics['policy/clipped']) == 0.0
+  (_, (sums, _)), _ = grad(trained(roles), batch)
+  assert float(sums['policy/clipped']) == pytest.approx(expected, rel=1e-5)
+  (_, (sums, _)), _ = grad(trained(roles), make_batch(records, lm))
+  assert float(sums['policy/clipped']) == 0.0
 
 
 def test_without_a_coefficient_no_reference_is_needed(lm, roles, records):
@@ -101,8 +101,8 @@ def test_without_a_coefficient_no_reference_is_needed(lm, roles, records):
   same = policy_gradient.add_ref_logprobs(batch, lm, trained(roles), SETTINGS)
   assert same is batch
   loss = policy_gradient.make_policy_loss(lm, 'solver', SETTINGS)
-  _, metrics = jax.eval_shape(loss, trained(roles), batch)
-  assert 'loss/kl' not in metrics
+  _, (sums, _) = jax.eval_shape(loss, trained(roles), batch)
+  assert 'loss/kl' not in sums
 
 
 def test_a_coefficient_without_a_reference_is_refused(lm, roles, records):
@@ -116,19 +116,19 @@ def test_the_penalty_is_added_by_its_coefficient(lm, roles, records, grad):
   with_ref = policy_gradient.add_ref_logprobs(batch, lm, roles, WITH_KL)
   loss = jax.jit(policy_gradient.make_policy_loss(lm, 'solver', WITH_KL))
   (plain, _), _ = grad(trained(roles), batch)
-  total, metrics = loss(trained(roles), with_ref)
+  total, (sums, _) = loss(trained(roles), with_ref)
   # k2, by hand: half the squared log-ratio.
   log_ratio = batch['logprobs'] - with_ref['ref_logprobs']
   expected = np.where(batch['mask'], log_ratio**2 / 2, 0) * batch['weights']
-  assert float(metrics['loss/kl']) == pytest.approx(expected.sum(), rel=1e-3)
-  assert float(metrics['loss/kl']) > 0.01
+  assert float(sums['loss/kl']) == pytest.approx(expected.sum(), rel=1e-3)
+  assert float(sums['loss/kl']) > 0.01
   assert float(total) == pytest.approx(
-    float(plain) + 0.5 * float(metrics['loss/kl']), rel=1e-4
+    float(plain) + 0.5 * float(sums['loss/kl']), rel=1e-4
   )
   # To itself there is none.
   itself = {**with_ref, 'ref_logprobs': batch['logprobs']}
-  total, metrics = loss(trained(roles), itself)
-  assert float(metrics['loss/kl']) == pytest.approx(0.0, abs=1e-6)
+  total, (sums, _) = loss(trained(roles), itself)
+  assert float(sums['loss/kl']) == pytest.approx(0.0, abs=1e-6)
 
 
 @pytest.mark.parametrize('aggregate', ['token', 'sequence', 'constant'])
@@ -139,7 +139,7 @@ def test_what_must_not_change_the_loss(lm, roles, records, grad, aggregate):
     for r in records
   ]
   batch = make_batch(moved, lm, aggregate)
-  (total, metrics), gradient = grad(trained(roles), batch)
+  (total, (sums, _)), gradient = grad(trained(roles), batch)
   order = [2, 0, 3, 1]
   shuffled = {name: x[order] for name, x in batch.items()}
   (other, _), other_gradient = grad(trained(roles), shuffled)
@@ -161,16 +161,16 @@ def test_what_must_not_change_the_loss(lm, roles, records, grad, aggregate):
 
 def test_empty_rows_and_parts_of_the_batch_add_up(lm, roles, records, grad):
   batch = make_batch(records[:3], lm)  # row 3 is empty
-  (total, metrics), gradient = grad(trained(roles), batch)
+  (total, (sums, _)), gradient = grad(trained(roles), batch)
   # Each part in the same shape: rows of another weigh nothing.
-  sums, parts = 0.0, []
+  added, parts = 0.0, []
   for rows in ([0, 1], [2, 3]):
     keep = np.isin(np.arange(4), rows)[:, None]
     part = {**batch, 'weights': np.where(keep, batch['weights'], 0)}
     (value, _), part_gradient = grad(trained(roles), part)
-    sums += float(value)
+    added += float(value)
     parts.append(part_gradient)
-  assert sums == pytest.approx(float(total), rel=1e-5)
+  assert added == pytest.approx(float(total), rel=1e-5)
   assert_trees_close(
     jax.tree.map(np.add, *parts), gradient, rtol=1e-3, atol=1e-6
   )
@@ -190,11 +190,13 @@ def test_packed_rows_have_the_same_loss(lm, roles, records):
     )
     for batch in (plain, packed)
   )
-  largest = [f[0][1].pop('policy/max_ratio_error') for f in (actual, expected)]
+  largest = [
+    f[0][1][1].pop('policy/max_ratio_error') for f in (actual, expected)
+  ]
   assert [x.shape for x in largest] == [(2,), (len(records),)]
   assert max(map(np.max, largest)) < 1e-4
   assert_trees_close(actual, expected, rtol=1e-5, atol=1e-5)
-  assert float(actual[0][1]['loss/kl']) > 0.01
+  assert float(actual[0][1][0]['loss/kl']) > 0.01
 
 
 @pytest.mark.parametrize(

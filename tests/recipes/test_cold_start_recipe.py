@@ -149,9 +149,9 @@ def test_the_loss_is_the_negative_log_probability_of_the_kept():
   recipe, critic, batch, _ = collect()
   params = init(critic=critic)
   grad = jax.jit(jax.value_and_grad(recipe.loss, has_aux=True))
-  (total, metrics), gradient = grad(params, batch)
+  (total, (sums, _)), gradient = grad(params, batch)
   assert abs(float(total) - np.log(640)) < 2
-  assert float(metrics['loss/nll']) == float(total)
+  assert float(sums['loss/nll']) == float(total)
   assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
   # Without a kept critique nothing is learned, and nothing is NaN.
   (total, _), gradient = grad(

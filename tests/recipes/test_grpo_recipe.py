@@ -102,15 +102,15 @@ def test_the_config_of_each_variant_gives_a_finite_loss(variant):
   script = scripted(lambda p, i: RIGHT if i % 2 else 'Hm.')
   recipe = grpo.make(config, {'solver': script}, grade)
   batch, _ = recipe.collect(roles, [PROBLEM] * 2, jax.random.key(0))
-  total, metrics = jax.jit(recipe.loss)(params, batch)
+  total, (sums, per_row) = jax.jit(recipe.loss)(params, batch)
   assert np.isfinite(total)
-  assert all(np.isfinite(x).all() for x in metrics.values())
+  assert all(np.isfinite(x).all() for x in {**sums, **per_row}.values())
   assert batch['advantages'].any()
   # Scripted texts have log-probability -1 a token: far from the policy's.
-  assert ('loss/kl' in metrics) == (variant == 'grpo')
+  assert ('loss/kl' in sums) == (variant == 'grpo')
   # GRPO weighs rows, the others tokens.
-  per_row = batch['weights'].sum(axis=1)
-  equal = np.allclose(per_row, per_row[0])
+  row_weights = batch['weights'].sum(axis=1)
+  equal = np.allclose(row_weights, row_weights[0])
   assert equal == (variant == 'grpo')
 
 

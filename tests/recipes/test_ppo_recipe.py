@@ -105,14 +105,14 @@ def test_the_reward_is_at_the_last_token():
 def test_the_loss_trains_both_roles(made):
   recipe, roles, batch, _ = made
   grad = jax.jit(jax.value_and_grad(recipe.loss, has_aux=True))
-  (total, metrics), gradient = grad(dict(roles), batch)
+  (total, (sums, _)), gradient = grad(dict(roles), batch)
   assert float(total) == pytest.approx(
-    float(metrics['loss/policy'] + 0.5 * metrics['loss/value']), rel=1e-5
+    float(sums['loss/policy'] + 0.5 * sums['loss/value']), rel=1e-5
   )
   # At the values that it was made with the clip does nothing: squares / 2.
   squares = (batch['values'] - batch['returns']) ** 2 / 2
   np.testing.assert_allclose(
-    metrics['loss/value'], (batch['weights'] * squares).sum(), rtol=1e-4
+    sums['loss/value'], (batch['weights'] * squares).sum(), rtol=1e-4
   )
   for role in ('solver', 'value'):
     assert any(np.any(g) for g in jax.tree.leaves(gradient[role])), role
@@ -137,7 +137,7 @@ def test_packed_rows_give_the_same_loss(made):
     dict(roles), packed
   )
   # One number for each row; the rows differ.
-  largest = [x[1].pop('policy/max_ratio_error') for x in (total, plain)]
+  largest = [x[1][1].pop('policy/max_ratio_error') for x in (total, plain)]
   np.testing.assert_allclose(*map(np.max, largest), atol=1e-5)
   assert_trees_close(total, plain, atol=1e-5)
   assert_trees_close(actual, expected, atol=1e-5)

@@ -52,7 +52,7 @@ def test_rows_are_the_lessons_after_their_prompts(lm):
 def test_the_loss_is_the_mean_negative_log_probability(lm, params):
   recipe = sft.make(section(), {'solver': lm}, grade)
   batch, _ = recipe.collect({}, problems(3), jax.random.key(0))
-  total, metrics = jax.jit(recipe.loss)(params, batch)
+  total, (sums, _) = jax.jit(recipe.loss)(params, batch)
   logits = np.asarray(
     jax.jit(forward.logits, static_argnums=0)(
       lm.model, params['solver'], batch['tokens']
@@ -65,7 +65,7 @@ def test_the_loss_is_the_mean_negative_log_probability(lm, params):
     nll -= row[batch['tokens'][b, t]] - np.log(np.exp(row).sum())
     count += 1
   assert float(total) == pytest.approx(nll / count, rel=1e-5)
-  assert float(metrics['loss/nll']) == float(total)
+  assert float(sums['loss/nll']) == float(total)
   # An untrained model of 640 tokens is about as good as a guess.
   assert abs(float(total) - np.log(640)) < 2
 
