@@ -43,7 +43,7 @@ def model(size='', source='', **settings) -> dict:
     dtype='float32',  # of computation
     param_dtype='float32',  # or bfloat16; int8, of roles that are not trained
     remat='dots_and_attention',
-    prompts='plain',  # or 'instruct', 'processbench', 'code'
+    prompts='plain',  # or 'instruct', 'first_error', 'programs'
     prefix='',  # how every response begins, e.g. '<think>\n' or 'Verdict:'
     temperature=1.0,
     top_k=0,

@@ -69,7 +69,7 @@ def processbench():
   """ProcessBench's four parts, greedy."""
   parts = ('gsm8k', 'math', 'olympiadbench', 'omnimath')
   paths = tuple(f'data/processbench/{part}.json' for part in parts)
-  return given('processbench', paths, 'processbench')
+  return given('processbench', paths, 'first_error')
 
 
 def processbench_vote():
@@ -88,7 +88,7 @@ def mr_gsm8k():
   had a box (LOG.md). `--config.models.critic.prefix=''` lets it begin.
   """
   paths = ('../shared/data/dev_mr_gsm8k.jsonl',)
-  config = given('mr_gsm8k', paths, 'processbench')
+  config = given('mr_gsm8k', paths, 'first_error')
   config.models.critic.prefix = 'The first wrong paragraph is \\boxed{'
   config.models.critic.max_new_tokens = 6
   return config

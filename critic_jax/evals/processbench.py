@@ -45,7 +45,7 @@ def prediction(critique: Record) -> int | None:
   """The first wrong step according to the critique, -1 for none of them.
 
   The number in the box where the stage's parser kept one, `parsed['boxed']`
-  (stages.parse_boxed_step). Otherwise -1 for the verdict 'correct' and the step
+  (styles/first_error.py). Otherwise -1 for the verdict 'correct' and the step
   that was named for 'incorrect'; without a verdict, the step alone.
   Contradictory and unfinished critiques predict nothing.
   """

@@ -17,7 +17,7 @@ import pytest
 
 from critic_jax.evals import critique_metrics, processbench
 from critic_jax.rewards import verdicts
-from critic_jax.rollouts.stages import parse_boxed_step
+from critic_jax.rollouts.styles.first_error import parse_boxed_step
 from critic_jax.types import Problem, Record
 from critic_jax.workdir import run_dir
 

@@ -7,7 +7,8 @@ from fuzzing import at_most, record, refused, texts
 from hypothesis import given
 from hypothesis import strategies as st
 
-from critic_jax.rollouts import prompts, stages
+from critic_jax.rollouts import stages
+from critic_jax.rollouts.styles import first_error
 from critic_jax.text import chat_template
 
 # Python's, of `{{ 1[0] }}`.
@@ -171,7 +172,7 @@ def test_prompts_hold_what_they_are_given_and_no_thinking(text):
   critique = record(
     'critique', f'<think>{secret}</think>{text}', parent=solution
   )
-  for style in ('plain', 'instruct', 'code'):
+  for style in ('plain', 'instruct', 'programs'):
     made = stages.make_stages(style)
     asked = made.solve.prompt(solution.problem)
     assert text in asked
@@ -180,4 +181,4 @@ def test_prompts_hold_what_they_are_given_and_no_thinking(text):
     assert secret not in refined
     if critique.parsed['conclusion']:
       assert critique.parsed['conclusion'] in refined
-  assert isinstance(prompts.processbench_critique(solution), str)
+  assert isinstance(first_error.ask_critique(solution), str)

@@ -9,7 +9,7 @@ from critic_jax.data import problems
 from critic_jax.recipes import grpo
 from critic_jax.recipes import refcritic as recipe_lib
 from critic_jax.rewards.pool import Pool
-from critic_jax.rollouts import stages
+from critic_jax.rollouts.styles import programs
 
 ROW = dict(
   text='Write a function to square a number.',
@@ -36,7 +36,9 @@ def problem():
 
 
 def lm(script):
-  return scripted(script, prompts='code', max_new_tokens=128, lengths=(384,))
+  return scripted(
+    script, prompts='programs', max_new_tokens=128, lengths=(384,)
+  )
 
 
 def test_programs_are_rewarded_by_their_tests(grade):
@@ -87,8 +89,8 @@ def test_critiques_of_programs_are_refined_and_graded(grade):
 
 
 def test_the_style_reads_programs():
-  found = stages.make_stages('code').refine.parse(f'Now:\n{RIGHT}')
-  assert found == {'answer': 'def square(x):\n  return x * x\n'}
+  parsed = programs.STAGES.refine.parse(f'Now:\n{RIGHT}')
+  assert parsed == {'answer': 'def square(x):\n  return x * x\n'}
 
 
 def test_a_grader_of_the_other_kind_is_refused():

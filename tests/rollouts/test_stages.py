@@ -5,13 +5,14 @@ from loop_helpers import ADVICE
 
 from critic_jax.rewards import verdicts
 from critic_jax.rollouts import rollout, stages
+from critic_jax.rollouts.styles import first_error
 from critic_jax.types import Problem
 
 # Each text says where it comes from.
 PROBLEM = Problem('p-0', 'QUESTION', 'REFERENCE', 'REFERENCE-SOLUTION')
 CRITIQUE = '<think>\nTHOUGHT\n</think>\nADVICE\nVerdict: incorrect'
 
-STYLES = pytest.mark.parametrize('style', ['plain', 'instruct', 'processbench'])
+STYLES = pytest.mark.parametrize('style', ['plain', 'instruct', 'first_error'])
 
 
 def chain(style, critique=CRITIQUE):
@@ -118,7 +119,7 @@ def test_parsers():
 
 def located(text, steps=None):
   """The critique prompt for a solution with this text."""
-  its = stages.make_stages('processbench')
+  its = stages.make_stages('first_error')
   solution = rollout.write(its.solve, PROBLEM, text)
   if steps:
     parsed = {**solution.parsed, 'steps': steps}
@@ -126,7 +127,7 @@ def located(text, steps=None):
   return its.critique.prompt(solution)
 
 
-def test_the_prompt_of_the_processbench_style_by_hand():
+def test_the_prompt_of_the_first_error_style_by_hand():
   assert located('unused', ['One {x}.', 'Two,\n\nthree.']) == (
     'The following is a math problem and a solution (split into paragraphs, '
     'enclosed with tags and indexed from 0):\n'
@@ -156,8 +157,8 @@ def test_steps_of_a_sampled_solution_are_its_lines():
   assert '<paragraph_2>' not in prompt
 
 
-def test_only_the_critique_of_the_processbench_style_differs():
-  its, other = map(stages.make_stages, ('processbench', 'instruct'))
+def test_only_the_critique_of_the_first_error_style_differs():
+  its, other = map(stages.make_stages, ('first_error', 'instruct'))
   assert (its.solve, its.refine) == (other.solve, other.refine)
   assert its.critique != other.critique
 
@@ -185,8 +186,8 @@ def test_only_the_critique_of_the_processbench_style_differs():
     (r'<think>\boxed{1}', '1', 1, 'incorrect'),
   ],
 )
-def test_the_parser_of_the_processbench_style(text, boxed, step, verdict):
-  parsed = stages.make_stages('processbench').critique.parse(text)
+def test_the_parser_of_the_first_error_style(text, boxed, step, verdict):
+  parsed = stages.make_stages('first_error').critique.parse(text)
   assert (parsed['boxed'], parsed['step'], parsed['verdict']) == (
     boxed, step, verdict
   )  # fmt: skip
@@ -195,7 +196,7 @@ def test_the_parser_of_the_processbench_style(text, boxed, step, verdict):
 
 
 def test_thinking_without_an_end_or_a_box_is_unfinished():
-  parsed = stages.parse_boxed_step('<think> I wonder')
+  parsed = first_error.parse_boxed_step('<think> I wonder')
   assert parsed['status'] == 'unfinished' and parsed['verdict'] is None
   assert parsed['conclusion'] is None
 
@@ -203,9 +204,15 @@ def test_thinking_without_an_end_or_a_box_is_unfinished():
 @pytest.mark.parametrize('end', ['', '}'])
 def test_the_parser_is_linear(end):
   # A second or so if it is; a quadratic one would take minutes.
-  stages.parse_boxed_step('\\boxed{' * 300_000 + end)
+  first_error.parse_boxed_step('\\boxed{' * 300_000 + end)
 
 
 def test_an_unknown_style_lists_the_choices():
   with pytest.raises(ValueError, match="got 'fancy'; expected one of .*plain"):
     stages.make_stages('fancy')
+
+
+@pytest.mark.parametrize('style', ['instruc', '../plain', 'plain.os', '', None])
+def test_a_style_is_a_module_of_its_folder(style):
+  with pytest.raises(ValueError, match=r'prompts: .*styles: got .*expected'):
+    stages.make_stages(style)

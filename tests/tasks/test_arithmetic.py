@@ -5,7 +5,8 @@ import pytest
 from loop_helpers import PROBLEM, RIGHT, WRONG
 
 from critic_jax.rewards import answers, verdicts
-from critic_jax.rollouts import rollout, stages
+from critic_jax.rollouts import rollout
+from critic_jax.rollouts.styles import plain
 from critic_jax.tasks import arithmetic
 
 SHARES = dict(check_share=1.0, correct_share=0.5, point_share=0.25)
@@ -16,7 +17,7 @@ def end(answer):
 
 
 def solution(text, problem=PROBLEM):
-  return rollout.write(stages.PLAIN.solve, problem, text)
+  return rollout.write(plain.STAGES.solve, problem, text)
 
 
 def truth(left, op, right):

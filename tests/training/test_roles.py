@@ -16,7 +16,7 @@ from critic_jax.models import sizes
 from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.models.transformer import Transformer
 from critic_jax.pretrained import hf_weights
-from critic_jax.rollouts import stages
+from critic_jax.rollouts.styles import instruct
 from critic_jax.runtime import sharding
 from critic_jax.training import roles
 
@@ -79,7 +79,7 @@ def test_settings_reach_the_lm(source):
   )  # fmt: skip
   assert config.qkv_bias and config.vocab_size == 264  # of the source
   assert lm.sampling_params == SamplingParams(0.5, 7, 0.9)
-  assert lm.stages == stages.INSTRUCT
+  assert lm.stages == instruct.STAGES
   assert (lm.lengths, lm.max_new_tokens, lm.max_rows) == ((16, 32), 8, 4)
 
 
@@ -110,7 +110,11 @@ def test_a_role_from_scratch_has_no_parameters_yet():
     (loaded(top_p=0.0), 'models.critic: top_p: got 0.0; expected in (0, 1]'),
     (loaded(head='lmm'), "models.critic: head: got 'lmm'; expected one of"),
     (loaded(remat='all'), "models.critic: remat: got 'all'; expected one of"),
-    (loaded(prompts='p'), "models.critic: prompts: got 'p'; expected one of"),
+    (
+      loaded(prompts='p'),
+      'models.critic: prompts: module of critic_jax.rollouts.styles: '
+      "got 'p'; expected one of",
+    ),
     (
       loaded(max_rows=3),
       'models.critic: max_rows: got 3; expected a power of two',

@@ -1,0 +1,1 @@
+"""Prompt styles: a module each, its prompts beside its parsers, as `STAGES`."""
