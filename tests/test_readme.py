@@ -1,5 +1,6 @@
-"""What README.md says is so: its tree, its commands, its links."""
+"""README.md and those of rooms are true: trees, commands, links, names."""
 
+import importlib
 import pathlib
 import re
 import shutil
@@ -11,6 +12,12 @@ ROOT = pathlib.Path(__file__).parents[1]
 FOLDERS = ('critic_jax', 'configs', 'experiments', 'tpu_scripts')
 SCRIPTS = sorted(path.name for path in ROOT.glob('tpu_scripts/*.sh'))
 README = (ROOT / 'README.md').read_text()
+ROOMS = sorted(
+  str(path.relative_to(ROOT))
+  for folder in FOLDERS
+  for path in (ROOT / folder).glob('**/README.md')
+)
+PAPERS = ('CONTRIBUTING.md', 'PAPERS.md', 'LOG.md', 'SECURITY.md')
 
 
 def code_blocks(text):
@@ -80,27 +87,40 @@ def test_the_tree_is_the_real_tree():
   assert all((ROOT / path).exists() for path in named)
 
 
-def test_a_command_is_a_line_and_names_what_exists():
-  commands = [
-    line
-    for block in code_blocks(README.split('## The tree')[0])
-    for line in block.splitlines()
-  ]
-  assert sum('-m venv' in line for line in commands) == 2
-  for line in commands:
+def test_a_newcomer_reads_all_of_it():
+  assert len(README.splitlines()) <= 220
+  assert sum('-m venv' in line for line in README.splitlines()) == 2
+  assert ROOMS
+  assert [room for room in ROOMS if f']({room})' not in README] == []
+
+
+@pytest.mark.parametrize('readme', ['README.md', *ROOMS])
+def test_a_command_is_a_line_and_names_what_exists(readme):
+  text = (ROOT / readme).read_text()
+  lines = [line for block in code_blocks(text) for line in block.splitlines()]
+  for line in lines:
     assert not line.endswith('\\')
-    for path in re.findall(r'\b(?:configs|tpu_scripts)/[\w./]+', line):
+    for path in re.findall(
+      r'\b(?:configs|experiments|tpu_scripts)/[\w./]+', line
+    ):
       assert (ROOT / path).exists(), path
-    for module in re.findall(r'-m (critic_jax[\w.]*)', line):
-      place = ROOT / module.replace('.', '/')
-      runs = place / '__main__.py' if place.is_dir() else f'{place}.py'
-      assert pathlib.Path(runs).exists()
+  for module in re.findall(r'-m (critic_jax(?:\.\w+)*)', text):
+    place = ROOT / module.replace('.', '/')
+    runs = place / '__main__.py' if place.is_dir() else f'{place}.py'
+    assert pathlib.Path(runs).exists(), module
+  for stem, variant in re.findall(r'configs/(\w+)\.py:([\w.-]*\w)', text):
+    assert importlib.import_module(f'configs.{stem}').get_config(variant)
 
 
-@pytest.mark.parametrize(
-  'paper',
-  ['README.md', 'CONTRIBUTING.md', 'PAPERS.md', 'LOG.md', 'SECURITY.md'],
-)
+@pytest.mark.parametrize('paper', ['README.md', *ROOMS, *PAPERS])
+def test_links_lead_somewhere(paper):
+  text = (ROOT / paper).read_text()
+  links = re.findall(r'\]\((?!https?:)([^)#]+)\)', text)
+  folder = (ROOT / paper).parent
+  assert [link for link in links if not (folder / link).exists()] == []
+
+
+@pytest.mark.parametrize('paper', ['README.md', *ROOMS, *PAPERS])
 def test_files_named_in_the_papers_exist(paper):
   text = (ROOT / paper).read_text()
   paths = re.findall(
