@@ -130,6 +130,18 @@ def test_files_named_in_the_papers_exist(paper):
   assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
+@pytest.mark.parametrize('paper', ['PAPERS.md', 'SECURITY.md'])
+def test_tests_named_in_the_papers_exist(paper):
+  tests = {path.name: path.read_text() for path in ROOT.glob('tests/**/*.py')}
+  text = (ROOT / paper).read_text()
+  files = re.findall(r'\b(test_\w+\.py)', text)
+  names = re.findall(r'`(test_\w+)(?:\.\.\.)?`', text)
+  assert files
+  assert [name for name in files if name not in tests] == []
+  defined = '\n'.join(tests.values())
+  assert [name for name in names if f'def {name}' not in defined] == []
+
+
 @pytest.mark.parametrize('name', SCRIPTS)
 def test_scripts_are_short_and_say_how_to_use_them(name):
   path = ROOT / 'tpu_scripts' / name
