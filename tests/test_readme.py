@@ -36,7 +36,7 @@ ITEM = re.compile(r'^- \[`(.+)/`\]\((.+)\) ((?:.|\n(?=  \S))+)$', re.MULTILINE)
 def read_tree(text):
   """The files that a list of rooms names, as paths from the root."""
   items = ITEM.findall(text)
-  assert len(items) == len(re.findall('^[-*`|]', text, re.MULTILINE))
+  assert len(items) == len(re.findall('^[-*|]', text, re.MULTILINE))
   files = []
   for room, folder, about in items:
     assert f'/{folder}'.endswith(f'/{room}'), f'{room}: links to {folder}'
