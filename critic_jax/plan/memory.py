@@ -24,7 +24,8 @@ from critic_jax.models import cost, forward, linear_cross_entropy
 from critic_jax.models.transformer import Transformer
 from critic_jax.plan import abstract
 from critic_jax.runtime import sharding
-from critic_jax.sampling import decode, scheduler
+from critic_jax.sampling import scheduler
+from critic_jax.sampling.lanes import empty_lanes
 from critic_jax.training import updates
 
 
@@ -216,7 +217,7 @@ def scorer(lm, mesh, learned) -> dict[str, int]:
 def _lane_bytes(model, columns, limit, rows, samples) -> tuple[float, float]:
   """Keys and values of a lane's prompt; those of a row, with its samples."""
   shapes = jax.eval_shape(
-    functools.partial(decode.empty, model, 1, rows, samples, columns, limit)
+    functools.partial(empty_lanes, model, 1, rows, samples, columns, limit)
   )
   others = shapes.responses, shapes.samples, shapes.logits
   return abstract.all_bytes(shapes.prompts), abstract.all_bytes(others) / rows

@@ -25,7 +25,7 @@ from critic_jax.types import Generate, Generation, Params
 
 
 class Shape(NamedTuple):
-  """Of the sampler's state: lanes, and rows of each."""
+  """The numbers of lanes and of rows in each lane (`lanes.py`)."""
 
   num_lanes: int
   num_rows: int
@@ -38,16 +38,16 @@ class LM:
   Attributes:
     model: the linen module; its configuration names the head.
     tokenizer: text <-> tokens.
-    stages: how it is asked to solve, to critique and to refine.
-    sampling_params: what responses are sampled from.
-    max_new_tokens: the limit on a response, its end included.
+    stages: its prompts to solve, to critique and to refine, and their parsers.
+    sampling_params: temperature, top-k and top-p of its responses.
+    max_new_tokens: the most tokens of a response, its end included.
     lengths: the allowed numbers of columns of prompts and of training rows,
       ascending; a prompt longer than the last is refused (`finish='prompt'`).
     max_rows: responses sampled at once; a power of two.
-    prefix: how every response begins. It is given, not sampled: part of the
-      prompt's tokens and of the response's text.
-    compile_ahead: whether the first call of an n compiles for all `lengths`
-      and the most prompts that there may be, and all calls have that shape.
+    prefix: the beginning of every response. It is given, not sampled: part of
+      the prompt's tokens and of the response's text.
+    compile_ahead: whether the first call with an n compiles for all `lengths`
+      and for `max_prompts`, so that all calls have that shape.
   """
 
   model: Transformer
@@ -97,7 +97,7 @@ class LM:
     return [*self.tokenizer.encode(text), self.tokenizer.eos[0]]
 
   def row_length(self, longest: int) -> int:
-    """The columns that training rows of at most `longest` tokens get.
+    """The number of columns of training rows of at most `longest` tokens.
 
     Raises:
       ValueError: `longest` is more than a prompt and a response may have.
@@ -106,7 +106,7 @@ class LM:
     return _smallest(sorted(set(limits)), longest)
 
   def bind(self, params: Params) -> Generate:
-    """The sampler with these parameters."""
+    """The model with parameters: a function that samples responses."""
 
     def generate(prompts, keys, n, max_prompts=0):
       return self._generate(params, prompts, keys, n, max_prompts)
@@ -124,16 +124,18 @@ class LM:
     )
     max_prompts = max(max_prompts, len(prompts))
     if self.compile_ahead and max_prompts:
-      of_all = self.shape(max_prompts, n)._asdict()
-      self._compile_ahead(params, keys, **of_all, **settings)
+      shape = self.shape(max_prompts, n)._asdict()
+      self._compile_ahead(params, keys, **shape, **settings)
     encoded = [self.encode_prompt(text) for text in prompts]
-    fits = [i for i, p in enumerate(encoded) if 0 < len(p) <= self.lengths[-1]]
+    fitting = [
+      i for i, p in enumerate(encoded) if 0 < len(p) <= self.lengths[-1]
+    ]
     refused = [
       Generation(np.array(p, np.int32), *_NOTHING, '', 'prompt')
       for p in encoded
     ]
     results = [[r] * n for r in refused]
-    for part in self._parts(encoded, fits):
+    for part in self._parts(encoded, fitting):
       size = max_prompts if self.compile_ahead else len(part)
       sampled = scheduler.run(
         self.model,
@@ -161,38 +163,42 @@ class LM:
       self._compiled.add(shape)
 
   def shape(self, num_prompts: int, n: int) -> Shape:
-    """Prompts at once, and responses to each, at most `max_rows` in all.
+    """Lanes, and rows of each, at most `max_rows` in all.
 
-    Where the lanes do not hold all prompts, each has fewer rows than responses
-    are wanted: half of them, or a quarter, but two at least. Then a long
-    response keeps fewer rows waiting, and more prompts are in their lanes.
+    Where the lanes do not hold all prompts, each has fewer rows than samples:
+    half as many, or a quarter, but two at least. Then a long response keeps
+    fewer rows waiting, and more prompts are in lanes.
 
-    Lanes are the most that there can be, or a quarter of them, a sixteenth,
-    ...: the number of prompts of a stage differs from call to call, and each
-    number of lanes is compiled for. From 8 lanes down it is halved: little
-    else is padding then.
+    The number of lanes is the largest possible, or a quarter of it, a
+    sixteenth, ...: a stage's number of prompts differs from call to call, and
+    each number of lanes is compiled. From 16 lanes down it is halved, as then
+    little of the work is padding.
+
+    Args:
+      num_prompts: prompts of the call.
+      n: samples of each.
     """
     num_rows = min(n, self.max_rows)
     for _ in range(2):
       if num_rows > 2 and num_prompts * num_rows > self.max_rows:
         num_rows = -(-num_rows // 2)
     num_lanes = 2 ** int(math.log2(max(1, self.max_rows // num_rows)))
-    if self.compile_ahead:  # the number is always the same
-      fewer = min(num_lanes, 1 << (num_prompts - 1).bit_length())
-      return Shape(fewer, num_rows)
+    if self.compile_ahead:  # all calls have the same number of prompts
+      rounded = 1 << (num_prompts - 1).bit_length()
+      return Shape(min(num_lanes, rounded), num_rows)
     while num_prompts <= (fewer := num_lanes // (4 if num_lanes > 16 else 2)):
       num_lanes = fewer
     return Shape(num_lanes, num_rows)
 
-  def _parts(self, encoded, fits) -> list[list[int]]:
-    """The prompts `fits` in parts of similar length.
+  def _parts(self, encoded, numbers) -> list[list[int]]:
+    """Divides the prompts of these numbers into parts of similar length.
 
-    The columns of a part are those of its longest prompt; none is padded to
-    more than twice its own column of `lengths`.
+    A part has the columns of its longest prompt, at most twice as many as the
+    shortest alone would have.
     """
-    columns = {i: _smallest(self.lengths, len(encoded[i])) for i in fits}
+    columns = {i: _smallest(self.lengths, len(encoded[i])) for i in numbers}
     parts = []
-    for i in sorted(fits, key=lambda i: (columns[i], i)):
+    for i in sorted(numbers, key=lambda i: (columns[i], i)):
       if not parts or columns[i] > 2 * columns[parts[-1][0]]:
         parts.append([])
       parts[-1].append(i)
@@ -214,6 +220,7 @@ _NOTHING = np.zeros(0, np.int32), np.zeros(0, np.float32)
 
 
 def _smallest(limits, size) -> int:
+  """The first of ascending limits that holds `size` tokens."""
   for limit in limits:
     if size <= limit:
       return limit

@@ -1,22 +1,23 @@
 """A queue of prompts through a fixed number of lanes.
 
 Responses end at different times. As soon as a quarter of the lanes have
-finished, prompts that wait take their place, and the long responses of others
-go on: no row waits for the longest of a batch, as long as there is a queue. A
-lane may have fewer rows than its prompt wants responses, one after another.
-Prompts that begin alike, such as the refinements of one solution, have their
-common beginning computed once (`find_shared_prefixes`).
+finished, waiting prompts take their place, and the long responses of others go
+on: no row waits for the longest of a batch, as long as there is a queue. A lane
+may have fewer rows than its prompt has responses; a row then draws several, one
+after another. Prompts that begin alike, such as the refinements of one
+solution, have their common beginning computed once (`find_shared_prefixes`).
 
-All arrays have one of few shapes. With L lanes and columns P, these are the
+All arrays have one of few shapes. With L lanes and P columns, these are the
 programs, which `compile_one` compiles ahead:
 
   insert   F = L / 4 prompts of P columns
-  insert   F prompts behind F / 4 shared prefixes of P columns, and P / 4
-           columns for what comes after them
+  insert   F / 4 shared prefixes of P columns, and the rest of F prompts, of
+           P / 4 columns
   decode   L lanes
 
-Where rows are split among devices, F and the shared prefixes are rounded up to
-a multiple of them: of what they do not divide, each device computes all.
+Where rows are split among devices, F and the number of shared prefixes are
+rounded up to a multiple of the devices: each device would compute all of an
+array that they do not divide.
 """
 
 from __future__ import annotations
@@ -33,7 +34,12 @@ from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.models.transformer import Transformer
 from critic_jax.runtime import sharding, timing
 from critic_jax.sampling import decode
-from critic_jax.sampling.decode import Samples
+from critic_jax.sampling.lanes import (
+  Lanes,
+  Samples,
+  SharedPrefixes,
+  empty_lanes,
+)
 
 
 def run(
@@ -67,17 +73,14 @@ def run(
     num_rows: s, responses to each of them at once, at most n.
 
   Returns:
-    By the same numbers, numpy arrays of the n rows of each prompt.
+    For each number, numpy arrays of the n responses to its prompt.
   """
+  settings = dict(eos=eos, sampling_params=sampling_params)
   with sharding.on_mesh_of(params):
     return _run(
-      functools.partial(
-        decode.insert, model, params, eos=eos, sampling_params=sampling_params
-      ),
-      functools.partial(
-        decode.decode, model, params, eos=eos, sampling_params=sampling_params
-      ),
-      decode.empty(
+      functools.partial(decode.insert, model, params, **settings),
+      functools.partial(decode.decode, model, params, **settings),
+      empty_lanes(
         model, num_lanes, num_rows, num_samples, columns, max_new_tokens
       ),
       prompts,
@@ -85,69 +88,78 @@ def run(
     )
 
 
-def _run(insert, decode, lanes, prompts, keys):
-  """`run`, by functions of lanes and from empty ones."""
-  num_lanes, columns = len(lanes.prompt_length), lanes.prompts[0][0].shape[2]
-  num_samples, num_shards = (
-    len(lanes.done) // num_lanes,
-    sharding.num_shards_here('rows'),
-  )
-  few, size = num_inserted(num_lanes), num_inserted(num_lanes, num_shards)
-  waiting = collections.deque(prompts)
-  held: dict[int, int] = {}  # lane -> prompt
+def _run(insert_fn, decode_fn, lanes: Lanes, prompts, keys):
+  """Runs all prompts through lanes, which are empty at first."""
+  num_lanes, num_samples = lanes.num_lanes, lanes.num_samples
+  num_shards = sharding.num_shards_here('rows')
+  # Lanes are refilled by a quarter, whatever the number of devices.
+  quarter, size = num_inserted(num_lanes), num_inserted(num_lanes, num_shards)
+  queue = collections.deque(prompts)
+  prompt_of_lane: dict[int, int] = {}  # of the lanes that are not free
   results: dict[int, Samples] = {}
   clock = 0
-  while waiting or held:
-    free = [lane for lane in range(num_lanes) if lane not in held]
-    while waiting and len(free) >= min(few, len(waiting)):
-      most = min(size, len(free), len(waiting))
-      chosen = [waiting.popleft() for _ in range(most)]
-      index, free = free[: len(chosen)], free[len(chosen) :]
-      held |= zip(index, chosen, strict=True)
+  while queue or prompt_of_lane:
+    # Fill the free lanes.
+    free = [lane for lane in range(num_lanes) if lane not in prompt_of_lane]
+    while queue and len(free) >= min(quarter, len(queue)):
+      count = min(size, len(free), len(queue))
+      numbers = [queue.popleft() for _ in range(count)]
+      filled, free = free[:count], free[count:]
+      prompt_of_lane |= zip(filled, numbers, strict=True)
       tokens, length, shared_prefixes = lay_out(
-        [prompts[i] for i in chosen], size, columns, num_shards
+        [prompts[i] for i in numbers], size, lanes.columns, num_shards
       )
-      lanes = insert(
+      lanes = insert_fn(
         lanes,
-        _padded(index, size, num_lanes),
+        _padded(filled, size, num_lanes),
         tokens,
         length,
-        _sample_keys(keys, _padded(chosen, size, 0), num_samples),
+        _sample_keys(keys, _padded(numbers, size, 0), num_samples),
         shared_prefixes=shared_prefixes,
       )
-    lanes = decode(lanes, few if waiting else num_lanes)
-    done, samples, steps = jax.device_get(
-      (lanes.done, lanes.samples, lanes.clock)
+
+    # Decode until enough lanes are free.
+    lanes = decode_fn(lanes, quarter if queue else num_lanes)
+    is_done, samples, steps = jax.device_get(
+      (lanes.is_done, lanes.samples, lanes.clock)
     )
-    timing.add('slots/all', len(lanes.drawn) * (int(steps) - clock))
+    timing.add('slots/all', len(lanes.sample_of_row) * (int(steps) - clock))
     clock = int(steps)
-    for lane in [x for x in held if done.reshape(num_lanes, -1)[x].all()]:
+
+    # Take the results out of the lanes that have finished.
+    lane_is_done = is_done.reshape(num_lanes, -1).all(axis=1)
+    for lane in [x for x in prompt_of_lane if lane_is_done[x]]:
       rows = slice(lane * num_samples, (lane + 1) * num_samples)
       result = Samples(*(x[rows] for x in samples))
-      # The first token takes no place in a slot.
+      # The first token is drawn by the insert and takes no step.
       timing.add('slots/busy', int(result.length.sum()) - num_samples)
-      results[held.pop(lane)] = result
+      results[prompt_of_lane.pop(lane)] = result
   return results
 
 
 def num_inserted(num_lanes: int, num_shards: int = 1) -> int:
-  """F, the prompts of an insert: a quarter of the lanes, or a few more.
+  """F, the prompts of an insert: L / 4 rounded up to a multiple of devices.
 
   Args:
     num_lanes: L.
-    num_shards: devices that F is to be divided among.
+    num_shards: devices among which the prompts are divided.
   """
   return _round_up(max(1, num_lanes // 4), num_shards)
 
 
 def num_shared_prefixes(size: int, num_shards: int = 1) -> int:
-  """Shared prefixes of an insert of F prompts; 0 if they spare nothing."""
+  """The number of shared prefixes of an insert; 0 if they spare nothing.
+
+  Args:
+    size: F, the prompts of an insert.
+    num_shards: devices among which the prefixes are divided.
+  """
   number = _round_up(size // 4, num_shards)
   return number if number < size else 0
 
 
-def _round_up(number, of) -> int:
-  return -(-number // of) * of
+def _round_up(number, divisor) -> int:
+  return -(-number // divisor) * divisor
 
 
 def compile_one(
@@ -163,47 +175,42 @@ def compile_one(
   num_lanes: int,
   num_rows: int,
 ) -> None:
-  """Compiles what `run` with these arguments calls; nothing is sampled."""
+  """Compiles the programs that `run` with these arguments needs.
+
+  Nothing is sampled.
+  """
+  settings = dict(eos=eos, sampling_params=sampling_params)
   with sharding.on_mesh_of(params):
     num_shards = sharding.num_shards_here('rows')
     size = num_inserted(num_lanes, num_shards)
-    different = [[i] * columns for i in range(size)]
-    kinds = [different]  # whole
+    unlike = [[i] * columns for i in range(size)]
+    batches = [unlike]  # inserted whole
     if num_shared_prefixes(size, num_shards):
-      kinds.append(different[:1])  # behind a shared prefix
-    index = _padded([], size, 0)
-    keys = _sample_keys(keys, index, num_samples)
-    lanes = _compiled(
-      decode.empty,
+      batches.append(unlike[:1])  # inserted behind a shared prefix
+    lane_index = _padded([], size, 0)
+    keys = _sample_keys(keys, lane_index, num_samples)
+    lanes = _compile(
+      empty_lanes,
       *(model, num_lanes, num_rows, num_samples, columns, max_new_tokens),
     )
-    for prompts in kinds:
+    for prompts in batches:
       tokens, length, shared_prefixes = lay_out(
         prompts, size, columns, num_shards
       )
-      lanes = _compiled(
-        decode.insert, model, params, lanes, index, tokens, length, keys,
-        eos=eos, sampling_params=sampling_params,
-        shared_prefixes=shared_prefixes,
+      lanes = _compile(
+        decode.insert, model, params, lanes, lane_index, tokens, length, keys,
+        shared_prefixes=shared_prefixes, **settings,
       )  # fmt: skip
-    _compiled(
-      decode.decode,
-      model,
-      params,
-      lanes,
-      num_lanes,
-      eos=eos,
-      sampling_params=sampling_params,
-    )
+    _compile(decode.decode, model, params, lanes, num_lanes, **settings)
 
 
-def _compiled(function, *args, **kwargs):
-  """Compiles a jitted function; returns the shapes of what it gives."""
+def _compile(function, *args, **kwargs):
+  """Compiles a jitted function; returns shapes and shardings of its result."""
   lowered = function.lower(*args, **kwargs)
 
-  def describe(x, of):
-    of = of if isinstance(of, NamedSharding) else None
-    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=of)
+  def describe(x, layout):
+    layout = layout if isinstance(layout, NamedSharding) else None
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout)
 
   shardings = lowered.compile().output_shardings
   return jax.tree.map(describe, lowered.out_info, shardings)
@@ -212,30 +219,31 @@ def _compiled(function, *args, **kwargs):
 def lay_out(
   prompts: Sequence[Sequence[int]], size: int, columns: int, num_shards: int = 1
 ):
-  """What `decode.insert` is given for prompts, whole or behind shared prefixes.
+  """Lays prompts out for `decode.insert`, behind shared prefixes if they fit.
 
   Args:
-    prompts: tokens of at most `size` prompts.
+    prompts: tokens of at most F prompts.
     size: F, the prompts of a call.
     columns: P.
-    num_shards: devices that shared prefixes are to be divided among.
+    num_shards: devices among which the shared prefixes are divided.
 
   Returns:
-    int32[F, T] and int32[F], see `decode.insert`, and the shared prefixes or
-    None.
+    The prompts int32[F, P], or their rest int32[F, P / 4] behind shared
+    prefixes; the lengths of the whole prompts, int32[F]; the shared prefixes,
+    or None.
   """
   length = _padded([len(p) for p in prompts], size, 0)
   max_prefixes = num_shared_prefixes(size, num_shards)
-  found = find_shared_prefixes(prompts, max_prefixes, columns // 4)
-  if found is None:
+  groups = find_shared_prefixes(prompts, max_prefixes, columns // 4)
+  if groups is None:
     return _rows(prompts, size, columns), length, None
-  index = [i for i, (_, members) in enumerate(found) for _ in members]
-  prefix_length = [found[i][0] for i in index]
-  firsts = [prompts[members[0]][:shared] for shared, members in found]
-  rest = [p[shared:] for p, shared in zip(prompts, prefix_length, strict=True)]
-  shared_prefixes = decode.SharedPrefixes(
-    tokens=_rows(firsts, max_prefixes, columns),
-    length=_padded([shared for shared, _ in found], max_prefixes, 0),
+  index = [i for i, (_, members) in enumerate(groups) for _ in members]
+  prefix_length = [groups[i][0] for i in index]
+  prefixes = [prompts[members[0]][:common] for common, members in groups]
+  rest = [p[common:] for p, common in zip(prompts, prefix_length, strict=True)]
+  shared_prefixes = SharedPrefixes(
+    tokens=_rows(prefixes, max_prefixes, columns),
+    length=_padded([common for common, _ in groups], max_prefixes, 0),
     index=_padded(index, size, 0),
   )
   return _rows(rest, size, columns // 4), length, shared_prefixes
@@ -244,35 +252,36 @@ def lay_out(
 def find_shared_prefixes(
   prompts: Sequence[Sequence[int]], max_prefixes: int, max_rest: int
 ) -> list[tuple[int, range]] | None:
-  """Beginnings that adjacent prompts share.
+  """Groups adjacent prompts that begin with the same tokens.
 
   >>> find_shared_prefixes([[1, 2, 3], [1, 2, 4, 5], [9, 9]], 2, 2)
   [(2, range(0, 2)), (1, range(2, 3))]
 
   Args:
     prompts: tokens, at least one each.
-    max_prefixes: shared prefixes at most.
-    max_rest: tokens after its shared prefix that a prompt may have; it has at
-      least one, since a shared prefix alone predicts nothing.
+    max_prefixes: the most groups.
+    max_rest: the most tokens of a prompt after its shared prefix. It has at
+      least one, since logits are computed from the rest only.
 
   Returns:
-    For each shared prefix its length and the prompts that begin with it, in
-    order; None if so few are not enough.
+    For each group the length of its shared prefix and its prompts, in order;
+    None if there would be more than `max_prefixes` groups.
   """
-  found, start, shared, longest = [], 0, 0, 0
+  groups, start, prefix_length, longest = [], 0, 0, 0
   for i, prompt in enumerate(prompts):
     if i > start:
-      common = min(shared, len(prompt) - 1)
+      # The prompt joins the group if the rest of its longest stays short.
+      common = min(prefix_length, len(prompt) - 1)
       common = _num_common(prompts[start][:common], prompt)
-      longer = max(longest, len(prompt))
-      if longer - common <= max_rest:
-        shared, longest = common, longer
+      longest_with = max(longest, len(prompt))
+      if longest_with - common <= max_rest:
+        prefix_length, longest = common, longest_with
         continue
-      found.append((shared, range(start, i)))
-    if len(found) >= max_prefixes:
+      groups.append((prefix_length, range(start, i)))
+    if len(groups) >= max_prefixes:
       return None
-    start, shared, longest = i, len(prompt) - 1, len(prompt)
-  return [*found, (shared, range(start, len(prompts)))]
+    start, prefix_length, longest = i, len(prompt) - 1, len(prompt)
+  return [*groups, (prefix_length, range(start, len(prompts)))]
 
 
 def _num_common(first, second) -> int:
@@ -284,6 +293,7 @@ def _num_common(first, second) -> int:
 
 
 def _rows(sequences, size, columns) -> np.ndarray:
+  """Sequences as right-padded rows, int32[size, columns]."""
   rows = np.zeros((size, columns), np.int32)
   for row, sequence in zip(rows, sequences, strict=False):
     row[: len(sequence)] = sequence
@@ -291,13 +301,14 @@ def _rows(sequences, size, columns) -> np.ndarray:
 
 
 def _padded(values, size, fill) -> np.ndarray:
+  """Values followed by `fill`, int32[size]."""
   padded = np.full(size, fill, np.int32)
   padded[: len(values)] = values
   return padded
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _sample_keys(keys, picked, n):
-  """Keys [F * n]: n of each picked prompt's own."""
-  split = jax.vmap(lambda key: jax.random.split(key, n))(keys[picked])
+def _sample_keys(keys, numbers, n):
+  """Keys [F * n]: n split from the key of each numbered prompt."""
+  split = jax.vmap(lambda key: jax.random.split(key, n))(keys[numbers])
   return split.reshape(-1)

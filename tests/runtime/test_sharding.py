@@ -39,6 +39,7 @@ from critic_jax.models.transformer import Transformer
 from critic_jax.rewards import refinement
 from critic_jax.runtime import compilation, sharding
 from critic_jax.sampling import decode, scheduler
+from critic_jax.sampling.lanes import empty_lanes
 from critic_jax.training import roles
 from critic_jax.workdir import checkpoint, run_dir
 
@@ -147,7 +148,7 @@ def inserts_on_mesh(path):
   params = jax.device_put(random_params(MODEL), shardings)
   flops = []
   with sharding.on_mesh_of(params):
-    empty = decode.empty(MODEL, 8, 1, 1, 16, 8)
+    empty = empty_lanes(MODEL, 8, 1, 1, 16, 8)
     for size in (scheduler.num_inserted(8), scheduler.num_inserted(8, 8)):
       tokens, length, _ = scheduler.lay_out([[1] * 16] * 2, size, 16, 8)
       program = decode.insert.lower(

@@ -206,7 +206,7 @@ def test_values_do_not_recompile(qwen3):
 
 
 def frequencies_fit(tokens, probs):
-  """Whether tokens fit a sampling_params: a chi-square test at odds of 1e-6.
+  """Whether tokens fit a distribution: a chi-square test at odds of 1e-6.
 
   Tokens expected fewer than 10 times are counted together.
   """
@@ -221,7 +221,7 @@ def frequencies_fit(tokens, probs):
   return statistic < scipy.stats.chi2.isf(1e-6, len(expected) - 1)
 
 
-def test_frequencies_are_those_of_the_law(qwen3):
+def test_frequencies_are_those_of_the_sampling_distribution(qwen3):
   """Four tests at odds of 1e-6 of a false alarm each, were the seed drawn."""
   model, params = qwen3
   tokens = prompts()[1:2]
@@ -242,7 +242,7 @@ def test_frequencies_are_those_of_the_law(qwen3):
     probs = np.exp(np.asarray(log_probs(scores, sampling_params), np.float64))
     supports.append(np.sum(probs > 0))
     assert frequencies_fit(drawn, probs), sampling_params
-  # The test would notice one sampling_params instead of another.
+  # The test would notice one distribution instead of another.
   assert supports[:3] == [64, 64, 8] and 4 < supports[3] < 64
   assert not frequencies_fit(drawn[np.isin(drawn, drawn[:10])], probs)
   plain = np.exp(np.asarray(log_probs(scores, settings[0]), np.float64))

@@ -7,7 +7,8 @@ import pytest
 from helpers import log_compilations, random_params, tiny_config, tiny_lm
 
 from critic_jax.models.transformer import Transformer
-from critic_jax.sampling import decode, scheduler
+from critic_jax.sampling import scheduler
+from critic_jax.sampling.lanes import Samples
 
 MODEL = Transformer(tiny_config(vocab_size=264, num_layers=1))
 # With the newline of the plain template, 3, 8, 9 and 17 tokens: prompts of two
@@ -50,7 +51,7 @@ def fake_run(monkeypatch):
       tokens[:, 0], tokens[:, 1] = prompt[0], len(prompt) + ord('0')
       tokens[:, 2] = np.arange(num_samples) + ord('A')
       tokens[:, 3] = eos[1]
-      results[i] = decode.Samples(
+      results[i] = Samples(
         tokens=tokens,
         length=np.full(num_samples, 4),
         logprobs=-tokens.astype(np.float32),

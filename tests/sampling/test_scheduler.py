@@ -16,15 +16,15 @@ NEVER = np.full(6, -1, np.int32)
 def siblings(seed=0, parents=4, children=4, shared=9, columns=16):
   """Prompts by number; the children of a parent begin alike."""
   random = np.random.default_rng(seed)
-  found = []
+  prompts = []
   for _ in range(parents):
     shared_prefix = random.integers(
       1, VOCAB_SIZE, shared + random.integers(3)
     ).tolist()
     for _ in range(children):
       rest = random.integers(1, VOCAB_SIZE, random.integers(1, 5)).tolist()
-      found.append((shared_prefix + rest)[:columns])
-  return dict(enumerate(found))
+      prompts.append((shared_prefix + rest)[:columns])
+  return dict(enumerate(prompts))
 
 
 def run(prompts, *, family='qwen3', **changes):
@@ -60,14 +60,14 @@ def one_by_one(prompts, *, family='qwen3', eos=EOS, n=2, max_new_tokens=20):
   return results
 
 
-def assert_same(found, expected):
-  assert found.keys() == expected.keys()
+def assert_same(results, expected):
+  assert results.keys() == expected.keys()
   for i, samples in expected.items():
     for name in ('tokens', 'length', 'stopped'):
       np.testing.assert_array_equal(
-        getattr(found[i], name), getattr(samples, name), err_msg=f'{i} {name}'
+        getattr(results[i], name), getattr(samples, name), err_msg=f'{i} {name}'
       )
-    np.testing.assert_allclose(found[i].logprobs, samples.logprobs, atol=1e-5)
+    np.testing.assert_allclose(results[i].logprobs, samples.logprobs, atol=1e-5)
 
 
 @pytest.mark.parametrize('family', FAMILIES)
@@ -83,13 +83,13 @@ def test_shared_beginnings_and_refilled_lanes_give_the_plain_texts(
 
   monkeypatch.setattr(decode, 'insert', spy)
   prompts = siblings(parents=5, children=5)
-  found = run(prompts, family=family, num_lanes=16)
-  # Both num_shards were gone, by four prompts at a time: behind a shared_prefix
-  # if the four have the same parent. What 16 lanes do not hold was refilled.
+  results = run(prompts, family=family, num_lanes=16)
+  # Both ways of inserting were used, by four prompts at a time: behind a shared
+  # prefix if the four have the same parent. 16 lanes were refilled.
   assert inserted[:2] == [(4, True), (4, False)]
   assert len(inserted) == 7
   plain = one_by_one(prompts, family=family)
-  assert_same(found, plain)
+  assert_same(results, plain)
   lengths = [n for samples in plain.values() for n in samples.length]
   assert 1 < min(lengths) + 1 < max(lengths)  # they did end at different times
 
@@ -98,8 +98,8 @@ def test_shared_beginnings_and_refilled_lanes_give_the_plain_texts(
 @pytest.mark.parametrize('n', [1, 3])
 def test_texts_do_not_depend_on_the_number_of_lanes(num_lanes, n):
   prompts = siblings(seed=1, parents=3, children=3)
-  found = run(prompts, num_lanes=num_lanes, num_samples=n)
-  assert_same(found, one_by_one(prompts, n=n))
+  results = run(prompts, num_lanes=num_lanes, num_samples=n)
+  assert_same(results, one_by_one(prompts, n=n))
 
 
 @pytest.mark.parametrize(('num_rows', 'num_lanes'), [(1, 8), (2, 4), (3, 2)])
@@ -108,11 +108,11 @@ def test_texts_do_not_depend_on_the_rows_of_a_lane(num_rows, num_lanes, family):
   """Responses of a prompt one after another, in rows that others have left."""
   prompts = siblings(seed=1, parents=2, children=3)
   expected = one_by_one(prompts, n=5, family=family)
-  found = run(
+  results = run(
     prompts, num_lanes=num_lanes, num_rows=num_rows, num_samples=5,
     family=family,
   )  # fmt: skip
-  assert_same(found, expected)
+  assert_same(results, expected)
   lengths = {n for samples in expected.values() for n in samples.length}
   assert len(lengths) > 3  # they did not end together
 
@@ -133,8 +133,8 @@ def test_a_row_goes_on_while_another_is_long():
 
 def test_one_token_each():
   prompts = siblings(parents=2, children=2)
-  found = run(prompts, num_rows=2, num_samples=5, max_new_tokens=1)
-  assert_same(found, one_by_one(prompts, n=5, max_new_tokens=1))
+  results = run(prompts, num_rows=2, num_samples=5, max_new_tokens=1)
+  assert_same(results, one_by_one(prompts, n=5, max_new_tokens=1))
 
 
 @pytest.mark.parametrize('num_shards', [3, 8, 16])
@@ -144,12 +144,12 @@ def test_inserts_of_other_sizes_give_the_same_texts(num_shards, monkeypatch):
     scheduler.sharding, 'num_shards_here', lambda name: num_shards
   )
   prompts = siblings(seed=1, parents=3, children=5)
-  found = run(prompts, num_lanes=16 if num_shards == 3 else 8)
-  assert_same(found, one_by_one(prompts))
+  results = run(prompts, num_lanes=16 if num_shards == 3 else 8)
+  assert_same(results, one_by_one(prompts))
 
 
-def test_prompts_and_trunks_of_an_insert():
-  """Rounded up to what divides; no shared_prefixes that would be as many."""
+def test_numbers_of_prompts_and_shared_prefixes_of_an_insert():
+  """Rounded up to the devices; no prefixes if they were as many as prompts."""
   found = [
     (
       scheduler.num_inserted(n, num_shards),
@@ -171,8 +171,8 @@ def test_numbers_choose_the_keys():
 
 def test_one_new_token_needs_no_step():
   prompts = siblings()
-  found = run(prompts, max_new_tokens=1)
-  assert_same(found, one_by_one(prompts, max_new_tokens=1))
+  results = run(prompts, max_new_tokens=1)
+  assert_same(results, one_by_one(prompts, max_new_tokens=1))
   with timing.opened() as sums:
     run(prompts, max_new_tokens=1)
   assert sums.get('slots/all', 0) == 0
@@ -187,8 +187,8 @@ def test_a_long_row_does_not_hold_the_others():
   prompts = siblings(parents=16, children=4)
   settings = dict(num_samples=1, max_new_tokens=32, num_lanes=8)
   with timing.opened() as sums:
-    found = run(prompts, **settings)
-  lengths = [int(samples.length[0]) for samples in found.values()]
+    results = run(prompts, **settings)
+  lengths = [int(samples.length[0]) for samples in results.values()]
   assert sums['slots/busy'] == sum(lengths) - len(lengths)
   batches = [lengths[i : i + 8] for i in range(0, 64, 8)]
   waiting = 8 * sum(max(batch) - 1 for batch in batches)
@@ -212,7 +212,7 @@ def test_compiles_for_its_shapes_only():
   assert set(compiled) <= {'insert'} and len(compiled) <= 1  # whole refills
 
 
-def test_trunks_cover_the_prompts():
+def test_shared_prefixes_cover_the_prompts():
   random = np.random.default_rng(0)
   decided = collections.Counter()
   for _ in range(300):
@@ -236,7 +236,7 @@ def test_trunks_cover_the_prompts():
   assert min(decided.values()) > 50
 
 
-def test_trunks_of_equal_prompts_and_of_one_token():
+def test_shared_prefixes_of_equal_prompts_and_of_one_token():
   assert scheduler.find_shared_prefixes([[1, 2]] * 3, 1, 1) == [(1, range(3))]
   # One that begins with all of another leaves the other a token of its own.
   assert scheduler.find_shared_prefixes([[1, 2], [1, 2, 3]], 1, 2) == [
@@ -247,7 +247,7 @@ def test_trunks_of_equal_prompts_and_of_one_token():
   assert scheduler.find_shared_prefixes([[1, 2, 3], [1, 9, 9]], 1, 1) is None
 
 
-def test_a_prompt_of_one_token_behind_an_empty_trunk():
+def test_a_prompt_of_one_token_behind_an_empty_shared_prefix():
   prompts = {0: [5], 1: [5], 2: [5, 9], 3: [5, 9]}
   assert scheduler.lay_out(list(prompts.values()), 4, 16)[2] is not None
   assert_same(run(prompts), one_by_one(prompts))
