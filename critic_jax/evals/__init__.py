@@ -1,1 +1,1 @@
-"""Protocols: examples -> records, records -> metrics."""
+"""Protocols of measurement: examples -> records, records -> metrics."""

@@ -1,14 +1,13 @@
-"""What the votes of several critiques of one solution are worth.
+"""Measures the votes of several critiques of the same solution.
 
-With k critiques, the share that calls a solution wrong is a forecast of its
-being wrong, and the majority is a verdict. `metrics` is pure over records;
-solutions with two critiques or more and known correctness are taken, a row
-each.
+With k critiques, the share that calls a solution wrong is a forecast that it is
+wrong, and the majority is a verdict. `metrics` is a pure function of records.
+Its rows are the solutions of known correctness with at least two critiques.
 
-A critique without a single verdict is half a vote for each side in the share,
-so that silence claims nothing (all silent: Brier score 1/4), and none in the
-majority. The first verdict wins a tie; no verdict at all is wrong. Both follow
-evals/critique.py and evals/processbench.py.
+A critique without a single verdict counts as half a vote for each side in the
+share, so that silence claims nothing (if all are silent, the Brier score is
+1/4), and as no vote in the majority. The first verdict wins a tie; no verdict
+at all is wrong. Both follow `critique_metrics` and `processbench`.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ NUM_BINS = 10
 
 
 class Bin(NamedTuple):
-  """The solutions with a share of votes in (low, high]; the first has 0 too.
+  """The solutions whose share of votes is in (low, high], or [0, high].
 
   Attributes:
     low: the lower end, in [0, 1].
@@ -53,44 +52,44 @@ class Bin(NamedTuple):
 
 
 def voted(records: Sequence[Record]) -> dict[Record, list[Record]]:
-  """The solutions with two critiques or more: the critiques, by index."""
+  """Returns the critiques, by index, of solutions that have at least two."""
   critiques = collections.defaultdict(list)
   for critique in critique_metrics.judged(records):
     critiques[critique.parent].append(critique)
   return {
-    solution: sorted(found, key=lambda c: c.index)
-    for solution, found in critiques.items()
-    if len(found) > 1
+    solution: sorted(votes, key=lambda c: c.index)
+    for solution, votes in critiques.items()
+    if len(votes) > 1
   }
 
 
-_HALF = {'incorrect': 1.0, None: 0.5, 'correct': 0.0}
+_VOTES = {'incorrect': 1.0, None: 0.5, 'correct': 0.0}
 
 
 def called_wrong(critiques: Sequence[Record]) -> float:
-  """The share of votes that call the solution wrong, in [0, 1]."""
-  votes = [_HALF[critique_metrics.verdict(c)] for c in critiques]
+  """Returns the share of votes that call the solution wrong, in [0, 1]."""
+  votes = [_VOTES[critique_metrics.verdict(c)] for c in critiques]
   return sum(votes) / len(votes)
 
 
 def majority(critiques: Sequence[Record]) -> str | None:
-  """The verdict of most critiques; the first of two as many, None of none."""
+  """Returns the most frequent verdict, the first of a tie; None without any."""
   verdicts = [critique_metrics.verdict(c) for c in critiques]
   counts = collections.Counter(v for v in verdicts if v)
   return counts.most_common(1)[0][0] if counts else None
 
 
 def table(records: Sequence[Record]) -> Table:
-  """A row for each solution; of each bin what its sums need."""
+  """Returns a row for each solution, with columns for each bin's sums."""
   solutions = voted(records)
-  rows = [_row(solution, found) for solution, found in solutions.items()]
+  rows = [_row(*item) for item in solutions.items()]
   names = [*_COLUMNS, *(f'{n}/{b}' for n in _BINNED for b in range(NUM_BINS))]
   columns = {name: [row.get(name, 0.0) for row in rows] for name in names}
   return Table([solution.problem.id for solution in solutions], columns)
 
 
-_COLUMNS = ('one', 'right', 'wrong', 'right_ok', 'wrong_ok', 'squared')
-_BINNED = ('one', 'called', 'wrong')
+_COLUMNS = ('rows', 'right', 'wrong', 'right_ok', 'wrong_ok', 'squared')
+_BINNED = ('rows', 'called', 'wrong')
 
 
 def _row(solution: Record, critiques: Sequence[Record]) -> dict[str, float]:
@@ -99,20 +98,20 @@ def _row(solution: Record, critiques: Sequence[Record]) -> dict[str, float]:
   # Rounded, as 0.1 * 3 is more than 0.3.
   inside = max(0, math.ceil(round(share * NUM_BINS, 9)) - 1)
   return {
-    'one': 1,
+    'rows': 1,
     'right': not wrong,
     'wrong': wrong,
     'right_ok': not wrong and said == 'correct',
     'wrong_ok': wrong and said == 'incorrect',
     'squared': (share - wrong) ** 2,
-    f'one/{inside}': 1,
+    f'rows/{inside}': 1,
     f'called/{inside}': share,
     f'wrong/{inside}': wrong,
   }
 
 
 def _brier_constant(sums):
-  rate = divide(sums['wrong'], sums['one'])
+  rate = divide(sums['wrong'], sums['rows'])
   return rate * (1 - rate)
 
 
@@ -120,7 +119,7 @@ def _expected_calibration_error(sums):
   gaps = [
     np.abs(sums[f'called/{b}'] - sums[f'wrong/{b}']) for b in range(NUM_BINS)
   ]
-  return divide(sum(gaps), sums['one'])
+  return divide(sum(gaps), sums['rows'])
 
 
 def _balanced(sums):
@@ -132,27 +131,27 @@ def _balanced(sums):
 STATISTICS = {
   'vote_accuracy_right': Statistic(ratio('right_ok', 'right'), 'right'),
   'vote_accuracy_wrong': Statistic(ratio('wrong_ok', 'wrong'), 'wrong'),
-  'vote_balanced_accuracy': Statistic(_balanced, 'one'),
-  'brier': Statistic(ratio('squared', 'one'), 'one', share=False),
-  'brier_constant': Statistic(_brier_constant, 'one', share=False),
+  'vote_balanced_accuracy': Statistic(_balanced, 'rows'),
+  'brier': Statistic(ratio('squared', 'rows'), 'rows', share=False),
+  'brier_constant': Statistic(_brier_constant, 'rows', share=False),
   'calibration_error': Statistic(
-    _expected_calibration_error, 'one', share=False
+    _expected_calibration_error, 'rows', share=False
   ),
 }
 
 
 def metrics(records: Sequence[Record]) -> dict[str, Estimate]:
-  """The metrics of `STATISTICS`, with intervals over problems.
+  """Returns the metrics of `STATISTICS`, with intervals over problems.
 
   Returns:
     Estimates by name. `vote_...` are accuracies of the majority's verdict.
     `brier` is the mean of (share - wrong)^2, 0 at best (Brier, 1950);
-    `brier_constant` is what the share of wrong solutions would get as a
-    forecast for each, the value to be below. `calibration_error` is the mean
-    over solutions of the gap between share and outcomes in their bin, of ten
-    (ECE; Guo et al., https://arxiv.org/abs/1706.04599, section 2); small
-    samples and resamples widen gaps, so that its interval leans upward. {} if
-    no solution of known correctness has two critiques.
+    `brier_constant` is the score of a constant forecast, the share of wrong
+    solutions: a useful critic is below it. `calibration_error` is the mean gap
+    between share and outcome in a solution's bin, with ten bins (ECE; Guo et
+    al., https://arxiv.org/abs/1706.04599, section 2). Small samples and
+    resamples widen the gaps, so its interval is biased upward. {} if no
+    solution of known correctness has two critiques.
   """
   return estimate(table(records), STATISTICS)
 
@@ -160,21 +159,21 @@ def metrics(records: Sequence[Record]) -> dict[str, Estimate]:
 def compare(
   before: Sequence[Record], after: Sequence[Record]
 ) -> dict[str, Estimate]:
-  """The metrics of `after` less those of `before`, on the same problems."""
+  """Returns `after` minus `before` for each metric, on the same problems."""
   return difference(table(before), table(after), STATISTICS)
 
 
 def reliability(records: Sequence[Record]) -> list[Bin]:
-  """The points of a reliability diagram: bins that hold solutions, by share.
+  """Returns the points of a reliability diagram: the bins with solutions.
 
-  A calibrated critic has `wrong` near `called` in each of them.
+  A calibrated critic has `wrong` near `called` in every bin.
   """
   rows = table(records)
-  filled = [b for b in range(NUM_BINS) if np.any(rows.columns[f'one/{b}'])]
+  filled = [b for b in range(NUM_BINS) if np.any(rows.columns[f'rows/{b}'])]
   outcomes: Mapping[str, Estimate] = estimate(
     rows,
     {
-      str(b): Statistic(ratio(f'wrong/{b}', f'one/{b}'), f'one/{b}')
+      str(b): Statistic(ratio(f'wrong/{b}', f'rows/{b}'), f'rows/{b}')
       for b in filled
     },
   )
@@ -182,7 +181,7 @@ def reliability(records: Sequence[Record]) -> list[Bin]:
     Bin(
       b / NUM_BINS,
       (b + 1) / NUM_BINS,
-      sum(rows.columns[f'called/{b}']) / sum(rows.columns[f'one/{b}']),
+      sum(rows.columns[f'called/{b}']) / sum(rows.columns[f'rows/{b}']),
       outcomes[str(b)],
     )
     for b in filled

@@ -1,8 +1,9 @@
-"""Is it the critique? Refinements beside those of `rollouts/controls.py`.
+"""Compares refinements with those of the controls (`rollouts/controls.py`).
 
-All metrics are over critiques that rightly call a wrong solution wrong and have
-both refinements and a control's: the same solutions, another critique in place
-of theirs. 'lift_over_x' is what the critique adds to the control x.
+A control refines the same solution with another text in place of the critique,
+so the metrics tell whether the critique made the difference. They are over
+critiques that rightly call a wrong solution wrong and have both refinements and
+a control's. 'lift_over_x' is the gain in accuracy over the control x.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ STAGES = {
 
 
 def table(records: Sequence[Record]) -> Table:
-  """A row for each critique with controls: shares of right refinements."""
+  """Returns a row per critique: its shares of right refinements."""
   responses = collections.defaultdict(list)
   for record in records:
     if record.parent is not None:
@@ -46,15 +47,15 @@ def table(records: Sequence[Record]) -> Table:
     refined = responses[id(critique), 'refine']
     for name, stage in STAGES.items():
       control = responses[id(critique), stage]
-      both = bool(refined and control)
-      columns[name].append(both)
-      columns[f'{name}_with'].append(_right(refined) if both else 0.0)
-      columns[f'{name}_without'].append(_right(control) if both else 0.0)
+      has_both = bool(refined and control)
+      columns[name].append(has_both)
+      columns[f'{name}_with'].append(_accuracy(refined) if has_both else 0.0)
+      columns[f'{name}_without'].append(_accuracy(control) if has_both else 0.0)
     clusters.append(critique.problem.id)
   return Table(clusters, columns)
 
 
-def _right(refinements: Sequence[Record]) -> float:
+def _accuracy(refinements: Sequence[Record]) -> float:
   return float(np.mean([r.parsed['correct'] for r in refinements]))
 
 
@@ -78,12 +79,12 @@ STATISTICS = {
 
 
 def metrics(records: Sequence[Record]) -> dict[str, Estimate]:
-  """Shares of right refinements, and lifts; {} where no control was run."""
+  """Returns shares of right refinements, and lifts; {} without controls."""
   return estimate(table(records), STATISTICS)
 
 
 def compare(
   before: Sequence[Record], after: Sequence[Record]
 ) -> dict[str, Estimate]:
-  """The metrics of `after` less those of `before`, on problems of both."""
+  """Returns `after` minus `before` for each metric, on shared problems."""
   return difference(table(before), table(after), STATISTICS, shared=True)

@@ -1,8 +1,8 @@
-"""The critic loop as a measurement: records first, metrics from records.
+"""Measures the critic loop: first collects records, then computes metrics.
 
-One collector makes what every protocol measures; a protocol is a module with
-`metrics(records)` and `compare(before, after)`, pure, and gives {} for records
-that hold nothing of its kind.
+One collector samples the records that all protocols measure. A protocol is a
+module with two pure functions, `metrics(records)` and `compare(before, after)`;
+both return {} for records to which the protocol does not apply.
 """
 
 from __future__ import annotations
@@ -56,29 +56,36 @@ def collect(
   first_error: Callable[[Problem, str], int] | None = None,
   describe: Callable[[Record], Mapping[str, bool]] | None = None,
 ) -> list[Record]:
-  """Solve, critique k times, refine n times.
+  """Solves, critiques each solution k times, and refines n times.
 
-  The same key gives the same solutions whatever the critic, so that critics are
-  compared on the same solutions.
+  The same key gives the same solutions with any critic, so critics are compared
+  on the same solutions.
 
   Args:
-    models: LMs of 'critic' and, to solve or to refine, of 'solver'.
-    roles: their parameters.
-    examples: problems to solve, or solutions that somebody wrote.
+    models: 'critic' and, to solve or to refine, 'solver'.
+    roles: the parameters of each model.
+    examples: problems to solve, or solutions to critique.
     key: consumed.
-    num_solutions: of each problem; 1 if solutions are given.
-    num_critiques: k, of each solution; 0 for none.
-    num_refinements: n, of each critique that `refine` admits; 0 for none.
-    refine: a gate of rewards/refinement.py, e.g. 'called_wrong', 'always'.
-    controls: whether those critiques get the refinements of controls.py too.
-    grade: final answers to grades.
+    num_solutions: solutions per problem; 1 if solutions are given.
+    num_critiques: critiques per solution, k; 0 for none.
+    num_refinements: refinements, n, per critique that `refine` admits; 0 for
+      none.
+    refine: a gate of rewards/refinement.py, e.g. 'called_wrong' or 'always'.
+    controls: whether to refine with the controls of rollouts/controls.py, too.
+    grade: grades final answers.
     first_error: (problem, solution) -> 0-based index of the first wrong step,
-      -1 if none is; None where nobody knows.
-    describe: critique -> what it does, by name; None for nothing.
+      -1 if no step is wrong; None if that is unknown.
+    describe: critique -> which claims it makes, by name; None to skip this.
+
+  Returns:
+    The solutions, their critiques, the refinements, and those of the controls.
   """
+  # A stage's key does not depend on the other stages' settings.
   keys = jax.random.split(key, 4)
   solver, critic = models.get('solver'), models['critic']
   solve = solver.bind(roles['solver']) if solver else None
+
+  # Sample solutions, or take those that are given.
   if isinstance(examples[0], Record):
     solutions = list(examples)
   else:
@@ -89,6 +96,8 @@ def collect(
     solutions = [
       _parsed(s, first_error=first_error(s.problem, s.text)) for s in solutions
     ]
+
+  # Sample critiques.
   critiques = rollout.run(
     critic.stages.critique,
     critic.bind(roles['critic']),
@@ -99,30 +108,33 @@ def collect(
   if describe:
     critiques = [_parsed(c, says=dict(describe(c))) for c in critiques]
   records = solutions + critiques
+
+  # Sample refinements, all in one batch with the controls'.
   if num_refinements:
     stage = solver.stages.refine
     admitted = [c for c in critiques if admits(refine, c)]
     asks = [rollout.Ask(stage, admitted, keys[2], num_refinements)]
     if controls:
       asks += controls_lib.asks(stage, admitted, keys[3])
-    for found in rollout.run_graded_together(asks, solve, grade):
-      records += found
+    for refinements in rollout.run_graded_together(asks, solve, grade):
+      records += refinements
   return records
 
 
-def _parsed(record: Record, **found) -> Record:
-  return dataclasses.replace(record, parsed={**record.parsed, **found})
+def _parsed(record: Record, **fields) -> Record:
+  """Returns the record with more parsed fields."""
+  return dataclasses.replace(record, parsed={**record.parsed, **fields})
 
 
 def metrics(
   records: Sequence[Record], *, refined: bool = True
 ) -> dict[str, Estimate]:
-  """Every protocol's metrics, named by `TITLES` or 'protocol/metric'.
+  """Returns all protocols' metrics, named by `TITLES` or 'protocol/metric'.
 
   Args:
-    records: as `collect` makes them.
-    refined: whether refinements were to be made; without, what is about them
-      is left out.
+    records: as returned by `collect`.
+    refined: whether refinements were asked for; if not, their metrics are left
+      out.
   """
   return _titled(
     {
@@ -135,7 +147,7 @@ def metrics(
 def compare(
   before: Sequence[Record], after: Sequence[Record], *, refined: bool = True
 ) -> dict[str, Estimate]:
-  """Every protocol's paired differences, named as in `metrics`."""
+  """Returns all protocols' paired differences, named as in `metrics`."""
   return _titled(
     {
       name: module.compare(before, after)
@@ -147,36 +159,38 @@ def compare(
 def groups(
   records: Sequence[Record],
 ) -> dict[str, dict[str, Mapping[str, Estimate]]]:
-  """How well critiques judge, by generator, number of steps and lengths.
+  """Returns how well critiques judge, by generator, number of steps, lengths.
 
   Returns:
-    The metrics of evals/critique.py by key and group; without the keys by which
-    all are of one group.
+    The metrics of `critique_metrics` by key and group. A key is left out if all
+    critiques are in the same group.
   """
-  found = {
+  by_key = {
     key: critique_metrics.by(records, fn)
     for key, fn in critique_metrics.KEYS.items()
   }
-  return {key: by for key, by in found.items() if len(by) > 1}
+  return {
+    key: by_group for key, by_group in by_key.items() if len(by_group) > 1
+  }
 
 
 def _protocols(refined):
-  about = () if refined else ('refinement', 'controls')
-  return {name: m for name, m in PROTOCOLS.items() if name not in about}
+  excluded = () if refined else ('refinement', 'controls')
+  return {name: m for name, m in PROTOCOLS.items() if name not in excluded}
 
 
-def _titled(found: Mapping[str, Mapping[str, Estimate]]):
-  """One mapping, those of `TITLES` first."""
+def _titled(by_protocol: Mapping[str, Mapping[str, Estimate]]):
+  """Returns one mapping of all protocols' estimates, `TITLES` first."""
   flat = {
     f'{protocol}/{name}': value
-    for protocol, estimates in found.items()
+    for protocol, estimates in by_protocol.items()
     for name, value in estimates.items()
   }
   first = {TITLES[name]: flat.pop(name) for name in TITLES if name in flat}
   return first | flat
 
 
-# What a table shows; names of selection have the k of the run after them.
+# The rows of a table and their titles. `headlines` adds the rows of selection.
 TITLES = {
   'critique/accuracy_right': 'verdict accuracy, right solutions',
   'critique/accuracy_wrong': 'verdict accuracy, wrong solutions',
@@ -208,13 +222,17 @@ TITLES = {
 }
 
 
-def shown(found: Mapping[str, Estimate]) -> dict[str, Estimate]:
-  """What a table shows of `metrics`: `TITLES`, and selection at its most."""
-  titled = {title: found[title] for title in TITLES.values() if title in found}
-  curves = selection.curves_of(found)
-  most = max((k for curve in curves.values() for k in curve), default=0)
-  return titled | {
-    f'{method}@{most}': curve[most]
+def headlines(estimates: Mapping[str, Estimate]) -> dict[str, Estimate]:
+  """Returns the metrics for a table: `TITLES`, and selection at its largest k.
+
+  Args:
+    estimates: as returned by `metrics`.
+  """
+  rows = {t: estimates[t] for t in TITLES.values() if t in estimates}
+  curves = selection.curves_of(estimates)
+  max_k = max((k for curve in curves.values() for k in curve), default=0)
+  return rows | {
+    f'{method}@{max_k}': curve[max_k]
     for method, curve in curves.items()
-    if most in curve
+    if max_k in curve
   }

@@ -1,17 +1,16 @@
-"""How well critiques judge solutions.
+"""Measures how well critiques judge solutions.
 
-`metrics` is pure over records: the critiques among them are judged against
-`truth(parent)`, what the answer's grader said of the solution. A verdict that
-is missing, contradictory or unfinished counts as wrong: a critic must not gain
-by keeping silent. Critiques of solutions whose truth is not known (nobody
-graded them, the grader timed out) are left out.
+`metrics` is a pure function of records. It compares each critique's verdict
+with `truth(parent)`, the grade of the solution's answer. A verdict that is
+missing, contradictory or unfinished counts as wrong: a critic must not gain by
+keeping silent. Critiques of solutions whose correctness is unknown (ungraded,
+or the grader timed out) are left out.
 
 The positive class of precision, recall and F1 is the wrong solution, as a
-critic's work is to find it. Balanced accuracy is the mean of the accuracies on
-right and on wrong solutions, so a critic that always says the same gets 0.5
-whatever the mixture.
+critic's task is to detect it. Balanced accuracy is the mean of the accuracies
+on right and on wrong solutions, so a constant verdict gets 0.5 for any mixture.
 
-`by` gives metrics for groups of critiques, by the functions of `KEYS`.
+`by` computes metrics for groups of critiques, by the functions of `KEYS`.
 """
 
 from __future__ import annotations
@@ -37,13 +36,13 @@ STATUSES = ('missing', 'contradictory', 'unfinished')
 
 
 def verdict(critique: Record) -> str | None:
-  """'correct' or 'incorrect', None if the critique has no single verdict."""
+  """Returns 'correct', 'incorrect', or None without a single verdict."""
   usable = critique.parsed.get('status', 'ok') == 'ok'
   return critique.parsed.get('verdict') if usable else None
 
 
 def judged(records: Sequence[Record]) -> list[Record]:
-  """The critiques of solutions whose correctness is known."""
+  """Returns the critiques of solutions whose correctness is known."""
   return [
     record
     for record in records
@@ -52,10 +51,10 @@ def judged(records: Sequence[Record]) -> list[Record]:
 
 
 def truth(solution: Record) -> bool | None:
-  """Whether a solution is right, None if nobody knows.
+  """Returns whether a solution is right, None if that is unknown.
 
-  Its final answer decides where it was graded; where a file says only which
-  step is the first wrong one, there must be none.
+  The grade of its final answer decides. For ungraded solutions with labelled
+  steps, no step may be wrong.
   """
   if solution.parsed.get('grade') == 'timeout':
     return None
@@ -67,7 +66,7 @@ def truth(solution: Record) -> bool | None:
 
 
 def table(records: Sequence[Record]) -> Table:
-  """A row for each critique, with what the metrics count."""
+  """Returns a row for each critique, with the columns of the metrics."""
   critiques = judged(records)
   rows = [_row(critique) for critique in critiques]
   names = _COLUMNS + STATUSES
@@ -76,7 +75,7 @@ def table(records: Sequence[Record]) -> Table:
 
 
 _COLUMNS = (
-  'one', 'right', 'wrong', 'right_ok', 'wrong_ok', 'called', 'cut', 'length'
+  'rows', 'right', 'wrong', 'right_ok', 'wrong_ok', 'called', 'cut', 'length'
 )  # fmt: skip
 
 
@@ -84,7 +83,7 @@ def _row(critique: Record) -> dict[str, float]:
   said, right = verdict(critique), truth(critique.parent)
   status = critique.parsed.get('status', 'ok')
   return {
-    'one': 1,
+    'rows': 1,
     'right': right,
     'wrong': not right,
     'right_ok': right and said == 'correct',
@@ -110,29 +109,29 @@ def _f1(sums):
 STATISTICS = {
   'accuracy_right': Statistic(ratio('right_ok', 'right'), 'right'),
   'accuracy_wrong': Statistic(ratio('wrong_ok', 'wrong'), 'wrong'),
-  'balanced_accuracy': Statistic(_balanced, 'one'),
-  'called_wrong': Statistic(ratio('called', 'one'), 'one'),
+  'balanced_accuracy': Statistic(_balanced, 'rows'),
+  'called_wrong': Statistic(ratio('called', 'rows'), 'rows'),
   'precision': Statistic(ratio('wrong_ok', 'called', empty=0), 'called'),
   'recall': Statistic(ratio('wrong_ok', 'wrong'), 'wrong'),
-  'f1': Statistic(_f1, 'one'),
-  'missing': Statistic(ratio('missing', 'one'), 'one'),
-  'contradictory': Statistic(ratio('contradictory', 'one'), 'one'),
-  'unfinished': Statistic(ratio('unfinished', 'one'), 'one'),
-  'truncated': Statistic(ratio('cut', 'one'), 'one'),
-  'length': Statistic(ratio('length', 'one'), 'one', share=False),
+  'f1': Statistic(_f1, 'rows'),
+  'missing': Statistic(ratio('missing', 'rows'), 'rows'),
+  'contradictory': Statistic(ratio('contradictory', 'rows'), 'rows'),
+  'unfinished': Statistic(ratio('unfinished', 'rows'), 'rows'),
+  'truncated': Statistic(ratio('cut', 'rows'), 'rows'),
+  'length': Statistic(ratio('length', 'rows'), 'rows', share=False),
 }
 
 
 def metrics(records: Sequence[Record]) -> dict[str, Estimate]:
-  """The metrics of `STATISTICS`, with intervals over problems.
+  """Returns the metrics of `STATISTICS`, with intervals over problems.
 
   Args:
-    records: any; critiques are taken, with their parents.
+    records: records of all stages; only critiques count.
 
   Returns:
-    Estimates by name; shares in [0, 1], 'length' in tokens. A metric of
-    solutions of which there are none is NaN. {} if there are no critiques of
-    solutions whose correctness is known.
+    Estimates by name; shares in [0, 1], 'length' in tokens. A metric without
+    observations is NaN. {} if there are no critiques of solutions whose
+    correctness is known.
   """
   return estimate(table(records), STATISTICS)
 
@@ -140,7 +139,7 @@ def metrics(records: Sequence[Record]) -> dict[str, Estimate]:
 def compare(
   before: Sequence[Record], after: Sequence[Record]
 ) -> dict[str, Estimate]:
-  """The metrics of `after` less those of `before`, on the same problems."""
+  """Returns `after` minus `before` for each metric, on the same problems."""
   return difference(table(before), table(after), STATISTICS)
 
 
@@ -149,32 +148,33 @@ def by(
   key: Callable[[Record], Hashable],
   metrics_fn: Callable[[Sequence[Record]], Mapping[str, Estimate]] = metrics,
 ) -> dict[str, Mapping[str, Estimate]]:
-  """Metrics for each group of critiques, e.g. `by(records, KEYS['steps'])`.
+  """Returns metrics by group of critiques, e.g. `by(records, KEYS['steps'])`.
 
   Args:
-    records: critiques, each taken with the records below it; those that are
-      below no critique are left out (metrics reach solutions through parents).
-    key: a critique -> its group, None for none of them. Groups sort.
-    metrics_fn: the metrics of a group; those of any protocol.
+    records: critiques and the records below them; other records are ignored
+      (metrics reach solutions through parents).
+    key: maps a critique to its group, or to None to leave it out. Groups must
+      be sortable.
+    metrics_fn: computes the metrics of a group; those of any protocol.
 
   Returns:
-    The metrics by the group's name, in the order of the groups; groups for
-    which there are none (their correctness is unknown) are left out.
+    The metrics by the group's name, in the order of the groups. Groups without
+    metrics (their correctness is unknown) are left out.
   """
   groups = collections.defaultdict(list)
   for record in records:
     critique = next((r for r in record.chain if r.stage == 'critique'), None)
     if critique is not None and (group := key(critique)) is not None:
       groups[group].append(record)
-  found = {str(group): metrics_fn(groups[group]) for group in sorted(groups)}
-  return {group: values for group, values in found.items() if values}
+  by_group = {str(name): metrics_fn(groups[name]) for name in sorted(groups)}
+  return {name: values for name, values in by_group.items() if values}
 
 
 class Range(NamedTuple):
   """The whole numbers from `low` to `high`, both included."""
 
   low: int
-  high: float  # math.inf without an end
+  high: float  # math.inf if unbounded
 
   def __str__(self) -> str:
     if self.high == math.inf:
@@ -185,28 +185,28 @@ class Range(NamedTuple):
 def ranges(
   value: Callable[[Record], int | None], starts: Sequence[int]
 ) -> Callable[[Record], Range | None]:
-  """A key for `by`: the range that a number falls into.
+  """Returns a key for `by`: the range that contains a number.
 
   Args:
-    value: a critique -> a number, None if nobody knows.
-    starts: where the ranges begin, increasing; each ends before the next, the
-      last has no end. Numbers below the first are in no range.
+    value: maps a critique to a number, or to None if it is unknown.
+    starts: increasing lower ends. Each range ends before the next start; the
+      last is unbounded. Numbers below the first start are in no range.
   """
   ends = [*(start - 1 for start in starts[1:]), math.inf]
   spans = [Range(*pair) for pair in zip(starts, ends, strict=True)]
 
   def key(critique):
     number = value(critique)
-    inside = 0 if number is None else bisect.bisect_right(starts, number)
-    return spans[inside - 1] if inside else None
+    rank = 0 if number is None else bisect.bisect_right(starts, number)
+    return spans[rank - 1] if rank else None
 
   return key
 
 
 _POWERS = (0, *(2**i for i in range(4, 16)))  # 0-15, 16-31, ..., 32768+
-# What `by` groups critiques by: who wrote the solution, its number of steps and
-# its length in characters (solutions from files have no tokens), and the
-# critique's length in tokens.
+# Keys for `by`: the model that wrote the solution, its number of steps and its
+# length in characters (solutions from files have no tokens), and the critique's
+# length in tokens.
 KEYS = {
   'generator': lambda critique: critique.parent.parsed.get('generator') or None,
   'steps': ranges(

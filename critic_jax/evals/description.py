@@ -1,8 +1,8 @@
-"""What critiques do, as a checker of the embedded world tells.
+"""Measures which claims critiques make, as a checker of a world reports them.
 
 `critique.parsed['says']` holds a bool by name, e.g. 'computes'. A metric is the
-share of critiques that do so; with '_wrong', the share among those of wrong
-solutions, where there is something to say.
+share of critiques for which it is True; with '_wrong', the share among
+critiques of wrong solutions, which contain an error to name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from critic_jax.types import Record
 
 
 def table(records: Sequence[Record]) -> Table:
-  """A row for each described critique."""
+  """Returns a row for each critique with 'says'."""
   critiques = [
     critique
     for critique in critique_metrics.judged(records)
@@ -30,7 +30,7 @@ def table(records: Sequence[Record]) -> Table:
   ]
   names = sorted({name for c in critiques for name in c.parsed['says']})
   columns = {
-    'one': [1.0] * len(critiques),
+    'rows': [1.0] * len(critiques),
     'wrong': [not critique_metrics.truth(c.parent) for c in critiques],
   }
   for name in names:
@@ -43,7 +43,7 @@ def table(records: Sequence[Record]) -> Table:
 
 
 def metrics(records: Sequence[Record]) -> dict[str, Estimate]:
-  """Shares in [0, 1] by name; {} if no critique is described."""
+  """Returns shares in [0, 1] by name; {} if no critique has 'says'."""
   rows = table(records)
   return estimate(rows, _statistics(rows))
 
@@ -51,7 +51,7 @@ def metrics(records: Sequence[Record]) -> dict[str, Estimate]:
 def compare(
   before: Sequence[Record], after: Sequence[Record]
 ) -> dict[str, Estimate]:
-  """The metrics of `after` less those of `before`, on the same problems."""
+  """Returns `after` minus `before` for each metric, on the same problems."""
   old, new = table(before), table(after)
   return difference(old, new, _statistics(old))
 
@@ -65,5 +65,5 @@ def _statistics(rows: Table) -> dict[str, Statistic]:
 
 
 def _share(column: str) -> Statistic:
-  among = 'wrong' if column.endswith('_wrong') else 'one'
-  return Statistic(ratio(column, among), among)
+  total = 'wrong' if column.endswith('_wrong') else 'rows'
+  return Statistic(ratio(column, total), total)

@@ -1,4 +1,4 @@
-r"""Whether critiques find the first wrong step, as ProcessBench measures it.
+r"""Measures how well critiques locate the first wrong step, as ProcessBench.
 
 ProcessBench (https://arxiv.org/abs/2412.06559, section 4.1, and its released
 `run_eval.py`): a solution's label is the index of its first wrong step, counted
@@ -9,15 +9,15 @@ solutions; that of the benchmark is the mean over its parts. Two zeros have the
 F1 0, where the released code divides by zero.
 
 Every metric has two forms. Without a prefix it is about single critiques: the
-mean over a solution's k, which is the released greedy number where k is 1.
-`vote_` is the majority vote over the k, which is there if some solution has
-two. A vote is a string, the text of the box as it was written, so '1' and '01'
-are two candidates; critiques without a prediction are dropped, the first seen
-wins a tie, and a solution without a vote is wrong.
+mean over a solution's k critiques, the released greedy number if k is 1. With
+`vote_` it is about the majority vote of the k, and exists if some solution has
+at least two. A vote is a string, the text of the box as it was written, so '1'
+and '01' are two candidates. Critiques without a prediction are dropped, the
+first candidate wins a tie, and a solution without a vote is wrong.
 
 Labels are `solution.parsed['first_error']`, parts `solution.parsed['part']`.
-Beside each F1 stand the best that guesses reach which have not read the
-solution (`guesses`).
+Each F1 is reported with the best F1 of guesses that do not read the solution
+(`guesses`).
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ from critic_jax.types import Record
 
 
 def prediction(critique: Record) -> int | None:
-  """The first wrong step according to the critique, -1 for none of them.
+  """Returns the first wrong step according to the critique, -1 for no step.
 
-  The number in the box where the stage's parser kept one, `parsed['boxed']`
-  (styles/first_error.py). Otherwise -1 for the verdict 'correct' and the step
-  that was named for 'incorrect'; without a verdict, the step alone.
-  Contradictory and unfinished critiques predict nothing.
+  This is the number in the box if the stage's parser (styles/first_error.py)
+  kept one, `parsed['boxed']`. Otherwise it is -1 for the verdict 'correct', and
+  the step that was named for 'incorrect' or without a verdict. Contradictory
+  and unfinished critiques predict nothing: None.
   """
   parsed = critique.parsed
   if parsed.get('boxed') is not None:
@@ -63,10 +63,10 @@ def prediction(critique: Record) -> int | None:
 
 
 def vote(critiques: Sequence[Record]) -> int | None:
-  """The prediction that most critiques make; of several the first seen.
+  """Returns the most frequent prediction, the first one in a tie.
 
-  Votes are counted before they are read: a box without a number in it can win
-  them, and then nothing is predicted.
+  Votes are counted as texts: a box without a number can win, and then nothing
+  is predicted.
   """
   ballots = collections.Counter(
     ballot for c in critiques if (ballot := _ballot(c)) is not None
@@ -83,7 +83,7 @@ def _ballot(critique: Record) -> str | None:
 
 
 def _number(text: str) -> int | None:
-  """What python's `int` reads, as the released code does; None if nothing."""
+  """Reads a number with Python's `int`, as the released code; else None."""
   try:
     return int(text)
   except ValueError:
@@ -91,7 +91,7 @@ def _number(text: str) -> int | None:
 
 
 def labelled(records: Sequence[Record]) -> dict[Record, list[Record]]:
-  """The solutions with a label and a critique: the critiques, by index."""
+  """Returns the critiques, by index, of each solution with a label."""
   critiques = collections.defaultdict(list)
   for record in records:
     if (
@@ -100,34 +100,35 @@ def labelled(records: Sequence[Record]) -> dict[Record, list[Record]]:
     ):
       critiques[record.parent].append(record)
   return {
-    solution: sorted(found, key=lambda c: c.index)
-    for solution, found in critiques.items()
+    solution: sorted(siblings, key=lambda c: c.index)
+    for solution, siblings in critiques.items()
   }
 
 
 def part(solution: Record) -> str:
-  """The part of the benchmark that a solution belongs to."""
+  """Returns the part of the benchmark that a solution belongs to."""
   return solution.parsed.get('part') or 'unnamed'
 
 
 _COLUMNS = (
-  'one', 'erroneous', 'correct', 'found', 'passed', 'vote_found', 'vote_passed',
+  'rows', 'erroneous', 'correct', 'located', 'passed', 'vote_located',
+  'vote_passed',
 )  # fmt: skip
 
 
 def table(records: Sequence[Record]) -> Table:
-  """A row for each solution with a label, with what the metrics count.
+  """Returns a row for each solution with a label.
 
-  Each column is there over all rows ('found'), and for each part with zeros in
-  the rows of the others ('gsm8k/found').
+  Each column exists over all rows ('located'), and for each part with zeros in
+  the rows of the other parts ('gsm8k/located').
   """
   solutions = labelled(records)
   names = sorted({part(solution) for solution in solutions})
   rows = []
   for solution, critiques in solutions.items():
     row, own = _row(solution.parsed['first_error'], critiques), part(solution)
-    inside = {f'{n}/{k}': (n == own) * row[k] for n in names for k in row}
-    rows.append(row | inside)
+    by_part = {f'{n}/{k}': (n == own) * row[k] for n in names for k in row}
+    rows.append(row | by_part)
   keys = [*_COLUMNS, *(f'{n}/{k}' for n in names for k in _COLUMNS)]
   columns = {key: [row[key] for row in rows] for key in keys}
   return Table([solution.problem.id for solution in solutions], columns)
@@ -137,67 +138,73 @@ def _row(label: int, critiques: Sequence[Record]) -> dict[str, float]:
   hit = float(np.mean([prediction(c) == label for c in critiques]))
   vote_hit = vote(critiques) == label
   return {
-    'one': 1,
+    'rows': 1,
     'erroneous': label != -1,
     'correct': label == -1,
-    'found': (label != -1) * hit,
+    'located': (label != -1) * hit,
     'passed': (label == -1) * hit,
-    'vote_found': label != -1 and vote_hit,
+    'vote_located': label != -1 and vote_hit,
     'vote_passed': label == -1 and vote_hit,
   }
 
 
 def _measures(prefix: str) -> dict[str, tuple[Callable, str]]:
-  """Functions of a part's sums, with the columns that count observations."""
-  found = ratio(f'{prefix}found', 'erroneous')
-  passed = ratio(f'{prefix}passed', 'correct')
+  """Returns functions of a part's sums, and the columns that count them."""
+  erroneous = ratio(f'{prefix}located', 'erroneous')
+  correct = ratio(f'{prefix}passed', 'correct')
+
+  def f1(sums):
+    return harmonic(erroneous(sums), correct(sums))
+
   return {
-    f'{prefix}accuracy_erroneous': (found, 'erroneous'),
-    f'{prefix}accuracy_correct': (passed, 'correct'),
-    f'{prefix}f1': (lambda sums: harmonic(found(sums), passed(sums)), 'one'),
+    f'{prefix}accuracy_erroneous': (erroneous, 'erroneous'),
+    f'{prefix}accuracy_correct': (correct, 'correct'),
+    f'{prefix}f1': (f1, 'rows'),
   }
 
 
 def _mean(fn: Callable, parts: Sequence[str]) -> Callable:
-  """The mean of a measure over parts, as a function of the wide sums."""
+  """Returns the mean of a measure over parts, as a function of all sums."""
 
   def mean(sums):
-    own = [{k: sums[f'{name}/{k}'] for k in _COLUMNS} for name in parts]
-    return np.mean([fn(each) for each in own], axis=0)
+    by_part = [{k: sums[f'{name}/{k}'] for k in _COLUMNS} for name in parts]
+    return np.mean([fn(part_sums) for part_sums in by_part], axis=0)
 
   return mean
 
 
 def _statistics(parts: Sequence[str], voted: bool) -> dict[str, Statistic]:
-  """The mean over the parts, and of several each one under its own name."""
+  """Returns the means over the parts, and each part's own if it has peers."""
   measures = _measures('') | (_measures('vote_') if voted else {})
-  found = {}
+  statistics = {}
   for name, (fn, count) in measures.items():
-    found[name] = Statistic(_mean(fn, parts), count)
+    statistics[name] = Statistic(_mean(fn, parts), count)
     for own in parts if len(parts) > 1 else ():
-      found[f'{own}/{name}'] = Statistic(_mean(fn, [own]), f'{own}/{count}')
-  return found
+      statistics[f'{own}/{name}'] = Statistic(
+        _mean(fn, [own]), f'{own}/{count}'
+      )
+  return statistics
 
 
-def best_guess(hit: float) -> float:
-  """The best F1 of guesses that say -1 with a probability p of one's choice.
+def best_guess(hit_rate: float) -> float:
+  """Returns the best F1 of guesses that predict -1 with some probability p.
 
-  With a step that is right on a share `hit` of the erroneous solutions else,
-  the accuracies are p and (1 - p) hit; their harmonic mean is greatest at
-  p = sqrt(hit) / (1 + sqrt(hit)), where it is 2 hit / (1 + sqrt(hit))^2.
+  Otherwise they predict a step, right on a share h (`hit_rate`) of the
+  erroneous solutions. The accuracies are then p and (1 - p) h. Their harmonic
+  mean is greatest at p = sqrt(h) / (1 + sqrt(h)): 2 h / (1 + sqrt(h))^2.
   """
-  return 2 * hit / (1 + math.sqrt(hit)) ** 2
+  return 2 * hit_rate / (1 + math.sqrt(hit_rate)) ** 2
 
 
 def guesses(solutions: Sequence[Record]) -> dict[str, float]:
-  """The best F1 of guesses that have not read the solutions of a part.
+  """Returns the best F1 of guesses that do not read the solutions of a part.
 
   Returns:
-    `always_correct`: -1 each time, of which the F1 is 0. `uniform_step`: -1
-    with the best probability, else a step drawn uniformly; absent if the number
-    of steps (`parsed['num_steps']`) of a solution is not known. `modal_step`:
-    -1 with the best probability, else the label that most of the erroneous
-    have. NaN where there are no erroneous or no correct solutions.
+    `always_correct` predicts -1 each time; its F1 is 0. `uniform_step` predicts
+    -1 with the best probability, else a step drawn uniformly; it is absent if a
+    solution's number of steps (`parsed['num_steps']`) is unknown. `modal_step`
+    predicts -1 with the best probability, else the most frequent label of the
+    erroneous solutions. NaN without erroneous or without correct solutions.
   """
   labels = [s.parsed['first_error'] for s in solutions]
   wrong = [s for s in solutions if s.parsed['first_error'] != -1]
@@ -205,62 +212,62 @@ def guesses(solutions: Sequence[Record]) -> dict[str, float]:
     return dict.fromkeys(_GUESSES, math.nan)
   counts = collections.Counter(label for label in labels if label != -1)
   modal = counts.most_common(1)[0][1] / len(wrong)
-  found = {'always_correct': 0.0}
+  scores = {'always_correct': 0.0}
   if all(s.parsed.get('num_steps') for s in wrong):
     uniform = float(np.mean([1 / s.parsed['num_steps'] for s in wrong]))
-    found['uniform_step'] = best_guess(uniform)
-  return found | {'modal_step': best_guess(modal)}
+    scores['uniform_step'] = best_guess(uniform)
+  return scores | {'modal_step': best_guess(modal)}
 
 
 _GUESSES = ('always_correct', 'uniform_step', 'modal_step')
 
 
-def _floors(solutions: Sequence[Record]) -> dict[str, Estimate]:
-  """`guesses` as metrics. They are facts of the file: no interval."""
+def _guess_metrics(solutions: Sequence[Record]) -> dict[str, Estimate]:
+  """Returns `guesses` as metrics, exact for the file: without an interval."""
   groups = collections.defaultdict(list)
   for solution in solutions:
     groups[part(solution)].append(solution)
-  each = {name: guesses(groups[name]) for name in sorted(groups)}
-  found = {}
+  by_part = {name: guesses(groups[name]) for name in sorted(groups)}
+  estimates = {}
   for guess in _GUESSES:
-    if all(guess in values for values in each.values()):
-      value = float(np.mean([values[guess] for values in each.values()]))
-      found[f'f1_{guess}'] = _fact(value, len(solutions))
-  for name, values in each.items() if len(each) > 1 else ():
+    if all(guess in values for values in by_part.values()):
+      value = float(np.mean([values[guess] for values in by_part.values()]))
+      estimates[f'f1_{guess}'] = _exact(value, len(solutions))
+  for name, values in by_part.items() if len(by_part) > 1 else ():
     for guess, value in values.items():
-      found[f'{name}/f1_{guess}'] = _fact(value, len(groups[name]))
-  return found
+      estimates[f'{name}/f1_{guess}'] = _exact(value, len(groups[name]))
+  return estimates
 
 
-def _fact(value: float, n: int) -> Estimate:
+def _exact(value: float, n: int) -> Estimate:
   return Estimate(value, value, value, 0 if math.isnan(value) else n)
 
 
 def metrics(records: Sequence[Record]) -> dict[str, Estimate]:
-  """First-error accuracies and F1, with intervals over problems.
+  """Returns first-error accuracies and F1, with intervals over problems.
 
   Args:
-    records: any; critiques of solutions with a label are taken.
+    records: records of all stages; critiques of labelled solutions count.
 
   Returns:
-    Estimates in [0, 1]: `accuracy_erroneous`, `accuracy_correct` and `f1`, with
-    `vote_` before them if some solution has several critiques, and the best
-    F1 of guesses, `f1_always_correct`, `f1_uniform_step`, `f1_modal_step`.
-    These are means over the parts; where there are several, each has its own
+    Estimates in [0, 1]: `accuracy_erroneous`, `accuracy_correct` and `f1`; the
+    same with the prefix `vote_` if some solution has several critiques; and the
+    best F1 of guesses, `f1_always_correct`, `f1_uniform_step`, `f1_modal_step`.
+    These are means over the parts; if there are several, each part has its own
     ('gsm8k/f1'). `n` counts solutions. {} if no solution has a label.
   """
   solutions = labelled(records)
   if not solutions:
     return {}
-  found = estimate(table(records), _statistics(*_shape(solutions)))
-  found |= _floors(list(solutions))
-  # The whole first, then part by part, each with its floors after its F1.
-  names = sorted(found, key=lambda name: name.rpartition('/')[0])
-  return {name: found[name] for name in names}
+  estimates = estimate(table(records), _statistics(*_shape(solutions)))
+  estimates |= _guess_metrics(list(solutions))
+  # The benchmark first, then its parts; within each, guesses after the F1.
+  names = sorted(estimates, key=lambda name: name.rpartition('/')[0])
+  return {name: estimates[name] for name in names}
 
 
 def _shape(solutions: Mapping[Record, list[Record]]) -> tuple[list[str], bool]:
-  """The parts, and whether any solution has several critiques."""
+  """Returns the parts, and whether any solution has several critiques."""
   parts = sorted({part(solution) for solution in solutions})
   return parts, any(len(critiques) > 1 for critiques in solutions.values())
 
@@ -268,15 +275,14 @@ def _shape(solutions: Mapping[Record, list[Record]]) -> tuple[list[str], bool]:
 def compare(
   before: Sequence[Record], after: Sequence[Record]
 ) -> dict[str, Estimate]:
-  """The metrics of `after` less those of `before`, on the same problems.
+  """Returns `after` minus `before` for each metric, on the same problems.
 
-  Guesses know nothing of critics: they are left out. {} if one side has no
+  Guesses do not depend on critics and are left out. {} if one side has no
   solution with a label.
   """
   old, new = labelled(before), labelled(after)
   if not (old and new):
     return {}
-  (parts, voted), (_, also) = _shape(old), _shape(new)
-  return difference(
-    table(before), table(after), _statistics(parts, voted and also)
-  )
+  (parts, old_voted), (_, new_voted) = _shape(old), _shape(new)
+  statistics = _statistics(parts, old_voted and new_voted)
+  return difference(table(before), table(after), statistics)

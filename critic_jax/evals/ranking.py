@@ -1,21 +1,21 @@
-"""Whether a scorer ranks a right solution above all of the wrong ones.
+"""Measures whether a scorer ranks a right solution above all wrong ones.
 
-RewardMATH (https://arxiv.org/abs/2410.01729): one right solution against many
-wrong ones of the same problem, as a comparison with a single wrong one is too
-easy and too noisy to say how a reward model does in best-of-n. `metrics` is
-pure over records; problems with right and with wrong solutions are taken. Where
-a problem has several right solutions, each is ranked among the wrong ones, and
-their mean is the problem's.
+RewardMATH (https://arxiv.org/abs/2410.01729) ranks one right solution among
+many wrong ones of the same problem, since a comparison with a single wrong one
+is too easy and too noisy to predict how a reward model does in best-of-n.
+`metrics` is a pure function of records; its rows are the problems with right
+and with wrong solutions. If a problem has several right solutions, each is
+ranked among the wrong ones, and the problem gets their mean.
 
 A scorer is a function `(solution, critiques) -> float`, NaN for no score. A
 problem is left out if one of its solutions has no score or no known
-correctness: to leave out the solution only would make the problem easier.
+correctness: dropping just that solution would make the problem easier.
 
-The metrics, for a right solution with g wrong ones above it and t tied with it:
-strictly first (g = t = 0), as RewardMATH counts; first under random breaking of
-ties, [g = 0] / (t + 1); and 1 / rank in the mean over the breakings of ties,
-where RewardMATH puts the right one last. With k critiques a vote has k + 1
-values, so ties are the rule rather than the exception.
+The metrics of a right solution, with g wrong ones above it and t tied with it:
+whether it is strictly first (g = t = 0), as RewardMATH counts; whether it is
+first when ties are broken at random, [g = 0] / (t + 1); and the mean of
+1 / rank over the breakings of ties, where RewardMATH puts the right one last.
+With k critiques a vote has k + 1 values, so ties are common.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ Score = Callable[[Record, Sequence[Record]], float]
 
 
 def score(solution: Record, critiques: Sequence[Record]) -> float:
-  """A reward model's `solution.scores['score']`, else the critiques' approval.
+  """Returns a reward model's `scores['score']`, else the critiques' approval.
 
-  That is the share of the critiques that call the solution right; one without
-  a verdict does not. Neither a score nor a critique: NaN.
+  Approval is the share of critiques that call the solution right; a critique
+  without a verdict does not. NaN without a score and without critiques.
   """
   if 'score' in solution.scores:
     return float(solution.scores['score'])
@@ -53,7 +53,7 @@ def score(solution: Record, critiques: Sequence[Record]) -> float:
 
 
 def table(records: Sequence[Record], score: Score = score) -> Table:
-  """A row for each problem, with what the metrics count."""
+  """Returns a row for each problem, with the columns of the metrics."""
   ids, rows = [], []
   for problem, solutions in _solutions(records).items():
     truths = [_truth(solution) for solution in solutions]
@@ -64,20 +64,20 @@ def table(records: Sequence[Record], score: Score = score) -> Table:
     wrong = [s for s, truth in zip(scores, truths, strict=True) if not truth]
     if right and wrong:
       ids.append(problem)
-      rows.append(np.mean([_places(s, wrong) for s in right], axis=0))
+      rows.append(np.mean([_row(s, wrong) for s in right], axis=0))
   values = np.array(rows).reshape(-1, len(_COLUMNS))
   return Table(ids, dict(zip(_COLUMNS, values.T, strict=True)))
 
 
 _COLUMNS = (
-  'one', 'first', 'shared', 'reciprocal', 'chance', 'chance_reciprocal'
+  'rows', 'first', 'shared', 'reciprocal', 'chance', 'chance_reciprocal'
 )  # fmt: skip
 
 
 def _solutions(
   records: Sequence[Record],
 ) -> Mapping[str, Mapping[Record, list[Record]]]:
-  """The critiques of each solution, by problem and solution."""
+  """Returns the critiques by problem and solution."""
   problems = collections.defaultdict(dict)
   for record in records:
     if record.stage == 'solve':
@@ -93,10 +93,10 @@ def _truth(solution: Record) -> bool | None:
   return None if timeout else solution.parsed.get('correct')
 
 
-def _places(own: float, wrong: Sequence[float]) -> tuple[float, ...]:
-  """What `_COLUMNS` hold, for a right solution's score among the wrong ones."""
-  above = sum(other > own for other in wrong)
-  tied = sum(other == own for other in wrong)
+def _row(right: float, wrong: Sequence[float]) -> tuple[float, ...]:
+  """Returns the values of `_COLUMNS` for a right solution's score."""
+  above = sum(score > right for score in wrong)
+  tied = sum(score == right for score in wrong)
   return (
     1,
     above + tied == 0,
@@ -108,18 +108,18 @@ def _places(own: float, wrong: Sequence[float]) -> tuple[float, ...]:
 
 
 def _mean_reciprocal(first: int, last: int) -> float:
-  """The mean of 1 / rank over the ranks from first to last."""
+  """Returns the mean of 1 / rank over the ranks from first to last."""
   return float(np.mean(1 / np.arange(first, last + 1)))
 
 
 STATISTICS = {
-  'accuracy': Statistic(ratio('first', 'one'), 'one'),
-  'accuracy_ties_shared': Statistic(ratio('shared', 'one'), 'one'),
-  # A fact of how many solutions there are: no doubt where all have as many.
-  'accuracy_chance': Statistic(ratio('chance', 'one'), 'one', share=False),
-  'reciprocal_rank': Statistic(ratio('reciprocal', 'one'), 'one'),
+  'accuracy': Statistic(ratio('first', 'rows'), 'rows'),
+  'accuracy_ties_shared': Statistic(ratio('shared', 'rows'), 'rows'),
+  # Depends on the numbers of solutions only, so its interval may be a point.
+  'accuracy_chance': Statistic(ratio('chance', 'rows'), 'rows', share=False),
+  'reciprocal_rank': Statistic(ratio('reciprocal', 'rows'), 'rows'),
   'reciprocal_rank_chance': Statistic(
-    ratio('chance_reciprocal', 'one'), 'one', share=False
+    ratio('chance_reciprocal', 'rows'), 'rows', share=False
   ),
 }
 
@@ -127,16 +127,15 @@ STATISTICS = {
 def metrics(
   records: Sequence[Record], score: Score = score
 ) -> dict[str, Estimate]:
-  """The metrics of `STATISTICS`, with intervals over problems.
+  """Returns the metrics of `STATISTICS`, with intervals over problems.
 
   Args:
     records: solutions, and their critiques if the scorer reads them.
     score: the scorer.
 
   Returns:
-    Estimates by name in [0, 1], with what random scores would get (`_chance`);
-    `n` counts problems. {} if no problem has right and wrong solutions, all of
-    them scored.
+    Estimates by name in [0, 1], and those of random scores (`_chance`). `n`
+    counts problems. {} if no problem has right and wrong solutions, all scored.
   """
   return estimate(table(records, score), STATISTICS)
 
@@ -146,10 +145,10 @@ def compare(
   after: Sequence[Record],
   score: Score = score,
 ) -> dict[str, Estimate]:
-  """The metrics of `after` less those of `before`, on the problems of both.
+  """Returns `after` minus `before` for each metric, on shared problems.
 
-  Another solver may leave other problems with right and wrong solutions; only
-  what both sides can rank is compared.
+  Another solver may leave other problems with right and wrong solutions. Only
+  the problems that both sides can rank are compared.
   """
   old, new = table(before, score), table(after, score)
   return difference(old, new, STATISTICS, shared=True)

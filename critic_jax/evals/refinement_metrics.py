@@ -1,19 +1,19 @@
-"""What critiques are worth to the solver: answers before and after.
+"""Measures how critiques help the solver: its answers before and after.
 
-`metrics` is pure over records. Each critique of each solution is one trial. If
-its verdict is 'incorrect' the solver refines, and the answer after it is the
-refinement's (a mean over several); if not, the solution's own answer stands. So
-refining solutions that were right can only be harmful, and leaving wrong ones
-unrefined earns nothing. A critique that calls for refinements of which none is
-recorded (its prompt was too long) leaves the answer as it was.
+`metrics` is a pure function of records. Each critique of a solution is one
+trial. If its verdict is 'incorrect', the solver refines, and the answer after
+it is the refinement's (the mean over several); if not, the solution's own
+answer stands. So refining a right solution can only do harm, and leaving a
+wrong one unrefined gains nothing. A critique that calls for refinements but has
+none on record (its prompt was too long) leaves the answer as it was.
 
-Two metrics ask whether a gain is the critique's: `answer_leak`, how often the
-conclusion of a critique of a wrong solution names the reference answer, and
-`refinement_accuracy_unleaked`, the accuracy over those that do not.
+Two metrics tell whether the critique gave the answer away: `answer_leak` is how
+often the conclusion of a critique of a wrong solution contains the reference
+answer, and `refinement_accuracy_unleaked` is the accuracy over the others.
 
-`correction_accuracy` is over all refinements there are. If every critique was
-refined, whatever its verdict, it is CriticBench's third measure, beside
-`accuracy_before` (generate) and evals/critique.py's `f1` (critique)
+`correction_accuracy` is over all refinements on record. If every critique was
+refined, whatever its verdict, this is CriticBench's third measure, beside
+`accuracy_before` (generate) and the `f1` of `critique_metrics` (critique)
 (https://arxiv.org/abs/2402.14809).
 """
 
@@ -38,7 +38,7 @@ from critic_jax.types import Record
 
 
 def table(records: Sequence[Record]) -> Table:
-  """A row for each critique, with what the metrics count."""
+  """Returns a row for each critique, with the columns of the metrics."""
   refinements = collections.defaultdict(list)
   for record in records:
     if record.stage == 'refine':
@@ -50,7 +50,7 @@ def table(records: Sequence[Record]) -> Table:
 
 
 _COLUMNS = (
-  'one', 'before', 'after', 'wrong', 'right_to_right', 'right_to_wrong',
+  'rows', 'before', 'after', 'wrong', 'right_to_right', 'right_to_wrong',
   'wrong_to_right', 'wrong_to_wrong', 'changed', 'leaked', 'unleaked',
   'unleaked_to_right', 'corrections', 'corrected',
 )  # fmt: skip
@@ -66,7 +66,7 @@ def _row(critique: Record, refinements: Sequence[Record]) -> dict[str, float]:
   leaked = not before and leaks(critique)
   unleaked = not before and not leaked
   return {
-    'one': 1,
+    'rows': 1,
     'before': before,
     'after': after,
     'wrong': not before,
@@ -84,26 +84,26 @@ def _row(critique: Record, refinements: Sequence[Record]) -> dict[str, float]:
 
 
 def _differs(solution: Record, refinement: Record) -> bool:
-  """Whether the answer changed; two right answers are the same answer."""
+  """Returns whether the answer changed; all right answers are the same."""
   both_right = all(map(critique_metrics.truth, (solution, refinement)))
   same = solution.parsed.get('answer') == refinement.parsed.get('answer')
   return not (both_right or same)
 
 
 STATISTICS = {
-  'accuracy_before': Statistic(ratio('before', 'one'), 'one'),
-  'accuracy_after': Statistic(ratio('after', 'one'), 'one'),
+  'accuracy_before': Statistic(ratio('before', 'rows'), 'rows'),
+  'accuracy_after': Statistic(ratio('after', 'rows'), 'rows'),
   'refinement_accuracy_wrong': Statistic(
     ratio('wrong_to_right', 'wrong'), 'wrong'
   ),
   'refinement_accuracy_unleaked': Statistic(
     ratio('unleaked_to_right', 'unleaked'), 'unleaked'
   ),
-  'right_to_right': Statistic(ratio('right_to_right', 'one'), 'one'),
-  'right_to_wrong': Statistic(ratio('right_to_wrong', 'one'), 'one'),
-  'wrong_to_right': Statistic(ratio('wrong_to_right', 'one'), 'one'),
-  'wrong_to_wrong': Statistic(ratio('wrong_to_wrong', 'one'), 'one'),
-  'changed': Statistic(ratio('changed', 'one'), 'one'),
+  'right_to_right': Statistic(ratio('right_to_right', 'rows'), 'rows'),
+  'right_to_wrong': Statistic(ratio('right_to_wrong', 'rows'), 'rows'),
+  'wrong_to_right': Statistic(ratio('wrong_to_right', 'rows'), 'rows'),
+  'wrong_to_wrong': Statistic(ratio('wrong_to_wrong', 'rows'), 'rows'),
+  'changed': Statistic(ratio('changed', 'rows'), 'rows'),
   'answer_leak': Statistic(ratio('leaked', 'wrong'), 'wrong'),
   'correction_accuracy': Statistic(
     ratio('corrected', 'corrections'), 'corrections'
@@ -112,7 +112,7 @@ STATISTICS = {
 
 
 def metrics(records: Sequence[Record]) -> dict[str, Estimate]:
-  """The metrics of `STATISTICS`, with intervals over problems.
+  """Returns the metrics of `STATISTICS`, with intervals over problems.
 
   Args:
     records: solutions, their critiques and the refinements, in any order.
@@ -120,8 +120,8 @@ def metrics(records: Sequence[Record]) -> dict[str, Estimate]:
   Returns:
     Estimates by name, all shares in [0, 1]: accuracies, the four transitions
     (they add up to 1), 'changed' (another answer than the solution's), and
-    'answer_leak'. A metric of solutions of which there are none is NaN. {} if
-    refinements were called for and none was made.
+    'answer_leak'. A metric without observations is NaN. {} if refinements were
+    called for and none was made.
   """
   return estimate(table(records), STATISTICS) if _refined(records) else {}
 
@@ -129,14 +129,14 @@ def metrics(records: Sequence[Record]) -> dict[str, Estimate]:
 def compare(
   before: Sequence[Record], after: Sequence[Record]
 ) -> dict[str, Estimate]:
-  """The metrics of `after` less those of `before`, on the same problems."""
+  """Returns `after` minus `before` for each metric, on the same problems."""
   if not (_refined(before) and _refined(after)):
     return {}
   return difference(table(before), table(after), STATISTICS)
 
 
 def _refined(records: Sequence[Record]) -> bool:
-  """Whether the solver was asked to refine, as far as one can tell."""
+  """Returns whether the solver refined when critiques called for it."""
   critiques = critique_metrics.judged(records)
   called = any(critique_metrics.verdict(c) == 'incorrect' for c in critiques)
   made = any(record.stage == 'refine' for record in records)

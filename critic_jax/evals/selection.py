@@ -1,15 +1,15 @@
-"""Whether a critic helps to choose among several solutions.
+"""Measures how well a critic helps to choose among several solutions.
 
-Each problem has n sampled solutions, each with some critiques. Of k of them,
-drawn without replacement, a method chooses an answer. Its accuracy is the
-expectation over subsets and over ties, which `voting` computes exactly,
+Each problem has n sampled solutions, each with some critiques. A method chooses
+an answer from k of the solutions, drawn without replacement. Its accuracy is
+the expectation over subsets and over ties, which `voting` computes exactly,
 averaged over problems:
 
   pass             one of the k is right: the ceiling (Chen et al. 2021)
   majority         the most frequent answer
   filtered         the most frequent answer of the solutions that the critic
                    accepts; of all k if it accepts none
-  random_filtered  the control of 'filtered': as many votes are kept in each
+  random_filtered  the control of 'filtered': keeps as many votes in each
                    subset, but at random
   weighted         a vote counts the share of the solution's critiques that
                    accept it; 1 each if that is 0 for all k
@@ -20,14 +20,14 @@ The self-check baseline needs no code of its own: it is 'filtered' with the
 solver as the critic.
 
 Conventions. A solution is accepted if more than half of its critiques say
-'correct'; a missing or contradictory verdict does not. A solution without an
-answer does not vote: no filter keeps it, and the control does not drop it. All
-right answers are one answer. Wrong ones are the same if `rewards.answers.exact`
-says so; spellings that it cannot decide on are different answers. A solution on
-which the grader timed out is not right. Solutions that a file gave are left
-out: they are no samples of one solver. A solution's score is `scores['score']`
-if any solution has one (those without come last), else the share of its
-critiques that accept it.
+'correct'; a missing or contradictory verdict does not count. A solution without
+an answer does not vote: no filter keeps it, and the control does not drop it.
+All right answers are one answer. Wrong answers are the same if
+`rewards.answers.exact` says so; spellings that it cannot decide on are
+different answers. A solution on which the grader timed out is not right.
+Solutions from files are left out, as they are not samples of one solver. A
+solution's score is `scores['score']` if any solution has one (those without
+come last), else the share of its critiques that accept it.
 """
 
 from __future__ import annotations
@@ -60,35 +60,34 @@ METHODS = (
 def curves(
   records: Sequence[Record], ks: Sequence[int] | None = None
 ) -> dict[str, dict[int, Estimate]]:
-  """Accuracy over k of each method, with intervals over problems.
+  """Returns each method's accuracy over k, with intervals over problems.
 
-  Problems are told apart by their ids; all solutions of an id are one pool.
-  Problems with fewer solutions than the largest k are left out at every k, so
-  that a curve is about the same problems from end to end.
+  All solutions of a problem's id are one pool. Problems with fewer solutions
+  than the largest k are left out at every k, so that a curve is about the same
+  problems from end to end.
 
   Args:
     records: solutions and their critiques, in any order.
     ks: numbers of solutions; by default the powers of two up to n, and n, the
-      most frequent number of solutions of a problem that has several.
+      most frequent number of solutions among problems with several.
 
   Returns:
-    Estimates in [0, 1] by method (those of `METHODS` for which there is what
-    they need: critiques or scores) and k; {} if by default there is no k, as no
-    problem has several solutions.
+    Estimates in [0, 1] by method and k, for the `METHODS` whose critiques or
+    scores exist. {} without `ks` if no problem has several solutions.
 
   Raises:
-    ValueError: a k that is below 1, or above every problem's solutions.
+    ValueError: a k is below 1, or above every problem's number of solutions.
   """
   pools = _pools(records)
   ks = _default_ks(pools) if ks is None else _checked(ks, pools)
   table = _table(pools, ks)
-  found = estimate(table, _statistics(table))
-  methods = [m for m in METHODS if any(_name(m, k) in found for k in ks)]
-  return {m: {k: found[_name(m, k)] for k in ks} for m in methods}
+  points = estimate(table, _statistics(table))
+  methods = [m for m in METHODS if any(_name(m, k) in points for k in ks)]
+  return {m: {k: points[_name(m, k)] for k in ks} for m in methods}
 
 
 def metrics(records: Sequence[Record]) -> dict[str, Estimate]:
-  """The points of `curves` by name, e.g. 'majority@8'."""
+  """Returns the points of `curves` by name, e.g. 'majority@8'."""
   return {
     _name(method, k): value
     for method, curve in curves(records).items()
@@ -96,21 +95,23 @@ def metrics(records: Sequence[Record]) -> dict[str, Estimate]:
   }
 
 
-def curves_of(found: Mapping[str, Estimate]) -> dict[str, dict[int, Estimate]]:
-  """What `curves` gave, from metrics of all protocols: 'selection/pass@8'."""
-  read = {}
-  for name, value in found.items():
+def curves_of(
+  estimates: Mapping[str, Estimate],
+) -> dict[str, dict[int, Estimate]]:
+  """Returns `curves` again from all protocols' metrics ('selection/pass@8')."""
+  by_method = {}
+  for name, value in estimates.items():
     if match := re.fullmatch(r'selection/(\w+)@(\d+)', name):
-      read.setdefault(match[1], {})[int(match[2])] = value
-  return read
+      by_method.setdefault(match[1], {})[int(match[2])] = value
+  return by_method
 
 
 def compare(
   before: Sequence[Record], after: Sequence[Record]
 ) -> dict[str, Estimate]:
-  """The metrics of `after` less those of `before`, on the same problems.
+  """Returns `after` minus `before` for each metric, on the same problems.
 
-  Taken are the methods and the k that both sides have.
+  Only the methods and the k that both sides have are compared.
   """
   old, new = _pools(before), _pools(after)
   ks = [k for k in _default_ks(old) if k in _default_ks(new)]
@@ -120,7 +121,7 @@ def compare(
     for name, statistic in _statistics(old).items()
     if name in new.columns
   }
-  names = ['one', *statistics]
+  names = ['rows', *statistics]
   return difference(_only(old, names), _only(new, names), statistics)
 
 
@@ -139,18 +140,18 @@ class _Solution(NamedTuple):
 
 
 def _pools(records: Sequence[Record]) -> dict[str, list[_Solution]]:
-  """The graded solutions of each problem's id."""
+  """Returns the graded solutions of each problem's id."""
   verdicts = {}
   for record in records:
     if record.stage == 'critique':
-      said = critique_metrics.verdict(record) == 'correct'
-      verdicts.setdefault(id(record.parent), []).append(said)
+      is_accepted = critique_metrics.verdict(record) == 'correct'
+      verdicts.setdefault(id(record.parent), []).append(is_accepted)
   pools = {}
   for record in records:
-    given = 'part' in record.parsed  # by a file: no samples of one solver
-    if record.stage == 'solve' and 'correct' in record.parsed and not given:
-      said = verdicts.get(id(record), [])
-      solution = _Solution(record, sum(said), len(said))
+    from_file = 'part' in record.parsed  # not a sample of one solver
+    if record.stage == 'solve' and 'correct' in record.parsed and not from_file:
+      votes = verdicts.get(id(record), [])
+      solution = _Solution(record, sum(votes), len(votes))
       pools.setdefault(record.problem.id, []).append(solution)
   return pools
 
@@ -164,11 +165,11 @@ def _default_ks(pools: Mapping[str, Sequence]) -> list[int]:
 
 
 def _checked(ks: Sequence[int], pools: Mapping[str, Sequence]) -> list[int]:
-  most = max(map(len, pools.values()), default=0)
-  if odd := [k for k in ks if not 1 <= k <= most]:
+  max_k = max(map(len, pools.values()), default=0)
+  if invalid := [k for k in ks if not 1 <= k <= max_k]:
     raise ValueError(
-      f'ks: got {odd}; expected 1..{most}, as no problem has more solutions; '
-      'sample more or ask for fewer'
+      f'ks: got {invalid}; expected 1..{max_k}, as no problem has more '
+      'solutions; sample more or ask for fewer'
     )
   return sorted(set(ks))
 
@@ -176,69 +177,69 @@ def _checked(ks: Sequence[int], pools: Mapping[str, Sequence]) -> list[int]:
 def _table(
   pools: Mapping[str, Sequence[_Solution]], ks: Sequence[int]
 ) -> Table:
-  """A row for each problem: the accuracy of each method at each k.
+  """Returns a row for each problem: the accuracy of each method at each k.
 
-  'one' is 1 for the problems that have enough solutions; the others have zeros.
+  'rows' is 1 for problems with enough solutions; the rows of the others are 0.
   """
   everyone = [solution for pool in pools.values() for solution in pool]
   judged = any(solution.critiques for solution in everyone)
   scored = any('score' in solution.record.scores for solution in everyone)
   rows = []
   for pool in pools.values():
-    enough = bool(ks) and len(pool) >= max(ks)
-    found = _accuracies(pool, ks, judged, scored) if enough else {}
+    is_large = bool(ks) and len(pool) >= max(ks)
+    accuracies = _accuracies(pool, ks, judged, scored) if is_large else {}
     points = {
       _name(method, k): value
-      for method, values in found.items()
+      for method, values in accuracies.items()
       for k, value in zip(ks, values, strict=True)
     }
-    rows.append({'one': float(enough), **points})
-  names = ['one', *dict.fromkeys(name for row in rows for name in row)]
+    rows.append({'rows': float(is_large), **points})
+  names = ['rows', *dict.fromkeys(name for row in rows for name in row)]
   columns = {name: [row.get(name, 0.0) for row in rows] for name in names}
   return Table(list(pools), columns)
 
 
 def _statistics(table: Table) -> dict[str, Statistic]:
   return {
-    name: Statistic(ratio(name, 'one'), 'one')
+    name: Statistic(ratio(name, 'rows'), 'rows')
     for name in table.columns
-    if name != 'one'
+    if name != 'rows'
   }
 
 
 def _accuracies(
   pool: Sequence[_Solution], ks: Sequence[int], judged: bool, scored: bool
 ) -> dict[str, np.ndarray]:
-  """The expected accuracies on a problem: float[K] by method."""
+  """Returns the expected accuracies on a problem: float[K] by method."""
   right = np.array([bool(s.record.parsed['correct']) for s in pool])
-  found = {'pass': voting.pass_at(right, ks)}
+  accuracies = {'pass': voting.pass_at(right, ks)}
   labels = np.array(_labels([s.record for s in pool]))
   if not judged:
-    found |= voting.votes(labels, ks)
+    accuracies |= voting.votes(labels, ks)
   else:
     accepts = np.array([s.accepts for s in pool])
     critiques = np.maximum(1, [s.critiques for s in pool])
     # Shares as integers over a common denominator: equal sums are then equal.
     weights = accepts * (math.lcm(*critiques.tolist()) // critiques)
-    found |= voting.votes(labels, ks, 2 * accepts > critiques, weights)
+    accuracies |= voting.votes(labels, ks, 2 * accepts > critiques, weights)
   if scored:
     scores = [s.record.scores.get('score', math.nan) for s in pool]
     scores = np.where(np.isnan(scores), -math.inf, scores)
-    found['best_of'] = voting.best_of(scores, right, ks)
+    accuracies['best_of'] = voting.best_of(scores, right, ks)
   elif judged:
-    found['best_of'] = voting.best_of(weights, right, ks)
-  return found
+    accuracies['best_of'] = voting.best_of(weights, right, ks)
+  return accuracies
 
 
 def _labels(solutions: Sequence[Record]) -> list[int]:
-  """The class of each answer: 0 right, 1... wrong, -1 none.
+  """Returns the class of each answer: 0 right, 1... wrong, -1 none.
 
   A wrong answer belongs to the first class whose first answer it equals, in the
-  order of spelling: equality is not transitive ('50%' is 0.5 and is 50).
+  order of spelling: equality is not transitive ('50%' equals 0.5 and 50).
   """
-  said = [solution.parsed.get('answer') for solution in solutions]
+  texts = [solution.parsed.get('answer') for solution in solutions]
   right = [bool(solution.parsed['correct']) for solution in solutions]
-  wrong = {a for a, good in zip(said, right, strict=True) if a and not good}
+  wrong = {a for a, good in zip(texts, right, strict=True) if a and not good}
   firsts, classes = [], {None: -1}
   for answer in sorted(wrong):
     same = (i for i, f in enumerate(firsts) if answers.exact(answer, f))
@@ -247,5 +248,5 @@ def _labels(solutions: Sequence[Record]) -> list[int]:
       firsts.append(answer)
   return [
     0 if good and answer else classes[answer or None]
-    for answer, good in zip(said, right, strict=True)
+    for answer, good in zip(texts, right, strict=True)
   ]

@@ -1,16 +1,16 @@
-"""Estimates with intervals, for outcomes that come in clusters.
+"""Computes estimates with intervals, for outcomes that come in clusters.
 
 Critiques of one problem are not independent: they share its difficulty and its
 solutions. A bootstrap over critiques would report intervals that are too
-narrow, so problems are what is drawn (Cameron and Miller, "A Practitioner's
+narrow, so the bootstrap draws problems (Cameron and Miller, "A Practitioner's
 Guide to Cluster-Robust Inference", 2015, section VI). Every metric here is a
-function of sums over rows; the sums of a problem are taken once, a resample
+function of sums over rows. The sums of a problem are computed once, a resample
 weighs them, and all resamples are one matrix product.
 
-    table = Table(['p1', 'p1', 'p2'], {'hit': [1, 0, 1], 'one': [1, 1, 1]})
-    estimate(table, {'accuracy': Statistic(ratio('hit', 'one'), 'one')})
+    table = Table(['p1', 'p1', 'p2'], {'hit': [1, 0, 1], 'rows': [1, 1, 1]})
+    estimate(table, {'accuracy': Statistic(ratio('hit', 'rows'), 'rows')})
 
-Numpy only, seeded: the same records give the same interval.
+All draws are seeded: the same records give the same interval.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Estimate(NamedTuple):
 
 
 def display_scale(metric: str) -> float:
-  """What a metric is multiplied by where it is shown: most are in percent.
+  """Returns the factor that scales a metric for display: 100 for percent.
 
   >>> display_scale('balanced verdict accuracy')
   100.0
@@ -77,24 +77,24 @@ class Statistic(NamedTuple):
 
 
 def ratio(above: str, below: str, empty: float = math.nan):
-  """The function `sums[above] / sums[below]`, and `empty` where that is 0/0."""
+  """Returns the function `sums[above] / sums[below]`, `empty` where 0/0."""
   return lambda sums: divide(sums[above], sums[below], empty)
 
 
 def divide(above, below, empty: float = math.nan) -> np.ndarray:
-  """`above / below`, elementwise, and `empty` where `below` is 0."""
+  """Returns `above / below`, elementwise, and `empty` where `below` is 0."""
   above, below = np.broadcast_arrays(above, below)
   filled = np.full(above.shape, empty, np.float64)
   return np.divide(above, below, out=filled, where=below != 0)
 
 
 def harmonic(a, b) -> np.ndarray:
-  """The harmonic mean of two rates, elementwise: F1; 0 where both are 0."""
+  """Returns the harmonic mean of two rates (F1), 0 where both are 0."""
   return divide(2 * np.asarray(a) * b, np.asarray(a) + b, empty=0.0)
 
 
 def wilson(successes: float, total: float, level: float = 0.95) -> Estimate:
-  """The Wilson score interval of a proportion of independent trials.
+  """Returns the Wilson score interval of a share of independent trials.
 
   E. B. Wilson (1927); with z the normal quantile of (1 + level) / 2,
 
@@ -130,21 +130,22 @@ def bootstrap(
   num_resamples: int = 2000,
   seed: int = 0,
 ) -> Estimate:
-  """The percentile interval of a statistic over resampled clusters.
+  """Returns a statistic with its percentile interval over resampled clusters.
 
-  Where all resamples agree, as with one cluster or with nothing but successes,
-  they say nothing of the uncertainty; a share then gets the Wilson interval
-  with the clusters as trials.
+  If all resamples agree, as with one cluster or with successes only, they do
+  not show the uncertainty. A share then gets the Wilson interval with the
+  clusters as trials.
 
   Args:
     sums: float[C] by name, the sum of a column over each cluster.
-    statistic: what to estimate.
-    level: of the interval.
-    num_resamples: drawn with replacement, C clusters each.
-    seed: of the draws.
+    statistic: the statistic to estimate.
+    level: the coverage of the interval, in (0, 1).
+    num_resamples: the number of resamples, each of C clusters drawn with
+      replacement.
+    seed: seeds the draws.
 
   Returns:
-    The statistic of all clusters, with the interval.
+    The statistic over all clusters, with the interval.
   """
   columns = np.stack([np.asarray(v, np.float64) for v in sums.values()])
   value = float(statistic.fn(dict(zip(sums, columns.sum(1), strict=True))))
@@ -165,12 +166,12 @@ def bootstrap(
 def estimate(
   table: Table, statistics: Mapping[str, Statistic], **options
 ) -> dict[str, Estimate]:
-  """Every statistic of a table, {} if it has no rows.
+  """Returns every statistic of a table, {} if it has no rows.
 
   Args:
     table: the rows.
-    statistics: by name.
-    **options: of `bootstrap`.
+    statistics: statistics by name.
+    **options: keyword arguments of `bootstrap`.
   """
   if not len(table.clusters):
     return {}
@@ -186,32 +187,33 @@ def difference(
   shared: bool = False,
   **options,
 ) -> dict[str, Estimate]:
-  """Every statistic of `after` less that of `before`, paired by cluster.
+  """Returns `after` minus `before` for each statistic, paired by cluster.
 
-  A resample draws the same problems on both sides, so what makes a problem easy
-  cancels. `n` counts the observations of `after`. {} if a side has no rows.
+  A resample draws the same problems on both sides, so the difficulty of a
+  problem cancels. `n` counts the observations of `after`. {} if a side has no
+  rows.
 
   Args:
     before: the rows of one side.
-    after: and of the other.
-    statistics: by name.
-    shared: whether problems that one side lacks are left out.
-    **options: of `bootstrap`.
+    after: the rows of the other side.
+    statistics: statistics by name.
+    shared: whether to leave out problems that one side lacks.
+    **options: keyword arguments of `bootstrap`.
 
   Raises:
     ValueError: the two sides are not about the same problems.
   """
   if shared:
-    both = set(before.clusters) & set(after.clusters)
-    before, after = _only(before, both), _only(after, both)
+    common = set(before.clusters) & set(after.clusters)
+    before, after = _only(before, common), _only(after, common)
   if not (len(before.clusters) and len(after.clusters)):
     return {}
   ids, old = _by_cluster(before)
   new_ids, new = _by_cluster(after)
-  if odd := sorted(set(ids) ^ set(new_ids)):
+  if unpaired := sorted(set(ids) ^ set(new_ids)):
     raise ValueError(
-      f'problems: got {len(odd)} on one side only, e.g. {odd[:3]}; expected '
-      'the same problems before and after; keep those of both sides'
+      f'problems: got {len(unpaired)} on one side only, e.g. {unpaired[:3]}; '
+      'expected the same problems before and after; keep those of both sides'
     )
   sums = {f'old/{k}': v for k, v in old.items()}
   sums |= {f'new/{k}': v for k, v in new.items()}
@@ -234,7 +236,7 @@ def difference(
 
 
 def _only(table: Table, ids: Collection[str]) -> Table:
-  """The rows of some clusters."""
+  """Returns the rows of some clusters."""
   rows = [i for i, cluster in enumerate(table.clusters) if cluster in ids]
   return Table(
     [table.clusters[i] for i in rows],
@@ -243,7 +245,7 @@ def _only(table: Table, ids: Collection[str]) -> Table:
 
 
 def _by_cluster(table: Table) -> tuple[list[str], dict[str, np.ndarray]]:
-  """The ids of the clusters, sorted, and the sums of each: float[C]."""
+  """Returns the sorted clusters, and each column's sums over them: float[C]."""
   ids, rows = np.unique(np.asarray(table.clusters, str), return_inverse=True)
   return ids.tolist(), {
     name: np.bincount(rows, np.asarray(column, np.float64), len(ids))
@@ -253,7 +255,7 @@ def _by_cluster(table: Table) -> tuple[list[str], dict[str, np.ndarray]]:
 
 @functools.lru_cache(maxsize=4)
 def _draws(clusters: int, num_resamples: int, seed: int) -> np.ndarray:
-  """How often each resample drew each cluster: float32[C, resamples]."""
+  """Counts the draws of each cluster per resample: float32[C, resamples]."""
   rng = np.random.default_rng(seed)
   draws = rng.integers(clusters, size=(clusters, num_resamples))
   flat = draws * num_resamples + np.arange(num_resamples)

@@ -243,7 +243,7 @@ def show_results(
       path.parent.mkdir(exist_ok=True)
       plots.selection_curves(curves, path)
   shown = {
-    column: critic_loop.shown(found) for column, found in columns.items()
+    column: critic_loop.headlines(rows) for column, rows in columns.items()
   }
   num = len(evaluation.examples)
   console.print(result_tables.results_table(shown, f'{name}: {num} examples'))

@@ -9,11 +9,11 @@ import pytest
 from critic_jax.evals import statistics
 from critic_jax.evals.statistics import Statistic, Table, ratio
 
-MEAN = {'mean': Statistic(ratio('x', 'one'), 'one')}
+MEAN = {'mean': Statistic(ratio('x', 'rows'), 'rows')}
 
 
 def table(values, clusters):
-  return Table(clusters, {'x': values, 'one': np.ones(len(values))})
+  return Table(clusters, {'x': values, 'rows': np.ones(len(values))})
 
 
 def test_wilson_by_hand():
@@ -89,7 +89,7 @@ def test_nothing_but_successes_still_leaves_doubt():
 
 
 def test_nothing_observed_is_undefined():
-  got = statistics.estimate(Table(['a'], {'x': [0], 'one': [0]}), MEAN)['mean']
+  got = statistics.estimate(Table(['a'], {'x': [0], 'rows': [0]}), MEAN)['mean']
   assert math.isnan(got.value) and math.isnan(got.low) and got.n == 0
   assert statistics.estimate(table([], []), MEAN) == {}
 
