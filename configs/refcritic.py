@@ -84,7 +84,7 @@ def tiny_role() -> dict:
   """A model of the embedded world; a new one for each role."""
   return common.model(
     'tiny',
-    tokenizer=dict(module='arithmetic', name='tokenizer'),
+    tokenizer=dict(module='arithmetic_tokenizer', name='tokenizer'),
     max_new_tokens=64,
     lengths=(128,),  # for refinements; fewer columns would only be compiled too
     max_rows=64,  # more wait for each other, and CPUs gain nothing by them
@@ -109,7 +109,7 @@ def quickstart():
         'sft', ('solver',), 600, 3e-3, 32, schedule='linear', role='solver',
         row_shapes=((14, 176), (18, 176)),
         lessons=dict(
-          module='arithmetic', name='solver_lesson', share=0.15,
+          module='arithmetic_lessons', name='solver_lesson', share=0.15,
           refine_share=0.6,
         ),
       ),
@@ -118,8 +118,8 @@ def quickstart():
         copy=dict(critic='solver'), num_critiques=2,
         row_shapes=((22, 192), (26, 192)),
         writer=dict(
-          module='arithmetic', name='teacher_critique', check_share=0.35,
-          correct_share=0.3, point_share=0.35,
+          module='arithmetic_lessons', name='teacher_critique',
+          check_share=0.35, correct_share=0.3, point_share=0.35,
         ),
       ),
       rl=common.phase(

@@ -23,7 +23,7 @@ def role(**settings) -> dict:
   """A model of the embedded world."""
   return common.model(
     'tiny',
-    tokenizer=dict(module='arithmetic', name='tokenizer'),
+    tokenizer=dict(module='arithmetic_tokenizer', name='tokenizer'),
     max_new_tokens=48,
     lengths=(32, 64, 80, 96),
     **settings,

@@ -56,7 +56,10 @@ def mesh():
 def nano(**settings) -> LM:
   """A nano model that reads the arithmetic world's tokens."""
   tokenizer = dict(
-    module='arithmetic', name='tokenizer', vocab_size=640, num_problems=50
+    module='arithmetic_tokenizer',
+    name='tokenizer',
+    vocab_size=640,
+    num_problems=50,
   )
   section = common.model(
     'nano', tokenizer=tokenizer, max_new_tokens=48, lengths=(128,), max_rows=64

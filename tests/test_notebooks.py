@@ -11,7 +11,7 @@ import synthetic_run
 
 from configs import refcritic
 from critic_jax.evals import critique_metrics, refinement_metrics
-from critic_jax.tasks import arithmetic
+from critic_jax.tasks import arithmetic_tokenizer
 from critic_jax.workdir import run_dir
 
 FOLDER = pathlib.Path(__file__).parents[1] / 'experiments' / 'notebooks'
@@ -52,14 +52,17 @@ def config(seed, refine_weight):
   made.phases.rl.refine_weight = refine_weight
   made.order = ('rl',)
   made.models.critic.tokenizer = dict(
-    module='arithmetic', name='tokenizer', vocab_size=640, num_problems=50
+    module='arithmetic_tokenizer',
+    name='tokenizer',
+    vocab_size=640,
+    num_problems=50,
   )
   return made
 
 
 def trees(caught):
   """Records whose critiques have tokens of the run's tokenizer and rewards."""
-  tokenizer = arithmetic.tokenizer(vocab_size=640, num_problems=50)
+  tokenizer = arithmetic_tokenizer.tokenizer(vocab_size=640, num_problems=50)
   records = synthetic_run.trees(5, caught)
   for record in records:
     tokens = np.array(tokenizer.encode(record.text), np.int32)

@@ -1,8 +1,8 @@
 """Step labels of the embedded world: solutions with slips, and critiques.
 
-What a benchmark of first errors has, made by rule: solutions that no solver
-wrote with the index of their first wrong step, the critiques that a critic
-learns who is taught by labels alone, and what can be told of any critique.
+The parts of a benchmark of first errors, made by rule: solutions that no solver
+wrote, each with the index of its first wrong step; the critiques from which a
+critic learns labels alone; and a description of any critique.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from critic_jax.types import Problem, Record
 
 
 def solution(problem: Problem, slips: bool, rng: random.Random) -> Record:
-  """The problem's solution, right or with a slip, labelled.
+  """Returns the problem's solution, right or with a slip, labelled.
 
   Args:
     problem: a problem of the embedded world.
@@ -53,17 +53,17 @@ def solution(problem: Problem, slips: bool, rng: random.Random) -> Record:
 
 
 def slip(program: arithmetic.Program, rng: random.Random) -> str:
-  """A solution of which one step, any, has a wrong result near the true one.
+  """Writes a solution with one wrong result, near the true one, at any step.
 
-  What follows is worked out from the wrong result, and stays in the range of
-  the world's numbers.
+  The later steps are worked out from the wrong result, and stay in the range
+  of the world's numbers.
   """
   while True:
-    wrong = rng.randrange(len(program.operations))
+    wrong_step = rng.randrange(len(program.operations))
     offset = rng.choice((-3, -2, -1, 1, 2, 3))
     steps, value = [], program.start
     for i, (op, right) in enumerate(program.operations):
-      result = arithmetic.compute(value, op, right) + (i == wrong) * offset
+      result = arithmetic.compute(value, op, right) + (i == wrong_step) * offset
       steps.append(arithmetic.Step(i + 1, value, op, right, result))
       value = result
     if all(0 <= step.result <= arithmetic.MAX_VALUE for step in steps):
@@ -71,7 +71,7 @@ def slip(program: arithmetic.Program, rng: random.Random) -> str:
 
 
 def step_label(solution: Record, rng: random.Random) -> str:
-  """A critique that is its label: the first wrong step, without a thought."""
+  """Writes a critique that is its label: the first wrong step, no thinking."""
   error = arithmetic.first_error(solution.problem, solution.text)
   if error < 0:
     return arithmetic.write_critique([], 'Every step is right.', 'correct')
@@ -81,11 +81,11 @@ def step_label(solution: Record, rng: random.Random) -> str:
 
 
 def describe(critique: Record) -> dict[str, bool]:
-  """What a critique of this world does.
+  """Tells the form of a critique of this world.
 
   Returns:
     'computes': its thinking works steps out anew; 'names_step': its conclusion
-    says which step is wrong; 'gives_result': and what it should be.
+    says which step is wrong; 'gives_result': and its right result.
   """
   thinking, _, conclusion = critique.text.rpartition('</think>')
   return {

@@ -1,7 +1,8 @@
-"""What imitation learns from: functions `(problem, rng, ...) -> Lesson`.
+"""Lessons to imitate: functions `(problem, rng, ...) -> Lesson`.
 
-And, for cold starts, the hands that write critiques without a model: functions
-`(solution, rng, ...) -> text`. A config names them; they are seeded and pure.
+Cold starts imitate critiques that no model wrote: functions
+`(solution, rng, ...) -> text`. A config names both kinds; they are seeded and
+pure.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from critic_jax.types import Problem
 
 
 class Lesson(NamedTuple):
-  """One example for imitation: a chain of messages, of which the last counts.
+  """An example to imitate: a chain of messages, only the last is learned.
 
   Attributes:
     problem: the problem at the root.
@@ -25,7 +26,7 @@ class Lesson(NamedTuple):
 
 
 def reference(problem: Problem, rng: random.Random) -> Lesson:
-  """The problem's own worked solution.
+  """Returns the problem's own worked solution.
 
   Raises:
     ValueError: it has none.

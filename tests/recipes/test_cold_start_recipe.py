@@ -18,7 +18,7 @@ from loop_helpers import (
 from critic_jax.recipes import cold_start
 
 TEACHER = dict(
-  module='arithmetic',
+  module='arithmetic_lessons',
   name='teacher_critique',
   check_share=1.0,
   correct_share=0.5,

@@ -72,7 +72,10 @@ def test_the_loss_is_the_mean_negative_log_probability(lm, params):
 
 def test_a_refinement_is_learned_after_the_whole_conversation(lm):
   lessons = dict(
-    module='arithmetic', name='solver_lesson', share=0.3, refine_share=1.0
+    module='arithmetic_lessons',
+    name='solver_lesson',
+    share=0.3,
+    refine_share=1.0,
   )
   recipe = sft.make(section(lessons=lessons), {'solver': lm}, grade)
   batch, records = recipe.collect({}, problems(4), jax.random.key(0))
@@ -87,7 +90,7 @@ def test_a_refinement_is_learned_after_the_whole_conversation(lm):
 
 
 def test_lessons_are_seeded_by_the_key(lm):
-  lessons = dict(module='arithmetic', name='solver_lesson', share=0.3)
+  lessons = dict(module='arithmetic_lessons', name='solver_lesson', share=0.3)
   recipe = sft.make(section(lessons=lessons), {'solver': lm}, grade)
 
   def tokens(seed):
@@ -113,7 +116,7 @@ def test_a_lesson_too_long_for_the_model_is_left_out(lm):
   [
     (dict(module='lesson', name='reference'), "did you mean 'lessons'"),
     (dict(module='lessons', name='references'), "mean 'reference'"),
-    (dict(module='arithmetic', name='solver_lesson'), 'share'),
+    (dict(module='arithmetic_lessons', name='solver_lesson'), 'share'),
   ],
 )
 def test_wrong_lessons_fail_when_the_recipe_is_made(lm, lessons, message):

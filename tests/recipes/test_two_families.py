@@ -10,14 +10,14 @@ from critic_jax.models.config import TransformerConfig
 from critic_jax.models.transformer import Transformer
 from critic_jax.pretrained import hf_weights
 from critic_jax.recipes import refcritic as recipe
-from critic_jax.tasks import arithmetic
+from critic_jax.tasks import arithmetic, arithmetic_tokenizer
 from critic_jax.text.tokenizer import from_sentencepiece, train_sentencepiece
 from critic_jax.training import roles
 
 
 def save_llama(folder):
   """A Llama with a small tokenizer of its own, as a Hugging Face folder."""
-  texts = arithmetic.corpus(40, seed=1)
+  texts = arithmetic_tokenizer.corpus(40, seed=1)
   tokenizer = from_sentencepiece(train_sentencepiece(texts, 400))
   config = TransformerConfig(
     vocab_size=tokenizer.vocab_size,
@@ -39,7 +39,9 @@ def test_each_reads_the_other_through_text(tmp_path):
   lms, loaded = roles.make_lms(
     dict(
       solver=common.model(
-        'nano', tokenizer=dict(module='arithmetic', name='tokenizer'), **limits
+        'nano',
+        tokenizer=dict(module='arithmetic_tokenizer', name='tokenizer'),
+        **limits,
       ),
       critic=common.model(source=str(tmp_path / 'llama'), **limits),
     )

@@ -9,7 +9,7 @@ import synthetic_run
 
 from critic_jax.inspection import reading
 from critic_jax.report import page_data
-from critic_jax.tasks import arithmetic
+from critic_jax.tasks import arithmetic_tokenizer
 from critic_jax.types import Problem
 from critic_jax.workdir import run_dir
 
@@ -238,7 +238,10 @@ TEXT = 'Step 1: 3 + 4 = 7\nSo é 漢字 🙂 it is \\boxed{7}.'
 
 def tokens_of(path, text, tokens, logprobs, tokenizer=None):
   """The row of one solution whose tokens were saved."""
-  tokenizer = tokenizer or {'module': 'arithmetic', 'name': 'tokenizer'}
+  tokenizer = tokenizer or {
+    'module': 'arithmetic_tokenizer',
+    'name': 'tokenizer',
+  }
   models = {'critic': {'source': '', 'tokenizer': tokenizer}}
   record = message(Problem('p', 'q', '1'), 'solve', text=text)
   record = type(record)(
@@ -251,7 +254,7 @@ def tokens_of(path, text, tokens, logprobs, tokenizer=None):
 
 
 def test_tokens_have_their_texts(tmp_path):
-  tokenizer = arithmetic.tokenizer()
+  tokenizer = arithmetic_tokenizer.tokenizer()
   tokens = [*tokenizer.encode(TEXT), tokenizer.eos[0]]
   logprobs = np.linspace(-1, 0, len(tokens))
   row = tokens_of(tmp_path, TEXT, tokens, logprobs)
@@ -264,7 +267,7 @@ def test_tokens_have_their_texts(tmp_path):
 
 
 def test_tokens_without_their_law_or_tokenizer_are_absent(tmp_path):
-  tokenizer = arithmetic.tokenizer()
+  tokenizer = arithmetic_tokenizer.tokenizer()
   tokens = tokenizer.encode(TEXT)
   nothing = [math.nan] * len(tokens)
   zeros = [0.0] * len(tokens)
@@ -275,7 +278,7 @@ def test_tokens_without_their_law_or_tokenizer_are_absent(tmp_path):
 
 
 def test_many_tokens_are_cut(tmp_path):
-  tokenizer = arithmetic.tokenizer()
+  tokenizer = arithmetic_tokenizer.tokenizer()
   tokens = tokenizer.encode('Step 1: 3 + 4 = 7\n' * 500)
   text = tokenizer.decode(tokens)
   row = tokens_of(tmp_path, text, tokens, [-0.5] * len(tokens))

@@ -21,7 +21,7 @@ import pytest
 import synthetic_run
 
 from critic_jax.report import html_report
-from critic_jax.tasks import arithmetic
+from critic_jax.tasks import arithmetic_tokenizer
 from critic_jax.types import Problem
 from critic_jax.workdir import run_dir
 
@@ -476,8 +476,8 @@ def test_the_policy_forbids_other_scripts_and_requests(browser, page):
 
 
 def test_tokens_are_coloured_by_probability(browser, tmp_path):
-  settings = {'module': 'arithmetic', 'name': 'tokenizer'}
-  tokenizer = arithmetic.tokenizer()
+  settings = {'module': 'arithmetic_tokenizer', 'name': 'tokenizer'}
+  tokenizer = arithmetic_tokenizer.tokenizer()
   text = 'Step 1: 3 + 4 = 7\nThe answer is é.'
   tokens = np.array(tokenizer.encode(text) + [tokenizer.eos[0]], np.int32)
   probabilities = np.full(len(tokens), 0.95)

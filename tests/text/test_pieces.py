@@ -3,7 +3,7 @@
 import pytest
 from helpers import tiny_lm
 
-from critic_jax.tasks import arithmetic
+from critic_jax.tasks import arithmetic_tokenizer
 from critic_jax.text import pieces
 
 
@@ -13,7 +13,7 @@ def bytes_tokenizer():
 
 
 def test_pieces_are_the_text():
-  tokenizer = arithmetic.tokenizer(vocab_size=640, num_problems=50)
+  tokenizer = arithmetic_tokenizer.tokenizer(vocab_size=640, num_problems=50)
   text = 'Step 1: 5 + 2 = 7\nThe answer is \\boxed{7}. Naïve \U0001f642?'
   tokens = tokenizer.encode(text)
   found = pieces.split(tokens, tokenizer.decode)
@@ -47,9 +47,12 @@ def test_special_tokens_are_visible(bytes_tokenizer):
 
 def test_tokenizers_of_a_run(tmp_path):
   named = dict(
-    module='arithmetic', name='tokenizer', vocab_size=640, num_problems=50
+    module='arithmetic_tokenizer',
+    name='tokenizer',
+    vocab_size=640,
+    num_problems=50,
   )
-  made = arithmetic.tokenizer(vocab_size=640, num_problems=50)
+  made = arithmetic_tokenizer.tokenizer(vocab_size=640, num_problems=50)
   made.save(tmp_path)
   config = dict(
     models=dict(
@@ -73,9 +76,9 @@ def test_tokenizers_of_a_run(tmp_path):
   [
     dict(module='sources', name='jsonl', path='/etc/passwd', data_dir='DIR'),
     dict(module='store', name='shuffled', num_examples=3, seed=0, epoch=0),
-    dict(module='arithmetic', name='tokenizer', num_problems=10**9),
-    dict(module='arithmetic', name='tokenizer', vocab_size='768'),
-    dict(module=['arithmetic'], name='tokenizer'),
+    dict(module='arithmetic_tokenizer', name='tokenizer', num_problems=10**9),
+    dict(module='arithmetic_tokenizer', name='tokenizer', vocab_size='768'),
+    dict(module=['arithmetic_tokenizer'], name='tokenizer'),
     5,
   ],
 )

@@ -21,7 +21,10 @@ from critic_jax.runtime import sharding
 from critic_jax.training import roles
 
 ARITHMETIC = dict(
-  module='arithmetic', name='tokenizer', vocab_size=640, num_problems=50
+  module='arithmetic_tokenizer',
+  name='tokenizer',
+  vocab_size=640,
+  num_problems=50,
 )
 LENGTHS = dict(lengths=(16, 32), max_new_tokens=8)
 KEY = jax.random.key(0, impl='rbg')  # it compiles in a third of the time
