@@ -8,72 +8,62 @@ pipes: nothing is forked from a process that holds jax, the parent's main module
 is not imported again, and no child imports jax.
 
 A grader is a module of `GRADERS` with `extract`, `exact`, `decide` and
-`CANARIES`. One that is not `IN_SANDBOX` can in its child neither start
-processes nor write files, and needs no more than `memory_bytes`; one that is
-puts what it runs into a sandbox of its own (see `sandbox`).
+`CANARIES`. Without `IN_SANDBOX` it can in its child neither start processes nor
+write files, and has at most `memory_bytes`; with it, the grader runs programs
+in a sandbox of their own (`sandbox`).
 
-When items were given to children, each child that is still alive grades the
-canaries before any grade is given out, and one at least does: if they do not
-come out as known, nothing does, and the step is refused.
+Canaries are items whose grades are known. After children graded items, each
+child still alive, and at least one, grades the canaries before any grade is
+returned; a wrong one refuses them all.
 
 'right', 'wrong' and 'unparsable' are functions of the text, the reference and
-the grader alone, but for programs that read a clock; those that took a child
-are cached by their content. 'timeout' is about this machine too, and is asked
-again. A run that goes on from a checkpoint grades as before without the cache
-wherever grades are such functions; checkpoints carry the cache over, so that it
-does for the others also.
+the grader alone, except for programs that read a clock; those that took a child
+are cached by their content. 'timeout' depends on the machine too, and is tried
+again. A run that continues from a checkpoint grades as before: checkpoints
+carry the cache, which matters only for grades that are no such functions.
 """
 
 from __future__ import annotations
 
 import collections
-import contextlib
 import hashlib
 import importlib
 import json
-import math
-import os
-import pathlib
 import reprlib
 import selectors
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from critic_jax.rewards import code, code_host, pool_child, sandbox
+from critic_jax.rewards import code, pool_child, sandbox
 from critic_jax.rewards.answers import Grade
+from critic_jax.rewards.pool_worker import CHECK, Job, Pair, Worker
 from critic_jax.types import Problem, Record
 
 GRADERS = {
   'answers': 'critic_jax.rewards.answers',
   'code': 'critic_jax.rewards.code',
 }
-_READY_S = 120.0  # for python and sympy to be imported on a busy machine
 _MAX_CACHED = 100_000  # grades; 75 bytes each when they are saved
-_MAX_MESSAGE = 2**16  # bytes that a child may answer
 _MAX_ITEMS = 1_000  # items of a worker: sympy's caches only grow
 _TRIES = 2
 
-Pair = tuple[str, str]  # an answer and its reference
-_Job = tuple[Pair, int]  # with the number of the try
-_CHECK: _Job = (('', ''), 0)  # grade the canaries
 _CACHED = ('right', 'wrong')
 
 
 class Pool:
   """Grades solutions in up to `num_workers` child processes.
 
-  What needs no child (most answers) is graded here; a child is started when
-  one is first needed and lives until `close`. Not for several threads.
+  Most answers need no child and are graded in this process; a child is
+  started when it is first needed and lives until `close`. A pool is for one
+  thread.
 
   Args:
-    num_workers: children at most.
+    num_workers: the greatest number of children.
     name: the grader, a name in `GRADERS`.
-    deadline_s: seconds an item may take, counted from the moment a child
-      that has imported everything, or a sandbox that has started, receives it.
+    deadline_s: seconds an item may take, from the moment it reaches a
+      child that has imported everything, or a sandbox that has started.
     memory_bytes: address space of a child. An expression that needs more is
       not shown to be equal, and so is 'wrong'.
     accept_missing: protections that a sandbox may lack (`sandbox.means`).
@@ -112,11 +102,11 @@ class Pool:
     if self._grader.IN_SANDBOX:
       self._settings['means'] = sandbox.means(accept_missing)
     self._num_workers = num_workers
-    self._workers: list[_Worker] = []
+    self._workers: list[Worker] = []
     self._cache: collections.OrderedDict[bytes, Grade] = (
       collections.OrderedDict()
     )
-    self._vouched, self._failed_checks = True, 0
+    self._is_checked, self._failed_checks = True, 0
     self._closed = False
 
   def __enter__(self) -> Pool:
@@ -132,34 +122,36 @@ class Pool:
       self._workers.pop().kill()
 
   def grade(self, items: Sequence[tuple[str, str]]) -> list[Grade]:
-    """The grades of (text, reference) pairs, in their order.
+    """Returns the grades of (text, reference) pairs, in their order.
 
-    They are those of the grader, and 'timeout' for an item that could not be
-    graded within the limits: it missed its deadline, or two children died of
-    it (one may have been killed by the system for another's memory). A timeout
-    is not cached, since a busy machine may be to blame; the same pair asked
-    twice in one call is graded once.
+    A grade is the grader's, or 'timeout' for an item that could not be graded
+    within the limits: it missed its deadline, or two children died of it (the
+    system may have killed the first for another's memory). A timeout is not
+    cached, since a busy machine may be to blame; a pair that occurs twice in a
+    call is graded once.
 
     Raises:
       ValueError: the pool is closed.
-      RuntimeError: children cannot be started, or a canary is not graded as
-        known; then no grade of this call is to be trusted.
+      RuntimeError: children cannot be started, or a canary gets a wrong
+        grade; then no grade of this call is to be trusted.
     """
     if self._closed:
       raise ValueError(
         'Pool.grade: got a closed pool; expected an open one; grade inside'
         ' the `with` block'
       )
-    for text, reference, known in self._grader.CANARIES:
-      found = self._cheap(self._grader.extract(text), reference, cached=False)
-      self._check_canary(found or known, known, text)
+    # Canaries that need no child.
+    for text, reference, expected in self._grader.CANARIES:
+      answer = self._grader.extract(text)
+      grade = self._grade_here(answer, reference, cached=False)
+      self._check_canary(grade or expected, expected, text)
     pairs = [
       (self._grader.extract(text), reference) for text, reference in items
     ]
     grades: dict[tuple[str | None, str], Grade] = {}
     pending = []
     for pair in dict.fromkeys(pairs):
-      grade = self._cheap(*pair)
+      grade = self._grade_here(*pair)
       if grade is None:
         pending.append(pair)
       else:
@@ -179,18 +171,19 @@ class Pool:
         )
 
   def state(self) -> dict[str, Grade]:
-    """The cache: grades by hashes of content, the oldest first."""
+    """Returns the cache: grades by hashes of content, the oldest first."""
     return {key.hex(): grade for key, grade in self._cache.items()}
 
   def restore(self, state: Mapping[str, Grade]) -> None:
-    """Takes over a cache that `state` gave, in place of this one."""
+    """Replaces the cache by one that `state` returned."""
     self._cache.clear()
     for key, grade in state.items():
       self._cache[bytes.fromhex(key)] = grade
 
-  def _cheap(
+  def _grade_here(
     self, answer: str | None, reference: str, *, cached: bool = True
   ) -> Grade | None:
+    """Grades an answer without a child; None where one is needed."""
     if answer is None:
       return 'unparsable'
     decided = self._grader.exact(answer, reference)
@@ -203,34 +196,34 @@ class Pool:
     return self._cache[key]
 
   def _key(self, pair: Pair) -> bytes:
-    content = json.dumps([self._name, *pair])  # no two give one text
+    content = json.dumps([self._name, *pair])  # injective
     return hashlib.sha256(content.encode()).digest()
 
-  def _check_canary(self, found: str, known: str, text: str) -> None:
-    if found != known:
+  def _check_canary(self, grade: str, expected: str, text: str) -> None:
+    if grade != expected:
       raise RuntimeError(
-        f'graders.{self._name}: got {found!r} for the canary {text!r}; expected'
-        f' {known!r}; no grade of this step is to be trusted: mend the grader,'
-        ' or the machine, and start the run again'
+        f'graders.{self._name}: got {grade!r} for the canary {text!r}; expected'
+        f' {expected!r}; no grade of this step is to be trusted: mend the'
+        ' grader, or the machine, and start the run again'
       )
 
   def _run(self, pairs: Sequence[Pair]) -> dict[Pair, Grade]:
     """Grades distinct pairs in children."""
     waiting = collections.deque((pair, 1) for pair in pairs)
     grades: dict[Pair, Grade] = {}
-    self._vouched, self._failed_checks = not pairs, 0
+    self._is_checked, self._failed_checks = not pairs, 0
     try:
       while (
         waiting
-        or not self._vouched
+        or not self._is_checked
         or any(worker.job or worker.unchecked for worker in self._workers)
       ):
         self._assign(waiting)
-        for worker in self._heard():
+        for worker in self._wait():
           self._collect(worker, waiting, grades)
     finally:
-      # After an exception (Ctrl-C) a late answer must not meet a later item,
-      # and a child that failed a canary none at all.
+      # After an exception (Ctrl-C) a late answer must not be taken for that of
+      # a later item, and a child that failed a canary must grade no more.
       for worker in [w for w in self._workers if w.job or w.unchecked]:
         self._discard(worker)
     for pair, grade in grades.items():
@@ -240,7 +233,7 @@ class Pool:
       self._cache.popitem(last=False)
     return grades
 
-  def _assign(self, waiting: collections.deque[_Job]) -> None:
+  def _assign(self, waiting: collections.deque[Job]) -> None:
     """Starts the workers that are needed; gives items to the ready ones."""
     for worker in [w for w in self._workers if not w.job and not w.unchecked]:
       if worker.num_items >= _MAX_ITEMS:
@@ -248,30 +241,30 @@ class Pool:
     num_free = sum(not worker.job for worker in self._workers)
     num_allowed = self._num_workers - len(self._workers)
     num_needed = len(waiting) - num_free
-    if not self._vouched and not self._workers:
+    if not self._is_checked and not self._workers:
       num_needed = max(num_needed, 1)
     for _ in range(min(num_needed, num_allowed)):
-      self._workers.append(_Worker(self._settings))
+      self._workers.append(Worker(self._settings))
     for worker in [w for w in self._workers if w.ready and not w.job]:
       if waiting and worker.num_items < _MAX_ITEMS:
         worker.send(waiting.popleft())
-      elif worker.unchecked or not self._vouched:
-        worker.send(_CHECK)
+      elif worker.unchecked or not self._is_checked:
+        worker.send(CHECK)
 
-  def _heard(self) -> list[_Worker]:
-    """Waits for workers that answered, died or are late."""
+  def _wait(self) -> list[Worker]:
+    """Waits until workers answered, died or are late; returns these."""
     with selectors.DefaultSelector() as selector:
       for worker in self._workers:
         selector.register(worker.stdout, selectors.EVENT_READ, worker)
       first = min(worker.deadline for worker in self._workers)
       selected = selector.select(max(first - time.monotonic(), 0.0))
-    heard = [key.data for key, _ in selected]
-    return heard + [w for w in self._workers if w.late and w not in heard]
+    workers = [key.data for key, _ in selected]
+    return workers + [w for w in self._workers if w.late and w not in workers]
 
   def _collect(
     self,
-    worker: _Worker,
-    waiting: collections.deque[_Job],
+    worker: Worker,
+    waiting: collections.deque[Job],
     grades: dict[Pair, Grade],
   ) -> None:
     """Takes a worker's answer, or replaces the worker."""
@@ -279,28 +272,28 @@ class Pool:
     answer = worker.receive()
     if answer in (None, 'ready'):
       return
-    if job == _CHECK and isinstance(answer, list):
+    if job == CHECK and isinstance(answer, list):
       canaries = pool_child.canaries(self._grader)
-      for found, (text, _, known) in zip(answer, canaries, strict=True):
-        self._check_canary(found, known, text)
-      worker.unchecked, self._vouched = False, True
-    elif job and job != _CHECK and answer in ('right', 'wrong', 'timeout'):
+      for grade, (text, _, expected) in zip(answer, canaries, strict=True):
+        self._check_canary(grade, expected, text)
+      worker.unchecked, self._is_checked = False, True
+    elif job and job != CHECK and answer in ('right', 'wrong', 'timeout'):
       grades[job[0]] = answer
       worker.unchecked = True
     else:
       self._discard(worker)
       if not worker.ready or isinstance(answer, dict):
-        raise RuntimeError(self._no_start(worker, answer))
-      if job == _CHECK:
+        raise RuntimeError(self._start_error(worker, answer))
+      if job == CHECK:
         self._failed_checks += 1
         if self._failed_checks >= _TRIES:
-          self._check_canary(answer, known='alive', text='any')
+          self._check_canary(answer, expected='alive', text='any')
       elif job and answer == 'dead' and job[1] < _TRIES:
         waiting.append((job[0], job[1] + 1))
       elif job:
         grades[job[0]] = 'timeout'
 
-  def _no_start(self, worker: _Worker, answer: Any) -> str:
+  def _start_error(self, worker: Worker, answer: Any) -> str:
     settings = json.dumps(self._settings)
     return (
       f'grader process: got {answer!r} (exit status'
@@ -309,98 +302,6 @@ class Pool:
       f' run `{sys.executable} -m {pool_child.__name__} {settings!r}`'
     )
 
-  def _discard(self, worker: _Worker) -> None:
+  def _discard(self, worker: Worker) -> None:
     worker.kill()
     self._workers.remove(worker)
-
-
-class _Worker:
-  """A child process, and the item it is busy with.
-
-  Attributes:
-    process: the child; `stdout` is its end to read from.
-    ready: whether it has imported everything.
-    job: the pair it grades with the number of this try, None if idle.
-    num_items: how many it was given.
-    unchecked: whether it graded anything since it graded the canaries.
-    deadline: time (`time.monotonic`) at which it is late.
-  """
-
-  def __init__(self, settings: Mapping[str, Any]):
-    package = pathlib.Path(__file__).parents[2]  # where critic_jax is
-    path = [str(package), *filter(None, [os.environ.get('PYTHONPATH')])]
-    # Without preexec_fn python neither forks nor runs jax's fork handlers.
-    self.process = subprocess.Popen(
-      [
-        *(sys.executable, '-P', '-m', 'critic_jax.rewards.pool_child'),
-        json.dumps(settings),
-      ],
-      stdin=subprocess.PIPE,
-      stdout=subprocess.PIPE,
-      stderr=subprocess.DEVNULL,
-      bufsize=0,
-      close_fds=True,
-      start_new_session=True,
-      env={**os.environ, 'PYTHONPATH': os.pathsep.join(path)},
-    )
-    self.stdout = self.process.stdout
-    os.set_blocking(self.stdout.fileno(), False)
-    self.ready = False
-    self.job: _Job | None = None
-    self.num_items = 0
-    self.unchecked = False
-    self.deadline = time.monotonic() + _READY_S
-    startup_s = pool_child.STARTUP_S if settings.get('means') else 0.0
-    self._seconds = settings['deadline_s'] + startup_s
-    self._received = b''
-
-  @property
-  def late(self) -> bool:
-    return self.deadline <= time.monotonic()
-
-  def send(self, job: _Job) -> None:
-    """Gives the child an item; a ready child reads, so none blocks for long."""
-    self.job = job
-    self.deadline = time.monotonic() + self._seconds
-    if job == _CHECK:
-      self.deadline += _READY_S  # says nothing of speed
-    else:
-      self.num_items += 1
-    with contextlib.suppress(BrokenPipeError):  # `receive` will say 'dead'
-      code_host.write(self.process.stdin, job[0] if job != _CHECK else 'check')
-
-  def receive(self) -> Any:
-    """A message, 'dead', 'late', or None: nothing yet.
-
-    Messages are 'ready', a grade, the grades of the canaries, and a dict that
-    says why nothing could be graded.
-    """
-    with contextlib.suppress(BlockingIOError):
-      data = os.read(self.stdout.fileno(), 1 << 16)
-      if not data:
-        return 'dead'
-      self._received += data
-    head = code_host.LENGTH.size
-    if len(self._received) >= head:
-      size = head + code_host.LENGTH.unpack_from(self._received)[0]
-      if size > _MAX_MESSAGE:
-        return 'dead'  # it does not speak its language
-      if len(self._received) >= size:
-        try:
-          message = json.loads(self._received[head:size])
-        except ValueError:
-          return 'dead'
-        self._received = self._received[size:]
-        self.ready, self.job, self.deadline = True, None, math.inf
-        return message
-    return 'late' if self.late else None
-
-  def kill(self) -> None:
-    """Kills the child with its process group; leaves no zombie, no pipe."""
-    # Until `wait` the child's id cannot be reused, even if it is dead.
-    if self.process.returncode is None:
-      with contextlib.suppress(ProcessLookupError):
-        os.killpg(self.process.pid, signal.SIGKILL)
-      self.process.wait()
-    self.process.stdin.close()
-    self.process.stdout.close()

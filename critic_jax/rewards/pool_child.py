@@ -1,8 +1,8 @@
 """A grader process of `pool.Pool`: pairs in, grades out.
 
-Messages are length-prefixed JSON. In come `[answer, reference]` and 'check';
-out go 'ready', a grade for each pair, the grades of the canaries for a 'check',
-and `{'error': ...}` if a sandbox did not start.
+Messages are length-prefixed JSON. The process receives `[answer, reference]`
+and 'check'; it sends 'ready', a grade for each pair, the grades of the canaries
+for 'check', and `{'error': ...}` if a sandbox did not start.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ STARTUP_S = 60.0  # for a sandbox to start on a busy machine, beyond a deadline
 
 
 def canaries(grader: Any) -> list[tuple[str, str, str]]:
-  """The canaries that take a child."""
+  """Returns the canaries that take a child."""
   return [
-    (text, reference, known)
-    for text, reference, known in grader.CANARIES
+    (text, reference, grade)
+    for text, reference, grade in grader.CANARIES
     if (answer := grader.extract(text)) is not None
     and grader.exact(answer, reference) is None
   ]
 
 
 def main(settings: Mapping[str, Any]) -> None:
-  """A child: reads pairs from stdin and writes grades until stdin ends.
+  """Reads pairs from stdin and writes grades until stdin ends.
 
-  It limits itself: should its parent die while it grades, the kernel ends it
-  by an alarm soon after the deadline, within C code too.
+  The process limits itself: should its parent die while it grades, the kernel
+  ends it by an alarm soon after the deadline, within C code too.
   """
   memory_bytes, deadline_s = settings['memory_bytes'], settings['deadline_s']
   resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
@@ -78,7 +78,7 @@ def main(settings: Mapping[str, Any]) -> None:
 
 
 def _end_children() -> None:
-  """Waits until nothing is left of what a grader started, killing it."""
+  """Kills all that a grader started, and waits until it is gone."""
   while True:
     with contextlib.suppress(OSError):  # a kernel without this file
       path = f'/proc/self/task/{os.getpid()}/children'

@@ -3,8 +3,8 @@
 A `Tokenizer` is built from files: those of a Hugging Face folder
 (`tokenizer.json`, or a sentencepiece `tokenizer.model`, beside
 `tokenizer_config.json`), or such files made from other sources
-(`train_sentencepiece`, `models/gguf_tokenizer.py`). It keeps their bytes, so
-`save` writes what was loaded.
+(`train_sentencepiece`, `pretrained/gguf_import.py`). It keeps their bytes, so
+`save` writes the files that were loaded.
 
 Special tokens (end of turn, padding, ...) are parsed from text only where the
 caller says so: `encode` reads '<|im_end|>' as plain characters, and `render`
@@ -26,7 +26,7 @@ from critic_jax import strict_json
 from critic_jax.text import chat_template as chat_template_lib
 from critic_jax.text import vocabulary
 
-# What a folder's tokenizer is read from; one of the first two must be there.
+# The files of a tokenizer in a folder; one of the first two must be there.
 FILES = (
   'tokenizer.json',
   'tokenizer.model',
@@ -41,7 +41,7 @@ train_sentencepiece = vocabulary.train_sentencepiece
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tokenizer:
-  """An immutable tokenizer; see the module's docstring.
+  """An immutable tokenizer, built from files.
 
   Attributes:
     vocab_size: one more than the largest id; a model may have more rows.
@@ -70,7 +70,7 @@ class Tokenizer:
   decode_fn: Callable[[list[int]], str]
 
   def encode(self, text: str, *, special: bool = False) -> list[int]:
-    """Token ids of `text`.
+    """Returns the token ids of `text`.
 
     Args:
       text: valid Unicode.
@@ -89,13 +89,13 @@ class Tokenizer:
     return self.encode_fn(text, special)
 
   def decode(self, tokens: Sequence[int], *, skip_special: bool = True) -> str:
-    """The text of `tokens`; ids outside the vocabulary have none.
+    """Returns the text of `tokens`; ids outside the vocabulary have none.
 
     Bytes that are not UTF-8 become U+FFFD.
     """
     hidden = set(self.special.values()) if skip_special else set()
-    kept = [int(t) for t in tokens if 0 <= t < self.vocab_size]
-    return self.decode_fn([t for t in kept if t not in hidden])
+    tokens = [int(t) for t in tokens if 0 <= t < self.vocab_size]
+    return self.decode_fn([t for t in tokens if t not in hidden])
 
   def render(
     self,
@@ -103,11 +103,11 @@ class Tokenizer:
     *,
     add_generation_prompt: bool = True,
   ) -> list[int]:
-    """Token ids of a conversation, through the chat template.
+    """Returns the token ids of a conversation, through the chat template.
 
     A special token written in a content stays plain text: a placeholder
-    stands for it while the template runs. Fragments that only the template
-    joins into one are caught afterwards: the specials must be those that come
+    stands for it while the template runs. A template that joins contents into
+    special tokens is caught afterwards: the specials must be those that come
     out when every visible character of the contents is blanked. Without
     specials in the contents, the ids are those of the rendered text.
 
@@ -136,39 +136,47 @@ class Tokenizer:
     hidden: dict[str, str] = {}  # the specials in contents, by placeholder
 
     def hide(match):
-      place = f'{start}{self.special[match[0]]}{end}'
-      hidden[place] = match[0]
-      return place
+      placeholder = f'{start}{self.special[match[0]]}{end}'
+      hidden[placeholder] = match[0]
+      return placeholder
 
     text = self._render_text(
       messages, add_generation_prompt, lambda s: finder.sub(hide, s)
     )
+    tokens = self._encode_rendered(text, finder, hidden)
+    self._check_specials(tokens, finder.findall(blanked))
+    return tokens
+
+  def _encode_rendered(self, text, finder, hidden) -> list[int]:
+    """Encodes a rendered text; its `hidden` specials become plain text."""
     if not hidden:
-      tokens = self.encode(text, special=True)
-    else:
-      tokens, at = [], 0
-      place = re.compile('|'.join(hidden))
-      for match in [*finder.finditer(text), None]:
-        plain = text[at : match.start() if match else None]
-        plain = place.sub(lambda m: hidden[m[0]], plain)
-        tokens += self.encode(plain)
-        if match:
-          tokens.append(self.special[match[0]])
-          at = match.end()
+      return self.encode(text, special=True)
+    tokens, place = [], 0
+    placeholder = re.compile('|'.join(hidden))
+    for match in [*finder.finditer(text), None]:
+      plain = text[place : match.start() if match else None]
+      plain = placeholder.sub(lambda m: hidden[m[0]], plain)
+      tokens += self.encode(plain)
+      if match:
+        tokens.append(self.special[match[0]])
+        place = match.end()
+    return tokens
+
+  def _check_specials(self, tokens, texts) -> None:
+    """Raises ValueError unless `texts` are the specials in `tokens`."""
     reserved = set(self.special.values()) - {self.unknown}
-    expected = [self.special[s] for s in finder.findall(blanked)]
+    expected = [self.special[text] for text in texts]
     expected = [t for t in expected if t in reserved]
-    found = [t for t in tokens if t in reserved]
-    if found != expected:
+    specials = [t for t in tokens if t in reserved]
+    if specials != expected:
       raise ValueError(
-        f'chat template: got special tokens {found}; expected {expected}, '
+        f'chat template: got special tokens {specials}; expected {expected}, '
         'those of the template without contents; use a template that does '
         'not build special tokens from contents'
       )
-    return tokens
 
   def _render_text(self, messages, add_generation_prompt, change) -> str:
-    """The rendered text, every text of a message but its role changed."""
+    """Renders messages, with `change` applied to all texts but roles."""
     names = {token: text for text, token in self.special.items()}
     variables = {
       'messages': [
@@ -201,7 +209,7 @@ def load(folder: str | os.PathLike) -> Tokenizer:
   `generation_config.json` or, without that file, of `config.json`.
 
   Raises:
-    ValueError: a file is missing, or its content is not what it should be.
+    ValueError: a file is missing or malformed.
   """
   folder = pathlib.Path(folder)
   files = {
@@ -213,9 +221,9 @@ def load(folder: str | os.PathLike) -> Tokenizer:
   if 'generation_config.json' not in files and config.is_file():
     config = _json({'config.json': config.read_bytes()}, 'config.json')
     keys = ('bos_token_id', 'eos_token_id', 'pad_token_id')
-    kept = {k: config[k] for k in keys if config.get(k) is not None}
-    if kept:
-      files['generation_config.json'] = json.dumps(kept).encode()
+    generation = {k: config[k] for k in keys if config.get(k) is not None}
+    if generation:
+      files['generation_config.json'] = json.dumps(generation).encode()
   if not {'tokenizer.json', 'tokenizer.model'} & set(files):
     raise ValueError(
       f'tokenizer: got {str(folder)!r}; expected a folder with '
@@ -225,20 +233,21 @@ def load(folder: str | os.PathLike) -> Tokenizer:
 
 
 def from_sentencepiece(model: bytes | str | os.PathLike) -> Tokenizer:
-  """A tokenizer from a sentencepiece model, its bytes or its path."""
+  """Makes a tokenizer of a sentencepiece model, its bytes or its path."""
   if not isinstance(model, bytes):
     model = pathlib.Path(model).read_bytes()
   return from_files({'tokenizer.model': model})
 
 
 def from_files(files: Mapping[str, bytes]) -> Tokenizer:
-  """A tokenizer from the contents of its files, by the names in `FILES`.
+  """Makes a tokenizer of the contents of its files, by the names in `FILES`.
 
   Raises:
     ValueError: a file is malformed, or names a token the vocabulary lacks.
   """
   config = _json(files, 'tokenizer_config.json')
   generation = _json(files, 'generation_config.json')
+  # Read the vocabulary, with the special tokens that the files name.
   names = {}
   for role in ('eos', 'bos', 'pad', 'unk'):
     for source in (_json(files, 'special_tokens_map.json'), config):
@@ -252,10 +261,11 @@ def from_files(files: Mapping[str, bytes]) -> Tokenizer:
     words = vocabulary.byte_pair(files['tokenizer.json'], names)
   else:
     words = vocabulary.sentencepiece(files['tokenizer.model'], names)
+  # Add the ids that the generation config names.
   for key in ('eos_token_id', 'bos_token_id', 'pad_token_id'):
     value = generation.get(key)
-    several = value if isinstance(value, list) else [value]
-    if not all(t is None or type(t) is int and t >= 0 for t in several):
+    ids = value if isinstance(value, list) else [value]
+    if not all(t is None or type(t) is int and t >= 0 for t in ids):
       raise ValueError(f'{key}: got {value!r}; expected token ids')
   eos = generation.get('eos_token_id')
   eos = [words.ids.get('eos'), *(eos if isinstance(eos, list) else [eos])]
@@ -331,7 +341,7 @@ def _chat_template(files, config) -> str | None:
 
 
 def _json(files: Mapping[str, bytes], name: str) -> dict[str, Any]:
-  """The object in a JSON file, {} without the file."""
+  """Returns the object in a JSON file, {} without the file."""
   try:
     value = strict_json.loads(files.get(name, b'{}'))
   except ValueError as e:

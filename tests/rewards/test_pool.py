@@ -135,7 +135,7 @@ def test_killed_worker_is_replaced_and_its_item_tried_again(graders):
     def kill_the_busy():
       while not done.wait(0.01):
         for worker in list(one._workers):
-          if worker.job and worker.job != pool._CHECK:
+          if worker.job and worker.job != pool.CHECK:
             if worker.process.pid not in killed:
               killed.add(worker.process.pid)
               os.kill(worker.process.pid, signal.SIGKILL)
