@@ -1,4 +1,4 @@
-"""Figures of evaluations, drawn as those of plots.py."""
+"""Draws figures of evaluations, in the style of plots.py."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from critic_jax.evals.calibration import Bin
-from critic_jax.evals.statistics import Estimate
+from critic_jax.evals.statistics import Estimate, display_scale
 from critic_jax.report import plots
 
 
 def reliability(
   curves: Mapping[str, Sequence[Bin]], title: str
 ) -> dict[str, str]:
-  """A reliability diagram: how many are wrong of those that votes call wrong.
+  """Returns a reliability diagram: the share of wrong solutions over votes.
 
-  On the diagonal the share of votes is the probability; a dot's area goes with
-  the number of solutions that it stands for.
+  On the diagonal, the share of votes that call a solution wrong is the
+  probability that it is wrong. A dot's area grows with its number of solutions.
 
   Args:
-    curves: the bins of `evals.calibration.reliability`, by what was evaluated.
-    title: of the figure.
+    curves: bins of `evals.calibration.reliability` by label.
+    title: the title of the figure.
 
   Returns:
-    As the panels of `plots.draw`.
+    A panel as those of `plots.draw`.
   """
   alt = '; '.join(
     f'{name}: '
@@ -57,7 +57,7 @@ def _draw_reliability(
     wrong, low, high = (
       np.array([100 * b.wrong[side] for b in bins]) for side in range(3)
     )
-    called = called + 0.8 * number  # intervals beside each other
+    called = called + 0.8 * number  # so that intervals do not overlap
     axes.vlines(called, low, high, color=color, alpha=0.5, linewidth=1)
     axes.plot(called, wrong, color=color, linewidth=1.2, label=name)
     sizes = 12 + 150 * counts / max(1.0, counts.sum())
@@ -72,22 +72,22 @@ def _draw_reliability(
   return figure
 
 
-# By group, run and metric.
+# Estimates by group, run and metric.
 Grouped = Mapping[str, Mapping[str, Mapping[str, Estimate]]]
 
 
 def intervals(
   groups: Grouped, metrics: Sequence[str], title: str
 ) -> dict[str, str]:
-  """Axes for each metric, in them a line for each run with its interval.
+  """Returns axes for each metric, with the interval of each run on a line.
 
   Args:
-    groups: the estimates of runs, whose groups get a colour each.
-    metrics: those to draw; shares are in percent.
-    title: of the figure.
+    groups: the estimates of each group's runs; a group has its own colour.
+    metrics: names of the metrics to draw; shares are drawn in percent.
+    title: the title of the figure.
 
   Returns:
-    As the panels of `plots.draw`.
+    A panel as those of `plots.draw`.
   """
   alt = 'an interval for each run of ' + ', '.join(metrics)
   draw = functools.partial(_draw_intervals, groups, metrics)
@@ -98,9 +98,9 @@ def _draw_intervals(
   groups: Grouped, metrics: Sequence[str], theme: str
 ) -> Figure:
   runs = [
-    (name, number, found)
+    (name, number, estimates)
     for number, group in enumerate(groups.values())
-    for name, found in group.items()
+    for name, estimates in group.items()
   ]
   wide = max(1, min(4, len(metrics)))
   rows = math.ceil(len(metrics) / wide)
@@ -112,17 +112,17 @@ def _draw_intervals(
     plots.style(figure, axes, theme)
     axes.grid(axis='x', color=ink, alpha=0.15, linewidth=0.6)
     axes.set_title(metric, fontsize=8.5, loc='left', color=ink)
-    scale = 1 if 'tokens' in metric else 100
-    for y, (_, number, found) in enumerate(runs):
-      if metric in found:
-        value, low, high = (scale * x for x in found[metric][:3])
+    scale = display_scale(metric)
+    for y, (_, number, estimates) in enumerate(runs):
+      if metric in estimates:
+        value, low, high = (scale * x for x in estimates[metric][:3])
         color = plots.PALETTE[number % len(plots.PALETTE)]
         axes.plot([low, high], [y, y], color=color, linewidth=1.5)
         axes.plot([value], [y], color=color, marker='o', markersize=4)
     axes.set_yticks(range(len(runs)), [name for name, *_ in runs])
   for axes in grid[len(metrics) :]:
     axes.set_axis_off()
-  grid[0].set_ylim(len(runs) - 0.5, -0.5)  # of all, as they share it
+  grid[0].set_ylim(len(runs) - 0.5, -0.5)  # all axes share it
   lines = [
     Line2D([], [], color=plots.PALETTE[i % len(plots.PALETTE)], marker='o')
     for i in range(len(groups))

@@ -1,6 +1,7 @@
-"""Curves as PNG: a run's metrics, for light and dark pages, and selection.
+"""Draws curves as PNG, for light and dark pages: metrics, and selection.
 
-Drawn with matplotlib's own objects, never pyplot: no window, no global state.
+All figures are matplotlib's objects, never pyplot's: no window and no global
+state.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-Columns = Mapping[str, np.ndarray]  # as of inspection.metrics
+Columns = Mapping[str, np.ndarray]  # as returned by inspection.reading.metrics
 
-# (file, title, names of metrics, whether each metric gets axes of its own). A
-# metric goes where it matches first.
+# (file, title, pattern of metrics, whether each metric gets axes of its own). A
+# metric belongs to the first panel whose pattern it matches. The counts of
+# tokens (tokens/<stage>) are in none: they would dwarf rewards.
 PANELS = (
-  ('rewards', 'Rewards', r'\w+/(reward|judge|refine)$', False),
+  ('rewards', 'Rewards', r'(?!tokens/)\w+/(reward|judge|refine)$', False),
   ('answers', 'Answers that are right', r'\w+/correct$', False),
   (
     'judged',
@@ -57,11 +59,12 @@ THEMES = {
 
 
 def write(columns: Columns, folder: Path) -> list[dict[str, str]]:
-  """Draws every panel that has metrics; the light ones go to `folder` too.
+  """Draws every panel that has metrics, and writes the light ones to `folder`.
 
   Returns:
-    For each panel its title, 'alt' (where each curve ends), 'wide', and the
-    images 'light' and 'dark' in base64.
+    A dict for each panel: 'title'; 'alt', the last value of each curve; 'wide',
+    whether it needs the page's full width; the images 'light' and 'dark' in
+    base64.
   """
   folder.mkdir(exist_ok=True)
   drawn = _draw_panels(columns)
@@ -73,11 +76,11 @@ def write(columns: Columns, folder: Path) -> list[dict[str, str]]:
 def draw(
   columns: Columns, files: Sequence[str] | None = None
 ) -> list[dict[str, str]]:
-  """The panels of `write`, without a file.
+  """Returns the panels of `write`, without writing files.
 
   Args:
     columns: the metrics of a run.
-    files: which of `PANELS` to draw; None: those that have metrics.
+    files: the names of `PANELS` to draw; None for all that have metrics.
   """
   return list(_draw_panels(columns, files).values())
 
@@ -89,10 +92,10 @@ def compare(
 
   Args:
     runs: the metrics of each run, by its name.
-    files: which of `PANELS` to draw; None: those that have metrics.
+    files: the names of `PANELS` to draw; None for all that have metrics.
 
   Returns:
-    As `write`; no file is written.
+    Panels as those of `write`; no file is written.
   """
   panels = []
   for file, title, names, _ in _panels(list(runs.values())):
@@ -107,7 +110,7 @@ def compare(
 def panel(
   draw_one: Callable[[str], Figure], title: str, alt: str, *, wide: bool
 ) -> dict[str, str]:
-  """What `write` returns of a figure that is drawn for each of `THEMES`."""
+  """Returns a panel as those of `write`, drawn once for each of `THEMES`."""
   images = {
     theme: base64.b64encode(_png(draw_one(theme))).decode() for theme in THEMES
   }
@@ -117,13 +120,13 @@ def panel(
 def _panels(
   runs: Sequence[Columns],
 ) -> list[tuple[str, str, list[str], bool]]:
-  """File, title, metrics and `apart` of each panel that has a metric."""
-  left = dict.fromkeys(n for columns in runs for n in columns)
-  left = [n for n in left if n not in ('step', 'phase', 'time')]
+  """Returns file, title, metrics and `apart` of each panel with a metric."""
+  rest = dict.fromkeys(n for columns in runs for n in columns)
+  rest = [n for n in rest if n not in ('step', 'phase', 'time')]
   panels = []
   for file, title, pattern, apart in PANELS:
-    names = [n for n in left if re.match(pattern, n)]
-    left = [n for n in left if n not in names]
+    names = [n for n in rest if re.match(pattern, n)]
+    rest = [n for n in rest if n not in names]
     names = [n for n in names if any(_has(c, n) for c in runs)]
     panels += [(file, title, names, apart)] if names else []
   return panels
@@ -134,7 +137,7 @@ def _has(columns: Columns, name: str) -> bool:
 
 
 def _draw_panels(columns, files=None) -> dict[str, dict[str, str]]:
-  """The panels by file; all, or those of `files`."""
+  """Returns the panels by file; all, or those of `files`."""
   drawn = {}
   for file, title, names, apart in _panels([columns]):
     if files is None or file in files:
@@ -157,20 +160,21 @@ def _png(figure: Figure) -> bytes:
 def _curve(
   columns: Columns, name: str, phase: str | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-  kept = np.isfinite(columns[name])
+  """Returns the steps and values of a metric where it is finite."""
+  mask = np.isfinite(columns[name])
   if phase is not None:
-    kept &= columns['phase'] == phase
-  return columns['step'][kept], columns[name][kept]
+    mask &= columns['phase'] == phase
+  return columns['step'][mask], columns[name][mask]
 
 
 def _draw(columns: Columns, names: Sequence[str], theme: str) -> Figure:
-  """All curves in one pair of axes."""
+  """Draws all curves in the same axes."""
   figure = Figure(figsize=(5.4, 2.9), layout='constrained')
   axes = figure.add_subplot()
   style(figure, axes, theme)
   phases = spans(columns)
   for number, name in enumerate(names):
-    label = name.replace('/', ' ').replace('_', ' ')
+    label = _label(name)
     for phase in phases:  # a running mean must not reach into another phase
       curve = _curve(columns, name, phase)
       if len(curve[0]):
@@ -193,7 +197,7 @@ def _draw(columns: Columns, names: Sequence[str], theme: str) -> Figure:
 
 
 def _mark(axes, step, phase: str, color: str) -> None:
-  """A thin line where a phase begins, with its name."""
+  """Draws a thin line with the phase's name where it begins."""
   axes.axvline(step, color=color, linewidth=0.6, linestyle=(0, (2, 2)))
   axes.annotate(
     phase,
@@ -208,47 +212,59 @@ def _mark(axes, step, phase: str, color: str) -> None:
 
 
 def _draw_apart(columns: Columns, names: Sequence[str], theme: str) -> Figure:
-  """Axes for each metric and phase: their scales have nothing in common."""
+  """Draws axes for each metric and phase, as their scales differ."""
   parts = [
     (name, phase)
     for name in names
     for phase in spans(columns)
     if len(_curve(columns, name, phase)[0])
   ][:MAX_AXES]
-  rows = math.ceil(len(parts) / 4)
-  figure = Figure(figsize=(11, 2.2 * rows), layout='constrained')
-  grid = figure.subplots(rows, min(4, len(parts)), squeeze=False).ravel()
+  grid, figure = _small_axes(len(parts), min(4, len(parts)))
   for axes, (name, phase) in zip(grid, parts, strict=False):
     style(figure, axes, theme)
     _line(axes, *_curve(columns, name, phase), PALETTE[0], None)
-    title = f'{name.replace("/", " ").replace("_", " ")} ({phase})'
     ink = THEMES[theme]['ink']
+    title = f'{_label(name)} ({phase})'
     axes.set_title(title, fontsize=8.5, loc='left', color=ink)
-  for axes in grid[len(parts) :]:
-    axes.set_axis_off()
   return figure
+
+
+def _small_axes(number: int, width: int, margin: float = 0.0):
+  """Returns a grid of small axes, `width` in a row, and their figure.
+
+  Args:
+    number: of the axes; the others of the last row are off.
+    width: axes in a row.
+    margin: height of the legend, in inches.
+  """
+  rows = math.ceil(number / width)
+  figure = Figure(figsize=(11, 2.2 * rows + margin), layout='constrained')
+  figure.get_layout_engine().set(h_pad=0.09)  # titles keep off ticks above
+  grid = figure.subplots(rows, width, squeeze=False).ravel()
+  for axes in grid[number:]:
+    axes.set_axis_off()
+  return grid, figure
+
+
+def _label(metric: str) -> str:
+  """Returns a metric's name as a legend shows it."""
+  return metric.replace('/', ' ').replace('_', ' ')
 
 
 def _draw_runs(
   runs: Mapping[str, Columns], names: Sequence[str], theme: str
 ) -> Figure:
-  """Axes for each metric, in them a curve for each run."""
-  wide = min(4, max(2, len(names)))
-  rows = math.ceil(len(names) / wide)
-  figure = Figure(figsize=(11, 2.2 * rows + 0.4), layout='constrained')
-  grid = figure.subplots(rows, wide, squeeze=False).ravel()
+  """Draws axes for each metric, with a curve for each run."""
+  grid, figure = _small_axes(len(names), min(4, max(2, len(names))), margin=0.4)
   ink = THEMES[theme]['ink']
   for axes, name in zip(grid, names, strict=False):
     style(figure, axes, theme)
-    title = name.replace('/', ' ').replace('_', ' ')
-    axes.set_title(title, fontsize=8.5, loc='left', color=ink)
+    axes.set_title(_label(name), fontsize=8.5, loc='left', color=ink)
     for number, columns in enumerate(runs.values()):
       for phase in spans(columns) if _has(columns, name) else ():
         curve = _curve(columns, name, phase)
         if len(curve[0]):
           _line(axes, *curve, PALETTE[number % len(PALETTE)], None)
-  for axes in grid[len(names) :]:
-    axes.set_axis_off()
   lines = [
     Line2D([], [], color=PALETTE[number % len(PALETTE)], linewidth=1.5)
     for number in range(len(runs))
@@ -267,10 +283,9 @@ def _draw_runs(
 
 
 def _line(axes, steps, values, color, label) -> None:
-  """A curve; if it is long, its running mean over the raw values."""
+  """Draws a curve; a long one as its running mean over the raw values."""
   width = len(values) // 25
-  smooth = width > 1
-  if smooth:
+  if width > 1:
     axes.plot(steps, values, color=color, alpha=0.22, linewidth=0.8)
     sums = np.cumsum(np.insert(values, 0, 0.0))
     counts = np.arange(1, len(values) + 1)
@@ -282,7 +297,7 @@ def _line(axes, steps, values, color, label) -> None:
 
 
 def style(figure: Figure, axes: Any, theme: str) -> None:
-  """Gives axes the colours of a theme, and no more lines than they need."""
+  """Gives axes the colours of a theme, and only the lines that they need."""
   colors = THEMES[theme]
   figure.set_facecolor(colors['paper'])
   axes.set_facecolor(colors['paper'])
@@ -292,10 +307,12 @@ def style(figure: Figure, axes: Any, theme: str) -> None:
   axes.tick_params(
     colors=colors['ink'], labelsize=7.5, length=0, labelcolor=colors['ink']
   )
+  exponent = axes.yaxis.get_offset_text()  # e.g. 1e-8, above the axis
+  exponent.set(fontsize=7, color=colors['ink'])
 
 
 def spans(columns: Columns) -> dict[str, tuple[int, int]]:
-  """The first and last step of each phase, in the order of their start."""
+  """Returns the first and last step of each phase, in order of the start."""
   return {
     phase: (steps.min(), steps.max())
     for phase in dict.fromkeys(columns['phase'].tolist())
@@ -306,12 +323,12 @@ def spans(columns: Columns) -> dict[str, tuple[int, int]]:
 def selection_curves(
   curves: Mapping[str, Mapping[int, Any]], path: str | Path
 ) -> None:
-  """Draws the accuracy of each selection method over k, with its band.
+  """Draws the accuracy of each selection method over k, with its interval.
 
   Args:
-    curves: `value`, `low` and `high` by method and k, as of
-      `evals.selection.curves`; k is on a log2 axis.
-    path: of the PNG to write.
+    curves: `value`, `low` and `high` by method and k, as returned by
+      `evals.selection.curves`; the axis of k is log2.
+    path: where to write the PNG.
 
   Raises:
     ValueError: there is no curve.
@@ -326,7 +343,7 @@ def selection_curves(
 def selection_panel(
   curves: Mapping[str, Mapping[int, Any]], title: str
 ) -> dict[str, str]:
-  """The figure of `selection_curves` as `write` returns panels."""
+  """Returns the figure of `selection_curves` as a panel of `write`."""
   ends = ', '.join(
     f'{method} of {max(points)}: {100 * points[max(points)].value:.1f} percent'
     for method, points in curves.items()
@@ -355,7 +372,8 @@ def _draw_selection(
       value,
       color=color,
       label=method.replace('_', ' '),
-      linestyle='--' if method.startswith('random') else '-',  # a control
+      # A control is dashed.
+      linestyle='--' if method.startswith('random') else '-',
       linewidth=1.5,
       marker=_MARKERS[number % len(_MARKERS)],
       markersize=3.5,

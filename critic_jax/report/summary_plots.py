@@ -1,8 +1,8 @@
-"""Figures of runs that differ by their seeds: dots by column, curves over k.
+"""Draws runs that differ by their seeds: dots by column, curves over k.
 
-Of a table of metrics each metric is a panel: a thin line of dots for each seed,
-a large dot for the mean. Of a table of methods each column is a panel: a curve
-for each method's mean, and the range of the seeds as a band.
+In a table of metrics, each metric is a panel: a thin line of dots for each
+seed, a large dot for the mean. In a table of methods, each column is a panel: a
+curve for each method's mean, and the range of the seeds as a band.
 """
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ def write(
 ) -> None:
   """Draws the panels of all tables, four in a row, as a PNG."""
   measured = {table.evaluation for table in tables if table.metrics}
-  several = len(measured) > 1  # and a metric may be in each
-  panels = [p for table in tables for p in _panels(table, runs, several)]
+  # A metric may be in several evaluations: then titles name the evaluation.
+  with_evaluation = len(measured) > 1
+  panels = [
+    panel for table in tables for panel in _panels(table, runs, with_evaluation)
+  ]
   wide = min(4, len(panels))
   tall = -(-len(panels) // wide)
   size = (max(5.4, 2.75 * wide), 2.4 * tall + 0.4)
@@ -46,28 +49,30 @@ def write(
   figure.savefig(path, format='png', dpi=144)
 
 
-def _panels(table, runs, several) -> list[tuple[str, Callable[[Any], None]]]:
-  """Titles, and what draws into the axes below them."""
+def _panels(
+  table, runs, with_evaluation
+) -> list[tuple[str, Callable[[Any], None]]]:
+  """Returns panels: a title, and a function that draws into its axes."""
   rows, panels = summary.rows(table, runs), []
   for metric in table.metrics:
-    title = f'{table.evaluation}: ' * several + summary.title(metric)
-    of_metric = [row for row in rows if row.metric == metric]
-    panels.append((title, functools.partial(_dots, of_metric)))
+    title = f'{table.evaluation}: ' * with_evaluation + summary.title(metric)
+    metric_rows = [row for row in rows if row.metric == metric]
+    panels.append((title, functools.partial(_dots, metric_rows)))
   if table.metrics:
     return panels
   values = [100 * cell.values for row in rows for cell in row.cells.values()]
-  limits = np.nanmin(values) - 2, np.nanmax(values) + 2  # to be compared
+  limits = np.nanmin(values) - 2, np.nanmax(values) + 2  # for all panels
   for group in dict.fromkeys(row.group for row in rows):
-    of_group = [row for row in rows if row.group == group]
+    group_rows = [row for row in rows if row.group == group]
     for column in table.columns:
       names = (table.evaluation, summary.title(column), group)
-      draw = functools.partial(_curves, of_group, column, limits)
+      draw = functools.partial(_curves, group_rows, column, limits)
       panels.append((', '.join(filter(None, names)), draw))
   return panels
 
 
 def _dots(rows: Sequence[summary.Row], axes) -> None:
-  """A metric: a row for each group of runs, side by side."""
+  """Draws a metric with the groups of runs side by side."""
   columns = [summary.title(column) for column in rows[0].cells]
   places = np.arange(len(columns))
   for number, row in enumerate(rows):
@@ -85,7 +90,7 @@ def _dots(rows: Sequence[summary.Row], axes) -> None:
 
 
 def _curves(rows: Sequence[summary.Row], column: str, limits, axes) -> None:
-  """A column of a group: the methods' curves over k."""
+  """Draws the methods' curves over k for a column of a group."""
   curves = {}
   for row in rows:
     method, k = summary.method(row.metric)
@@ -95,7 +100,8 @@ def _curves(rows: Sequence[summary.Row], column: str, limits, axes) -> None:
     values = np.stack(list(points.values()), axis=-1)  # [S, K]
     low, high = values.min(0), values.max(0)
     axes.fill_between(ks, low, high, color=look['color'], alpha=0.15, lw=0)
-    look |= {'ls': '--'} if name.startswith('random') else {}  # a control
+    if name.startswith('random'):  # a control is dashed
+      look |= {'ls': '--'}
     axes.plot(ks, _means(values), **look, ms=3.5, label=summary.title(name))
   axes.set_xscale('log', base=2)
   axes.set_xticks(ks, [str(k) for k in ks])
@@ -110,7 +116,7 @@ def _look(number: int) -> dict[str, str]:
 
 
 def _means(values: np.ndarray) -> np.ndarray:
-  """Over the seeds for which it is defined: float[S, C] -> float[C]."""
+  """Averages over the seeds with a value: float[S, C] -> float[C]."""
   defined = np.isfinite(values)
   counts = defined.sum(0)
   sums = np.where(defined, values, 0.0).sum(0)

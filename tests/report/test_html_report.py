@@ -253,6 +253,14 @@ def test_panels_take_what_training_logs(tmp_path):
   assert panels[0]['light'] != panels[0]['dark']
 
 
+def test_counts_of_tokens_are_no_rewards():
+  values = {'critique/refine': np.ones(3), 'tokens/refine': np.full(3, 5e3)}
+  columns = {'step': np.arange(3), 'phase': np.array(['rl'] * 3), **values}
+  (panel,) = plots.draw(columns)
+  assert panel['title'] == 'Rewards'
+  assert panel['alt'] == 'critique/refine ends at 1'
+
+
 def test_where_the_time_went_by_hand():
   columns = {
     'step': np.arange(4),
