@@ -1,14 +1,14 @@
-"""What XLA makes of the real update: the temporaries of its program.
+"""XLA's own count of the real update: the temporaries of its program.
 
 It is compiled for fake CPU devices, which the plan's own figures need not be.
 XLA's CPU compiler computes bfloat16 in float32 and orders the work for speed,
-at the cost of memory, so its temporaries are an upper bound. What it does tell
-is how the program is split: where every device has the whole batch, temporaries
-are many times the estimate.
+at the cost of memory, so its temporaries are an upper bound. They do tell how
+the program is split: where every device has the whole batch, temporaries are
+many times the estimate.
 
 Layers are alike and unrolled. The update is compiled with two and with three,
-and each further one is taken to add what the third did: the second is the first
-behind which another one's values are kept.
+and each further one is taken to add as much as the third did: the second is the
+first behind which another one's values are kept.
 """
 
 from __future__ import annotations
@@ -18,36 +18,39 @@ from critic_jax.runtime import sharding
 from critic_jax.training import updates
 
 
-def temporaries(name, config, lms, mesh, learned) -> int:
+def temporaries(name, config, lms, mesh, batch_shape) -> int:
   """Bytes of a device beside the state: gradients, activations, all copies.
 
   Args:
-    name: of the phase.
-    config: of the run.
-    lms: by role.
-    mesh: of devices, which may be fake.
-    learned: see `stages.learned`.
+    name: the phase's name.
+    config: the run's.
+    lms: LMs by role.
+    mesh: a mesh of devices, which may be fake.
+    batch_shape: a `workload.Learned`.
   """
   configs = [lms[r].model.config for r in config.phases[name].train]
-  layers = max(c.num_layers for c in configs)
-  second = _of_layers(min(layers, 2), name, config, lms, mesh, learned)
-  if layers <= 2:
+  num_layers = max(c.num_layers for c in configs)
+  second = _of_layers(min(num_layers, 2), name, config, lms, mesh, batch_shape)
+  if num_layers <= 2:
     return second
-  third = _of_layers(3, name, config, lms, mesh, learned)
-  return second + (layers - 2) * (third - second)
+  third = _of_layers(3, name, config, lms, mesh, batch_shape)
+  return second + (num_layers - 2) * (third - second)
 
 
-def _of_layers(layers, name, config, lms, mesh, learned) -> int:
-  few = {r: abstract.changed(lm, num_layers=layers) for r, lm in lms.items()}
-  phase = abstract.phase(config, few, name)
-  state = memory.state(phase, few, mesh)
+def _of_layers(num_layers, name, config, lms, mesh, batch_shape) -> int:
+  """The temporaries of the update of models with so many layers."""
+  shallow_lms = {
+    role: abstract.changed(lm, num_layers=num_layers)
+    for role, lm in lms.items()
+  }
+  phase = abstract.phase(config, shallow_lms, name)
+  state = memory.state(phase, shallow_lms, mesh)
   with sharding.on_mesh_of(state.params):
     lowered = updates.update.lower(
       phase.recipe.loss,
       phase.tx,
       state,
-      abstract.batch(*learned, mesh),
+      abstract.batch(*batch_shape, mesh),
       microbatches=phase.config.microbatches,
     )
-  program = lowered.compile()
-  return program.memory_analysis().temp_size_in_bytes
+  return lowered.compile().memory_analysis().temp_size_in_bytes

@@ -1,4 +1,4 @@
-"""The plan of a run: what its phases hold, what fits, how long they take."""
+"""The plan of a run: the memory of its phases, what fits, and seconds."""
 
 from __future__ import annotations
 
@@ -14,14 +14,22 @@ from critic_jax.plan.speed import Shares, Time
 from critic_jax.runtime import sharding
 from critic_jax.sampling import lm as lm_lib
 
-_MOST = 1 << 20  # rows and slots; more are not looked for
+_MAX_COUNT = 1 << 20  # of rows and slots; no plan looks for more
 
 
 class Target(NamedTuple):
-  """What is planned for: see `make`; `own` is the mesh to sample with."""
+  """The machine that is planned for.
+
+  Attributes:
+    mesh: the mesh of the training.
+    sample_mesh: the mesh that a process samples on.
+    processes: number of processes.
+    chip: the chip of each device.
+    shares: the shares of its figures that are reached.
+  """
 
   mesh: Any
-  own: Any
+  sample_mesh: Any
   processes: int
   chip: Chip
   shares: Shares
@@ -36,22 +44,25 @@ class Phase(NamedTuple):
   """The plan of a phase; bytes are of one device.
 
   Attributes:
-    name: of the phase.
-    held: bytes that are there all the time, by what they are.
-    update: ... during an update.
-    sampling: ... during sampling, of the stage that needs most.
-    scoring: ... while the reference or the value model reads the batch.
-    total: the most at one time.
-    fits: whether that is there.
-    rows: of a micro-batch.
-    columns: of the batch.
-    most_rows: of a micro-batch that fits, a multiple of the mesh's row shards.
+    name: the phase's name.
+    held: bytes present during the whole phase, by what they are.
+    update: further bytes during an update.
+    sampling: further bytes during sampling, of the stage that needs most.
+    scoring: further bytes while the reference or the value model reads the
+      batch.
+    total: the most bytes at one time.
+    fits: whether a device has them.
+    rows: rows of a micro-batch.
+    columns: columns of the batch.
+    most_rows: rows of the largest micro-batch that fits, a multiple of the
+      mesh's row shards.
     slots: responses decoded at once by a process, of the model that samples
       most.
-    most_slots: that fit; the mesh's row shards should divide them.
+    most_slots: the most slots that fit; the mesh's row shards should divide
+      them.
     compiled: bytes of the compiled update's temporaries; None: not compiled.
     times: the stages of a step.
-    seconds: of a step.
+    seconds: seconds of a step.
   """
 
   name: str
@@ -76,10 +87,10 @@ class Plan(NamedTuple):
 
   Attributes:
     mesh: sizes by axis.
-    sample_mesh: of the devices of a process, to sample with.
+    sample_mesh: sizes by axis of the mesh that a process samples on.
     memory: bytes of a device that arrays may take.
-    parameters: their number by role.
-    phases: in order.
+    parameters: number of parameters by role.
+    phases: the phases in order.
   """
 
   mesh: dict[str, int]
@@ -97,20 +108,20 @@ def make(
   Args:
     config: a ConfigDict, as the files in configs/ make it.
     mesh: of `sharding.make_mesh`, or without devices if nothing is compiled.
-    chip: what its devices are.
-    shares: what is reached of that.
+    chip: the chip of each device.
+    shares: the shares of its figures that are reached.
     compiles: whether to compile the updates; see `compiled.py`.
-    processes: of the run; each samples a share on its own devices.
+    processes: number of processes; each samples a share on its own devices.
 
   Raises:
     ValueError: a setting is wrong, or a matrix can not be split so.
   """
   lms = abstract.make_lms(config)
-  own = _own_mesh(config.sample_mesh, mesh, processes)
-  target = Target(mesh, own, processes, chip, shares)
+  sample_mesh = _sample_mesh(config.sample_mesh, mesh, processes)
+  target = Target(mesh, sample_mesh, processes, chip, shares)
   return Plan(
     mesh=dict(mesh.shape),
-    sample_mesh=dict(own.shape),
+    sample_mesh=dict(sample_mesh.shape),
     memory=target.limit,
     parameters={
       role: cost.num_params(vars(lm.model.config)) for role, lm in lms.items()
@@ -121,8 +132,8 @@ def make(
   )
 
 
-def _own_mesh(sizes, mesh, processes):
-  """What a process samples with, as `roles.sampling_shardings` makes it."""
+def _sample_mesh(sizes, mesh, processes):
+  """The mesh a process samples on, as `roles.sampling_shardings` makes it."""
   sizes = {axis: size for axis, size in sizes.items() if size}
   if mesh.size % processes:
     raise ValueError(
@@ -137,36 +148,41 @@ def _own_mesh(sizes, mesh, processes):
 
 
 def _plan(name, config, lms, target, compiles) -> Phase:
-  mesh, own, limit = target.mesh, target.own, target.limit
+  mesh, sample_mesh = target.mesh, target.sample_mesh
   phase = abstract.phase(config, lms, name)
   section = phase.config
   learned = workload.learned(section, lms)
   sampled = workload.sampled(section, lms, target.shares.length)
-  held = memory.held(phase, lms, mesh, own)
-  each, update = memory.update(phase, config, lms, mesh, learned)
+
+  # The parts of a device's memory.
+  held = memory.persistent_bytes(phase, lms, mesh, sample_mesh)
+  row_bytes, update = memory.update(phase, config, lms, mesh, learned)
   rows = learned.rows // section.microbatches
   num_shards = abstract.num_batch_shards(mesh, rows, learned.columns)
-  update['activations'] = each * rows // num_shards
-  copies = memory.copies(section.train, lms, mesh, own)
+  rest_of_update = _sum(update)
+  update['activations'] = row_bytes * rows // num_shards
+  copies = memory.copies(section.train, lms, mesh, sample_mesh)
   samplers = {
-    stage: _sampler(stage, lms, own)
+    stage: _sampler(stage, lms, sample_mesh)
     for stage in (_share(stage, target.processes) for stage in sampled)
   }
-  widest = max(samplers, key=lambda s: _sum(samplers[s]), default=None)
-  sampling = copies | samplers.get(widest, {})
+  largest = max(samplers, key=lambda s: _sum(samplers[s]), default=None)
+  sampling = copies | samplers.get(largest, {})
   scorers = [
-    copies | memory.scorer(lms[r], own, learned)
+    copies | memory.scorer(lms[r], sample_mesh, learned)
     for r in workload.scored(section)
   ]
   scoring = max(scorers, key=_sum, default={})
+
+  # A stale phase collects its next batch beside the update.
   collect = max(_sum(sampling), _sum(scoring))
-  together = sum if section.staleness else max
-  free = limit - _sum(held)
-  # What one half of a step leaves to the other, which it may be beside.
-  rest = _sum(update) - update['activations']
-  to_update = free - (collect if section.staleness else 0)
-  to_sampling = free - (_sum(update) if section.staleness else 0)
-  total = _sum(held) + together((_sum(update), collect))
+  stale = section.staleness
+  step = collect + _sum(update) if stale else max(collect, _sum(update))
+  total = _sum(held) + step
+  free = target.limit - _sum(held)
+  free_to_update = free - (collect if stale else 0)
+  free_to_sample = free - (_sum(update) if stale else 0)
+
   times = _times(section, lms, target, sampled, learned)
   return Phase(
     name=name,
@@ -175,22 +191,26 @@ def _plan(name, config, lms, target, compiles) -> Phase:
     sampling=sampling,
     scoring=scoring,
     total=total,
-    fits=total <= limit,
+    fits=total <= target.limit,
     rows=rows,
     columns=learned.columns,
-    most_rows=_most_rows(to_update - rest, each, mesh, learned),
-    slots=math.prod(_shape(widest, lms)) if widest else 0,
-    most_slots=_most_slots(to_sampling - _sum(copies), lms, own, widest),
+    most_rows=_max_rows(
+      free_to_update - rest_of_update, row_bytes, mesh, learned
+    ),
+    slots=math.prod(_shape(largest, lms)) if largest else 0,
+    most_slots=_max_slots(
+      free_to_sample - _sum(copies), lms, sample_mesh, largest
+    ),
     compiled=compiled.temporaries(name, config, lms, mesh, learned)
     if compiles
     else None,
     times=times,
-    seconds=_seconds(times, section.staleness),
+    seconds=_seconds(times, stale),
   )
 
 
 def _share(stage, processes):
-  """What of a stage one process samples."""
+  """The share of a stage that one process samples."""
   return stage._replace(prompts=-(-stage.prompts // processes))
 
 
@@ -198,11 +218,11 @@ def _sum(parts) -> int:
   return sum(parts.values())
 
 
-def _most_rows(free, each, mesh, learned) -> int:
-  """Rows of a micro-batch, as many on each device, that `free` bytes hold."""
-  split = abstract.num_shards_of(mesh, 'columns', learned.columns)
-  rows = max(0, int(free * split // each)) * sharding.num_shards(mesh, 'rows')
-  return min(rows, _MOST)
+def _max_rows(num_bytes, row_bytes, mesh, learned) -> int:
+  """Rows of a micro-batch, as many on each device, that the bytes hold."""
+  num_shards = abstract.num_shards_of(mesh, 'columns', learned.columns)
+  rows = max(0, int(num_bytes * num_shards // row_bytes))
+  return min(rows * sharding.num_shards(mesh, 'rows'), _MAX_COUNT)
 
 
 def _shape(stage, lms) -> lm_lib.Shape:
@@ -210,56 +230,61 @@ def _shape(stage, lms) -> lm_lib.Shape:
   return lms[stage.role].shape(stage.prompts, stage.samples)
 
 
-def _sampler(stage, lms, mesh, lanes=0) -> dict[str, int]:
-  """What sampling of a stage needs, with other lanes if they are given."""
+def _sampler(stage, lms, mesh, num_lanes=None) -> dict[str, int]:
+  """Bytes to sample a stage; `num_lanes` is that of its shape if None."""
   lm, shape = lms[stage.role], _shape(stage, lms)
   return memory.sampler(
     lm,
     mesh,
-    lanes=lanes or shape.num_lanes,
+    lanes=num_lanes or shape.num_lanes,
     rows=shape.num_rows,
     samples=stage.samples,
     columns=lm.row_length(stage.prompt),
   )
 
 
-def _most_slots(free, lms, mesh, stage) -> int:
-  """The most slots that `free` bytes hold; lanes are a power of two."""
+def _max_slots(num_bytes, lms, mesh, stage) -> int:
+  """The most slots that the bytes hold; lanes are a power of two."""
   if stage is None:
     return 0
-  fitting = [
-    lanes
-    for lanes in (2**i for i in range(_MOST.bit_length()))
-    if _sum(_sampler(stage, lms, mesh, lanes)) <= free
+  lanes_that_fit = [
+    num_lanes
+    for num_lanes in (2**i for i in range(_MAX_COUNT.bit_length()))
+    if _sum(_sampler(stage, lms, mesh, num_lanes)) <= num_bytes
   ]
-  return max(fitting, default=0) * _shape(stage, lms).num_rows
+  return max(lanes_that_fit, default=0) * _shape(stage, lms).num_rows
 
 
 def _times(section, lms, target, sampled, learned) -> list[Time]:
-  mesh, own, processes, *chip = target
+  """The times of a step's stages, in order."""
+  mesh, sample_mesh = target.mesh, target.sample_mesh
 
   def model(role, mesh):
-    return speed.make_model(lms[role], mesh, *chip)
+    return speed.make_model(lms[role], mesh, target.chip, target.shares)
 
   times = []
   for role in section.train:
-    for copied in memory.copies([role], lms, mesh, own).values():
-      times.append(speed.lay_out(model(role, mesh), role, copied))
+    copies = memory.copies([role], lms, mesh, sample_mesh)
+    for num_bytes in copies.values():
+      times.append(speed.lay_out(model(role, mesh), role, num_bytes))
   for stage in sampled:
-    lm, share = lms[stage.role], _share(stage, processes)
-    for time in speed.sample(model(stage.role, own), own, share, lm):
-      # Of all processes, which sample at once.
-      rows, tokens = processes * time.rows, processes * time.tokens
+    share = _share(stage, target.processes)
+    sampler = model(stage.role, sample_mesh)
+    for time in speed.sample(sampler, sample_mesh, share, lms[stage.role]):
+      # Processes sample at once: the time is one's, the counts are of all.
+      rows, tokens = (target.processes * n for n in (time.rows, time.tokens))
       times.append(time._replace(rows=rows, tokens=tokens))
   for role in workload.scored(section):
-    times.append(speed.score(model(role, own), own, role, learned))
+    scorer = model(role, sample_mesh)
+    times.append(speed.score(scorer, sample_mesh, role, learned))
   for role in section.train:
-    times.append(speed.update(model(role, mesh), mesh, role, learned, section))
+    trained = model(role, mesh)
+    times.append(speed.update(trained, mesh, role, learned, section))
   return times
 
 
 def _seconds(times, staleness) -> float:
-  """Of a step; the next batch may be collected beside the update."""
+  """Seconds of a step; a stale phase collects beside the update."""
   updates = sum(t.seconds for t in times if t.stage == 'update')
   collect = sum(t.seconds for t in times) - updates
   return max(updates, collect) if staleness else updates + collect

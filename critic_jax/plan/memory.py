@@ -2,14 +2,15 @@
 
 Parameters, optimiser and batch are exact: shapes and shardings of the run's own
 functions. Gradients have the parameters' shapes; micro-batches add their sum.
-Activations are what the loss's own `jax.vjp` keeps for each row, on the model
-that one device sees, and with `remat` one layer's, which is computed again;
-they are taken to be split by rows; `compiled.py` shows whether they are. The
-working set is the larger of a layer's gathered matrices with their gradients,
-and the head's with a chunk of logits. Keys and values are those of the lanes,
-rows over the batch's axes and heads over theirs; filling computes the prompts
-that are put in at once, a layer at a time. Where sampling has a layout of its
-own, what is frozen is held in both, what is trained while a batch is collected.
+Activations are those that the loss's own `jax.vjp` keeps for each row, on the
+model that one device sees, and with `remat` those of one layer, which is
+computed again; they are taken to be split by rows (`compiled.py` checks it).
+The working set is the larger of a layer's gathered matrices with their
+gradients, and the head's with a chunk of logits. Keys and values are those of
+the lanes, rows over the batch's axes and heads over theirs; filling computes
+the prompts that are inserted at once, a layer at a time. Where sampling has a
+layout of its own, frozen parameters are held in both layouts, trained ones
+while a batch is collected.
 """
 
 from __future__ import annotations
@@ -30,128 +31,153 @@ from critic_jax.training import updates
 
 
 def state(phase, lms, mesh):
-  """The state that a phase's update changes: shapes with shardings."""
+  """Returns the state that a phase's update changes: shapes with shardings."""
   trained = {r: abstract.params(lms[r], mesh) for r in phase.config.train}
   return updates.abstract_state(phase.tx, trained, mesh)
 
 
-def held(phase, lms, mesh, own=None) -> dict[str, int]:
-  """What is there during the whole phase: parameters and optimiser.
+def persistent_bytes(phase, lms, mesh, sample_mesh=None) -> dict[str, int]:
+  """Bytes held during the whole phase: parameters and optimiser.
 
   Args:
-    phase: of the run.
-    lms: by role.
+    phase: a phase of the run.
+    lms: LMs by role.
     mesh: see `sharding.make_mesh`.
-    own: see `copies`; None: there are none.
+    sample_mesh: see `copies`; None: that of training.
   """
-  found = {
+  sizes = {
     f'parameters of {role}': abstract.device_bytes(abstract.params(lm, mesh))
     for role, lm in lms.items()
   }
   shapes = state(phase, lms, mesh)
   if phase.config.staleness:  # the next batch is sampled with the old ones
-    found['old parameters'] = abstract.device_bytes(shapes.params)
-  frozen = [role for role in lms if role not in phase.config.train]
-  found |= copies(frozen, lms, mesh, own or mesh)
-  return found | {'optimiser': abstract.device_bytes(shapes.opt_state)}
+    sizes['old parameters'] = abstract.device_bytes(shapes.params)
+  frozen_roles = [role for role in lms if role not in phase.config.train]
+  sizes |= copies(frozen_roles, lms, mesh, sample_mesh or mesh)
+  return sizes | {'optimiser': abstract.device_bytes(shapes.opt_state)}
 
 
-def copies(chosen, lms, mesh, own) -> dict[str, int]:
-  """The parameters as they are laid out to sample with, beside the others.
+def copies(roles, lms, mesh, sample_mesh) -> dict[str, int]:
+  """Bytes of the parameters as they are laid out to sample with.
 
-  As in `sharding.reshard`, what every device has whole in both layouts is not
-  copied.
+  As in `sharding.reshard`, an array that every device has whole in both layouts
+  is not copied.
 
   Args:
-    chosen: roles.
-    lms: by role.
-    mesh: of the training.
-    own: of the sampling of a process; where it is `mesh` there are none.
+    roles: the roles whose parameters are copied.
+    lms: LMs by role.
+    mesh: the mesh of the training.
+    sample_mesh: the mesh that a process samples on; nothing is copied where it
+      is `mesh`.
   """
-  if own == mesh:
+  if sample_mesh == mesh:
     return {}
-  found = {}
-  for role in chosen:
+  sizes = {}
+  for role in roles:
     trained, sampled = (
-      jax.tree.leaves(abstract.params(lms[role], m)) for m in (mesh, own)
+      jax.tree.leaves(abstract.params(lms[role], m))
+      for m in (mesh, sample_mesh)
     )
-    both = zip(trained, sampled, strict=True)
-    copied = [x for y, x in both if not (_is_whole(x) and _is_whole(y))]
-    found[f'{role} to sample with'] = abstract.device_bytes(copied)
-  return found
+    pairs = zip(trained, sampled, strict=True)
+    copied = [x for y, x in pairs if not (_is_whole(x) and _is_whole(y))]
+    sizes[f'{role} to sample with'] = abstract.device_bytes(copied)
+  return sizes
 
 
 def _is_whole(x) -> bool:
   return x.sharding.shard_shape(x.shape) == x.shape
 
 
-def update(phase, config, lms, mesh, learned) -> tuple[int, dict[str, int]]:
-  """What an update needs beside that.
+def update(
+  phase, config, lms, mesh, batch_shape, *, rows_per_group: int = 1
+) -> tuple[int, dict[str, int]]:
+  """Bytes that an update needs beside the persistent ones.
+
+  Args:
+    phase: a phase of the run.
+    config: the run's.
+    lms: LMs by role.
+    mesh: see `sharding.make_mesh`.
+    batch_shape: a `workload.Learned`.
+    rows_per_group: see `activations`.
 
   Returns:
     Activations of each row of a micro-batch on a device; and the rest.
   """
-  copies = 1 + (phase.config.microbatches > 1)
+  microbatches = phase.config.microbatches
+  num_gradients = 1 + (microbatches > 1)  # one, and the sum
   gradients = abstract.device_bytes(state(phase, lms, mesh).params)
-  num_shards = abstract.num_batch_shards(mesh, *learned[:2])
-  arrays = abstract.all_bytes(abstract.batch(*learned)) // num_shards
-  one = {role: abstract.on_one_device(lm, mesh) for role, lm in lms.items()}
-  rows, columns = learned.rows // phase.config.microbatches, learned.columns
-  here = (
+  num_shards = abstract.num_batch_shards(mesh, *batch_shape[:2])
+  arrays = abstract.all_bytes(abstract.batch(*batch_shape)) // num_shards
+  local_lms = {
+    role: abstract.on_one_device(lm, mesh) for role, lm in lms.items()
+  }
+  rows, columns = batch_shape.rows // microbatches, batch_shape.columns
+  local_shape = (
     rows // abstract.num_shards_of(mesh, 'rows', rows),
     columns // abstract.num_shards_of(mesh, 'columns', columns),
   )
-  working = max(_working_set(one[role], *here) for role in phase.config.train)
-  return activations(phase.name, config, one, learned), {
-    'gradients': copies * gradients,
-    'working set': working,
+  row_bytes = activations(
+    phase.name, config, local_lms, batch_shape, rows_per_group=rows_per_group
+  )
+  return row_bytes, {
+    'gradients': num_gradients * gradients,
+    'working set': max(
+      _working_set(local_lms[role], *local_shape) for role in phase.config.train
+    ),
     'batch': arrays,
   }
 
 
-def activations(name, config, lms, learned) -> int:
-  """What a device keeps of each row for the backward pass.
+def activations(
+  name, config, lms, batch_shape, *, rows_per_group: int = 1
+) -> int:
+  """Bytes that a device keeps of each row for the backward pass.
 
-  Layers are alike: two models, of one layer and of two, tell what each adds.
+  Layers are alike: models of one layer and of two tell what each adds.
 
   Args:
-    name: of the phase.
-    config: of the run.
-    lms: as one device sees them.
-    learned: the columns of a row.
+    name: the phase's name.
+    config: the run's.
+    lms: LMs by role, as one device sees them (`abstract.on_one_device`).
+    batch_shape: a `workload.Learned`, of which the columns matter.
+    rows_per_group: rows that the loss reads together, such as 2 for pairs; it
+      is never asked for a part of a group.
   """
 
   @functools.cache
-  def kept(layers, remat):
-    few = {
+  def row_bytes(num_layers, remat):
+    shallow_lms = {
       role: abstract.changed(
-        lm, num_layers=layers, remat=remat or lm.model.config.remat
+        lm, num_layers=num_layers, remat=remat or lm.model.config.remat
       )
       for role, lm in lms.items()
     }
-    phase = abstract.phase(config, few, name)
-    return _kept_bytes(phase, {r: few[r] for r in trained}, learned)
+    phase = abstract.phase(config, shallow_lms, name)
+    models = {r: shallow_lms[r].model for r in trained}
+    return _row_bytes(phase.recipe.loss, models, batch_shape, rows_per_group)
 
   trained = config.phases[name].train
-  layers = max(lms[role].model.config.num_layers for role in trained)
-  layer = kept(2, '') - kept(1, '')
-  whole = kept(2, 'none') - kept(1, 'none')  # the one that is computed again
-  return kept(1, '') + (layers - 2) * layer + whole
+  num_layers = max(lms[role].model.config.num_layers for role in trained)
+  layer = row_bytes(2, '') - row_bytes(1, '')
+  # With `remat` one layer at a time is computed again, and whole.
+  whole_layer = row_bytes(2, 'none') - row_bytes(1, 'none')
+  return row_bytes(1, '') + (num_layers - 2) * layer + whole_layer
 
 
-def _kept_bytes(phase, lms, learned) -> int:
-  """Bytes that the loss's gradient keeps for one row more."""
-  params = {role: abstract.shapes(lm.model) for role, lm in lms.items()}
+def _row_bytes(loss, models, batch_shape, rows_per_group) -> int:
+  """Bytes that the loss's gradient keeps for each further row."""
+  params = {role: abstract.shapes(model) for role, model in models.items()}
 
   def pullback(params, batch):
-    loss = functools.partial(phase.recipe.loss, batch=batch)
-    return jax.vjp(lambda p: loss(p)[0], params)[1]
+    return jax.vjp(lambda p: loss(p, batch)[0], params)[1]
 
-  def kept(rows):
-    batch = abstract.batch(rows, learned.columns, learned.packed)
+  def batch_bytes(num_groups):
+    rows = num_groups * rows_per_group
+    batch = abstract.batch(rows, batch_shape.columns, batch_shape.packed)
     return abstract.all_bytes(jax.eval_shape(pullback, params, batch))
 
-  return kept(2) - kept(1)
+  return (batch_bytes(2) - batch_bytes(1)) // rows_per_group
 
 
 def _working_set(lm, rows: int, columns: int) -> int:
@@ -159,8 +185,8 @@ def _working_set(lm, rows: int, columns: int) -> int:
 
   Args:
     lm: as one device sees it.
-    rows: that a device has of a micro-batch.
-    columns: of them.
+    rows: rows of a micro-batch on a device.
+    columns: columns of a micro-batch on a device.
   """
   config = lm.model.config
   item = jnp.dtype(config.dtype).itemsize
@@ -177,19 +203,19 @@ def _working_set(lm, rows: int, columns: int) -> int:
 def sampler(
   lm, mesh, *, lanes: int, rows: int, samples: int, columns: int
 ) -> dict[str, int]:
-  """What sampling needs beside the parameters.
+  """Bytes that sampling needs beside the parameters.
 
   Args:
-    lm: the model.
+    lm: the LM that samples.
     mesh: see `sharding.make_mesh`.
-    lanes: prompts at once.
+    lanes: prompts sampled for at once.
     rows: responses to each at once.
     samples: responses to each.
-    columns: of the prompts.
+    columns: columns of the prompts.
   """
   model = abstract.on_one_device(lm, mesh).model
   inserted = scheduler.num_inserted(lanes, sharding.num_shards(mesh, 'rows'))
-  here, filled, rows_here = (
+  local_lanes, local_inserted, local_rows = (
     n / abstract.num_shards_of(mesh, 'rows', n)
     for n in (lanes, inserted, lanes * rows)
   )
@@ -197,46 +223,55 @@ def sampler(
     model, columns, lm.max_new_tokens, rows, samples
   )
   logits = 4 * 4 * model.config.vocab_size
+  prefill = prompt + _layer_bytes(model, columns)
   return {
-    'keys and values': round(here * prompt + rows_here * response),
-    'filling lanes': round(
-      filled * (prompt + _layer_bytes(model, columns)) + rows_here * logits
-    ),
+    'keys and values': round(local_lanes * prompt + local_rows * response),
+    'filling lanes': round(local_inserted * prefill + local_rows * logits),
   }
 
 
-def scorer(lm, mesh, learned) -> dict[str, int]:
-  """What a forward pass over the whole batch needs, beside the batch."""
+def scorer(lm, mesh, batch_shape) -> dict[str, int]:
+  """Bytes of a forward pass over the whole batch, beside the batch."""
   model = abstract.on_one_device(lm, mesh).model
-  layer = _layer_bytes(model, learned.columns) * learned.rows
-  num_shards = abstract.num_batch_shards(mesh, learned.rows, learned.columns)
+  layer = _layer_bytes(model, batch_shape.columns) * batch_shape.rows
+  num_shards = abstract.num_batch_shards(
+    mesh, batch_shape.rows, batch_shape.columns
+  )
   return {'a layer of all rows': layer // num_shards}
 
 
 @functools.cache
 def _lane_bytes(model, columns, limit, rows, samples) -> tuple[float, float]:
-  """Keys and values of a lane's prompt; those of a row, with its samples."""
+  """Bytes of the keys and values of a lane's prompt, and of each of its rows.
+
+  A row's include its share of the lane's samples and logits.
+  """
   shapes = jax.eval_shape(
     functools.partial(empty_lanes, model, 1, rows, samples, columns, limit)
   )
-  others = shapes.responses, shapes.samples, shapes.logits
-  return abstract.all_bytes(shapes.prompts), abstract.all_bytes(others) / rows
+  row_shapes = shapes.responses, shapes.samples, shapes.logits
+  prompt = abstract.all_bytes(shapes.prompts)
+  return prompt, abstract.all_bytes(row_shapes) / rows
 
 
 @functools.cache
 def _layer_bytes(model, columns: int) -> int:
-  """What one layer computes of a row, all of it at once."""
+  """Bytes of all that one layer computes of a row."""
 
-  def kept(layers, rows):
-    config = dataclasses.replace(model.config, num_layers=layers, remat='none')
-    few = Transformer(config)
+  def residual_bytes(num_layers, rows):
+    config = dataclasses.replace(
+      model.config, num_layers=num_layers, remat='none'
+    )
+    shallow = Transformer(config)
     tokens = jax.ShapeDtypeStruct((rows, columns), jnp.int32)
 
     def pullback(params, tokens):
-      apply = functools.partial(forward.hidden_states, few, tokens=tokens)
+      apply = functools.partial(forward.hidden_states, shallow, tokens=tokens)
       return jax.vjp(apply, params)[1]
 
-    shapes = abstract.shapes(few)
+    shapes = abstract.shapes(shallow)
     return abstract.all_bytes(jax.eval_shape(pullback, shapes, tokens))
 
-  return kept(2, 2) - kept(2, 1) - (kept(1, 2) - kept(1, 1))
+  second_row_of_two = residual_bytes(2, 2) - residual_bytes(2, 1)
+  second_row_of_one = residual_bytes(1, 2) - residual_bytes(1, 1)
+  return second_row_of_two - second_row_of_one

@@ -1,12 +1,12 @@
 """Seconds of a step by stage, from declared rates: a roofline.
 
 Each stage takes the longest of three times on one device: its matrix products,
-what it reads of its memory, and what it sends to other devices. Rates are a
-chip's peaks times the shares that are declared to be reached. Flops are those
-that are needed (`models/cost.py`); bytes are the matrices, once for each pass
-over them, and in decoding the keys and values of all columns, which are read
-whether filled or not. Devices send gathered matrices (parameters are split
-along 'embed'), sums over heads and MLP, and gradients. The host's work, such as
+its reads of memory, and its traffic to other devices. Rates are a chip's peaks
+times the shares of them that are declared to be reached. Flops are those that
+are needed (`models/cost.py`); bytes are the matrices, once for each pass over
+them, and in decoding the keys and values of all columns, which are read whether
+filled or not. Devices send gathered matrices (parameters are split along
+'embed'), sums over heads and MLP, and gradients. The host's work, such as
 grading, is not counted.
 """
 
@@ -25,12 +25,12 @@ from critic_jax.sampling import scheduler
 
 
 class Shares(NamedTuple):
-  """What is reached of a chip's figures, and how long responses are.
+  """The shares of a chip's figures that are reached, and of response lengths.
 
   Attributes:
-    flops: of its peak; 0.4 is usual for training.
-    bandwidth: of memory and of links.
-    memory: what arrays may take.
+    flops: share of the peak; 0.4 is usual for training.
+    bandwidth: share of the bandwidths of memory and of links.
+    memory: share of memory that arrays may take.
     length: mean length of responses over their limit.
   """
 
@@ -41,16 +41,16 @@ class Shares(NamedTuple):
 
 
 class Time(NamedTuple):
-  """What one stage takes.
+  """The time of one stage.
 
   Attributes:
     stage: its name.
-    role: whose model computes.
-    rows: prompts, responses or rows of the batch.
-    tokens: read or sampled.
+    role: the role whose model computes.
+    rows: number of prompts, responses or rows of the batch.
+    tokens: number of tokens that are read or sampled.
     matmul_s: seconds of matrix products alone.
-    memory_s: ... of reading memory.
-    link_s: ... of sending to other devices.
+    memory_s: seconds of reading memory alone.
+    link_s: seconds of sending to other devices alone.
   """
 
   stage: str
@@ -63,29 +63,31 @@ class Time(NamedTuple):
 
   @property
   def seconds(self) -> float:
-    """The longest of the three."""
+    """The longest of the three times."""
     return max(self[-3:])
 
   @property
   def bound(self) -> str:
-    """Which one that is."""
+    """The name of the longest time: 'matmul', 'memory' or 'link'."""
     names = 'matmul', 'memory', 'link'
     return names[self[-3:].index(self.seconds)]
 
 
 class Model(NamedTuple):
-  """A role on a mesh and a chip; `pass_over` tells what a forward pass needs.
+  """A role's model on a mesh of a chip, and the costs of a forward pass.
+
+  Rates are those that are reached, of one device.
 
   Attributes:
-    fields: of its config.
-    embed: among how many devices matrices are split along 'embed'.
-    heads: ... along heads, MLP and vocabulary.
-    flops: a second, reached.
-    bandwidth: bytes a second, reached.
-    gather: ... sent, where matrices are gathered.
-    reduce: ... where sums over heads are made.
-    copies: ... among copies of the parameters.
-    num_copies: how many there are.
+    fields: the fields of its config.
+    embed: number of devices that matrices are split among along 'embed'.
+    heads: the same along heads, MLP and vocabulary.
+    flops: flops a second.
+    bandwidth: bytes of memory read a second.
+    gather: bytes sent a second, where matrices are gathered.
+    reduce: bytes sent a second, where sums over heads are made.
+    copies: bytes sent a second, among copies of the parameters.
+    num_copies: number of copies of the parameters.
   """
 
   fields: dict
@@ -100,42 +102,42 @@ class Model(NamedTuple):
 
   @property
   def item(self) -> int:
-    """Bytes of a number as it is computed with."""
+    """Bytes of a number that is computed with."""
     return jnp.dtype(self.fields['dtype']).itemsize
 
   @property
   def weights(self) -> float:
     """Bytes that a device multiplies with in a forward pass."""
-    stored = jnp.dtype(self.fields['param_dtype']).itemsize
-    item = self.item if self.embed > 1 else stored
+    stored_item = jnp.dtype(self.fields['param_dtype']).itemsize
+    item = self.item if self.embed > 1 else stored_item
     return cost.read_params(self.fields) * item / self.heads
 
   @property
-  def gathered(self) -> float:
-    """Seconds to gather them, for one pass."""
+  def gather_s(self) -> float:
+    """Seconds to gather the matrices for one pass."""
     missing = 1 - 1 / self.embed
     item = self.item / self.heads
     return cost.read_params(self.fields) * item * missing / self.gather
 
-  def summed(self, tokens: float) -> float:
+  def reduce_s(self, tokens: float) -> float:
     """Seconds of the two sums over heads of each layer, for one pass."""
     width = self.fields['embed_dim'] * self.item
-    each = 2 * (1 - 1 / self.heads) * tokens * width
-    return 2 * self.fields['num_layers'] * each / self.reduce
+    sent_bytes = 2 * (1 - 1 / self.heads) * tokens * width
+    return 2 * self.fields['num_layers'] * sent_bytes / self.reduce
 
 
 def make_model(lm, mesh, chip: Chip, shares: Shares) -> Model:
-  """A role on a mesh and a chip."""
+  """Returns the model of an LM on a mesh of a chip."""
   kernel = abstract.params(lm, mesh)['layers_0']['attention']['q']['kernel']
-  local = kernel.sharding.shard_shape(kernel.shape)
+  local_shape = kernel.sharding.shard_shape(kernel.shape)
   num_shards = [
-    whole // part for whole, part in zip(kernel.shape, local, strict=True)
+    size // local_size
+    for size, local_size in zip(kernel.shape, local_shape, strict=True)
   ]
-  along = [*kernel.sharding.spec, None, None]
+  embed_axis, heads_axis, *_ = [*kernel.sharding.spec, None, None]
   in_float32 = lm.model.config.dtype == 'float32'
-  num_copies = mesh.size // math.prod(num_shards)
 
-  def sent(axis):
+  def link_rate(axis):
     return shares.bandwidth * _link(chip, mesh, axis)
 
   return Model(
@@ -144,112 +146,142 @@ def make_model(lm, mesh, chip: Chip, shares: Shares) -> Model:
     heads=num_shards[1],
     flops=shares.flops * (chip.float32_flops if in_float32 else chip.flops),
     bandwidth=shares.bandwidth * chip.bandwidth,
-    gather=sent(along[0]),
-    reduce=sent(along[1]),
-    copies=sent(mesh.axis_names[0]),
-    num_copies=num_copies,
+    gather=link_rate(embed_axis),
+    reduce=link_rate(heads_axis),
+    copies=link_rate(mesh.axis_names[0]),
+    num_copies=mesh.size // math.prod(num_shards),
   )
 
 
 def _link(chip, mesh, axis) -> float:
-  """The rate along a mesh axis: the last axes are beside each other."""
+  """The rate along a mesh axis: devices of the last axes are neighbours."""
   if axis is None:
     return chip.link
   name = axis if isinstance(axis, str) else axis[0]
-  inner = mesh.axis_names[mesh.axis_names.index(name) :]
-  beside = math.prod(mesh.shape[n] for n in inner) <= chip.domain
-  return chip.link if beside else chip.network
+  inner_axes = mesh.axis_names[mesh.axis_names.index(name) :]
+  num_neighbours = math.prod(mesh.shape[n] for n in inner_axes)
+  return chip.link if num_neighbours <= chip.domain else chip.network
 
 
 def sample(model: Model, mesh, stage, lm) -> list[Time]:
-  """Reading the prompts of a stage, and decoding its responses."""
-  responses = stage.prompts * stage.samples
-  lanes, rows = lm.shape(stage.prompts, stage.samples)
-  slots, num_shards = lanes * rows, sharding.num_shards(mesh, 'rows')
-  inserted = min(lanes, scheduler.num_inserted(lanes, num_shards))
-  calls = math.ceil(stage.prompts / inserted)
-  num_shards = min(
-    num_shards, inserted
-  )  # what is padded computes nothing that is asked
-  fields, last = model.fields, stage.new - 1
-  flops = stage.prompts * cost.forward_flops(fields, stage.prompt, 0, 1)
-  read = stage.prompts * stage.prompt
-  prefill = Time(
-    f'{stage.stage}: prompts', stage.role, stage.prompts, read,
-    flops / (num_shards * model.heads * model.flops),
-    calls * model.weights / model.bandwidth,
-    calls * model.gathered + model.summed(read / num_shards),
-  )  # fmt: skip
-  calls, num_shards = (
-    math.ceil(responses / slots),
-    abstract.num_shards_of(mesh, 'rows', slots),
-  )
-  steps = calls * last
-  flops = responses * cost.forward_flops(fields, last, stage.prompt, last)
-  columns = lanes * lm.row_length(stage.prompt)
-  columns += slots * lm.max_new_tokens
-  cached = (
-    columns * cost.kv_bytes(fields, model.item) / (num_shards * model.heads)
-  )
-  decode = Time(
-    stage.stage, stage.role, responses, responses * stage.new,
-    flops / (num_shards * model.heads * model.flops),
-    steps * (model.weights + cached) / model.bandwidth,
-    steps * (model.gathered + model.summed(slots / num_shards)),
-  )  # fmt: skip
-  return [prefill, decode]
+  """Times of a stage of sampling: reading its prompts, decoding responses."""
+  num_lanes, num_rows = lm.shape(stage.prompts, stage.samples)
+  return [
+    _prefill_time(model, mesh, stage, num_lanes),
+    _decode_time(model, mesh, stage, lm, num_lanes, num_rows),
+  ]
 
 
-def lay_out(model: Model, role, copied: int) -> Time:
-  """Laying the parameters of a role out to sample with, `copied` bytes."""
-  missing = copied * (1 - 1 / (model.embed * model.heads))
+def _prefill_time(model, mesh, stage, num_lanes) -> Time:
+  """Time to read a stage's prompts, a few lanes in a call."""
+  row_shards = sharding.num_shards(mesh, 'rows')
+  num_inserted = min(num_lanes, scheduler.num_inserted(num_lanes, row_shards))
+  num_calls = math.ceil(stage.prompts / num_inserted)
+  # Devices beyond the inserted rows compute padding only.
+  num_shards = min(row_shards, num_inserted)
+  tokens = stage.prompts * stage.prompt
+  flops = stage.prompts * cost.forward_flops(model.fields, stage.prompt, 0, 1)
   return Time(
-    'lay out', role, 0, 0, 0.0,
-    copied / model.bandwidth, missing / model.gather,
+    f'{stage.stage}: prompts', stage.role, stage.prompts, tokens,
+    flops / (num_shards * model.heads * model.flops),
+    num_calls * model.weights / model.bandwidth,
+    num_calls * model.gather_s + model.reduce_s(tokens / num_shards),
   )  # fmt: skip
 
 
-def score(model: Model, mesh, role, learned) -> Time:
-  """A forward pass over the batch."""
-  return _passes('score', model, mesh, role, learned, passes=1)
+def _decode_time(model, mesh, stage, lm, num_lanes, num_rows) -> Time:
+  """Time to decode a stage's responses, as many as there are slots at once."""
+  num_slots = num_lanes * num_rows
+  num_responses = stage.prompts * stage.samples
+  num_shards = abstract.num_shards_of(mesh, 'rows', num_slots)
+  # The first token of a response is drawn from its prompt's logits.
+  num_decoded = stage.new - 1
+  num_steps = math.ceil(num_responses / num_slots) * num_decoded
+  flops = num_responses * cost.forward_flops(
+    model.fields, num_decoded, stage.prompt, num_decoded
+  )
+  num_columns = num_lanes * lm.row_length(stage.prompt)
+  num_columns += num_slots * lm.max_new_tokens
+  cache_bytes = num_columns * cost.kv_bytes(model.fields, model.item)
+  cache_bytes /= num_shards * model.heads
+  return Time(
+    stage.stage, stage.role, num_responses, num_responses * stage.new,
+    flops / (num_shards * model.heads * model.flops),
+    num_steps * (model.weights + cache_bytes) / model.bandwidth,
+    num_steps * (model.gather_s + model.reduce_s(num_slots / num_shards)),
+  )  # fmt: skip
 
 
-def update(model: Model, mesh, role, learned, settings) -> Time:
-  """Updates with a batch: forward, backward of twice its flops, AdamW.
+def lay_out(model: Model, role: str, num_bytes: int) -> Time:
+  """Time to copy a role's parameters into the layout of sampling.
 
   Args:
-    model: the trained one.
+    model: the role's model in the layout of training.
+    role: its name.
+    num_bytes: bytes of the copy on a device.
+  """
+  missing_bytes = num_bytes * (1 - 1 / (model.embed * model.heads))
+  return Time(
+    'lay out', role, 0, 0, 0.0,
+    num_bytes / model.bandwidth, missing_bytes / model.gather,
+  )  # fmt: skip
+
+
+def score(model: Model, mesh, role: str, batch_shape) -> Time:
+  """Time of a forward pass over a batch of this shape."""
+  return _pass_time('score', model, mesh, role, batch_shape, num_passes=1)
+
+
+def update(model: Model, mesh, role: str, batch_shape, settings) -> Time:
+  """Time of the updates with a batch: forward, backward, and AdamW.
+
+  A backward pass has twice the flops of a forward pass.
+
+  Args:
+    model: the trained model.
     mesh: see `sharding.make_mesh`.
     role: its name.
-    learned: the batch.
-    settings: of the phase: `epochs`, `microbatches`.
+    batch_shape: a `workload.Learned`.
+    settings: the phase's section, with `epochs` and `microbatches`.
   """
-  again = model.fields['remat'] == 'full'
-  time = _passes(
-    'update', model, mesh, role, learned, 3 + again, settings.microbatches
-  )
+  remat = model.fields['remat'] == 'full'
+  time = _pass_time(
+    'update', model, mesh, role, batch_shape,
+    num_passes=3 + remat, num_calls=settings.microbatches,
+  )  # fmt: skip
   # A backward pass reads and gathers the matrices once and sums as often.
-  size = 4 * cost.num_params(model.fields) / model.heads
-  own = size / model.embed
-  spread = size * (1 - 1 / model.embed) / model.gather * settings.microbatches
-  spread += 2 * (1 - 1 / model.num_copies) * own / model.copies
+  gradient_bytes = 4 * cost.num_params(model.fields) / model.heads
+  shard_bytes = gradient_bytes / model.embed
+  reduce_scatter_s = gradient_bytes * (1 - 1 / model.embed) / model.gather
+  gradients_s = reduce_scatter_s * settings.microbatches
+  gradients_s += 2 * (1 - 1 / model.num_copies) * shard_bytes / model.copies
+  adamw_s = 7 * shard_bytes / model.bandwidth
   return time._replace(
     tokens=settings.epochs * time.tokens,
     matmul_s=settings.epochs * time.matmul_s,
-    memory_s=settings.epochs * (time.memory_s + 7 * own / model.bandwidth),
-    link_s=settings.epochs * (time.link_s + spread),
+    memory_s=settings.epochs * (time.memory_s + adamw_s),
+    link_s=settings.epochs * (time.link_s + gradients_s),
   )
 
 
-def _passes(stage, model, mesh, role, learned, passes, calls=1) -> Time:
-  """Passes over a batch in some calls; those back have the flops of two."""
-  rows, columns, _ = learned
-  num_shards = abstract.num_batch_shards(mesh, rows // calls, columns)
-  flops = passes * rows * cost.forward_flops(model.fields, columns, 0, columns)
-  over = max(1, passes - 1)  # times that the matrices are gone over
+def _pass_time(
+  stage, model, mesh, role, batch_shape, *, num_passes, num_calls=1
+) -> Time:
+  """Time of passes over a batch, which is split into calls.
+
+  A backward pass counts as two: it has the flops of two forward passes.
+  """
+  rows, columns, _ = batch_shape
+  num_shards = abstract.num_batch_shards(mesh, rows // num_calls, columns)
+  flops = rows * cost.forward_flops(model.fields, columns, 0, columns)
+  flops *= num_passes
+  # A backward pass goes over the matrices once.
+  num_reads = max(1, num_passes - 1)
+  tokens = rows * columns
   return Time(
-    stage, role, rows, rows * columns,
+    stage, role, rows, tokens,
     flops / (num_shards * model.heads * model.flops),
-    calls * over * model.weights / model.bandwidth,
-    over * (calls * model.gathered + model.summed(rows * columns / num_shards)),
+    num_calls * num_reads * model.weights / model.bandwidth,
+    num_reads
+    * (num_calls * model.gather_s + model.reduce_s(tokens / num_shards)),
   )  # fmt: skip

@@ -37,7 +37,7 @@ def num_bytes(tree):
 def test_what_is_held_is_what_a_run_allocates():
   phase, config, lms, _ = tiny()
   mesh = sharding.make_mesh({}, jax.devices()[:1])
-  held = memory.held(phase, lms, mesh)
+  held = memory.persistent_bytes(phase, lms, mesh)
   key = jax.random.key(0, impl='rbg')
   real = roles.init_params(roles.make_lms(config.models)[0], {}, mesh, key)
   for role, params in real.items():
@@ -53,7 +53,8 @@ def test_more_devices_hold_less():
   phase, _, lms, _ = tiny()
   norms = 4 * (2 * (2 * 32 + 2 * 16) + 32)  # nano: D=32, Dh=16, two layers
   before, after = (
-    memory.held(phase, lms, on(fsdp=n))['parameters of critic'] - norms
+    memory.persistent_bytes(phase, lms, on(fsdp=n))['parameters of critic']
+    - norms
     for n in (2, 4)
   )
   assert before == 2 * after > 0
@@ -73,7 +74,7 @@ def test_a_stale_phase_holds_the_old_parameters_too():
   phase, _, lms, _ = tiny()
   section = phase.config.copy_and_resolve_references()
   section.staleness = 1
-  held = memory.held(phase._replace(config=section), lms, on())
+  held = memory.persistent_bytes(phase._replace(config=section), lms, on())
   assert held['old parameters'] == held['parameters of critic']
 
 
@@ -91,6 +92,28 @@ def test_activations_of_a_layer_that_is_computed_again():
   assert kept[3, 'full'] - kept[2, 'full'] == learned.columns * 32 * 4
   layer = kept[3, 'none'] - kept[2, 'none']
   assert layer < kept[2, 'full'] < kept[2, 'none']
+
+
+def test_a_loss_of_pairs_is_asked_for_whole_pairs(monkeypatch):
+  """Each row keeps as much as where the same loss reads rows one by one."""
+  _, config, lms, learned = tiny()
+  plain = memory.activations('rl', config, lms, learned)
+  make_phase = abstract.phase
+
+  def paired(*args):
+    phase = make_phase(*args)
+
+    def loss(trained, batch):
+      assert batch['weights'].shape[0] % 2 == 0, 'a part of a pair'
+      return phase.recipe.loss(trained, batch)
+
+    return phase._replace(recipe=phase.recipe._replace(loss=loss))
+
+  monkeypatch.setattr(abstract, 'phase', paired)
+  with pytest.raises(AssertionError, match='a part of a pair'):
+    memory.activations('rl', config, lms, learned)
+  pairs = memory.activations('rl', config, lms, learned, rows_per_group=2)
+  assert pairs == plain > 0
 
 
 @pytest.mark.parametrize(
