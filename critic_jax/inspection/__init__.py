@@ -1,1 +1,1 @@
-"""Reads a run from its folder; needs no device."""
+"""Reads and compares runs from their folders, without a device."""

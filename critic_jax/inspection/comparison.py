@@ -1,12 +1,14 @@
-"""Several runs beside each other, for notebooks: a grid, a few seeds.
+"""Compares several runs, e.g. a grid or a few seeds, for notebooks.
 
-    runs = [inspection.load(path) for path in paths]
+    runs = [reading.load(path) for path in paths]
     points(runs)                           the settings in which they differ
     groups(runs)                           seeds of the same settings
     curves(runs, 'critique/judge')         a curve for each run
-    changes(runs[:1], runs[1:], critique.compare, 'rl', 'eval/heldout')
+    changes(
+      runs[:1], runs[1:], critique_metrics.compare, 'rl', 'eval/heldout'
+    )
 
-They only read, as inspection.py does.
+No function writes to a run's folder.
 """
 
 from __future__ import annotations
@@ -24,51 +26,54 @@ from critic_jax.workdir import settings
 
 
 def names(runs: Sequence[Run]) -> list[str]:
-  """The folders' names, or their paths if two have the same name.
+  """Returns the folders' names, or their paths if two share a name.
 
   Raises:
-    ValueError: a run is there twice.
+    ValueError: a run is listed twice.
   """
-  found = [run.path.resolve().name for run in runs]
-  if len(set(found)) < len(found):
-    found = [str(run.path.resolve()) for run in runs]
-  if len(set(found)) < len(found):
-    raise ValueError(f'runs: got {found}; expected each once; drop the doubles')
-  return found
+  labels = [run.path.resolve().name for run in runs]
+  if len(set(labels)) < len(labels):
+    labels = [str(run.path.resolve()) for run in runs]
+  if len(set(labels)) < len(labels):
+    raise ValueError(
+      f'runs: got {labels}; expected each once; drop the duplicates'
+    )
+  return labels
 
 
 def points(runs: Sequence[Run]) -> list[dict[str, Any]]:
-  """The settings in which runs differ: of each run its {'dotted.name': value}.
+  """Returns each run's values of the settings in which the runs differ.
 
-  A setting that a run lacks is None.
+  Settings have dotted names, 'phases.rl.steps'. A setting that a run lacks is
+  None.
   """
   flat = [dict(settings.leaves(run.config)) for run in runs]
-  every = dict.fromkeys(name for leaves in flat for name in leaves)
+  all_names = dict.fromkeys(name for leaves in flat for name in leaves)
   differing = [
     name
-    for name in every
+    for name in all_names
     if len({json.dumps(leaves.get(name)) for leaves in flat}) > 1
   ]
   return [{name: leaves.get(name) for name in differing} for leaves in flat]
 
 
 def groups(runs: Sequence[Run]) -> dict[str, dict[str, Run]]:
-  """The runs that differ in nothing but their seeds, by their other settings.
+  """Groups the runs that differ only by their seeds.
 
   Returns:
-    Runs by their name, see `names`, in groups whose names are the settings in
-    which runs differ, as short as they are clear: 'gate=wrong'.
+    Runs by name (of `names`), by group. A group's name lists the settings in
+    which runs differ, abbreviated to be short but unique: 'gate=wrong'.
   """
-  found = {}
+  by_group = {}
   for name, run, point in zip(names(runs), runs, points(runs), strict=True):
     others = [setting for setting in point if setting != 'seed']
     parts = [f'{_short(k, others)}={point[k]}' for k in others]
-    found.setdefault(', '.join(parts) or 'all', {})[name] = run
-  return found
+    by_group.setdefault(', '.join(parts) or 'all', {})[name] = run
+  return by_group
 
 
 def _short(name: str, others: Sequence[str]) -> str:
-  """The last parts of a dotted name, as many as tell it from the others."""
+  """Returns the shortest end of a dotted name that no other name shares."""
   parts = name.split('.')
   for number in range(1, len(parts)):
     short = '.'.join(parts[-number:])
@@ -78,38 +83,38 @@ def _short(name: str, others: Sequence[str]) -> str:
 
 
 def average(runs: Iterable[Run], phase: str) -> dict[str, np.ndarray]:
-  """The metrics of a phase, averaged over runs step by step.
+  """Returns the metrics of a phase, averaged over runs step by step.
 
   Args:
-    runs: e.g. the seeds of a group.
-    phase: of all of them.
+    runs: runs of the same settings, e.g. the seeds of a group.
+    phase: a phase that all runs have.
 
   Returns:
-    As `metrics`; the steps that all runs have logged, and a metric's mean over
-    the runs that have it there.
+    Columns as those of `reading.metrics`: the steps that all runs have logged,
+    and each metric's mean over the runs that logged it at the step.
   """
   columns = [metrics(run, phase) for run in runs]
   num_steps = min(len(column['step']) for column in columns)
-  found = {name: columns[0][name][:num_steps] for name in NO_METRICS}
+  means = {name: columns[0][name][:num_steps] for name in NO_METRICS}
   for name in dict.fromkeys(name for column in columns for name in column):
     if name not in NO_METRICS:
       values = np.stack([c[name][:num_steps] for c in columns if name in c])
       defined = ~np.isnan(values)
       total = np.where(defined, values, 0).sum(0)
       count = defined.sum(0)
-      found[name] = np.where(count, total / np.maximum(count, 1), np.nan)
-  return found
+      means[name] = np.where(count, total / np.maximum(count, 1), np.nan)
+  return means
 
 
 def curves(
   runs: Sequence[Run], metric: str
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-  """A metric's curve for each run: {its name: (steps, values)}.
+  """Returns the steps and values of a metric, by the run's name.
 
   Raises:
-    ValueError: a run never logged the metric; names what it did log.
+    ValueError: a run never logged the metric; the message lists its metrics.
   """
-  found = {}
+  by_run = {}
   for name, run in zip(names(runs), runs, strict=True):
     columns = metrics(run)
     if metric not in columns:
@@ -118,8 +123,8 @@ def curves(
         f'of {sorted(set(columns) - {*NO_METRICS})}'
       )
     logged = ~np.isnan(columns[metric])
-    found[name] = columns['step'][logged], columns[metric][logged]
-  return found
+    by_run[name] = columns['step'][logged], columns[metric][logged]
+  return by_run
 
 
 def changes(
@@ -129,17 +134,17 @@ def changes(
   step: int | str,
   phase: str,
 ) -> dict[str, Estimate]:
-  """What runs measured less what others did, paired by problem.
+  """Returns the change of metrics between runs, paired by problem.
 
-  The records of several runs, e.g. seeds, are taken together; the intervals are
-  over problems all the same, and say nothing of other seeds.
+  The records of several runs, e.g. seeds, are pooled. The intervals are over
+  problems only: they do not cover the variation over seeds.
 
   Args:
-    before: some runs.
-    after: others, evaluated on the same problems.
-    compare_fn: e.g. evals.critique.compare.
-    step: of the saved records of each run.
-    phase: likewise, e.g. 'eval/heldout'.
+    before: the runs to compare with.
+    after: other runs, evaluated on the same problems.
+    compare_fn: a protocol's `compare`, e.g. that of `critique_metrics`.
+    step: a step at which each run saved records.
+    phase: the phase of that step, or an evaluation: 'eval/heldout'.
 
   Raises:
     ValueError: the runs are not about the same problems.

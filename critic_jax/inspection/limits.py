@@ -1,10 +1,10 @@
-"""Limits on what a phase logs: a run warns, or stops, when one is crossed.
+"""Limits on the metrics of a phase: crossing one warns, or stops the run.
 
-Rewards are attacked while they are maximised, and the mean reward is the last
-to tell. A limit is {'low': ..., 'high': ...} on the mean of a metric over the
-last `window` steps, or with 'relative': True on that mean divided by the mean
-over the first `window` steps of the phase (drift of lengths). Logged steps are
-all that is read, so a resumed run warns as one that was never stopped.
+A policy may learn to hack its reward, and the mean reward is the last metric to
+show it. A limit is {'low': ..., 'high': ...} on the mean of a metric over the
+last `window` steps; with 'relative': True it is on that mean divided by the
+mean over the first `window` steps of the phase (drift of lengths). Limits read
+logged metrics only, so a resumed run warns as if it had never stopped.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ACTIONS = ('warn', 'stop')
 
 
 def check(limits: Mapping[str, Any], action: str, window: int) -> None:
-  """Raises ValueError for limits that mean nothing."""
+  """Raises ValueError for invalid limits, action or window."""
   if action not in ACTIONS:
     raise ValueError(f'action: got {action!r}; expected one of {ACTIONS}')
   if not isinstance(window, int) or not 1 <= window <= _MAX_WINDOW:
@@ -42,31 +42,31 @@ def check(limits: Mapping[str, Any], action: str, window: int) -> None:
 
 
 class Watch:
-  """The limits of a phase, step by step; needs no more memory for more steps.
+  """Checks the limits of a phase step by step, in constant memory.
 
   Args:
-    limits: by metric; a metric without a value for `window` steps is not
-      judged.
-    window: steps that are averaged.
-    also: other metrics that `mean` or `total` is asked for.
+    limits: limits by metric. A metric with fewer than `window` values is not
+      checked.
+    window: the number of values to average.
+    tracked: further metrics for `mean` and `total`.
   """
 
   def __init__(
-    self, limits: Mapping[str, Any], window: int, also: Iterable[str] = ()
+    self, limits: Mapping[str, Any], window: int, tracked: Iterable[str] = ()
   ):
     self._limits, self._window = limits, window
-    names = {*limits, *also}
+    names = {*limits, *tracked}
     self._first: dict[str, list[float]] = {name: [] for name in names}
     self._last = {name: collections.deque(maxlen=window) for name in names}
     self._total = dict.fromkeys(names, 0.0)
     self._outside: set[str] = set()
 
   def add(self, row: Mapping[str, float]) -> dict[str, str]:
-    """Takes the metrics of the next step.
+    """Adds the metrics of the next step.
 
     Returns:
-      What is to be said, by metric, of limits that are crossed now and were
-      not at the step before: not as long as they stay so.
+      A warning, by metric, for each limit that is crossed at this step but was
+      not crossed at the step before.
     """
     for name, last in self._last.items():
       value = row.get(name, math.nan)
@@ -75,46 +75,46 @@ class Watch:
         self._total[name] += value
         if len(self._first[name]) < self._window:
           self._first[name].append(value)
-    found = {name: self._crossed(name) for name in self._limits}
-    found = {name: text for name, text in found.items() if text}
-    before, self._outside = self._outside, set(found)
-    return {name: text for name, text in found.items() if name not in before}
+    texts = {name: self._warning(name) for name in self._limits}
+    texts = {name: text for name, text in texts.items() if text}
+    before, self._outside = self._outside, set(texts)
+    return {name: text for name, text in texts.items() if name not in before}
 
   def mean(self, name: str) -> float | None:
-    """The mean of a metric's last `window` values; None if it has none."""
+    """Returns the mean of a metric's last `window` values, None without any."""
     last = self._last[name]
     return sum(last) / len(last) if last else None
 
   def total(self, name: str) -> float:
-    """The sum of a metric's values."""
+    """Returns the sum of a metric's values."""
     return self._total[name]
 
-  def _crossed(self, name: str) -> str:
-    """What is to be said of a metric, whenever it was crossed; or ''."""
+  def _warning(self, name: str) -> str:
+    """Returns the warning for a metric outside of its limit, '' inside."""
     if len(self._last[name]) < self._window:
       return ''
     value, limit = self.mean(name), self._limits[name]
-    what = f'{name} = {value:.3g}'
+    text = f'{name} = {value:.3g}'
     if limit.get('relative'):
       first = sum(self._first[name]) / self._window
       value = value / first if first else math.nan
-      what = f'{name} = {value:.3g} of its start'
+      text = f'{name} = {value:.3g} of its start'
     low, high = limit.get('low', -math.inf), limit.get('high', math.inf)
     if math.isnan(value) or low <= value <= high:
       return ''
-    return f'{what}, outside of [{low:g}, {high:g}]'
+    return f'{text}, outside of [{low:g}, {high:g}]'
 
 
 def warnings(
   rows: Iterable[Mapping[str, Any]], limits: Mapping[str, Any], window: int
 ) -> list[tuple[int, str]]:
-  """All that was told of in a phase: (step, text), from what it logged.
+  """Returns all warnings of a phase, (step, text), from its logged metrics.
 
   Args:
     rows: the lines of metrics.jsonl of the phase.
-    limits: of the phase.
-    window: of the phase.
+    limits: the phase's `limits`.
+    window: the phase's `limit_window`.
   """
   watch = Watch(limits, window)
-  told = ((row['step'], watch.add(row)) for row in rows)
-  return [(step, text) for step, found in told for text in found.values()]
+  steps = ((row['step'], watch.add(row)) for row in rows)
+  return [(step, text) for step, texts in steps for text in texts.values()]

@@ -1,15 +1,15 @@
-"""What notebooks call to read a run: its folder as metrics and records.
+"""Reads a run's folder as metrics and records, e.g. in a notebook.
 
     run = load('runs/refcritic')
     metrics(run, 'rl')['critique/reward']  columns of metrics.jsonl
     warnings(run)                          limits that were crossed
-    critiques = records(run, 100)          what was written at step 100
+    critiques = records(run, 100)          records that step 100 saved
     results(run, 'heldout')['rl']['balanced verdict accuracy']
-    replay(run, 'rl', critique.metrics, 'eval/heldout')   metrics anew
+    replay(run, 'rl', critique_metrics.metrics, 'eval/heldout')
 
-They only read, and need no device, no jax and no pandas. A table is a list of
-rows, each a dict. Several runs beside each other are in `comparison.py`, what
-to look at among records in `trees.py`, how it is shown in `views.py`.
+No function writes to the folder or needs a device, jax or pandas. A table is a
+list of rows, each a dict. `comparison.py` compares several runs, `trees.py`
+picks records worth a look, and `report/views.py` shows them.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from critic_jax.types import Record
 from critic_jax.workdir import run_dir
 
 _SUFFIX = '.jsonl.gz'
-NO_METRICS = ('step', 'phase', 'time')  # but in every line all the same
+NO_METRICS = ('step', 'phase', 'time')  # fields of every line of metrics.jsonl
 
-Columns = Mapping[str, np.ndarray]  # as of `metrics`
+Columns = Mapping[str, np.ndarray]  # as returned by `metrics`
 
 
 class Run(NamedTuple):
@@ -38,11 +38,11 @@ class Run(NamedTuple):
 
   Attributes:
     path: the folder.
-    config: what it was run with.
+    config: the settings of the run.
     state: 'done', 'failed', or 'unfinished'.
-    steps: the saved files of records by phase, {'rl': [0, 100]}; those of
-      evaluations are under 'eval/<evaluation>' and have names for steps, those
-      of the phases after which they were made.
+    steps: the steps with saved records by phase, {'rl': [0, 100]}. Evaluations
+      are under 'eval/<evaluation>'; in place of steps they have the names of
+      the phases after which they ran.
   """
 
   path: Path
@@ -55,7 +55,7 @@ def load(path: str | Path) -> Run:
   """Opens a run's folder.
 
   Raises:
-    ValueError: it holds no config.json, or a broken one.
+    ValueError: the folder has no config.json, or a broken one.
   """
   path = Path(path)
   config = path / 'config.json'
@@ -77,7 +77,7 @@ def load(path: str | Path) -> Run:
 
 
 def state(path: str | Path) -> str:
-  """What a run's folder says: 'done', 'failed', 'unfinished' or 'absent'."""
+  """Returns a run's state: 'done', 'failed', 'unfinished' or 'absent'."""
   if not (Path(path) / 'config.json').exists():
     return 'absent'
   markers = [m for m in ('DONE', 'FAILED') if (Path(path) / m).exists()]
@@ -85,12 +85,13 @@ def state(path: str | Path) -> str:
 
 
 def metrics(run: Run, phase: str | None = None) -> dict[str, np.ndarray]:
-  """The lines of metrics.jsonl as columns of equal length, oldest first.
+  """Returns the lines of metrics.jsonl as columns, oldest first.
 
   Args:
-    run: see `load`.
-    phase: take its lines only, and count steps from its start, as its files of
-      records do. None: all lines, steps counted over the whole run.
+    run: the run, as returned by `load`.
+    phase: selects the lines of a phase, with steps counted from its start, as
+      its files of records do. None selects all lines, with steps counted over
+      the whole run.
 
   Returns:
     'step' int[N], 'phase' str[N], 'time' float[N] (seconds since 1970), and
@@ -113,7 +114,7 @@ def metrics(run: Run, phase: str | None = None) -> dict[str, np.ndarray]:
 
 
 def summary(columns: Columns) -> list[dict[str, Any]]:
-  """A row for each metric that has values: first, last, least, greatest."""
+  """Returns each metric's first, last, least and greatest value, as rows."""
   rows = []
   for name in sorted(set(columns) - {*NO_METRICS}):
     values = columns[name][~np.isnan(columns[name])]
@@ -125,39 +126,38 @@ def summary(columns: Columns) -> list[dict[str, Any]]:
 
 
 def warnings(run: Run) -> list[dict[str, Any]]:
-  """The limits that a run crossed, in order: 'phase', 'step' and 'warning'.
+  """Returns the limits that a run crossed: 'phase', 'step', 'warning'.
 
   Steps are counted from the start of the phase.
   """
   rows = collections.defaultdict(list)
   for row in run_dir.read_metrics(run.path / 'metrics.jsonl'):
     rows[row['phase']].append(row)
-  found = []
+  crossings = []
   for phase, lines in rows.items():
     section = _phase(run.config, phase)
     if section.get('limits'):
       limited, window = section['limits'], section.get('limit_window', 1)
       limits.check(limited, limits.ACTIONS[0], window)
-      told = limits.warnings(lines, limited, window)
-      found += [
+      crossings += [
         {'phase': phase, 'step': step - lines[0]['step'], 'warning': text}
-        for step, text in told
+        for step, text in limits.warnings(lines, limited, window)
       ]
-  return found
+  return crossings
 
 
 def _phase(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-  """A phase's section of a config, {} without one."""
+  """Returns a phase's section of a config, {} if there is none."""
   phases = config.get('phases')
   section = phases.get(name) if isinstance(phases, dict) else None
   return section if isinstance(section, dict) else {}
 
 
 def results(run: Run, evaluation: str) -> dict[str, dict[str, Estimate]]:
-  """What results/<evaluation>.json holds: estimates by column and metric.
+  """Returns the estimates of results/<evaluation>.json by column and metric.
 
   Raises:
-    ValueError: there is no such file, or it is no such table.
+    ValueError: the file is missing, or is not a table of results.
   """
   path = run.path / 'results' / f'{evaluation}.json'
   if evaluation not in evaluations(run):
@@ -168,7 +168,7 @@ def results(run: Run, evaluation: str) -> dict[str, dict[str, Estimate]]:
   try:
     columns = strict_json.read(path)['columns']
     return {
-      column: {row: _estimate(found) for row, found in rows.items()}
+      column: {row: _estimate(fields) for row, fields in rows.items()}
       for column, rows in columns.items()
     }
   except (
@@ -181,37 +181,37 @@ def results(run: Run, evaluation: str) -> dict[str, dict[str, Estimate]]:
     ) from error
 
 
-def _estimate(found: Mapping[str, Any]) -> Estimate:
-  numbers = [float(found[name]) for name in ('value', 'low', 'high')]
-  return Estimate(*numbers, int(found['n']))
+def _estimate(fields: Mapping[str, Any]) -> Estimate:
+  numbers = [float(fields[name]) for name in ('value', 'low', 'high')]
+  return Estimate(*numbers, int(fields['n']))
 
 
 def evaluations(run: Run) -> list[str]:
-  """The names of the evaluations that have results."""
+  """Returns the names of the evaluations that have results."""
   return sorted(path.stem for path in run.path.glob('results/*.json'))
 
 
 def all_results(run: Run) -> dict[str, dict[str, dict[str, Estimate]]]:
-  """The results of every evaluation that has some, by its name."""
+  """Returns the results of all evaluations, by name."""
   return {name: results(run, name) for name in evaluations(run)}
 
 
 def records(run: Run, step: int | str, phase: str = 'rl') -> list[Record]:
-  """The records saved at a step, in the order they were written.
+  """Returns the records saved at a step, in the order they were written.
 
   Args:
-    run: see `load`.
-    step: one of `run.steps[phase]`.
+    run: the run, as returned by `load`.
+    step: a step of `run.steps[phase]`.
     phase: a key of `run.steps`, e.g. 'rl' or 'eval/heldout'.
 
   Raises:
-    ValueError: none were saved there, or the file is truncated.
+    ValueError: the step saved no records, or its file is truncated.
   """
   return run_dir.read_records(records_path(run, step, phase))
 
 
 def records_path(run: Run, step: int | str, phase: str) -> Path:
-  """The file that holds the records of a step; arguments as of `records`."""
+  """Returns the file of a step's records; takes the arguments of `records`."""
   if step not in run.steps.get(phase, []):
     raise ValueError(
       f'records: got step {step!r} of phase {phase!r}; expected one of '
@@ -230,9 +230,14 @@ def replay(
   metrics_fn: Callable[[list[Record]], Any],
   phase: str = 'rl',
 ) -> Any:
-  """`metrics_fn` of the records saved at a step, e.g. evals.critique.metrics.
+  """Computes metrics from the records saved at a step.
 
-  What was measured can be measured anew, and a metric that was thought of later
-  can be had of old runs.
+  So a measurement can be repeated, and a new metric computed for old runs.
+
+  Args:
+    run: the run, as returned by `load`.
+    step: a step of `run.steps[phase]`.
+    metrics_fn: a function of records, e.g. `critique_metrics.metrics`.
+    phase: a key of `run.steps`.
   """
   return metrics_fn(records(run, step, phase))

@@ -1,7 +1,7 @@
-"""What to look at among records, pure over them.
+"""Navigates trees of records: families, advantages, best and worst critiques.
 
-Records are a tree: a problem has solutions, these have critiques, these have
-refinements. A mapping by record is by identity, as records compare so.
+A problem has solutions, these have critiques, these have refinements. Functions
+are pure. Records compare by identity, and so do the keys of mappings by record.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from critic_jax.types import Record
 
 
 def responses(records: Sequence[Record]) -> dict[Record, list[Record]]:
-  """What responds to each record that has a response, in order."""
-  found = collections.defaultdict(list)
+  """Returns the responses to each record that has any, in order."""
+  children = collections.defaultdict(list)
   for record in records:
     if record.parent is not None:
-      found[record.parent].append(record)
-  return dict(found)
+      children[record.parent].append(record)
+  return dict(children)
 
 
 def family(
   records: Sequence[Record], members: Sequence[Record]
 ) -> list[Record]:
-  """The records above and below any of `members`, and these, in order."""
+  """Returns `members` with their ancestors and descendants, in order."""
   chosen = set(members)
   above = {record for member in members for record in member.chain}
   return [
@@ -44,42 +44,42 @@ def advantages(
   name: str = 'group_relative',
   normalize: bool = True,
 ) -> dict[Record, float]:
-  """The advantages that training gave to the records that have a reward.
+  """Returns the advantages that training gave to the records with a reward.
 
-  Computed anew from `scores['reward']` among siblings, which files keep
-  adjacent; all tokens of a record have its advantage. As
-  objectives/advantages.py, without jax. Call it with the settings of the run,
+  They are computed from `scores['reward']` among siblings, which files keep
+  adjacent, as in objectives/advantages.py but without jax. All tokens of a
+  record share its advantage. Call it with the settings of the run,
   `**run.config['phases'][phase]['advantage']`.
 
   Args:
-    records: of a step, all of them, in the order they were written.
+    records: all records of a step, in the order they were written.
     name: 'group_relative' or 'leave_one_out'.
-    normalize: of 'group_relative'.
+    normalize: the setting of 'group_relative'.
 
   Raises:
-    ValueError: another name: such advantages do not follow from rewards alone.
+    ValueError: another name; such advantages do not follow from rewards alone.
   """
   if name not in ('group_relative', 'leave_one_out'):
     raise ValueError(
       f"advantage: got {name!r}; expected 'group_relative' or 'leave_one_out'; "
       'others do not follow from what is saved'
     )
-  found = {}
+  by_record = {}
   for group in _siblings([r for r in records if 'reward' in r.scores]):
     rewards = np.array([r.scores['reward'] for r in group], np.float32)
-    known = np.ones(len(group), bool)
+    mask = np.ones(len(group), bool)
     if name == 'group_relative' and normalize:
-      relative = masked.whiten(rewards, known)
+      relative = masked.whiten(rewards, mask)
     else:
-      relative = masked.center(rewards, known)
+      relative = masked.center(rewards, mask)
     if name == 'leave_one_out':
       relative = relative * len(group) / max(1, len(group) - 1)
-    found |= zip(group, relative.tolist(), strict=True)
-  return found
+    by_record |= zip(group, relative.tolist(), strict=True)
+  return by_record
 
 
 def _siblings(records: Sequence[Record]) -> list[list[Record]]:
-  """Runs of records with one parent; a problem drawn twice is two parents."""
+  """Splits records into siblings; a problem drawn twice has two groups."""
   groups = []
   for record in records:
     last = groups[-1][-1] if groups else None
@@ -99,7 +99,7 @@ def _siblings(records: Sequence[Record]) -> list[list[Record]]:
 def confusion(
   records: Sequence[Record],
 ) -> dict[bool, collections.Counter[str | None]]:
-  """How often right (True) and wrong solutions got each verdict, or None."""
+  """Counts each verdict (or None) on right (True) and on wrong solutions."""
   counts = {True: collections.Counter(), False: collections.Counter()}
   for critique in critique_metrics.judged(records):
     right = critique_metrics.truth(critique.parent)
@@ -108,10 +108,10 @@ def confusion(
 
 
 def worth(critique: Record, responses: Sequence[Record]) -> float:
-  """A critique's reward, or, where none was given, RefCritic's.
+  """Returns a critique's reward, or RefCritic's reward if it has none.
 
-  1 for a true verdict, and if it is that a solution is wrong, the share of its
-  refinements that are right (rewards/refinement.py, with its default gate).
+  That is 1 for a true verdict, plus the share of right refinements if the
+  solution is wrong (rewards/refinement.py, with its default gate).
   """
   if 'reward' in critique.scores:
     return critique.scores['reward']
@@ -126,15 +126,15 @@ def worth(critique: Record, responses: Sequence[Record]) -> float:
 def extremes(
   records: Sequence[Record], n: int = 3
 ) -> tuple[list[Record], list[Record]]:
-  """The critiques that are worth most, and those that are worth least.
+  """Returns the critiques of the highest and of the lowest `worth`.
 
   Args:
-    records: of a step, or of an evaluation.
-    n: how many of each at most, all about different problems.
+    records: the records of a step, or of an evaluation.
+    n: the largest number of each, all about different problems.
 
   Returns:
-    The best, the best first, and the worst, the worst first; of critiques that
-    were rewarded or whose solution's correctness is known. None is in both.
+    The best critiques, best first, and the worst, worst first, without overlap.
+    Critiques need a reward, or a solution of known correctness.
   """
   below = responses(records)
   judged = set(critique_metrics.judged(records))
@@ -150,7 +150,7 @@ def extremes(
 
 
 def _apart(records: Sequence[Record], n: int) -> list[Record]:
-  """The first n that are about different problems."""
+  """Returns the first n records that are about different problems."""
   by_problem = {}
   for record in records:
     by_problem.setdefault(record.problem.id, record)

@@ -38,7 +38,7 @@ class Alarms:
     self._watch = limits.Watch(
       phase.config.limits,
       phase.config.limit_window,
-      also=(_SKIPPED, best_metric.removeprefix('-')),
+      tracked=(_SKIPPED, best_metric.removeprefix('-')),
     )
 
   def replay(self, row: Mapping[str, float]) -> None:

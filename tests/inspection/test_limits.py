@@ -32,7 +32,7 @@ def test_drift_is_relative_to_the_start():
 
 def test_metrics_that_are_not_there_are_not_judged():
   rows = [{}, {'x': 9.0}, {'x': math.nan}, {'y': 1.0}]
-  watch = limits.Watch({'x': {'high': 1}}, 2, also=['y', 'z'])
+  watch = limits.Watch({'x': {'high': 1}}, 2, tracked=['y', 'z'])
   assert not any(watch.add(row) for row in rows)
   assert watch.add({'x': 7.0}) == {'x': 'x = 8, outside of [-inf, 1]'}
   assert [watch.mean(name) for name in 'xyz'] == [8.0, 1.0, None]
