@@ -12,12 +12,10 @@ or a notice of pre-emption, the step under way ends, is saved, and the run with
 it.
 
 A phase of `staleness` 1 collects the next batch while the device updates with
-this one, and so with the parameters from before that update: its batches are
-one update old (times `epochs`) when they are learned from. They keep the
-log-probabilities that their tokens were sampled with, and an objective with a
-ratio corrects for the difference; 'policy/ratio_error' shows it. The first
-batch of a phase, and the first after each checkpoint, are not old: a run that
-continues from there has nothing in flight to restore.
+this one (training/pipeline.py): its batches are one update old (times `epochs`)
+when they are learned from. They keep the log-probabilities that their tokens
+were sampled with, and an objective with a ratio corrects for the difference;
+'policy/ratio_error' shows it.
 
 A step whose loss or gradient is not finite changes nothing: its batch is kept
 in the folder, and a phase with more than `max_skipped` of them ends the run.
@@ -34,9 +32,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -44,7 +42,6 @@ from rich.console import Console
 
 from critic_jax import lookup
 from critic_jax.data import sources, store
-from critic_jax.models import forward
 from critic_jax.report import html_report
 from critic_jax.rewards.pool import Pool
 from critic_jax.rollouts import rollout
@@ -61,24 +58,26 @@ from critic_jax.training import phases as phases_lib
 from critic_jax.training import roles as roles_lib
 from critic_jax.training.alarms import Alarms
 from critic_jax.training.phases import Phase
-from critic_jax.types import Batch, Record
+from critic_jax.training.pipeline import Pipeline, is_saved
 from critic_jax.workdir import checkpoint, progress, run_dir
 
 
-class Collected(NamedTuple):
-  """A batch as given and on the mesh, its records, and what they cost."""
-
-  given: Batch
-  batch: Batch
-  records: list[Record]
-  costs: dict[str, float]
-
-
-@dataclasses.dataclass
+@dataclasses.dataclass(kw_only=True)
 class Run:
-  """A run under way: what the loop's parts share, and the parameters.
+  """A run under way: the parameters of its roles, and what its steps share.
 
-  `layouts` are how roles are laid out to sample with; None: as in `roles`.
+  Attributes:
+    config: of the run.
+    folder: of the run, open.
+    manager: of its checkpoints.
+    mesh: of the devices that train.
+    lms: models without parameters, by role.
+    roles: their parameters, by role; replaced by each step.
+    examples: the training split.
+    evaluations: in the order of the config.
+    pool: the graders.
+    compilations: counts compiled programs.
+    console: where progress, warnings and results are shown.
   """
 
   config: Any
@@ -87,134 +86,135 @@ class Run:
   mesh: jax.sharding.Mesh
   lms: dict[str, Any]
   roles: dict[str, Any]
-  layouts: dict[str, Any] | None
-  splits: dict[str, Sequence[Any]]
+  examples: Sequence[Any]
   evaluations: Sequence[eval_phases.Evaluation]
   pool: Pool
-  grade: rollout.Grade
   compilations: compilation.Counter
   console: Console
-  key: jax.Array
-  logged: float = dataclasses.field(default_factory=time.perf_counter)
+
+  def __post_init__(self):
+    self._logged = time.perf_counter()
+    self._layouts = roles_lib.sampling_shardings(
+      self.lms, self.config.sample_mesh
+    )
+
+  # ------------------------------------------------------------ the run
+
+  def run(self, phases: Sequence[Phase]) -> None:
+    """Runs the phases from the last checkpoint on, and their evaluations."""
+    done, state = self.restore(phases)
+    self.folder.rewind(done)
+    distributed.wait('rewind')
+    for phase in phases:
+      steps_done = min(max(done - phase.start, 0), phase.config.steps)
+      if steps_done < phase.config.steps:
+        self.train(phase, steps_done, **(state if steps_done else {}))
+      self.evaluate(phase, done)
+    for evaluation in self.evaluations:
+      if evaluation.config.after and distributed.is_first():
+        eval_phases.show_results(
+          self.folder, evaluation, evaluation.config.after, self.console
+        )
 
   def train(self, phase: Phase, done: int, opt_state=None, before=None) -> None:
     """Runs a phase from its step `done` on; leaves the roles trained.
 
-    `opt_state` and `before` are those of a checkpoint, see checkpoint.py.
+    Args:
+      phase: the phase.
+      done: its steps that were run before.
+      opt_state: the optimiser's state in a checkpoint.
+      before: the checkpoint's parameters that write the first batch, see
+        training/pipeline.py.
+
+    Raises:
+      ValueError: an alarm ends the run.
+      SystemExit: the process was told to end.
     """
-    for target, source in phase.config.copy.items() if not done else ():
-      self.roles[target] = roles_lib.copy(
-        self.roles[target], self.roles[source]
-      )
-    alarms = self._alarms(phase)
-    trained = {role: self.roles[role] for role in phase.config.train}
-    state = updates.init_state(phase.tx, trained, self.mesh)
-    if opt_state is not None:
-      state = state._replace(
-        step=state.step + done * phase.config.epochs, opt_state=opt_state
-      )
-    key = jax.random.fold_in(self.key, phase.start)
-    batches = store.batches(
-      self.splits['train'],
-      phase.config.batch_size,
-      seed=self.config.seed,
-      start_step=phase.start + done,
-    )
-    config, ahead = phase.config, None
-    frozen = roles_lib.to_sample(
-      {r: params for r, params in self.roles.items() if r not in trained},
-      self.layouts,
-    )
-
-    def collect(step, state):
-      key_of_step = jax.random.fold_in(key, step)
-      return self._collect(phase, frozen, state, next(batches), key_of_step)
-
-    writer = state if before is None else state._replace(params=before)
-    with (
-      progress.phase(self.console, phase.name, config.steps, done) as advance,
-      preemption.awaited() as is_last,
-    ):
-      for step in range(done, config.steps):
-        is_fresh = ahead is None and writer is state
-        now, ahead = ahead or collect(step, writer), None
+    if not done:
+      self.roles = roles_lib.copy_roles(self.roles, phase.config.copy)
+    alarms = Alarms(phase, self.folder, self.console, self.config.best_metric)
+    state = self._init_state(phase, done, opt_state)
+    pipeline = self._pipeline(phase, state.params, done, before)
+    config = phase.config
+    bar = progress.phase(self.console, phase.name, config.steps, done)
+    with bar as advance, preemption.awaited() as is_last:
+      for step, collected, age in pipeline:
         if step == done and self.config.compile_ahead:
-          self._compile_ahead(phase, state, now.batch)
+          updates.compile_ahead(
+            phase, self.lms, state, collected.batch, self.mesh
+          )
+
+        # Update, and collect the next batch while the device is busy.
         with timing.opened() as costs:
-          old, (state, metrics) = state, updates.run(phase, state, now.batch)
-          if config.staleness and not _is_saved(config, step):
-            ahead = collect(step + 1, old)
+          state, metrics = updates.run(phase, state, collected.batch)
+          pipeline.collect_ahead()
           with timing.timed('time/update_s'):
             metrics = jax.device_get(distributed.finished(metrics))
+        pipeline.advance(state.params)
         # The old state's arrays may have been donated: look them up anew.
         self.roles.update(state.params)
-        writer = state
-        if is_fresh:
-          alarms.compare(step, now, metrics.get('policy/max_ratio_error'))
+
+        # Log, and look for what is wrong.
+        if not age:
+          alarms.compare(step, collected, metrics.get('policy/max_ratio_error'))
         metrics = {k: float(np.max(v)) for k, v in metrics.items()} | costs
-        metrics = self._log(phase, step, now, metrics)
-        problem = alarms.add(step, now, metrics)
-        end = is_last(phase.start + step)
-        if problem or end or _is_saved(config, step):
-          in_flight = {'before': old.params} if ahead else {}
-          self.save(
-            phase.start + step + 1,
-            {'opt_state': state.opt_state, **in_flight},
-            alarms.value(),
-          )
+        metrics = self._log(phase, step, collected, metrics)
+        problem = alarms.add(step, collected, metrics)
+
+        # Save, and end. Every process asks after every step.
+        is_told_to_end = is_last(phase.start + step)
+        if problem or is_told_to_end or is_saved(config, step):
+          self._save(phase, step, state, pipeline.before, alarms.value())
         if problem:
           raise ValueError(problem)
-        if end:
+        if is_told_to_end:
           self.console.print(f'{phase.name}: told to end, saved at step {step}')
           raise SystemExit(preemption.EXIT)
         advance(metrics)
     # Whatever ends the process from here on finds the phase saved.
     checkpoint.wait(self.manager)
 
-  def _collect(self, phase, frozen, state, examples, key) -> Collected:
-    roles = {**frozen, **roles_lib.to_sample(state.params, self.layouts)}
-    with timing.opened() as costs, timing.timed('time/collect_s'):
-      given, records = phase.recipe.collect(roles, examples, key)
-      batch = sharding.put_batch(given, self.mesh)
-    return Collected(given, batch, records, costs)
+  # ---------------------------------------------------- parts of a phase
 
-  def _compile_ahead(self, phase, state, batch) -> None:
-    """Compiles the update for each shape that the phase's batches may have.
+  def _init_state(self, phase, done, opt_state) -> updates.TrainState:
+    """The state of a phase after `done` steps of it."""
+    trained = {role: self.roles[role] for role in phase.config.train}
+    state = updates.init_state(phase.tx, trained, self.mesh)
+    if opt_state is None:
+      return state
+    step = state.step + done * phase.config.epochs
+    return state._replace(step=step, opt_state=opt_state)
 
-    The first batch tells what is in them. Packed rows have the phase's
-    `row_shapes`, plain rows the columns of the trained models' tables.
-    """
-    shapes = phase.config.row_shapes
-    if shapes:
-      layout = dict.fromkeys(forward.Layout._fields, batch['tokens'])
-      batch = {**layout, **batch}
-    else:
-      columns = {
-        lm.row_length(size)
-        for lm in (self.lms[role] for role in phase.config.train)
-        for size in (*lm.lengths, lm.lengths[-1] + lm.max_new_tokens)
-      }
-      shapes = [(len(batch['tokens']), n) for n in sorted(columns)]
-    updates.compile_ahead(phase, state, batch, shapes, self.mesh)
-
-  def _alarms(self, phase) -> Alarms:
-    """The alarms of a phase, after what it has logged so far."""
-    alarms = Alarms(phase, self.folder, self.console, self.config.best_metric)
-    for row in run_dir.read_metrics(self.folder.path / 'metrics.jsonl'):
-      if row['phase'] == phase.name:
-        alarms.replay(row)
-    return alarms
+  def _pipeline(self, phase, trained, done, before) -> Pipeline:
+    """The batches of a phase from step `done` on."""
+    key = jax.random.fold_in(jax.random.key(self.config.seed), 1)
+    return Pipeline(
+      phase,
+      frozen={r: p for r, p in self.roles.items() if r not in trained},
+      trained=trained,
+      batches=store.batches(
+        self.examples,
+        phase.config.batch_size,
+        seed=self.config.seed,
+        start_step=phase.start + done,
+      ),
+      key=jax.random.fold_in(key, phase.start),
+      mesh=self.mesh,
+      layouts=self._layouts,
+      done=done,
+      before=before,
+    )
 
   def _log(self, phase, step, collected, metrics):
-    """Writes what came of a step; returns its metrics."""
+    """Writes a step's metrics and records; returns all its metrics."""
     config, records = phase.config, collected.records
     metrics |= rollout.summary(records)
     metrics['learning_rate'] = float(phase.schedule(step * config.epochs))
     metrics['tokens/update'] = float(np.prod(collected.batch['tokens'].shape))
     metrics |= timing.metrics(collected.costs)
     metrics |= self.compilations.read() | timing.memory()
-    self.logged, before = time.perf_counter(), self.logged
-    metrics['time/step_s'] = self.logged - before
+    self._logged, before = time.perf_counter(), self._logged
+    metrics['time/step_s'] = self._logged - before
     self.folder.log_metrics(phase.start + step, metrics, phase.name)
     if step % config.records_every == 0 or step == config.steps - 1:
       self.folder.write_records(
@@ -225,72 +225,79 @@ class Run:
       )
     return metrics
 
-  def save(self, step: int, state: dict[str, Any], value: float | None) -> None:
-    """Begins to save the run after `step` steps; see checkpoint.py."""
-    state = {'roles': self.roles, 'grades': self.pool.state(), **state}
-    checkpoint.save(self.manager, step, state, value)
+  # -------------------------------------------------------- checkpoints
+
+  def _save(self, phase, step, state, before, value) -> None:
+    """Begins to save the run after a step of a phase; see checkpoint.py."""
+    items = {
+      'roles': self.roles,
+      'grades': self.pool.state(),
+      'opt_state': state.opt_state,
+    }
+    if before is not None:
+      items['before'] = before
+    checkpoint.save(self.manager, phase.start + step + 1, items, value)
 
   def restore(self, phases: Sequence[Phase]) -> tuple[int, dict[str, Any]]:
     """Restores the last checkpoint.
 
     Returns:
-      Steps done, and what `train` is given of the phase of the last of them.
+      Steps of the run that are done, and the keywords `opt_state` and `before`
+      of `train` for the phase of the last of them.
     """
     step = self.manager.latest_step()
     if step is None:
       return 0, {}
-    phase = _phase_of(phases, step - 1)
+    phase = [phase for phase in phases if phase.start < step][-1]
     trained = {role: self.roles[role] for role in phase.config.train}
-    fresh = updates.init_state(phase.tx, trained, self.mesh).opt_state
-    like = {'opt_state': fresh, 'before': trained, 'grades': {}}
-    tree = checkpoint.restore(self.manager, step, {'roles': self.roles, **like})
-    self.roles = tree.pop('roles')
-    self.pool.restore(tree.pop('grades'))
-    return step, tree
+    like = {
+      'roles': self.roles,
+      'opt_state': updates.init_state(phase.tx, trained, self.mesh).opt_state,
+      'before': trained,
+      'grades': {},
+    }
+    items = checkpoint.restore(self.manager, step, like)
+    self.roles = items.pop('roles')
+    self.pool.restore(items.pop('grades'))
+    return step, items
+
+  # -------------------------------------------------------- evaluations
 
   def evaluate(self, phase: Phase, done: int) -> None:
-    """Measures the roles by what is to be run after a phase and was not yet.
+    """Runs the evaluations that follow a phase and were not run yet.
 
     Where later phases have trained the roles on (`done` steps of the run are),
     they are measured as they were at the phase's end.
     """
-    wanted = [
-      evaluation
+    names = [
+      evaluation.name
       for evaluation in self.evaluations
       if phase.name in evaluation.config.after
       and not eval_phases.records_path(
         self.folder.path, evaluation.name, phase.name
       ).exists()
     ]
-    names = [evaluation.name for evaluation in wanted]
     names = distributed.agreed('evaluations', names)
-    wanted = [e for e in self.evaluations if e.name in names]
-    if not wanted:
+    evaluations = [e for e in self.evaluations if e.name in names]
+    if not evaluations:
       return
     end, roles = phase.start + phase.config.steps, self.roles
     if done > end:
       roles = checkpoint.restore(self.manager, end, {'roles': roles})['roles']
-    roles = roles_lib.to_sample(roles, self.layouts)
-    for evaluation in wanted:
+    roles = roles_lib.to_sample(roles, self._layouts)
+    for evaluation in evaluations:
       eval_phases.measure(
         evaluation,
         roles,
         self.folder.path,
         phase.name,
         eval_phases.noise(self.config.seed),
-        self.grade,
+        distributed.sharing_grades(self.pool.grade),
         self.console,
       )
 
 
-def _is_saved(config, step: int) -> bool:
-  """Whether a phase's step ends with a checkpoint."""
-  return (step + 1) % config.checkpoint_every == 0 or step == config.steps - 1
-
-
-def _phase_of(phases, step) -> Phase:
-  """The phase that a step of the run belongs to."""
-  return [phase for phase in phases if phase.start <= step][-1]
+# ------------------------------------------------------------ the command
 
 
 def run(
@@ -305,7 +312,7 @@ def run(
     config: a ConfigDict, as the files in configs/ make it.
     workdir: the run's folder.
     console: where progress and results are shown.
-    overrides: what the command line changed, for the run's folder.
+    overrides: settings that the command line changed, for the run's folder.
 
   Returns:
     The folder.
@@ -316,79 +323,71 @@ def run(
   console = console or Console(quiet=not distributed.is_first())
   compilation.use_cache(config.compilation_cache)
   with contextlib.ExitStack() as stack:
+    # Check every setting and input: nothing compiles before.
     compilations = stack.enter_context(compilation.Counter())
     pool = stack.enter_context(Pool(**config.graders))
     mesh = sharding.make_mesh(config.mesh)
     lms, loaded = roles_lib.make_lms(
       config.models, compile_ahead=config.compile_ahead
     )
-    layouts = roles_lib.sampling_shardings(lms, config.sample_mesh)
     grade = distributed.sharing_grades(pool.grade)
     phases = phases_lib.make_phases(config, lms, grade)
+    for phase in phases:
+      roles_lib.check_copy(phase.name, phase.config, lms)
     splits = lookup.bind(sources, config.data)()
     pool.check(split[0] for split in splits.values() if split)
-    wanted = eval_phases.make_evaluations(config, lms, splits)
-    devices = ', '.join(map(str, jax.devices()))
+    evaluations = eval_phases.make_evaluations(config, lms, splits)
+
+    # Open the folder, and make the roles.
     folder = stack.enter_context(
       run_dir.open_run(
         workdir,
         config,
         overrides=overrides,
-        devices=devices,
+        devices=', '.join(map(str, jax.devices())),
         is_writer=distributed.is_first(),
       )
     )
     distributed.wait('folder')
-    checkpoints = folder.path / 'checkpoints'
-    if distributed.is_first():
-      for problem in checkpoint.recover(checkpoints):
-        console.print(f'warning: {problem}; the checkpoint before it is used')
-    distributed.wait('checkpoints')
-    manager = checkpoint.make_manager(
-      checkpoints,
-      keep=config.keep_checkpoints,
-      always=phases_lib.phase_ends(config).values(),
-      keep_best=bool(config.best_metric),
-    )
-    stack.callback(checkpoint.close, manager)
-    key = jax.random.key(config.seed)
-    work = Run(
-      config,
-      folder,
-      manager,
-      mesh,
-      lms,
-      roles_lib.init_params(lms, loaded, mesh, jax.random.fold_in(key, 0)),
-      layouts,
-      splits,
-      wanted,
-      pool,
-      grade,
-      compilations,
-      console,
-      jax.random.fold_in(key, 1),
-    )
-    _run_phases(work, phases)
+    manager = stack.enter_context(_checkpoints(folder.path, config, console))
+    key = jax.random.fold_in(jax.random.key(config.seed), 0)
+    Run(
+      config=config,
+      folder=folder,
+      manager=manager,
+      mesh=mesh,
+      lms=lms,
+      roles=roles_lib.init_params(lms, loaded, mesh, key),
+      examples=splits['train'],
+      evaluations=evaluations,
+      pool=pool,
+      compilations=compilations,
+      console=console,
+    ).run(phases)
   if distributed.is_first():
     html_report.write(folder.path)
   console.print(f'report: {folder.path / "report.html"}')
   return folder.path
 
 
-def _run_phases(work: Run, phases: Sequence[Phase]) -> None:
-  done, state = work.restore(phases)
-  work.folder.rewind(done)
-  distributed.wait('rewind')
-  for phase in phases:
-    here = min(max(done - phase.start, 0), phase.config.steps)
-    if here < phase.config.steps:
-      work.train(phase, here, **(state if here else {}))
-    work.evaluate(phase, done)
-  for evaluation in work.evaluations:
-    if evaluation.config.after and distributed.is_first():
-      eval_phases.show_results(
-        work.folder, evaluation, evaluation.config.after, work.console
-      )
+@contextlib.contextmanager
+def _checkpoints(folder: Path, config, console: Console) -> Iterator[Any]:
+  """Yields the manager of a run's checkpoints, after the last whole one."""
+  path = folder / 'checkpoints'
+  if distributed.is_first():
+    for problem in checkpoint.recover(path):
+      console.print(f'warning: {problem}; the checkpoint before it is used')
+  distributed.wait('checkpoints')
+  manager = checkpoint.make_manager(
+    path,
+    keep=config.keep_checkpoints,
+    always=phases_lib.phase_ends(config).values(),
+    keep_best=bool(config.best_metric),
+  )
+  try:
+    yield manager
+  finally:
+    checkpoint.close(manager)
 
 
 def main(argv: Sequence[str]) -> None:

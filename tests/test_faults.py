@@ -29,8 +29,8 @@ from run_helpers import (
 )
 
 from critic_jax import files, train
-from critic_jax.runtime import cli, preemption
-from critic_jax.training import updates
+from critic_jax.runtime import cli, preemption, sharding
+from critic_jax.training import pipeline, updates
 from critic_jax.workdir import run_dir
 
 ROOT = pathlib.Path(train.__file__).parents[1]
@@ -96,17 +96,17 @@ def test_an_update_that_is_not_finite_changes_nothing(bad, microbatches):
 
 def poison(monkeypatch, *steps):
   """Puts a NaN among the weights of these steps' batches."""
-  collect, count = train.Run._collect, iter(range(100))
+  collect, count = pipeline.Pipeline._collect, iter(range(100))
 
-  def poisoned(self, phase, *arguments):
-    collected = collect(self, phase, *arguments)
+  def poisoned(self, *arguments):
+    collected = collect(self, *arguments)
     if next(count) not in steps:
       return collected
     collected.given['weights'][0, 0] = np.nan
-    batch = train.sharding.put_batch(collected.given, self.mesh)
+    batch = sharding.put_batch(collected.given, self.mesh)
     return collected._replace(batch=batch)
 
-  monkeypatch.setattr(train.Run, '_collect', poisoned)
+  monkeypatch.setattr(pipeline.Pipeline, '_collect', poisoned)
 
 
 def test_a_skipped_step_is_counted_and_its_batch_kept(tmp_path, monkeypatch):
@@ -144,20 +144,20 @@ def test_too_many_skipped_steps_end_the_run(tmp_path, monkeypatch):
 def test_a_sampler_that_disagrees_is_told_of_with_the_row(
   tmp_path, monkeypatch
 ):
-  collect, count = train.Run._collect, iter(range(100))
+  collect, count = pipeline.Pipeline._collect, iter(range(100))
 
-  def disagreeing(self, phase, *arguments):
-    collected = collect(self, phase, *arguments)
+  def disagreeing(self, *arguments):
+    collected = collect(self, *arguments)
     if next(count) == 0:
       return collected
     row, column = np.argwhere(collected.given['mask'])[-1]
     collected.given['logprobs'][row, column] -= np.log(1.5)
     rows.append(row)
-    batch = train.sharding.put_batch(collected.given, self.mesh)
+    batch = sharding.put_batch(collected.given, self.mesh)
     return collected._replace(batch=batch)
 
   rows = []
-  monkeypatch.setattr(train.Run, '_collect', disagreeing)
+  monkeypatch.setattr(pipeline.Pipeline, '_collect', disagreeing)
   config, out = stale_config(staleness=0), io.StringIO()
   config.phases.rl.steps = 3
   train.run(config, str(tmp_path), Console(file=out, width=500))

@@ -48,8 +48,8 @@ ROOMS = {
     'types lookup text objectives rewards runtime models workdir rollouts '
     'pretrained sampling data evals inspection report | jax numpy optax rich',
   'train':
-    'types lookup rewards runtime models workdir rollouts data report '
-    'training | jax numpy rich',
+    'lookup rewards runtime workdir rollouts data report training | jax numpy '
+    'rich',
   'evaluate':
     'types strict_json rewards runtime workdir report training | absl jax '
     'ml_collections rich',

@@ -30,7 +30,7 @@ from critic_jax import train
 from critic_jax.objectives import masked
 from critic_jax.recipes import sft
 from critic_jax.runtime import sharding
-from critic_jax.training import optimizer, phases, roles, updates
+from critic_jax.training import optimizer, phases, pipeline, roles, updates
 from critic_jax.workdir import run_dir
 
 ROOT = pathlib.Path(train.__file__).parents[1]
@@ -294,13 +294,13 @@ def test_a_stale_batch_is_written_by_the_parameters_before_the_update(
 ):
   """Step by step: what each collection is given, by a look at its roles."""
   monkeypatch.setattr(train.html_report, 'write', lambda path: None)
-  given, collect = [], train.Run._collect
+  given, collect = [], pipeline.Pipeline._collect
 
-  def look(self, phase, frozen, state, examples, key):
-    given.append(np.asarray(state.params['critic']['embed']['embedding']))
-    return collect(self, phase, frozen, state, examples, key)
+  def look(self, step, trained):
+    given.append(np.asarray(trained['critic']['embed']['embedding']))
+    return collect(self, step, trained)
 
-  monkeypatch.setattr(train.Run, '_collect', look)
+  monkeypatch.setattr(pipeline.Pipeline, '_collect', look)
   run(stale_config(), tmp_path)
   same = [np.array_equal(x, y) for x, y in itertools.pairwise(given)]
   # Step 1 by the parameters of step 0, step 2 by those before update 1; step 3
@@ -416,6 +416,17 @@ def test_missing_settings_fail_before_anything_compiles(tmp_path, name):
     with pytest.raises(ValueError, match=f'phases.rl: .*{name}'):
       run(config, tmp_path / 'run')
   assert not compiled
+
+
+def test_a_copy_between_tokenizers_is_refused_before_anything_compiles(
+  tmp_path,
+):
+  config = short_config()
+  config.models.solver.tokenizer.num_problems = 20
+  with log_compilations() as compiled:
+    with pytest.raises(ValueError, match='phases.rl.copy: got critic=solver, '):
+      run(config, tmp_path / 'run')
+  assert not compiled and not (tmp_path / 'run').exists()
 
 
 def test_an_objective_without_a_ratio_is_not_fed_stale_batches(tmp_path):

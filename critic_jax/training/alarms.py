@@ -1,7 +1,7 @@
-"""What is wrong with a step: limits, numbers, a sampler unlike its trainer.
+"""Alarms about a step: limits, numbers, a sampler unlike its trainer.
 
-A run warns of it, keeps the batch where one should be looked at, and ends where
-its config says so.
+A run warns, keeps the batch where one should be looked at, and ends where its
+config says so.
 """
 
 from __future__ import annotations
@@ -13,24 +13,27 @@ import numpy as np
 from rich.console import Console
 
 from critic_jax.inspection import limits
-from critic_jax.workdir.run_dir import RunDir
+from critic_jax.workdir import run_dir
 
 _SKIPPED = 'update/skipped'
 
 
 class Alarms:
-  """The alarms of a phase, step by step.
+  """The alarms of a phase, step by step, after the steps that it has logged.
 
   Args:
-    phase: see `phases.Phase`.
-    folder: where batches are kept.
+    phase: a `phases.Phase`.
+    folder: the run's, where metrics are read from and batches are kept.
     console: where warnings are shown.
-    best_metric: by what the best checkpoint is chosen; '-' before its name: the
-      smallest.
+    best_metric: name of the metric that is largest in the best checkpoint, or
+      smallest if '-' is before it.
+
+  Raises:
+    ValueError: metrics.jsonl is broken.
   """
 
   def __init__(
-    self, phase, folder: RunDir, console: Console, best_metric: str = ''
+    self, phase, folder: run_dir.RunDir, console: Console, best_metric: str = ''
   ):
     self._phase, self._folder, self._console = phase, folder, console
     self._best_metric = best_metric
@@ -40,18 +43,20 @@ class Alarms:
       phase.config.limit_window,
       tracked=(_SKIPPED, best_metric.removeprefix('-')),
     )
-
-  def replay(self, row: Mapping[str, float]) -> None:
-    """Takes the metrics of a step that was told of before."""
-    self._watch.add(row)
+    # Windows go on where they were; warnings given before are not repeated.
+    for row in run_dir.read_metrics(folder.path / 'metrics.jsonl'):
+      if row['phase'] == phase.name:
+        self._watch.add(row)
 
   def compare(self, step: int, collected, errors) -> None:
     """Warns, once, if a sampler and the trainer that it equals disagree.
 
     Args:
       step: of the phase.
-      collected: see `train.Collected`; of the parameters that learn from it.
-      errors: float[B], the largest |ratio - 1| of each row; None: no policy.
+      collected: a `pipeline.Collected` of age 0: the parameters that learn from
+        it wrote it.
+      errors: float[B], the largest |ratio - 1| of each row; None: the loss has
+        no policy.
     """
     bound = self._phase.config.max_ratio_error
     if errors is None or self._disagreed or not np.max(errors) > bound:
@@ -65,7 +70,7 @@ class Alarms:
     )
 
   def add(self, step: int, collected, metrics: Mapping[str, float]) -> str:
-    """Takes the metrics of the next step; what is to end the run, or ''."""
+    """Takes a step's metrics; returns why the run must end, or ''."""
     problem = '; '.join(self._watch.add(metrics).values())
     if problem:
       self._warn(problem)
@@ -88,7 +93,7 @@ class Alarms:
     )
 
   def value(self) -> float | None:
-    """By what the best checkpoint is chosen: the larger the better."""
+    """The value of a checkpoint, the larger the better; None: not measured."""
     mean = self._watch.mean(self._best_metric.removeprefix('-'))
     is_negative = mean is not None and self._best_metric.startswith('-')
     return -mean if is_negative else mean

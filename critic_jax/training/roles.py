@@ -19,7 +19,7 @@ from critic_jax.rollouts import stages
 from critic_jax.runtime import distributed, sharding
 from critic_jax.sampling.lm import LM
 from critic_jax.text import tokenizer as tokenizer_lib
-from critic_jax.types import Params
+from critic_jax.types import Params, Roles
 
 HEADS = ('lm_head', 'scalar_head')
 
@@ -166,6 +166,59 @@ def init_params(lms, loaded, mesh, key) -> dict[str, Params]:
       )
       params[role] = {**params[role], **put}
   return params
+
+
+def check_copy(name: str, section, lms: Mapping[str, LM]) -> None:
+  """Checks that a phase copies between roles of one vocabulary.
+
+  Args:
+    name: of the phase.
+    section: of the phase, with `copy`: the source of each target role.
+    lms: by role, with all that `copy` names.
+
+  Raises:
+    ValueError: two tokenizers differ in the text of a token.
+  """
+  for target, source in section.copy.items():
+    ours, theirs = (lms[role].tokenizer for role in (target, source))
+    if not _is_same_vocabulary(ours, theirs):
+      raise ValueError(
+        f'phases.{name}.copy: got {target}={source}, whose tokenizers differ; '
+        'expected roles of one vocabulary; give both models the same source or '
+        'tokenizer'
+      )
+
+
+def _is_same_vocabulary(ours, theirs) -> bool:
+  """Whether each token means the same; their chat templates may differ."""
+  if ours is theirs or dict(ours.files) == dict(theirs.files):
+    return True
+  if ours.vocab_size != theirs.vocab_size:
+    return False
+  return dict(ours.special) == dict(theirs.special) and all(
+    ours.decode_fn([token]) == theirs.decode_fn([token])
+    for token in range(ours.vocab_size)
+  )
+
+
+def copy_roles(roles: Roles, copies: Mapping[str, str]) -> dict[str, Params]:
+  """The roles after a phase's copies, made all at once.
+
+  Every source is read as it was before any copy, so that the order of names
+  does not matter: `ref=policy` beside `policy=cold` keeps the old policy.
+
+  Args:
+    roles: parameters by role.
+    copies: the source of each target role.
+
+  Raises:
+    ValueError: a target and its source differ in size.
+  """
+  copied = {
+    target: copy(roles[target], roles[source])
+    for target, source in copies.items()
+  }
+  return {**roles, **copied}
 
 
 def copy(target: Params, source: Params) -> Params:

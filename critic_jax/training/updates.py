@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from critic_jax.models import forward
 from critic_jax.runtime import compilation, sharding, timing
 from critic_jax.types import Metrics
 
@@ -196,16 +197,30 @@ def run(phase, state: TrainState, batch) -> tuple[TrainState, Mapping]:
   return state, {**sums, **first_per_row, 'update/skipped': skipped}
 
 
-def compile_ahead(phase, state: TrainState, batch, shapes, mesh) -> None:
-  """Compiles a phase's update for batches of other shapes.
+def compile_ahead(phase, lms, state: TrainState, batch, mesh) -> None:
+  """Compiles a phase's update for every shape that its batches may have.
+
+  Packed rows have the phase's `row_shapes`, plain rows the columns of the
+  trained models' tables.
 
   Args:
     phase: a `phases.Phase`.
+    lms: by role.
     state: only its shapes and shardings are read.
-    batch: one of the phase's, [B, T] each; tells its arrays and their dtypes.
-    shapes: the (B, T) to compile for.
+    batch: the phase's first, [B, T] each; tells its arrays and their dtypes.
     mesh: of the rows, see `sharding.put_batch`.
   """
+  shapes = phase.config.row_shapes
+  if shapes:
+    layout = dict.fromkeys(forward.Layout._fields, batch['tokens'])
+    batch = {**layout, **batch}
+  else:
+    columns = {
+      lm.row_length(size)
+      for lm in (lms[role] for role in phase.config.train)
+      for size in (*lm.lengths, lm.lengths[-1] + lm.max_new_tokens)
+    }
+    shapes = [(len(batch['tokens']), n) for n in sorted(columns)]
 
   def compile_one(shape):
     zeros = {

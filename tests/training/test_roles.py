@@ -1,3 +1,4 @@
+import dataclasses
 import re
 
 import jax
@@ -10,6 +11,7 @@ from helpers import (
   random_params,
   tiny_config,
 )
+from ml_collections import ConfigDict
 
 from configs import common
 from critic_jax.models import sizes
@@ -199,6 +201,57 @@ def test_copy_keeps_the_dtype_of_the_target():
   result = roles.copy(ref, critic)
   assert {x.dtype for x in jax.tree.leaves(result)} == {jnp.dtype('bfloat16')}
   assert_trees_close(result, critic, rtol=0.01)
+
+
+@pytest.mark.parametrize('policy', ['critic', 'policy', 'solver', 'a', 'z'])
+def test_the_order_of_copies_does_not_matter(policy):
+  """The reference keeps the policy that the cold start replaces."""
+  params = {
+    name: make_params(seed)
+    for seed, name in enumerate((policy, 'ref', 'cold', 'value'))
+  }
+  expected = {**params, 'ref': params[policy], policy: params['cold']}
+  copies = {'ref': policy, policy: 'cold'}
+  for items in (
+    copies.items(),
+    reversed(copies.items()),
+    sorted(copies.items()),
+  ):
+    result = roles.copy_roles(params, dict(items))
+    assert list(result) == list(params)
+    assert_trees_close(result, expected, rtol=0)
+  # Two roles may also change places.
+  result = roles.copy_roles(params, {'ref': 'cold', 'cold': 'ref'})
+  assert_trees_close(result['ref'], params['cold'], rtol=0)
+  assert_trees_close(result['cold'], params['ref'], rtol=0)
+
+
+def test_roles_of_other_tokenizers_are_not_copied():
+  vocabulary = dict(ARITHMETIC, num_problems=20)
+  lms, _ = roles.make_lms(
+    {
+      name: common.model('nano', tokenizer=tokenizer, **LENGTHS)
+      for name, tokenizer in (
+        ('solver', ARITHMETIC),
+        ('critic', ARITHMETIC),
+        ('fewer', dict(ARITHMETIC, vocab_size=600)),
+        ('other', vocabulary),
+      )
+    }
+  )
+  # A chat template alone is no other vocabulary.
+  tokenizer = dataclasses.replace(
+    lms['critic'].tokenizer, chat_template='{{ messages }}', files={}
+  )
+  lms['critic'] = dataclasses.replace(lms['critic'], tokenizer=tokenizer)
+  copies = ConfigDict(dict(copy=dict(critic='solver', solver='critic')))
+  roles.check_copy('rl', copies, lms)
+  for source in ('fewer', 'other'):
+    copies = ConfigDict(dict(copy=dict(solver='critic', critic=source)))
+    with pytest.raises(
+      ValueError, match=f'phases.rl.copy: got critic={source}, whose tokenizer'
+    ):
+      roles.check_copy('rl', copies, lms)
 
 
 @pytest.mark.parametrize('change', [dict(mlp_dim=96), dict(num_layers=2)])
