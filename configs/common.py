@@ -1,4 +1,9 @@
-"""Sections that every config has; plain data, no jax."""
+"""Sections that every config has; plain data, no jax.
+
+A ConfigDict makes sections of the dicts that are assigned to it.
+"""
+
+import difflib
 
 from ml_collections import ConfigDict
 
@@ -7,19 +12,17 @@ def base() -> ConfigDict:
   """A run without phases."""
   config = ConfigDict()
   config.seed = 0
-  config.data = ConfigDict(dict(name='arithmetic'))
+  config.data = dict(name='arithmetic')
   config.models = ConfigDict()
-  config.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1, sequence=1))
+  config.mesh = dict(data=-1, fsdp=1, tensor=1, sequence=1)
   # Of each process's devices; 0: one process samples as it trains, and several
   # have all parameters on every device.
-  config.sample_mesh = ConfigDict(dict(data=0, fsdp=0, tensor=0))
-  config.graders = ConfigDict(
-    dict(
-      name='answers',  # or 'code': programs, run in a sandbox
-      num_workers=1,
-      deadline_s=5.0,
-      accept_missing=(),  # protections that the sandbox may lack: SECURITY.md
-    )
+  config.sample_mesh = dict(data=0, fsdp=0, tensor=0)
+  config.graders = dict(
+    name='answers',  # or 'code': programs, run in a sandbox
+    num_workers=1,
+    deadline_s=5.0,
+    accept_missing=(),  # protections that the sandbox may lack: SECURITY.md
   )
   config.keep_checkpoints = 2  # the newest, beside those of phases' ends
   # Also that with the largest mean of this metric over `limit_window` steps;
@@ -52,7 +55,7 @@ def model(size='', source='', **settings) -> dict:
     lengths=(256, 512),  # columns that prompts and rows are padded to
     max_rows=256,
   )
-  return section | settings
+  return _changed('model', section, settings)
 
 
 def evaluation(**settings) -> dict:
@@ -72,10 +75,24 @@ def evaluation(**settings) -> dict:
     first_error=dict(module='', name=''),
     describe=dict(module='', name=''),
   )
+  return _changed('evaluation', section, settings)
+
+
+def _changed(name, section, settings) -> dict:
+  """The section with other values; a name that it has not is refused."""
+  for setting in settings:
+    if setting not in section:
+      nearest = difflib.get_close_matches(setting, section, n=1)
+      hint = f'; did you mean {nearest[0]!r}?' if nearest else ''
+      raise ValueError(
+        f'{name}: got {setting!r}; expected one of {sorted(section)}{hint}'
+      )
   return section | settings
 
 
-def phase(recipe, train, steps, learning_rate, batch_size, **settings) -> dict:
+def phase(
+  *, recipe, train, steps, learning_rate, batch_size, **settings
+) -> dict:
   """What the loop needs to know of a phase; `settings` are its recipe's."""
   schedule = settings.pop('schedule', 'constant')
   section = dict(

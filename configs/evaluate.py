@@ -48,20 +48,23 @@ def given(name, paths, prompts='instruct', **settings):
   """Critiques of solutions that files give."""
   config = common.base()
   config.checkpoint = ''
-  config.data = ConfigDict(
-    dict(
-      name='solutions', paths=paths, layout='auto', bad_rows='error', number=0,
-      by='solution', seed=0,
-    )
-  )  # fmt: skip
+  config.data = dict(
+    name='solutions',
+    paths=paths,
+    layout='auto',
+    bad_rows='error',
+    number=0,
+    by='solution',
+    seed=0,
+  )
   critic = refcritic.smollm2().models.critic
   critic.prompts = prompts
   critic.temperature = 0.0
   critic.max_new_tokens = 96
   critic.lengths = (384, 512, 768, 1024, 2048)
-  config.models = ConfigDict(dict(critic=critic))
+  config.models = dict(critic=critic)
   section = dict(num_examples=0, num_critiques=1, num_refinements=0)
-  config.evals = ConfigDict({name: common.evaluation(**section | settings)})
+  config.evals = {name: common.evaluation(**section | settings)}
   return config
 
 
@@ -115,14 +118,14 @@ def solved(name, **settings):
   """The loop on a file of problems, solver and critic of one size."""
   config = common.base()
   config.checkpoint = ''
-  config.data = ConfigDict(
-    dict(
-      name='benchmark', path='../shared/data/gsm8k_train.jsonl', layout='auto',
-      bad_rows='error',
-    )
-  )  # fmt: skip
+  config.data = dict(
+    name='benchmark',
+    path='../shared/data/gsm8k_train.jsonl',
+    layout='auto',
+    bad_rows='error',
+  )
   config.models = refcritic.smollm2().models
-  config.evals = ConfigDict({name: common.evaluation(**settings)})
+  config.evals = {name: common.evaluation(**settings)}
   return config
 
 
@@ -136,9 +139,12 @@ def criticbench():
 def selection():
   """Majority and critic-filtered majority over 16 solutions."""
   config = solved(
-    'selection', num_solutions=16, num_critiques=1, num_refinements=0,
+    'selection',
+    num_solutions=16,
+    num_critiques=1,
+    num_refinements=0,
     num_examples=100,
-  )  # fmt: skip
+  )
   config.models.solver.temperature = 0.7
   return config
 
@@ -154,9 +160,7 @@ def run():
 def filtered():
   """Selection in the embedded world: of `--checkpoint RUN:PHASE`."""
   config = run()
-  config.evals = ConfigDict(
-    dict(selection=refcritic.evidence().evals.selection)
-  )
+  config.evals = dict(selection=refcritic.evidence().evals.selection)
   config.evals.selection.after = ()
   return config
 
@@ -164,7 +168,7 @@ def filtered():
 def tiny():
   """An untrained critic and slips of the embedded world; for tests."""
   config = given('slips', ())
-  config.data = ConfigDict(dict(name='arithmetic_slips', num_test=6))
+  config.data = dict(name='arithmetic_slips', num_test=6)
   config.models = refcritic.tiny().models
   config.evals.slips.update(batch_size=4, num_critiques=2)
   return config

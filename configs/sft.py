@@ -7,8 +7,6 @@ A few minutes on 2 CPU cores:
 configs/grpo.py and configs/ppo.py begin with a phase like this, only shorter.
 """
 
-from ml_collections import ConfigDict
-
 from configs import common
 
 
@@ -33,20 +31,26 @@ def role(**settings) -> dict:
 def solver_phase(steps) -> dict:
   """Imitation of the problems' own solutions."""
   return common.phase(
-    'sft', ('solver',), steps, 3e-3, 32, schedule='linear', role='solver',
+    recipe='sft',
+    train=('solver',),
+    steps=steps,
+    learning_rate=3e-3,
+    batch_size=32,
+    schedule='linear',
+    role='solver',
     row_shapes=((6, 224), (8, 224)),
     lessons=dict(module='lessons', name='reference'),
-  )  # fmt: skip
+  )
 
 
 def arithmetic():
   """A solver of the embedded world that imitates right solutions."""
   config = common.base()
-  config.data = ConfigDict(
-    dict(name='arithmetic', seed=0, min_steps=2, max_steps=3, num_train=20_000)
+  config.data = dict(
+    name='arithmetic', seed=0, min_steps=2, max_steps=3, num_train=20_000
   )
-  config.models = ConfigDict(dict(solver=role()))
-  config.phases = ConfigDict(dict(solver=solver_phase(400)))
+  config.models = dict(solver=role())
+  config.phases = dict(solver=solver_phase(400))
   config.order = ('solver',)
   return config
 

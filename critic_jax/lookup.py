@@ -46,10 +46,10 @@ def function(
     and value.__module__ == module.__name__
     and not key.startswith('_')
   }
-  _check(f'function of {module.__name__}', name, functions)
-  accepted = _settings(functions[name])
+  check_name(f'function of {module.__name__}', name, functions)
+  accepted = settings_of(functions[name])
   for keyword in keywords:
-    _check(f'keyword of {module.__name__}.{name}', keyword, accepted)
+    check_name(f'keyword of {module.__name__}.{name}', keyword, accepted)
   return functions[name]
 
 
@@ -81,17 +81,65 @@ def bind(
     )
   name = settings.pop('name')
   bound = function(module, name, settings)
+  _check_complete(bound, settings, f'{path}.{name}')
+  return functools.partial(bound, **settings)
+
+
+def bind_in(package: str, settings: Mapping[str, Any]) -> Callable[..., Any]:
+  """As `bind`, of a module of a package that `settings` names, too.
+
+  `bind_in('tasks', {'module': 'lessons', 'name': 'reference'})` is
+  `bind(critic_jax.tasks.lessons, {'name': 'reference'})`.
+
+  Args:
+    package: a package of critic_jax.
+    settings: 'module', 'name', and values of keyword-only parameters.
+
+  Returns:
+    The function; only its positional parameters are left to give.
+
+  Raises:
+    ValueError: as `bind` and `module`, or no 'module'.
+  """
+  settings = dict(settings)
+  if 'module' not in settings:
+    raise ValueError(
+      f"settings: got {settings!r}; expected 'module', 'name' and keywords; "
+      f'name a module of critic_jax.{package}'
+    )
+  return bind(module(package, settings.pop('module')), settings)
+
+
+def check_settings(
+  function: Callable, settings: Mapping[str, Any], what: str
+) -> None:
+  """Checks the names in a section against a function's keyword parameters.
+
+  Args:
+    function: whose keyword-only parameters are the section's settings.
+    settings: the section.
+    what: how the section is called in errors.
+
+  Raises:
+    ValueError: a name that the function does not accept, or one is missing
+      that it requires.
+  """
+  for name in settings:
+    check_name(f'setting of {what}', name, settings_of(function))
+  _check_complete(function, settings, what)
+
+
+def _check_complete(function, settings, what) -> None:
   missing = [
-    keyword
-    for keyword, parameter in _settings(bound).items()
-    if parameter.default is parameter.empty and keyword not in settings
+    name
+    for name, parameter in settings_of(function).items()
+    if parameter.default is parameter.empty and name not in settings
   ]
   if missing:
     raise ValueError(
-      f'{path}.{name}: got {sorted(settings)}; expected also {missing}, which '
-      'have no default; add them beside its name'
+      f'{what}: got {sorted(settings)}; expected also {missing}, which '
+      'have no default; add them'
     )
-  return functools.partial(bound, **settings)
 
 
 def module(package: str, name: str) -> ModuleType:
@@ -115,12 +163,13 @@ def module(package: str, name: str) -> ModuleType:
     paths = getattr(result, '__path__', ())
     names = [info.name for info in pkgutil.iter_modules(paths)]
     choices = [n for n in names if not n.startswith('_')]
-    _check(f'module of {result.__name__}', part, choices)
+    check_name(f'module of {result.__name__}', part, choices)
     result = importlib.import_module(f'{result.__name__}.{part}')
   return result
 
 
-def _settings(function: Callable) -> dict[str, inspect.Parameter]:
+def settings_of(function: Callable) -> dict[str, inspect.Parameter]:
+  """The keyword-only parameters of a function, by name."""
   parameters = inspect.signature(function).parameters
   return {
     name: parameter
@@ -129,7 +178,8 @@ def _settings(function: Callable) -> dict[str, inspect.Parameter]:
   }
 
 
-def _check(what: str, name: Any, choices: Iterable[str]) -> None:
+def check_name(what: str, name: Any, choices: Iterable[str]) -> None:
+  """Raises ValueError with the choices, and the nearest, if none is `name`."""
   choices = sorted(choices)
   if name in choices:
     return

@@ -44,7 +44,7 @@ from critic_jax import lookup
 from critic_jax.data import sources, store
 from critic_jax.report import html_report
 from critic_jax.rewards.pool import Pool
-from critic_jax.rollouts import rollout
+from critic_jax.rollouts import rollout, stage_metrics
 from critic_jax.runtime import (
   cli,
   compilation,
@@ -208,7 +208,7 @@ class Run:
   def _log(self, phase, step, collected, metrics):
     """Writes a step's metrics and records; returns all its metrics."""
     config, records = phase.config, collected.records
-    metrics |= rollout.summary(records)
+    metrics |= stage_metrics.summary(records)
     metrics['learning_rate'] = float(phase.schedule(step * config.epochs))
     metrics['tokens/update'] = float(np.prod(collected.batch['tokens'].shape))
     metrics |= timing.metrics(collected.costs)

@@ -62,6 +62,7 @@ class Record:
       'prompt' (the prompt was too long, nothing was sampled).
     parsed: what the stage's parser found, e.g. {'answer': '12'}.
     scores: rewards by name, and 'reward', their weighted sum.
+    control_of: the stage that this one is a control of; see `Stage`.
   """
 
   problem: Problem
@@ -75,6 +76,7 @@ class Record:
   finish: str = 'stop'
   parsed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  control_of: str = ''
 
   @property
   def truncated(self) -> bool:
@@ -128,11 +130,30 @@ class Stage(NamedTuple):
     name: the stage's name in records.
     prompt: a Problem (first stage) or the parent Record -> the user's message.
     parse: the response's text -> what is found in it.
+    control_of: the stage whose prompt this one replaces, for comparison; ''
+      for a stage in its own right.
   """
 
   name: str
   prompt: Callable[[Any], str]
   parse: Callable[[str], dict[str, Any]]
+  control_of: str = ''
+
+
+class Sampled(NamedTuple):
+  """One stage of what a step samples.
+
+  Attributes:
+    stage: its name in records.
+    role: the role that writes it.
+    num_prompts: prompts a step, at most.
+    num_samples: responses to each.
+  """
+
+  stage: str
+  role: str
+  num_prompts: int
+  num_samples: int
 
 
 class Recipe(NamedTuple):
@@ -141,11 +162,26 @@ class Recipe(NamedTuple):
   Attributes:
     collect: `(roles, examples, key) -> (batch, records)`; on the host. Samples,
       rewards, estimates advantages.
-    loss: `(trained roles, batch) -> (total, (sums, per_row))`; on the device,
-      pure. The total and the metrics `sums` are scalars, sums over rows
-      weighted by `batch['weights']`, so that they add up over micro-batches and
-      devices; the metrics `per_row` have a value for each row, [B].
+    loss: `(trained roles, batch) -> (scalar, (sums, per_row))`; on the device,
+      pure. The loss is a sum over rows weighted by `batch['weights']`, so that
+      it adds up over micro-batches and devices; so do the metrics in `sums`.
+      Those in `per_row` have a value for each row, [B].
+    trained: the roles that the loss trains.
+    num_rows: rows of a batch before it is packed, a response each.
+    rows_per_group: adjacent rows that the loss needs together.
+    sampled: what a step samples, in order; a prompt holds the responses above.
+    scored: the roles that only read the rows of a batch.
+    metrics: the names of what a step may log, beside what the loop logs.
+    corrects_staleness: whether the loss corrects for batches that were sampled
+      by older parameters.
   """
 
   collect: Callable[[Roles, Sequence[Any], Key], tuple[Batch, list[Record]]]
   loss: Callable[[Roles, Batch], tuple[Array, tuple[Metrics, Metrics]]]
+  trained: tuple[str, ...] = ()
+  num_rows: int = 0
+  rows_per_group: int = 1
+  sampled: tuple[Sampled, ...] = ()
+  scored: tuple[str, ...] = ()
+  metrics: frozenset[str] = frozenset()
+  corrects_staleness: bool = False

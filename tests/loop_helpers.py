@@ -9,6 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from configs import common
+from critic_jax import lookup
 from critic_jax.models.transformer import Transformer
 from critic_jax.rewards import answers
 from critic_jax.rollouts import rollout
@@ -127,6 +128,13 @@ def scripted(script, **settings) -> Scripted:
 def problems(n):
   """The first problems of the world."""
   return arithmetic.problems('train', n, min_steps=3, max_steps=4)
+
+
+def make_recipe(module, section, models, grade):
+  """The recipe of a phase's section, without the settings of the loop."""
+  names = lookup.settings_of(module.make)
+  own = {name: value for name, value in section.items() if name in names}
+  return module.make(models, grade, **own)
 
 
 def settings(section, **changes):

@@ -13,6 +13,7 @@ from loop_helpers import (
   WRONG,
   critique,
   grade,
+  make_recipe,
   scripted,
   settings,
 )
@@ -21,7 +22,7 @@ from configs import common
 from configs import refcritic as config
 from critic_jax.inspection import limits
 from critic_jax.recipes import refcritic
-from critic_jax.rollouts import rollout
+from critic_jax.rollouts import stage_metrics
 
 HONEST = {
   True: critique('correct', 'Every step is right.'),
@@ -50,10 +51,10 @@ def collect(hack, solution, **changes):
   solver = scripted(solve(solution))
   critic = scripted(lambda prompt, index: hack, max_new_tokens=64)
   models = {'solver': solver, 'critic': critic}
-  recipe = refcritic.make(settings(section), models, grade)
+  recipe = make_recipe(refcritic, settings(section), models, grade)
   roles = {'solver': None, 'critic': None}
   batch, records = recipe.collect(roles, [PROBLEM], jax.random.key(0))
-  return batch, rollout.summary(records), solver
+  return batch, stage_metrics.summary(records), solver
 
 
 def rewards(hack):
@@ -153,13 +154,13 @@ def test_advice_that_does_nothing_has_no_lift():
   )
   critic = scripted(lambda prompt, index: critique('incorrect'))
   section = dict(batch_size=1, aggregate='token', **config.refcritic())
-  recipe = refcritic.make(
-    settings(section), {'solver': solver, 'critic': critic}, grade
+  recipe = make_recipe(
+    refcritic, settings(section), {'solver': solver, 'critic': critic}, grade
   )
   _, records = recipe.collect(
     {'solver': None, 'critic': None}, [PROBLEM], jax.random.key(0)
   )
-  metrics = rollout.summary(records)
+  metrics = stage_metrics.summary(records)
   assert metrics['refine/correct'] == 1.0
   assert metrics['refine/lift_over_empty'] == 0.0
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from loop_helpers import grade, mesh, nano, scripted, settings
+from loop_helpers import grade, make_recipe, mesh, nano, scripted, settings
 
 from configs import refcritic as config
 from critic_jax.models.transformer import Transformer
@@ -59,7 +59,8 @@ def test_the_critic_learns_what_is_right(staleness):
   )
   models = {'solver': solver, 'critic': critic}
   section = config.refcritic(num_critiques=16, refine_weight=0.0)
-  recipe = refcritic.make(
+  recipe = make_recipe(
+    refcritic,
     settings({'batch_size': 8, 'aggregate': 'token', **section}),
     models,
     grade,

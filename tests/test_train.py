@@ -14,7 +14,15 @@ import numpy as np
 import optax
 import pytest
 from helpers import assert_trees_close, log_compilations
-from loop_helpers import init, mesh, nano, problems, scripted, settings
+from loop_helpers import (
+  init,
+  make_recipe,
+  mesh,
+  nano,
+  problems,
+  scripted,
+  settings,
+)
 from rich.console import Console
 from run_helpers import (
   assert_same,
@@ -104,7 +112,8 @@ def test_microbatches_must_divide_the_rows():
 
 def test_a_state_on_the_mesh_is_updated_by_one_program():
   lm = nano()
-  recipe = sft.make(
+  recipe = make_recipe(
+    sft,
     settings(
       dict(
         role='solver',

@@ -27,7 +27,7 @@ from critic_jax.bench import work as work_lib
 from critic_jax.models import transformer
 from critic_jax.models.config import TransformerConfig
 from critic_jax.models.transformer import Transformer
-from critic_jax.rollouts import rollout
+from critic_jax.rollouts import rollout, stage_metrics
 from critic_jax.types import Problem, Record
 from critic_jax.workdir import run_dir
 
@@ -123,7 +123,7 @@ def host_seconds(num_records: int) -> float:
   def once():
     scored = rollout.score(critiques, refinements, rules, weights)
     moved = rollout.reattach(refinements, critiques, scored)
-    rollout.summary([*scored, *moved])
+    stage_metrics.summary([*scored, *moved])
     with tempfile.TemporaryDirectory() as folder:
       path = Path(folder) / 'records.jsonl.gz'
       run_dir.write_records(path, [*scored, *moved], tokens=True)

@@ -10,7 +10,7 @@ The keys of a batch, and their shapes; a recipe adds what its loss needs:
   under the frozen reference values        float32[B, T]  before each token,
   when it was sampled returns       float32[B, T]  targets of the values
 
-Rows are plain, one a response, unless `make_pack` was asked for another shape:
+Rows are plain, one a response, unless `make_rows` was asked for other shapes:
 critic_jax/data/packing.py then adds segments, prefixes and positions.
 """
 
@@ -43,7 +43,7 @@ def from_records(
     lm: the model that wrote them; its table of shapes gives the columns.
     num_rows: B.
     aggregate: how the loss is normalised; see `masked.loss_weights`.
-    advantages: one a record, spread over its tokens.
+    advantages: one a record, spread over its tokens; None: all 0.
 
   Returns:
     tokens, mask, weights, logprobs, advantages.
@@ -87,25 +87,56 @@ def _used(record: Record) -> bool:
   return len(record.prompt_tokens) > 0 and len(record.tokens) > 0
 
 
-def make_pack(config) -> Callable[[Batch], Batch]:
-  """What a phase does with plain rows before it learns from them.
+def make_rows(
+  lm: LM,
+  *,
+  num_rows: int,
+  aggregate: str,
+  row_shapes: Sequence[tuple[int, int]],
+  microbatches: int,
+) -> tuple[Callable[..., Batch], Callable[[Batch], Batch]]:
+  """Makes the two steps from records to the rows of a phase's batches.
 
   Args:
-    config: `row_shapes`, pairs of a number of rows and of columns: the first
-      that holds a batch is taken, and plain rows if none does. And
-      `microbatches`.
+    lm: the model that writes the records.
+    num_rows: of plain rows, at most.
+    aggregate: how the loss is normalised; a name in `masked.loss_weights`.
+    row_shapes: pairs of a number of rows and of columns: the first that holds a
+      batch is taken, and plain rows if none does.
+    microbatches: how many parts a batch is cut into.
+
+  Returns:
+    `(records, advantages=None) -> batch` of plain rows, and `batch -> batch`,
+    which packs them.
 
   Raises:
-    ValueError: what is not a shape, or rows that `microbatches` do not divide.
+    ValueError: an unknown aggregate, what is not a shape, or rows, packed or
+      plain, that `microbatches` do not divide.
   """
-  shapes = [tuple(np.atleast_1d(shape)) for shape in config.row_shapes]
+  masked.loss_weights(np.ones((1, 1), bool), aggregate, max_len=1)
+  shapes = [tuple(np.atleast_1d(shape)) for shape in row_shapes]
   for shape in shapes:
-    if len(shape) != 2 or min(shape) < 1 or shape[0] % config.microbatches:
+    if len(shape) != 2 or min(shape) < 1 or shape[0] % microbatches:
       raise ValueError(
-        f'row_shapes: got {config.row_shapes}; expected pairs of rows, a '
-        f'multiple of microbatches={config.microbatches}, and columns'
+        f'row_shapes: got {row_shapes}; expected pairs of rows, a multiple of '
+        f'microbatches={microbatches}, and columns'
       )
-  return functools.partial(packing.pack, shapes=shapes)
+  if num_rows % microbatches:
+    raise ValueError(
+      f'microbatches: got {microbatches}; expected a divisor of the '
+      f'{num_rows} rows of a batch that is not packed'
+    )
+
+  def to_rows(records, advantages=None):
+    return from_records(
+      records,
+      lm,
+      num_rows=num_rows,
+      aggregate=aggregate,
+      advantages=advantages,
+    )
+
+  return to_rows, functools.partial(packing.pack, shapes=shapes)
 
 
 def encode(record: Record, prompt: str, lm: LM) -> Record:

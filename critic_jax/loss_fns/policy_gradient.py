@@ -2,50 +2,90 @@
 
     loss = sum(weights * (surrogate + kl_coef * KL(policy || ref)))
 
-The surrogate is a function of `objectives/policy.py`, the KL estimator one of
-k1, k2, k3 there. Without a coefficient no reference is computed or needed.
+The surrogate is a function of `objectives/policy.py`, the estimator of the KL
+one of `objectives/kl.py`. Without a coefficient no reference is computed or
+needed.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from critic_jax import lookup
 from critic_jax.models import forward
-from critic_jax.objectives import policy
+from critic_jax.objectives import clipping, policy
+from critic_jax.objectives import kl as kl_estimators
 from critic_jax.runtime import sharding
 from critic_jax.sampling.lm import LM
 from critic_jax.types import Batch, Roles
 
+_METRICS = (
+  'loss/policy',
+  'policy/entropy',
+  'policy/kl_old',
+  'policy/clipped',
+  'policy/ratio_error',
+  'policy/max_ratio_error',
+)
 
-def make_policy_loss(lm: LM, role: str, settings: Mapping) -> Callable:
+
+class PolicyLoss(NamedTuple):
+  """A policy-gradient loss, and what a recipe must know of it.
+
+  Attributes:
+    loss: `(trained roles, batch) -> (scalar, (sums, per_row))`. Sums over
+      tokens by weight: 'loss/policy', 'loss/kl', 'policy/entropy' in nats,
+      'policy/kl_old' = mean of log(old / new), 'policy/clipped' = tokens with
+      an advantage that does not move them, 'policy/ratio_error' = the mean of
+      |ratio - 1|. A value for each row, [B]: 'policy/max_ratio_error', the
+      largest; a matter of rounding where the same parameters wrote the batch.
+    add_ref_logprobs: `(batch, roles) -> batch`, with the reference's
+      log-probabilities if the KL needs them.
+    scored: the roles that read the rows of a batch for it.
+    metrics: the names of its metrics.
+    corrects_staleness: whether it corrects for batches that older parameters
+      sampled.
+  """
+
+  loss: Callable[[Roles, Batch], Any]
+  add_ref_logprobs: Callable[[Batch, Roles], Batch]
+  scored: tuple[str, ...]
+  metrics: tuple[str, ...]
+  corrects_staleness: bool
+
+
+def make_policy_loss(
+  models: Mapping[str, LM], role: str, *, objective: Mapping, kl: Mapping
+) -> PolicyLoss:
   """The loss of `role`'s responses in a batch.
 
   Args:
-    lm: the role's model; log-probabilities are under its sampling distribution.
+    models: LMs of `role`, and of 'ref' if the KL has a coefficient. The
+      log-probabilities of both are under the sampling distribution of `role`.
     role: the trained role.
-    settings: `objective`, a name and keywords of `objectives/policy.py`, and
-      `kl`, with `name` ('k1', 'k2', 'k3') and `coef`.
+    objective: a name and keywords of `objectives/policy.py`.
+    kl: `name`, of a function of `objectives/kl.py`, and `coef`.
 
-  Returns:
-    `(trained roles, batch) -> (scalar, (sums, per_row))`. The sums, like the
-    loss, are over tokens by weight: 'loss/policy', 'loss/kl', 'policy/entropy'
-    in nats, 'policy/kl_old' = mean of log(old / new), 'policy/clipped' = tokens
-    with an advantage that does not move them, 'policy/ratio_error' = the mean
-    of |ratio - 1|. Each row has 'policy/max_ratio_error', its largest
-    |ratio - 1|, float32[B]: a matter of rounding where the same parameters
-    wrote the batch.
+  Raises:
+    ValueError: a setting is wrong, or the reference is missing.
   """
-  surrogate = lookup.bind(policy, settings['objective'])
-  kl = lookup.function(policy, settings['kl']['name'])
-  kl_coef = float(settings['kl']['coef'])
+  lm = models[role]
+  surrogate = lookup.bind(policy, objective)
+  lookup.check_settings(_kl_penalty, kl, 'kl')
+  kl_estimator, kl_coef = _kl_penalty(**kl)
+  if kl_coef and 'ref' not in models:
+    raise ValueError(
+      f"kl.coef: got {kl_coef} without a model 'ref'; expected one in "
+      f'{sorted(models)}; copy a role to it, or set kl.coef to 0'
+    )
 
   def loss(trained: Roles, batch: Batch):
-    mask, weights = batch['mask'], batch['weights']
+    mask = batch['mask']
     logprobs, entropy = forward.token_statistics(
       lm.model,
       trained[role],
@@ -53,57 +93,59 @@ def make_policy_loss(lm: LM, role: str, settings: Mapping) -> Callable:
       sampling_params=lm.sampling_params,
       layout=forward.layout(batch),
     )
-    per_token, pull = jax.vjp(
-      lambda logprobs: surrogate(
-        logprobs,
-        batch['logprobs'],
-        batch['advantages'],
-        mask,
-        batch.get('segments'),
-      ),
+    per_token, is_clipped = clipping.value_and_clipped(
+      surrogate,
       logprobs,
+      batch['logprobs'],
+      batch['advantages'],
+      mask,
+      batch.get('segments'),
     )
-    is_still = jax.lax.stop_gradient(pull(jnp.ones_like(per_token))[0]) == 0
     log_ratio = jnp.where(
       mask, jax.lax.stop_gradient(logprobs) - batch['logprobs'], 0.0
     )
-    per_token_metrics = {
+    ratio_error = jnp.abs(jnp.expm1(log_ratio))
+    metrics = {
       'loss/policy': per_token,
       'policy/entropy': entropy,
       'policy/kl_old': -log_ratio,
-      'policy/clipped': is_still & (batch['advantages'] != 0),
-      'policy/ratio_error': jnp.abs(jnp.expm1(log_ratio)),
+      'policy/clipped': is_clipped,
+      'policy/ratio_error': ratio_error,
     }
     if kl_coef:
-      to_ref = kl(logprobs, batch['ref_logprobs'], mask)
-      per_token = per_token + kl_coef * to_ref
-      per_token_metrics['loss/kl'] = to_ref
-    largest_errors = jnp.max(per_token_metrics['policy/ratio_error'], axis=1)
-    sums = {k: jnp.sum(weights * x) for k, x in per_token_metrics.items()}
-    per_row = {'policy/max_ratio_error': largest_errors}
+      kl_to_ref = kl_estimator(logprobs, batch['ref_logprobs'], mask)
+      per_token = per_token + kl_coef * kl_to_ref
+      metrics['loss/kl'] = kl_to_ref
+    weights = batch['weights']
+    sums = {name: jnp.sum(weights * x) for name, x in metrics.items()}
+    per_row = {'policy/max_ratio_error': jnp.max(ratio_error, axis=1)}
     return jnp.sum(weights * per_token), (sums, per_row)
 
-  return loss
+  def add_ref_logprobs(batch: Batch, roles: Roles) -> Batch:
+    if not kl_coef:
+      return batch
+    with sharding.on_mesh_of(roles['ref']):
+      logprobs = _logprobs(
+        models['ref'].model,
+        roles['ref'],
+        batch['tokens'],
+        lm.sampling_params,
+        forward.layout(batch),
+      )
+    return {**batch, 'ref_logprobs': jax.device_get(logprobs)}
+
+  return PolicyLoss(
+    loss=loss,
+    add_ref_logprobs=add_ref_logprobs,
+    scored=('ref',) if kl_coef else (),
+    metrics=(*_METRICS, 'loss/kl') if kl_coef else _METRICS,
+    corrects_staleness=objective['name'] in policy.OFF_POLICY,
+  )
 
 
-def add_ref_logprobs(batch: Batch, lm: LM, roles: Roles, settings) -> Batch:
-  """The batch with the reference's log-probabilities, if the KL needs them."""
-  if not settings['kl']['coef']:
-    return batch
-  if 'ref' not in roles:
-    raise ValueError(
-      f"roles: got {sorted(roles)}; expected a 'ref' for kl.coef="
-      f"{settings['kl']['coef']}; name the copied role in the phase's `copy`"
-    )
-  with sharding.on_mesh_of(roles['ref']):
-    logprobs = _logprobs(
-      lm.model,
-      roles['ref'],
-      batch['tokens'],
-      lm.sampling_params,
-      forward.layout(batch),
-    )
-  return {**batch, 'ref_logprobs': jax.device_get(logprobs)}
+def _kl_penalty(*, name: str, coef: float) -> tuple[Callable, float]:
+  """The estimator of the KL, and its coefficient; the settings of `kl`."""
+  return lookup.function(kl_estimators, name), float(coef)
 
 
 @functools.partial(jax.jit, static_argnames='model')

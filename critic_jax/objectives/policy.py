@@ -1,4 +1,4 @@
-"""Policy-gradient objectives, and estimators of the KL to a reference policy.
+"""Policy-gradient objectives.
 
 All objectives have one signature,
 `(logprobs, old_logprobs, advantages, mask, segments=None, *, ...)
@@ -26,6 +26,9 @@ Array = Any
 # exp(20) = 4.9e8: above it the ratio is constant, so that it cannot become
 # infinite and turn a zero advantage into NaN. It is far outside every clip.
 _MAX_LOG_RATIO = 20.0
+
+# Those with a ratio, which corrects for batches that older parameters sampled.
+OFF_POLICY = ('ppo_clip', 'gspo', 'cispo')
 
 
 def reinforce(
@@ -175,64 +178,6 @@ def cispo(
   weight = jax.lax.stop_gradient(jnp.clip(ratio, 1 - clip_low, 1 + clip_high))
   advantages = _trained(advantages, mask)
   return -weight * advantages * _trained(logprobs, mask)
-
-
-def k1(logprobs: Array, ref_logprobs: Array, mask: Array) -> Array:
-  """The KL estimator `log_ratio = logprobs - ref_logprobs`.
-
-  http://joschu.net/blog/kl-approx.html. Unbiased for KL(policy || ref) when the
-  tokens are the policy's. Do not minimise it: its on-policy gradient is
-  `grad logprobs`, 0 in expectation, and so pulls nowhere. It belongs in the
-  reward, without gradient.
-
-  Args:
-    logprobs: float[B, T], of the policy that is trained.
-    ref_logprobs: float[B, T], of the reference.
-    mask: bool[B, T], True = trained.
-
-  Returns:
-    float[B, T], zero where masked; of either sign.
-  """
-  return _trained(logprobs - jax.lax.stop_gradient(ref_logprobs), mask)
-
-
-def k2(logprobs: Array, ref_logprobs: Array, mask: Array) -> Array:
-  """The KL estimator `log_ratio**2 / 2`.
-
-  http://joschu.net/blog/kl-approx.html. Its value is biased, but its on-policy
-  gradient, `log_ratio * grad logprobs`, is in expectation the gradient of
-  KL(policy || ref): the one to minimise.
-
-  Args:
-    logprobs: float[B, T], of the policy that is trained.
-    ref_logprobs: float[B, T], of the reference.
-    mask: bool[B, T], True = trained.
-
-  Returns:
-    float[B, T] >= 0, zero where masked.
-  """
-  return k1(logprobs, ref_logprobs, mask) ** 2 / 2
-
-
-def k3(logprobs: Array, ref_logprobs: Array, mask: Array) -> Array:
-  """The KL estimator `exp(-log_ratio) - 1 + log_ratio`.
-
-  http://joschu.net/blog/kl-approx.html; GRPO's penalty,
-  https://arxiv.org/abs/2402.03300, eq. 4. Its value is unbiased for
-  KL(policy || ref) and varies less than `k1`'s: the one to report. Minimised,
-  its on-policy gradient is in expectation that of KL(ref || policy), the other
-  direction, and agrees with `k2`'s to first order only.
-
-  Args:
-    logprobs: float[B, T], of the policy that is trained.
-    ref_logprobs: float[B, T], of the reference.
-    mask: bool[B, T], True = trained.
-
-  Returns:
-    float[B, T] >= 0, zero where masked.
-  """
-  log_ratio = k1(logprobs, ref_logprobs, mask)
-  return jnp.expm1(-log_ratio) + log_ratio
 
 
 def _trained(x: Array, mask: Array) -> Array:

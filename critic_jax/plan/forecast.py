@@ -151,12 +151,19 @@ def _plan(name, config, lms, target, compiles) -> Phase:
   mesh, sample_mesh = target.mesh, target.sample_mesh
   phase = abstract.phase(config, lms, name)
   section = phase.config
-  learned = workload.learned(section, lms)
-  sampled = workload.sampled(section, lms, target.shares.length)
+  learned = workload.learned(section.row_shapes, phase.recipe, lms)
+  sampled = workload.sampled(phase.recipe, lms, target.shares.length)
 
   # The parts of a device's memory.
   held = memory.persistent_bytes(phase, lms, mesh, sample_mesh)
-  row_bytes, update = memory.update(phase, config, lms, mesh, learned)
+  row_bytes, update = memory.update(
+    phase,
+    config,
+    lms,
+    mesh,
+    learned,
+    rows_per_group=phase.recipe.rows_per_group,
+  )
   rows = learned.rows // section.microbatches
   num_shards = abstract.num_batch_shards(mesh, rows, learned.columns)
   rest_of_update = _sum(update)
@@ -170,7 +177,7 @@ def _plan(name, config, lms, target, compiles) -> Phase:
   sampling = copies | samplers.get(largest, {})
   scorers = [
     copies | memory.scorer(lms[r], sample_mesh, learned)
-    for r in workload.scored(section)
+    for r in phase.recipe.scored
   ]
   scoring = max(scorers, key=_sum, default={})
 
@@ -183,7 +190,7 @@ def _plan(name, config, lms, target, compiles) -> Phase:
   free_to_update = free - (collect if stale else 0)
   free_to_sample = free - (_sum(update) if stale else 0)
 
-  times = _times(section, lms, target, sampled, learned)
+  times = _times(phase, lms, target, sampled, learned)
   return Phase(
     name=name,
     held=held,
@@ -255,9 +262,10 @@ def _max_slots(num_bytes, lms, mesh, stage) -> int:
   return max(lanes_that_fit, default=0) * _shape(stage, lms).num_rows
 
 
-def _times(section, lms, target, sampled, learned) -> list[Time]:
+def _times(phase, lms, target, sampled, learned) -> list[Time]:
   """The times of a step's stages, in order."""
   mesh, sample_mesh = target.mesh, target.sample_mesh
+  section = phase.config
 
   def model(role, mesh):
     return speed.make_model(lms[role], mesh, target.chip, target.shares)
@@ -274,7 +282,7 @@ def _times(section, lms, target, sampled, learned) -> list[Time]:
       # Processes sample at once: the time is one's, the counts are of all.
       rows, tokens = (target.processes * n for n in (time.rows, time.tokens))
       times.append(time._replace(rows=rows, tokens=tokens))
-  for role in workload.scored(section):
+  for role in phase.recipe.scored:
     scorer = model(role, sample_mesh)
     times.append(speed.score(scorer, sample_mesh, role, learned))
   for role in section.train:

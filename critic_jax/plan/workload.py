@@ -1,4 +1,4 @@
-"""What a phase samples and learns from, read off its settings.
+"""What a phase samples and learns from, with lengths, as its recipe says.
 
 A problem is taken to be as long as the first column of `lengths`, a response as
 its limit times `length_share`, a later prompt as what it holds: the problem and
@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from critic_jax.sampling.lm import LM
+from critic_jax.types import Recipe
 
 
 class Sampled(NamedTuple):
@@ -41,54 +42,30 @@ class Learned(NamedTuple):
 
 
 def sampled(
-  section, lms: dict[str, LM], length_share: float = 1.0
+  recipe: Recipe, lms: dict[str, LM], length_share: float = 1.0
 ) -> list[Sampled]:
   """The stages of a phase in order.
 
   Args:
-    section: of the phase.
+    recipe: of the phase.
     lms: by role.
     length_share: mean length of responses over their limit.
   """
-
-  def stage(name, role, prompts, samples, prompt):
-    lm = lms[role]
+  stages, length = [], 0  # tokens of a problem and of the responses to it
+  for stage in recipe.sampled:
+    lm = lms[stage.role]
+    prompt = min(length or lm.lengths[0], lm.lengths[-1])
     new = max(1, round(lm.max_new_tokens * length_share))
-    prompt = min(prompt, lm.lengths[-1])
-    stages.append(Sampled(name, role, prompts, samples, prompt, new))
-    return prompt + new
-
-  stages = []
-  if not {'num_solutions', 'num_critiques'} & set(section):
-    return stages
-  num = section.get('num_solutions', 1)
-  problem = lms['solver'].lengths[0]
-  seen = stage('solve', 'solver', section.batch_size, num, problem)
-  written = section.get('writer', {}).get('module')
-  if 'num_critiques' in section and not written:
-    num *= section.batch_size
-    seen = stage('critique', 'critic', num, section.num_critiques, seen)
-    num *= section.num_critiques
-    if section.get('refine_weight') and section.num_refinements:
-      stage('refine', 'solver', num, section.num_refinements, seen)
+    stages.append(Sampled(*stage, prompt, new))
+    length = prompt + new
   return stages
 
 
-def scored(section) -> list[str]:
-  """The roles that only read the batch's rows."""
-  roles = ['ref'] if section.get('kl', {}).get('coef') else []
-  return roles + [role for role in section.train if role == 'value']
-
-
-def learned(section, lms: dict[str, LM]) -> Learned:
+def learned(row_shapes, recipe: Recipe, lms: dict[str, LM]) -> Learned:
   """The largest batch that the phase packs, or its plain rows."""
-  if section.row_shapes:
-    return Learned(*section.row_shapes[-1], packed=True)
-  rows = section.batch_size * section.get('num_solutions', 1)
-  if 'num_solutions' in section:
-    rows *= section.get('num_critiques', 1)
+  if row_shapes:
+    return Learned(*row_shapes[-1], packed=True)
   columns = max(
-    lm.lengths[-1] + lm.max_new_tokens
-    for lm in (lms[role] for role in section.train)
+    lms[role].lengths[-1] + lms[role].max_new_tokens for role in recipe.trained
   )
-  return Learned(rows, columns, packed=False)
+  return Learned(recipe.num_rows, columns, packed=False)

@@ -13,40 +13,56 @@ details could not be verified by us:
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping, Sequence
 
 import jax
-import jax.numpy as jnp
 
 from critic_jax import lookup
 from critic_jax.data import batching
-from critic_jax.models import forward
+from critic_jax.loss_fns import imitation
 from critic_jax.rewards import refinement
-from critic_jax.rollouts import rollout
-from critic_jax.types import Recipe
+from critic_jax.rollouts import rollout, stage_metrics
+from critic_jax.sampling import lm as language_models
+from critic_jax.types import Recipe, Sampled
 
 
-def make(config, models, grade) -> Recipe:
+def make(
+  models,
+  grade,
+  *,
+  num_critiques: int,
+  writer: Mapping,
+  batch_size: int,
+  aggregate: str,
+  row_shapes: Sequence,
+  microbatches: int,
+) -> Recipe:
   """The recipe.
 
   Args:
-    config: `num_critiques` a solution, `batch_size` critiques kept at most,
-      `aggregate`, `row_shapes`, and `writer`: a `module` of critic_jax.data
-      with a name and keywords of its function, or `module=''` for the critic
-      itself.
     models: LMs of 'solver' and 'critic'.
     grade: final answers to grades.
+    num_critiques: of each solution.
+    writer: a `module` of critic_jax.tasks with a name and keywords of its
+      function `(solution, rng) -> text`, or `module=''` for the critic itself.
+    batch_size: problems a step, and critiques kept at most.
+    aggregate: how the loss is normalised; see `masked.loss_weights`.
+    row_shapes: see `batching.make_rows`.
+    microbatches: see `batching.make_rows`.
   """
-  solver, critic = models['solver'], models['critic']
+  solver, critic = language_models.get_models(models, 'solver', 'critic')
+  rollout.check_counts(num_critiques=num_critiques)
   stage = critic.stages.critique
-  pack = batching.make_pack(config)
-  num_critiques, num_rows = config.num_critiques, config.batch_size
-  settings = dict(config.writer)
-  module = settings.pop('module')
-  write_critique = module and lookup.bind(
-    lookup.module('tasks', module), settings
+  write_critique = _bind_writer(writer)
+  to_rows, pack = batching.make_rows(
+    critic,
+    num_rows=batch_size,
+    aggregate=aggregate,
+    row_shapes=row_shapes,
+    microbatches=microbatches,
   )
 
-  def written(solutions, rng):
+  def write(solutions, rng):
     records = []
     for solution in solutions:
       prompt = stage.prompt(solution)
@@ -59,43 +75,53 @@ def make(config, models, grade) -> Recipe:
   def collect(roles, problems, key):
     keys = jax.random.split(key, 3)
     rng = random.Random(int(jax.random.bits(keys[2])))
+
+    # 1. Solve.
     solve = solver.bind(roles['solver'])
     solutions = rollout.run_graded(
       solver.stages.solve, solve, problems, keys[0], grade, n=1
     )
+
+    # 2. Critique.
     if write_critique:
-      critiques = written(solutions, rng)
+      critiques = write(solutions, rng)
     else:
+      critique = critic.bind(roles['critic'])
       critiques = rollout.run(
-        stage,
-        critic.bind(roles['critic']),
-        solutions,
-        keys[1],
-        n=num_critiques,
+        stage, critique, solutions, keys[1], n=num_critiques
       )
+
+    # 3. Keep what judges rightly, in balance.
     critiques = rollout.score(
       critiques, [], {'judge': refinement.judge}, {'judge': 1.0}
     )
-    kept = balance(critiques, num_rows, rng)
-    batch = batching.from_records(
-      kept,
-      critic,
-      num_rows=num_rows,
-      aggregate=config.aggregate,
-    )
-    return pack(batch), solutions + critiques
+    kept = balance(critiques, batch_size, rng)
+    return pack(to_rows(kept)), solutions + critiques
 
-  def loss(trained, batch):
-    logprobs = forward.token_logprobs(
-      critic.model,
-      trained['critic'],
-      batch['tokens'],
-      layout=forward.layout(batch),
-    )
-    total = -jnp.sum(batch['weights'] * logprobs)
-    return total, ({'loss/nll': total}, {})
+  sampled = [Sampled('solve', 'solver', batch_size, 1)]
+  if not write_critique:
+    sampled.append(Sampled('critique', 'critic', batch_size, num_critiques))
+  return Recipe(
+    collect,
+    imitation.make_imitation_loss(critic, 'critic'),
+    trained=('critic',),
+    num_rows=batch_size,
+    sampled=tuple(sampled),
+    metrics=frozenset(
+      [
+        *imitation.METRICS,
+        *stage_metrics.names('solve', is_graded=True),
+        *stage_metrics.names('critique', rewards=['judge'], has_verdict=True),
+      ]
+    ),
+  )
 
-  return Recipe(collect, loss)
+
+def _bind_writer(settings):
+  """The function that writes critiques; None for the critic itself."""
+  if settings.get('module') == '':
+    return None
+  return lookup.bind_in('tasks', settings)
 
 
 def balance(critiques, num_rows, rng):

@@ -14,6 +14,8 @@ leave_one_out, normalised or not), `aggregate` (token, sequence, constant),
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from critic_jax import lookup
@@ -21,22 +23,52 @@ from critic_jax.data import batching
 from critic_jax.loss_fns import policy_gradient
 from critic_jax.objectives import advantages
 from critic_jax.rewards import refinement
-from critic_jax.rollouts import rollout
-from critic_jax.types import Recipe
+from critic_jax.rollouts import rollout, stage_metrics
+from critic_jax.sampling import lm as language_models
+from critic_jax.types import Recipe, Sampled
 
 
-def make(config, models, grade) -> Recipe:
+def make(
+  models,
+  grade,
+  *,
+  num_solutions: int,
+  advantage: Mapping,
+  objective: Mapping,
+  kl: Mapping,
+  batch_size: int,
+  aggregate: str,
+  row_shapes: Sequence,
+  microbatches: int,
+) -> Recipe:
   """The recipe.
 
   Args:
-    config: `num_solutions`, `advantage`, `objective`, `kl`, `aggregate`,
-      `row_shapes`, `batch_size` in problems.
-    models: an LM of 'solver'.
+    models: LMs of 'solver', and of 'ref' if the KL has a coefficient.
     grade: final answers to grades.
+    num_solutions: of each problem.
+    advantage: a name and keywords of `objectives/advantages.py`, over groups.
+    objective: see `policy_gradient.make_policy_loss`.
+    kl: see `policy_gradient.make_policy_loss`.
+    batch_size: problems a step.
+    aggregate: how the loss is normalised; see `masked.loss_weights`.
+    row_shapes: see `batching.make_rows`.
+    microbatches: see `batching.make_rows`.
   """
-  solver, num_solutions = models['solver'], config.num_solutions
-  pack = batching.make_pack(config)
-  advantage_fn = lookup.bind(advantages, config.advantage)
+  [solver] = language_models.get_models(models, 'solver')
+  rollout.check_counts(num_solutions=num_solutions)
+  advantage_fn = lookup.bind(advantages, advantage)
+  policy = policy_gradient.make_policy_loss(
+    models, 'solver', objective=objective, kl=kl
+  )
+  num_rows = batch_size * num_solutions
+  to_rows, pack = batching.make_rows(
+    solver,
+    num_rows=num_rows,
+    aggregate=aggregate,
+    row_shapes=row_shapes,
+    microbatches=microbatches,
+  )
 
   def collect(roles, problems, key):
     solutions = rollout.run_graded(
@@ -52,18 +84,17 @@ def make(config, models, grade) -> Recipe:
     )
     reward = np.array([s.scores['reward'] for s in solutions], np.float32)
     groups = reward.reshape(-1, num_solutions)
-    batch = batching.from_records(
-      solutions,
-      solver,
-      num_rows=config.batch_size * num_solutions,
-      aggregate=config.aggregate,
-      advantages=np.asarray(advantage_fn(groups)).reshape(-1),
-    )
-    return (
-      policy_gradient.add_ref_logprobs(pack(batch), solver, roles, config),
-      solutions,
-    )
+    batch = to_rows(solutions, np.asarray(advantage_fn(groups)).reshape(-1))
+    return policy.add_ref_logprobs(pack(batch), roles), solutions
 
+  names = stage_metrics.names('solve', rewards=['correct'], is_graded=True)
   return Recipe(
-    collect, policy_gradient.make_policy_loss(solver, 'solver', config)
+    collect,
+    policy.loss,
+    trained=('solver',),
+    num_rows=num_rows,
+    sampled=(Sampled('solve', 'solver', batch_size, num_solutions),),
+    scored=policy.scored,
+    metrics=frozenset([*policy.metrics, *names]),
+    corrects_staleness=policy.corrects_staleness,
   )

@@ -13,6 +13,7 @@ https://arxiv.org/abs/1707.06347, with generalised advantages
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -25,33 +26,67 @@ from critic_jax.models import forward
 from critic_jax.objectives import advantages, masked
 from critic_jax.objectives import value as value_objectives
 from critic_jax.rewards import refinement
-from critic_jax.rollouts import rollout
+from critic_jax.rollouts import rollout, stage_metrics
 from critic_jax.runtime import sharding
-from critic_jax.types import Recipe
+from critic_jax.sampling import lm as language_models
+from critic_jax.types import Recipe, Sampled
 
 
-def make(config, models, grade) -> Recipe:
+def make(
+  models,
+  grade,
+  *,
+  num_solutions: int,
+  discount: float,
+  lambda_: float,
+  objective: Mapping,
+  kl: Mapping,
+  value_loss: Mapping,
+  value_coef: float,
+  batch_size: int,
+  aggregate: str,
+  row_shapes: Sequence,
+  microbatches: int,
+) -> Recipe:
   """The recipe.
 
   Args:
-    config: `num_solutions`, `discount`, `lambda_`, `objective`, `value_loss`
-      (a name and keywords of objectives/value.py), `value_coef`, `kl`,
-      `aggregate`, `row_shapes`, `batch_size` in problems.
-    models: LMs of 'solver' and of 'value', which has a value head.
+    models: LMs of 'solver', of 'value', which has a value head, and of 'ref' if
+      the KL has a coefficient.
     grade: final answers to grades.
+    num_solutions: of each problem.
+    discount: of the future, a token.
+    lambda_: of the generalised advantages.
+    objective: see `policy_gradient.make_policy_loss`.
+    kl: see `policy_gradient.make_policy_loss`.
+    value_loss: a name and keywords of `objectives/value.py`.
+    value_coef: the weight of the value loss.
+    batch_size: problems a step.
+    aggregate: how the loss is normalised; see `masked.loss_weights`.
+    row_shapes: see `batching.make_rows`.
+    microbatches: see `batching.make_rows`.
   """
-  solver, value = models['solver'], models['value']
-  num_solutions, value_coef = config.num_solutions, config.value_coef
-  pack = batching.make_pack(config)
-  discount, lambda_ = config.discount, config.lambda_
+  solver, value = language_models.get_models(models, 'solver', 'value')
+  rollout.check_counts(num_solutions=num_solutions)
   if value.model.config.head != 'value':
     raise ValueError(
       f"models.value: got head={value.model.config.head!r}; expected 'value'"
     )
-  value_fn = lookup.bind(value_objectives, config.value_loss)
-  policy_fn = policy_gradient.make_policy_loss(solver, 'solver', config)
+  value_fn = lookup.bind(value_objectives, value_loss)
+  policy = policy_gradient.make_policy_loss(
+    models, 'solver', objective=objective, kl=kl
+  )
+  num_rows = batch_size * num_solutions
+  to_rows, pack = batching.make_rows(
+    solver,
+    num_rows=num_rows,
+    aggregate=aggregate,
+    row_shapes=row_shapes,
+    microbatches=microbatches,
+  )
 
   def collect(roles, problems, key):
+    # 1. Solve. 2. Reward.
     solutions = rollout.run_graded(
       solver.stages.solve,
       solver.bind(roles['solver']),
@@ -63,12 +98,9 @@ def make(config, models, grade) -> Recipe:
     solutions = rollout.score(
       solutions, [], {'correct': refinement.correct}, {'correct': 1.0}
     )
-    batch = batching.from_records(
-      solutions,
-      solver,
-      num_rows=config.batch_size * num_solutions,
-      aggregate=config.aggregate,
-    )
+
+    # 3. Estimate values, on plain rows: packed ones hold several responses.
+    batch = to_rows(solutions)
     with sharding.on_mesh_of(roles['value']):
       estimates = estimate(
         value.model,
@@ -81,13 +113,10 @@ def make(config, models, grade) -> Recipe:
         lambda_,
       )
     batch = pack({**batch, **jax.device_get(estimates)})
-    return (
-      policy_gradient.add_ref_logprobs(batch, solver, roles, config),
-      solutions,
-    )
+    return policy.add_ref_logprobs(batch, roles), solutions
 
   def loss(trained, batch):
-    policy_total, (sums, per_row) = policy_fn(trained, batch)
+    policy_total, (sums, per_row) = policy.loss(trained, batch)
     values = forward.token_values(
       value.model,
       trained['value'],
@@ -98,10 +127,20 @@ def make(config, models, grade) -> Recipe:
       values, batch['values'], batch['returns'], batch['mask']
     )
     value_total = jnp.sum(batch['weights'] * per_token)
-    total = policy_total + value_coef * value_total
-    return total, ({**sums, 'loss/value': value_total}, per_row)
+    sums = {**sums, 'loss/value': value_total}
+    return policy_total + value_coef * value_total, (sums, per_row)
 
-  return Recipe(collect, loss)
+  names = stage_metrics.names('solve', rewards=['correct'], is_graded=True)
+  return Recipe(
+    collect,
+    loss,
+    trained=('solver', 'value'),
+    num_rows=num_rows,
+    sampled=(Sampled('solve', 'solver', batch_size, num_solutions),),
+    scored=(*policy.scored, 'value'),
+    metrics=frozenset([*policy.metrics, 'loss/value', *names]),
+    corrects_staleness=policy.corrects_staleness,
+  )
 
 
 @functools.partial(jax.jit, static_argnames=('model', 'discount', 'lambda_'))

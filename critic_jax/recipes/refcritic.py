@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -28,99 +29,172 @@ from critic_jax import lookup
 from critic_jax.data import batching
 from critic_jax.loss_fns import policy_gradient
 from critic_jax.objectives import advantages
-from critic_jax.rewards import refinement, shaping
-from critic_jax.rollouts import controls, rollout
-from critic_jax.types import Recipe
+from critic_jax.rewards import refinement
+from critic_jax.rewards import shaping as shaping_rewards
+from critic_jax.rollouts import controls, rollout, stage_metrics
+from critic_jax.sampling import lm as language_models
+from critic_jax.types import Recipe, Sampled
 
 
-def make(config, models, grade) -> Recipe:
+def make(
+  models,
+  grade,
+  *,
+  num_solutions: int,
+  num_critiques: int,
+  num_refinements: int,
+  num_controls: int,
+  gate: str,
+  mask_answers: bool,
+  judge_weight: float,
+  refine_weight: float,
+  shaping: Mapping,
+  advantage: Mapping,
+  objective: Mapping,
+  kl: Mapping,
+  batch_size: int,
+  aggregate: str,
+  row_shapes: Sequence,
+  microbatches: int,
+) -> Recipe:
   """The recipe.
 
   Args:
-    config: `num_solutions`, `num_critiques`, `num_refinements`,
-      `num_controls` (critiques a step), `gate`, `mask_answers`, `judge_weight`,
-      `refine_weight`, `shaping` (settings with a `weight` each, by name of a
-      function in rewards/shaping.py), `advantage`, `objective`, `kl`,
-      `aggregate`, `row_shapes`, `batch_size` in problems.
-    models: LMs of 'solver' and 'critic'.
+    models: LMs of 'solver' and 'critic', and of 'ref' if the KL has a
+      coefficient.
     grade: final answers to grades.
+    num_solutions: of each problem.
+    num_critiques: of each solution.
+    num_refinements: with each admitted critique.
+    num_controls: critiques a step that are also refined with controls.
+    gate: which critiques are refined; see `refinement.admits`.
+    mask_answers: whether the reference answer is masked in what the solver is
+      shown.
+    judge_weight: of the reward for the verdict.
+    refine_weight: of the reward for refinements; 0: none are made.
+    shaping: settings with a `weight` each, by the name of a function in
+      rewards/shaping.py.
+    advantage: a name and keywords of `objectives/advantages.py`, over groups.
+    objective: see `policy_gradient.make_policy_loss`.
+    kl: see `policy_gradient.make_policy_loss`.
+    batch_size: problems a step.
+    aggregate: how the loss is normalised; see `masked.loss_weights`.
+    row_shapes: see `batching.make_rows`.
+    microbatches: see `batching.make_rows`.
   """
-  solver, critic = models['solver'], models['critic']
-  num_solutions, num_critiques = config.num_solutions, config.num_critiques
-  num_refinements = config.num_refinements if config.refine_weight else 0
-  num_rows = config.batch_size * num_solutions * num_critiques
-  refine = solver.stages.refine
-  if config.mask_answers:
-    refine = controls.masking(refine)
-  refinement.check_gate(config.gate)
-  rewards, weights = make_rewards(config)
-  pack = batching.make_pack(config)
-  advantage_fn = lookup.bind(advantages, config.advantage)
+  solver, critic = language_models.get_models(models, 'solver', 'critic')
+  rollout.check_counts(num_solutions=num_solutions, num_critiques=num_critiques)
+  rollout.check_counts(
+    0, num_refinements=num_refinements, num_controls=num_controls
+  )
+  refinement.check_gate(gate)
+  rewards, weights = make_rewards(gate, judge_weight, refine_weight, shaping)
+  advantage_fn = lookup.bind(advantages, advantage)
+  policy = policy_gradient.make_policy_loss(
+    models, 'critic', objective=objective, kl=kl
+  )
+  num_refinements = num_refinements if refine_weight else 0
+  num_rows = batch_size * num_solutions * num_critiques
+  max_prompts = num_rows if num_refinements else 0  # to refine with
+  to_rows, pack = batching.make_rows(
+    critic,
+    num_rows=num_rows,
+    aggregate=aggregate,
+    row_shapes=row_shapes,
+    microbatches=microbatches,
+  )
+  refine_stage = solver.stages.refine
+  if mask_answers:
+    refine_stage = controls.masking(refine_stage)
+
+  def refine(critiques, solve, key, controls_key):
+    """Refinements with admitted critiques; those of controls; graded."""
+    admitted = [c for c in critiques if refinement.admits(gate, c)]
+    admitted = admitted if num_refinements else []
+    refinements = rollout.Ask(
+      refine_stage, admitted, key, num_refinements, max_prompts
+    )
+    compared = controls.asks(
+      solver.stages.refine,
+      controls.spread(admitted, num_controls),
+      controls_key,
+      max_prompts=min(max_prompts, num_controls),
+    )
+    # Together: the sampler then has more rows to decode at once.
+    return rollout.run_graded_together([refinements, *compared], solve, grade)
 
   def collect(roles, problems, key):
     keys = jax.random.split(key, 4)
     solve = solver.bind(roles['solver'])
     critique = critic.bind(roles['critic'])
+
+    # 1. Solve; answers are graded while the critic writes.
     solutions = rollout.run(
       solver.stages.solve, solve, problems, keys[0], n=num_solutions
     )
     with rollout.grading(solutions, grade) as graded:
+      # 2. Critique.
       critiques = rollout.run(
-        critic.stages.critique,
-        critique,
-        solutions,
-        keys[1],
-        n=num_critiques,
+        critic.stages.critique, critique, solutions, keys[1], n=num_critiques
       )
     critiques = rollout.reattach(critiques, solutions, graded.result())
     solutions = graded.result()
-    admitted = [c for c in critiques if refinement.admits(config.gate, c)]
-    admitted = admitted if num_refinements else []
-    max_prompts = num_rows if num_refinements else 0
-    checked = controls.spread(admitted, config.num_controls)
-    [refinements, *others] = rollout.run_graded_together(
-      [
-        rollout.Ask(refine, admitted, keys[2], num_refinements, max_prompts),
-        *controls.asks(
-          solver.stages.refine,
-          checked,
-          keys[3],
-          max_prompts=min(max_prompts, config.num_controls),
-        ),
-      ],
-      solve,
-      grade,
-    )
+
+    # 3. Refine.
+    [refinements, *others] = refine(critiques, solve, keys[2], keys[3])
+
+    # 4. Reward.
     scored = rollout.score(critiques, refinements, rewards, weights)
     responses = rollout.reattach(
       [*refinements, *itertools.chain(*others)], critiques, scored
     )
+
+    # 5. Advantages among the critiques of one solution; the batch.
     reward = np.array([c.scores['reward'] for c in scored], np.float32)
     groups = reward.reshape(-1, num_critiques)
-    batch = batching.from_records(
-      scored,
-      critic,
-      num_rows=num_rows,
-      aggregate=config.aggregate,
-      advantages=np.asarray(advantage_fn(groups)).reshape(-1),
-    )
-    batch = policy_gradient.add_ref_logprobs(pack(batch), critic, roles, config)
+    batch = to_rows(scored, np.asarray(advantage_fn(groups)).reshape(-1))
+    batch = policy.add_ref_logprobs(pack(batch), roles)
     return batch, solutions + scored + responses
 
+  sampled = [
+    Sampled('solve', 'solver', batch_size, num_solutions),
+    Sampled('critique', 'critic', batch_size * num_solutions, num_critiques),
+    Sampled('refine', 'solver', num_rows, num_refinements),
+  ]
   return Recipe(
-    collect, policy_gradient.make_policy_loss(critic, 'critic', config)
+    collect,
+    policy.loss,
+    trained=('critic',),
+    num_rows=num_rows,
+    sampled=tuple(stage for stage in sampled if stage.num_samples),
+    scored=policy.scored,
+    metrics=frozenset([*policy.metrics, *_record_metrics(rewards)]),
+    corrects_staleness=policy.corrects_staleness,
   )
 
 
-def make_rewards(config):
+def _record_metrics(rewards) -> list[str]:
+  """The names of the metrics of the records of a step."""
+  return [
+    *stage_metrics.names('solve', is_graded=True),
+    *stage_metrics.names('critique', rewards=rewards, has_verdict=True),
+    *stage_metrics.names('refine', is_graded=True, controls=controls.NAMES),
+  ]
+
+
+def make_rewards(gate, judge_weight, refine_weight, shaping):
   """The rules of a critique's reward and their weights, by name."""
   rewards = {
     'judge': refinement.judge,
-    'refine': functools.partial(refinement.refine, gate=config.gate),
+    'refine': functools.partial(refinement.refine, gate=gate),
   }
-  weights = {'judge': config.judge_weight, 'refine': config.refine_weight}
-  for name, settings in config.shaping.items():
+  weights = {'judge': judge_weight, 'refine': refine_weight}
+  for name, settings in shaping.items():
     settings = dict(settings)
+    if 'weight' not in settings:
+      raise ValueError(
+        f"shaping.{name}: got {settings}; expected also a 'weight'"
+      )
     weights[name] = settings.pop('weight')
-    rewards[name] = lookup.bind(shaping, {'name': name, **settings})
+    rewards[name] = lookup.bind(shaping_rewards, {'name': name, **settings})
   return rewards, weights

@@ -11,56 +11,65 @@ those of the arithmetic world, which also show how to follow a critique.
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping, Sequence
 
 import jax
-import jax.numpy as jnp
 
 from critic_jax import lookup
 from critic_jax.data import batching
-from critic_jax.models import forward
-from critic_jax.rollouts import rollout
+from critic_jax.loss_fns import imitation
+from critic_jax.rollouts import rollout, stage_metrics
+from critic_jax.sampling import lm as language_models
 from critic_jax.types import Recipe, Record
 
 
-def make(config, models, grade) -> Recipe:
+def make(
+  models,
+  grade,
+  *,
+  role: str,
+  lessons: Mapping,
+  batch_size: int,
+  aggregate: str,
+  row_shapes: Sequence,
+  microbatches: int,
+) -> Recipe:
   """The recipe.
 
   Args:
-    config: `role`, `batch_size`, `aggregate`, `row_shapes`, `lessons` (a name
-      and keywords of a function in the module `lessons.module` of
-      critic_jax.data).
     models: LMs by role.
     grade: not used.
+    role: the role that learns.
+    lessons: a `module` of critic_jax.tasks, with a name and keywords of its
+      function `(problem, rng) -> lesson`.
+    batch_size: problems, and so lessons, a step.
+    aggregate: how the loss is normalised; see `masked.loss_weights`.
+    row_shapes: see `batching.make_rows`.
+    microbatches: see `batching.make_rows`.
   """
-  lm = models[config.role]
-  pack = batching.make_pack(config)
-  settings = dict(config.lessons)
-  write_lesson = lookup.bind(
-    lookup.module('tasks', settings.pop('module')), settings
+  [lm] = language_models.get_models(models, role)
+  write_lesson = lookup.bind_in('tasks', lessons)
+  to_rows, pack = batching.make_rows(
+    lm,
+    num_rows=batch_size,
+    aggregate=aggregate,
+    row_shapes=row_shapes,
+    microbatches=microbatches,
   )
 
   def collect(roles, problems, key):
     rng = random.Random(int(jax.random.bits(key)))
     records = [_record(write_lesson(problem, rng), lm) for problem in problems]
-    batch = batching.from_records(
-      records,
-      lm,
-      num_rows=config.batch_size,
-      aggregate=config.aggregate,
-    )
-    return pack(batch), records
+    return pack(to_rows(records)), records
 
-  def loss(trained, batch):
-    logprobs = forward.token_logprobs(
-      lm.model,
-      trained[config.role],
-      batch['tokens'],
-      layout=forward.layout(batch),
-    )
-    total = -jnp.sum(batch['weights'] * logprobs)
-    return total, ({'loss/nll': total}, {})
-
-  return Recipe(collect, loss)
+  names = [stage_metrics.names(stage) for stage in lm.stages._fields]
+  return Recipe(
+    collect,
+    imitation.make_imitation_loss(lm, role),
+    trained=(role,),
+    num_rows=batch_size,
+    metrics=frozenset(imitation.METRICS).union(*names),
+  )
 
 
 def _record(lesson, lm) -> Record:

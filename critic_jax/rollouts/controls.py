@@ -64,7 +64,9 @@ def _concluding_with(refine: Stage, name: str, texts) -> Stage:
   def prompt(critique):
     return refine.prompt(_concluding(critique, texts[id(critique)]))
 
-  return refine._replace(name=f'{refine.name}_{name}', prompt=prompt)
+  return refine._replace(
+    name=f'{refine.name}_{name}', prompt=prompt, control_of=refine.name
+  )
 
 
 def masking(refine: Stage) -> Stage:

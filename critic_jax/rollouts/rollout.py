@@ -24,7 +24,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from critic_jax.rewards import leaks
 from critic_jax.runtime import timing
 from critic_jax.types import (
   Generate,
@@ -96,7 +95,8 @@ def _sample(asks: Sequence[Ask], generate: Generate) -> list[Record]:
   max_prompts = sum(max(ask.max_prompts, len(ask.parents)) for ask in asks)
   if not max_prompts:
     return []
-  kind = asks[0].stage.name.partition('_')[0]  # controls are refinements
+  stage = asks[0].stage
+  kind = stage.control_of or stage.name  # what controls cost counts as its
   with timing.timed(f'time/{kind}_s'):
     prompts = [stage.prompt(parent) for stage, parent in asked]
     generations = generate(prompts, _keys(asks), asks[0].n, max_prompts)
@@ -133,6 +133,7 @@ def _record(stage, parent, index, generation: Generation) -> Record:
     parent=None if is_problem else parent,
     index=index,
     parsed=stage.parse(generation.text),
+    control_of=stage.control_of,
     **generation._asdict(),
   )
 
@@ -297,54 +298,12 @@ def reattach(
   ]
 
 
-def summary(records: Sequence[Record]) -> dict[str, float]:
-  """Means over the records of each stage, named 'stage/what'.
+def check_counts(least: int = 1, **counts: int) -> None:
+  """Checks numbers of samples, by the names of their settings.
 
-  'count', 'length' in tokens and 'truncated' of every stage; the rewards by
-  name where there are any; 'correct', 'unparsable' and 'timeout' where answers
-  were graded (what is left is wrong, or right and cut off); how often each
-  verdict status and the verdict 'incorrect' came up; and of critiques also
-  'judge_right' and 'judge_wrong', 'judge' on right and on wrong solutions, and
-  'leak', how many of wrong solutions name the reference answer. Beside the
-  controls of a stage (controls.py), 'refine/lift_over_empty' is its accuracy
-  less theirs.
+  Raises:
+    ValueError: one is not an integer, or is less than `least`.
   """
-  found: dict[str, list[float]] = {}
-  for record in records:
-    for name, value in _facts(record).items():
-      found.setdefault(f'{record.stage}/{name}', []).append(value)
-  means = {name: float(np.mean(values)) for name, values in found.items()}
-  for stage in {record.stage for record in records}:
-    means[f'{stage}/count'] = sum(r.stage == stage for r in records)
-    kind, _, control = stage.partition('_')
-    if control and f'{kind}/correct' in means:
-      lift = means[f'{kind}/correct'] - means[f'{stage}/correct']
-      means[f'{kind}/lift_over_{control}'] = lift
-  return means
-
-
-def _facts(record: Record) -> dict[str, float]:
-  facts = {
-    'length': len(record.tokens),
-    'truncated': record.truncated,
-    **record.scores,
-  }
-  parsed = record.parsed
-  if 'correct' in parsed:
-    facts['correct'] = parsed['correct']
-    for grade in ('unparsable', 'timeout'):
-      facts[grade] = parsed['grade'] == grade
-  if 'status' in parsed:
-    facts['called_wrong'] = parsed['verdict'] == 'incorrect'
-    for status in ('missing', 'contradictory', 'unfinished'):
-      facts[status] = parsed['status'] == status
-    if 'correct' in record.parent.parsed:
-      facts |= _facts_by_truth(record, record.parent.parsed['correct'])
-  return facts
-
-
-def _facts_by_truth(critique: Record, right: bool) -> dict[str, float]:
-  facts = {} if right else {'leak': leaks.leaks(critique)}
-  if 'judge' in critique.scores:
-    facts['judge_right' if right else 'judge_wrong'] = critique.scores['judge']
-  return facts
+  for name, count in counts.items():
+    if not isinstance(count, int) or count < least:
+      raise ValueError(f'{name}: got {count!r}; expected {least} or more')

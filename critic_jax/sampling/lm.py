@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -217,6 +217,20 @@ class LM:
 
 
 _NOTHING = np.zeros(0, np.int32), np.zeros(0, np.float32)
+
+
+def get_models(models: Mapping[str, LM], *roles: str) -> list[LM]:
+  """The LMs of roles.
+
+  Raises:
+    ValueError: there is no model of one of them.
+  """
+  if missing := sorted(set(roles) - set(models)):
+    raise ValueError(
+      f'models: got {sorted(models)}; expected also {missing}; add a section '
+      'of that name to models'
+    )
+  return [models[role] for role in roles]
 
 
 def _smallest(limits, size) -> int:

@@ -26,7 +26,7 @@ from critic_jax.evals import critic_loop, selection
 from critic_jax.evals.statistics import Estimate
 from critic_jax.report import plots, result_tables
 from critic_jax.rewards import refinement
-from critic_jax.rollouts import rollout
+from critic_jax.rollouts import rollout, stage_metrics
 from critic_jax.runtime import distributed
 from critic_jax.sampling.lm import LM
 from critic_jax.training import roles as roles_lib
@@ -199,7 +199,7 @@ def measure(
       )
       if distributed.is_first():
         run_dir.write_records(file, records)
-      advance(rollout.summary(records))
+      advance(stage_metrics.summary(records))
   if not distributed.is_first():
     return
   records = [r for file in files for r in run_dir.read_records(file)]

@@ -1,25 +1,36 @@
-"""The phases of a run: sections of a config, checked before anything compiles.
+"""The phases of a run: sections of a config, checked before anything is loaded.
 
-What a section, or a model, lacks or has wrong is a ValueError that names the
-phase.
+A section has the settings of the loop, which are the parameters of
+`check_section`, and those of its recipe, which are the parameters of the
+recipe's `make`; `batch_size`, `microbatches` and `row_shapes` are of both. An
+unknown, missing or wrong one is a ValueError that names the phase.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import optax
 
 from critic_jax import lookup
-from critic_jax.inspection import limits
-from critic_jax.objectives import masked
-from critic_jax.training import optimizer
+from critic_jax.inspection import limits as metric_limits
+from critic_jax.training import optimizer as optimizers
 from critic_jax.types import Recipe
 from critic_jax.workdir import run_dir
 
-# Objectives that weigh a token by how likely it is now and was when sampled.
-_CORRECTED = ('ppo_clip', 'gspo', 'cispo')
+# What the loop logs beside a recipe's metrics; a name, or how names begin.
+LOOP_METRICS = (
+  'compile/',
+  'device/occupancy',
+  'grad_norm',
+  'learning_rate',
+  'loss/total',
+  'memory/',
+  'time/',
+  'tokens/',
+  'update/skipped',
+)
 
 
 class Phase(NamedTuple):
@@ -45,36 +56,51 @@ class Phase(NamedTuple):
 def make_phases(config, lms, grade) -> list[Phase]:
   """The phases in order; checks all their settings.
 
+  Args:
+    config: of the run.
+    lms: by role; nothing is read of their weights.
+    grade: final answers to grades.
+
   Raises:
     ValueError: a setting is wrong.
   """
   phases, start = [], 0
   for name in config.order:
     run_dir.check_name('order', name)
-    if name not in config.phases:
-      raise ValueError(
-        f'order: got {name!r}; expected one of {sorted(config.phases)}'
-      )
+    lookup.check_name('order', name, config.phases)
     section = config.phases[name]
     try:
-      _check_roles(section, lms)
-      _check_section(section)
-      recipe = lookup.module('recipes', section.recipe).make(
-        section, lms, grade
-      )
-      tx, schedule = optimizer.make_optimizer(
-        steps=section.steps * section.epochs, **section.optimizer
-      )
-    except KeyError as error:
-      raise ValueError(
-        f'phases.{name}: got no {error}; expected it in the section, or a role '
-        'of that name in models'
-      ) from error
+      recipe, tx, schedule = _make_phase(section, lms, grade)
     except (ValueError, AttributeError, TypeError, ArithmeticError) as error:
       raise ValueError(f'phases.{name}: {error}') from error
     phases.append(Phase(name, section, recipe, tx, schedule, start))
     start += section.steps
+  _check_best_metric(config.get('best_metric'), phases)
   return phases
+
+
+def _make_phase(section, lms, grade):
+  """The recipe of a section, its optimiser and its schedule."""
+  lookup.check_name('setting', 'recipe', section)
+  make = lookup.module('recipes', section.recipe).make
+  of_recipe, of_loop = map(lookup.settings_of, (make, check_section))
+  for name in section:
+    lookup.check_name('setting', name, {*of_recipe, *of_loop})
+  loop_settings = {k: v for k, v in section.items() if k in of_loop}
+  lookup.check_settings(check_section, loop_settings, 'a phase')
+  check_section(**loop_settings)
+  _check_roles(section, lms)
+  settings = {k: v for k, v in section.items() if k in of_recipe}
+  lookup.check_settings(make, settings, f'the recipe {section.recipe}')
+  recipe = make(lms, grade, **settings)
+  _check_recipe(section, recipe)
+  lookup.check_settings(
+    optimizers.make_optimizer, {'steps': 1, **section.optimizer}, 'optimizer'
+  )
+  tx, schedule = optimizers.make_optimizer(
+    steps=section.steps * section.epochs, **section.optimizer
+  )
+  return recipe, tx, schedule
 
 
 def phase_ends(config) -> dict[str, int]:
@@ -86,11 +112,77 @@ def phase_ends(config) -> dict[str, int]:
   return ends
 
 
+def check_section(
+  *,
+  recipe: str,
+  train: Sequence[str],
+  copy: Mapping[str, str],
+  steps: int,
+  epochs: int,
+  staleness: int,
+  microbatches: int,
+  batch_size: int,
+  row_shapes: Sequence[tuple[int, int]],
+  records_every: int,
+  record_tokens: bool,
+  checkpoint_every: int,
+  limits: Mapping[str, Any],
+  limit_window: int,
+  limit_action: str,
+  max_ratio_error: float,
+  max_skipped: int,
+  optimizer: Mapping[str, Any],
+) -> None:
+  """Checks the loop's settings of a phase; its parameters are their names.
+
+  Args:
+    recipe: a module of critic_jax.recipes.
+    train: the roles that are trained.
+    copy: role -> the role whose parameters it takes when the phase begins.
+    steps: collected batches.
+    epochs: updates on each batch.
+    staleness: 1 to collect the next batch beside the update; see train.py.
+    microbatches: parts that a batch is cut into, one after another.
+    batch_size: problems a step.
+    row_shapes: see `batching.make_rows`.
+    records_every: steps between those whose records are written.
+    record_tokens: whether their tokens are written, too.
+    checkpoint_every: steps between checkpoints.
+    limits: by metric; see inspection/limits.py.
+    limit_window: steps that they are averaged over.
+    limit_action: 'warn' or 'stop'.
+    max_ratio_error: of a fresh batch; see alarms.py.
+    max_skipped: updates that are not finite before the run ends.
+    optimizer: see `optimizer.make_optimizer`.
+
+  Raises:
+    ValueError: a value is out of its range.
+  """
+  del recipe, train, copy, row_shapes, record_tokens, max_ratio_error
+  del max_skipped, optimizer
+  for name, count in (
+    ('steps', steps),
+    ('epochs', epochs),
+    ('microbatches', microbatches),
+    ('batch_size', batch_size),
+    ('records_every', records_every),
+    ('checkpoint_every', checkpoint_every),
+  ):
+    if not 1 <= count < 2**31:
+      raise ValueError(f'{name}: got {count}; expected 1 to 2^31 - 1')
+  if staleness not in (0, 1):
+    raise ValueError(f'staleness: got {staleness}; expected 0 or 1')
+  metric_limits.check(limits, limit_action, limit_window)
+
+
 def _check_roles(section, lms) -> None:
-  """Raises ValueError for roles that are not there, or can not be trained."""
-  named = [*section.train, *section.copy, *section.copy.values()]
-  if missing := [role for role in named if role not in [*lms]]:
-    raise ValueError(f'got the roles {missing}; expected {sorted(lms)}')
+  """Raises ValueError for roles that do not exist, or cannot be trained."""
+  for setting, roles in (
+    ('train', section.train),
+    ('copy', [*section.copy, *section.copy.values()]),
+  ):
+    for role in roles:
+      lookup.check_name(setting, role, lms)
   in_int8 = [r for r in section.train if lms[r].model.config.is_int8]
   if in_int8:
     raise ValueError(
@@ -99,21 +191,29 @@ def _check_roles(section, lms) -> None:
     )
 
 
-def _check_section(section) -> None:
-  """Raises ValueError for what would only be met at the first step."""
-  for name in (
-    'steps', 'epochs', 'microbatches', 'batch_size', 'records_every',
-    'checkpoint_every',
-  ):  # fmt: skip
-    if not 1 <= section[name] < 2**31:
-      raise ValueError(f'{name}: got {section[name]}; expected 1 to 2^31 - 1')
-  if section.staleness not in (0, 1):
-    raise ValueError(f'staleness: got {section.staleness}; expected 0 or 1')
-  objective = section.get('objective', {}).get('name')
-  if section.staleness and objective not in _CORRECTED:
+def _check_recipe(section, recipe: Recipe) -> None:
+  """Raises ValueError for loop settings that do not fit the recipe."""
+  if sorted(section.train) != sorted(recipe.trained):
     raise ValueError(
-      f'staleness: got {section.staleness} with the objective {objective!r}, '
-      f'which does not correct for it; expected one of {list(_CORRECTED)}'
+      f'train: got {tuple(section.train)}; expected {recipe.trained}, which '
+      f'{section.recipe} trains'
     )
-  masked.loss_weights(np.ones((1, 1), bool), section.aggregate, max_len=1)
-  limits.check(section.limits, section.limit_action, section.limit_window)
+  if section.staleness and not recipe.corrects_staleness:
+    raise ValueError(
+      f'staleness: got {section.staleness} with a loss that does not correct '
+      'for it; expected 0, or an objective with a ratio, such as ppo_clip'
+    )
+  for name in section.limits:
+    _check_metric('limits', name, recipe.metrics)
+
+
+def _check_metric(setting, name, metrics) -> None:
+  """Raises ValueError for the name of a metric that is never logged."""
+  if not name.startswith(LOOP_METRICS):
+    lookup.check_name(setting, name, metrics)
+
+
+def _check_best_metric(name, phases) -> None:
+  if name and phases:
+    metrics = frozenset().union(*(phase.recipe.metrics for phase in phases))
+    _check_metric('best_metric', name.removeprefix('-'), metrics)

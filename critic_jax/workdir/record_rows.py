@@ -52,6 +52,8 @@ def to_row(
     'num_prompt_tokens': len(record.prompt_tokens),
     'num_tokens': len(record.tokens),
   }
+  if record.control_of:
+    row['control_of'] = record.control_of
   if tokens:
     # By way of its shortest decimal a float32 comes back as it was.
     shortest = np.asarray(record.logprobs, np.float32).astype(str)
@@ -76,6 +78,7 @@ def from_row(row: Any, parent: Record | None) -> Record:
   _check('row', row, dict)
   for name, kind in _FIELDS.items():
     _check(name, row.get(name), kind)
+  _check('control_of', row.get('control_of', ''), str)
   for name, kind in _PARSED.items():
     value = row['parsed'].get(name)
     _check(f'parsed {name}', kind() if value is None else value, kind)
@@ -96,6 +99,7 @@ def from_row(row: Any, parent: Record | None) -> Record:
     finish=row['finish'],
     parsed=row['parsed'],
     scores={name: _number(name, x) for name, x in row['scores'].items()},
+    control_of=row.get('control_of', ''),
   )
 
 

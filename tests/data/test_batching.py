@@ -2,7 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from loop_helpers import PROBLEM, RIGHT, nano, settings
+from loop_helpers import PROBLEM, RIGHT, nano
 
 from critic_jax.data import batching
 from critic_jax.rollouts import rollout
@@ -144,6 +144,11 @@ def test_what_does_not_fit_is_refused(lm):
     )
 
 
+def make_pack(lm, **changes):
+  settings = dict(num_rows=4, aggregate='token', row_shapes=(), microbatches=1)
+  return batching.make_rows(lm, **settings | changes)[1]
+
+
 def test_rows_are_plain_or_of_a_declared_shape(lm):
   plain = batching.from_records(
     [record(3, 2), record(2, 4), record(3, 1)],
@@ -151,10 +156,10 @@ def test_rows_are_plain_or_of_a_declared_shape(lm):
     num_rows=3,
     aggregate='token',
   )
-  assert batching.make_pack(settings({}))(plain) is plain
+  assert make_pack(lm)(plain) is plain
   # 2 + 4, and 3 + 2 + 1 + 1: more than 10.
   shapes = [1, 10], [2, 20], [9, 99]
-  packed = batching.make_pack(settings({}, row_shapes=shapes))(plain)
+  packed = make_pack(lm, row_shapes=shapes)(plain)
   assert packed['tokens'].shape == (2, 20)
   assert (packed['segments'] > 0).sum() == 13
   assert plain.keys() < packed.keys()
@@ -169,9 +174,19 @@ def test_rows_are_plain_or_of_a_declared_shape(lm):
     dict(row_shapes=((2, 20), (3, 20)), microbatches=2),
   ],
 )
-def test_what_is_not_a_shape_is_refused_when_a_recipe_is_made(changes):
+def test_what_is_not_a_shape_is_refused_when_a_recipe_is_made(lm, changes):
   with pytest.raises(ValueError, match='row_shapes: got .*a multiple of micro'):
-    batching.make_pack(settings({}, **changes))
+    make_pack(lm, **changes)
+
+
+def test_microbatches_divide_plain_rows_too(lm):
+  with pytest.raises(ValueError, match='microbatches: got 3; .* the 4 rows'):
+    make_pack(lm, microbatches=3)
+
+
+def test_an_unknown_aggregate_is_refused_when_a_recipe_is_made(lm):
+  with pytest.raises(ValueError, match="got 'mean'; expected 'token'"):
+    make_pack(lm, aggregate='mean')
 
 
 def test_encode_is_what_a_model_would_have_written():

@@ -10,6 +10,8 @@ from loop_helpers import init, nano, problems
 
 from critic_jax.data import batching, packing
 from critic_jax.loss_fns import policy_gradient
+from critic_jax.models import forward, quantize
+from critic_jax.models.transformer import Transformer
 from critic_jax.rollouts import rollout
 
 SETTINGS = dict(objective=dict(name='ppo_clip'), kl=dict(name='k3', coef=0.0))
@@ -49,9 +51,14 @@ def make_batch(records, lm, aggregate='sequence', num_rows=4):
   )
 
 
+def make_policy(lm, settings=SETTINGS):
+  models = {'solver': lm, 'ref': lm}
+  return policy_gradient.make_policy_loss(models, 'solver', **settings)
+
+
 @pytest.fixture(scope='module')
 def grad(lm):
-  loss = policy_gradient.make_policy_loss(lm, 'solver', SETTINGS)
+  loss = make_policy(lm).loss
   return jax.jit(jax.value_and_grad(loss, has_aux=True))
 
 
@@ -62,21 +69,20 @@ def trained(roles):
 def test_on_policy_the_ratio_is_one(lm, roles, records, grad):
   """Sampler and trainer agree, at the LM's temperature and top-p."""
   batch = make_batch(records, lm)
-  (total, (sums, _)), _ = grad(trained(roles), batch)
-  assert float(sums['policy/ratio_error']) < 1e-4
-  assert abs(float(sums['policy/kl_old'])) < 1e-4
+  (total, (metrics, _)), _ = grad(trained(roles), batch)
+  assert float(metrics['policy/ratio_error']) < 1e-4
+  assert abs(float(metrics['policy/kl_old'])) < 1e-4
   # With ratios of one the loss is minus the weighted advantages.
   expected = -(batch['weights'] * batch['advantages']).sum()
   assert float(total) == pytest.approx(expected, rel=1e-3)
-  assert float(sums['loss/policy']) == float(total)
-  assert 0 < float(sums['policy/entropy']) < np.log(640)
+  assert float(metrics['loss/policy']) == float(total)
+  assert 0 < float(metrics['policy/entropy']) < np.log(640)
   # Another temperature would show.
   other = dataclasses.replace(
     lm, sampling_params=lm.sampling_params._replace(temperature=1.0)
   )
-  loss = policy_gradient.make_policy_loss(other, 'solver', SETTINGS)
-  _, (sums, _) = jax.jit(loss)(trained(roles), batch)
-  assert float(sums['policy/ratio_error']) > 0.05
+  _, (metrics, _) = jax.jit(make_policy(other).loss)(trained(roles), batch)
+  assert float(metrics['policy/ratio_error']) > 0.05
 
 
 def test_the_share_of_clipped_tokens(lm, roles, records, grad):
@@ -90,45 +96,76 @@ def test_the_share_of_clipped_tokens(lm, roles, records, grad):
   clipped = (places * 0.1 > np.log(1.2)) & (batch['advantages'] > 0)
   expected = (clipped * batch['mask'] * batch['weights']).sum()
   assert 0.1 < expected < 0.9
-  (_, (sums, _)), _ = grad(trained(roles), batch)
-  assert float(sums['policy/clipped']) == pytest.approx(expected, rel=1e-5)
-  (_, (sums, _)), _ = grad(trained(roles), make_batch(records, lm))
-  assert float(sums['policy/clipped']) == 0.0
+  (_, (metrics, _)), _ = grad(trained(roles), batch)
+  assert float(metrics['policy/clipped']) == pytest.approx(expected, rel=1e-5)
+  (_, (metrics, _)), _ = grad(trained(roles), make_batch(records, lm))
+  assert float(metrics['policy/clipped']) == 0.0
 
 
 def test_without_a_coefficient_no_reference_is_needed(lm, roles, records):
   batch = make_batch(records, lm)
-  same = policy_gradient.add_ref_logprobs(batch, lm, trained(roles), SETTINGS)
-  assert same is batch
-  loss = policy_gradient.make_policy_loss(lm, 'solver', SETTINGS)
-  _, (sums, _) = jax.eval_shape(loss, trained(roles), batch)
-  assert 'loss/kl' not in sums
+  policy = policy_gradient.make_policy_loss(
+    {'solver': lm}, 'solver', **SETTINGS
+  )
+  assert policy.add_ref_logprobs(batch, trained(roles)) is batch
+  _, (metrics, _) = jax.eval_shape(policy.loss, trained(roles), batch)
+  assert 'loss/kl' not in metrics and not policy.scored
 
 
-def test_a_coefficient_without_a_reference_is_refused(lm, roles, records):
+def test_a_coefficient_without_a_reference_is_refused(lm):
+  with pytest.raises(
+    ValueError, match="kl.coef: got 0.5 .*'ref'.*solver.*copy"
+  ):
+    policy_gradient.make_policy_loss({'solver': lm}, 'solver', **WITH_KL)
+
+
+def test_the_reference_is_scored_by_its_own_model(lm, roles, records):
+  """In int8 its parameters are another tree, which another model reads."""
+  config = dataclasses.replace(lm.model.config, param_dtype='int8')
+  int8 = dataclasses.replace(lm, model=Transformer(config))
+  policy = policy_gradient.make_policy_loss(
+    {'solver': lm, 'ref': int8}, 'solver', **WITH_KL
+  )
   batch = make_batch(records, lm)
-  with pytest.raises(ValueError, match="got .*solver.*expected a 'ref'.*copy"):
-    policy_gradient.add_ref_logprobs(batch, lm, trained(roles), WITH_KL)
+  roles = {**roles, 'ref': quantize.quantize(roles['ref'])}
+  expected = jax.jit(forward.token_logprobs, static_argnums=0)(
+    int8.model,
+    roles['ref'],
+    batch['tokens'],
+    sampling_params=lm.sampling_params,
+  )
+  np.testing.assert_array_equal(
+    policy.add_ref_logprobs(batch, roles)['ref_logprobs'], expected
+  )
+
+
+def test_the_metrics_are_those_it_names(lm, roles, records):
+  for settings in (SETTINGS, WITH_KL):
+    policy = make_policy(lm, settings)
+    batch = policy.add_ref_logprobs(make_batch(records, lm), roles)
+    _, (sums, per_row) = jax.eval_shape(policy.loss, trained(roles), batch)
+    assert {*sums, *per_row} == set(policy.metrics)
 
 
 def test_the_penalty_is_added_by_its_coefficient(lm, roles, records, grad):
   batch = make_batch(records, lm)
-  with_ref = policy_gradient.add_ref_logprobs(batch, lm, roles, WITH_KL)
-  loss = jax.jit(policy_gradient.make_policy_loss(lm, 'solver', WITH_KL))
+  policy = make_policy(lm, WITH_KL)
+  with_ref = policy.add_ref_logprobs(batch, roles)
+  loss = jax.jit(policy.loss)
   (plain, _), _ = grad(trained(roles), batch)
-  total, (sums, _) = loss(trained(roles), with_ref)
+  total, (metrics, _) = loss(trained(roles), with_ref)
   # k2, by hand: half the squared log-ratio.
   log_ratio = batch['logprobs'] - with_ref['ref_logprobs']
   expected = np.where(batch['mask'], log_ratio**2 / 2, 0) * batch['weights']
-  assert float(sums['loss/kl']) == pytest.approx(expected.sum(), rel=1e-3)
-  assert float(sums['loss/kl']) > 0.01
+  assert float(metrics['loss/kl']) == pytest.approx(expected.sum(), rel=1e-3)
+  assert float(metrics['loss/kl']) > 0.01
   assert float(total) == pytest.approx(
-    float(plain) + 0.5 * float(sums['loss/kl']), rel=1e-4
+    float(plain) + 0.5 * float(metrics['loss/kl']), rel=1e-4
   )
   # To itself there is none.
   itself = {**with_ref, 'ref_logprobs': batch['logprobs']}
-  total, (sums, _) = loss(trained(roles), itself)
-  assert float(sums['loss/kl']) == pytest.approx(0.0, abs=1e-6)
+  total, (metrics, _) = loss(trained(roles), itself)
+  assert float(metrics['loss/kl']) == pytest.approx(0.0, abs=1e-6)
 
 
 @pytest.mark.parametrize('aggregate', ['token', 'sequence', 'constant'])
@@ -139,7 +176,7 @@ def test_what_must_not_change_the_loss(lm, roles, records, grad, aggregate):
     for r in records
   ]
   batch = make_batch(moved, lm, aggregate)
-  (total, (sums, _)), gradient = grad(trained(roles), batch)
+  (total, (metrics, _)), gradient = grad(trained(roles), batch)
   order = [2, 0, 3, 1]
   shuffled = {name: x[order] for name, x in batch.items()}
   (other, _), other_gradient = grad(trained(roles), shuffled)
@@ -161,16 +198,16 @@ def test_what_must_not_change_the_loss(lm, roles, records, grad, aggregate):
 
 def test_empty_rows_and_parts_of_the_batch_add_up(lm, roles, records, grad):
   batch = make_batch(records[:3], lm)  # row 3 is empty
-  (total, (sums, _)), gradient = grad(trained(roles), batch)
+  (total, (metrics, _)), gradient = grad(trained(roles), batch)
   # Each part in the same shape: rows of another weigh nothing.
-  added, parts = 0.0, []
+  sums, parts = 0.0, []
   for rows in ([0, 1], [2, 3]):
     keep = np.isin(np.arange(4), rows)[:, None]
     part = {**batch, 'weights': np.where(keep, batch['weights'], 0)}
     (value, _), part_gradient = grad(trained(roles), part)
-    added += float(value)
+    sums += float(value)
     parts.append(part_gradient)
-  assert added == pytest.approx(float(total), rel=1e-5)
+  assert sums == pytest.approx(float(total), rel=1e-5)
   assert_trees_close(
     jax.tree.map(np.add, *parts), gradient, rtol=1e-3, atol=1e-6
   )
@@ -178,16 +215,13 @@ def test_empty_rows_and_parts_of_the_batch_add_up(lm, roles, records, grad):
 
 def test_packed_rows_have_the_same_loss(lm, roles, records):
   settings = dict(objective=dict(name='gspo'), kl=dict(name='k2', coef=1e-3))
-  loss = policy_gradient.make_policy_loss(lm, 'solver', settings)
-  grad = jax.jit(jax.value_and_grad(loss, has_aux=True))
+  policy = make_policy(lm, settings)
+  grad = jax.jit(jax.value_and_grad(policy.loss, has_aux=True))
   plain = make_batch(records, lm)
   packed = packing.pack(plain, [(2, 176)])
   assert packed['tokens'].shape == (2, 176)
   expected, actual = (
-    grad(
-      trained(roles),
-      policy_gradient.add_ref_logprobs(batch, lm, roles, settings),
-    )
+    grad(trained(roles), policy.add_ref_logprobs(batch, roles))
     for batch in (plain, packed)
   )
   largest = [
@@ -205,8 +239,12 @@ def test_packed_rows_have_the_same_loss(lm, roles, records):
     (SETTINGS | dict(objective=dict(name='ppo_clp')), "mean 'ppo_clip'"),
     (SETTINGS | dict(objective=dict(clip_low=0.2)), "expected 'name'"),
     (SETTINGS | dict(kl=dict(name='kl', coef=0.0)), "got 'kl'"),
+    (SETTINGS | dict(kl=dict(name='ppo_clip', coef=0.0)), "got 'ppo_clip'"),
+    (SETTINGS | dict(kl=dict(name='k3', coeff=0.0)), "mean 'coef'"),
+    (SETTINGS | dict(kl=dict(name='k3')), "also \\['coef'\\]"),
+    (SETTINGS | dict(objective=dict(name='k3')), "got 'k3'"),
   ],
 )
 def test_wrong_settings(lm, settings, message):
   with pytest.raises(ValueError, match=message):
-    policy_gradient.make_policy_loss(lm, 'solver', settings)
+    make_policy(lm, settings)

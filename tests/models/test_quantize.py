@@ -261,7 +261,9 @@ def test_roles_are_loaded_and_copied(monkeypatch):
 def test_a_trained_role_must_not_be_int8():
   _, model, *_ = pair()
   lms = {'critic': types.SimpleNamespace(model=model)}
-  phase = common.phase('sft', ('critic',), 1, 1e-3, 1)
+  phase = common.phase(
+    recipe='sft', train=('critic',), steps=1, learning_rate=1e-3, batch_size=1
+  )
   config = ConfigDict(dict(order=('rl',), phases=dict(rl=phase)))
   message = (
     "phases.rl: train: got ['critic'], held in int8; expected roles of floats; "

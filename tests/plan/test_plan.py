@@ -66,7 +66,7 @@ def test_the_paper_on_64_fake_devices(tmp_path):
     assert text in done.stdout
 
 
-@pytest.mark.parametrize('chip', refcritic.CHIPS)
+@pytest.mark.parametrize('chip', ('v5p', 'v6e', 'h100', 'h200'))
 @pytest.mark.parametrize('size', refcritic.PAPER)
 def test_the_paper_fits_on_its_meshes(size, chip):
   [phase] = plan(f'{size}-{chip}', chip).phases

@@ -27,7 +27,12 @@ def tiny(name='rl', **changes):
   if changes:
     lms = {r: abstract.changed(lm, **changes) for r, lm in lms.items()}
   phase = abstract.phase(config, lms, name)
-  return phase, config, lms, workload.learned(phase.config, lms)
+  return (
+    phase,
+    config,
+    lms,
+    workload.learned(phase.config.row_shapes, phase.recipe, lms),
+  )
 
 
 def num_bytes(tree):

@@ -4,7 +4,7 @@ import pytest
 from jax.sharding import AbstractMesh
 from ml_collections import ConfigDict
 
-from configs import refcritic
+from configs import ppo, refcritic
 from critic_jax.models import cost
 from critic_jax.plan import abstract, speed, workload
 from critic_jax.plan.chips import CHIPS, Chip
@@ -113,41 +113,55 @@ def test_update(lms):
 
 
 def test_stages_of_refcritic(lms):
-  section = refcritic.get_config('tiny').phases.rl  # batches of 4 problems
-  solve, critique, refine = workload.sampled(section, lms)
+  config = refcritic.get_config('tiny')  # batches of 4 problems
+  recipe = abstract.phase(config, lms, 'rl').recipe
+  solve, critique, refine = workload.sampled(recipe, lms)
   assert solve == Sampled('solve', 'solver', 4, 1, 128, 48)
   assert critique == Sampled('critique', 'critic', 4, 8, 128, 48)
   assert refine == Sampled('refine', 'solver', 32, 2, 128, 48)
-  half = workload.sampled(section, lms, 0.5)
+  half = workload.sampled(recipe, lms, 0.5)
   assert [stage.new for stage in half] == [24, 24, 24]
-  section.refine_weight = 0.0
-  assert len(workload.sampled(section, lms)) == 2
+  config.phases.rl.refine_weight = 0.0
+  recipe = abstract.phase(config, lms, 'rl').recipe
+  assert len(workload.sampled(recipe, lms)) == 2
 
 
 def test_prompts_hold_what_is_above_them():
   config = refcritic.get_config('qwen2.5-14b-v5p')
   lms = abstract.make_lms(config)
-  found = workload.sampled(config.phases.rl, lms)
+  recipe = abstract.phase(config, lms, 'rl').recipe
+  found = workload.sampled(recipe, lms)
   # The last has no more columns: 512 + 2 * 2048 is more than 3072.
   assert [stage.prompt for stage in found] == [512, 2560, 3072]
-  assert workload.learned(config.phases.rl, lms) == (256, 5120, False)
+  assert workload.learned((), recipe, lms) == (256, 5120, False)
 
 
 def test_stages_of_the_other_recipes(lms):
-  phases = refcritic.get_config('tiny').phases
-  assert workload.sampled(phases.solver, lms) == []
-  [solve] = workload.sampled(phases.cold_start, lms)  # a program critiques
+  config = refcritic.get_config('tiny')
+  phases = config.phases
+  solver, cold_start = (
+    abstract.phase(config, lms, name).recipe
+    for name in ('solver', 'cold_start')
+  )
+  assert workload.sampled(solver, lms) == []
+  [solve] = workload.sampled(cold_start, lms)  # a program critiques
   assert (solve.stage, solve.prompts, solve.samples) == ('solve', 4, 1)
-  phases.cold_start.writer.module = ''
-  assert len(workload.sampled(phases.cold_start, lms)) == 2
-  assert workload.learned(phases.solver, lms) == (4, 176, False)
-  assert workload.learned(phases.cold_start, lms) == (4, 512, True)
+  shapes = phases.solver.row_shapes
+  assert workload.learned(shapes, solver, lms) == (4, 176, False)
+  shapes = phases.cold_start.row_shapes
+  assert workload.learned(shapes, cold_start, lms) == (4, 512, True)
+  phases.cold_start.writer = dict(module='')
+  cold_start = abstract.phase(config, lms, 'cold_start').recipe
+  assert len(workload.sampled(cold_start, lms)) == 2
 
 
 def test_the_models_that_only_score():
-  section = ConfigDict(dict(train=('solver', 'value'), kl=dict(coef=0.1)))
-  assert workload.scored(section) == ['ref', 'value']
-  assert workload.scored(ConfigDict(dict(train=('solver',)))) == []
+  config = ppo.get_config('tiny')
+  config.models.ref = config.models.solver.copy_and_resolve_references()
+  config.phases.rl.kl.coef = 0.1
+  lms = abstract.make_lms(config)
+  assert abstract.phase(config, lms, 'rl').recipe.scored == ('ref', 'value')
+  assert abstract.phase(config, lms, 'solver').recipe.scored == ()
 
 
 def test_chips_are_plausible():

@@ -2,7 +2,7 @@
 
 import jax
 import pytest
-from loop_helpers import critique, scripted, settings
+from loop_helpers import critique, make_recipe, scripted, settings
 
 from configs import common, refcritic
 from critic_jax.data import problems
@@ -50,7 +50,7 @@ def test_programs_are_rewarded_by_their_tests(grade):
     )
   )  # fmt: skip
   solver = lm(lambda prompt, index: texts[index])
-  recipe = grpo.make(section, {'solver': solver}, grade)
+  recipe = make_recipe(grpo, section, {'solver': solver}, grade)
   _, records = recipe.collect({'solver': None}, [problem()], jax.random.key(0))
   assert [r.scores['reward'] for r in records] == [1, 0, 0, 0]
   assert [r.parsed['grade'] for r in records] == [
@@ -77,7 +77,7 @@ def test_critiques_of_programs_are_refined_and_graded(grade):
     num_solutions=1, num_critiques=2, num_refinements=2, num_controls=0,
   )  # fmt: skip
   models = {'solver': solver, 'critic': critic}
-  recipe = recipe_lib.make(section, models, grade)
+  recipe = make_recipe(recipe_lib, section, models, grade)
   roles = {'solver': None, 'critic': None}
   _, records = recipe.collect(roles, [problem()], jax.random.key(0))
   scores = [r.scores for r in records if r.stage == 'critique']

@@ -9,6 +9,7 @@ from loop_helpers import (
   critique,
   grade,
   init,
+  make_recipe,
   nano,
   problems,
   scripted,
@@ -45,7 +46,7 @@ def collect(critic=None, solve=solve_half, seed=0, count=8, **changes):
     'solver': scripted(solve),
     'critic': critic or nano(max_new_tokens=64),
   }
-  recipe = cold_start.make(section(**changes), models, grade)
+  recipe = make_recipe(cold_start, section(**changes), models, grade)
   roles = {'solver': None, 'critic': None}
   batch, records = recipe.collect(roles, problems(count), jax.random.key(seed))
   return recipe, models['critic'], batch, records
@@ -149,9 +150,9 @@ def test_the_loss_is_the_negative_log_probability_of_the_kept():
   recipe, critic, batch, _ = collect()
   params = init(critic=critic)
   grad = jax.jit(jax.value_and_grad(recipe.loss, has_aux=True))
-  (total, (sums, _)), gradient = grad(params, batch)
+  (total, (metrics, _)), gradient = grad(params, batch)
   assert abs(float(total) - np.log(640)) < 2
-  assert float(sums['loss/nll']) == float(total)
+  assert float(metrics['loss/nll']) == float(total)
   assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
   # Without a kept critique nothing is learned, and nothing is NaN.
   (total, _), gradient = grad(
@@ -169,4 +170,4 @@ def test_wrong_writers_fail_when_the_recipe_is_made():
     (TEACHER | dict(check_shar=0.1), "mean 'check_share'"),
   ):
     with pytest.raises(ValueError, match=message):
-      cold_start.make(section(writer=writer), models, grade)
+      make_recipe(cold_start, section(writer=writer), models, grade)

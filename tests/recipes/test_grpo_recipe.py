@@ -7,6 +7,7 @@ from loop_helpers import (
   WRONG,
   grade,
   init,
+  make_recipe,
   nano,
   scripted,
   settings,
@@ -34,7 +35,7 @@ def collect(texts, **changes):
   """One group of scripted solutions; the second problem is all wrong."""
   other = Problem('other', 'Ben has 1 pen.', '1')
   solver = scripted(lambda p, i: WRONG if 'Ben' in p else texts[i])
-  recipe = grpo.make(section(**changes), {'solver': solver}, grade)
+  recipe = make_recipe(grpo, section(**changes), {'solver': solver}, grade)
   batch, records = recipe.collect(
     {'solver': None}, [PROBLEM, other], jax.random.key(0)
   )
@@ -87,7 +88,7 @@ def test_without_a_penalty_there_is_no_reference():
 
 
 def test_a_penalty_without_a_reference_is_named():
-  with pytest.raises(ValueError, match="roles: got .*expected a 'ref'"):
+  with pytest.raises(ValueError, match="kl.coef: got 0.1 without .* 'ref'"):
     collect([RIGHT] * 4, kl=dict(name='k3', coef=0.1))
 
 
@@ -100,17 +101,18 @@ def test_the_config_of_each_variant_gives_a_finite_loss(variant):
   params = init(solver=solver)
   roles = {**params, 'ref': params['solver']}
   script = scripted(lambda p, i: RIGHT if i % 2 else 'Hm.')
-  recipe = grpo.make(config, {'solver': script}, grade)
+  models = {'solver': script, 'ref': script}
+  recipe = make_recipe(grpo, config, models, grade)
   batch, _ = recipe.collect(roles, [PROBLEM] * 2, jax.random.key(0))
-  total, (sums, per_row) = jax.jit(recipe.loss)(params, batch)
+  total, (metrics, _) = jax.jit(recipe.loss)(params, batch)
   assert np.isfinite(total)
-  assert all(np.isfinite(x).all() for x in {**sums, **per_row}.values())
+  assert all(np.isfinite(x).all() for x in metrics.values())
   assert batch['advantages'].any()
   # Scripted texts have log-probability -1 a token: far from the policy's.
-  assert ('loss/kl' in sums) == (variant == 'grpo')
+  assert ('loss/kl' in metrics) == (variant == 'grpo')
   # GRPO weighs rows, the others tokens.
-  row_weights = batch['weights'].sum(axis=1)
-  equal = np.allclose(row_weights, row_weights[0])
+  per_row = batch['weights'].sum(axis=1)
+  equal = np.allclose(per_row, per_row[0])
   assert equal == (variant == 'grpo')
 
 
@@ -124,4 +126,4 @@ def test_the_config_of_each_variant_gives_a_finite_loss(variant):
 )
 def test_wrong_settings_fail_when_the_recipe_is_made(changes, message):
   with pytest.raises(ValueError, match=message):
-    grpo.make(section(**changes), {'solver': nano()}, grade)
+    make_recipe(grpo, section(**changes), {'solver': nano()}, grade)

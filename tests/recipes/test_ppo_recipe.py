@@ -8,6 +8,7 @@ from loop_helpers import (
   WRONG,
   grade,
   init,
+  make_recipe,
   nano,
   scripted,
   settings,
@@ -37,7 +38,7 @@ def made():
   )
   models = {'solver': solver, 'value': nano(head='value')}
   roles = init(**models)
-  recipe = ppo.make(section(), models, grade)
+  recipe = make_recipe(ppo, section(), models, grade)
   batch, records = recipe.collect(roles, PROBLEMS, jax.random.key(0))
   return recipe, roles, batch, records
 
@@ -105,14 +106,14 @@ def test_the_reward_is_at_the_last_token():
 def test_the_loss_trains_both_roles(made):
   recipe, roles, batch, _ = made
   grad = jax.jit(jax.value_and_grad(recipe.loss, has_aux=True))
-  (total, (sums, _)), gradient = grad(dict(roles), batch)
+  (total, (metrics, _)), gradient = grad(dict(roles), batch)
   assert float(total) == pytest.approx(
-    float(sums['loss/policy'] + 0.5 * sums['loss/value']), rel=1e-5
+    float(metrics['loss/policy'] + 0.5 * metrics['loss/value']), rel=1e-5
   )
   # At the values that it was made with the clip does nothing: squares / 2.
   squares = (batch['values'] - batch['returns']) ** 2 / 2
   np.testing.assert_allclose(
-    sums['loss/value'], (batch['weights'] * squares).sum(), rtol=1e-4
+    metrics['loss/value'], (batch['weights'] * squares).sum(), rtol=1e-4
   )
   for role in ('solver', 'value'):
     assert any(np.any(g) for g in jax.tree.leaves(gradient[role])), role
@@ -126,7 +127,7 @@ def test_packed_rows_give_the_same_loss(made):
     lambda prompt, i: TEXTS['Ben' if 'Ben' in prompt else 'Ada'][i]
   )
   models = {'solver': solver, 'value': nano(head='value')}
-  other = ppo.make(section(row_shapes=((2, 176),)), models, grade)
+  other = make_recipe(ppo, section(row_shapes=((2, 176),)), models, grade)
   packed, _ = other.collect(roles, PROBLEMS, jax.random.key(0))
   assert packed['tokens'].shape == (2, 176)
   assert packed['mask'].sum() == batch['mask'].sum()
@@ -146,7 +147,7 @@ def test_packed_rows_give_the_same_loss(made):
 def test_the_value_model_needs_its_head():
   models = {'solver': nano(), 'value': nano()}
   with pytest.raises(ValueError, match="models.value: got head='lm'"):
-    ppo.make(section(), models, grade)
+    make_recipe(ppo, section(), models, grade)
 
 
 @pytest.mark.parametrize(
@@ -160,4 +161,4 @@ def test_the_value_model_needs_its_head():
 def test_wrong_settings_fail_when_the_recipe_is_made(changes, message):
   models = {'solver': nano(), 'value': nano(head='value')}
   with pytest.raises(ValueError, match=message):
-    ppo.make(section(**changes), models, grade)
+    make_recipe(ppo, section(**changes), models, grade)

@@ -3,7 +3,15 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from loop_helpers import PROBLEM, grade, init, nano, problems, settings
+from loop_helpers import (
+  PROBLEM,
+  grade,
+  init,
+  make_recipe,
+  nano,
+  problems,
+  settings,
+)
 
 from critic_jax.models import forward
 from critic_jax.recipes import sft
@@ -32,7 +40,7 @@ def params(lm):
 
 
 def test_rows_are_the_lessons_after_their_prompts(lm):
-  recipe = sft.make(section(), {'solver': lm}, grade)
+  recipe = make_recipe(sft, section(), {'solver': lm}, grade)
   batch, records = recipe.collect({}, problems(3), jax.random.key(0))
   assert [r.problem for r in records] == problems(3)
   for row, (problem, record) in enumerate(
@@ -50,9 +58,9 @@ def test_rows_are_the_lessons_after_their_prompts(lm):
 
 
 def test_the_loss_is_the_mean_negative_log_probability(lm, params):
-  recipe = sft.make(section(), {'solver': lm}, grade)
+  recipe = make_recipe(sft, section(), {'solver': lm}, grade)
   batch, _ = recipe.collect({}, problems(3), jax.random.key(0))
-  total, (sums, _) = jax.jit(recipe.loss)(params, batch)
+  total, (metrics, _) = jax.jit(recipe.loss)(params, batch)
   logits = np.asarray(
     jax.jit(forward.logits, static_argnums=0)(
       lm.model, params['solver'], batch['tokens']
@@ -65,7 +73,7 @@ def test_the_loss_is_the_mean_negative_log_probability(lm, params):
     nll -= row[batch['tokens'][b, t]] - np.log(np.exp(row).sum())
     count += 1
   assert float(total) == pytest.approx(nll / count, rel=1e-5)
-  assert float(sums['loss/nll']) == float(total)
+  assert float(metrics['loss/nll']) == float(total)
   # An untrained model of 640 tokens is about as good as a guess.
   assert abs(float(total) - np.log(640)) < 2
 
@@ -77,7 +85,7 @@ def test_a_refinement_is_learned_after_the_whole_conversation(lm):
     share=0.3,
     refine_share=1.0,
   )
-  recipe = sft.make(section(lessons=lessons), {'solver': lm}, grade)
+  recipe = make_recipe(sft, section(lessons=lessons), {'solver': lm}, grade)
   batch, records = recipe.collect({}, problems(4), jax.random.key(0))
   for row, record in enumerate(records):
     assert [r.stage for r in record.chain] == ['refine', 'critique', 'solve']
@@ -91,7 +99,7 @@ def test_a_refinement_is_learned_after_the_whole_conversation(lm):
 
 def test_lessons_are_seeded_by_the_key(lm):
   lessons = dict(module='arithmetic_lessons', name='solver_lesson', share=0.3)
-  recipe = sft.make(section(lessons=lessons), {'solver': lm}, grade)
+  recipe = make_recipe(sft, section(lessons=lessons), {'solver': lm}, grade)
 
   def tokens(seed):
     return recipe.collect({}, problems(4), jax.random.key(seed))[0]['tokens']
@@ -102,7 +110,7 @@ def test_lessons_are_seeded_by_the_key(lm):
 
 def test_a_lesson_too_long_for_the_model_is_left_out(lm):
   few = nano(max_new_tokens=len(lm.encode_response(PROBLEM.solution)))
-  recipe = sft.make(section(), {'solver': few}, grade)
+  recipe = make_recipe(sft, section(), {'solver': few}, grade)
   long = problems(64)
   longest = max(long, key=lambda p: len(few.encode_response(p.solution)))
   batch, records = recipe.collect({}, [PROBLEM, longest], jax.random.key(0))
@@ -121,11 +129,11 @@ def test_a_lesson_too_long_for_the_model_is_left_out(lm):
 )
 def test_wrong_lessons_fail_when_the_recipe_is_made(lm, lessons, message):
   with pytest.raises(ValueError, match=message):
-    sft.make(section(lessons=lessons), {'solver': lm}, grade)
+    make_recipe(sft, section(lessons=lessons), {'solver': lm}, grade)
 
 
 def test_a_problem_without_a_solution_is_named(lm):
   bare = dataclasses.replace(PROBLEM, solution='')
-  recipe = sft.make(section(), {'solver': lm}, grade)
+  recipe = make_recipe(sft, section(), {'solver': lm}, grade)
   with pytest.raises(ValueError, match='sum-0: got no solution'):
     recipe.collect({}, [bare], jax.random.key(0))

@@ -3,6 +3,7 @@
 import jax
 import ml_collections
 import numpy as np
+from loop_helpers import make_recipe
 
 from configs import common, refcritic
 from critic_jax.models import transformer
@@ -55,9 +56,9 @@ def test_each_reads_the_other_through_text(tmp_path):
   }
   config = ml_collections.ConfigDict(
     refcritic.refcritic(num_critiques=2)
-    | dict(batch_size=2, aggregate='token', row_shapes=())
+    | dict(batch_size=2, aggregate='token', row_shapes=(), microbatches=1)
   )
-  made = recipe.make(config, lms, lambda pairs: ['wrong'] * len(pairs))
+  made = make_recipe(recipe, config, lms, lambda pairs: ['wrong'] * len(pairs))
   problems = arithmetic.problems('train', 2)
   batch, records = made.collect(params, problems, jax.random.key(2))
 

@@ -18,7 +18,7 @@ from loop_helpers import (
   scripted,
 )
 
-from critic_jax.rollouts import rollout
+from critic_jax.rollouts import rollout, stage_metrics
 from critic_jax.runtime import timing
 from critic_jax.types import Problem
 
@@ -367,7 +367,7 @@ def test_summary_by_hand():
       (None, 'contradictory', 0.0),
     )
   ]
-  assert rollout.summary([*solutions, *critiques]) == {
+  assert stage_metrics.summary([*solutions, *critiques]) == {
     'solve/count': 2,
     'solve/length': 2.0,
     'solve/truncated': 0.5,
@@ -385,7 +385,7 @@ def test_summary_by_hand():
     'critique/contradictory': 0.25,
     'critique/unfinished': 0.0,
   }
-  assert rollout.summary([]) == {}
+  assert stage_metrics.summary([]) == {}
 
 
 def test_summary_of_critiques_by_truth_and_of_controls():
@@ -405,13 +405,16 @@ def test_summary_of_critiques_by_truth_and_of_controls():
     False: {'correct': False, 'grade': ''},
   }
   responses = [
-    make_record(stage, critiques[0], parsed=graded[right])
+    make_record(
+      stage, critiques[0], parsed=graded[right],
+      control_of='' if stage == 'refine' else 'refine',
+    )
     for stage, right in (
       ('refine', True), ('refine', True), ('refine_empty', False),
       ('refine_masked', True), ('refine_masked', False),
     )
   ]  # fmt: skip
-  found = rollout.summary([*critiques, *responses])
+  found = stage_metrics.summary([*critiques, *responses])
   assert found['critique/judge_wrong'] == 0.5
   assert 'critique/judge_right' not in found
   assert found['critique/leak'] == 0.5
@@ -420,7 +423,17 @@ def test_summary_of_critiques_by_truth_and_of_controls():
   assert 'refine/lift_over_swapped' not in found
 
 
-def test_replant():
+def test_a_stage_with_an_underscore_is_no_control():
+  """A graded stage beside an ungraded one whose name begins alike."""
+  right = {'correct': True, 'grade': 'right'}
+  metrics = stage_metrics.summary(
+    [make_record('refine', parsed=right), make_record('refine_judge')]
+  )
+  assert metrics['refine_judge/count'] == 1
+  assert not any('lift' in name for name in metrics)
+
+
+def test_reattach():
   old = [make_record('critique'), make_record('critique')]
   new = [make_record('critique'), make_record('critique')]
   other = make_record('critique')
