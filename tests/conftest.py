@@ -1,6 +1,7 @@
 """Test modules import `helpers` and other files of this folder by name."""
 
 import os
+import pathlib
 
 import jax
 import pytest
@@ -9,15 +10,51 @@ import pytest
 # thirds of the time. Read when the first test asks jax for its devices.
 os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0')
 
+NUM_PROCESSES = 2
+
+
+def is_worker():
+  """Whether this is one of the processes that pytest-xdist started."""
+  return 'PYTEST_XDIST_WORKER' in os.environ
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+  """Has two processes of pytest-xdist run what is quick, a file at a time.
+
+  Not where the command names a file, nor where it asks for a debugger, for all
+  that is printed, or for another number (`-n 0`). The folders come in order of
+  their names: those that take seconds come last, so both processes end at once.
+  """
+  # A worker must not have workers of its own: without this line each of them
+  # started two more, which took all memory of the machine.
+  if is_worker():
+    return
+  option = config.option
+  if not config.pluginmanager.hasplugin('xdist') or is_worker():
+    return
+  is_quick = option.markexpr == 'not slow' and option.capture != 'no'
+  names_folders = all(pathlib.Path(name).is_dir() for name in config.args)
+  if option.numprocesses is None and is_quick and names_folders:
+    option.numprocesses = 0 if option.usepdb else NUM_PROCESSES
+  if option.numprocesses and option.dist == 'no':
+    option.dist, option.loadscopereorder = 'loadfile', False
+
 
 @pytest.fixture(scope='session', autouse=True)
 def compile_cache(tmp_path_factory):
-  """Programs that several tests compile are compiled once a session."""
-  jax.config.update(
-    'jax_compilation_cache_dir', str(tmp_path_factory.mktemp('jax'))
+  """Compiles once what several tests compile, in whatever process."""
+  folder = tmp_path_factory.getbasetemp()
+  if is_worker():
+    folder = folder.parent  # each worker has a folder in that of the command
+  settings = dict(
+    jax_compilation_cache_dir=str(folder / 'jax'),
+    jax_persistent_cache_min_compile_time_secs=0.0,
+    jax_persistent_cache_min_entry_size_bytes=0,
   )
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
-  jax.config.update('jax_persistent_cache_min_entry_size_bytes', 0)
+  for name, value in settings.items():
+    jax.config.update(name, value)
+    os.environ[name.upper()] = str(value)  # the tests' children inherit it
 
 
 @pytest.fixture(scope='module', autouse=True)
