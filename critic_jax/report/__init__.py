@@ -1,1 +1,1 @@
-"""Shows runs: the HTML page, plots, tables, views in notebooks."""
+"""Shows runs as an HTML page, plots, tables, and views in notebooks."""

@@ -1,17 +1,17 @@
-"""Saved records -> the JSON that a report's page holds and its script reads.
+"""Converts saved records to the JSON inside a report's page.
 
     {"runs": [name], "files": [{"run", "phase", "step", "trees", "shown"}],
      "problems": [{"id", "question", "answer", "solution"}], "records": [row]}
 
-A tree is what is below a problem in one file: its solutions, their critiques,
-their refinements. Rows stand in the order of the tree, a row's parent `up` rows
-above it; a solution has none, but a `file` and a `problem`. What is absent from
-a record is absent from its row.
+A tree holds the records of a problem in one file: its solutions, their
+critiques, and their refinements. Rows are in the order of the tree, and a row's
+parent is `up` rows above it. A solution has no parent, but a `file` and a
+`problem`. A field without a value is absent.
 
-A page is a file that one opens, so it is bounded: `MAX_STEPS` saved steps a
-phase, and of their trees as many as `MAX_RECORDS` and `MAX_BYTES` allow. Every
-file gives as many, drawn by a hash of the problem's id: from files about the
-same problems the same ones.
+The size of a page is bounded: it has `MAX_STEPS` saved steps a phase, and as
+many of their trees as `MAX_RECORDS` and `MAX_BYTES` allow. Every file gives the
+same number of trees, drawn by a hash of the problem's id, so that files about
+the same problems give the same ones.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from critic_jax.inspection import reading, trees
 from critic_jax.text import pieces
 from critic_jax.types import Problem, Record
 
-MAX_RECORDS = 20_000  # of a page, all runs together
-MAX_BYTES = 20_000_000  # of their JSON; the page has plots, too
-MAX_STEPS = 12  # saved steps of a phase: the first, the last, some between
-MAX_CHILDREN = 64  # solutions of a problem, critiques, refinements
-MAX_TEXT = 12_000  # characters of one message
-MAX_TOKENS = 2000  # of a message whose tokens are coloured
+MAX_RECORDS = 20_000  # per page, over all runs
+MAX_BYTES = 20_000_000  # of the records' JSON, which excludes plots
+MAX_STEPS = 12  # saved steps per phase: the first, the last, some between
+MAX_CHILDREN = 64  # solutions per problem, critiques, refinements
+MAX_TEXT = 12_000  # characters per message
+MAX_TOKENS = 2000  # coloured tokens per message
 
 # A script element ends at '</script', whatever is around it; JavaScript once
 # ended lines at U+2028 and U+2029; UTF-8 has no lone surrogates.
@@ -50,13 +50,13 @@ class File(NamedTuple):
   """A saved file of records.
 
   Attributes:
-    run: which of the runs.
-    phase: as in `inspection.Run.steps`.
-    step: likewise.
-    confusion: verdicts by truth, see `trees.confusion`.
+    run: the number of the run.
+    phase: a key of `reading.Run.steps`, e.g. 'rl' or 'eval/heldout'.
+    step: a step of the phase; for an evaluation the name of a phase.
+    confusion: counts of verdicts by truth, as returned by `trees.confusion`.
     trees: the solutions of each problem.
-    children: what responds to each record.
-    decoders: those of the run's models, made when they are asked for.
+    children: the responses to each record.
+    decoders: returns the decoders of the run's models, made on the first call.
   """
 
   run: int
@@ -69,7 +69,7 @@ class File(NamedTuple):
 
 
 def read(runs: Sequence[reading.Run]) -> list[File]:
-  """The files that a page shows: evaluations first, then each phase.
+  """Reads the files that a page shows: evaluations first, then each phase.
 
   Raises:
     ValueError: a file is broken.
@@ -79,7 +79,7 @@ def read(runs: Sequence[reading.Run]) -> list[File]:
     decoders = functools.cache(functools.partial(_decoders, run.config))
     for phase in sorted(run.steps, key=lambda name: not _is_eval(name)):
       steps = run.steps[phase]
-      if not _is_eval(phase):  # a file of an evaluation is no step
+      if not _is_eval(phase):  # all files of an evaluation are shown
         picks = np.linspace(0, len(steps) - 1, min(MAX_STEPS, len(steps)))
         steps = [steps[int(i)] for i in picks]
       for step in steps:
@@ -103,27 +103,27 @@ def _is_eval(phase: str) -> bool:
 
 
 def _by_problem(records: Sequence[Record]) -> list[list[Record]]:
-  """The solutions of each problem."""
-  found = {}
+  """Returns the solutions of each problem."""
+  solutions = {}
   for record in records:
     if record.parent is None:
-      found.setdefault(record.problem.id, []).append(record)
-  return list(found.values())
+      solutions.setdefault(record.problem.id, []).append(record)
+  return list(solutions.values())
 
 
 def to_json(names: Sequence[str], files: Sequence[File]) -> tuple[int, str]:
-  """The page's data.
+  """Returns the page's data.
 
   Args:
-    names: of the runs.
-    files: as `read` returns them.
+    names: the names of the runs.
+    files: files as returned by `read`.
 
   Returns:
-    How many trees it holds, and the JSON, safe inside a script element.
+    The number of trees, and the JSON, safe inside a script element.
   """
   problems: dict[Problem, int] = {}
-  kept = _choose(files, problems)
-  shown = collections.Counter(number for number, _ in kept)
+  chosen = _choose(files, problems)
+  num_shown = collections.Counter(number for number, _ in chosen)
   head = {
     'runs': list(names),
     'files': [
@@ -132,24 +132,24 @@ def to_json(names: Sequence[str], files: Sequence[File]) -> tuple[int, str]:
         'phase': file.phase,
         'step': str(file.step),
         'trees': len(file.trees),
-        'shown': shown[number],
+        'shown': num_shown[number],
       }
       for number, file in enumerate(files)
     ],
     'problems': [_problem_row(problem) for problem in problems],
   }
-  rows = ',\n'.join(kept[key] for key in sorted(kept))
-  return len(kept), f'{dump(head)[:-1]},"records":[{rows}]}}'
+  rows = ',\n'.join(chosen[key] for key in sorted(chosen))
+  return len(chosen), f'{dump(head)[:-1]},"records":[{rows}]}}'
 
 
 def _choose(
   files: Sequence[File], problems: dict[Problem, int]
 ) -> dict[tuple[int, int], str]:
-  """The trees that fit, as JSON, by the numbers of their file and tree.
+  """Returns trees that fit the page, as JSON, by (file, tree) numbers.
 
   Args:
-    files: of which to choose.
-    problems: gets the numbers of the problems.
+    files: the files to choose from.
+    problems: filled with the problems of these trees and their numbers.
   """
   order = []
   for number, file in enumerate(files):
@@ -158,7 +158,7 @@ def _choose(
       key=lambda i: _hash(file.trees[i][0].problem.id),
     )
     order += [(rank, number, tree) for rank, tree in enumerate(drawn)]
-  kept, num_records, num_bytes = {}, 0, 0
+  chosen, num_records, num_bytes = {}, 0, 0
   for _, number, tree in sorted(order):
     if num_records >= MAX_RECORDS or num_bytes >= MAX_BYTES:
       break
@@ -173,10 +173,10 @@ def _choose(
     if num_records + len(rows) > MAX_RECORDS or num_bytes + size > MAX_BYTES:
       continue  # a smaller one may fit
     problems.setdefault(problem, len(problems))
-    kept[number, tree] = text
+    chosen[number, tree] = text
     num_records += len(rows)
     num_bytes += size
-  return kept
+  return chosen
 
 
 def _hash(name: str) -> int:
@@ -184,7 +184,7 @@ def _hash(name: str) -> int:
 
 
 def dump(value: Any) -> str:
-  """`value` as JSON that is plain text to HTML, a script element included."""
+  """Returns JSON that is plain text in HTML, also inside a script element."""
   text = json.dumps(
     value, ensure_ascii=False, separators=(',', ':'), allow_nan=False
   )
@@ -192,7 +192,7 @@ def dump(value: Any) -> str:
 
 
 def cut(text: str, limit: int = MAX_TEXT) -> str:
-  """`text`, and if it is longer than `limit` its beginning with a note."""
+  """Returns `text`, or its first `limit` characters and a note."""
   if len(text) <= limit:
     return text
   return f'{text[:limit]}\n[cut here: {len(text) - limit} characters more]'
@@ -209,7 +209,7 @@ def _problem_row(problem: Problem) -> dict[str, str]:
 
 
 def _rows(file: File, solutions: Sequence[Record]) -> Iterator[dict[str, Any]]:
-  """The rows of a tree, each after its parent and its parent's subtree."""
+  """Yields the rows of a tree in depth-first order, parents first."""
   places, total = {}, 0
   stack = [(record, solutions) for record in solutions[:MAX_CHILDREN]][::-1]
   while stack:
@@ -228,7 +228,7 @@ def _rows(file: File, solutions: Sequence[Record]) -> Iterator[dict[str, Any]]:
 
 
 def _row(record: Record, group: Sequence[Record]) -> dict[str, Any]:
-  """What is shown of a record but for its place."""
+  """Returns the row of a record, without its place in the tree."""
   parsed, scores = record.parsed, record.scores
   answer, grade = parsed.get('answer'), parsed.get('grade')
   right = critique_metrics.truth(record)
@@ -242,7 +242,7 @@ def _row(record: Record, group: Sequence[Record]) -> dict[str, Any]:
     'outcome': None if right is None else 'right' if right else 'wrong',
     'grade': None if grade in ('right', 'wrong') else grade,
     'answer': None if answer is None else cut(str(answer), 200),
-    # Steps are counted from 1 on the page; 0, no wrong one, is left out.
+    # The page counts steps from 1; 0 (no wrong step) is left out.
     'first_error': None if first_error is None else first_error + 1,
     'written_by': ', '.join(
       str(parsed[k]) for k in ('part', 'generator') if parsed.get(k)
@@ -251,29 +251,29 @@ def _row(record: Record, group: Sequence[Record]) -> dict[str, Any]:
   }
   rewards = [r.scores['reward'] for r in group if 'reward' in r.scores]
   if 'reward' in row['scores'] and len(rewards) > 1:
-    over = scores['reward'] - sum(rewards) / len(rewards)
-    row['over_group'] = round(over, 4) if math.isfinite(over) else None
+    gain = scores['reward'] - sum(rewards) / len(rewards)
+    row['over_group'] = round(gain, 4) if math.isfinite(gain) else None
   if record.stage == 'critique':
     return row | _verdict(record)
   return row | _steps(record)
 
 
 def _steps(record: Record) -> dict[str, Any]:
-  """The steps of a solution in place of its text, where lines are no steps.
+  """Returns a solution's steps in place of its text, if they span lines.
 
-  As data/solutions.py reads them from a file: they are paragraphs then.
+  Solutions from files (data/solutions.py) have paragraphs as steps.
   """
   steps = [step.strip() for step in record.parsed.get('steps') or ()]
-  whole = '\n\n'.join(steps) == record.text.strip()
-  if whole and any('\n' in step for step in steps):
+  is_complete = '\n\n'.join(steps) == record.text.strip()
+  if is_complete and any('\n' in step for step in steps):
     return {'text': None, 'steps': [cut(step) for step in steps]}
   return {}
 
 
 def _verdict(critique: Record) -> dict[str, Any]:
-  """A critique's verdict, whether it is true, conclusion and thinking."""
+  """Returns a critique's verdict, whether it is true, and its two texts."""
   conclusion = (critique.parsed.get('conclusion') or '').strip()
-  thinking, found, rest = critique.text.rpartition(conclusion or '\0')
+  thinking, match, rest = critique.text.rpartition(conclusion or '\0')
   status = critique.parsed.get('status', 'ok')
   said = critique.parsed.get('verdict') if status == 'ok' else None
   right = critique_metrics.truth(critique.parent)
@@ -287,16 +287,16 @@ def _verdict(critique: Record) -> dict[str, Any]:
     'kind': kind,
     'step': None if step is None or step < 0 else step + 1,
   } | (
-    {'text': cut((found + rest).strip()), 'thinking': cut(thinking.strip())}
-    if found
+    {'text': cut((match + rest).strip()), 'thinking': cut(thinking.strip())}
+    if match
     else {}
   )
 
 
 def _decoders(config: Mapping[str, Any]) -> list[Decode]:
-  """Of each tokenizer of a run's models, which roles may share.
+  """Returns a decoder for each tokenizer of a run's models.
 
-  Few pairs of tokens make up most of a text: what was decoded is kept.
+  Results are cached, as a few pairs of tokens make up most of a text.
   """
   return [
     functools.lru_cache(maxsize=2**16)(tokenizer.decode)
@@ -307,21 +307,21 @@ def _decoders(config: Mapping[str, Any]) -> list[Decode]:
 def _tokens(
   record: Record, decoders: Callable[[], list[Decode]]
 ) -> dict[str, Any]:
-  """The text of each token with its log-probability, where both are known.
+  """Returns the text and log-probability of each token, {} if unknown.
 
-  Of the tokenizers the first is taken that makes the record's text again.
+  The first tokenizer that reproduces the record's text is used.
   """
   logprobs = np.asarray(record.logprobs[:MAX_TOKENS], np.float64)
   if not len(logprobs) or not np.isfinite(logprobs).all():
     return {}
   tokens = np.asarray(record.tokens[:MAX_TOKENS]).tolist()
   for decode in decoders():
-    added = pieces.split(tokens, decode)
-    text = ''.join(added)
+    texts = pieces.split(tokens, decode)
+    text = ''.join(texts)
     if text and record.text.startswith(text.rstrip('\ufffd')):
       rounded = [round(x, 3) for x in logprobs.tolist()]
       left_out = len(record.tokens) - len(tokens)
       return {
-        'tokens': added, 'logprobs': rounded, 'tokens_left_out': left_out
+        'tokens': texts, 'logprobs': rounded, 'tokens_left_out': left_out
       }  # fmt: skip
   return {}

@@ -1,8 +1,8 @@
-// The browser of records in a report: reads #data, fills #trees.
+// The browser of records in a report: reads #data and fills #trees.
 //
-// Trees are made when they are opened. The form's state is kept in the address,
-// #q=carry&stage=critique&open=2, so that a view can be linked to. The page has
-// report_text.js before this.
+// Trees are built when they are opened. The address keeps the form's state,
+// #q=carry&stage=critique&open=2, so that links to a view work. The page loads
+// report_text.js before this script.
 const STEP = 50; // trees added to the list at a time
 const NAMES = {solve: 'Solution', critique: 'Critique', refine: 'Refinement'};
 const KINDS = {right: 'good', wrong: 'bad'};
@@ -12,7 +12,7 @@ const stageName = (stage) => NAMES[stage] ??
   (stage[0].toUpperCase() + stage.slice(1))
     .replace(/^Refine_/, 'Refinement, ').replaceAll('_', ' ');
 
-// A <details> whose inside, a list of nodes, is made when it first opens.
+// Returns a <details> whose content, a list of nodes, is built when it opens.
 function fold(name, summary, fill, open) {
   const node = el('details', name, el('summary', '', summary));
   const show = () => {
@@ -25,7 +25,7 @@ function fold(name, summary, fill, open) {
   return node;
 }
 
-// The data: rows get their parent, their children, and their tree.
+// Link the rows to their parents, children and trees.
 const {runs, files, problems, records} = JSON.parse($('data').textContent);
 const trees = [];
 records.forEach((r, i) => {
@@ -56,9 +56,9 @@ const problemOf = (r) => problems[(r.tree ?? r).problem];
 
 // The form: each control's name is a key of the address.
 const form = $('filters');
-let query = ''; // what is searched for, in small letters
-let narrowed = false; // whether a filter tells records of a tree apart
-let found = []; // the trees that hold a record which passes every filter
+let query = ''; // the text to search for, in lower case
+let narrowed = false; // whether a filter may pass only some records of a tree
+let matches = []; // the trees with a record that passes every filter
 const TESTS = {
   run: (r, value) => fileOf(r).run === Number(value),
   where: (r, value) => {
@@ -93,7 +93,7 @@ function fillForm() {
   for (const stage of stages) add(form.stage, stage, stageName(stage));
 }
 
-// Records: what they are, what they earned, and what responds to them.
+// Records with their facts, their scores and their responses.
 function meta(r) {
   const finish = {length: ', cut off', prompt: ', prompt too long'}[r.finish];
   const judged = `${rightOnes(r.refinements)} of ${r.refinements.length}`;
@@ -192,27 +192,27 @@ function search(numOpen = 1) {
     r.tree.hits++;
     if (r.scores?.reward !== undefined) r.tree.rewards.push(r.scores.reward);
   }
-  found = trees.filter((tree) => tree.hits);
+  matches = trees.filter((tree) => tree.hits);
   const sign = {best: -1, worst: 1}[form.sort.value];
   if (sign) { // trees without rewards come last
-    const key = new Map(found.map((tree) =>
+    const key = new Map(matches.map((tree) =>
       [tree, Math.min(...tree.rewards.map((reward) => sign * reward), 1e300)]));
-    found.sort((a, b) => key.get(a) - key.get(b));
+    matches.sort((a, b) => key.get(a) - key.get(b));
   }
   $('trees').replaceChildren();
   more(numOpen);
   const all = plural(trees.length, 'tree');
   const kind = narrowed ? 'matching record' : 'record';
   $('status').textContent =
-    `${found.length.toLocaleString('en')} of ${all}, ${plural(hits, kind)}`;
+    `${matches.length.toLocaleString('en')} of ${all}, ${plural(hits, kind)}`;
   $('status').dataset.ms = (performance.now() - started).toFixed(1);
   return new URLSearchParams(state);
 }
 function more(numOpen = 0) {
   const shown = $('trees').childElementCount;
-  const next = found.slice(shown, shown + STEP);
+  const next = matches.slice(shown, shown + STEP);
   $('trees').append(...next.map((tree, i) => treeView(tree, i < numOpen)));
-  const left = found.length - shown - next.length;
+  const left = matches.length - shown - next.length;
   $('more').hidden = !left;
   $('more').textContent = `Show ${Math.min(STEP, left)} more of ${left}`;
 }

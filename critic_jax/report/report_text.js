@@ -1,12 +1,12 @@
-// Texts as nodes: what changed between two, by lines and within them by words,
-// and tokens coloured by probability. A text becomes text nodes and nothing
+// Texts as nodes: the changes between two texts, by lines and within them by
+// words, and tokens coloured by probability. Texts become text nodes and nothing
 // else: no markup is parsed, here or in report.js.
 'use strict';
 
-const MAX_CELLS = 4e6; // of a table; what would need more is not aligned
+const MAX_CELLS = 4e6; // of a table; larger texts are not aligned
 const LIKELY = [0.9, 0.5, 0.2, 0.05, 0.01]; // bounds of tokens' colours
 
-// A node; children that are undefined, false or '' are left out.
+// Returns a node; children that are undefined, false or '' are left out.
 function el(tag, name, ...children) {
   const node = document.createElement(tag);
   if (name) node.className = name;
@@ -19,12 +19,13 @@ const number = (x) => x.toFixed(2).replace('-', '\u2212');
 const plural = (n, one, many = `${one}s`) =>
   `${n.toLocaleString('en')} ${n === 1 ? one : many}`;
 
-// [' ' | '-' | '+', item] of two lists, by their longest common subsequence.
+// Returns [' ' | '-' | '+', item] of two lists, by their longest common
+// subsequence.
 function diff(a, b) {
   let [start, end] = [0, 0];
-  const most = Math.min(a.length, b.length);
-  while (start < most && a[start] === b[start]) start++;
-  while (end < most - start && a.at(-1 - end) === b.at(-1 - end)) end++;
+  const limit = Math.min(a.length, b.length);
+  while (start < limit && a[start] === b[start]) start++;
+  while (end < limit - start && a.at(-1 - end) === b.at(-1 - end)) end++;
   const x = a.slice(start, a.length - end);
   const y = b.slice(start, b.length - end);
   const all = (sign, items) => items.map((item) => [sign, item]);
@@ -50,18 +51,18 @@ function diff(a, b) {
   return ops.concat(all('-', x.slice(i)), all('+', y.slice(j)), after);
 }
 
-// By words, numbers and signs. Texts that share less than a quarter are not
-// aligned: what a few equal words leave would be hard to read.
+// Compares words, numbers and signs. Texts that share less than a quarter are
+// not aligned: the pieces between a few equal words would be hard to read.
 function wordDiff(a, b) {
   const split = (text) => text.match(/\s|[\p{L}\p{N}]+|[^]/gu) ?? [];
   const [x, y] = [split(a), split(b)];
   const ops = diff(x, y);
-  const kept = ops.filter(([sign, item]) => sign === ' ' && item.trim());
-  if (kept.length * 4 >= Math.max(x.length, y.length)) return ops;
+  const equal = ops.filter(([sign, item]) => sign === ' ' && item.trim());
+  if (equal.length * 4 >= Math.max(x.length, y.length)) return ops;
   return [...x.map((item) => ['-', item]), ...y.map((item) => ['+', item])];
 }
 
-// The lines of one side of a word diff, what is only there in `tag`.
+// Returns the lines of one side of a word diff, with its own words in `tag`.
 function side(ops, sign, name, tag) {
   const lines = [[]];
   for (const [op, item] of ops) {
@@ -107,7 +108,7 @@ function tokensView({tokens, logprobs, tokens_left_out: left = 0}) {
     }))];
 }
 
-// The text with `query`, in small letters, marked.
+// Returns the text with each `query` (in lower case) marked.
 function marked(text, query) {
   const lower = text.toLowerCase();
   if (!query || lower.length !== text.length) return [text];
@@ -119,8 +120,8 @@ function marked(text, query) {
   return [...parts, text.slice(at)];
 }
 
-// The steps of a solution, else its lines that are not blank; the first wrong
-// one is flagged.
+// Lists the steps of a solution, or its lines that are not blank, and flags the
+// first wrong one.
 function stepsView({text = '', steps, first_error: wrong}, query) {
   const lines = steps ?? text.split('\n').filter((line) => line.trim());
   const flag = `first wrong ${steps ? 'step' : 'line'}`;

@@ -1,4 +1,4 @@
-"""The results of runs that differ by their seeds, as a table.
+"""Tabulates the results of runs that differ by their seeds.
 
 An experiment's TABLE is one of these, or a list of them:
 
@@ -8,14 +8,14 @@ An experiment's TABLE is one of these, or a list of them:
          methods=('majority', 'filtered', ...))    a row for each method and k
 
 `columns` are those of results/<evaluation>.json, the phases of a run. A cell is
-the mean over seeds with the least and the greatest, and below it a change: of
-metrics from the first column, of methods from the first method at the same k
-and column. A change is the mean of the seeds' own changes, so that what is
-common to a seed's columns cancels. Runs whose settings differ in more than the
-seed are groups of rows.
+the mean over seeds with the least and the greatest value, and below it a
+change: metrics change from the first column, methods from the first method at
+the same k and column. A change is the mean of the seeds' own changes, so that
+the variation that a seed's columns share cancels. Runs whose settings differ in
+more than the seed form groups of rows.
 
-Functions here take `runs`: a list of (point of the grid, what
-`inspection.all_results` gives of its run).
+Functions here take `runs`: a list of pairs, the point of the grid and the
+results of its run (`reading.all_results`).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Runs = Sequence[tuple[Mapping[str, Any], Results]]
 
 
 class Table(NamedTuple):
-  """An entry of TABLE; it has `metrics` or `methods`."""
+  """An entry of TABLE, with either `metrics` or `methods`."""
 
   evaluation: str
   columns: Sequence[str]
@@ -59,8 +59,8 @@ class Cell(NamedTuple):
   """A metric in a column.
 
   Attributes:
-    values: float[S], of each seed; NaN where it is undefined.
-    change: float[S], from what it is compared to; None: from nothing.
+    values: float[S], each seed's value; NaN if it is undefined.
+    change: float[S], each seed's change from the baseline; None without one.
   """
 
   values: np.ndarray
@@ -76,26 +76,28 @@ class Row(NamedTuple):
 
 
 def make_tables(entries, evaluations: Mapping[str, Any]) -> list[Table]:
-  """The tables of an experiment.
+  """Returns the tables of an experiment.
 
   Args:
-    entries: its TABLE.
-    evaluations: sections of the config, `config.evals`.
+    entries: the experiment's TABLE.
+    evaluations: the config's section `evals`.
 
   Raises:
-    ValueError: an entry is not as the module's docstring says, or asks for what
-      the config does not measure.
+    ValueError: an entry has another form than the module's docstring says, or
+      names something that the config does not measure.
   """
   entries = [entries] if isinstance(entries, Mapping) else entries
   if not isinstance(entries, (list, tuple)) or not entries:
-    raise ValueError(f'TABLE: got {entries!r}; expected a dict, or some')
+    raise ValueError(
+      f'TABLE: got {entries!r}; expected a dict or a list of dicts'
+    )
   return [_make_table(entry, evaluations) for entry in entries]
 
 
 def _make_table(entry, evaluations) -> Table:
   names = set(entry) if isinstance(entry, Mapping) else set()
-  rest = names - {'evaluation', 'columns'}
-  if len(names) != 3 or rest not in ({'metrics'}, {'methods'}):
+  kind = names - {'evaluation', 'columns'}
+  if len(names) != 3 or kind not in ({'metrics'}, {'methods'}):
     raise ValueError(
       f'TABLE: got {entry!r}; expected evaluation, columns, and metrics or '
       'methods'
@@ -104,28 +106,30 @@ def _make_table(entry, evaluations) -> Table:
   for name in ('columns', 'metrics', 'methods'):
     value = getattr(table, name)
     if isinstance(value, str) or (name in names and not value):
-      raise ValueError(f'TABLE: {name}: got {value!r}; expected some names')
+      raise ValueError(
+        f'TABLE: {name}: got {value!r}; expected a list of names'
+      )
   _check('evaluation', table.evaluation, evaluations)
   for column in table.columns:
     _check('column', column, evaluations[table.evaluation]['after'])
   return table
 
 
-def _check(what: str, name: str, choices: Iterable[str]) -> None:
+def _check(kind: str, name: str, choices: Iterable[str]) -> None:
   choices = list(choices)
   if name not in choices:
     nearest = difflib.get_close_matches(str(name), choices, n=1)
     hint = f'; did you mean {nearest[0]!r}?' if nearest else ''
     raise ValueError(
-      f'TABLE: {what}: got {name!r}; expected one of {choices}{hint}'
+      f'TABLE: {kind}: got {name!r}; expected one of {choices}{hint}'
     )
 
 
 def rows(table: Table, runs: Runs) -> list[Row]:
-  """The rows of a table, group by group.
+  """Returns the rows of a table, group by group.
 
   Raises:
-    ValueError: a run has no such result.
+    ValueError: a run lacks a result.
   """
   groups = {}
   for point, results in runs:
@@ -138,14 +142,14 @@ def rows(table: Table, runs: Runs) -> list[Row]:
 
 
 def _group(point: Mapping[str, Any]) -> str:
-  """The settings of a point without its seed, as text."""
+  """Returns the settings of a point without its seed, as text."""
   return ', '.join(f'{k}={v}' for k, v in sorted(point.items()) if k != 'seed')
 
 
 def _metrics(table, results) -> list[tuple[str, str | None]]:
-  """The rows' names in results, and of what they are compared to in a column.
+  """Returns the names of the rows in results, and of their baselines.
 
-  None: to the same metric in the first column.
+  A baseline of None is the same metric in the first column.
   """
   if table.metrics:
     return [(metric, None) for metric in table.metrics]
@@ -170,18 +174,18 @@ def _cells(table, metric, base, group) -> dict[str, Cell]:
     for column in table.columns
   }
   cells = {}
-  for column, here in values.items():
-    other = None
+  for column, value in values.items():
+    baseline = None
     if base is None and cells:
-      other = values[table.columns[0]]
+      baseline = values[table.columns[0]]
     elif base not in (None, metric):
-      other = _values(table.evaluation, column, base, group)
-    cells[column] = Cell(here, None if other is None else here - other)
+      baseline = _values(table.evaluation, column, base, group)
+    cells[column] = Cell(value, None if baseline is None else value - baseline)
   return cells
 
 
 def _values(evaluation, column, metric, group) -> np.ndarray:
-  """A metric in the results of each run of a group: float[S]."""
+  """Returns a metric of each run of a group: float[S]."""
   for results in group:
     _check('results of', evaluation, results)
     _check(f'column of {evaluation}', column, results[evaluation])
@@ -192,7 +196,7 @@ def _values(evaluation, column, metric, group) -> np.ndarray:
 
 
 def over_seeds(values: np.ndarray) -> Estimate:
-  """The mean of float[S], the least and the greatest; of those defined."""
+  """Returns the mean, least and greatest of the finite values of float[S]."""
   defined = values[np.isfinite(values)]
   if not len(defined):
     return Estimate(math.nan, math.nan, math.nan, 0)
@@ -202,12 +206,12 @@ def over_seeds(values: np.ndarray) -> Estimate:
 
 
 def agree(change: np.ndarray) -> bool:
-  """Whether several seeds, and all of them, changed to the same side."""
+  """Returns whether there are several seeds with changes of the same sign."""
   return len(change) > 1 and bool((change > 0).all() or (change < 0).all())
 
 
 def markdown(tables: Sequence[Table], runs: Runs) -> str:
-  """The tables as GitHub's Markdown, and a line that explains them."""
+  """Returns the tables as GitHub's Markdown, with a sentence about them."""
   parts = []
   for table in tables:
     width = len(table.columns)
@@ -227,15 +231,15 @@ def _markdown_cell(value: str, change: str, bold: bool) -> str:
 
 
 def terminal(table: Table, runs: Runs) -> rich.table.Table:
-  """A table for the terminal."""
-  shown = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-  shown.add_column(table.evaluation, min_width=12)
+  """Returns a table for the terminal."""
+  view = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+  view.add_column(table.evaluation, min_width=12)
   for column in table.columns:
-    shown.add_column(title(column), justify='right')
+    view.add_column(title(column), justify='right')
   for name, cells in _lines(table, runs):
     texts = [_terminal_cell(*cell) for cell in cells]
-    shown.add_row(Text(name, '' if cells else 'italic'), *texts)
-  return shown
+    view.add_row(Text(name, '' if cells else 'italic'), *texts)
+  return view
 
 
 def _terminal_cell(value: str, change: str, bold: bool) -> Text:
@@ -245,10 +249,10 @@ def _terminal_cell(value: str, change: str, bold: bool) -> Text:
 
 
 def csv_text(tables: Sequence[Table], runs: Runs) -> str:
-  """The tables as CSV: a line for each cell, shares as shares.
+  """Returns the tables as CSV: a line for each cell, with shares in [0, 1].
 
-  `seeds` counts those for which the metric is defined; the change is empty
-  where a cell is compared to nothing.
+  `seeds` counts the seeds whose metric is defined. The change is empty for a
+  cell without a baseline.
   """
   names = ('mean', 'least', 'greatest')
   out = io.StringIO()
@@ -261,16 +265,16 @@ def csv_text(tables: Sequence[Table], runs: Runs) -> str:
         value, change = over_seeds(cell.values), ()
         if cell.change is not None:
           change = over_seeds(cell.change)[:3]
-        place = (table.evaluation, row.group, row.metric, column, value.n)
+        labels = (table.evaluation, row.group, row.metric, column, value.n)
         numbers = [f'{number:.6g}' for number in (*value[:3], *change)]
-        writer.writerow([*place, *numbers, *[''] * (6 - len(numbers))])
+        writer.writerow([*labels, *numbers, *[''] * (6 - len(numbers))])
   return out.getvalue()
 
 
 def latex(tables: Sequence[Table], runs: Runs) -> str:
-  """The tables as LaTeX that wants the package booktabs; the caption a comment.
+  """Returns the tables as LaTeX for the package booktabs.
 
-  A change is in a line below its value.
+  The caption is a comment, and a change is in the line below its value.
   """
   parts = [f'% {_tex(caption(tables, runs))}']
   for table in tables:
@@ -298,12 +302,12 @@ def _tex_change(change: str, bold: bool) -> str:
 
 
 def _tex(text: str) -> str:
-  """Text as LaTeX shows it."""
-  return re.sub(r'[\\{}$&#%_~^–]', lambda found: _TEX[found[0]], text)
+  """Returns text with LaTeX's special characters escaped."""
+  return re.sub(r'[\\{}$&#%_~^–]', lambda match: _TEX[match[0]], text)
 
 
 def _lines(table, runs) -> list[tuple[str, list[tuple[str, str, bool]]]]:
-  """Names, and for each column value, change, and whether seeds agree in it.
+  """Returns names with their cells: value, change, and whether seeds agree.
 
   A group's name comes before its rows, without cells.
   """
@@ -325,16 +329,16 @@ def _texts(cell: Cell, metric: str) -> tuple[str, str, bool]:
 
 
 def caption(tables: Sequence[Table], runs: Runs) -> str:
-  """What the numbers of a table are."""
+  """Returns a sentence that explains the numbers of the tables."""
   seeds = sorted({point['seed'] for point, _ in runs if 'seed' in point})
-  over = f'seeds {", ".join(map(str, seeds))}' if seeds else 'one seed'
+  sample = f'seeds {", ".join(map(str, seeds))}' if seeds else 'one seed'
   bases = {}  # in the order of the tables, each once
   for table in tables:
     if table.metrics and len(table.columns) > 1:
       bases[f'{title(table.columns[0])!r}'] = None
     if len(table.methods) > 1:
       bases[f'{title(table.methods[0])!r} at the same k'] = None
-  text = f'Percent (tokens where named): mean [least, greatest] of {over}'
+  text = f'Percent (tokens where named): mean [least, greatest] of {sample}'
   if bases:
     text += f'; below, the same of the change from {" or ".join(bases)}'
     text += ', paired by seed, in bold where all seeds agree in its sign'
@@ -342,7 +346,7 @@ def caption(tables: Sequence[Table], runs: Runs) -> str:
 
 
 def method(metric: str) -> tuple[str, int]:
-  """The method and the k of a metric of selection.
+  """Returns the method and the k of a metric of selection.
 
   >>> method('selection/filtered@8')
   ('filtered', 8)
@@ -352,7 +356,7 @@ def method(metric: str) -> tuple[str, int]:
 
 
 def title(name: str) -> str:
-  """The name of a metric, a column or a method, as people read it.
+  """Returns the name of a metric, a column or a method for display.
 
   >>> title('selection/random_filtered@4')
   'random filtered, k = 4'
@@ -363,7 +367,7 @@ def title(name: str) -> str:
 
 
 def _text(values: np.ndarray, metric: str, column: str) -> str:
-  """'61.3 [55.0, 67.1]', of those seeds for which it is defined."""
+  """Returns '61.3 [55.0, 67.1]' over the seeds with a defined value."""
   estimate = over_seeds(values)
   text = format_estimate(estimate, metric, column)
   if 0 < estimate.n < len(values):

@@ -1,8 +1,8 @@
-"""Records, tables and figures as notebooks show them, and as plain text.
+"""Shows records, tables and figures in notebooks, and as plain text.
 
-A `View` is both: a notebook shows its HTML, `print` its text. HTML has no
-script, its colours are for light and dark pages, and what models wrote is
-escaped and in <pre> or <code>, where no notebook looks for mathematics.
+A notebook shows a `View` as HTML, `print` shows its text. The HTML has no
+script, and its colours suit light and dark pages. Texts of models are escaped,
+and inside <pre> or <code>, where notebooks do not render mathematics.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from critic_jax.types import Record
 _GOOD, _BAD, _NONE = '#35956b', '#cf5a43', '#8a8f98'
 _STEPS = ('step', 'first_error')
 _SURPRISE = '207, 122, 40'  # red, green, blue of an unlikely token
-_LEAST = -5.0  # log-probabilities below it get no more colour: 0.7 percent
+_MIN_LOGPROB = -5.0  # has the darkest colour: a probability of 0.7 percent
 _PRE = (
   'margin:2px 0 6px;white-space:pre-wrap;word-break:normal;'
   'overflow-wrap:anywhere;font-family:monospace;line-height:'
@@ -47,7 +47,7 @@ _BOX = 'margin-left:1em;padding-left:.6em;border-left:2px solid '
 
 
 class View(NamedTuple):
-  """What is shown: `html` in a notebook, `text` elsewhere."""
+  """A view: `html` is shown in a notebook, `text` elsewhere."""
 
   html: str
   text: str
@@ -62,14 +62,14 @@ class View(NamedTuple):
 
 
 def named(views: Mapping[str, View]) -> View:
-  """Several views below each other, with their names above them."""
+  """Stacks several views, each below its name."""
   pages = (f'<h4>{_head(name)}</h4>{view.html}' for name, view in views.items())
   texts = (f'=== {name} ===\n{view.text}' for name, view in views.items())
   return View(''.join(pages), '\n'.join(texts))
 
 
 def chain(record: Record) -> str:
-  """The chain from the problem down to a record, as text."""
+  """Returns the chain from the problem down to a record, as text."""
   problem = record.problem
   parts = [(_problem(record), problem.question)]
   for message in reversed(list(record.chain)):
@@ -78,9 +78,9 @@ def chain(record: Record) -> str:
 
 
 def title(record: Record) -> str:
-  """One line: which message it is, what was found in it and what it earned.
+  """Returns a line: the message's stage, parsed values, scores and length.
 
-  Steps are counted from 1, as texts count them.
+  Steps are counted from 1, as in the texts.
   """
   facts = [f'{record.stage}.{record.index}']
   facts += [
@@ -102,11 +102,11 @@ def _problem(record: Record) -> str:
 
 
 def tree(records: Sequence[Record], *, folded: bool = False) -> View:
-  """Records below the problems and messages that they respond to.
+  """Returns records below the problems and messages that they respond to.
 
   Args:
-    records: e.g. what `trees.family` gives; their ancestors are shown too.
-    folded: whether a notebook shows no more than the problems at first.
+    records: records, e.g. from `trees.family`; their ancestors are shown, too.
+    folded: whether a notebook first shows the problems only.
   """
   children, roots = collections.defaultdict(dict), {}
   for record in records:
@@ -118,9 +118,9 @@ def tree(records: Sequence[Record], *, folded: bool = False) -> View:
   parts, texts = [], []
   for problem, solutions in roots.items():
     head = _problem(next(iter(solutions)))
-    inside = _pre(problem.question)
-    inside += ''.join(_node_html(r, children) for r in solutions)
-    parts.append(_details(head, inside, _NONE, folded))
+    body = _pre(problem.question)
+    body += ''.join(_node_html(r, children) for r in solutions)
+    parts.append(_details(head, body, _NONE, folded))
     root = _branch(None, head, problem.question)
     for record in solutions:
       _grow(root, record, children)
@@ -129,16 +129,16 @@ def tree(records: Sequence[Record], *, folded: bool = False) -> View:
 
 
 def _node_html(record: Record, children) -> str:
-  inside = _pre(record.text.strip())
-  inside += ''.join(_node_html(child, children) for child in children[record])
-  return _details(title(record), inside, _color(record))
+  body = _pre(record.text.strip())
+  body += ''.join(_node_html(child, children) for child in children[record])
+  return _details(title(record), body, _color(record))
 
 
-def _details(head: str, inside: str, color: str, folded: bool = False) -> str:
+def _details(head: str, body: str, color: str, folded: bool = False) -> str:
   return (
     f'<details {"" if folded else "open"} style="{_BOX}{color}">'
     f'<summary style="color:{color}">{_head(head)}</summary>'
-    f'{inside}</details>'
+    f'{body}</details>'
   )
 
 
@@ -156,14 +156,14 @@ def _grow(branch: rich.tree.Tree, record: Record, children) -> None:
     _grow(branch, child, children)
 
 
-def _branch(above, head: str, text: str, color: str = '') -> rich.tree.Tree:
+def _branch(parent, head: str, text: str, color: str = '') -> rich.tree.Tree:
   label = Text(head, f'bold {color}'.strip())
   label.append(f'\n{text}', 'default not bold')
-  return rich.tree.Tree(label) if above is None else above.add(label)
+  return rich.tree.Tree(label) if parent is None else parent.add(label)
 
 
 def _color(record: Record) -> str:
-  """Of a right answer or a true verdict, a wrong or false one, or neither."""
+  """Returns the colour of a right answer or true verdict, or of a wrong one."""
   if record.stage == 'critique':
     said = critique_metrics.verdict(record)
     truth = critique_metrics.truth(record.parent)
@@ -178,29 +178,30 @@ def colored_tokens(
   tokenizer: Tokenizer | None,
   advantage: float | None = None,
 ) -> View:
-  """A message token by token: log-probability, advantage, mask.
+  """Shows a message token by token: log-probability, advantage, mask.
 
-  The darker a token's ground, the less probable it was when it was sampled; its
-  line is green if the advantage is positive and red if it is negative, and as
-  thick as it is large. The prompt, which is masked in training, is pale. A
-  record that was saved without its tokens is shown as its text.
+  The darker a token's background, the less probable it was when it was sampled.
+  Its underline is green for a positive advantage and red for a negative one,
+  and its thickness shows the size. The prompt, which is masked in training, is
+  pale. A record that was saved without tokens is shown as text.
 
   Args:
-    record: of any stage.
-    tokenizer: of the model that wrote it, e.g. one of `pieces.tokenizers`;
-      None if it is not at hand.
-    advantage: of the record, see `trees.advantages`; None if it has none.
+    record: a record of any stage.
+    tokenizer: the tokenizer of the model that wrote it, e.g. from
+      `pieces.tokenizers`; None if it is not available.
+    advantage: the record's advantage, e.g. from `trees.advantages`; None
+      without one.
   """
-  given = '' if advantage is None else f', advantage {advantage:+.2f}'
-  head = title(record) + given
+  suffix = '' if advantage is None else f', advantage {advantage:+.2f}'
+  head = title(record) + suffix
   line = _line(advantage or 0.0)
   if tokenizer is None or not len(record.tokens) or record.tokens.min() < 0:
-    lacking = 'tokens were not saved with it'
+    reason = 'its tokens were not saved'
     if tokenizer is None:
-      lacking = 'its tokenizer is not at hand'
+      reason = 'its tokenizer is not available'
     body = f'<span style="{line}">{html.escape(record.text)}</span>'
-    return _message(f'{head} ({lacking})', body, record.text)
-  shown = pieces.visible(record.tokens.tolist(), tokenizer)
+    return _message(f'{head} ({reason})', body, record.text)
+  texts = pieces.visible(record.tokens.tolist(), tokenizer)
   prompt = pieces.visible(record.prompt_tokens.tolist(), tokenizer)
   spans = [
     f'<span style="opacity:.5" title="prompt, {len(prompt)} tokens: masked">'
@@ -208,9 +209,9 @@ def colored_tokens(
   ]
   lines = []
   numbers = record.tokens.tolist(), record.logprobs.tolist()
-  for piece, token, logprob in zip(shown, *numbers, strict=True):
-    fact = f'logprob {logprob:.3f} (p {math.exp(logprob):.3f}){given}'
-    ground = 0.65 * min(1.0, logprob / _LEAST)
+  for piece, token, logprob in zip(texts, *numbers, strict=True):
+    fact = f'logprob {logprob:.3f} (p {math.exp(logprob):.3f}){suffix}'
+    ground = 0.65 * min(1.0, logprob / _MIN_LOGPROB)
     spans.append(
       f'<span style="background:rgba({_SURPRISE},{ground:.3f});{line}" '
       f'title="token {token}: {fact}">{html.escape(piece)}</span>'
@@ -229,7 +230,7 @@ def _message(head: str, body: str, text: str) -> View:
 
 
 def _line(advantage: float) -> str:
-  """The style of a token's line; none where nothing is learned from it."""
+  """Returns the style of a token's underline; none for a zero advantage."""
   if not advantage:
     return ''
   width = 1 + min(3.0, 2 * abs(advantage))
@@ -238,7 +239,7 @@ def _line(advantage: float) -> str:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> View:
-  """A table of rows, whose names of columns are those of any row."""
+  """Shows rows as a table, with the columns that any row has."""
   names = list(dict.fromkeys(name for row in rows for name in row))
   cells = [[(_text(row.get(name)), '') for name in names] for row in rows]
   return _table(names, cells)
@@ -253,40 +254,42 @@ def _text(value: Any) -> str:
 def estimates(
   columns: Mapping[str, Mapping[str, Estimate]],
   *,
-  every: bool = False,
+  all_metrics: bool = False,
   signed: bool = False,
 ) -> View:
-  """A table of estimates in percent, "61.3 [55.0, 67.1]".
+  """Shows estimates in percent, "61.3 [55.0, 67.1]", as a table.
 
   Args:
-    columns: estimates by column and metric, as of `inspection.results`.
-    every: whether to show all metrics; else those without a protocol's name,
-      if there are any.
-    signed: whether they are changes; a column 'difference' is in any case.
-      Changes whose interval is on one side of 0 are bold.
+    columns: estimates by column and metric, e.g. from `reading.results`.
+    all_metrics: whether to show all metrics; by default only those without a
+      protocol's name, if there are any.
+    signed: whether all columns are changes; a column 'difference' always is.
+      Changes whose interval excludes 0 are bold.
   """
   metrics = row_names(columns.values())
-  if not every:
+  if not all_metrics:
     metrics = headline_rows(metrics)
   cells = []
   for metric in metrics:
     cells.append([(metric, '')])
     for column, rows in columns.items():
-      change = signed or column == 'difference'
+      is_change = signed or column == 'difference'
       estimate = rows.get(metric)
       text = format_estimate(
-        estimate, metric, 'difference' if change else column
+        estimate, metric, 'difference' if is_change else column
       )
-      clear = change and estimate and (estimate.low > 0 or estimate.high < 0)
-      cells[-1].append((text, 'font-weight:bold' if clear else ''))
+      is_clear = (
+        is_change and estimate and (estimate.low > 0 or estimate.high < 0)
+      )
+      cells[-1].append((text, 'font-weight:bold' if is_clear else ''))
   return _table(['', *columns], cells)
 
 
 def confusion(measured: Mapping[str, Sequence[Record]]) -> View:
-  """How often right and wrong solutions got each verdict, true ones in green.
+  """Counts the verdicts on right and on wrong solutions, true ones in green.
 
   Args:
-    measured: critiques among them, with their solutions, by a name of the row.
+    measured: records with critiques, by the name of their rows.
   """
   rows = []
   for name, records in measured.items():
@@ -306,7 +309,7 @@ def confusion(measured: Mapping[str, Sequence[Record]]) -> View:
 def _table(
   names: Sequence[str], rows: Sequence[Sequence[tuple[str, str]]]
 ) -> View:
-  """Cells are a text and the style of their HTML; the first is a name."""
+  """Returns a table; a cell is a text and an HTML style, the first a name."""
   text = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
   for number, name in enumerate(names):
     text.add_column(Text(name), justify='right' if number else 'left')
@@ -337,10 +340,10 @@ def _rendered(renderable: Any) -> str:
 
 
 def pictures(panels: Sequence[Mapping[str, Any]]) -> View:
-  """Figures beside each other.
+  """Shows figures side by side.
 
   Args:
-    panels: as of `plots.draw`, `plots.compare`, `eval_plots.reliability`.
+    panels: panels of `plots.draw`, `plots.compare` or `eval_plots`.
   """
   images = (
     _image(panel['light'], panel['title'], panel['alt'], panel['wide'])
@@ -351,7 +354,7 @@ def pictures(panels: Sequence[Mapping[str, Any]]) -> View:
 
 
 def picture(path: str | Path, alt: str) -> View:
-  """The PNG of a file; `alt` says what it shows."""
+  """Shows a PNG file; `alt` describes it in the text."""
   image = base64.b64encode(Path(path).read_bytes()).decode()
   return View(_image(image, '', alt, wide=True), f'[{alt}]\n')
 

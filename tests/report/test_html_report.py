@@ -290,7 +290,7 @@ def test_several_runs_on_one_page(path, tmp_path):
   page = Page(target.read_text(encoding='utf-8'))
   text = ' '.join(page.text.split())
   assert '2 runs compared' in text
-  assert 'What differs between the configs one other seed 0 7 Results' in text
+  assert 'Settings in which the runs differ one other seed 0 7 Results' in text
   table = text[text.index('sums one other') :]
   assert 'before RL difference before RL difference' in table
   assert page.tags.count('img') == 2  # the same panels, a curve for each run

@@ -243,8 +243,8 @@ def test_agree(change, agreed):
   [
     (dict(evaluation='helout'), "evaluation: got 'helout'.*mean 'heldout'"),
     (dict(columns=('rl', 'judge')), "column: got 'judge'.*mean 'judge_only'"),
-    (dict(columns=()), r'columns: got \(\); expected some names'),
-    (dict(metrics='length'), "metrics: got 'length'; expected some names"),
+    (dict(columns=()), r'columns: got \(\); expected a list of names'),
+    (dict(metrics='length'), "metrics: got 'length'; expected a list of names"),
     (dict(methods=('majority',)), 'expected evaluation, columns, and metrics'),
     (dict(rows=('a',)), 'expected evaluation, columns, and metrics'),
   ],

@@ -195,7 +195,7 @@ def test_without_tokens_the_text_is_shown():
   saved = dataclasses.replace(record, tokens=np.full(3, -1, np.int32))
   for view, lacking in (
     (views.colored_tokens(saved, tokenizer, 1.0), 'tokens were not saved'),
-    (views.colored_tokens(record, None, 1.0), 'tokenizer is not at hand'),
+    (views.colored_tokens(record, None, 1.0), 'tokenizer is not available'),
   ):
     page = Page(view)
     assert page.texts('span') == [f'no {SCRIPT}']
@@ -258,8 +258,8 @@ def test_estimates_first_those_with_a_title():
     if tag == 'td' and 'bold' in attrs['style']
   ]  # fmt: skip
   assert bold == ['+20.0 [+10.0, +30.0]']
-  every = Page(views.estimates(columns, every=True)).texts('td')
-  assert every[3:] == ['critique/f1', '25.0 [20.0, 30.0]', '–']
+  cells = Page(views.estimates(columns, all_metrics=True)).texts('td')
+  assert cells[3:] == ['critique/f1', '25.0 [20.0, 30.0]', '–']
   untitled = {'RL': {'critique/f1': rows['critique/f1']}}
   assert len(Page(views.estimates(untitled)).texts('td')) == 2
 
