@@ -44,7 +44,7 @@ from critic_jax import lookup
 from critic_jax.data import sources, store
 from critic_jax.report import html_report
 from critic_jax.rewards.pool import Pool
-from critic_jax.rollouts import rollout, stage_metrics
+from critic_jax.rollouts import stage_metrics
 from critic_jax.runtime import (
   cli,
   compilation,
