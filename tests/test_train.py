@@ -257,6 +257,28 @@ def test_a_run_stopped_twice_equals_one_that_was_not(tmp_path, monkeypatch):
     assert len({text[problem] for text in texts}) == 3
 
 
+def test_a_run_with_more_steps_equals_one_that_was_longer(
+  tmp_path, monkeypatch
+):
+  """Also what is measured at its end, and how each setting has got there."""
+  monkeypatch.setattr(train.html_report, 'write', lambda path: None)
+  longer = short_config()
+  longer.phases.rl.steps = 5
+  whole = run(longer, tmp_path / 'whole')
+  path = run(short_config(), tmp_path / 'continued')
+  longer.keep_checkpoints = 1
+  longer.graders.num_workers = 2
+  run(longer, path)
+  assert_same(path, whole)
+  assert [row['step'] for row in contents(path)['metrics']] == [*range(8)]
+  assert (
+    json.loads((path / 'config.1.json').read_text())['phases']['rl']['steps']
+    == 3
+  )
+  old = path / 'replaced/rl-3/eval/heldout/rl.jsonl.gz'
+  assert old.read_bytes() != (path / 'eval/heldout/rl.jsonl.gz').read_bytes()
+
+
 def test_a_stale_run(tmp_path, monkeypatch):
   """It samples beside the update, corrects for it, and can be stopped."""
   monkeypatch.setattr(train.html_report, 'write', lambda path: None)

@@ -1,14 +1,75 @@
-"""What a run was run with, as text: the code's commit, the packages."""
+"""The provenance of a run: its code, packages and config, and their changes.
+
+The code's commit and the packages are text. A version that has changed since a
+folder was last opened is written beside the first, and the config that another
+one replaces is kept.
+"""
 
 from __future__ import annotations
 
+import glob
 import importlib.metadata
 import platform
+import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from critic_jax import files, strict_json
+from critic_jax.workdir import settings
 
 _MAX_DIFF = 1_000_000  # characters
+
+
+def write_versions(folder: Path, devices: str = '') -> None:
+  """Writes git.txt and env.txt, or git.1.txt ... where they have changed."""
+  _write_version(folder, 'git', git_state(Path(__file__).parent))
+  _write_version(folder, 'env', environment(devices))
+
+
+def _write_version(folder: Path, stem: str, text: str) -> None:
+  path, number = folder / f'{stem}.txt', 0
+  latest = None
+  while path.exists():
+    latest, number = path, number + 1
+    path = folder / f'{stem}.{number}.txt'
+  if latest is None or latest.read_bytes() != text.encode():
+    files.replace(path, text.encode())
+
+
+def keep_replaced(config: Mapping[str, Any], saved: Path) -> None:
+  """Keeps the config that another one replaces, and its last evaluations.
+
+  Args:
+    config: the new config, as JSON has it.
+    saved: the folder's config.json.
+
+  Raises:
+    ValueError: the run would not continue, see `settings.changes`.
+  """
+  changed = settings.changes(config, strict_json.read(saved), saved)
+  if not changed:
+    return
+  number = 1
+  while (kept := saved.with_name(f'config.{number}.json')).exists():
+    number += 1
+  files.replace(kept, saved.read_bytes())
+  if steps := changed.get(settings.last_steps(config)):
+    _put_evaluations_aside(saved.parent, config['order'][-1], steps[1])
+
+
+def _put_evaluations_aside(folder: Path, phase: str, steps: int) -> None:
+  """Moves the records that evaluations have made after a phase's old end."""
+  aside = folder / 'replaced' / f'{phase}-{steps}'
+  with files.writing(aside):
+    for records in folder.glob(f'eval/*/{glob.escape(phase)}.jsonl.gz'):
+      target = aside / records.relative_to(folder)
+      target.parent.mkdir(parents=True, exist_ok=True)
+      records.replace(target)
+    for unfinished in folder.glob(f'partial/*/{glob.escape(phase)}'):
+      shutil.rmtree(unfinished)
 
 
 def git_state(folder: Path) -> str:

@@ -1,6 +1,7 @@
 """A run's folder: what was asked for, what was measured, what was written.
 
-    config.json  overrides.json  command.txt  git.txt  env.txt
+    config.json  config.1.json         the config, and those it has replaced
+    overrides.json  command.txt  git.txt  env.txt
     metrics.jsonl                      lines of 'step', 'phase', 'time', floats
     tensorboard/                       the same floats
     records/<phase>/000100.jsonl.gz    every record of a step
@@ -8,6 +9,7 @@
     results/<evaluation>.json          their metrics
     batches/                           those in which something was wrong
     checkpoints/  damaged/             see checkpoint.py
+    replaced/<phase>-<steps>/          evaluations before it got more steps
     DONE | FAILED                      FAILED holds the traceback
 
 Files appear whole or not at all, but for metrics.jsonl, which grows by lines
@@ -58,11 +60,13 @@ def open_run(
 ) -> RunDir:
   """Makes the folder of a run, or opens the one that a run left off in.
 
-  A folder is resumed if its config.json agrees with `config`, but for the
-  layouts of its arrays on devices; call `RunDir.rewind` with the step to resume
-  from. Its config is written anew, its markers are taken away, each
-  opening adds a line to command.txt, and code or packages that have changed
-  since are written beside the first as git.1.txt or env.1.txt.
+  A folder is resumed if its config.json agrees with `config` in all settings
+  that define the run (`settings.changes` says which may differ); call
+  `RunDir.rewind` with the step to resume from. A config that differs replaces
+  the old one, which is kept as config.1.json; where the last phase gets more
+  steps, the evaluations of its old end are put aside. Markers are taken away,
+  each opening adds a line to command.txt, and code or packages that have
+  changed since are written beside the first as git.1.txt or env.1.txt.
 
   Args:
     path: the folder.
@@ -73,9 +77,9 @@ def open_run(
     is_writer: see `RunDir`.
 
   Raises:
-    ValueError: the folder holds a run with another config (names every key
-      that differs, with both values), cannot be written, or another process
-      writes to it.
+    ValueError: the folder holds a run with another config (names every
+      setting that may not differ, with both values), cannot be written, or
+      another process writes to it.
   """
   run = RunDir(path, is_writer=is_writer)
   if not is_writer:
@@ -92,18 +96,17 @@ def open_run(
 
 
 def _describe(run: RunDir, config, overrides, command, devices) -> None:
-  """Writes what is to be run, if it agrees with what was."""
+  """Writes the config and the versions, if they continue the folder's run."""
   config = _sorted(settings.plain(config))
   saved = run.path / 'config.json'
   if saved.exists():
-    settings.check_same(config, strict_json.read(saved), saved)
+    provenance.keep_replaced(config, saved)
     run.rewind(None)
   for marker in ('DONE', 'FAILED'):
     (run.path / marker).unlink(missing_ok=True)
   line = shlex.join(command or sys.orig_argv) + '\n'
   files.append(run.path / 'command.txt', line.encode())
-  _write_version(run.path, 'git', provenance.git_state(Path(__file__).parent))
-  _write_version(run.path, 'env', provenance.environment(devices))
+  provenance.write_versions(run.path, devices)
   _write_json(run.path / 'overrides.json', overrides or {})
   _write_json(saved, config)  # the last: a folder that has it is complete
 
@@ -378,13 +381,3 @@ def _sorted(value: Any) -> Any:
   if not isinstance(value, dict):
     return value
   return {key: _sorted(value[key]) for key in sorted(value)}
-
-
-def _write_version(folder: Path, stem: str, text: str) -> None:
-  path, number = folder / f'{stem}.txt', 0
-  latest = None
-  while path.exists():
-    latest, number = path, number + 1
-    path = folder / f'{stem}.{number}.txt'
-  if latest is None or latest.read_bytes() != text.encode():
-    files.replace(path, text.encode())

@@ -8,8 +8,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-ABSENT = object()  # of a setting that one of two configs lacks
-_LAYOUTS = ('mesh', 'sample_mesh')  # how a run is computed, not what
+ABSENT = object()  # the value of a setting that one of two configs lacks
+# Settings of how a run is computed, whose values change none of its numbers
+# (layouts: but for rounding).
+_LAYOUTS = ('mesh', 'sample_mesh')
+_OPERATIONAL = (
+  'keep_checkpoints',  # what is deleted
+  'compilation_cache',  # where programs are kept
+  'graders.num_workers',  # a grade does not depend on its worker
+)
+_OPERATIONAL_OF_PHASES = (
+  'records_every',  # what is written
+  'record_tokens',
+  'limit_action',  # when a run warns and ends
+  'max_ratio_error',
+  'max_skipped',
+)
+# Not among them: `compile_ahead` pads the sampler's calls to one shape, which
+# rounds otherwise; `best_metric` gives checkpoints their saved values.
 
 
 def plain(value: Any) -> Any:
@@ -57,25 +73,85 @@ def leaves(value: Any, name: str = '') -> Iterator[tuple[str, Any]]:
     yield name, value
 
 
-def check_same(ours: Any, saved: Any, path: Path) -> None:
-  """Refuses a config that would not continue the run of another.
+def operational(config: Any) -> set[str]:
+  """The dotted names of settings that may change when a run continues.
 
-  How arrays are laid out on devices may differ.
+  All other settings define the run: another value would give other numbers.
+  `steps` is not among these; see `changes`.
+
+  >>> config = {'phases': {'rl': {'checkpoint_every': 50, 'staleness': 1}}}
+  >>> 'phases.rl.checkpoint_every' in operational(config)
+  False
+
+  Args:
+    config: a config as JSON has it.
+  """
+  names = {*_OPERATIONAL}
+  for phase, section in config.get('phases', {}).items():
+    names |= {f'phases.{phase}.{name}' for name in _OPERATIONAL_OF_PHASES}
+    # A stale phase collects its first batch after a checkpoint afresh.
+    if not section.get('staleness'):
+      names.add(f'phases.{phase}.checkpoint_every')
+  return names
+
+
+def changes(ours: Any, saved: Any, path: Path) -> dict[str, tuple[Any, Any]]:
+  """The settings that change when a run continues with another config.
+
+  Layouts on devices and operational settings may. The last phase may have more
+  `steps`, if the run then equals one that had as many from its beginning: its
+  schedule must be constant, as another ends at `steps`; and if it is stale, the
+  old `steps` must be a multiple of `checkpoint_every`, as its first batch after
+  a checkpoint is fresh.
+
+  Args:
+    ours: the config to continue with, as JSON has it.
+    saved: the config of the run so far.
+    path: where `saved` was read from.
+
+  Returns:
+    Both values by dotted name, or `ABSENT`.
 
   Raises:
-    ValueError: names every setting that differs, with both values, and `path`,
-      which `saved` was read from.
+    ValueError: another setting differs; names each of them, with both values.
   """
-  differ = [
-    f'{name}={_show(own)} (saved: {_show(other)})'
-    for name, (own, other) in differences(ours, saved).items()
-    if name.partition('.')[0] not in _LAYOUTS
-  ]
-  if differ:
+  differing = differences(ours, saved)
+  may_change, refused = operational(ours), []
+  for name, (own, other) in differing.items():
+    if name in may_change or name.partition('.')[0] in _LAYOUTS:
+      continue
+    reason = ''
+    if name == last_steps(ours):
+      reason = _steps_problem(ours['phases'][ours['order'][-1]], own, other)
+      if not reason:
+        continue
+    refused.append(f'{name}={_show(own)} (saved: {_show(other)}{reason})')
+  if refused:
     raise ValueError(
-      f'config: got {", ".join(differ)}; expected the values in {path}; '
+      f'config: got {", ".join(refused)}; expected the values in {path}; '
       'restore them or give another folder'
     )
+  return differing
+
+
+def last_steps(config) -> str:
+  """The name of the last phase's `steps`; '' if there are no phases."""
+  order = config.get('order') or ['']
+  return f'phases.{order[-1]}.steps' if order[-1] else ''
+
+
+def _steps_problem(section, own, other) -> str:
+  """Why a phase of `other` steps cannot have `own` steps; '' if it can."""
+  schedule = section.get('optimizer', {}).get('schedule')
+  if not all(type(steps) is int for steps in (own, other)) or own < other:
+    return '; a phase can only get more steps'
+  if schedule != 'constant':
+    return (
+      f'; the schedule {schedule!r} ends at `steps`, only constant ones go on'
+    )
+  if section.get('staleness') and other % section.get('checkpoint_every', 1):
+    return '; a stale phase goes on after a multiple of `checkpoint_every`'
+  return ''
 
 
 def _show(value: Any) -> str:

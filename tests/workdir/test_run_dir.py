@@ -9,9 +9,12 @@ import sys
 import numpy as np
 import pytest
 import synthetic_run
+from ml_collections import ConfigDict
 
+from configs import common
+from critic_jax import strict_json
 from critic_jax.types import Problem
-from critic_jax.workdir import provenance, run_dir
+from critic_jax.workdir import provenance, run_dir, settings
 
 CONFIG = {'seed': 0, 'loss': {'name': 'ppo_clip', 'clip': (0.2, 0.28)}}
 
@@ -81,6 +84,113 @@ def test_a_run_may_continue_on_another_mesh(tmp_path):
   assert json.loads((tmp_path / 'config.json').read_text()) == config
   with pytest.raises(ValueError, match='got seed=1 .saved: 0.; expected'):
     run_dir.open_run(tmp_path, {**config, 'seed': 1, 'mesh': {'fsdp': 2}})
+
+
+def two_phases(**changes):
+  """A config of two phases, some of its settings changed by dotted name."""
+  config = ConfigDict(common.base())
+  config.order = ('cold', 'rl')
+  for name in config.order:
+    config.phases[name] = common.phase('grpo', ('solver',), 100, 1e-3, 8)
+  with config.unlocked():
+    for name, value in changes.items():
+      config.update_from_flattened_dict({name: value})
+  return config.to_dict()
+
+
+@pytest.mark.parametrize(
+  ('name', 'value'),
+  [
+    ('keep_checkpoints', 7),
+    ('compilation_cache', 'elsewhere'),
+    ('graders.num_workers', 3),
+    ('mesh.fsdp', 2),
+    ('sample_mesh.data', 2),
+    ('phases.rl.records_every', 3),
+    ('phases.rl.record_tokens', False),
+    ('phases.cold.checkpoint_every', 3),
+    ('phases.rl.limit_action', 'stop'),
+    ('phases.rl.max_ratio_error', 0.5),
+    ('phases.rl.max_skipped', 99),
+    ('phases.rl.steps', 101),
+  ],
+)
+def test_a_run_continues_with_another_operational_setting(
+  tmp_path, name, value
+):
+  run_dir.open_run(tmp_path, two_phases()).close()
+  first = (tmp_path / 'config.json').read_bytes()
+  run_dir.open_run(tmp_path, two_phases(**{name: value})).close()
+  assert (tmp_path / 'config.1.json').read_bytes() == first
+  saved = dict(settings.leaves(strict_json.read(tmp_path / 'config.json')))
+  assert saved[name] == value
+  # The same again changes nothing.
+  run_dir.open_run(tmp_path, two_phases(**{name: value})).close()
+  assert len([*tmp_path.glob('config*.json')]) == 2
+
+
+@pytest.mark.parametrize(
+  ('name', 'value', 'before', 'reason'),
+  [
+    ('seed', 1, {}, ''),
+    ('graders.deadline_s', 1.0, {}, ''),
+    ('compile_ahead', False, {}, ''),
+    ('best_metric', 'loss/total', {}, ''),
+    ('phases.rl.batch_size', 9, {}, ''),
+    ('phases.rl.microbatches', 2, {}, ''),
+    ('phases.rl.staleness', 1, {}, ''),
+    ('phases.rl.optimizer.learning_rate', 1.0, {}, ''),
+    ('phases.rl.checkpoint_every', 3, {'phases.rl.staleness': 1}, ''),
+    ('phases.cold.steps', 101, {}, ''),
+    ('phases.rl.steps', 99, {}, '; a phase can only get more steps'),
+    (
+      'phases.rl.steps',
+      101,
+      {'phases.rl.optimizer.schedule': 'cosine'},
+      "; the schedule 'cosine' ends at `steps`",
+    ),
+    (
+      'phases.rl.steps',
+      101,
+      {'phases.rl.staleness': 1, 'phases.rl.checkpoint_every': 30},
+      '; a stale phase goes on after a multiple of `checkpoint_every`',
+    ),
+  ],
+)
+def test_a_setting_that_defines_the_run_is_refused(
+  tmp_path, name, value, before, reason
+):
+  run_dir.open_run(tmp_path, two_phases(**before)).close()
+  first = (tmp_path / 'config.json').read_bytes()
+  with pytest.raises(ValueError) as error:
+    run_dir.open_run(tmp_path, two_phases(**{**before, name: value}))
+  old = dict(settings.leaves(settings.plain(two_phases(**before))))[name]
+  expected = f'{name}={json.dumps(value)} (saved: {json.dumps(old)}{reason}'
+  assert str(error.value).startswith(f'config: got {expected}')
+  assert 'keep_checkpoints' not in str(error.value)
+  assert (tmp_path / 'config.json').read_bytes() == first
+  assert not (tmp_path / 'config.1.json').exists()
+
+
+def test_a_stale_phase_goes_on_after_a_checkpoint(tmp_path):
+  stale = {'phases.rl.staleness': 1, 'phases.rl.checkpoint_every': 50}
+  run_dir.open_run(tmp_path, two_phases(**stale)).close()
+  config = two_phases(**stale, **{'phases.rl.steps': 150})
+  run_dir.open_run(tmp_path, config).close()
+
+
+def test_more_steps_put_the_evaluations_of_the_old_end_aside(tmp_path):
+  run_dir.open_run(tmp_path, two_phases()).close()
+  for name in ('cold', 'rl'):
+    run_dir.write_records(tmp_path / f'eval/heldout/{name}.jsonl.gz', [])
+    run_dir.write_records(tmp_path / f'partial/last/{name}/000000.jsonl.gz', [])
+  run_dir.open_run(tmp_path, two_phases(**{'phases.rl.steps': 150})).close()
+  assert (tmp_path / 'replaced/rl-100/eval/heldout/rl.jsonl.gz').exists()
+  left = [p.relative_to(tmp_path) for p in tmp_path.glob('[ep]*/*/**/*.gz')]
+  assert sorted(map(str, left)) == [
+    'eval/heldout/cold.jsonl.gz',
+    'partial/last/cold/000000.jsonl.gz',
+  ]
 
 
 def test_changed_devices_are_noted_beside_the_first(tmp_path):
