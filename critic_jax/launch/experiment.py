@@ -2,12 +2,12 @@
 
 Its docstring begins with the question and ends with the result; then come
 
-    CONFIG = 'configs/refcritic.py:evidence'    as of training's --config
+    CONFIG = 'configs/refcritic.py:evidence'    as training's --config
     GRID = grid.sweep('seed', [0, 1, 2])        see configs/grid.py
     TABLE = dict(evaluation='heldout', ...)     see critic_jax/report/summary.py
 
-A run is known by all its settings, not by who asked for it: its folder is named
-by what differs from CONFIG and by a digest of the whole config,
+All its settings identify a run, whichever experiment has it: its folder is
+named by its differences from CONFIG and by a digest of the whole config,
 
     phases.rl.refine_weight=0.5,seed=0-7c9e2a41
 
@@ -34,19 +34,19 @@ from critic_jax.report import summary
 from critic_jax.workdir import settings as settings_lib
 
 _MAX_LABEL = 160  # characters; a digest tells longer ones apart
-_MAX_NAME = 255  # of a file, on most file systems
+_MAX_NAME = 255  # bytes of a file's name, on most file systems
 
 Point = Mapping[str, Any]  # {dotted name of a setting: value}
 
 
 class Run(NamedTuple):
-  """A point of a grid, read.
+  """A point of a grid and its config.
 
   Attributes:
     config: the experiment's CONFIG.
-    point: what is set.
-    settings: the whole config that comes of it.
-    label: what the point changes in CONFIG, and its seed.
+    point: the settings of the point.
+    settings: the whole config.
+    label: the settings in which the point differs from CONFIG, and its seed.
   """
 
   config: str
@@ -56,13 +56,13 @@ class Run(NamedTuple):
 
   @property
   def digest(self) -> str:
-    """Of all settings; 8 hexadecimal digits."""
+    """The digest of all settings, 8 hexadecimal digits."""
     text = json.dumps(settings_lib.plain(self.settings), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
   @property
   def name(self) -> str:
-    """Of the folder."""
+    """The name of the folder."""
     return f'{self.label}-{self.digest}'
 
 
@@ -70,10 +70,10 @@ class Experiment(NamedTuple):
   """A file of experiments/, checked.
 
   Attributes:
-    name: the file's, without its suffix.
+    name: the file's name without its suffix.
     question: the first line of its docstring.
-    runs: of its GRID, in order.
-    tables: its TABLE.
+    runs: the runs of its GRID, in order.
+    tables: the tables of its TABLE.
   """
 
   name: str
@@ -86,18 +86,18 @@ def load(path: str | Path) -> Experiment:
   """Reads and checks an experiment's file.
 
   Raises:
-    ValueError: it can not be run or lacks a part, its config has no such
-      setting, or its table asks for what the config does not measure.
+    ValueError: the file fails or lacks a part, its config has no such setting,
+      or its config does not measure what its table shows.
   """
   try:
-    found = runpy.run_path(str(path))
+    names = runpy.run_path(str(path))
   except Exception as error:  # whatever is wrong in it
     raise ValueError(
       f'{path}: got {type(error).__name__}: {error}; expected a Python file '
       'that can be run'
     ) from error
-  question = (found['__doc__'] or '').strip().partition('\n')[0]
-  missing = [k for k in ('CONFIG', 'GRID', 'TABLE') if k not in found]
+  question = (names['__doc__'] or '').strip().partition('\n')[0]
+  missing = [k for k in ('CONFIG', 'GRID', 'TABLE') if k not in names]
   missing += [] if question.endswith('?') else ['question']
   if missing:
     raise ValueError(
@@ -106,8 +106,8 @@ def load(path: str | Path) -> Experiment:
       'experiments/rewards.py'
     )
   try:
-    runs = _runs(found['CONFIG'], found['GRID'])
-    tables = summary.make_tables(found['TABLE'], runs[0].settings.evals)
+    runs = _runs(names['CONFIG'], names['GRID'])
+    tables = summary.make_tables(names['TABLE'], runs[0].settings.evals)
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from error
   return Experiment(Path(path).stem, question, runs, tables)
@@ -134,7 +134,7 @@ def _runs(config: str, grid) -> list[Run]:
 
 
 def point_name(point: Point) -> str:
-  """A point as part of a folder's name; the seed comes last.
+  """Returns a point as part of a folder's name; the seed comes last.
 
   >>> point_name({'seed': 0, 'phases.rl.refine_weight': 0.5})
   'phases.rl.refine_weight=0.5,seed=0'
@@ -145,12 +145,12 @@ def point_name(point: Point) -> str:
 
 
 def words(point: Point) -> list[str]:
-  """What sets a point's settings on the command line of training."""
+  """Returns the words that set a point on the command line of training."""
   return [f'--config.{name}={value}' for name, value in point.items()]
 
 
 def read(config: str, point: Point) -> Run:
-  """A point and the config of it, read as training reads it.
+  """Reads a point and its config as training reads them.
 
   Raises:
     ValueError: no such config or setting, or a value that it can not have.
@@ -171,17 +171,17 @@ def read(config: str, point: Point) -> Run:
         f'GRID: got {name}={value!r}, which reads as {values[name]!r}; '
         f'expected a value like {defaults[name]!r}'
       )
-  told = {
+  changes = {
     name: values[name]
     for name in point
     if name == 'seed' or values[name] != defaults[name]
   }
-  label = point_name(told)[:_MAX_LABEL] or 'default'
+  label = point_name(changes)[:_MAX_LABEL] or 'default'
   return Run(config, point, settings, label)
 
 
 def _parse(config: str, settings: Sequence[str]) -> ConfigDict:
-  """What training's command line makes of --config and settings."""
+  """The config that training's command line makes of --config and settings."""
   arguments = ['launch', f'--config={config}', *settings]
   values = flags.FlagValues()
   holder = config_flags.DEFINE_config_file(
@@ -197,7 +197,7 @@ def _parse(config: str, settings: Sequence[str]) -> ConfigDict:
 
 
 def _settings(config, prefix: str = '') -> Iterator[tuple[str, Any]]:
-  """All dotted names of a config, of sections too, and their values."""
+  """Yields dotted names and values of a config, its sections included."""
   for name, value in config.items():
     yield prefix + name, value
     if hasattr(value, 'items'):
@@ -205,31 +205,31 @@ def _settings(config, prefix: str = '') -> Iterator[tuple[str, Any]]:
 
 
 def folder(run: Run, workdir: Path) -> Path:
-  """The run's folder in `workdir`: the one that is there, or will be made.
+  """Returns the run's folder in `workdir`, which exists or will be made.
 
-  One that was named by the point alone, before names had digests, or by another
-  CONFIG with the same settings, is as good.
+  An existing folder that was named by the point alone, before names had
+  digests, or by another CONFIG with the same settings, is as good.
 
   Raises:
-    ValueError: it holds a run with other settings. Training would refuse to
-      continue it, but what is done is not started again, and its results would
-      be taken for this run's.
+    ValueError: the folder holds a run with other settings. Training would
+      refuse to continue it, but a run that is done is not started again, and
+      its results would be taken for this run's.
   """
   ours, old = workdir / run.name, workdir / point_name(run.point)[:_MAX_NAME]
   others = sorted(workdir.glob(f'*-{run.digest}'))
-  there = [p for p in (ours, *others, old) if (p / 'config.json').exists()]
-  if not there:
+  existing = [p for p in (ours, *others, old) if (p / 'config.json').exists()]
+  if not existing:
     return ours
-  saved = strict_json.read(there[0] / 'config.json')
-  if differ := differences(run, saved):
+  saved = strict_json.read(existing[0] / 'config.json')
+  if names := differences(run, saved):
     raise ValueError(
-      f'{there[0]}: got a run that differs in {len(differ)} settings '
-      f'({", ".join(differ[:3])}...); expected one of the same config; move it '
+      f'{existing[0]}: got a run that differs in {len(names)} settings '
+      f'({", ".join(names[:3])}...); expected one of the same config; move it '
       'away or give another --workdir'
     )
-  return there[0]
+  return existing[0]
 
 
 def differences(run: Run, saved: Mapping[str, Any]) -> list[str]:
-  """The names of the settings in which a saved config differs from a run's."""
+  """Returns the settings in which a saved config differs from a run's."""
   return list(settings_lib.differences(settings_lib.plain(run.settings), saved))

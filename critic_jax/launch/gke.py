@@ -18,19 +18,20 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-FOLDER = '/critic_jax'  # of the image; its working directory
+FOLDER = '/critic_jax'  # the working directory of the image
 _PORT = 8476
-_WORKERS = 'workers'  # name of the job
+_WORKERS = 'workers'  # the name of the job
 
 
 class Pods(NamedTuple):
-  """What the pods of a run are.
+  """The pods of a run.
 
   Attributes:
-    image: with this checkout in /critic_jax; see tpu_scripts/Dockerfile.
+    image: an image with this checkout in /critic_jax, as tpu_scripts/Dockerfile
+      makes it.
     accelerator: GKE's name, e.g. 'tpu-v5-lite-podslice' or 'nvidia-h100-80gb'.
-    topology: of TPUs, e.g. '4x4'.
-    nodes: how many pods, each on a node of its own.
+    topology: the shape of the TPUs, e.g. '4x4'; '' for GPUs.
+    nodes: number of pods, each on a node of its own.
     chips: accelerators of each.
     bucket: gs://NAME/FOLDER, which is mounted.
   """
@@ -44,17 +45,17 @@ class Pods(NamedTuple):
 
 
 def name(digest: str) -> str:
-  """Of a run's job set."""
+  """Returns the name of a run's job set."""
   return f'critic-{digest}'
 
 
 def manifest(pods: Pods, digest: str, command: Sequence[str]) -> dict[str, Any]:
-  """A run's job set.
+  """Returns a run's job set.
 
   Args:
-    pods: what it runs on.
-    digest: of the run.
-    command: that each pod starts; no shell reads it.
+    pods: the pods that it runs on.
+    digest: the run's digest.
+    command: the words that each pod starts; no shell reads them.
 
   Raises:
     ValueError: the pods do not make up the topology.
@@ -69,7 +70,7 @@ def manifest(pods: Pods, digest: str, command: Sequence[str]) -> dict[str, Any]:
     'parallelism': pods.nodes,
     'completions': pods.nodes,
     'backoffLimit': 0,
-    # A pod that was evicted tells so; else the command is to blame.
+    # An evicted pod has this condition; any other failure is the command's.
     'podFailurePolicy': {
       'rules': [
         {
@@ -136,7 +137,7 @@ def _pod(pods: Pods, digest: str, command: Sequence[str]) -> dict[str, Any]:
 
 
 def _processes(pods: Pods, digest: str) -> list[dict[str, Any]]:
-  """What tells the pods of each other."""
+  """The variables by which the pods find each other."""
   if pods.nodes == 1:
     return []
   first = f'{name(digest)}-{_WORKERS}-0-0.{name(digest)}'
@@ -154,10 +155,10 @@ APPLY = ('kubectl', 'apply', '--filename=-')
 
 
 def states() -> dict[str, str]:
-  """The job sets that are there: 'Completed', 'Failed', or '' under way.
+  """Returns the cluster's job sets: 'Completed', 'Failed', or '' under way.
 
   Raises:
-    ValueError: the cluster can not be asked.
+    ValueError: the cluster does not answer.
   """
   done = subprocess.run(LIST, capture_output=True, text=True, check=False)
   if done.returncode:
@@ -171,34 +172,35 @@ def states() -> dict[str, str]:
   }
 
 
-def submit(job_set: Mapping[str, Any], there: Mapping[str, str]) -> str:
-  """Submits a run's job set; what came of it.
+def submit(job_set: Mapping[str, Any], job_states: Mapping[str, str]) -> str:
+  """Submits a run's job set, and returns what was done in words.
 
   Args:
-    job_set: see `manifest`.
-    there: see `states`. One that has ended is deleted first.
+    job_set: the result of `manifest`.
+    job_states: the result of `states`; a job set of the same name that has
+      ended is deleted first.
 
   Raises:
     ValueError: a command failed.
   """
-  known = job_set['metadata']['name']
-  if there.get(known) == '':
+  job_name = job_set['metadata']['name']
+  if job_states.get(job_name) == '':
     return 'is under way already'
-  if known in there:
-    _call(delete(known))
+  if job_name in job_states:
+    _call(delete(job_name))
   _call(APPLY, json.dumps(job_set))
   return 'submitted'
 
 
-def delete(known: str) -> list[str]:
-  """The words that delete a job set."""
-  return ['kubectl', 'delete', 'jobset', known]
+def delete(job_name: str) -> list[str]:
+  """Returns the words that delete a job set."""
+  return ['kubectl', 'delete', 'jobset', job_name]
 
 
-def follow(known: str) -> list[str]:
-  """The words that show what a job set prints."""
-  chosen = f'--selector=jobset.sigs.k8s.io/jobset-name={known}'
-  return ['kubectl', 'logs', '--follow', '--prefix', chosen]
+def follow(job_name: str) -> list[str]:
+  """Returns the words that show a job set's output."""
+  selector = f'--selector=jobset.sigs.k8s.io/jobset-name={job_name}'
+  return ['kubectl', 'logs', '--follow', '--prefix', selector]
 
 
 def _call(words: Sequence[str], text: str = '') -> None:

@@ -1,7 +1,7 @@
 """A table over the runs of a grid: state, step, last metrics, time.
 
-It is drawn again as the runs go on, from what they write; a terminal shows it
-live, elsewhere nothing is drawn.
+It is read off the files of the runs and drawn again as they go on. A terminal
+shows it live; elsewhere nothing is drawn.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ def table(
   seconds: Mapping[str, float] | None = None,
   height: int | None = None,
 ) -> rich.table.Table:
-  """A row for each run.
+  """Returns a table with a row for each run.
 
   Args:
     tasks: the runs, in the order of --index.
-    states: of each.
-    seconds: since when those train that this process has started, by name; of
-      others it is from the first to the last line of metrics.
-    height: how many rows there is room for: if there are more runs, those that
-      wait or are done are left out first. None: any number.
+    states: the state of each.
+    seconds: by name, how long the runs of this process have trained; for
+      others it is the time from the first to the last line of metrics.
+    height: the number of rows that there is room for: if there are more runs,
+      those that wait or are done are left out first. None: any number.
   """
   counts = collections.Counter(states)
-  shown = rich.table.Table(
+  drawing = rich.table.Table(
     'index',
     rich.table.Column('run', overflow='fold'),
     *('state', 'step', 'last metrics', 'time'),
     box=rich.box.SIMPLE_HEAD,
-    caption=', '.join(f'{n} {what}' for what, n in sorted(counts.items())),
+    caption=', '.join(f'{n} {name}' for name, n in sorted(counts.items())),
     caption_justify='left',
   )
   rows = list(enumerate(zip(tasks, states, strict=True)))
@@ -58,20 +58,23 @@ def table(
   for index, (task, state) in rows:
     first, last = ends(task.folder / 'metrics.jsonl')
     step = f'{last["step"] + 1}/{task.steps} {last["phase"]}' if last else ''
-    took = last['time'] - first['time'] if last else None
-    took = (seconds or {}).get(task.name, took)
-    text = '' if took is None else _clock(took)
+    logged_s = last['time'] - first['time'] if last else None
+    duration = (seconds or {}).get(task.name, logged_s)
+    clock = '' if duration is None else _clock(duration)
     colored = f'[{_COLORS[state]}]{state}' if state in _COLORS else state
-    shown.add_row(str(index), task.name, colored, step, _metrics(last), text)
-  return shown
+    drawing.add_row(str(index), task.name, colored, step, _metrics(last), clock)
+  return drawing
 
 
 @contextlib.contextmanager
-def shown(
-  console: Console, wanted: bool
+def drawer(
+  console: Console, enabled: bool
 ) -> Iterator[Callable[[Callable[[], rich.table.Table]], None]]:
-  """Yields what draws the table that a function makes, over the one before."""
-  if not (wanted and console.is_terminal):
+  """Yields a function that draws a table over the one before.
+
+  It takes a function that makes the table, and calls it if anything is drawn.
+  """
+  if not (enabled and console.is_terminal):
     yield lambda make: None
     return
   with rich.live.Live(console=console, auto_refresh=False) as live:
@@ -79,7 +82,7 @@ def shown(
 
 
 def _metrics(row: Mapping[str, Any]) -> str:
-  """'reward 0.52  judge 0.61': as training's progress shows them."""
+  """Returns 'reward 0.52  judge 0.61', as training's progress shows it."""
   return '  '.join(
     f'{title} {float(row[name]):.2f}'
     for name, title in progress.SHOWN.items()
@@ -93,13 +96,13 @@ def _clock(seconds: float) -> str:
 
 
 def ends(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-  """The first and the last whole line of a metrics.jsonl; {} if it has none."""
+  """Returns the first and last row of a metrics.jsonl; {} if it has none."""
   return _ends(path, path.stat().st_size) if path.exists() else ({}, {})
 
 
 @functools.lru_cache(maxsize=4096)
 def _ends(path: Path, size: int) -> tuple[dict[str, Any], dict[str, Any]]:
-  """`ends`, read once for each size of the file."""
+  """Reads the ends of a file once for each of its sizes."""
   with path.open('rb') as f:
     first = f.readline()
     f.seek(max(0, size - _TAIL))

@@ -1,9 +1,9 @@
-"""The runs of experiments: which there are, how far they are, who has them.
+"""The runs of experiments: their tasks, states and locks.
 
-A run that is launched is held by a lock on <folder>/.lock, which its process
-inherits: the lock is there as long as the process is, even if the launcher was
-killed, and not longer. So nobody launches a run that another process trains;
-one that trains by another's hand is known by its own lock (`files.lock`).
+A launched run is held by a lock on <folder>/.lock, which its process inherits:
+the lock lasts exactly as long as the process, even if the launcher was killed.
+So no run is launched that another process trains. A run that was started by
+hand has its own lock (`files.lock`), which is respected, too.
 """
 
 from __future__ import annotations
@@ -31,65 +31,67 @@ class Task(NamedTuple):
 
   @property
   def name(self) -> str:
-    """Of the folder."""
+    """The name of the folder."""
     return self.folder.name
 
   @property
   def log(self) -> Path:
-    """What the run printed, where several run."""
+    """The file that the run prints to, where several run."""
     return self.folder.with_name(f'{self.name}.log')
 
   @property
   def steps(self) -> int:
-    """Of all its phases."""
+    """The number of steps of all its phases."""
     settings = self.run.settings
     return sum(settings.phases[name].steps for name in settings.order)
 
 
 def load(paths: Sequence[str | Path]) -> list[Experiment]:
-  """Reads and checks experiments' files; see `experiment.load`."""
+  """Reads and checks the files of experiments."""
   return [experiment_lib.load(path) for path in paths]
 
 
 def tasks(experiments: Sequence[Experiment], workdir: Path) -> list[Task]:
-  """The runs of all experiments, each once, in the order of --index.
+  """Returns the runs of all experiments, each once, in the order of --index.
 
   Raises:
-    ValueError: see `experiment.folder`.
+    ValueError: a run's folder holds a run with other settings.
   """
-  every = {}
+  runs = {}
   for experiment in experiments:
     for run in experiment.runs:
-      every.setdefault(run.digest, run)
+      runs.setdefault(run.digest, run)
   return [
-    Task(run, experiment_lib.folder(run, workdir)) for run in every.values()
+    Task(run, experiment_lib.folder(run, workdir)) for run in runs.values()
   ]
 
 
 def state(folder: Path) -> str:
-  """'running', or as `inspection.state` says."""
-  found = reading.state(folder)
-  return found if found == 'done' or not _is_held(folder) else 'running'
+  """Returns 'running' for a run that a process holds, else `reading.state`."""
+  saved_state = reading.state(folder)
+  if saved_state != 'done' and _is_held(folder):
+    return 'running'
+  return saved_state
 
 
 def hold(folder: Path, patience_s: float = 1.0) -> int | None:
-  """Locks a run's folder; None if another process has it or writes to it.
+  """Locks a run's folder.
 
   Returns:
-    The open file that holds the lock: for the caller to close, and for the
-    process that trains to inherit.
+    The open file that holds the lock: the caller closes it, and the process
+    that trains inherits it. None if another process holds the folder.
   """
   folder.mkdir(parents=True, exist_ok=True)
   descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-  until = time.monotonic() + patience_s
-  while True:  # `_is_held` of another process may have it for a moment
+  deadline = time.monotonic() + patience_s
+  while True:  # `_is_held` of another process may hold it for a moment
     try:
       fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
       if not files.is_locked(folder / files.WRITER):
         return descriptor
     except BlockingIOError:
       pass
-    if time.monotonic() > until:
+    if time.monotonic() > deadline:
       os.close(descriptor)
       return None
     time.sleep(0.05)
@@ -99,20 +101,20 @@ def _is_held(folder: Path) -> bool:
   return any(files.is_locked(folder / name) for name in (_LOCK, files.WRITER))
 
 
-def others(task: Task) -> str:
-  """What else lies beside a run that is not there yet and has its label.
+def run_of_same_label(task: Task) -> str:
+  """Tells of a run that has a new run's label and other settings.
 
-  A config that was changed makes new folders; that should not pass unseen.
+  A config that was changed makes new folders; the user should learn of it.
 
   Returns:
     '' or, e.g., 'seed=0-7c9e2a41 has other settings (phases.rl.steps)'.
   """
-  label = task.run.label
-  for folder in sorted(task.folder.parent.glob('*/config.json')):
-    name = folder.parent.name
-    if name.rpartition('-')[0] == label and folder.parent != task.folder:
-      saved = strict_json.read(folder)
-      differ = experiment_lib.differences(task.run, saved)
-      more = ', ...' if len(differ) > 3 else ''
-      return f'{name} has other settings ({", ".join(differ[:3])}{more})'
+  for path in sorted(task.folder.parent.glob('*/config.json')):
+    folder = path.parent
+    label = folder.name.rpartition('-')[0]
+    if label == task.run.label and folder != task.folder:
+      saved = strict_json.read(path)
+      names = experiment_lib.differences(task.run, saved)
+      text = ', '.join(names[:3]) + (', ...' if len(names) > 3 else '')
+      return f'{folder.name} has other settings ({text})'
   return ''

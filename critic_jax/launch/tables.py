@@ -1,6 +1,6 @@
 """The results of an experiment's runs: tables and a figure.
 
-<workdir>/<experiment>.md .csv .tex .png
+They are written as <workdir>/<experiment>.md, .csv, .tex and .png.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from critic_jax.report import summary, summary_plots
 FORMATS = ('text', 'csv', 'latex')
 
 
-def left(experiment: Experiment, workdir: Path) -> list[str]:
-  """The names of an experiment's runs that are not done."""
+def unfinished(experiment: Experiment, workdir: Path) -> list[str]:
+  """Returns the names of an experiment's runs that are not done."""
   folders = [experiment_lib.folder(run, workdir) for run in experiment.runs]
   return [f.name for f in folders if reading.state(f) != 'done']
 
@@ -34,11 +34,11 @@ def show(
   """Prints the tables of an experiment whose runs are done.
 
   Args:
-    experiment: whose.
+    experiment: the experiment.
     workdir: the folder of its runs.
-    console: where to.
+    console: prints them.
     form: one of `FORMATS`.
-    metrics: instead of those of its TABLE.
+    metrics: metrics in the place of those of its TABLE.
 
   Raises:
     ValueError: the runs have no such metric.
@@ -85,8 +85,9 @@ def _show_text(experiment, tables, runs, console) -> None:
 
 
 def _results(experiment: Experiment, workdir: Path) -> summary.Runs:
-  found = []
+  """The points of an experiment's grid with their runs' results."""
+  results = []
   for run in experiment.runs:
     folder = experiment_lib.folder(run, workdir)
-    found.append((run.point, reading.all_results(reading.load(folder))))
-  return found
+    results.append((run.point, reading.all_results(reading.load(folder))))
+  return results

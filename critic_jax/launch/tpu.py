@@ -4,11 +4,11 @@
         --type v5litepod-16 --bucket gs://B/runs --run RUN \
         --folder runs/evidence/RUN -- .venv/bin/python -m critic_jax.train ...
 
-does what a run needs: it creates the slice if it is not there and waits for it,
-sets it up, runs the command on all its workers, and copies the run's results
-back, every minute while it trains. If the slice was preempted, it is deleted
-and made anew, and the run continues from the checkpoints in the bucket, which
-every slice has mounted as `runs`. All is done by the scripts in tpu_scripts/.
+creates the slice if it does not exist and waits for it, sets it up, runs the
+command on all its workers, and copies the run's results back, every minute
+while it trains. If the slice was preempted, it is deleted and made anew, and
+the run continues from the checkpoints in the bucket, which every slice has
+mounted as `runs`. The scripts in tpu_scripts/ do the work.
 
 Written from Google's documentation and never run on a TPU by us.
 """
@@ -25,61 +25,70 @@ from pathlib import Path
 from typing import NamedTuple
 
 SCRIPTS = Path(__file__).parents[2] / 'tpu_scripts'
-_ON_THE_WAY = (
+_PENDING = (
   'CREATING', 'ACCEPTED', 'PROVISIONING', 'WAITING_FOR_RESOURCES'
 )  # fmt: skip
 _POLL_S, _SYNC_S = 30, 60
 
 
 class Slice(NamedTuple):
-  """A queued resource and what it is made of; see tpu_scripts/create.sh."""
+  """A queued resource and the arguments that create it.
+
+  Attributes:
+    name: its name.
+    zone: Google's zone.
+    type: the type of accelerators, e.g. 'v5litepod-16'.
+    version: the version of the software, e.g. 'v2-alpha-tpuv5-lite'.
+    bucket: gs://NAME/FOLDER, which is mounted as `runs`.
+    options: further options of gcloud, such as --spot.
+  """
 
   name: str
   zone: str
   type: str
   version: str
   bucket: str
-  options: Sequence[str] = ()  # more of gcloud's, such as --spot
+  options: Sequence[str] = ()
 
   def create(self) -> list[str]:
-    """The words that ask for it."""
+    """Returns the words that ask for it."""
     place = [self.name, self.zone, self.type, self.version]
     return script('create.sh', *place, *self.options)
 
   def delete(self) -> list[str]:
-    """The words that delete it."""
+    """Returns the words that delete it."""
     return script('delete.sh', self.name, self.zone)
 
   def set_up(self) -> list[str]:
-    """The words that copy the checkout to all workers and install it."""
+    """Returns the words that install the checkout on all workers."""
     return script('setup.sh', self.name, self.zone, self.bucket)
 
   def run(self, command: Sequence[str]) -> list[str]:
-    """The words that run a command on all workers."""
+    """Returns the words that run a command on all workers."""
     return script('run.sh', self.name, self.zone, *command)
 
   def describe(self) -> list[str]:
-    """The words that tell its state."""
+    """Returns the words that print its state."""
     words = ['gcloud', 'compute', 'tpus', 'queued-resources', 'describe']
     words += [self.name, f'--zone={self.zone}']
     return [*words, '--format=value(state.state)']
 
 
 def script(name: str, *words: str) -> list[str]:
-  """The words that run a script of tpu_scripts/."""
+  """Returns the words that run a script of tpu_scripts/."""
   return [str(SCRIPTS / name), *words]
 
 
 def sync(bucket: str, folder: Path) -> list[str]:
-  """The words that copy results back, but for checkpoints."""
+  """Returns the words that copy results back, without checkpoints."""
   return script('sync.sh', bucket, str(folder))
 
 
 def state(slice_: Slice) -> str:
-  """As Google names it, e.g. 'ACTIVE' or 'SUSPENDED'; '' if there is none.
+  """Returns Google's name of the state, e.g. 'ACTIVE'; '' without a slice.
 
   Raises:
-    ValueError: it can not be asked.
+    ValueError: gcloud failed for another reason.
   """
   done = subprocess.run(
     slice_.describe(), capture_output=True, text=True, check=False
@@ -95,17 +104,17 @@ def state(slice_: Slice) -> str:
 
 
 def make_ready(slice_: Slice) -> None:
-  """Creates a slice, anew if it was preempted; waits; sets it up.
+  """Creates a slice, anew if it was preempted, waits for it, sets it up.
 
   Raises:
     ValueError: a command failed.
   """
-  while (now := state(slice_)) != 'ACTIVE':
-    if now in _ON_THE_WAY:
+  while (slice_state := state(slice_)) != 'ACTIVE':
+    if slice_state in _PENDING:
       time.sleep(_POLL_S)
       continue
-    if now:
-      print(f'{slice_.name} is {now}: it is made anew', flush=True)
+    if slice_state:
+      print(f'{slice_.name} is {slice_state}: it is made anew', flush=True)
       _call(slice_.delete())
     _call(slice_.create())
   _call(slice_.set_up())
@@ -115,16 +124,16 @@ def train(slice_: Slice, command: Sequence[str], run: str, folder: Path) -> int:
   """Runs a command on all workers of a slice, as often as it is preempted.
 
   Args:
-    slice_: where.
-    command: continues from what it saved if it is run again.
+    slice_: the slice.
+    command: continues from its checkpoints if it is run again.
     run: the folder of its results in the bucket.
-    folder: where they are copied to.
+    folder: the folder on this machine that they are copied to.
 
   Returns:
     The command's exit status.
 
   Raises:
-    ValueError: a slice can not be had, or not be set up.
+    ValueError: the slice could not be made or set up.
   """
   results = sync(f'{slice_.bucket}/{run}', folder)
   while True:
@@ -148,20 +157,20 @@ def plan(
   run: str,
   folder: Path,
   *,
-  there: bool,
+  exists: bool,
 ) -> list[list[str]]:
-  """The commands of `train` if nothing fails.
+  """Returns the commands of `train` if nothing fails.
 
   Args:
-    slice_: as of `train`, as the others.
-    command: likewise.
-    run: likewise.
-    folder: likewise.
-    there: whether the slice is there already.
+    slice_: the slice.
+    command: the command that trains.
+    run: the folder of its results in the bucket.
+    folder: the folder on this machine that they are copied to.
+    exists: whether the slice exists already.
   """
   return [
     slice_.describe(),
-    *([] if there else [slice_.create()]),
+    *([] if exists else [slice_.create()]),
     slice_.set_up(),
     slice_.run(['pkill', '-f', 'critic_jax.train']),
     slice_.run(command),
@@ -186,25 +195,26 @@ def _call(words: Sequence[str]) -> None:
 def words(
   slice_: Slice, command: Sequence[str], run: str, folder: Path
 ) -> list[str]:
-  """The words of this module's own command."""
-  found = [sys.executable, '-m', 'critic_jax.launch.tpu']
-  for name in ('name', 'zone', 'type', 'version', 'bucket'):
-    found.append(f'--{name}={getattr(slice_, name)}')
-  found += [f'--option={option}' for option in slice_.options]
-  return [*found, f'--run={run}', f'--folder={folder}', '--', *command]
+  """Returns the words of this module's own command."""
+  options = [
+    f'--{name}={getattr(slice_, name)}' for name in Slice._fields[:5]
+  ] + [f'--option={option}' for option in slice_.options]
+  options += [f'--run={run}', f'--folder={folder}']
+  module = [sys.executable, '-m', 'critic_jax.launch.tpu']
+  return [*module, *options, '--', *command]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-  """The command line."""
+  """Runs the command line."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   for name in ('name', 'zone', 'type', 'version', 'bucket', 'run', 'folder'):
     parser.add_argument(f'--{name}', required=True)
   parser.add_argument('--option', action='append', default=[])
   parser.add_argument('command', nargs='+')
-  given = parser.parse_args(arguments)
-  slice_ = Slice(*(getattr(given, k) for k in Slice._fields[:5]), given.option)
+  args = parser.parse_args(arguments)
+  slice_ = Slice(*(getattr(args, k) for k in Slice._fields[:5]), args.option)
   try:
-    sys.exit(train(slice_, given.command, given.run, Path(given.folder)))
+    sys.exit(train(slice_, args.command, args.run, Path(args.folder)))
   except ValueError as error:
     sys.exit(f'error: {error}')
 

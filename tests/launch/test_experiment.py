@@ -50,7 +50,7 @@ def test_the_same_settings_have_the_same_name(tmp_path):
 
 def test_another_process_gives_the_same_digest(tmp_path):
   path = grids.write(tmp_path)
-  code = 'import sys; from critic_jax import experiment; '
+  code = 'import sys; from critic_jax.launch import experiment; '
   code += 'print(*[r.name for r in experiment.load(sys.argv[1]).runs])'
   done = subprocess.run(
     [sys.executable, '-c', code, path],

@@ -255,6 +255,15 @@ def test_a_file_that_is_not_there(tmp_path):
   assert error.value.code.startswith('error: ') and 'x.py' in error.value.code
 
 
+def test_help_says_what_the_command_does(capsys):
+  with pytest.raises(SystemExit) as ended:
+    launch.parse(['--help'])
+  assert ended.value.code == 0
+  text = capsys.readouterr().out
+  assert 'Trains the runs of experiments, here or on a cluster' in text
+  assert text.count('\n  python -m critic_jax.launch experiments/') == 2
+
+
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
@@ -263,7 +272,7 @@ def test_a_file_that_is_not_there(tmp_path):
     (['--parallel=0'], 'parallel: got 0'),
     (['--metrics=a'], 'metrics: got some without --table'),
     (['--zone=z'], "zone: got 'z' with --on local; expected it with --on tpu"),
-    (['--on=tpu', '--zone=z'], 'type: got nothing; expected of a slice'),
+    (['--on=tpu', '--zone=z'], 'type: got nothing; expected type of a slice'),
     (['--on=gke', '--gpus=8'], 'gpus: got 8 with --on gke'),
   ],
 )

@@ -73,9 +73,9 @@ def train(work, go, **options):
       (work[0].folder.parent / 'go').touch()
     return reap(self)
 
-  reap = processes._Work.reap
+  reap = processes._Queue.reap
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(processes._Work, 'reap', look)
+    patch.setattr(processes._Queue, 'reap', look)
     failed = processes.train(
       work, command, Console(file=out, width=200), **options
     )
@@ -158,9 +158,9 @@ def test_memory_is_measured_with_children():
     stdout=subprocess.PIPE,
   )
   process.stdout.readline()  # the child has its memory
-  assert 2**27 < processes.resident(process.pid) < 2**28
+  assert 2**27 < processes.resident_bytes(process.pid) < 2**28
   process.communicate(b'\n')
-  assert processes.resident(process.pid) == 0
+  assert processes.resident_bytes(process.pid) == 0
 
 
 def test_output_is_kept_in_a_log(tmp_path):
@@ -187,7 +187,7 @@ def test_an_interruption_stops_what_is_under_way(tmp_path, quick, monkeypatch):
     if started.exists():
       raise KeyboardInterrupt
 
-  monkeypatch.setattr(processes._Work, 'reap', interrupt)
+  monkeypatch.setattr(processes._Queue, 'reap', interrupt)
   with pytest.raises(KeyboardInterrupt):
     processes.train(
       work,
