@@ -1,12 +1,11 @@
-"""How fast critic_jax is on this machine, alone or beside its peers.
+"""Measures how fast critic_jax is on this machine, alone or beside peers.
 
     python -m critic_jax.bench [--size smollm2-135m] [--work decode8 update ...]
         [--compare tunix transformers trl] [--json FILE] [--curves FILE.png]
 
-Without --compare each work is done by critic_jax alone. With it the peers do
-the same work, each in a process and an environment of its own that is made on
-demand, in rounds that alternate with ours. --curves draws how cost grows
-instead.
+Without --compare critic_jax does each work alone. With it the peers do the same
+work, each in a process and an environment of its own that is made on demand, in
+rounds that alternate with ours. --curves draws how cost grows instead.
 """
 
 from __future__ import annotations
@@ -26,24 +25,31 @@ ROOT = Path(__file__).parents[2]
 OURS = System(
   'critic_jax', sys.executable, Path(__file__).with_name('ours.py'), str(ROOT)
 )
+_EXAMPLES = """\
+examples:
+  python -m critic_jax.bench --work decode8 update --json bench.json
+  python -m critic_jax.bench --compare tunix transformers
+"""
 SIZES = ('smollm2-135m', 'tiny', 'qwen2.5-0.5b', 'qwen2.5-1.5b')
 
 
 def parser() -> argparse.ArgumentParser:
-  """The flags."""
+  """Makes the parser of the command line."""
   flags = argparse.ArgumentParser(
     prog='python -m critic_jax.bench',
-    description='Measures critic_jax on this machine, beside its peers.',
+    description=__doc__.splitlines()[0],
+    epilog=_EXAMPLES,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   works = list(work_lib.WORKS)
   flags.add_argument('--size', choices=SIZES, default=SIZES[0])
   flags.add_argument('--work', nargs='+', choices=works, default=works)
-  for name, what in (
+  for name, meaning in (
     ('rows', 'prompts, or rows of an update'),
     ('prompt', 'tokens of each'),
     ('new', 'tokens of each response'),
   ):
-    flags.add_argument(f'--{name}', type=_positive, help=f'instead: {what}')
+    flags.add_argument(f'--{name}', type=_positive, help=f'other {meaning}')
   flags.add_argument(
     '--dtype', choices=list(work_lib.ITEMSIZE), default='float32'
   )
@@ -73,7 +79,7 @@ def _positive(text: str) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """The command line; returns 1 if a system failed at a work."""
+  """Runs the command line; returns 1 if a system failed at a work."""
   flags = parser().parse_args(argv)
   console = Console(width=None if sys.stdout.isatty() else results_table.WIDTH)
   if flags.curves:

@@ -1,7 +1,7 @@
 """Worker processes: requests and answers, one JSON object a line.
 
-Whatever goes wrong with a worker, whether it dies, answers something else or
-does not answer in time, is one `ValueError` that says so.
+A worker that dies, answers something else or does not answer in time raises one
+`ValueError` that says so.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import select
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,12 +21,12 @@ SCRIPT = Path(__file__).with_name('worker.py')
 
 
 class System(NamedTuple):
-  """What does the work.
+  """A system that is measured.
 
   Attributes:
-    name: of the system.
+    name: its name.
     python: the interpreter it runs in.
-    script: its worker (worker.py).
+    script: the module that does its work, as worker.py describes it.
     path: PYTHONPATH; '' for none.
   """
 
@@ -38,12 +38,12 @@ class System(NamedTuple):
 
 @contextlib.contextmanager
 def worker(system: System, setup: Mapping[str, Any], deadline_s: float):
-  """A worker that is set up, and is ended with the block.
+  """Starts a worker and sets it up; it ends with the block.
 
   Args:
-    system: what to run.
-    setup: see worker.py.
-    deadline_s: for each answer, in seconds.
+    system: the system that it runs.
+    setup: the first request, of `rounds.setup`.
+    deadline_s: seconds that it has for each answer.
 
   Yields:
     A `Worker`.
@@ -67,22 +67,22 @@ def worker(system: System, setup: Mapping[str, Any], deadline_s: float):
         stdout=subprocess.PIPE,
         stderr=log,
         env=env,
-        start_new_session=True,  # Ctrl-C ends it by way of us
+        start_new_session=True,  # on Ctrl-C, `stop` ends it
       )
     except OSError as error:
       raise ValueError(
         f'{system.name}: got {error}; expected to start {command}'
       ) from error
-    running = Worker(system.name, process, log, deadline_s)
+    started = Worker(system.name, process, log, deadline_s)
     try:
-      running.versions = running.ask({'setup': setup})['versions']
-      yield running
+      started.versions = started.ask({'setup': setup})['versions']
+      yield started
     finally:
-      running.stop()
+      started.stop()
 
 
 class Worker:
-  """A worker under way; `ask` it, and it answers or there is an error."""
+  """A worker process, which answers requests (`ask`)."""
 
   def __init__(self, name, process, log, deadline_s):
     self.name = name
@@ -90,7 +90,7 @@ class Worker:
     self._process = process
     self._log = log
     self._deadline_s = deadline_s
-    self._read = b''
+    self._buffer = b''
 
   def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
     """Sends a request and waits for the answer.
@@ -119,19 +119,19 @@ class Worker:
     return answer
 
   def stop(self) -> None:
-    """Ends the process; what it was doing is lost."""
+    """Ends the process, whatever it computes; may be called again."""
     self._process.kill()
     self._process.wait()
     for pipe in (self._process.stdin, self._process.stdout):
-      with contextlib.suppress(OSError):  # a request that nobody read
+      with contextlib.suppress(OSError):  # an unread request
         pipe.close()
 
   def _line(self) -> bytes:
-    stop = time.monotonic() + self._deadline_s
+    deadline = time.monotonic() + self._deadline_s
     pipe = self._process.stdout.fileno()
-    while b'\n' not in self._read:
-      left = stop - time.monotonic()
-      if left <= 0 or not select.select([pipe], [], [], left)[0]:
+    while b'\n' not in self._buffer:
+      left_s = deadline - time.monotonic()
+      if left_s <= 0 or not select.select([pipe], [], [], left_s)[0]:
         raise ValueError(
           f'{self.name}: got no answer in {self._deadline_s:g} s; expected one '
           'before; raise --deadline or make the work smaller'
@@ -139,19 +139,16 @@ class Worker:
       part = os.read(pipe, 1 << 16)
       if not part:
         raise self._ended()
-      self._read += part
-    line, _, self._read = self._read.partition(b'\n')
+      self._buffer += part
+    line, _, self._buffer = self._buffer.partition(b'\n')
     return line
 
   def _ended(self) -> ValueError:
     code = self._process.wait()
     self._log.seek(0)
-    last = list(_lines(self._log.read().decode(errors='replace')))[-1:]
-    said = f' ({last[0][:300]})' if last else ''
+    log = self._log.read().decode(errors='replace').strip()
+    last_line = log.splitlines()[-1].strip() if log else ''
+    reason = f' ({last_line[:300]})' if last_line else ''
     return ValueError(
-      f'{self.name}: got exit code {code}{said}; expected an answer'
+      f'{self.name}: got exit code {code}{reason}; expected an answer'
     )
-
-
-def _lines(text: str) -> Iterator[str]:
-  return (line.strip() for line in text.splitlines() if line.strip())

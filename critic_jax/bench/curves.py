@@ -31,7 +31,7 @@ from critic_jax.rollouts import rollout, stage_metrics
 from critic_jax.types import Problem, Record
 from critic_jax.workdir import run_dir
 
-PROMPT, NEW, LENGTH = 64, 32, 128  # tokens, where they do not vary
+PROMPT, NEW, LENGTH = 64, 32, 128  # tokens, where they are fixed
 VALUES = {
   'rows': (4, 8, 16, 32, 64, 128),
   'prompt': (32, 64, 128, 256, 512, 1024),
@@ -46,7 +46,7 @@ class Curve(NamedTuple):
   """One panel of the figure.
 
   Attributes:
-    title: what is measured.
+    title: its title.
     x_label: the size that varies.
     y_label: the cost.
     x: sizes, ascending.
@@ -61,23 +61,23 @@ class Curve(NamedTuple):
 
 
 def slope(x: Sequence[float], y: Sequence[float]) -> float:
-  """The slope of a line through the points in log-log: 1 is linear growth."""
+  """Fits a line in log-log and returns its slope: 1 is linear growth."""
   return float(np.polyfit(np.log(x), np.log(y), 1)[0])
 
 
 def seconds(call: Callable[[], object], repeats: int = 3) -> float:
-  """The shortest of some calls that follow a first one."""
+  """Returns the seconds of the shortest of some calls after a first one."""
   call()
-  found = []
+  times = []
   for _ in range(repeats):
     started = time.perf_counter()
     call()
-    found.append(time.perf_counter() - started)
-  return min(found)
+    times.append(time.perf_counter() - started)
+  return min(times)
 
 
 def make_model(**fields) -> Transformer:
-  """The tiny model, with other fields."""
+  """Makes the tiny model, with other fields."""
   return Transformer(
     TransformerConfig(**{**work_lib.make_model('tiny'), **fields})
   )
@@ -86,7 +86,7 @@ def make_model(**fields) -> Transformer:
 def sampling_seconds(
   *, rows=1, prompt=PROMPT, group=1, new=NEW, **fields
 ) -> float:
-  """Seconds to sample `group` responses to each of `rows` prompts."""
+  """Returns the seconds to sample `group` responses to each prompt."""
   model = make_model(max_len=2048, **fields)
   params = transformer.init_params(model, jax.random.key(0))
   draw = np.random.default_rng(0)
@@ -97,7 +97,7 @@ def sampling_seconds(
 
 
 def update_cost(*, rows=8, length=LENGTH, **fields) -> tuple[float, int]:
-  """Seconds of an update, and the bytes that its program holds at once."""
+  """Returns the seconds of an update and the bytes of its program."""
   model = make_model(**fields)
   params = transformer.init_params(model, jax.random.key(0))
   update, facts = ours.make_update(model, params)
@@ -108,7 +108,7 @@ def update_cost(*, rows=8, length=LENGTH, **fields) -> tuple[float, int]:
 
 
 def host_seconds(num_records: int) -> float:
-  """Seconds to score, summarise and write records of solutions' critiques."""
+  """Returns the seconds to score, summarise and write so many records."""
   records = make_records(num_records)
   critiques = [r for r in records if r.stage == 'critique']
   refinements = [r for r in records if r.stage == 'refine']
@@ -132,8 +132,8 @@ def host_seconds(num_records: int) -> float:
 
 
 def make_records(num_records: int) -> list[Record]:
-  """About as many records: of 11, 2 are critiques and 8 refine them."""
-  nothing = np.arange(40, dtype=np.int32)
+  """Makes about so many records: of 11, 2 are critiques and 8 refine them."""
+  tokens = np.arange(40, dtype=np.int32)
   logprobs = np.linspace(-2.0, -0.1, 40, dtype=np.float32)
 
   def record(problem, stage, parent, index):
@@ -142,8 +142,8 @@ def make_records(num_records: int) -> list[Record]:
       stage=stage,
       parent=parent,
       index=index,
-      prompt_tokens=nothing,
-      tokens=nothing,
+      prompt_tokens=tokens,
+      tokens=tokens,
       logprobs=logprobs,
       text='Step 1: 3 + 4 = 7.\nStep 2: 7 * 2 = 14.\nThe answer is 14.',
       parsed={'answer': '14', 'grade': 'right', 'correct': index % 2 == 0},
@@ -162,11 +162,11 @@ def make_records(num_records: int) -> list[Record]:
 
 
 def measure(values=None, say=lambda text: None) -> list[Curve]:
-  """All curves.
+  """Measures all curves.
 
   Args:
-    values: the sizes of each; `VALUES` by default.
-    say: is told what is measured.
+    values: the sizes by curve, in the place of those of `VALUES`.
+    say: is called with a line before each measurement.
   """
   values = {**VALUES, **(values or {})}
   curves = []
@@ -174,35 +174,33 @@ def measure(values=None, say=lambda text: None) -> list[Curve]:
     ('rows', 'rows'), ('prompt', 'prompt tokens'), ('group', 'samples'),
   ):  # fmt: skip
     say(f'sampling against {label}')
-    found = [
+    costs = tuple(
       sampling_seconds(**{'rows': 8 if name == 'prompt' else 1, name: value})
       for value in values[name]
-    ]
+    )
     curves.append(
-      Curve(f'sampling: {label}', label, 'seconds', values[name], tuple(found))
+      Curve(f'sampling: {label}', label, 'seconds', values[name], costs)
     )
   for name, change in (
     ('tokens', lambda value: {'rows': value // LENGTH}),
     ('vocabulary', lambda value: {'vocab_size': value}),
   ):
     say(f'update against {name}')
-    found = [update_cost(**change(value)) for value in values[name]]
-    for unit, column in zip(('seconds', 'bytes'), zip(*found, strict=True),
-                            strict=True):  # fmt: skip
-      curves.append(
-        Curve(f'update: {name}', name, unit, values[name], tuple(column))
-      )
+    costs = zip(
+      *(update_cost(**change(value)) for value in values[name]), strict=True
+    )
+    for unit, column in zip(('seconds', 'bytes'), costs, strict=True):
+      curves.append(Curve(f'update: {name}', name, unit, values[name], column))
   say('host against records')
-  found = [host_seconds(value) for value in values['records']]
+  costs = tuple(host_seconds(value) for value in values['records'])
   curves.append(
-    Curve('host: records', 'records', 'seconds', values['records'],
-          tuple(found))
-  )  # fmt: skip
+    Curve('host: records', 'records', 'seconds', values['records'], costs)
+  )
   return curves
 
 
 def facts(curve: Curve) -> dict[str, object]:
-  """A curve and its slopes as JSON has it."""
+  """Returns a curve and its slopes as JSON has them."""
   return {
     **curve._asdict(),
     'slope': slope(curve.x, curve.y),
@@ -211,20 +209,20 @@ def facts(curve: Curve) -> dict[str, object]:
 
 
 def draw(curves: Sequence[Curve], path: Path) -> None:
-  """Draws a panel for each curve."""
+  """Draws a figure with a panel for each curve."""
   columns = min(4, len(curves))
   lines = math.ceil(len(curves) / columns)
   figure = Figure(figsize=(3.2 * columns, 2.9 * lines))
   axes = figure.subplots(lines, columns, squeeze=False)
   for curve, axis in zip(curves, axes.flat, strict=False):
-    found = facts(curve)
+    slopes = facts(curve)
     axis.loglog(curve.x, curve.y, 'o-', markersize=4)
-    # In proportion to the size, through the last point.
+    # Proportional growth, through the last point.
     line = [curve.y[-1] * value / curve.x[-1] for value in curve.x]
     axis.loglog(curve.x, line, ':', color='gray', label='linear')
     axis.set_title(
-      f'{curve.title}\nslope {found["slope"]:.2f}, '
-      f'at the end {found["end_slope"]:.2f}',
+      f'{curve.title}\nslope {slopes["slope"]:.2f}, '
+      f'at the end {slopes["end_slope"]:.2f}',
       fontsize=9,
     )
     axis.set_xlabel(curve.x_label, fontsize=8)
@@ -242,7 +240,7 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
 
 
 def _short(number: int) -> str:
-  """4096 as '4k'."""
+  """Returns 4096 as '4k'."""
   return f'{number / 1000:.0f}k' if number >= 1000 else str(number)
 
 
@@ -252,8 +250,8 @@ def write(path: Path, say: Callable[[str], None] = print) -> None:
   draw(curves, path)
   content = [facts(curve) for curve in curves]
   path.with_suffix('.json').write_text(json.dumps(content, indent=2) + '\n')
-  for found in content:
+  for curve in content:
     say(
-      f'{found["title"]}, {found["y_label"]}: slope {found["slope"]:.2f}, '
-      f'at the end {found["end_slope"]:.2f}'
+      f'{curve["title"]}, {curve["y_label"]}: slope {curve["slope"]:.2f}, '
+      f'at the end {curve["end_slope"]:.2f}'
     )

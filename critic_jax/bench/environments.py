@@ -1,7 +1,7 @@
 """The Python of each peer: a virtual environment of its own, made on demand.
 
-`peers/<name>.txt` pins what is installed in it. An environment that is there
-already is used as it is.
+`peers/<name>.txt` pins its packages. An environment that exists already is used
+as it is.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 PEERS = Path(__file__).with_name('peers')
-# What each needs of a peer: the worker's script, and the list to install.
+# A peer has its worker's script and the list of its packages in `peers`.
 NAMES = tuple(sorted(path.stem for path in PEERS.glob('*.txt')))
 
 
 def script(name: str) -> Path:
-  """The worker of a peer."""
+  """Returns the path of a peer's worker."""
   return PEERS / f'{name}.py'
 
 
@@ -28,13 +28,13 @@ def python(
   run: Callable[..., object] = subprocess.run,
   say: Callable[[str], None] = print,
 ) -> str:
-  """The interpreter of a peer's environment, which is made if it is not there.
+  """Returns the interpreter of a peer's environment, and makes it if needed.
 
   Args:
-    name: of the peer.
-    directory: holds the environments by name.
+    name: the peer's name.
+    directory: the folder of the environments.
     run: `subprocess.run`.
-    say: is told before something is installed.
+    say: is called with a line before something is installed.
 
   Raises:
     ValueError: the environment could not be made; none is left.
@@ -54,10 +54,10 @@ def python(
       run(command, check=True, capture_output=True, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
       shutil.rmtree(folder, ignore_errors=True)
-      said = (getattr(error, 'stderr', '') or str(error)).strip()
-      last = said.splitlines()[-1] if said else ''
+      output = (getattr(error, 'stderr', '') or str(error)).strip()
+      last_line = output.splitlines()[-1] if output else ''
       raise ValueError(
-        f'{name}: got {last!r} from {" ".join(command)}; expected an '
+        f'{name}: got {last_line!r} from {" ".join(command)}; expected an '
         f'environment in {folder}; make one there by hand'
       ) from error
   return str(interpreter)

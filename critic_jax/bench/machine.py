@@ -1,10 +1,10 @@
-"""The measured limits of this machine, which utilisation is a fraction of.
+"""The measured limits of this machine; utilisation is a fraction of them.
 
     python -m critic_jax.bench.machine
 
-prints them as JSON. Both are the best of several ways to use the machine, so
-that they are limits of the machine and not of one library: square matrix
-products of several sizes, and reading an array far larger than any cache.
+prints them as JSON: the rate of square matrix products of several sizes, and
+that of reading an array far larger than any cache. Both are the best of several
+ways to use the machine, so that they are its limits and not a library's.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ READ_BYTES = {'cpu': 1 << 29, 'other': 1 << 32}
 
 
 def limits() -> dict[str, Any]:
-  """What the machine is, and its limits.
+  """Measures the machine.
 
   Returns:
-    Among others 'matmul_flops', a second, by dtype, and 'bandwidth', bytes a
-    second.
+    'device', 'processor', 'cores'; 'matmul_flops', flops a second by dtype; and
+    'bandwidth', bytes a second.
   """
   kind = 'cpu' if jax.default_backend() == 'cpu' else 'other'
   return {
@@ -49,10 +49,10 @@ def limits() -> dict[str, Any]:
 
 
 def measured() -> dict[str, Any]:
-  """`limits`, from a process of its own.
+  """Returns `limits`, measured in a process of its own.
 
   Raises:
-    ValueError: it failed.
+    ValueError: the process failed.
   """
   command = [sys.executable, '-P', __file__]
   env = {**os.environ, 'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'}
@@ -65,18 +65,18 @@ def measured() -> dict[str, Any]:
 
 
 def best_seconds(call: Callable[[], object], repeats: int = 5) -> float:
-  """The shortest of some calls after a first one, each waited for."""
+  """Returns the seconds of the shortest of some calls after a first one."""
   jax.block_until_ready(call())
-  found = []
+  seconds = []
   for _ in range(repeats):
     started = time.perf_counter()
     jax.block_until_ready(call())
-    found.append(time.perf_counter() - started)
-  return min(found)
+    seconds.append(time.perf_counter() - started)
+  return min(seconds)
 
 
 def matmul_flops(dtype: str, sizes: Sequence[int]) -> float:
-  """The best rate of a product of two square matrices, in flops a second."""
+  """Returns the best rate of square matrix products, in flops a second."""
   product = jax.jit(jnp.matmul)
 
   def rate(size):
@@ -88,10 +88,10 @@ def matmul_flops(dtype: str, sizes: Sequence[int]) -> float:
 
 
 def bandwidth(num_bytes: int) -> float:
-  """The best rate of reading an array, in bytes a second.
+  """Returns the best rate of reading an array, in bytes a second.
 
   Args:
-    num_bytes: of the array; several times the last cache.
+    num_bytes: the array's size, several times the last cache.
   """
   width = 4096
   array = jnp.ones((num_bytes // 4 // width, width), jnp.float32)
@@ -108,7 +108,7 @@ def bandwidth(num_bytes: int) -> float:
 
 
 def _threads_seconds(array: np.ndarray) -> float:
-  """Each core reads a part of an array; numpy lets go of the lock."""
+  """Seconds in which each core reads a part; numpy releases Python's lock."""
   cores = _cores()
   parts = np.array_split(array.reshape(-1), cores)
   with concurrent.futures.ThreadPoolExecutor(cores) as pool:
@@ -116,14 +116,14 @@ def _threads_seconds(array: np.ndarray) -> float:
 
 
 def _cores() -> int:
-  """How many cores this process may use."""
+  """The number of cores that this process may use."""
   if hasattr(os, 'sched_getaffinity'):
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1
 
 
 def _processor() -> str:
-  """The name of the processor, as the system tells it."""
+  """The system's name of the processor."""
   path = Path('/proc/cpuinfo')
   for line in path.read_text().splitlines() if path.exists() else ():
     if line.startswith('model name'):

@@ -1,4 +1,4 @@
-"""The worker of critic_jax itself; see worker.py."""
+"""The worker of critic_jax itself, as worker.py describes it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from critic_jax.runtime import sharding
 from critic_jax.sampling import scheduler
 from critic_jax.training import optimizer, updates
 
-MAX_ROWS = 128  # that decode together
+MAX_ROWS = 128  # rows that decode together
 
 
 def generate(
@@ -99,7 +99,7 @@ def make_update(model: Transformer, params):
 
 
 def compiled_bytes(compiled) -> int:
-  """What a compiled program holds at once: inputs, results, temporaries."""
+  """Returns the bytes of a program: inputs, results and temporaries."""
   memory = compiled.memory_analysis()
   return (
     memory.argument_size_in_bytes
@@ -110,7 +110,7 @@ def compiled_bytes(compiled) -> int:
 
 
 def prepare(setup, by_stages):
-  """See worker.py."""
+  """Makes the functions of a worker, as worker.py describes them."""
   work, dtype = setup['work'], setup['dtype']
   param_dtype = dtype if work['stages'] else 'float32'
   config = TransformerConfig(

@@ -13,12 +13,12 @@ from rich.table import Table
 from critic_jax.bench import rounds
 
 NOTE = """\
-matmul, bandwidth: the least flops and bytes of the work over what the machine
-does in the time. of limit: the least time of both, phase by phase, over the
-time. MiB: high-water mark of the process, or on a GPU. program: MiB that the
-compiled update holds. first: seconds of the first round less the others'.
-times ours: seconds over ours, median and extremes of the rounds."""
-WIDTH = 140  # what the table takes, where no terminal says what there is
+matmul, bandwidth: the least flops and bytes of the work over those that the
+machine could do in the time. of limit: the least time of both, phase by phase,
+over the time. MiB: high-water mark of the process, or on a GPU. program: MiB
+that the compiled update holds. first: seconds of the first round less the
+others'. times ours: seconds over ours, median and extremes of the rounds."""
+WIDTH = 140  # columns of the table where no terminal has a width
 _COLUMNS = (
   'work', 'system', 's', 'tok/s', 'matmul', 'bandwidth', 'of limit', 'MiB',
   'program', 'first', 'times ours',
@@ -28,12 +28,12 @@ _COLUMNS = (
 def make(
   results: Sequence[Mapping[str, Any]], machine: Mapping[str, Any], dtype: str
 ) -> Table:
-  """A row for each work and system.
+  """Returns a table with a row for each work and system.
 
   Args:
-    results: of `rounds.run`.
-    machine: of `machine.limits`.
-    dtype: of the works.
+    results: the results of `rounds.run`.
+    machine: the result of `machine.limits`.
+    dtype: the dtype of the works.
   """
   table = Table(
     *_COLUMNS, title=title(machine, dtype), caption=NOTE, box=box.SIMPLE
@@ -46,7 +46,7 @@ def make(
     for system, facts in result['systems'].items():
       name = result['work']['name']
       if 'error' in facts:
-        # Errors stand below the table in full: see `errors`.
+        # The error stands below the table in full: see `errors`.
         table.add_row(name, system, 'failed', *([''] * 8))
       else:
         table.add_row(name, system, *_cells(result, system, machine, dtype))
@@ -55,7 +55,7 @@ def make(
 
 
 def title(machine: Mapping[str, Any], dtype: str) -> str:
-  """The machine in words."""
+  """Describes the machine."""
   flops = machine['matmul_flops'][dtype] / 1e9
   return (
     f'{machine["processor"]}, {machine["cores"]} cores, {machine["device"]}, '
@@ -64,7 +64,7 @@ def title(machine: Mapping[str, Any], dtype: str) -> str:
 
 
 def errors(results: Sequence[Mapping[str, Any]]) -> list[str]:
-  """A line for each system that failed at a work."""
+  """Returns a line for each system that failed at a work."""
   return [
     f'{result["work"]["name"]}: {facts["error"]}'
     for result in results
@@ -75,12 +75,12 @@ def errors(results: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _cells(result, system, machine, dtype):
   facts = result['systems'][system]
-  used = rounds.utilisation(result, system, machine, dtype)
+  use = rounds.utilisation(result, system, machine, dtype)
   ratio = result['ratios'].get(system)
   return (
     f'{facts["median_seconds"]:.3g}',
-    f'{used["tokens_per_second"]:.0f}',
-    *(f'{used[name]:.0%}' for name in ('matmul', 'bandwidth', 'of_limit')),
+    f'{use["tokens_per_second"]:.0f}',
+    *(f'{use[name]:.0%}' for name in ('matmul', 'bandwidth', 'of_limit')),
     _size(facts.get('device_bytes', facts['peak_bytes'])),
     _size(facts['compiled_bytes']) if 'compiled_bytes' in facts else '',
     f'{facts["compile_seconds"]:.1f}',
@@ -104,7 +104,7 @@ def write(
 
   Each system that did not fail also gets its 'utilisation'.
   """
-  filled = []
+  rows = []
   for result in results:
     systems = {
       name: facts
@@ -117,7 +117,7 @@ def write(
       }
       for name, facts in result['systems'].items()
     }
-    filled.append({**result, 'systems': systems})
-  content = {'machine': machine, 'settings': settings, 'results': filled}
+    rows.append({**result, 'systems': systems})
+  content = {'machine': machine, 'settings': settings, 'results': rows}
   path.parent.mkdir(parents=True, exist_ok=True)
   path.write_text(json.dumps(content, indent=2) + '\n')

@@ -2,7 +2,7 @@
 
 A round gives the same prompts to each system in turn; only one computes at a
 time. The first round, in which programs are compiled, counts apart. A system
-that fails loses its own results and nobody else's.
+that fails loses its own results only.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import random
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from critic_jax.bench import connection
@@ -23,7 +23,7 @@ SEED = 0
 
 
 def setup(work: Work, model: Model, dtype: str) -> dict[str, Any]:
-  """What a worker is told first; see worker.py."""
+  """Returns a worker's first request, as worker.py describes it."""
   fields = {
     'name': work.name,
     'kind': work.kind,
@@ -35,7 +35,7 @@ def setup(work: Work, model: Model, dtype: str) -> dict[str, Any]:
 
 
 def prompts(work: Work, model: Model, seed: int) -> list[list[int]]:
-  """Random prompts without token 0, which is a peer's padding."""
+  """Returns random prompts without token 0, which is a peer's padding."""
   draw = random.Random(seed)
   return [
     [draw.randrange(1, model['vocab_size']) for _ in range(work.prompt)]
@@ -56,53 +56,57 @@ def run(
   """Measures a work.
 
   Args:
-    work: what is done.
+    work: the work.
     model: the fields of TransformerConfig.
-    dtype: of parameters and cache.
-    systems: ours first.
-    repeats: rounds after the first.
-    deadline_s: for each answer of a worker.
-    say: is told how far it is.
+    dtype: the dtype of parameters and cache.
+    systems: the systems, ours first.
+    repeats: number of rounds after the first.
+    deadline_s: seconds that a worker has for each answer.
+    say: is called with a line about each round.
 
   Returns:
-    'work'; 'needs', the least flops and bytes of each phase; 'systems', for
-    each what it measured (`_facts`) or {'error': ...}; and 'ratios', how many
-    times the seconds of the first system each other one takes.
+    'work'; 'needs', the least flops and bytes of each phase; 'systems', the
+    facts of each (`_facts`) or {'error': ...}; and 'ratios', the seconds of
+    each other system over those of the first.
   """
   answers = {system.name: [] for system in systems}
-  versions, errors, running = {}, {}, {}
-  told = setup(work, model, dtype)
+  errors = {}
   with contextlib.ExitStack() as stack:
+    workers = {}
     for system in systems:
-      try:
-        worker = stack.enter_context(
-          connection.worker(system, told, deadline_s)
-        )
-        running[system.name], versions[system.name] = worker, worker.versions
-      except ValueError as error:
-        errors[system.name] = str(error)
+      worker = connection.worker(system, setup(work, model, dtype), deadline_s)
+      with _failing(system.name, errors):
+        workers[system.name] = stack.enter_context(worker)
+    versions = {name: worker.versions for name, worker in workers.items()}
     for number in range(1 + repeats):
-      request = {'prompts': prompts(work, model, number), 'seed': 100 * number}
       say(f'{work.name}: round {number} of {repeats}')
-      for name, worker in list(running.items()):
-        try:
+      request = {'prompts': prompts(work, model, number), 'seed': 100 * number}
+      for name, worker in list(workers.items()):
+        with _failing(name, errors):
           answers[name].append(worker.ask(request))
-        except ValueError as error:
-          errors[name] = str(error)
-          running.pop(name).stop()
-  found = {}
-  for system in systems:
-    name = system.name
-    if name in errors:
-      found[name] = {'error': errors[name]}
-    else:
-      found[name] = _facts(answers[name], versions[name])
+        if name in errors:
+          workers.pop(name).stop()
+  facts = {
+    name: {'error': errors[name]}
+    if name in errors
+    else _facts(answers[name], versions[name])
+    for name in answers
+  }
   return {
     'work': dataclasses.asdict(work) | {'tokens': work.tokens},
     'needs': [need._asdict() for need in work_lib.needs(work, model, dtype)],
-    'systems': found,
-    'ratios': ratios(found),
+    'systems': facts,
+    'ratios': ratios(facts),
   }
+
+
+@contextlib.contextmanager
+def _failing(name: str, errors: dict[str, str]) -> Iterator[None]:
+  """Within the block a ValueError becomes the error of a system."""
+  try:
+    yield
+  except ValueError as error:
+    errors[name] = str(error)
 
 
 def _facts(answers, versions):
@@ -125,28 +129,28 @@ def _facts(answers, versions):
   return facts
 
 
-def ratios(found: dict[str, Any]) -> dict[str, dict[str, float]]:
-  """Seconds of each system over those of the first, round by round.
+def ratios(facts: dict[str, Any]) -> dict[str, dict[str, float]]:
+  """Divides the seconds of each system by those of the first, by rounds.
 
   Args:
-    found: for each system, the first being ours, its 'seconds' or 'error'.
+    facts: for each system, the first being ours, its 'seconds' or 'error'.
 
   Returns:
     For each system but the first, 'median', 'low' and 'high' over the rounds;
     without those that failed.
   """
-  (_, ours), *others = found.items()
+  (_, ours), *others = facts.items()
   if 'error' in ours:
     return {}
   table = {}
-  for name, facts in others:
-    if 'error' not in facts:
-      pairs = zip(facts['seconds'], ours['seconds'], strict=True)
-      each = [theirs / own for theirs, own in pairs]
+  for name, theirs in others:
+    if 'error' not in theirs:
+      pairs = zip(theirs['seconds'], ours['seconds'], strict=True)
+      quotients = [their_s / our_s for their_s, our_s in pairs]
       table[name] = {
-        'median': statistics.median(each),
-        'low': min(each),
-        'high': max(each),
+        'median': statistics.median(quotients),
+        'low': min(quotients),
+        'high': max(quotients),
       }
   return table
 
@@ -154,13 +158,13 @@ def ratios(found: dict[str, Any]) -> dict[str, dict[str, float]]:
 def utilisation(
   result: dict[str, Any], system: str, machine: dict[str, Any], dtype: str
 ) -> dict[str, float]:
-  """What a system makes of the machine.
+  """Returns how well a system uses the machine.
 
   Args:
-    result: of `run`.
-    system: one that did not fail.
-    machine: of `machine.limits`.
-    dtype: of the work.
+    result: the result of `run`.
+    system: the name of a system that did not fail.
+    machine: the result of `machine.limits`.
+    dtype: the dtype of the work.
 
   Returns:
     'tokens_per_second'; 'matmul' and 'bandwidth', the fractions of the limits

@@ -1,4 +1,4 @@
-"""What is measured, as plain data, and what of it no implementation can avoid.
+"""The works that are measured, as plain data, and the least they cost.
 
 Sampling is a tree of stages: a problem is the prompt of the first stage, and a
 later stage's prompt is that of its parent, the end of the parent's response,
@@ -6,8 +6,8 @@ and the tokens of a template. An update is one step of AdamW on the
 cross-entropy of all tokens.
 
 Models and their flops are those of `models/cost.py`: a prefix that several rows
-of one model share is counted once, nothing is recomputed. Bytes are what must
-be read from memory at least: the parameters once for each prefill and decode
+of one model share is counted once, nothing is recomputed. Bytes are the least
+that must be read from memory: the parameters once for each prefill and decode
 step, and each distinct key and value once a step.
 """
 
@@ -32,11 +32,11 @@ class Stage(NamedTuple):
   """One stage of sampling.
 
   Attributes:
-    role: whose parameters write it.
+    role: the role that writes it.
     samples: responses to each prompt.
     new: tokens of each response; none ends early.
-    carry: how many of the last tokens of the parent's response the prompt has.
-    template: how many tokens of a template follow them.
+    carry: number of the parent response's last tokens that the prompt has.
+    template: number of a template's tokens that follow them.
   """
 
   role: str
@@ -51,10 +51,10 @@ class Work:
   """One measurement: sampling if it has stages, else an update.
 
   Attributes:
-    name: what it is called in tables.
+    name: its name in tables.
     rows: prompts of the first stage, or rows of the update.
     prompt: tokens of each.
-    stages: of sampling, in order.
+    stages: the stages of sampling, in order.
   """
 
   name: str
@@ -64,14 +64,14 @@ class Work:
 
   @property
   def kind(self) -> str:
-    """'prefill' (one token is sampled), 'sample' or 'update'."""
+    """The kind: 'prefill' (one token is sampled), 'sample' or 'update'."""
     if not self.stages:
       return 'update'
     return 'prefill' if self.stages[-1].new == 1 else 'sample'
 
   @property
   def tokens(self) -> int:
-    """What a rate is given in: sampled tokens, or those read if few are."""
+    """The number of tokens sampled or, of a prefill or an update, read."""
     if self.kind != 'sample':
       return self.rows * self.prompt
     return sum(
@@ -118,9 +118,15 @@ def resized(
   prompt: int | None = None,
   new: int | None = None,
 ) -> Work:
-  """The work with other numbers; None keeps. `new` is that of each stage.
+  """Returns the work with other numbers; None keeps one.
 
   A stage carries no more than its parent writes.
+
+  Args:
+    work: the work.
+    rows: prompts of the first stage, or rows of the update.
+    prompt: tokens of each.
+    new: tokens of each response, in each stage.
   """
   stages = work.stages
   if new is not None and work.kind == 'sample':
@@ -133,12 +139,12 @@ def resized(
 
 
 def make_model(size: str) -> dict[str, Any]:
-  """The fields of a named size; one without a vocabulary gets 4096 tokens."""
+  """Returns the fields of a named size, 4096 tokens if it names none."""
   return {'vocab_size': 4096, **SIZES[size]}
 
 
 class Need(NamedTuple):
-  """What a phase of a work needs at least: flops, and bytes moved."""
+  """The least flops of a phase of a work, and the least bytes moved."""
 
   phase: str
   flops: int
@@ -146,38 +152,41 @@ class Need(NamedTuple):
 
 
 class _Segment(NamedTuple):
+  """A part of the prompts of a stage."""
+
   name: str
   length: int
-  copies: int  # how many different ones there are
+  copies: int  # the number of different ones
 
 
 def needs(work: Work, model: Model, dtype: str) -> list[Need]:
-  """What each phase of a work needs at least.
+  """Returns the least cost of each phase of a work.
 
   Args:
-    work: what is done.
-    model: see the module.
-    dtype: of parameters and cache, a key of `ITEMSIZE`; an update keeps its
-      parameters and moments in float32.
+    work: the work.
+    model: the fields of TransformerConfig.
+    dtype: the dtype of parameters and cache, a key of `ITEMSIZE`; an update
+      keeps its parameters and moments in float32.
 
   Returns:
     'update', or '<n>.prefill' and '<n>.decode' for each stage n.
   """
   if work.kind == 'update':
     return [_update_need(work, model)]
-  found = []
+  stage_needs = []
   path = (_Segment('problem', work.prompt, work.rows),)
   computed = {stage.role: set() for stage in work.stages}
   for number, stage in enumerate(work.stages):
     if number:
       path = _prompt_path(path, work, number)
-    known = computed[stage.role]
-    found += _stage_needs(work, number, model, ITEMSIZE[dtype], path, known)
-  return found
+    stage_needs += _stage_needs(
+      work, number, model, ITEMSIZE[dtype], path, computed[stage.role]
+    )
+  return stage_needs
 
 
 def _prompt_path(path, work, number):
-  """The parent's prompt, what is carried of its response, the template."""
+  """The parent's prompt, the carried end of its response, the template."""
   stage, parent = work.stages[number], work.stages[number - 1]
   rows = work.stage_rows[number - 1]
   if stage.carry == parent.new:
@@ -191,13 +200,13 @@ def _prompt_path(path, work, number):
   return path
 
 
-def _stage_needs(work, number, model, itemsize, path, known):
-  """The needs of one stage; adds to `known` the prefixes that it computes."""
+def _stage_needs(work, number, model, itemsize, path, computed):
+  """The needs of a stage; adds the prefixes that it computes to `computed`."""
   stage, rows = work.stages[number], work.stage_rows[number]
   flops, start = 0, 0
   for end, segment in enumerate(path, 1):
-    if path[:end] not in known:
-      known.add(path[:end])
+    if path[:end] not in computed:
+      computed.add(path[:end])
       flops += segment.copies * forward_flops(model, segment.length, start, 0)
     start += segment.length
   prompts = rows // stage.samples
@@ -206,7 +215,7 @@ def _stage_needs(work, number, model, itemsize, path, known):
   prefill = Need(f'{number}.prefill', flops, param_bytes)
 
   steps = stage.new - 1  # the first token is drawn from the prefill's logits
-  known.add((*path, _Segment(f'response {number}', steps, rows)))
+  computed.add((*path, _Segment(f'response {number}', steps, rows)))
   flops = rows * forward_flops(model, steps, start, steps)
   cached = sum(segment.copies * segment.length for segment in path)
   looks = steps * cached + rows * steps * (steps + 1) // 2
@@ -225,15 +234,18 @@ def _update_need(work, model):
 
 
 def least_seconds(
-  found: list[Need], matmul_flops: float, bandwidth: float
+  phase_needs: list[Need], matmul_flops: float, bandwidth: float
 ) -> float:
-  """The time that the limits of a machine allow: each phase by its slower one.
+  """Returns the seconds that a machine's limits allow: a sum over phases.
+
+  A phase takes as long as its flops or its bytes, whichever are slower.
 
   Args:
-    found: the result of `needs`.
+    phase_needs: the result of `needs`.
     matmul_flops: flops per second.
     bandwidth: bytes per second.
   """
   return sum(
-    max(need.flops / matmul_flops, need.bytes / bandwidth) for need in found
+    max(need.flops / matmul_flops, need.bytes / bandwidth)
+    for need in phase_needs
   )

@@ -13,15 +13,15 @@ and import nothing of critic_jax. A worker is a module with one function:
 
     sample(prompts, seed) -> for each stage, its responses as token lists
     update(rows) -> the loss before the update
-    facts() -> what else is known after a call, such as 'compiled_bytes'
+    facts() -> further facts about a call, such as 'compiled_bytes'
 
-return when the result is on the host; 'facts' may be left out. `by_stages`, see
-below, makes a `sample` of a `generate`, one stage after the other.
+return when the result is on the host; 'facts' may be left out. `by_stages`
+makes a `sample` of a `generate`, one stage after the other.
 
 The first request is {'setup': ...} and is answered by {'versions': ...}; each
 further one is {'prompts': ..., 'seed': ...}, answered by 'seconds',
 'peak_bytes' (the process's high-water mark during the call), 'loss' of an
-update, and the facts. What goes wrong is {'error': 'what'}.
+update, and the facts. An error is answered by {'error': its text}.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ def by_stages(work, prompts, generate, seed):
 
   Args:
     work: the fields of `work.Work`.
-    prompts: token lists, those of the first stage.
+    prompts: token lists of the first stage.
     generate: `(role, prompts, samples, new, seed) -> token lists`, the
       samples of a prompt adjacent.
-    seed: of the random numbers.
+    seed: the seed of the first stage; later ones count up from it.
 
   Returns:
-    For each stage, its responses.
+    The responses of each stage.
   """
   responses = []
   for number, stage in enumerate(work['stages']):
@@ -78,24 +78,24 @@ def _repeat(rows, times):
 
 
 def check(work, responses):
-  """Raises ValueError unless every response has the tokens asked for."""
+  """Raises a ValueError unless every response has its stage's length."""
   rows = work['rows']
-  for stage, found in zip(work['stages'], responses, strict=True):
+  for stage, answers in zip(work['stages'], responses, strict=True):
     rows *= stage['samples']
-    lengths = sorted({len(response) for response in found})
-    if len(found) != rows or lengths != [stage['new']]:
+    lengths = sorted({len(tokens) for tokens in answers})
+    if len(answers) != rows or lengths != [stage['new']]:
       raise ValueError(
-        f'responses: got {len(found)} of lengths {lengths}; expected {rows} '
+        f'responses: got {len(answers)} of lengths {lengths}; expected {rows} '
         f'of {stage["new"]} tokens'
       )
 
 
 def measure(worker, work, prompts, seed):
-  """One call: its time, and its peak memory."""
+  """Calls the worker and returns the time, the peak memory and the facts."""
   try:
     _CLEAR.write_text('5')  # the high-water mark starts anew
   except OSError:
-    pass  # then it is that of the whole process
+    pass  # the mark is that of the process since its start
   started = time.perf_counter()
   if work['stages']:
     responses, outcome = worker['sample'](prompts, seed), {}
@@ -109,19 +109,19 @@ def measure(worker, work, prompts, seed):
 
 
 def peak_bytes():
-  """The high-water mark of this process's memory, in bytes."""
+  """Returns the high-water mark of this process's memory, in bytes."""
   try:
-    found = re.search(r'VmHWM:\s*(\d+) kB', _STATUS.read_text())
+    match = re.search(r'VmHWM:\s*(\d+) kB', _STATUS.read_text())
   except OSError:
-    found = None
-  if found:
-    return int(found[1]) * 1024
+    match = None
+  if match:
+    return int(match[1]) * 1024
   unit = 1 if sys.platform == 'darwin' else 1024
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def load(path):
-  """The module of a file, whatever its name hides."""
+  """Loads a module from its file: its name may be that of a package."""
   spec = importlib.util.spec_from_file_location('bench_worker', path)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
@@ -129,7 +129,7 @@ def load(path):
 
 
 def serve(path, requests, answer):
-  """Answers each line of `requests` until there are no more."""
+  """Answers each line of `requests`."""
   worker = work = None
   for line in requests:
     request = json.loads(line)
@@ -148,7 +148,7 @@ def serve(path, requests, answer):
 
 def main():
   """Serves on stdin and stdout."""
-  # What libraries print goes to stderr: stdout is for answers alone.
+  # Libraries print to stderr: stdout is for answers alone.
   out = os.fdopen(os.dup(1), 'w')
   os.dup2(2, 1)
 

@@ -257,6 +257,15 @@ def test_flags():
     parser().parse_args(['--rows', '0'])
 
 
+def test_help_says_what_the_command_does(capsys):
+  with pytest.raises(SystemExit) as ended:
+    main(['--help'])
+  assert ended.value.code == 0
+  text = capsys.readouterr().out
+  assert 'Measures how fast critic_jax is on this machine' in text
+  assert text.count('\n  python -m critic_jax.bench ') == 2
+
+
 @pytest.fixture
 def fixed_machine(monkeypatch):
   from critic_jax.bench import machine

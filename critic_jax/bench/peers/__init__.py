@@ -1,1 +1,1 @@
-"""Workers of other systems; each runs in its own environment (worker.py)."""
+"""Workers of other systems; each runs in its own environment."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextlib
 
-ROWS = 64  # of a call to `generate`
+ROWS = 64  # rows of a call to `generate`
 
 
 def make_model(fields, dtype, seed):
-  """A causal model with random weights, of the family the fields describe."""
+  """Makes a causal model with random weights of the fields' family."""
   import torch
   import transformers
 
@@ -47,14 +47,14 @@ def make_model(fields, dtype, seed):
 
 
 def make_generate(models):
-  """See worker.py."""
+  """Makes the `generate` that `by_stages` calls for each stage."""
   import torch
 
   def generate(role, prompts, samples, new, seed):
     model = models[role]
     prompts = [prompt for prompt in prompts for _ in range(samples)]
     torch.manual_seed(seed)
-    found = []
+    responses = []
     for start in range(0, len(prompts), ROWS):
       tokens = torch.tensor(prompts[start : start + ROWS], device=model.device)
       with torch.inference_mode():
@@ -68,14 +68,14 @@ def make_generate(models):
           top_p=1.0,
           pad_token_id=0,
         )
-      found += whole[:, tokens.shape[1] :].tolist()
-    return found
+      responses += whole[:, tokens.shape[1] :].tolist()
+    return responses
 
   return generate
 
 
 def make_update(model, dtype):
-  """See worker.py."""
+  """Makes `update(rows)`, which returns the loss before the update."""
   import torch
 
   optimizer = torch.optim.AdamW(
@@ -99,18 +99,18 @@ def make_update(model, dtype):
 
 
 def device_bytes():
-  """The most that was allocated on a GPU since the last call."""
+  """Returns the peak of a GPU's memory since the last call; {} without one."""
   import torch
 
   if not torch.cuda.is_available():
     return {}
-  found = torch.cuda.max_memory_allocated()
+  peak = torch.cuda.max_memory_allocated()
   torch.cuda.reset_peak_memory_stats()
-  return {'device_bytes': found}
+  return {'device_bytes': peak}
 
 
 def prepare(setup, by_stages):
-  """See worker.py."""
+  """Makes the functions of a worker, as worker.py describes them."""
   import torch
   import transformers
 

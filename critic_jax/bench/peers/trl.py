@@ -1,6 +1,6 @@
 """The worker of TRL: the step of its `SFTTrainer`.
 
-Its sampling without a server is that of transformers, which is compared on its
+Its sampling without a server is that of transformers, which has a worker of its
 own. Checkpointing of gradients, on by default, is off: it is slower.
 """
 
@@ -12,7 +12,7 @@ import tempfile
 
 
 def make_tokenizer():
-  """The smallest that the trainer takes: it is given tokens, not texts."""
+  """Makes the smallest tokenizer that the trainer takes; no text is read."""
   import tokenizers
   import transformers
 
@@ -25,7 +25,7 @@ def make_tokenizer():
 
 
 def make_update(model, dtype):
-  """See worker.py."""
+  """Makes `update(rows)`, which returns the loss before the update."""
   import datasets
   import torch
   import trl
@@ -67,7 +67,7 @@ def make_update(model, dtype):
 
 
 def prepare(setup, by_stages):
-  """See worker.py."""
+  """Makes the functions of a worker, as worker.py describes them."""
   import transformers
   import trl
 

@@ -1,41 +1,41 @@
 """The worker of Tunix: its `Sampler`, and the step of its `PeftTrainer`.
 
-As its users run it: the sampler's cache holds just what is needed, nothing is
-truncated, so that it sorts nothing; a prompt is repeated for each of its
+As its users run it: the sampler's cache has just the size that is needed, top-p
+is 1, so that it sorts nothing; a prompt is repeated for each of its
 samples; the trainer has its default loss and no LoRA.
 """
 
 from __future__ import annotations
 
-ROWS = 64  # of a call to the sampler, which computes all logits of a prompt
+ROWS = 64  # rows of a call; the sampler computes all logits of a prompt
 
 
 class Numbers:
-  """A tokenizer of texts that are numbers; 0 is padding, nothing an end."""
+  """A tokenizer of texts that are numbers; 0 is padding, no token an end."""
 
   def encode(self, text):
-    """The numbers of a text."""
+    """Returns the numbers of a text."""
     return [int(word) for word in text.split()]
 
   def decode(self, tokens):
-    """Nothing: tokens are read from beside the text."""
+    """Returns '': the worker reads the tokens, not the text."""
     return ''
 
   def bos_id(self):
-    """No token."""
+    """Returns 0; no beginning is added to a prompt."""
     return 0
 
   def eos_id(self):
-    """No token."""
+    """Returns -1, which is no token."""
     return -1
 
   def pad_id(self):
-    """A token that no prompt has."""
+    """Returns 0, a token that no prompt has."""
     return 0
 
 
 def make_model(fields, dtype, seed):
-  """A model with random weights, of the family that the fields describe."""
+  """Makes a model with random weights of the fields' family."""
   import jax
   from flax import nnx
   from tunix.models.llama3 import model as llama3
@@ -70,7 +70,7 @@ def make_model(fields, dtype, seed):
 
 
 def make_generate(models, fields):
-  """See worker.py."""
+  """Makes the `generate` that `by_stages` calls for each stage."""
   from tunix.generate.sampler import CacheConfig, Sampler
 
   samplers = {}
@@ -92,7 +92,7 @@ def make_generate(models, fields):
     texts = [
       ' '.join(map(str, prompt)) for prompt in prompts for _ in range(samples)
     ]
-    found = []
+    responses = []
     for start in range(0, len(texts), ROWS):
       output = samplers[role, size](
         texts[start : start + ROWS],
@@ -103,14 +103,14 @@ def make_generate(models, fields):
         top_p=1.0,
         seed=seed + start,
       )
-      found += [[int(token) for token in row] for row in output.tokens]
-    return found
+      responses += [[int(token) for token in row] for row in output.tokens]
+    return responses
 
   return generate
 
 
 def make_update(model):
-  """See worker.py."""
+  """Makes `update(rows)`, which returns the loss before the update."""
   import jax
   import jax.numpy as jnp
   import optax
@@ -143,16 +143,16 @@ def make_update(model):
 
 
 def device_bytes():
-  """The most that was allocated on a GPU so far."""
+  """Returns the peak of a device's memory so far; {} where it is unknown."""
   import jax
 
-  found = jax.devices()[0].memory_stats() or {}
-  peak = found.get('peak_bytes_in_use')
+  stats = jax.devices()[0].memory_stats() or {}
+  peak = stats.get('peak_bytes_in_use')
   return {} if peak is None else {'device_bytes': peak}
 
 
 def prepare(setup, by_stages):
-  """See worker.py."""
+  """Makes the functions of a worker, as worker.py describes them."""
   from importlib.metadata import version
 
   work, fields, dtype = setup['work'], setup['model'], setup['dtype']
