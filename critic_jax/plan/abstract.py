@@ -2,7 +2,7 @@
 
 The models are those of the run, made by the same functions; only tokenizers
 and weights are not read. `on_one_device` gives the model that one device sees,
-with the heads, the MLP and the vocabulary that its parts of the matrices have.
+with the heads, the MLP and the vocabulary of its shards of the matrices.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ _KEYS = {
 
 
 def make_lms(config) -> dict[str, LM]:
-  """The LMs of a run by role, without weights.
+  """Makes the LMs of a run by role, without weights.
 
-  A source that is not here is planned by the section's `size`; the tokenizer of
-  a source is not read.
+  The section's `size` stands for a source that is not on this machine; the
+  tokenizer of a source is not read.
 
   Raises:
-    ValueError: a setting is wrong, or a source is not here and has no size.
+    ValueError: a setting is wrong, or a missing source has no size.
   """
   lms, ahead = {}, config.compile_ahead
   for role, section in config.models.items():
@@ -53,12 +53,12 @@ def make_lms(config) -> dict[str, LM]:
       lms |= roles.make_lms({role: section}, compile_ahead=ahead)[0]
       continue
     try:
-      named = sizes.SIZES.get(section['size'])
-      if named and not os.path.exists(section['source']):
-        sized = TransformerConfig(**named)
+      fields = sizes.SIZES.get(section['size'])
+      if fields and not os.path.exists(section['source']):
+        model_config = TransformerConfig(**fields)
       else:
-        sized = hf_weights.load_config(section['source'])
-      lm = roles.make_lm(sized, _no_tokenizer(), section)
+        model_config = hf_weights.load_config(section['source'])
+      lm = roles.make_lm(model_config, _no_tokenizer(), section)
       lms[role] = dataclasses.replace(lm, compile_ahead=ahead)
     except ValueError as error:
       raise ValueError(f'models.{role}: {error}') from error
@@ -66,7 +66,7 @@ def make_lms(config) -> dict[str, LM]:
 
 
 def _no_tokenizer() -> Tokenizer:
-  """What stands for a tokenizer where no text is read."""
+  """A tokenizer for LMs that read no text."""
   return Tokenizer(
     vocab_size=1, eos=(0,), pad=0, bos=None, unknown=None, special={},
     chat_template=None, adds_bos=False, files={}, encode_fn=None,
@@ -75,7 +75,7 @@ def _no_tokenizer() -> Tokenizer:
 
 
 def phase(config, lms, name: str):
-  """The phase of a config with these LMs.
+  """Makes the phase of a config with these LMs.
 
   Raises:
     ValueError: a setting is wrong.
@@ -86,7 +86,7 @@ def phase(config, lms, name: str):
 
 
 def shapes(model: Transformer):
-  """The parameters of a model as shapes."""
+  """Returns the parameters of a model as shapes."""
   return nn.meta.unbox(_named_shapes(model))
 
 
@@ -95,7 +95,7 @@ _named_shapes = functools.cache(transformer.abstract_params)
 
 
 def params(lm: LM, mesh):
-  """The parameters of a role: shapes with their shardings.
+  """Returns the parameters of an LM: shapes with their shardings.
 
   Raises:
     ValueError: a rule of `sharding.py` does not fit.
@@ -114,7 +114,7 @@ def _params(model, mesh):
 
 
 def changed(lm: LM, **fields) -> LM:
-  """The LM with other fields of its model's config, and no tokenizer."""
+  """Returns the LM with other fields of its model's config, no tokenizer."""
   config = dataclasses.replace(lm.model.config, **fields)
   return dataclasses.replace(
     lm, model=Transformer(config), tokenizer=_no_tokenizer()
@@ -122,15 +122,13 @@ def changed(lm: LM, **fields) -> LM:
 
 
 def on_one_device(lm: LM, mesh) -> LM:
-  """The LM with the heads, MLP and vocabulary that one device computes."""
+  """Returns the LM with the heads, MLP and vocabulary of one device."""
+  tree = params(lm, mesh)
 
   def size(axis, *path):
-    leaf = split
-    for name in path:
-      leaf = leaf[name]
+    leaf = functools.reduce(lambda node, name: node[name], path, tree)
     return leaf.sharding.shard_shape(leaf.shape)[axis]
 
-  split = params(lm, mesh)
   return changed(
     lm,
     vocab_size=size(0, 'embed', 'embedding'),
@@ -141,34 +139,33 @@ def on_one_device(lm: LM, mesh) -> LM:
 
 
 def num_shards_of(mesh, name: str, size: int) -> int:
-  """Among how many devices an axis of this name and size is split."""
+  """Returns the number of shards of an axis of this name and size."""
   num_shards = sharding.num_shards(mesh, name)
   return num_shards if size % num_shards == 0 else 1
 
 
 def batch(rows: int, columns: int, packed: bool, mesh=None):
-  """A batch of all keys: shapes, with shardings if there is a mesh."""
+  """Returns a batch of all keys: shapes, with shardings on a mesh."""
   dtypes = dict(_KEYS)
   if packed:
     dtypes |= dict.fromkeys(forward.Layout._fields, jnp.int32)
-  split = None
+  layout = None
   if mesh is not None:
-    split = sharding.batch_sharding((rows, columns), mesh)
+    layout = sharding.batch_sharding((rows, columns), mesh)
   return {
-    name: jax.ShapeDtypeStruct((rows, columns), dtype, sharding=split)
+    name: jax.ShapeDtypeStruct((rows, columns), dtype, sharding=layout)
     for name, dtype in dtypes.items()
   }
 
 
 def num_batch_shards(mesh, rows: int, columns: int) -> int:
-  """Among how many devices the tokens of a batch are split."""
-  return num_shards_of(mesh, 'rows', rows) * num_shards_of(
-    mesh, 'columns', columns
-  )
+  """Returns the number of shards of a batch's tokens."""
+  row_shards = num_shards_of(mesh, 'rows', rows)
+  return row_shards * num_shards_of(mesh, 'columns', columns)
 
 
 def device_bytes(tree) -> int:
-  """Bytes that one device holds of shapes with shardings."""
+  """Returns the bytes that one device holds of shapes with shardings."""
   return sum(
     math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
     for x in jax.tree.leaves(tree)
@@ -176,5 +173,5 @@ def device_bytes(tree) -> int:
 
 
 def all_bytes(tree) -> int:
-  """Bytes of shapes."""
+  """Returns the bytes of shapes."""
   return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))

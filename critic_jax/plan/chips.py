@@ -1,4 +1,4 @@
-"""Chips as plain data: what their makers' data sheets declare.
+"""Chips as plain data: the figures of their makers' data sheets.
 
 TPUs: docs.cloud.google.com/tpu/docs/{v5e,v5p,v6e}; interconnect there is given
 for both directions, half of it is here, and the network is the hosts' cards
@@ -14,17 +14,17 @@ from typing import NamedTuple
 
 
 class Chip(NamedTuple):
-  """What one device can do.
+  """The figures of one device.
 
   Attributes:
     memory: bytes.
-    flops: a second, of matrix products in bfloat16.
+    flops: flops a second of matrix products in bfloat16.
     float32_flops: the same as jax multiplies float32 by default: in one pass
       of bfloat16 on TPUs, in TF32 on GPUs.
-    bandwidth: of its memory, bytes a second.
+    bandwidth: bytes a second of its memory.
     link: bytes a second that it sends to chips beside it.
     network: bytes a second that it sends to others.
-    domain: how many chips are beside each other.
+    domain: number of chips that are beside each other.
   """
 
   memory: float
@@ -36,6 +36,7 @@ class Chip(NamedTuple):
   domain: int
 
 
+# memory, flops, float32_flops, bandwidth, link, network, domain
 CHIPS = {
   'v5e': Chip(16e9, 197e12, 197e12, 819e9, 200e9, 3.1e9, 256),
   'v5p': Chip(95 * 2**30, 459e12, 459e12, 2765e9, 600e9, 6.2e9, 8960),

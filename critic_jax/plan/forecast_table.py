@@ -38,9 +38,9 @@ def _memory(phase: Phase, limit: float) -> Table:
     'sampling': phase.sampling,
     'scoring': phase.scoring,
   }
-  for when, found in parts.items():
-    for name, size in found.items():
-      table.add_row(f'{when}: {name}' if when else name, _gib(size))
+  for moment, sizes in parts.items():
+    for name, size in sizes.items():
+      table.add_row(f'{moment}: {name}' if moment else name, _gib(size))
   table.add_section()
   verdict = 'fits' if phase.fits else 'does not fit'
   table.add_row(f'the most at once: {verdict}', _gib(phase.total))
@@ -78,7 +78,7 @@ def _gib(size: float) -> str:
 
 
 def plain(plan: Plan) -> dict[str, Any]:
-  """The plan as what JSON can hold."""
+  """Returns the plan as plain data for JSON."""
   phases = []
   for phase in plan.phases:
     times = [
