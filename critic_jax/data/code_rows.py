@@ -1,9 +1,9 @@
 """Rows of MBPP and HumanEval, whose answers are unit tests.
 
-Each function reads a row as published and gives (question, answer, solution):
+Each function reads a published row and returns (question, answer, solution):
 the answer is a reference of `rewards.code`, the solution a program in a block.
-The question tells how the function is called but no result, for a program that
-repeats a result that it was shown would pass.
+The question shows a call of the function without its result, since a program
+that repeats a result from the question would pass.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from critic_jax.rewards import code
 
 
 def mbpp(row: rows.Row) -> tuple[str, str, str]:
-  """MBPP (https://arxiv.org/abs/2108.07732), whole or sanitised.
+  """Reads a row of MBPP (https://arxiv.org/abs/2108.07732), also sanitised.
 
-  `text` (or `prompt`), `code`, `test_list`; optional `challenge_test_list`, and
-  `test_setup_code` or `test_imports`.
+  Its fields: `text` (or `prompt`), `code`, `test_list`; optional are
+  `challenge_test_list`, and `test_setup_code` or `test_imports`.
   """
   field = 'prompt' if rows.get(row, 'text') is None else 'text'
   question = rows.text(row, field)
@@ -37,10 +37,11 @@ def mbpp(row: rows.Row) -> tuple[str, str, str]:
 
 
 def humaneval(row: rows.Row) -> tuple[str, str, str]:
-  """HumanEval (https://arxiv.org/abs/2107.03374).
+  """Reads a row of HumanEval (https://arxiv.org/abs/2107.03374).
 
-  `prompt`, `entry_point`, `canonical_solution`, `test`: a function `check`.
-  The program is whole, not a completion; it may leave out what the prompt has.
+  Its fields: `prompt`, `entry_point`, `canonical_solution`, `test`: a function
+  `check`. A program is whole, not a completion; it may leave out parts that the
+  prompt has.
   """
   prompt, entry_point = _source(row, 'prompt'), rows.text(row, 'entry_point')
   if not entry_point.isidentifier():
@@ -55,7 +56,7 @@ def humaneval(row: rows.Row) -> tuple[str, str, str]:
 
 
 def _source(row: rows.Row, field: str, *, default: str | None = None) -> str:
-  """A field that is python: not stripped, for its indentation counts."""
+  """Returns a field of python, not stripped: its indentation counts."""
   value = rows.get(row, field)
   if default is not None and value in (None, ''):
     return default
@@ -68,7 +69,7 @@ def _block(source: str) -> str:
 
 
 def _call(test: str) -> str | None:
-  """The outermost call in a test of what is not built in: 'f([1, 2])'."""
+  """Returns the outermost call in a test that is not of a built-in, or None."""
   for node in ast.walk(ast.parse(test)):
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
       if not hasattr(builtins, node.func.id):

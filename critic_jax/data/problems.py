@@ -1,11 +1,11 @@
-r"""Problem sets as published, in files -> `Problem`s; and their splits.
+r"""Published problem sets: files -> `Problem`s, and their splits.
 
-A file is JSON lines or one JSON array (see rows.py). A row is in a layout:
+A file is JSON lines or one JSON array (rows.py). A row is in a layout:
 
   'gsm8k'          question, answer: a worked solution that ends in `#### x`
   'math'           problem, solution; answer, or a `\boxed{x}` in the solution
   'olympiadbench'  question, final_answer: a list; optional solution, context
-  'mbpp'           text, code, test_list; see code_rows.py
+  'mbpp'           text, code, test_list (code_rows.py)
   'humaneval'      prompt, entry_point, canonical_solution, test
   'generic'        question or problem, answer; optional solution
 
@@ -36,7 +36,7 @@ from critic_jax.types import Problem
 # GSM8K's calculator annotations, `<<48/2=24>>`.
 _ANNOTATION = re.compile(r'<<[^<>\n]*>>')
 _DOLLARS = re.compile(r'\$([^$]*)\$')
-# Where a question of OlympiadBench shows an image.
+# The mark of an image in a question of OlympiadBench.
 _IMAGE = re.compile(r'<(?:img|image)_[0-9]+>')
 
 
@@ -47,13 +47,13 @@ def read_jsonl(
   bad_rows: str = 'error',
   report: Callable[[str], None] = print,
 ) -> list[Problem]:
-  """The problems of a file of JSON lines or of one JSON array, in its order.
+  """Reads the problems of a file, JSON lines or one JSON array, in its order.
 
-  A bad row is what `rows.read` says, or has no question or no final answer, or
-  the id of an earlier row. A row without an id gets '<stem of the path>-<its
-  index>', from 0; empty lines count. A row of another id that asks what an
-  earlier one asks is kept, as published sets have some; it is told of, and
-  `split` keeps the two together.
+  A row is bad as `rows.read` says, or if it lacks a question or a final answer,
+  or has the id of an earlier row. A row without an id gets '<stem of the
+  path>-<its index>', from 0; empty lines count. A question that occurs again
+  under another id is kept, since published sets have some; it is reported, and
+  `split` keeps copies together.
 
   Args:
     path: the file.
@@ -78,23 +78,23 @@ def read_jsonl(
     ids.add(problem.id)
     return problem
 
-  found = rows.read(
+  problems = rows.read(
     path, _LAYOUTS, make, layout=layout, bad_rows=bad_rows, report=report
   )
-  if again := repeats(found):
-    answers_of = {problem.id: problem.answer for problem in found}
-    differ = sum(answers_of[a] != answers_of[b] for a, b in again.items())
-    some = [f'{a!r} as {b!r}' for a, b in itertools.islice(again.items(), 5)]
+  if copies := repeats(problems):
+    answer = {problem.id: problem.answer for problem in problems}
+    num_conflicts = sum(answer[a] != answer[b] for a, b in copies.items())
+    pairs = [f'{a!r} as {b!r}' for a, b in itertools.islice(copies.items(), 5)]
     report(
-      f'{path}: {len(again)} of {len(found)} rows ask what an earlier one '
-      f'asks, {differ} of them with another answer: {", ".join(some)}'
-      + (', ...' if len(again) > len(some) else '')
+      f'{path}: {len(copies)} of {len(problems)} rows ask what an earlier one '
+      f'asks, {num_conflicts} of them with another answer: {", ".join(pairs)}'
+      + (', ...' if len(copies) > len(pairs) else '')
     )
-  return found
+  return problems
 
 
 def parse(row: Mapping[str, Any], layout: str, *, default_id: str) -> Problem:
-  r"""The problem that a row holds.
+  r"""Reads the problem of a row.
 
   >>> answer = '96/2 = <<96/2=48>>48\n#### 48'
   >>> row = {'question': 'What is half of 96?', 'answer': answer}
@@ -124,41 +124,41 @@ def parse(row: Mapping[str, Any], layout: str, *, default_id: str) -> Problem:
 
 
 def detect(row: Mapping[str, Any]) -> str:
-  """The first layout in which a row is good; ValueError if there is none."""
+  """Returns the first layout in which a row is good, or raises ValueError."""
   return rows.detect(row, _LAYOUTS)
 
 
 def final_answer(row: rows.Row, field: str) -> str:
-  """A final answer, text or number; ValueError if it is more than a line."""
+  """Reads a final answer: a text of one line or a number, else ValueError."""
   return _one_line(field, rows.text_or_number(row, field))
 
 
 def question_key(question: str) -> str:
-  """What two copies of a question share: its words and numbers, case folded."""
+  """Returns the words and numbers of a question, which its copies share."""
   text = unicodedata.normalize('NFKC', question).casefold()
   return ' '.join(re.findall(r'\w+', text))
 
 
 def repeats(problems: Sequence[Problem]) -> dict[str, str]:
-  """The ids of problems that ask what an earlier one asks, with its id.
+  """Maps the id of each repeated question to the id of its first copy.
 
   >>> questions = enumerate(['a b', 'c', 'A  b'])
   >>> repeats([Problem(str(i), question, '7') for i, question in questions])
   {'2': '0'}
   """
-  first: dict[str, str] = {}
-  found = {}
+  first_ids: dict[str, str] = {}
+  copies = {}
   for problem in problems:
-    earlier = first.setdefault(question_key(problem.question), problem.id)
-    if earlier != problem.id:
-      found[problem.id] = earlier
-  return found
+    first_id = first_ids.setdefault(question_key(problem.question), problem.id)
+    if first_id != problem.id:
+      copies[problem.id] = first_id
+  return copies
 
 
 def split(
   problems: Sequence[Problem], fractions: Mapping[str, float], *, seed: int
 ) -> dict[str, list[Problem]]:
-  """Disjoint parts of about the given sizes.
+  """Splits problems into disjoint parts of about the given sizes.
 
   The part of a problem depends on `question_key` of its question, the fractions
   and the seed only: copies of a question fall into the same part, and problems
@@ -219,7 +219,7 @@ def _math(row: rows.Row) -> tuple[str, str, str]:
 
 
 def _olympiadbench(row: rows.Row) -> tuple[str, str, str]:
-  """Refuses what the grader of final answers cannot grade.
+  """Reads a row, unless the grader of final answers cannot grade it.
 
   The `unit` is no part of the answer, as in the benchmark. Several answers
   become a list, `1, 2`, which the grader compares as a set.
@@ -251,8 +251,8 @@ def _olympiadbench(row: rows.Row) -> tuple[str, str, str]:
 def _generic(row: rows.Row) -> tuple[str, str, str]:
   field = 'problem' if rows.get(row, 'question') is None else 'question'
   question, answer = rows.text(row, field), final_answer(row, 'answer')
-  given = rows.get(row, 'solution') not in (None, '')
-  return question, answer, rows.text(row, 'solution') if given else ''
+  has_solution = rows.get(row, 'solution') not in (None, '')
+  return question, answer, rows.text(row, 'solution') if has_solution else ''
 
 
 # In the order in which `detect` tries them.

@@ -1,11 +1,10 @@
-r"""Rows of files that nobody vouches for: JSON lines, or one JSON array.
+r"""Rows of untrusted files: JSON lines, or one JSON array.
 
-A row is an object. A layout is a function of a row that gives what the row
-holds, or raises ValueError with the reason why the row is none of that layout.
-The readers of fields below raise such errors, and find a field by its name
-whatever its case: `problem`, `Problem`. A file is either read completely, or
-each bad row of it is named with its place and a reason; a row costs bounded
-memory whatever it holds.
+A row is a JSON object. A layout is a function that reads a row, or raises
+ValueError with the reason why the row is not of that layout. The readers of
+fields below raise such errors; they ignore the case of a field's name:
+`problem`, `Problem`. A file is either read completely, or each bad row of it is
+named with its place and a reason; a row costs bounded memory whatever it holds.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ def read(
   bad_rows: str = 'error',
   report: Callable[[str], None] = print,
 ) -> list[T]:
-  """What `make` makes of each good row, in the file's order.
+  """Returns `make` of each good row, in the file's order.
 
   A bad row is not UTF-8, not JSON, not an object, longer than `MAX_ROW`, not in
   the file's layout, or refused by `make` with a ValueError. Empty lines are no
@@ -50,12 +49,12 @@ def read(
     path: a file of one JSON array of objects, or of an object on each line.
     layouts: layouts by name.
     make: (row, name of its layout, its index in the file from 0) -> anything.
-    layout: a name, or 'auto': the first in which the first good row is good.
+    layout: a name, or 'auto': that of the first good row.
     bad_rows: 'error', or 'skip' to leave them out.
     report: called with one line of text if rows were skipped.
 
   Returns:
-    At least one.
+    A list that is not empty.
 
   Raises:
     ValueError: no such file, a bad row (file, place and reason), no good row, a
@@ -64,32 +63,36 @@ def read(
   if layout != 'auto':
     check('layout', layout, ('auto', *layouts))
   check('bad_rows', bad_rows, ('error', 'skip'))
-  path, made, bad = pathlib.Path(path), [], []
+  path, results, errors = pathlib.Path(path), [], []
   for index, place, content in _contents(path):
     try:
       row = _object(content)
-      found = detect(row, layouts) if layout == 'auto' else layout
-      made.append(make(row, found, index))
+      row_layout = detect(row, layouts) if layout == 'auto' else layout
+      results.append(make(row, row_layout, index))
     except ValueError as error:
-      bad.append(f'{path}{place}: {error}')
+      errors.append(f'{path}{place}: {error}')
       if bad_rows == 'error':
-        raise ValueError(f"{bad[0]}; or read with bad_rows='skip'") from error
+        raise ValueError(
+          f"{errors[0]}; or read with bad_rows='skip'"
+        ) from error
     else:
-      layout = found
-  if not made:
-    reason = bad[0] if bad else 'it is empty'
+      layout = row_layout
+  if not results:
+    reason = errors[0] if errors else 'it is empty'
     raise ValueError(f'{path}: got no good row; expected one; {reason}')
-  if bad:
-    total = len(made) + len(bad)
-    report(f'{path}: {len(bad)} of {total} rows skipped; the first: {bad[0]}')
-  return made
+  if errors:
+    total = len(results) + len(errors)
+    report(
+      f'{path}: {len(errors)} of {total} rows skipped; the first: {errors[0]}'
+    )
+  return results
 
 
 def open_file(path: str | os.PathLike) -> BinaryIO:
-  """The file, to be read.
+  """Opens a file to read.
 
   Raises:
-    ValueError: it can not be opened.
+    ValueError: it cannot be opened.
   """
   try:
     return pathlib.Path(path).open('rb')
@@ -100,7 +103,7 @@ def open_file(path: str | os.PathLike) -> BinaryIO:
 
 
 def detect(row: Row, layouts: Layouts) -> str:
-  """The first layout in which a row is good; ValueError if there is none."""
+  """Returns the first layout in which a row is good, or raises ValueError."""
   reasons = []
   for name, layout in layouts.items():
     try:
@@ -116,7 +119,7 @@ def detect(row: Row, layouts: Layouts) -> str:
 
 
 def _contents(path: pathlib.Path) -> Iterator[tuple[int, str, Any]]:
-  """(index, place as error messages have it, bytes or parsed JSON) of rows."""
+  """Yields (index, place for error messages, bytes or parsed JSON) of rows."""
   with open_file(path) as file:
     is_array = _ARRAY.match(file.read(4096))
     file.seek(0)
@@ -130,7 +133,7 @@ def _contents(path: pathlib.Path) -> Iterator[tuple[int, str, Any]]:
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
-  """The lines, each cut a little beyond `MAX_ROW`."""
+  """Yields the lines, each cut a little beyond `MAX_ROW`."""
   while line := file.readline(MAX_ROW + 2):
     rest = line
     while len(rest) == MAX_ROW + 2 and not rest.endswith(b'\n'):
@@ -175,14 +178,14 @@ def _json(content: bytes) -> Any:
 
 
 def get(row: Row, field: str) -> Any:
-  """A field's value; None if it has none. Exact names go before `Capitals`."""
+  """Returns a field's value, or None; an exact name goes before `Capitals`."""
   if field in row:
     return row[field]
   return next((row[name] for name in row if name.lower() == field), None)
 
 
 def text(row: Row, field: str) -> str:
-  """A text, stripped; not blank, and it can be encoded in UTF-8."""
+  """Returns a text, stripped; it is not blank and valid in UTF-8."""
   value = get(row, field)
   if value is None:
     raise ValueError(f'{field}: got no such field; expected a text')
@@ -190,7 +193,7 @@ def text(row: Row, field: str) -> str:
 
 
 def texts(row: Row, field: str) -> list[str]:
-  """A list of texts, as they are; at least one, none of them blank."""
+  """Returns a list of texts, unchanged; at least one, and none is blank."""
   value = get(row, field)
   if not isinstance(value, list) or not value:
     raise ValueError(
@@ -200,7 +203,7 @@ def texts(row: Row, field: str) -> list[str]:
 
 
 def text_or_number(row: Row, field: str) -> str:
-  """A text, or a finite number as text: 27.0 is '27'."""
+  """Returns a text, or a finite number as text: 27.0 is '27'."""
   value = get(row, field)
   if isinstance(value, int) and not isinstance(value, bool):
     return str(value)  # it may be beyond floats
@@ -210,7 +213,7 @@ def text_or_number(row: Row, field: str) -> str:
 
 
 def integer(row: Row, field: str) -> int:
-  """A whole number, written as one."""
+  """Returns a whole number that is written as one."""
   value = get(row, field)
   if not isinstance(value, int) or isinstance(value, bool):
     raise ValueError(f'{field}: got {reprlib.repr(value)}; expected an integer')
@@ -218,7 +221,7 @@ def integer(row: Row, field: str) -> int:
 
 
 def boolean(row: Row, field: str) -> bool:
-  """True or false."""
+  """Returns a boolean."""
   value = get(row, field)
   if not isinstance(value, bool):
     raise ValueError(
@@ -228,14 +231,14 @@ def boolean(row: Row, field: str) -> bool:
 
 
 def name(row: Row, field: str) -> str | None:
-  """An id that can be part of a record's id; None if the row has none."""
+  """Returns an id that fits into a record's id; None if the row has none."""
   if get(row, field) is None:
     return None
   return check_name(field, text_or_number(row, field))
 
 
 def check_name(what: str, value: str) -> str:
-  """The value, if it can be part of a record's id; else ValueError."""
+  """Returns the value if it fits into a record's id, else raises ValueError."""
   # Ids of records are paths that begin with the problem's: no slash in it.
   if len(value) > MAX_NAME or '/' in value or not value.isprintable():
     raise ValueError(
@@ -246,7 +249,7 @@ def check_name(what: str, value: str) -> str:
 
 
 def check(what: str, value: Any, choices: Sequence[str]) -> None:
-  """ValueError unless a value is one of the choices."""
+  """Raises ValueError unless a value is one of the choices."""
   if value not in choices:
     raise ValueError(f'{what}: got {value!r}; expected one of {list(choices)}')
 

@@ -1,8 +1,8 @@
 r"""Given solutions, read from the files of benchmarks -> solve `Record`s.
 
-Nobody sampled them: they have texts and no tokens, and are critiqued, graded
-and ranked as sampled ones are. A file is JSON lines or one JSON array (see
-rows.py). A row is in a layout:
+They have texts and no tokens, since no model of ours sampled them, and are
+critiqued, graded and ranked as sampled ones are. A file is JSON lines or one
+JSON array (rows.py). A row is in a layout:
 
   'processbench'  id, generator, problem, steps, final_answer_correct, label
   'prm800k'       id, problem, steps, label, complete, answer
@@ -16,22 +16,22 @@ made like it; 'triples' are GSM8K problems with solutions of several models,
 solution; 'ranking' has a row for each problem, `chosen` and `rejected` being a
 solution or a list of them. `label` is the first wrong step, from 0, or -1.
 
-What is known of a solution is in `parsed`; what the file does not tell is not
-there, for nothing is guessed:
+Facts about a solution are in `parsed`; a fact that the file does not give is
+absent, since nothing is guessed:
 
   row_id       the row's id in the file, or '<part>-<its index>'
   part         the part of a benchmark, e.g. 'gsm8k'
-  generator    who wrote the solution
+  generator    the author of the solution
   steps        the solution's steps, as published; only where it was split
-  num_steps    how many; else its lines that are not blank
+  num_steps    their number; else that of the lines that are not blank
   first_error  the label
   answer       the solution's final answer, or None
   correct      whether that is right; never whether the steps are
-  grade        the same as the answers' grader says it: 'right' or 'wrong'
+  grade        the same in the words of the answers' grader: 'right', 'wrong'
 
 In PRM800K a complete solution without a wrong step is correct, and its answer
-is taken for the problem's; a solution with a wrong step ends there, and whether
-it would have reached the right answer is not published.
+is taken for the problem's; a solution with a wrong step ends there, and the
+correctness of its answer is not published.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ from critic_jax.data import problems, rows, store
 from critic_jax.rewards import answers
 from critic_jax.types import Problem, Record
 
-# How texts end in the files of 'triples'.
+# The last line of texts in the files of 'triples'.
 _ENDING = re.compile(r'^A:([^\n]*)\Z', re.M)
 
 
 class _Entry(NamedTuple):
-  """What a row holds: a problem, and (text, what is known) of solutions."""
+  """The contents of a row: a problem, and (text, facts) of its solutions."""
 
   question: str
   solutions: list[tuple[str, dict[str, Any]]]
@@ -72,20 +72,20 @@ def read(
   bad_rows: str = 'error',
   report: Callable[[str], None] = print,
 ) -> list[Record]:
-  """The solutions of a file, in its order.
+  """Reads the solutions of a file, in its order.
 
   Solutions of one question are siblings: they share the `Problem`, whose id is
   that of the question's first row, and are numbered in the file's order. The
   problem's answer and reference solution are '' if the file has none.
 
-  A bad row is what `rows.read` says, or has the id of an earlier row, or gives
-  an earlier problem's id to another question.
+  A row is bad as `rows.read` says, or if it has the id of an earlier row, or
+  gives an earlier problem's id to another question.
 
   Args:
     path: the file.
     layout: one of the above, or 'auto': that of the first good row.
-    part: its name in `parsed`; the path's stem if None. It also goes before ids
-      that are numbers.
+    part: the file's name in `parsed`; the path's stem if None. It also goes
+      before ids that are numbers.
     bad_rows: 'error', or 'skip' to leave them out.
     report: called with one line of text if rows were skipped.
 
@@ -112,9 +112,9 @@ def read(
         f'problem: got another question of {problem_id!r}; expected the same'
       )
     row_ids.add(row_id)
-    known = {'row_id': row_id, 'part': part}
+    place = {'row_id': row_id, 'part': part}
     return entry._replace(
-      solutions=[(text, known | parsed) for text, parsed in entry.solutions],
+      solutions=[(text, place | facts) for text, facts in entry.solutions],
       problem_id=problem_id,
     )
 
@@ -132,11 +132,11 @@ def sample(
   seed: int | None = None,
   by: str = 'solution',
 ) -> list[Record]:
-  """Some of the solutions, in their order and with their ids.
+  """Draws some of the solutions, in their order and with their ids.
 
   Args:
     records: as `read` gives them, or of several files.
-    number: how many solutions; or problems, with all their solutions.
+    number: of solutions; or of problems, with all their solutions.
     seed: of the draw, without replacement; None takes the first.
     by: 'solution' or 'problem'.
 
@@ -148,44 +148,44 @@ def sample(
     place if by == 'solution' else record.problem.id
     for place, record in enumerate(records)
   ]
-  known = list(dict.fromkeys(units))
-  if not 0 < number <= len(known):
+  choices = list(dict.fromkeys(units))
+  if not 0 < number <= len(choices):
     raise ValueError(
-      f'number: got {number!r}; expected 1 to {len(known)} with by={by!r}'
+      f'number: got {number!r}; expected 1 to {len(choices)} with by={by!r}'
     )
-  order = range(len(known))
+  order = range(len(choices))
   if seed is not None:
-    order = store.shuffled(len(known), seed=seed, epoch=0)
-  chosen = {known[place] for place in order[:number]}
+    order = store.shuffled(len(choices), seed=seed, epoch=0)
+  draw = {choices[place] for place in order[:number]}
   return [
-    record
-    for record, unit in zip(records, units, strict=True)
-    if unit in chosen
+    record for record, unit in zip(records, units, strict=True) if unit in draw
   ]
 
 
 def _name(name: str, part: str) -> str:
-  """A name that is unique among parts: a number is no name."""
+  """Returns a name that is unique among parts: a number gets the part's."""
   return f'{part}-{name}' if name.isdecimal() else name
 
 
 def _records(entries: Sequence[_Entry]) -> list[Record]:
-  shelf: dict[str, Problem] = {}  # by question
+  # Solutions of one question share a problem, with the first answer given.
+  by_question: dict[str, Problem] = {}
   for entry in entries:
-    known = shelf.get(entry.question)
-    if known is None or (entry.answer and not known.answer):
-      shelf[entry.question] = Problem(
-        id=known.id if known else entry.problem_id,
+    problem = by_question.get(entry.question)
+    if problem is None or (entry.answer and not problem.answer):
+      by_question[entry.question] = Problem(
+        id=problem.id if problem else entry.problem_id,
         question=entry.question,
         answer=entry.answer,
         solution=entry.reference,
       )
+  # Number siblings in the file's order.
   counts, records = collections.Counter(), []
   for entry in entries:
-    for text, parsed in entry.solutions:
+    for text, facts in entry.solutions:
       records.append(
         Record(
-          problem=shelf[entry.question],
+          problem=by_question[entry.question],
           stage='solve',
           parent=None,
           index=counts[entry.question],
@@ -193,7 +193,7 @@ def _records(entries: Sequence[_Entry]) -> list[Record]:
           tokens=np.zeros(0, np.int32),
           logprobs=np.zeros(0, np.float32),
           text=text,
-          parsed=parsed,
+          parsed=facts,
         )
       )
       counts[entry.question] += 1
@@ -204,19 +204,19 @@ def _records(entries: Sequence[_Entry]) -> list[Record]:
 
 
 def _processbench(row: rows.Row) -> _Entry:
-  known = _label(row) | _graded(rows.boolean(row, 'final_answer_correct'))
-  return _Entry(rows.text(row, 'problem'), [_stepwise(row, 'steps', known)])
+  facts = _label(row) | _graded(rows.boolean(row, 'final_answer_correct'))
+  return _Entry(rows.text(row, 'problem'), [_stepwise(row, 'steps', facts)])
 
 
 def _prm800k(row: rows.Row) -> _Entry:
-  known = _label(row)
+  facts = _label(row)
   complete = rows.boolean(row, 'complete')
-  known['answer'] = _optional_answer(row) or None
-  right = complete and known['first_error'] == -1
+  facts['answer'] = _optional_answer(row) or None
+  right = complete and facts['first_error'] == -1
   return _Entry(
     rows.text(row, 'problem'),
-    [_stepwise(row, 'steps', known | (_graded(True) if right else {}))],
-    answer=(known['answer'] or '') if right else '',
+    [_stepwise(row, 'steps', facts | (_graded(True) if right else {}))],
+    answer=(facts['answer'] or '') if right else '',
   )
 
 
@@ -236,14 +236,14 @@ def _triples(row: rows.Row) -> _Entry:
     {'question': question, 'answer': worked}, 'gsm8k', default_id=''
   )
   ending = _ENDING.search(text)
-  known = {
+  facts = {
     'generator': generator,
     'answer': (ending and ending[1].strip().replace(',', '')) or None,
     **_graded(rows.boolean(row, 'correct')),
   }
   return _Entry(
     question,
-    [_whole(text, known)],
+    [_whole(text, facts)],
     problem.answer,
     problem.solution,
     problem_id=(rows.name(row, 'id') or '').removesuffix(f'-{generator}'),
@@ -253,13 +253,13 @@ def _triples(row: rows.Row) -> _Entry:
 def _rewardmath(row: rows.Row) -> _Entry:
   kind = rows.text(row, 'solution_type')
   rows.check('solution_type', kind, ('chosen', 'rejected'))
-  known = {
+  facts = {
     'generator': rows.text(row, 'solution_reference'),
     **_graded(kind == 'chosen'),
   }
   return _Entry(
     rows.text(row, 'problem'),
-    [_stepwise(row, 'eval_solution', known)],
+    [_stepwise(row, 'eval_solution', facts)],
     answer=problems.final_answer(row, 'answer'),
     problem_id=rows.name(row, 'problem_id') or '',
   )
@@ -286,42 +286,42 @@ _LAYOUTS = {
 
 
 def _label(row: rows.Row) -> dict[str, Any]:
-  """'first_error', and 'generator' if the row has one."""
+  """Reads 'first_error', and 'generator' if the row has one."""
   num_steps, label = len(rows.texts(row, 'steps')), rows.integer(row, 'label')
   if not -1 <= label < num_steps:
     raise ValueError(
       f'label: got {label}; expected -1 or a step, 0 to {num_steps - 1}'
     )
-  given = rows.get(row, 'generator') not in (None, '')
-  known = {'generator': rows.text(row, 'generator')} if given else {}
-  return known | {'first_error': label}
+  has_generator = rows.get(row, 'generator') not in (None, '')
+  facts = {'generator': rows.text(row, 'generator')} if has_generator else {}
+  return facts | {'first_error': label}
 
 
 def _graded(correct: bool) -> dict[str, Any]:
   return {'correct': correct, 'grade': 'right' if correct else 'wrong'}
 
 
-def _stepwise(row: rows.Row, field: str, known: dict[str, Any]):
-  """Text and facts: a step a line, or a paragraph where one has lines."""
+def _stepwise(row: rows.Row, field: str, facts: dict[str, Any]):
+  """Joins steps to a text: a step a line, or a paragraph if one has lines."""
   steps = rows.texts(row, field)
   lines = [step.strip() for step in steps]
   text = ('\n\n' if any('\n' in line for line in lines) else '\n').join(lines)
-  found = {
+  defaults = {
     'answer': answers.extract(text), 'steps': steps, 'num_steps': len(steps)
   }  # fmt: skip
-  return text, found | known
+  return text, defaults | facts
 
 
-def _whole(text: str, known: dict[str, Any]):
-  """A solution that nobody split."""
+def _whole(text: str, facts: dict[str, Any]):
+  """Returns a solution without published steps, and the facts about it."""
   num_steps = sum(bool(line.strip()) for line in text.split('\n'))
-  found = {'answer': answers.extract(text), 'num_steps': num_steps}
-  return text, found | known
+  defaults = {'answer': answers.extract(text), 'num_steps': num_steps}
+  return text, defaults | facts
 
 
 def _optional_answer(row: rows.Row) -> str:
-  given = rows.get(row, 'answer') is not None
-  return problems.final_answer(row, 'answer') if given else ''
+  has_answer = rows.get(row, 'answer') is not None
+  return problems.final_answer(row, 'answer') if has_answer else ''
 
 
 def _one_or_more(row: rows.Row, field: str) -> list[str]:

@@ -1,7 +1,7 @@
-"""Where a run's problems come from: functions that a config names.
+"""Sources of a run's problems: functions that a config names.
 
 Each returns `{'train': ..., 'dev': ..., 'test': ...}`, disjoint sequences of
-problems, or 'test' alone, where there is nothing to train on. Nothing is tuned
+problems, or 'test' alone for a source that is not trained on. Nothing is tuned
 on 'test'.
 """
 
@@ -11,7 +11,7 @@ import random
 from collections.abc import Mapping, Sequence
 
 from critic_jax.data import problems, store
-from critic_jax.data import solutions as given
+from critic_jax.data import solutions as solutions_lib
 from critic_jax.tasks import arithmetic as world
 from critic_jax.tasks import arithmetic_labels
 from critic_jax.types import Problem, Record
@@ -29,7 +29,7 @@ def arithmetic(
   num_dev: int = 500,
   num_test: int = 500,
 ) -> Splits:
-  """The embedded world; disjoint by construction."""
+  """Problems of the embedded world; splits are disjoint by construction."""
   sizes = {'train': num_train, 'dev': num_dev, 'test': num_test}
   return {
     split: world.problems(
@@ -52,12 +52,12 @@ def arithmetic_slips(
   unseen: bool = False,
   num_test: int = 500,
 ) -> Splits:
-  """Given solutions of the embedded world, each second one with a slip.
+  """Given solutions of the embedded world, every second one with a slip.
 
   They are labelled with their first wrong step, as ProcessBench's are, and
   depend on no solver.
   """
-  found = world.problems(
+  problem_set = world.problems(
     'test',
     num_test,
     seed=seed,
@@ -69,7 +69,7 @@ def arithmetic_slips(
   return {
     'test': [
       arithmetic_labels.solution(problem, bool(i % 2), rng)
-      for i, problem in enumerate(found)
+      for i, problem in enumerate(problem_set)
     ]
   }
 
@@ -86,11 +86,11 @@ def jsonl(
   """A JSON-lines file, prepared once, split by the hash of the question.
 
   Args:
-    path: the file; see `problems.read_jsonl` for layouts.
-    data_dir: where the prepared set is kept.
-    layout: of the rows.
+    path: the file.
+    data_dir: the folder of prepared sets.
+    layout: one of `data/problems.py`, or 'auto'.
     bad_rows: 'error' or 'skip'.
-    fractions: of the splits.
+    fractions: the share of each split.
     seed: of the split.
   """
   fractions = fractions or {'train': 0.9, 'dev': 0.05, 'test': 0.05}
@@ -106,7 +106,7 @@ def tfds(
   dev: str = 'train[95%:]',
   test: str = 'test',
 ) -> Splits:
-  """A published tensorflow-datasets set, by its own splits."""
+  """A set that tensorflow-datasets publishes, by its own splits."""
   splits = {'train': train, 'dev': dev, 'test': test}
   return {
     name: store.published(dataset, data_dir, split=split)
@@ -117,7 +117,7 @@ def tfds(
 def benchmark(
   *, path: str, layout: str = 'auto', bad_rows: str = 'error'
 ) -> Splits:
-  """A file of problems to be measured on, whole."""
+  """A file of problems to evaluate on, unsplit."""
   return {'test': problems.read_jsonl(path, layout=layout, bad_rows=bad_rows)}
 
 
@@ -134,26 +134,27 @@ def solutions(
 
   Args:
     paths: the files; the stem of each is the name of its part.
-    layout: see `data/solutions.py`.
+    layout: one of `data/solutions.py`, or 'auto'.
     bad_rows: 'error' or 'skip'.
-    number: how many are drawn of each file; 0 takes all.
-    by: what is counted, 'solution' or 'problem'.
+    number: of solutions or problems drawn from each file; 0 takes all.
+    by: the unit of `number`, 'solution' or 'problem'.
     seed: of the draw.
 
   Raises:
-    ValueError: two files hold a solution of the same id, or one is wrong.
+    ValueError: two files hold a solution of the same id, or a file is bad.
   """
-  records, known = [], {}
+  records, path_by_id = [], {}
   for path in paths:
-    found = given.read(path, layout=layout, bad_rows=bad_rows)
-    again = [r.id for r in found if known.setdefault(r.id, path) != path]
-    if again or list(paths).count(path) > 1:
+    part = solutions_lib.read(path, layout=layout, bad_rows=bad_rows)
+    copies = [r.id for r in part if path_by_id.setdefault(r.id, path) != path]
+    if list(paths).count(path) > 1:
+      copies = [r.id for r in part]
+    if copies:
       raise ValueError(
-        f'paths: got {len(again) or len(found)} solutions again in {path} '
-        f'({(again or [found[0].id])[0]!r}, ...); expected files of different '
-        'ids; leave one out, or rename what has the same name'
+        f'paths: got {len(copies)} solutions again in {path} ({copies[0]!r}, '
+        '...); expected files of different ids; leave one out, or rename one'
       )
     if number:
-      found = given.sample(found, number, seed=seed, by=by)
-    records += found
+      part = solutions_lib.sample(part, number, seed=seed, by=by)
+    records += part
   return {'test': records}

@@ -1,8 +1,8 @@
 """Problem sets on disk with random access, and the order they are read in.
 
 The format is that of tensorflow-datasets with array_record files, without
-TensorFlow: `tfds` is imported when first needed, and it imports no tensorflow
-for what is done here. Sets are `Sequence[Problem]`.
+TensorFlow: `tfds` is imported when first needed, and imports no tensorflow for
+the functions called here. Sets are `Sequence[Problem]`.
 
 The order of a run is a function of its seed and step only (`batches`), so that
 a run resumes by its step number, with no state of a loader to save.
@@ -36,7 +36,7 @@ _FIELDS = tuple(field.name for field in dataclasses.fields(Problem))
 
 @dataclasses.dataclass(frozen=True)
 class _Problems(Sequence):
-  """Rows read from disk one by one and made problems by `read(index, row)`."""
+  """Rows that `read(index, row)` turns into problems one by one."""
 
   rows: Sequence[Mapping[str, Any]]
   read: Callable[[int, Mapping[str, Any]], Problem]
@@ -63,7 +63,7 @@ def prepare(
   bad_rows: str = 'error',
   report: Callable[[str], None] = print,
 ) -> Sequence[Problem]:
-  """A JSON-lines file, converted once and then read by random access.
+  """Returns the problems of a file, converted once and read by random access.
 
   The prepared set lies in `data_dir` in a folder named by the content of the
   file and by the settings: a changed file is converted anew. The folder appears
@@ -71,9 +71,9 @@ def prepare(
   of a set.
 
   Args:
-    path: the file; see `problems.read_jsonl`, as for the settings.
-    data_dir: where prepared sets are kept; created if missing.
-    layout: of the rows.
+    path: a file of `problems.read_jsonl`.
+    data_dir: the folder of prepared sets; created if missing.
+    layout: of the rows, or 'auto'.
     bad_rows: 'error' or 'skip'.
     report: called with one line of text if rows were skipped; only when the set
       is converted.
@@ -92,10 +92,10 @@ def prepare(
   name = re.sub(r'[^\w.-]', '_', path.stem)[:80]
   folder = data_dir / f'{name}-{digest}'
   if not folder.exists():
-    found = problems.read_jsonl(
+    problem_set = problems.read_jsonl(
       path, layout=layout, bad_rows=bad_rows, report=report
     )
-    _write(found, folder)
+    _write(problem_set, folder)
   return _Problems(_open(folder / 'problems' / _VERSION), _stored_problem)
 
 
@@ -106,14 +106,14 @@ def published(
   split: str = 'train',
   download: bool = False,
 ) -> Sequence[Problem]:
-  """A set that tensorflow-datasets publishes, such as 'gsm8k'.
+  """Returns a set that tensorflow-datasets publishes, such as 'gsm8k'.
 
-  Its rows must be in a layout of `problems`; ids are '<name>-<split>-<index>'
-  where it has none.
+  Its rows must be in a layout of `problems`; rows without an id get
+  '<name>-<split>-<index>'.
 
   Args:
     name: as in the catalogue of tfds: 'set', 'set/config', 'set:1.0.0'.
-    data_dir: where prepared sets are kept.
+    data_dir: the folder of prepared sets.
     split: as tfds writes splits: 'train', 'test', 'train[:80%]'.
     download: whether to download the set if `data_dir` does not have it. Needs
       a network; tfds tries for minutes before it gives up.
@@ -151,13 +151,13 @@ def published(
 
 
 def shuffled(num_examples: int, *, seed: int, epoch: int) -> np.ndarray:
-  """The order of an epoch: a permutation of `range(num_examples)`.
+  """Returns the order of an epoch: a permutation of `range(num_examples)`.
 
-  A function of the arguments only, on every platform and for every release of
+  It depends on the arguments only, on every platform and for every release of
   numpy, which does not promise that of `Generator.permutation` (NEP 19).
 
   Args:
-    num_examples: how many there are.
+    num_examples: the number of examples.
     seed: in [0, 2**64).
     epoch: from 0.
 
@@ -171,7 +171,7 @@ def shuffled(num_examples: int, *, seed: int, epoch: int) -> np.ndarray:
 def batches(
   source: Sequence[Any], batch_size: int, *, seed: int, start_step: int = 0
 ) -> Iterator[list[Any]]:
-  """Batches without end, from `start_step` on.
+  """Yields batches without end, from `start_step` on.
 
   Epochs, each in its own order, follow each other without a gap: no example is
   dropped, and a batch may end one epoch and begin the next. Batch k is a
@@ -186,7 +186,7 @@ def batches(
     source: examples by index.
     batch_size: examples a step.
     seed: in [0, 2**64).
-    start_step: the first step; a run that made n steps continues at n.
+    start_step: the first step; a run continues at n after n steps.
 
   Returns:
     An iterator of lists of `batch_size` examples.
@@ -250,13 +250,13 @@ def _write(rows: Sequence[Problem], folder: pathlib.Path) -> None:
 def _make_builder(rows: Sequence[Problem], data_dir: pathlib.Path) -> Any:
   tfds = _tfds()
 
-  # Here, not in the module: tfds must be imported to define it.
+  # Defined in a function, since the class needs an imported tfds.
   class Problems(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Problems as four texts, in the given order."""
 
     name = 'problems'
     VERSION = tfds.core.Version(_VERSION)
-    code_path = None  # where tfds would look for checksums of downloads
+    code_path = None  # the folder of checksums of downloads
 
     def _info(self):
       text = tfds.features.Text()
@@ -283,7 +283,7 @@ def _open(folder: pathlib.Path) -> Sequence[Mapping[str, bytes]]:
     with _quiet():
       rows = tfds.builder_from_directory(folder).as_data_source(split=_SPLIT)
     rows[len(rows) - 1]  # opens the files
-  except Exception as error:  # whatever tfds raises about broken files
+  except Exception as error:  # tfds raises any about broken files
     raise ValueError(
       f'{folder}: got a damaged set ({error}); expected what `prepare` wrote; '
       'delete the folder'
@@ -315,7 +315,7 @@ def _tfds() -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-  """Without what tfds prints and draws."""
+  """Silences tfds: its prints and its progress bars."""
   _tfds().disable_progress_bar()
   with contextlib.redirect_stdout(io.StringIO()):
     yield
