@@ -1,7 +1,7 @@
-"""JSON that nobody vouches for: what it holds, or a ValueError.
+"""Untrusted JSON, read to a value or refused with a ValueError.
 
-Python's reader also raises RecursionError, at some thousand levels, and so does
-what walks through a value that it just managed.
+Python's reader also raises RecursionError, at some thousand levels, and so do
+functions that walk through a value of nearly as many.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ MAX_BYTES = 500_000_000  # of a file; a large vocabulary takes 40 million
 
 
 def loads(content: bytes | str) -> Any:
-  """The value of a text.
+  """Returns the value of a text.
 
   Raises:
-    ValueError: it is broken, not UTF-8 or nested too deep; says which.
+    ValueError: it is broken, not UTF-8 or nested too deep; the message says
+      which.
   """
   try:
     value = json.loads(content)
+    # Walk the levels without recursion.
     level = [value] if isinstance(value, dict | list) else []
     for _ in range(MAX_DEPTH):
-      held = [v.values() if isinstance(v, dict) else v for v in level]
-      level = [v for vs in held for v in vs if isinstance(v, dict | list)]
+      contents = [v.values() if isinstance(v, dict) else v for v in level]
+      level = [v for vs in contents for v in vs if isinstance(v, dict | list)]
       if not level:
         return value
   except RecursionError:
@@ -35,11 +37,11 @@ def loads(content: bytes | str) -> Any:
 
 
 def read(path: str | os.PathLike) -> dict[str, Any]:
-  """The object that a file holds.
+  """Reads the object of a JSON file.
 
   Raises:
-    ValueError: it holds something else, or more than `MAX_BYTES`.
-    OSError: there is no such file.
+    ValueError: the file holds another value, or more than `MAX_BYTES`.
+    OSError: the file cannot be opened.
   """
   try:
     with pathlib.Path(path).open('rb') as file:

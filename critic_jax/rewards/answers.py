@@ -1,13 +1,13 @@
-r"""Final answers: what a solution claims, and whether that is the reference.
+r"""Final answers: extracted from solutions, compared with references.
 
 Every function takes and returns strings, touches no device and never raises
-on a model's text. Two conventions hold throughout. What is not found is not
-guessed: a text without a marked answer has none, for "the last number" and
-"the whole text" reward answers nobody gave. And math_verify
-(https://github.com/huggingface/Math-Verify) decides only what `exact` cannot,
-after the false positives it is known for have been refused: it reads '2 3' as
-5, '5=6' as 6, 'seat' as 'east', 12 to the base 3 as 12 to the base 4, and
-'3 cm' as '3 m'.
+on a model's text. Two conventions hold throughout. No answer is guessed: a text
+without a marked answer has none, since "the last number" and "the whole text"
+would reward answers that the solver did not give. And math_verify
+(https://github.com/huggingface/Math-Verify) decides only pairs that `exact`
+cannot, after its known false positives have been refused: it reads '2 3' as 5,
+'5=6' as 6, 'seat' as 'east', 12 to the base 3 as 12 to the base 4, and '3 cm'
+as '3 m'.
 
 `equivalent` may not return: `9^{9^{9^9}}` is a legal answer. Give texts of a
 model to `pool.Pool`, which kills what takes too long.
@@ -25,9 +25,9 @@ from typing import Literal, NamedTuple
 Grade = Literal['right', 'wrong', 'unparsable', 'timeout']
 
 MAX_ANSWER = 1000  # characters; a longer "answer" is none
-IN_SANDBOX = False  # see `pool`
+IN_SANDBOX = False  # this module is a grader of `pool`
 
-# What the grader must say of these, or it is broken: see `pool`.
+# Texts, references and grades: `pool` refuses a grader that differs.
 CANARIES = (
   (r'\boxed{1,234}', '1234', 'right'),
   (r'\boxed{1,235}', '1234', 'wrong'),
@@ -37,7 +37,7 @@ CANARIES = (
 )
 
 # A command that boxes something; "put it in \boxed and stop" does not. Only the
-# beginning is looked at, so that many boxes cost no more than their length.
+# beginning is matched, so that many boxes cost no more than their length.
 _BOX = re.compile(
   r'\\(?:boxed|fbox)(?![a-zA-Z])[ \t\n]{0,100}'
   r'(?=\{|[-+]?[0-9.\\]|[a-zA-Z](?![a-zA-Z]))',
@@ -49,11 +49,11 @@ _HASHES = re.compile(r'^####(?!#)(.*)', re.M)
 
 
 def extract(text: str) -> str | None:
-  r"""The final answer of a solution, or None.
+  r"""Returns the final answer of a solution, or None.
 
-  It is what the last `\boxed{...}` or `\fbox{...}` holds; without any box,
-  what follows the last line-initial `####` (GSM8K). Two different boxes in a
-  text: the last counts, the convention of the field (Hendrycks et al., MATH,
+  It is the content of the last `\boxed{...}` or `\fbox{...}`; without any box,
+  the text after the last line-initial `####` (GSM8K). Of two different boxes
+  the last counts, by the convention of the field (Hendrycks et al., MATH,
   `last_boxed_only_string`). A last box that is empty, unbalanced or longer
   than `MAX_ANSWER` characters is no answer, and nothing earlier replaces it:
   a text cut inside its final box did not finish. Linear in the text's length.
@@ -81,7 +81,7 @@ def _answer(text: str | None) -> str | None:
 
 
 def _braced(text: str) -> str | None:
-  """What stands between the brace at the beginning and the one closing it."""
+  """Returns the text between the opening brace and the one closing it."""
   depth = 0
   for match in _BRACE.finditer(text):
     depth += {'{': 1, '}': -1}.get(match[0], 0)  # `\{` and `\}` are neither
@@ -91,7 +91,7 @@ def _braced(text: str) -> str | None:
 
 
 def grade(text: str, reference: str) -> Grade:
-  """'right', 'wrong' or 'unparsable' (no marked answer); may not return."""
+  """Grades a text; without a marked answer 'unparsable'; may not return."""
   answer = extract(text)
   if answer is None:
     return 'unparsable'
@@ -99,21 +99,21 @@ def grade(text: str, reference: str) -> Grade:
 
 
 def decide(answer: str, reference: str) -> Grade:
-  """'right' or 'wrong': `equivalent`, as a pool asks its children."""
+  """Grades an answer by `equivalent`; the children of a pool call it."""
   return 'right' if equivalent(answer, reference) else 'wrong'
 
 
 def equivalent(answer: str, reference: str) -> bool:
   r"""Whether an answer means the reference; not symmetric, may not return.
 
-  Numbers written as integers or decimals are equal if they are exactly equal;
-  against fractions, roots and constants math_verify allows a difference in
-  the seventh decimal. Percent: '50%' is 0.5 and is 50 (data sets drop the
-  sign). A unit is read only against no unit or the same one. '1,234' is a
-  number, '1, 234' a list; lists are unordered, tuples and intervals are not.
-  Subscripted bases must agree where both are given. Where the reference is a
-  plain number, a sum or product of numbers ('12*13') is not an answer: it
-  restates the question. Prose is compared as a string.
+  Integers and decimals must be exactly equal; against fractions, roots and
+  constants math_verify allows a difference in the seventh decimal. Percent:
+  '50%' is 0.5 and is 50 (data sets drop the sign). A unit matches no unit or
+  the same one. '1,234' is a number, '1, 234' a list; lists are unordered,
+  tuples and intervals are not. Subscripted bases must agree if both sides have
+  one. If the reference is a plain number, a sum or product of numbers
+  ('12*13') is not an answer: it restates the question. Prose is compared as a
+  string.
   """
   decided = exact(answer, reference)
   if decided is not None:
@@ -122,28 +122,28 @@ def equivalent(answer: str, reference: str) -> bool:
 
 
 def exact(answer: str, reference: str) -> bool | None:
-  """What `equivalent` returns where strings and rationals settle it, or None.
+  """Returns `equivalent` if strings and rationals decide it, else None.
 
-  Cheap and bounded: no sympy, no hang.
+  It is cheap and always returns: no sympy, no hang.
   """
   if max(len(answer), len(reference)) > MAX_ANSWER:
     return False
-  given, wanted = _normalize(answer), _normalize(reference)
-  if given.whole == wanted.whole:
-    return bool(given.whole)  # also '3 m' and '3m', whatever m is
-  if given.unit and wanted.unit and given.unit != wanted.unit:
+  left, right = _normalize(answer), _normalize(reference)
+  if left.whole == right.whole:
+    return bool(left.whole)  # also '3 m' and '3m', be m a unit or a variable
+  if left.unit and right.unit and left.unit != right.unit:
     return False
-  given, wanted = _drop_name(given, wanted), _drop_name(wanted, given)
-  if not given.body or not wanted.body:
+  left, right = _drop_name(left, right), _drop_name(right, left)
+  if not left.body or not right.body:
     return False
-  if given.body == wanted.body:
+  if left.body == right.body:
     return True
-  numbers = _number(given.body), _number(wanted.body)
+  numbers = _number(left.body), _number(right.body)
   if None not in numbers:
     return _equal(*numbers)
-  if _is_words(given.body) or _is_words(wanted.body):
-    return given.body.casefold() == wanted.body.casefold()
-  if any(refuse(given.body, wanted.body) for refuse in _REFUSALS):
+  if _is_words(left.body) or _is_words(right.body):
+    return left.body.casefold() == right.body.casefold()
+  if any(refuse(left.body, right.body) for refuse in _REFUSALS):
     return False
   return None
 
@@ -151,7 +151,7 @@ def exact(answer: str, reference: str) -> bool | None:
 class _Answer(NamedTuple):
   body: str
   unit: str  # '' if none
-  whole: str  # with the unit, without spaces but between digits
+  whole: str  # with the unit; spaces only between digits
 
 
 class _Number(NamedTuple):
@@ -199,7 +199,7 @@ _UNIT = re.compile(
 
 
 def _normalize(text: str) -> _Answer:
-  r"""One spelling of an answer, split from its unit: '\$5.' -> ('5', ...)."""
+  r"""Returns one spelling of an answer, split from its unit: '\$5.' is '5'."""
   text = f' {text} '
   for pattern, replacement in _REPLACEMENTS:
     text = pattern.sub(replacement, text)
@@ -249,15 +249,18 @@ def _number(text: str) -> _Number | None:
   return _Number(-value if sign == '-' else value, bool(percent), '.' in text)
 
 
-def _equal(given: _Number, wanted: _Number) -> bool | None:
-  values = {given.value}
-  if given.percent != wanted.percent:  # '50%' is 0.5 and is 50
-    values |= {given.value / 100 if given.percent else given.value * 100}
-  if wanted.value in values:
+def _equal(answer: _Number, reference: _Number) -> bool | None:
+  """Whether two numbers are equal; None if rounding must decide it."""
+  values = {answer.value}
+  if answer.percent != reference.percent:  # '50%' is 0.5 and is 50
+    values |= {answer.value / 100 if answer.percent else answer.value * 100}
+  if reference.value in values:
     return True
-  # 0.333333 for 1/3 is a question of rounding: math_verify's.
-  rounded = given.decimal != wanted.decimal and not _terminates(given, wanted)
-  return None if rounded else False
+  # math_verify decides whether 0.333333 is 1/3.
+  is_rounded = answer.decimal != reference.decimal and not _terminates(
+    answer, reference
+  )
+  return None if is_rounded else False
 
 
 def _terminates(*numbers: _Number) -> bool:
@@ -279,7 +282,7 @@ _NAMED = re.compile(
 
 
 def _drop_name(answer: _Answer, other: _Answer) -> _Answer:
-  """'x = 5' becomes '5' where the other side names nothing."""
+  """Shortens 'x = 5' to '5' if the other side has no name."""
   if '=' in other.body:
     return answer
   return answer._replace(body=_NAMED.sub('', answer.body))
@@ -308,7 +311,7 @@ def _other_equation(answer: str, reference: str) -> bool:
 
 
 def _spaced_digits(answer: str, reference: str) -> bool:
-  """'2 3', which math_verify adds; a mixed number or '1 234' is none."""
+  """Whether a side is like '2 3', which math_verify adds, and no number."""
   return any(
     re.search(r'[0-9] +\.?[0-9]', side) and not _number(side)
     for side in (answer, reference)
@@ -317,12 +320,12 @@ def _spaced_digits(answer: str, reference: str) -> bool:
 
 def _other_base(answer: str, reference: str) -> bool:
   base = re.compile(r'[0-9] ?_ ?\{? ?([0-9]+) ?\}?$')
-  given, wanted = base.search(answer), base.search(reference)
-  return bool(given and wanted and given[1] != wanted[1])
+  left, right = base.search(answer), base.search(reference)
+  return bool(left and right and left[1] != right[1])
 
 
 def _other_brackets(answer: str, reference: str) -> bool:
-  """A set against a tuple or an interval."""
+  """Whether one side is a set, the other a tuple or an interval."""
   kinds = [
     'set' if side.startswith('\\{') else 'tuple' if side[0] in '([' else ''
     for side in (answer, reference)
@@ -331,10 +334,11 @@ def _other_brackets(answer: str, reference: str) -> bool:
 
 
 def _unevaluated(answer: str, reference: str) -> bool:
-  r"""A sum or product of numbers for a plain number; '1.5 \times 10^3' is one.
+  r"""Whether the answer is a sum or product, the reference a plain number.
 
-  math_verify would evaluate it, and a model that repeats the question's
-  expression would be paid for the answer.
+  '1.5 \times 10^3' is a plain number.
+  math_verify would evaluate the answer, and so reward a model that repeats the
+  expression of the question.
   """
   number = _number(reference)
   if number is None:
@@ -360,18 +364,19 @@ _REFUSALS = (
 def _symbolic(answer: str, reference: str) -> bool:
   parse, verify = _math_verify()
   try:
-    wanted = parse(f'${reference}$')
-    return bool(wanted and verify(wanted, parse(f'${answer}$')))
+    target = parse(f'${reference}$')
+    return bool(target and verify(target, parse(f'${answer}$')))
   except Exception:  # RecursionError, MemoryError: not shown to be equal
     return False
 
 
 @functools.cache
 def _math_verify() -> tuple[Callable[..., list], Callable[..., bool]]:
-  """math_verify's parse and verify without timeouts; the import takes 1 s.
+  """Returns math_verify's parse and verify, without timeouts.
 
-  Its timeouts raise a BaseException from SIGALRM in the main thread; the
-  deadline is `pool.Pool`'s, so they are off, and so is its warning about it.
+  Its timeouts raise a BaseException from SIGALRM in the main thread. The pool
+  has the deadline, so they are off, and so is its warning about that. The
+  import takes 1 s.
   """
   import math_verify
 

@@ -1,17 +1,18 @@
 r"""Programs as answers: graded by unit tests, in a sandbox.
 
 The answer of a response is its last fenced block that is marked as python; the
-reference is a text that `reference` makes of tests, as MBPP and HumanEval have
-them. A program is right if every test runs to its end without an exception.
-Program and tests run in two processes behind the same walls (`sandbox`): the
-program is called through a pipe and never sees a test (`code_host`), so neither
-`os._exit(0)`, nor a printed verdict, nor an object that equals everything, nor
-reading the tests scores. A program has python's standard library, one process
-and no thread; it must give what a test compares as plain data.
+reference is a text that `reference` makes of tests, such as those of MBPP and
+HumanEval. A program is right if every test runs to its end without an
+exception. Program and tests run in two processes behind the same walls
+(`sandbox`): the program is called through a pipe and never sees a test
+(`code_host`), so neither `os._exit(0)`, nor a printed verdict, nor an object
+that equals everything, nor reading the tests scores. A program has python's
+standard library, one process and no thread; tests compare its results as plain
+data.
 
-What is not promised: a program that knows the tests by heart passes them, and
-one that happens to pass is right. A test that passes the program's own results
-back to it, or compares two of them, can be deceived by it.
+Limits of these guarantees: a program that knows the tests by heart passes them,
+and one that happens to pass is right. A test that passes the program's own
+results back to it, or compares two of them, can be deceived by it.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from collections.abc import Sequence
 from critic_jax.rewards import sandbox
 
 MAX_PROGRAM = 100_000  # characters; a longer program is none
-IN_SANDBOX = True  # see `pool`
+IN_SANDBOX = True  # this module is a grader of `pool`
 
 _OPEN = re.compile(r' {0,3}```[ \t]*(?:python|py)3?[ \t\r]*', re.IGNORECASE)
 _CLOSE = re.compile(r' {0,3}```[ \t\r]*')
 
 
 def extract(text: str) -> str | None:
-  r"""The program of a response: its last ```python block, or None.
+  r"""Returns the program of a response: its last ```python block, or None.
 
   >>> extract('So:\n```python\nx = 1\n```\nDone.')
   'x = 1\n'
@@ -54,7 +55,7 @@ def extract(text: str) -> str | None:
 
 
 def exact(program: str, reference: str) -> None:
-  """None: nothing about a program is settled without running it."""
+  """Returns None: no program is graded without running it."""
 
 
 def reference(
@@ -64,7 +65,7 @@ def reference(
   prelude: str = '',
   entry_point: str = '',
 ) -> str:
-  """The reference of a problem, as text.
+  """Makes the reference of a problem, a text, of its tests.
 
   Args:
     tests: python sources that run in order and in one scope.
@@ -72,8 +73,8 @@ def reference(
     prelude: runs before the setup and before the program, e.g. the imports and
       helpers of HumanEval's prompt.
     entry_point: a name that is the program's in the tests even if the prelude
-      has it, too. Other names that tests read and nobody else defines are the
-      program's as well.
+      defines it too. Other names that tests read, and neither they nor the
+      prelude define, are the program's as well.
 
   Raises:
     ValueError: there are no tests, or one is not python.
@@ -95,41 +96,44 @@ def reference(
 
 
 def is_reference(text: str) -> bool:
-  """Whether a text is one that `reference` made, not a final answer."""
+  """Whether `reference` made a text, which else is a final answer."""
   return text.startswith('{"prelude": ')
 
 
 def decide(
   program: str, reference: str, *, deadline_s: float, means: sandbox.Means
 ) -> str:
-  """'right', 'wrong' or 'timeout': whether a program passes its tests.
+  """Grades a program by its tests: 'right', 'wrong' or 'timeout'.
 
   Args:
-    program: as `extract` gives it.
-    reference: as `reference` gives it.
+    program: a result of `extract`.
+    reference: a result of `reference`.
     deadline_s: seconds for program and tests, once the sandbox has started.
-    means: of the sandbox.
+    means: the walls of the sandbox.
 
   Raises:
-    ChildProcessError: the sandbox did not start; no fault of the program.
+    ChildProcessError: the sandbox did not start, which says nothing about the
+      program.
   """
   with (
-    sandbox.Process('program', means) as answers,
-    sandbox.Process('tests', means) as asks,
+    sandbox.Process('program', means) as program_process,
+    sandbox.Process('tests', means) as test_process,
   ):
     deadline = time.monotonic() + deadline_s
     load = dict(prelude=json.loads(reference)['prelude'], program=program)
     try:
-      answers.send(json.dumps(load).encode(), deadline)
-      if answers.receive(deadline) != b'{"value": null}':
+      # Load the program.
+      program_process.send(json.dumps(load).encode(), deadline)
+      if program_process.receive(deadline) != b'{"value": null}':
         return 'wrong'  # it raised, or wrote into the pipe
-      asks.send(reference.encode(), deadline)
+      # Run the tests, passing their calls to the program.
+      test_process.send(reference.encode(), deadline)
       while True:
-        kind, content = json.loads(asks.receive(deadline))
+        kind, content = json.loads(test_process.receive(deadline))
         if kind == 'verdict':
           return 'right' if content is True else 'wrong'
-        answers.send(json.dumps(content).encode(), deadline)
-        asks.send(answers.receive(deadline), deadline)
+        program_process.send(json.dumps(content).encode(), deadline)
+        test_process.send(program_process.receive(deadline), deadline)
     except TimeoutError:
       return 'timeout'
     except EOFError:  # killed by a limit, or by itself
@@ -138,7 +142,7 @@ def decide(
 
 _TESTS = reference(['assert double(3) == 6', 'assert double([1]) == [1, 1]'])
 
-# What the grader must say of these, or it is broken: see `pool`.
+# Texts, references and grades: `pool` refuses a grader that differs.
 CANARIES = (
   ('```python\ndef double(x):\n  return x + x\n```', _TESTS, 'right'),
   ('```python\ndef double(x):\n  return 6\n```', _TESTS, 'wrong'),

@@ -1,13 +1,13 @@
-"""What runs in a sandbox: a program in one process, its tests in another.
+"""The processes in a sandbox: a program in one, its tests in another.
 
 The tests' process holds the tests and calls the program through a pipe; the
 program's process holds the program and answers calls. Arguments and results
 cross as plain data (`encode`), and anything else stays behind as a numbered
 object that can be called, read and counted from afar. So the program sees the
-arguments of the calls that are made, as any function does, but no expected
-value: the tests are not in its memory, nor on its disk, nor up its stack. What
-it writes into its pipe can only be a return value, and numbers, texts, lists
-are compared as python's own.
+arguments of calls, as any function does, but no expected value: the tests are
+not in its memory, nor on its disk, nor up its stack. A message that it writes
+into its pipe can only be a return value, and numbers, texts and lists are
+compared as python's own.
 
 `sandbox.start` gives the text of this module to a bare python, so it imports
 the standard library only. Messages are length-prefixed JSON.
@@ -54,7 +54,7 @@ def confine(limits: dict[str, int], syscall_filter: bytes = b'') -> None:
 
   Args:
     limits: names in `resource` without 'RLIMIT_', e.g. {'AS': 2**29}.
-    syscall_filter: of `sandbox.syscall_filter`; b'' for none.
+    syscall_filter: a result of `sandbox.syscall_filter`; b'' for none.
 
   Raises:
     OSError: the kernel refused.
@@ -71,7 +71,7 @@ def confine(limits: dict[str, int], syscall_filter: bytes = b'') -> None:
 
 
 def adopt_orphans() -> None:
-  """Makes this process the parent of what its children leave behind."""
+  """Makes this process the parent of its children's orphans."""
   _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
@@ -95,7 +95,7 @@ def write(file: BinaryIO, message: Any) -> None:
 
 
 def read(file: BinaryIO) -> Any:
-  """The next message; None at the end of the file."""
+  """Reads the next message; None at the end of the file."""
   head = file.read(LENGTH.size)
   if len(head) < LENGTH.size:
     return None
@@ -103,7 +103,7 @@ def read(file: BinaryIO) -> Any:
 
 
 def encode(value: Any, keep: Callable[[Any], int]) -> Any:
-  """A value as JSON: plain data as it is, else the number `keep` gives it.
+  """Returns a value as JSON: plain data, or the number that `keep` gives it.
 
   An instance of a subclass of a plain type (Counter, namedtuple) is plain.
   """
@@ -127,7 +127,7 @@ def encode(value: Any, keep: Callable[[Any], int]) -> Any:
 
 
 def decode(message: Any, find: Callable[[int], Any]) -> Any:
-  """What `encode` made a message of, in python's own types."""
+  """Returns the value that `encode` made a message of, in python's types."""
   if isinstance(message, list):
     return [decode(item, find) for item in message]
   if not isinstance(message, dict):
@@ -151,7 +151,7 @@ def decode(message: Any, find: Callable[[int], Any]) -> Any:
 
 
 def serve_program(requests: BinaryIO, responses: BinaryIO) -> None:
-  """Runs a program, then does what is asked of it until the pipe ends."""
+  """Runs a program, then answers requests until the pipe ends."""
   objects: list[Any] = []
 
   def keep(value):
@@ -190,12 +190,12 @@ def _compile(source: str, name: str) -> types.CodeType:
 
 
 def _first_items(value: Any) -> list[Any]:
-  found = []
+  items = []
   for item in value:
-    found.append(item)
-    if len(found) > _MAX_ITEMS:
+    items.append(item)
+    if len(items) > _MAX_ITEMS:
       raise OverflowError('too many items')
-  return found
+  return items
 
 
 _OPERATIONS = {
@@ -216,10 +216,10 @@ _OPERATIONS = {
 
 
 def serve_tests(requests: BinaryIO, responses: BinaryIO) -> None:
-  """Runs tests of a program that is asked through the pipe; one verdict.
+  """Runs tests of a program that is called through the pipe.
 
-  Messages to the pipe are `['ask', request]`, passed on to the program, and at
-  last `['verdict', whether all tests passed]`.
+  It writes `['ask', request]`, a request to the program, any number of times,
+  and at last `['verdict', whether all tests passed]`.
   """
   tests = read(requests)
 
@@ -234,7 +234,7 @@ def serve_tests(requests: BinaryIO, responses: BinaryIO) -> None:
   passed = True
   try:
     _run_tests(tests, ask)
-  except BaseException:  # an assertion, or whatever the program made of it
+  except BaseException:  # an assertion, or any error of the program
     passed = False
   write(responses, ['verdict', passed])
 
@@ -254,7 +254,7 @@ def _run_tests(tests: dict[str, Any], ask: Callable) -> None:
 
 
 def _names(source: str) -> set[str]:
-  """The names that a source reads."""
+  """Returns the names that a source reads."""
   return {
     node.id
     for node in ast.walk(ast.parse(source))
@@ -263,7 +263,7 @@ def _names(source: str) -> set[str]:
 
 
 def _error(name: Any) -> Exception:
-  """The built-in exception of a name, or a RuntimeError."""
+  """Returns the built-in exception of a name, or a RuntimeError."""
   kind = vars(builtins).get(name) if isinstance(name, str) else None
   if isinstance(kind, type) and issubclass(kind, Exception):
     with contextlib.suppress(TypeError):  # UnicodeDecodeError wants arguments
@@ -278,10 +278,10 @@ def _number(value: Any) -> Any:
 
 
 class Remote:
-  """Something of the program's, in the tests' process.
+  """An object of the program, as it appears in the tests' process.
 
-  It equals itself only. What it is like is asked of the program, which so can
-  say what it likes, as a function can return what it likes.
+  It equals itself only. The program answers for all its other properties, and
+  may answer anything, as a function may return anything.
   """
 
   def __init__(self, ask: Callable, number: int):
@@ -292,7 +292,7 @@ class Remote:
     return self._ask(operation, self._number, *values)
 
   def __call__(self, *args: Any, **named: Any) -> Any:
-    """Calls it, in the program's process."""
+    """Calls the object in the program's process."""
     return self._do('call', list(args), named)
 
   def __getattr__(self, name: str) -> Any:
@@ -326,18 +326,18 @@ class Remote:
 
 
 def main(role: str, settings: str) -> None:
-  """A process in the sandbox; its standard streams become the pipe.
+  """Runs a process in the sandbox; its standard streams become the pipe.
 
   Args:
     role: 'program' or 'tests'.
-    settings: JSON: `limits` and, in hexadecimal, `filter` of `confine`.
+    settings: JSON of `limits` and, in hexadecimal, `filter` for `confine`.
   """
   requests, responses = os.fdopen(os.dup(0), 'rb'), os.fdopen(os.dup(1), 'wb')
   settings = json.loads(settings)
   null = os.open('/dev/null', os.O_RDWR)
   _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
   confine(settings['limits'], bytes.fromhex(settings['filter']))
-  for stream in range(3):  # what is printed goes nowhere, and nothing is read
+  for stream in range(3):  # prints go nowhere, and nothing is read
     os.dup2(null, stream)
   write(responses, 'ready')
   {'program': serve_program, 'tests': serve_tests}[role](requests, responses)

@@ -1,8 +1,8 @@
-"""Answers in critiques: finding them, and hiding them from the solver.
+"""Answers in critiques: detected, and masked before a solver reads them.
 
-A critique that states the final answer makes refinements right whatever else
-it says. That may be its merit, as in 'step 3 should be 14', or all it does; the
-rate of leaks, and refinements with the answer masked, tell the two apart.
+A critique that states the final answer can make refinements right without any
+other merit. It may also have merit, as in 'step 3 should be 14'; the rate of
+leaks, and refinements with the answer masked, tell the two apart.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ def leaks(critique: Record) -> bool:
   """Whether the conclusion has the reference answer as a token of its own.
 
   '12' is in 'so x = 12.' but in none of '112', '12.5', '1,120', '-12', '5/12'.
-  Commas that group thousands are left out on both sides.
+  Commas that group thousands are ignored on both sides.
   """
   return _replaced(critique)[1] > 0
 
 
 def masked(critique: Record) -> str:
-  """The conclusion with each occurrence of the reference answer as `MASK`."""
+  """Returns the conclusion with each reference answer replaced by `MASK`."""
   return _replaced(critique)[0]
 
 
 def _replaced(critique: Record) -> tuple[str, int]:
-  """The masked conclusion, and how many answers were masked in it."""
+  """Returns the masked conclusion and the number of answers masked in it."""
   answer, conclusion = critique.problem.answer.strip(), _conclusion(critique)
   if not answer:
     return conclusion, 0
@@ -42,7 +42,7 @@ def _conclusion(critique: Record) -> str:
 
 
 def _grouped(answer: str) -> str:
-  """A pattern of the answer, with or without commas that group thousands."""
+  """Returns a pattern of the answer; commas may group thousands."""
   plain = re.sub(r'(?<=\d),(?=\d{3}(?!\d))', '', answer)
   parts = re.split(r'(\d+)', plain)
   return ''.join(
@@ -52,7 +52,7 @@ def _grouped(answer: str) -> str:
 
 
 def _thousands(digits: str) -> list[str]:
-  """'1234567' as ['1', '234', '567']."""
+  """Splits '1234567' into ['1', '234', '567']."""
   first = len(digits) % 3
   rest = [digits[i : i + 3] for i in range(first, len(digits), 3)]
   return [digits[:first], *rest] if first else rest

@@ -1,11 +1,12 @@
-"""What messages are worth: answers, verdicts, and what verdicts lead to.
+"""Rewards of solutions and critiques by final answers.
 
-The dual reward of RefCritic (https://arxiv.org/abs/2507.15024). Each reward is
+`judge` and `refine` are the dual reward of RefCritic
+(https://arxiv.org/abs/2507.15024). Each reward is
 `(critique, refinements) -> float`, pure; the total, `judge + refine_weight *
 refine`, is a weighted sum made by `rollout.score`. `critique.parent` is the
 solution, and its `parsed['correct']` and that of each refinement are bools
 which the recipe writes before it scores. A critique that states no verdict
-or was cut off earns nothing from any reward here.
+or was cut off earns nothing from any of these rewards.
 
 The paper's method section was not available to us: the gate, the weight and
 the number of refinements are settings of ours, not the paper's.
@@ -21,12 +22,12 @@ from critic_jax.types import Record
 
 
 def correct(record: Record, responses: Sequence[Record]) -> float:
-  """1.0 if a solution's final answer is right, else 0.0."""
+  """Returns 1.0 if a solution's final answer is right, else 0.0."""
   return float(_correct(record, of=record))
 
 
 def judge(critique: Record, refinements: Sequence[Record]) -> float:
-  """1.0 if the verdict is the truth about the solution, else 0.0."""
+  """Returns 1.0 if the verdict is true of the solution, else 0.0."""
   right = _correct(critique.parent, of=critique)
   if not _has_verdict(critique):
     return 0.0
@@ -39,9 +40,9 @@ def refine(
   *,
   gate: str = 'rightly_called_wrong',
 ) -> float:
-  """The share of right refinements if `gate` admits the critique, else 0.0.
+  """Returns the share of right refinements if `gate` admits the critique.
 
-  Without refinements it is 0.0.
+  It is 0.0 if the gate does not, and without refinements.
   """
   if not admits(gate, critique) or not refinements:
     return 0.0
@@ -49,7 +50,7 @@ def refine(
 
 
 def delta(critique: Record, refinements: Sequence[Record]) -> float:
-  """What refining changed, in [-1, 1]; right to wrong is -1, wrong to right 1.
+  """Returns the change by refining, in [-1, 1]: 1 for wrong to right.
 
   Critique-RL's r_delta (https://arxiv.org/abs/2510.24320), averaged over the
   refinements; 0.0 without any. It does not pay for copying a right solution.
@@ -61,7 +62,7 @@ def delta(critique: Record, refinements: Sequence[Record]) -> float:
 
 
 def admits(gate: str, critique: Record) -> bool:
-  """Whether a critique may earn `refine`: which critiques to refine.
+  """Whether a critique may earn `refine`, and so is refined.
 
   Args:
     gate: 'rightly_called_wrong' (the solution is wrong and called wrong),

@@ -1,4 +1,4 @@
-"""A bare python behind walls: for programs that a model wrote.
+"""A bare python behind walls, for programs that a model wrote.
 
 Four protections:
 
@@ -8,19 +8,23 @@ Four protections:
   processes  nothing outside is seen or signalled, and nothing is started
   syscalls   the kernel's calls that a pure program does not need are refused
 
-They are made of what Linux has. Namespaces, by bubblewrap where it is
-installed and else by util-linux's `unshare`, both also for users who are not
-root: a root folder of read-only mounts without /proc and /etc, a network
-without devices, and process ids of its own, which all end with the first. A
-seccomp filter, compiled by libseccomp where it is installed: it refuses to
-start processes and threads, run files, open sockets, send signals, trace, mount
-and more. Resource limits, and the environment is empty, always. Where a
-protection cannot be had, `means` says so, and refuses unless the config accepts
-that it is missing.
+They use features of Linux:
 
-What is not promised: a hole in the kernel is a hole in these walls; the clock,
-the processor's name and what /usr holds can be read; and time and memory that
-a program takes within its limits are missing elsewhere.
+  namespaces  by bubblewrap if it is installed, else by util-linux's `unshare`,
+              both also for users who are not root: a root folder of read-only
+              mounts without /proc and /etc, a network without devices, and
+              process ids of its own, which all end with the first
+  seccomp     a filter, compiled by libseccomp if it is installed; it refuses to
+              start processes and threads, run files, open sockets, send
+              signals, trace, mount and more
+  limits      of resources, and an empty environment, always
+
+If a machine lacks a protection, `means` raises, unless the config accepts that
+it is missing.
+
+Limits of these guarantees: a hole in the kernel is a hole in these walls; the
+clock, the processor's name and the files in /usr can be read; and time and
+memory that a program takes within its limits are missing elsewhere.
 """
 
 from __future__ import annotations
@@ -54,7 +58,7 @@ _LIMITS = {
   'CORE': 0,
   'CPU': 600,  # seconds; deadlines are shorter
 }
-# Only what a pure program can do without: the walls do not rest on this list.
+# Calls that a pure program can do without: the walls do not rest on this list.
 _REFUSED = """
   fork vfork clone clone3 execve execveat
   socket socketpair connect bind listen accept accept4 sendto sendmsg sendmmsg
@@ -75,11 +79,11 @@ _REFUSED = """
 
 
 class Means(NamedTuple):
-  """What a sandbox is made of here.
+  """The walls that this machine can build.
 
   Attributes:
     namespaces: 'bubblewrap', 'unshare', or '' for none.
-    syscall_filter: of `syscall_filter`, in hexadecimal; '' for none.
+    syscall_filter: the result of `syscall_filter` in hexadecimal; '' for none.
   """
 
   namespaces: str
@@ -87,10 +91,10 @@ class Means(NamedTuple):
 
 
 def means(accept_missing: Collection[str] = ()) -> Means:
-  """What this machine offers; every part is tried out, once.
+  """Returns the walls that this machine can build; tries each out, once.
 
   Args:
-    accept_missing: protections that may be missing here.
+    accept_missing: protections that may be missing.
 
   Raises:
     ValueError: there is no such protection, or one is missing that is not
@@ -100,8 +104,8 @@ def means(accept_missing: Collection[str] = ()) -> Means:
     raise ValueError(
       f'accept_missing: got {unknown}; expected some of {list(PROTECTIONS)}'
     )
-  found = _means()
-  lacking = missing(found)
+  walls = _means()
+  lacking = missing(walls)
   if refused := [name for name in lacking if name not in accept_missing]:
     raise ValueError(
       f'sandbox: got no protection of {refused} on this machine; expected all '
@@ -109,20 +113,20 @@ def means(accept_missing: Collection[str] = ()) -> Means:
       'namespaces, or run programs all the same with graders.accept_missing='
       f'{tuple(lacking)!r}'
     )
-  return found
+  return walls
 
 
-def missing(found: Means) -> list[str]:
-  """The protections that some means do not give."""
-  walls, filtered = bool(found.namespaces), bool(found.syscall_filter)
-  given = dict(
-    network=walls or filtered,
-    files=walls,
+def missing(walls: Means) -> list[str]:
+  """Returns the protections that these walls do not give."""
+  namespaces, filtered = bool(walls.namespaces), bool(walls.syscall_filter)
+  protections = dict(
+    network=namespaces or filtered,
+    files=namespaces,
     # The kernel lets root start more processes than its limit.
-    processes=filtered or (walls and os.geteuid() != 0),
+    processes=filtered or (namespaces and os.geteuid() != 0),
     syscalls=filtered,
   )
-  return [name for name in PROTECTIONS if not given[name]]
+  return [name for name in PROTECTIONS if not protections[name]]
 
 
 @functools.cache
@@ -130,16 +134,16 @@ def _means() -> Means:
   syscalls = syscall_filter().hex()
   for filter_ in dict.fromkeys([syscalls, '']):
     for namespaces in ('bubblewrap', 'unshare', ''):
-      found = Means(namespaces, filter_)
-      with contextlib.suppress(OSError), Process('program', found):
-        return found
+      walls = Means(namespaces, filter_)
+      with contextlib.suppress(OSError), Process('program', walls):
+        return walls
   raise ChildProcessError(
     f'sandbox: got no answer of {sys.executable}; expected python to start'
   )
 
 
 def syscall_filter() -> bytes:
-  """The seccomp filter of `code_host.confine`; b'' without libseccomp."""
+  """Returns the seccomp filter for `confine`; b'' without libseccomp."""
   try:
     library = ctypes.CDLL('libseccomp.so.2')
   except OSError:
@@ -156,7 +160,7 @@ def syscall_filter() -> bytes:
   try:
     for name in _REFUSED:
       number = library.seccomp_syscall_resolve_name(name.encode())
-      if number >= 0:  # unknown here, or to this architecture
+      if number >= 0:  # else unknown to libseccomp or to this architecture
         library.seccomp_rule_add(context, refuse, number, 0)
     with tempfile.TemporaryFile() as file:
       if library.seccomp_export_bpf(context, file.fileno()):
@@ -172,26 +176,26 @@ class Process:
 
   Args:
     role: 'program' or 'tests'.
-    made_of: the walls.
+    walls: a result of `means`.
 
   Raises:
     ChildProcessError: it did not start.
   """
 
-  def __init__(self, role: str, made_of: Means):
-    settings = dict(limits=_LIMITS, filter=made_of.syscall_filter)
+  def __init__(self, role: str, walls: Means):
+    settings = dict(limits=_LIMITS, filter=walls.syscall_filter)
     source = pathlib.Path(code_host.__file__).read_text()
     command = [
       *(_python(), '-s', '-S', '-P', '-c', source, role, json.dumps(settings))
     ]
     self._scratch = None
-    if not made_of.namespaces:
+    if not walls.namespaces:
       self._scratch = tempfile.TemporaryDirectory(prefix='scratch-')
-    walls = dict(bubblewrap=_bubblewrap, unshare=_unshare)
-    before = walls.get(made_of.namespaces, list)()
+    builders = dict(bubblewrap=_bubblewrap, unshare=_unshare)
+    prefix = builders.get(walls.namespaces, list)()
     try:
       self._process = subprocess.Popen(
-        [*before, *command],
+        [*prefix, *command],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -215,10 +219,10 @@ class Process:
       ready = False
     if not ready:
       self._process.kill()
-      said = self._process.stderr.read(2000).decode(errors='replace').strip()
+      reason = self._process.stderr.read(2000).decode(errors='replace').strip()
       self.close()
       raise ChildProcessError(
-        f'sandbox: got no answer of {before[:1] or command[:1]} ({said}); '
+        f'sandbox: got no answer of {prefix[:1] or command[:1]} ({reason}); '
         'expected it to start'
       )
 
@@ -244,7 +248,7 @@ class Process:
         raise EOFError('the process has ended') from None
 
   def receive(self, deadline: float) -> bytes:
-    """The next message.
+    """Returns the next message.
 
     Raises:
       TimeoutError: there is none at the deadline.
@@ -267,7 +271,7 @@ class Process:
     return bytes(parts)
 
   def close(self) -> None:
-    """Kills the process and, by their ids' namespace, all that it started."""
+    """Kills the process and, by its namespace of ids, all that it started."""
     self._process.kill()
     self._process.wait()
     for pipe in ('stdin', 'stdout', 'stderr'):
@@ -288,12 +292,12 @@ def _wait(pipe: BinaryIO, event: int, deadline: float) -> None:
 
 
 def _python() -> str:
-  """The interpreter that a virtual environment was made of."""
+  """Returns the interpreter from which a virtual environment was made."""
   return os.path.realpath(getattr(sys, '_base_executable', sys.executable))
 
 
 def _folders() -> tuple[list[str], dict[str, str]]:
-  """What is seen inside: folders to mount, and links to make."""
+  """Returns the visible part of the disk: folders to mount, links to make."""
   mounts, links = ['/usr'], {}
   for name in ('/lib', '/lib32', '/lib64', '/bin', '/sbin'):
     if os.path.islink(name):

@@ -1,4 +1,4 @@
-"""What a message is worth by its form: format, length, repetition.
+"""Rewards of a message by its form: format, length, repetition.
 
 Each is `(record, responses, *, ...) -> float`, pure, and looks at the record
 alone. Lengths are counted in tokens (the end-of-sequence token included),
@@ -14,7 +14,7 @@ from critic_jax.types import Record
 
 
 def format(record: Record, responses: Sequence[Record]) -> float:
-  """1.0 if the thinking is closed and followed by one verdict, else 0.0.
+  """Returns 1.0 if the thinking is closed and a verdict follows, else 0.0.
 
   Raises:
     ValueError: the stage's parser gives no `status`.
@@ -24,14 +24,14 @@ def format(record: Record, responses: Sequence[Record]) -> float:
       f"parsed['status'] of {record.id}: got none; expected a status of"
       ' rewards.verdicts.parse; reward the format of critiques only'
     )
-  # 'ok' implies a closed span: see `verdicts.status`.
+  # 'ok' implies a closed span (`verdicts.status`).
   return float(record.parsed['status'] == 'ok')
 
 
 def overlong(
   record: Record, responses: Sequence[Record], *, max_len: int, buffer: int
 ) -> float:
-  """Soft overlong punishment, DAPO (https://arxiv.org/abs/2503.14476), eq. 13.
+  """DAPO's soft overlong punishment (https://arxiv.org/abs/2503.14476), eq. 13.
 
   0 for n <= max_len - buffer tokens; then (max_len - buffer - n) / buffer,
   down to -1 at n = max_len; -1 beyond.
@@ -57,7 +57,7 @@ def overlong(
 def length(
   record: Record, responses: Sequence[Record], *, cost: float, max_len: int
 ) -> float:
-  """Minus `cost` for each token, up to `max_len` tokens.
+  """Returns minus `cost` for each token, up to `max_len` tokens.
 
   Raises:
     ValueError: a negative `cost` or `max_len`.
@@ -73,7 +73,7 @@ def length(
 def repetition(
   record: Record, responses: Sequence[Record], *, n: int = 4
 ) -> float:
-  """Minus the share of n-grams of tokens that occurred before, in (-1, 0].
+  """Returns minus the share of repeated n-grams of tokens, in (-1, 0].
 
   It is distinct-n - 1 (https://arxiv.org/abs/1510.03055, there a metric);
   0 for fewer than n tokens.

@@ -1,14 +1,14 @@
 r"""Judgements: right or wrong, and the first wrong step.
 
-A critique is optional thinking and then a conclusion. All that is read, and
-all that a solver is shown, is the conclusion; every function here takes the
-critique's text, finds the conclusion first and never raises on a text.
+A critique is optional thinking and then a conclusion. Only the conclusion is
+read, and shown to a solver; every function here takes the critique's text,
+looks for the conclusion first and never raises on a text.
 
 A verdict is a sentence `Verdict: correct` or `Verdict: incorrect`. Case,
 bold, backticks, `\boxed{}` around the word and a full stop after it are free;
 anything else in the sentence, a letter from another alphabet or an invisible
-character included, is no verdict. A substring test would pay a critique that
-holds both sentences whatever the truth is; here it earns nothing.
+character included, is no verdict. A substring test would always reward a
+critique that holds both sentences; such a critique has no verdict here.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ def conclusion(
   open: str = '<think>',
   opened: bool = False,
 ) -> str | None:
-  """What follows a critique's thinking, stripped; None if that is unfinished.
+  """Returns the text after a critique's thinking; None if that is unfinished.
 
-  The conclusion is what follows the last closing tag, or the whole text if it
-  has no tag. It never holds a tag, so no thinking reaches the solver: of
-  several, nested or stray spans only what follows the last is shown. A text
-  is unfinished if a tag opens after the last close, or if more spans are
-  opened than closed. A closing tag alone is fine: the prompt opened the span.
+  The conclusion is the text after the last closing tag, stripped, or the whole
+  text if it has no tag. It never holds a tag, so no thinking reaches the
+  solver, however many, nested or stray spans a critique has. A text is
+  unfinished if a tag opens after the last close, or if more spans are opened
+  than closed. A closing tag alone is fine: the prompt opened the span.
 
   Args:
     text: the critique, tags included (so the tags must not be special tokens
@@ -70,12 +70,12 @@ def conclusion(
 
 
 def verdict(text: str, *, opened: bool = False) -> str | None:
-  """'correct' or 'incorrect' as the conclusion says, None if it does not."""
+  """Returns the conclusion's 'correct' or 'incorrect', None without one."""
   return _read(conclusion(text, opened=opened))[0]
 
 
 def status(text: str, *, opened: bool = False) -> Status:
-  """Why there is no verdict.
+  """Returns whether there is a verdict, and if not the reason.
 
   Returns:
     'ok' if there is one; 'unfinished' if the thinking has no end; 'missing' if
@@ -86,32 +86,32 @@ def status(text: str, *, opened: bool = False) -> Status:
 
 
 def _read(conclusion: str | None) -> tuple[str | None, Status]:
-  """The verdict and the status of a conclusion.
+  """Returns the verdict and the status of a conclusion.
 
-  The same verdict said twice is one verdict: what is rewarded depends on the
-  set of verdicts only, so a repetition places no second bet. Each `Verdict:`
-  must be a sentence of the form above, else the set is not known.
+  A repeated verdict is one verdict: rewards depend on the set of verdicts only,
+  so a repetition places no second bet. Each `Verdict:` must be a sentence of
+  the form above, else the set is unknown.
   """
   if conclusion is None:
     return None, 'unfinished'
-  found = set()
+  words = set()
   for label in _LABEL.finditer(conclusion):
     sentence = _SENTENCE.match(conclusion, label.end())
-    words = [w.lower() for w in sentence.groups() if w] if sentence else ['']
-    found.update(words)
-    if len(found) > 1:
+    groups = sentence.groups() if sentence else ()
+    words.update([w.lower() for w in groups if w] or [''])
+    if len(words) > 1:
       return None, 'contradictory'
-  if found <= {''}:
+  if words <= {''}:
     return None, 'missing'
-  return found.pop(), 'ok'
+  return words.pop(), 'ok'
 
 
 def first_error_step(text: str, *, opened: bool = False) -> int | None:
-  r"""The step that the conclusion calls the first wrong one, 0-based.
+  r"""Returns the step that the conclusion calls the first wrong one, 0-based.
 
   Two formats: ProcessBench's last `\boxed{k}`, 0-based, -1 for "no step"
   (https://arxiv.org/abs/2412.06559), and the sentence `Step k is wrong` (or
-  `incorrect`), 1-based in the text, of which the first counts. Where both
+  `incorrect`), 1-based in the text; the first such sentence counts. If both
   occur, the sentence counts in a conclusion with a verdict, whose box may
   hold a corrected answer, and the box in one without.
 
@@ -126,25 +126,25 @@ def _step(conclusion: str | None) -> int | None:
   if conclusion is None:
     return None
   sentence = _WRONG_STEP.search(conclusion)
-  said = int(sentence[1]) - 1 if sentence else -1
-  said = said if said >= 0 else None  # steps are counted from 1
+  named = int(sentence[1]) - 1 if sentence else -1
+  named = named if named >= 0 else None  # steps are counted from 1
   boxed = None
   for match in _BOXED_STEP.finditer(conclusion):
     boxed = int(match[1])
   boxed = boxed if boxed is None or boxed >= -1 else None
-  ordered = (said, boxed) if _read(conclusion)[0] else (boxed, said)
-  return next((step for step in ordered if step is not None), None)
+  steps = (named, boxed) if _read(conclusion)[0] else (boxed, named)
+  return next((step for step in steps if step is not None), None)
 
 
 def parse(text: str, *, opened: bool = False) -> dict[str, Any]:
-  """The parser of the critique stage.
+  """Parses a critique, as the parser of its stage.
 
   Returns:
-    `verdict`, `status`, `conclusion` and `step`, as the functions of those
-    names (`step`: `first_error_step`) give them.
+    The results of `verdict`, `status`, `conclusion` and `first_error_step` by
+    the names `verdict`, `status`, `conclusion` and `step`.
   """
-  after = conclusion(text, opened=opened)
-  verdict, status = _read(after)
+  ending = conclusion(text, opened=opened)
+  verdict, status = _read(ending)
   return dict(
-    verdict=verdict, status=status, conclusion=after, step=_step(after)
+    verdict=verdict, status=status, conclusion=ending, step=_step(ending)
   )

@@ -1,14 +1,15 @@
-"""Running the chat templates of models: untrusted jinja2, bounded.
+"""Chat templates of models, rendered: untrusted jinja2, bounded.
 
-Templates come with checkpoints, so they run in jinja2's immutable sandbox,
-and there they cannot run for ever or fill the memory either. Loop iterations
-and calls are counted; a text, list or mapping is weighed with all that is in it
-when it is made, handed on or written (of twenty lists, each holding the one
-before twice, the last would be written as a million); and a filter or method is
-refused beforehand if what it is given multiplies to too much, as a text
-replaced by a text may. The environment is otherwise that of transformers, so
-that a model's template gives the text the model was trained on; but `lipsum`,
-the filters `sum` and `format`, and widths in a text's `format` are not there.
+Templates come with checkpoints, so they run in jinja2's immutable sandbox, with
+bounds on time and memory. Loop iterations and calls are counted. The weight of
+a text, list or mapping, with all that it holds, is checked when it is made,
+passed on or written (the last of twenty lists, each holding the one before
+twice, would be written as a million). A filter or method is refused beforehand
+if its arguments multiply to too much, as a text replaced by a text may.
+
+The environment is otherwise that of transformers, so that a model's template
+gives the text the model was trained on; but `lipsum`, the filters `sum` and
+`format`, and widths in a text's `format` are missing.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ MAX_STEPS = 100_000  # loop iterations and calls of one rendering
 MAX_TEXT = 2_000_000  # characters of any text in a rendering
 MAX_ITEMS = 50_000  # of a list, with the items of its items
 MAX_BITS = 1024  # of an integer
-MAX_REPEAT = 1000  # what a text or list may be multiplied by
+MAX_REPEAT = 1000  # copies of a text or list by `*`
 MAX_WORK = 100_000_000  # the sizes of a filter's arguments, multiplied
-# A step is also a hundred items weighed, or this much work.
+# A hundred items weighed, or this much work, also count as a step.
 _STEP_ITEMS, _STEP_WORK = 100, 10_000
 # A width that pads, or one that is itself filled in.
 _WIDTH = re.compile(r'\{[^{}]*:[^{}]*(?:\{|[0-9]{3})')
@@ -46,10 +47,10 @@ def render(source: str, variables: Mapping[str, Any]) -> str:
 
   Args:
     source: jinja2.
-    variables: what it reads: messages, add_generation_prompt, bos_token, ...
+    variables: messages, add_generation_prompt, bos_token, ...
 
   Raises:
-    ValueError: it does not compile, fails, or passes a limit.
+    ValueError: the template does not compile, fails, or passes a limit.
   """
   try:
     if len(source) > MAX_SOURCE:
@@ -81,7 +82,7 @@ class _Generation(jinja2.ext.Extension):
 
 
 class _CodeGenerator(jinja2.compiler.CodeGenerator):
-  """Sends the `~` operator, and what is built in place, to the environment."""
+  """Sends the `~` operator and literals to the environment."""
 
   def visit_Concat(self, node, frame):  # noqa: N802
     """Writes the call."""
@@ -122,7 +123,7 @@ class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
       trim_blocks=True,
       lstrip_blocks=True,
       extensions=[_Generation, jinja2.ext.loopcontrols],
-      finalize=lambda value: self.weighed(value),  # what is written
+      finalize=lambda value: self.weighed(value),  # of output
     )
     self.steps = 0
     self.filters['tojson'] = _tojson
@@ -135,9 +136,9 @@ class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
     self.globals['strftime_now'] = _strftime_now
 
   def _parse(self, source, name, filename):
-    """Sets a call, out of the template's reach, in front of each loop's body.
+    """Puts a call, which is counted, in front of each loop's body.
 
-    Calls are counted.
+    The template cannot reach the function that is called.
     """
     tree = super()._parse(source, name, filename)
     for node in tree.find_all(jinja2.nodes.For):
@@ -150,7 +151,7 @@ class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
     """Does nothing."""
 
   def tick(self, steps=1):
-    """Counts a loop iteration, a call, or what takes as long as so many."""
+    """Counts steps: loop iterations, calls, or work that takes as long."""
     self.steps += steps
     if self.steps > MAX_STEPS:
       raise ValueError(f'got over {MAX_STEPS} steps')
@@ -160,28 +161,29 @@ class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
     if isinstance(value, int) and value.bit_length() > MAX_BITS:
       raise ValueError(f'got an integer of over {MAX_BITS} bits')
     if isinstance(value, types.GeneratorType):
-      value = iter(self.weighed(self._taken(value)))
+      value = iter(self.weighed(self._as_list(value)))
     self._weight(value)
     return value
 
-  def _taken(self, items):
-    taken, weight = [], 0
+  def _as_list(self, items):
+    """Lists the items of a generator until they are too large."""
+    values, weight = [], 0
     for item in items:
-      taken.append(item)
+      values.append(item)
       weight += self._weight(item)
       if weight > MAX_TEXT:
         raise ValueError(f'got over {MAX_TEXT} characters')
-    return taken
+    return values
 
   def _weight(self, value):
-    """Characters and items of a value, counted as often as it holds them."""
+    """Returns the characters and items of a value, repeated ones counted."""
     length, items, stack = 0, 0, [(value,)]
     while stack:
-      held = stack.pop()
-      items += len(held)
+      container = stack.pop()
+      items += len(container)
       if items > MAX_ITEMS:
         raise ValueError(f'got over {MAX_ITEMS} items')
-      for part in held:
+      for part in container:
         if isinstance(part, jinja2.utils.Namespace):
           part = part._Namespace__attrs  # it has no other way in
         if isinstance(part, str | bytes):
@@ -196,7 +198,7 @@ class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
     return length + items
 
   def _check_work(self, subject, arguments):
-    """Refuses a filter or method that may look at, or make, too much."""
+    """Refuses a filter or method that may read, or make, too much."""
     work = max(1, self._weight(subject))
     for argument in arguments:
       number = argument if isinstance(argument, int | float) else 1
@@ -208,7 +210,7 @@ class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
     self.tick(int(work) // _STEP_WORK)
 
   def _guarded(self, function: Callable) -> Callable:
-    """A filter that checks what it is given and what it makes."""
+    """Returns a filter that checks its arguments and its result."""
     hidden = hasattr(function, 'jinja_pass_arg')  # the first is jinja2's own
 
     @functools.wraps(function)
@@ -221,17 +223,17 @@ class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
 
   def concat(self, parts):
     """Joins the pieces of a `~`, of a block, or of the whole output."""
-    kept, length = [], 0
+    pieces, length = [], 0
     for part in parts:
       part = str(self.weighed(part))
       length += len(part)
       if length > MAX_TEXT:
         raise ValueError(f'got over {MAX_TEXT} characters')
-      kept.append(part)
-    return ''.join(kept)
+      pieces.append(part)
+    return ''.join(pieces)
 
   def call(self, context, function, *args, **kwargs):
-    """Calls what the sandbox lets through, and weighs its result."""
+    """Calls a function that the sandbox permits, and weighs its result."""
     self.tick()
     # jinja2 wraps `format`, to look after attributes.
     method = getattr(function, '__wrapped__', function)

@@ -1,4 +1,4 @@
-"""What each token adds to a text, for those who look at rollouts."""
+"""The piece of text that each token adds, for readers of rollouts."""
 
 from __future__ import annotations
 
@@ -13,24 +13,28 @@ from critic_jax.text.tokenizer import Tokenizer
 
 
 def tokenizers(config: Mapping[str, Any]) -> dict[str, Tokenizer]:
-  """The tokenizers of a run's models by role, as far as they are at hand.
+  """Returns the tokenizers of a run's models by role, if they can be read.
 
-  Those inside of a .gguf file or of a package are left out, as only
-  `models/convert.py` reads them: `convert.load(source)[2]`.
+  Those inside a .gguf file or a package are left out, as only
+  `pretrained/hf_weights.py` reads them: `hf_weights.load(source)[2]`.
 
   Args:
-    config: of the run.
+    config: the run's config.
   """
   models = config.get('models')
-  found = {
+  tokenizer_by_role = {
     role: _load(json.dumps(section.get('source') or section.get('tokenizer')))
     for role, section in (models if isinstance(models, dict) else {}).items()
     if isinstance(section, dict)
   }
-  return {role: tokenizer for role, tokenizer in found.items() if tokenizer}
+  return {
+    role: tokenizer
+    for role, tokenizer in tokenizer_by_role.items()
+    if tokenizer
+  }
 
 
-_MAX_SIZE = 100_000  # of a vocabulary that is made here, or of its texts
+_MAX_SIZE = 100_000  # of a vocabulary to be trained, or of its texts
 
 
 @functools.lru_cache(maxsize=8)
@@ -39,7 +43,7 @@ def _load(source: str) -> Tokenizer | None:
   try:
     if isinstance(named, str):
       return tokenizer_lib.load(named)
-    # A config of anybody must not call what else is there, nor for long.
+    # An untrusted config must not call other functions, nor for long.
     numbers = {k: v for k, v in named.items() if k not in ('module', 'name')}
     is_tokenizer = named.get('name') == 'tokenizer' and all(
       isinstance(v, int) and abs(v) <= _MAX_SIZE for v in numbers.values()
@@ -55,11 +59,10 @@ def _load(source: str) -> Tokenizer | None:
 def split(
   tokens: Sequence[int], decode: Callable[[Sequence[int]], str]
 ) -> list[str]:
-  """What each token adds to the text; joined, they are the text.
+  """Returns the piece that each token adds to a text; joined, they are it.
 
   A token is decoded after the few before it, as a decoder may drop a leading
-  space; where bytes of a character are missing, the token that completes it
-  gets it.
+  space. A character of several tokens belongs to the token that completes it.
   """
   tokens = tuple(tokens)
   pieces, start, whole = [], 0, ''
@@ -75,7 +78,7 @@ def split(
 
 
 def visible(tokens: Sequence[int], tokenizer: Tokenizer) -> list[str]:
-  """As `split`, with the special tokens, which add nothing, by their names."""
+  """Splits a text as `split` does, with special tokens as their names."""
   names = {token: text for text, token in tokenizer.special.items()}
   pieces = split(tokens, tokenizer.decode)
   return [

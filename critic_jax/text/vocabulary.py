@@ -1,7 +1,7 @@
-"""Vocabularies: how the files of tokenizers map text to ids and back.
+"""Vocabularies of tokenizer files, which map text to ids and back.
 
-One function a file format, each giving a `Vocabulary`; and the training of a
-new one. `tokenizer.py` builds its `Tokenizer` on them.
+A function for each file format returns a `Vocabulary`; another one trains a new
+vocabulary. `tokenizer.py` builds its `Tokenizer` on them.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _RARE = '\U0010fffd'  # in no vocabulary as a whole
 
 
 class Vocabulary(NamedTuple):
-  """What a kind of tokenizer file has to offer.
+  """The contents that all kinds of tokenizer files have in common.
 
   Attributes:
     vocab_size: one more than the largest id.
-    ids: of 'eos', 'bos', 'pad' and 'unk' (what text outside the vocabulary
-      becomes), where there is one.
+    ids: of 'eos', 'bos', 'pad' and 'unk' (for text outside the vocabulary), as
+      far as they exist.
     special: ids of the special tokens by their text.
     adds_bos: whether the file says that texts begin with 'bos'.
     encode: (text, whether to parse specials) -> ids.
@@ -42,11 +42,11 @@ class Vocabulary(NamedTuple):
 
 
 def byte_pair(data: bytes, names: Mapping[str, str]) -> Vocabulary:
-  """The vocabulary of a `tokenizer.json`.
+  """Reads the vocabulary of a `tokenizer.json`.
 
   Args:
     data: the file.
-    names: special tokens by role; they are special whatever the file says.
+    names: special tokens by role, even if the file calls them plain.
 
   Raises:
     ValueError: the file is malformed or lacks a named token.
@@ -100,10 +100,10 @@ def byte_pair(data: bytes, names: Mapping[str, str]) -> Vocabulary:
 
 @contextlib.contextmanager
 def _library() -> Iterator[None]:
-  """Makes a ValueError of whatever the tokenizers library raises.
+  """Turns any error of the tokenizers library into a ValueError.
 
-  That is plain Exception and, where it trips over a file that it accepted, a
-  panic, which is no Exception.
+  The library raises plain Exception and, if it fails on a file that it
+  accepted, a panic, which is no Exception.
   """
   try:
     yield
@@ -119,7 +119,7 @@ def _library() -> Iterator[None]:
 
 
 def sentencepiece(data: bytes, names: Mapping[str, str]) -> Vocabulary:
-  """The vocabulary of a `tokenizer.model`; control pieces are its specials.
+  """Reads the vocabulary of a `tokenizer.model`; control pieces are special.
 
   Args:
     data: the file.
@@ -165,7 +165,7 @@ def sentencepiece(data: bytes, names: Mapping[str, str]) -> Vocabulary:
 
 
 def _sentencepiece_codec(library, pieces, special):
-  """The encode and decode of a `Vocabulary`."""
+  """Returns the encode and decode of a `Vocabulary`."""
   finder = re.compile(f'({special_finder(special).pattern})')
   texts = {i: text for text, i in special.items()}
   escape = _boundary_escape(library, pieces)
@@ -202,10 +202,10 @@ def _sentencepiece_codec(library, pieces, special):
 
 
 def _boundary_escape(library, pieces) -> list[int]:
-  """The byte pieces of U+2581, which would come back as a space.
+  """Returns the byte pieces of U+2581, which else would decode to a space.
 
-  Empty where they would not help: in models without bytes, and in those that
-  put a space before every text.
+  They are empty if they would not help: in models without bytes, and in those
+  that put a space before every text.
   """
   data = [pieces.get(f'<0x{byte:02X}>') for byte in _WORD_BOUNDARY.encode()]
   prefixed = library.encode('a') == library.encode(' a')
@@ -236,8 +236,8 @@ def train_sentencepiece(
 
   Args:
     texts: the training texts.
-    vocab_size: how many pieces at most; at least 4 specials, 256 bytes, the
-      symbols, and the characters of the texts.
+    vocab_size: the greatest number of pieces; the least is 4 specials, 256
+      bytes, the symbols, and the characters of the texts.
     user_symbols: special tokens to reserve; plain text never parses into them.
     pieces: texts that are always one token, the longest first.
     across_words: whether a learned piece may span several words.
