@@ -21,8 +21,7 @@ def mbpp(row: rows.Row) -> tuple[str, str, str]:
   Its fields: `text` (or `prompt`), `code`, `test_list`; optional are
   `challenge_test_list`, and `test_setup_code` or `test_imports`.
   """
-  field = 'prompt' if rows.get(row, 'text') is None else 'text'
-  question = rows.text(row, field)
+  question = rows.first_text(row, 'text', 'prompt')
   tests = rows.texts(row, 'test_list')
   if rows.get(row, 'challenge_test_list'):
     tests += rows.texts(row, 'challenge_test_list')

@@ -249,10 +249,9 @@ def _olympiadbench(row: rows.Row) -> tuple[str, str, str]:
 
 
 def _generic(row: rows.Row) -> tuple[str, str, str]:
-  field = 'problem' if rows.get(row, 'question') is None else 'question'
-  question, answer = rows.text(row, field), final_answer(row, 'answer')
-  has_solution = rows.get(row, 'solution') not in (None, '')
-  return question, answer, rows.text(row, 'solution') if has_solution else ''
+  question = rows.first_text(row, 'question', 'problem')
+  answer = final_answer(row, 'answer')
+  return question, answer, rows.optional_text(row, 'solution')
 
 
 # In the order in which `detect` tries them.
@@ -266,12 +265,12 @@ _LAYOUTS = {
 }
 
 
-def _one_line(what: str, answer: str) -> str:
+def _one_line(field: str, answer: str) -> str:
   # Else a GSM8K file whose first row lacks its '####' would read as generic.
   is_worked = '\n' in answer or '####' in answer
   if is_worked or len(answer) > answers.MAX_ANSWER:
     raise ValueError(
-      f'{what}: got {reprlib.repr(answer)}; expected a final answer: one line '
+      f'{field}: got {reprlib.repr(answer)}; expected a final answer: one line '
       f'of at most {answers.MAX_ANSWER} characters'
     )
   return answer

@@ -192,6 +192,17 @@ def text(row: Row, field: str) -> str:
   return _text(field, value).strip()
 
 
+def first_text(row: Row, *fields: str) -> str:
+  """Returns the text of the first field that the row has, as `text` does."""
+  present = (field for field in fields if get(row, field) is not None)
+  return text(row, next(present, fields[-1]))
+
+
+def optional_text(row: Row, field: str) -> str:
+  """Returns a text as `text` does, '' if the row has none or an empty one."""
+  return '' if get(row, field) in (None, '') else text(row, field)
+
+
 def texts(row: Row, field: str) -> list[str]:
   """Returns a list of texts, unchanged; at least one, and none is blank."""
   value = get(row, field)
@@ -237,30 +248,32 @@ def name(row: Row, field: str) -> str | None:
   return check_name(field, text_or_number(row, field))
 
 
-def check_name(what: str, value: str) -> str:
+def check_name(field: str, value: str) -> str:
   """Returns the value if it fits into a record's id, else raises ValueError."""
   # Ids of records are paths that begin with the problem's: no slash in it.
   if len(value) > MAX_NAME or '/' in value or not value.isprintable():
     raise ValueError(
-      f'{what}: got {reprlib.repr(value)}; expected at most {MAX_NAME} '
+      f'{field}: got {reprlib.repr(value)}; expected at most {MAX_NAME} '
       "printable characters without '/'"
     )
   return value
 
 
-def check(what: str, value: Any, choices: Sequence[str]) -> None:
+def check(setting: str, value: Any, choices: Sequence[str]) -> None:
   """Raises ValueError unless a value is one of the choices."""
   if value not in choices:
-    raise ValueError(f'{what}: got {value!r}; expected one of {list(choices)}')
+    raise ValueError(
+      f'{setting}: got {value!r}; expected one of {list(choices)}'
+    )
 
 
-def _text(what: str, value: Any) -> str:
+def _text(field: str, value: Any) -> str:
   if not isinstance(value, str) or not value.strip():
-    raise ValueError(f'{what}: got {reprlib.repr(value)}; expected a text')
+    raise ValueError(f'{field}: got {reprlib.repr(value)}; expected a text')
   try:
     value.encode()
   except UnicodeEncodeError:  # JSON can spell half a surrogate pair
     raise ValueError(
-      f'{what}: got {reprlib.repr(value)}; expected no lone surrogate'
+      f'{field}: got {reprlib.repr(value)}; expected no lone surrogate'
     ) from None
   return value

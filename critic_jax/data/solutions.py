@@ -266,13 +266,13 @@ def _rewardmath(row: rows.Row) -> _Entry:
 
 
 def _ranking(row: rows.Row) -> _Entry:
-  field = 'problem' if rows.get(row, 'question') is None else 'question'
+  question = rows.first_text(row, 'question', 'problem')
   solutions = [
     _whole(text.strip(), _graded(side == 'chosen'))
     for side in ('chosen', 'rejected')
     for text in _one_or_more(row, side)
   ]
-  return _Entry(rows.text(row, field), solutions, _optional_answer(row))
+  return _Entry(question, solutions, _optional_answer(row))
 
 
 # In the order in which `detect` tries them.
@@ -292,8 +292,8 @@ def _label(row: rows.Row) -> dict[str, Any]:
     raise ValueError(
       f'label: got {label}; expected -1 or a step, 0 to {num_steps - 1}'
     )
-  has_generator = rows.get(row, 'generator') not in (None, '')
-  facts = {'generator': rows.text(row, 'generator')} if has_generator else {}
+  generator = rows.optional_text(row, 'generator')
+  facts = {'generator': generator} if generator else {}
   return facts | {'first_error': label}
 
 

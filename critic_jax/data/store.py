@@ -285,7 +285,7 @@ def _open(folder: pathlib.Path) -> Sequence[Mapping[str, bytes]]:
     rows[len(rows) - 1]  # opens the files
   except Exception as error:  # tfds raises any about broken files
     raise ValueError(
-      f'{folder}: got a damaged set ({error}); expected what `prepare` wrote; '
+      f'{folder}: got a damaged set ({error}); expected files of `prepare`; '
       'delete the folder'
     ) from error
   return rows

@@ -10,7 +10,7 @@ cannot, after its known false positives have been refused: it reads '2 3' as 5,
 as '3 m'.
 
 `equivalent` may not return: `9^{9^{9^9}}` is a legal answer. Give texts of a
-model to `pool.Pool`, which kills what takes too long.
+model to `pool.Pool`, which kills a grader that takes too long.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def extract(text: str) -> str | None:
   r"""Returns the final answer of a solution, or None.
 
   It is the content of the last `\boxed{...}` or `\fbox{...}`; without any box,
-  the text after the last line-initial `####` (GSM8K). Of two different boxes
-  the last counts, by the convention of the field (Hendrycks et al., MATH,
+  the text after the last line-initial `####` (GSM8K). The last of several boxes
+  counts, by the convention of the field (Hendrycks et al., MATH,
   `last_boxed_only_string`). A last box that is empty, unbalanced or longer
   than `MAX_ANSWER` characters is no answer, and nothing earlier replaces it:
   a text cut inside its final box did not finish. Linear in the text's length.
@@ -200,10 +200,12 @@ _UNIT = re.compile(
 
 def _normalize(text: str) -> _Answer:
   r"""Returns one spelling of an answer, split from its unit: '\$5.' is '5'."""
+  # One spelling of LaTeX and of spaces.
   text = f' {text} '
   for pattern, replacement in _REPLACEMENTS:
     text = pattern.sub(replacement, text)
   text = text.strip().rstrip('.').strip()
+  # Split off a currency, then another unit.
   unit = ''
   currency = re.match(r'([-+]?) ?[$€£] ?(?=[0-9.])', text)
   if currency and text.count('$') < 2:
@@ -217,6 +219,7 @@ def _normalize(text: str) -> _Answer:
       words = (word.rstrip('s') for word in match[1].lower().split())
       power = re.sub('[^23]', '', match[2] or '')
       unit, text = ' '.join(words) + power, text[: match.start()]
+  # Strip brackets of a choice, and spell percent one way.
   choice = re.fullmatch(r'\(? ?([A-Z]) ?\)?', text)  # '(A)', 'A)'
   body = choice[1] if choice else text
   body = re.sub(r'(?<=[0-9]) ?%$| percent$', '%', body).strip()

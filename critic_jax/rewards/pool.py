@@ -85,10 +85,11 @@ class Pool:
     limits = dict(
       num_workers=num_workers, deadline_s=deadline_s, memory_bytes=memory_bytes
     )
-    for what, limit in limits.items():
+    for setting, limit in limits.items():
       if not limit > 0:
         raise ValueError(
-          f'{what}: got {limit}; expected > 0; give the pool a positive limit'
+          f'{setting}: got {limit}; expected > 0; give the pool a positive'
+          ' limit'
         )
     if name not in GRADERS:
       raise ValueError(
@@ -145,6 +146,7 @@ class Pool:
       answer = self._grader.extract(text)
       grade = self._grade_here(answer, reference, cached=False)
       self._check_canary(grade or expected, expected, text)
+    # Grade each distinct pair once, in a child only if it must be.
     pairs = [
       (self._grader.extract(text), reference) for text, reference in items
     ]
@@ -226,6 +228,7 @@ class Pool:
       # a later item, and a child that failed a canary must grade no more.
       for worker in [w for w in self._workers if w.job or w.unchecked]:
         self._discard(worker)
+    # Cache the grades; forget those that were not read for the longest.
     for pair, grade in grades.items():
       if grade in _CACHED:
         self._cache[self._key(pair)] = grade

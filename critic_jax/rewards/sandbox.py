@@ -188,6 +188,7 @@ class Process:
     command = [
       *(_python(), '-s', '-S', '-P', '-c', source, role, json.dumps(settings))
     ]
+    # Start the process behind its walls, else in a folder of its own.
     self._scratch = None
     if not walls.namespaces:
       self._scratch = tempfile.TemporaryDirectory(prefix='scratch-')
@@ -211,6 +212,7 @@ class Process:
     except OSError as error:  # no such tool
       self._remove_scratch()
       raise ChildProcessError(f'sandbox: {error}') from error
+    # Wait until it is ready.
     for pipe in (self._process.stdin, self._process.stdout):
       os.set_blocking(pipe.fileno(), False)
     try:

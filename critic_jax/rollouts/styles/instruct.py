@@ -1,7 +1,4 @@
-"""Says in words what is asked for.
-
-For instruct models behind their chat template.
-"""
+"""Prompts in full sentences, for instruct models with their chat template."""
 
 from __future__ import annotations
 

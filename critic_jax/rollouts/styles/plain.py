@@ -1,7 +1,4 @@
-"""Labels the parts of a prompt and leaves the rest to training.
-
-For models trained here from scratch.
-"""
+"""Prompts that only label their parts, for models trained from scratch."""
 
 from __future__ import annotations
 
