@@ -1,9 +1,9 @@
 """Attention: short rows in one product, long rows block by block.
 
-Queries are [B, T, H, Dh], keys and values [B, Hkv, S, Dh]: adjacent query heads
-share those of one. Scores, softmax and sums are computed in float32, products
-of what is given. What a query may look at is a bool mask, or `Causal` labels,
-of which each block makes its own piece: nothing is as large as T times S.
+Queries are [B, T, H, Dh], keys and values [B, Hkv, S, Dh]: G = H / Hkv adjacent
+query heads share a head of keys. Scores, softmax and sums are float32; products
+multiply the dtype of their inputs. The mask is a bool array, or `Causal`, of
+which each block makes its own piece: then no array is as large as T times S.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from critic_jax.runtime import sharding
 
 BLOCK = 128  # queries, and keys, whose scores exist at once
 SHORT = 256  # tokens of a row up to which its scores are made in one product
-# What a policy of `jax.checkpoint` calls what attention makes of the values.
+# The name of attention's mixtures of values in policies of `jax.checkpoint`.
 MIXED = 'mixed'
 
-_UNSEEN = -1e30  # what a masked score is; its exponential is 0
-_LAST = 2**30  # the place of padding: after all else
-_ANY = -(2**30)  # the segment of keys that all look at
+_MASKED_SCORE = -1e30  # its exponential is 0
+_PADDING_PLACE = 2**30  # after all other places
+_ANY_SEGMENT = -(2**30)  # the segment of keys that every query may look at
 
 
 class Causal(NamedTuple):
@@ -43,29 +43,27 @@ class Causal(NamedTuple):
   prefixes: jax.Array | None = None
 
   def mask(self, length: int) -> jax.Array:
-    """The same as bool[B or 1, T, T]."""
-    places = jnp.arange(length)[None]
-    return _sees(
-      _Labels(places, self.segments, self.prefixes),
-      _Labels(places, self.segments, self.prefixes),
-    )
+    """The bool[B or 1, T, T] mask of rows of `length` tokens."""
+    labels = _Labels(jnp.arange(length)[None], self.segments, self.prefixes)
+    return _is_visible(labels, labels)
 
 
 def attend(q, *parts) -> jax.Array:
   """Grouped-query attention over parts of the context, softmax in float32.
 
-  A part may be shared by adjacent rows: the responses to one prompt read its
-  keys and values where they are, and no row has a copy. The parts are merged
-  exactly, by their largest scores and sums of exponentials (2205.14135, section
-  3.1). Queries that read the same keys are folded into one product and the sum
-  divides the mixture, not each weight: on CPUs several times faster.
+  Adjacent rows may share a part: the responses to one prompt read its keys and
+  values where they are, and no row has a copy. The parts are merged exactly, by
+  their largest scores and sums of exponentials (2205.14135, section 3.1).
+  Queries that read the same keys are folded into one product, and the mixture
+  is divided by the sum, not each weight: on CPUs this is several times faster.
 
   Args:
     q: [B, T, H, Dh].
     *parts: `(k, v, mask)` each. k and v are [B / n, Hkv, S, Dh], for n adjacent
       rows; mask is bool, broadcastable to [B / n, n * T, S], True where t may
       look at s. Each t has at least one s in the first part. The mask of the
-      first may be `Causal`, with S equal to T: then it goes block by block.
+      first may be `Causal`, with S equal to T: then attention is computed
+      block by block.
 
   Returns:
     [B, T, H, Dh].
@@ -87,17 +85,16 @@ def attend(q, *parts) -> jax.Array:
 
 
 def _attend_part(q, k, v, mask):
-  """The mixture times its sum, the sum and the largest score, by head.
+  """Attention to one part, not yet divided by the sum of its weights.
 
   Returns:
-    [B, T, H, Dh], [B, T, H, 1] and [B, T, H, 1], float32.
+    The weighted sum of values [B, T, H, Dh], the sum of weights [B, T, H, 1]
+    and the largest score [B, T, H, 1], float32.
   """
   batch, length, num_heads, head_dim = q.shape
   rows, num_kv_heads = k.shape[:2]
-  group = num_heads // num_kv_heads
-  q = q.reshape(rows, -1, num_kv_heads, group, head_dim)  # n * T on axis 1
-  q = jnp.moveaxis(q, 1, 3).reshape(rows, num_kv_heads, -1, head_dim)
-  queries = batch // rows * length
+  queries = batch // rows * length  # n * T
+  q = _group_heads(q.reshape(rows, queries, num_heads, head_dim), num_kv_heads)
   mask = jnp.broadcast_to(mask, (*mask.shape[:-2], queries, mask.shape[-1]))
   scores = _scores(q, k, mask)
   largest = jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
@@ -106,18 +103,37 @@ def _attend_part(q, k, v, mask):
     _product('bhqs,bhsd->bhqd', weights.astype(v.dtype), v), MIXED
   )
 
-  def unfold(x):
-    x = x.reshape(rows, num_kv_heads, group, queries, -1)
-    return jnp.moveaxis(x, 3, 1).reshape(batch, length, num_heads, -1)
+  def unfold(x):  # [B / n, Hkv, G * n * T, D] -> [B, T, H, D]
+    x = _ungroup_heads(x, queries)
+    return x.reshape(batch, length, num_heads, -1)
 
   total = jnp.sum(weights, axis=-1, keepdims=True)
   return unfold(mixed), unfold(total), unfold(largest)
 
 
+def _group_heads(x, num_kv_heads):
+  """[..., T, H, D] -> [..., Hkv, G * T, D]: queries of the same keys together.
+
+  The inverse is `_ungroup_heads`.
+  """
+  *leading, _, _, size = x.shape
+  x = x.reshape(*x.shape[:-2], num_kv_heads, -1, size)  # [..., T, Hkv, G, D]
+  x = jnp.moveaxis(x, -4, -2)  # [..., Hkv, G, T, D]
+  return x.reshape(*leading, num_kv_heads, -1, size)
+
+
+def _ungroup_heads(x, length):
+  """[..., Hkv, G * T, D] -> [..., T, H, D], with T = `length`."""
+  *leading, num_kv_heads, _, size = x.shape
+  x = x.reshape(*leading, num_kv_heads, -1, length, size)  # [..., G, T, D]
+  x = jnp.moveaxis(x, -2, -4)  # [..., T, Hkv, G, D]
+  return x.reshape(*leading, length, -1, size)
+
+
 def _scores(q, k, mask):
   """Scores of queries [B, Hkv, G * T, Dh], masked by bool[B or 1, T, S]."""
   group = q.shape[2] // mask.shape[1]
-  bias = jnp.where(jnp.tile(mask, (1, group, 1)), 0.0, _UNSEEN)[:, None]
+  bias = jnp.where(jnp.tile(mask, (1, group, 1)), 0.0, _MASKED_SCORE)[:, None]
   scores = _product('bhqd,bhsd->bhqs', q, k)
   return scores / math.sqrt(q.shape[-1]) + bias
 
@@ -130,12 +146,12 @@ def _product(axes, x, y):
 
 
 class _Labels(NamedTuple):
-  """What tells which keys a query looks at; int32[B or 1, T] each.
+  """The labels by which a query finds its keys; int32[B or 1, T] each.
 
   Attributes:
-    places: in the row; a query looks at keys up to its own.
-    segments: see `Causal`; keys of `_ANY` are of all segments.
-    prefixes: see `Causal`; of queries only.
+    places: the place in the row; a query looks at keys up to its own.
+    segments: as in `Causal`; keys of `_ANY_SEGMENT` belong to all segments.
+    prefixes: as in `Causal`; not used of keys.
   """
 
   places: jax.Array
@@ -143,62 +159,67 @@ class _Labels(NamedTuple):
   prefixes: jax.Array | None = None
 
 
-def _sees(queries: _Labels, keys: _Labels) -> jax.Array:
-  """bool[B or 1, T, S], True where query t looks at key s."""
-  sees = queries.places[..., None] >= keys.places[..., None, :]
+def _is_visible(queries: _Labels, keys: _Labels) -> jax.Array:
+  """bool[B or 1, T, S], True where query t may look at key s."""
+  is_earlier = queries.places[..., None] >= keys.places[..., None, :]
   if queries.segments is None:
-    return sees
+    return is_earlier
   segments = keys.segments[..., None, :]
-  return sees & (
+  return is_earlier & (
     (queries.segments[..., None] == segments)
     | (queries.prefixes[..., None] == segments)
-    | (segments == _ANY)
+    | (segments == _ANY_SEGMENT)
   )
 
 
 def _attend_in_blocks(q, own, prefix=None):
   """`attend` where the first part is `Causal`; a second one precedes it.
 
-  Where a mesh splits columns, each device's columns are rows of their own: so a
-  device makes blocks of what it has, and the gradients of keys, which all
-  devices have whole, are summed over devices once.
+  Where a mesh splits columns, each device's columns become rows of their own.
+  So each device makes blocks of its columns, and the gradients of keys, which
+  all devices have whole, are summed over devices once.
   """
   k, v, causal = own
-  batch, length, num_heads, head_dim = q.shape
-  num_kv_heads, parts = k.shape[1], sharding.num_parts('columns', length)
-
-  def fold(x):  # [B, T, ...] -> [parts * B, T / parts, ...]
-    x = x.reshape(batch, parts, length // parts, *x.shape[2:])
-    return jnp.swapaxes(x, 0, 1).reshape(-1, *x.shape[2:])
-
+  batch, length = q.shape[:2]
+  parts = sharding.num_parts('columns', length)
   queries = keys = _Labels(jnp.arange(length)[None], *causal)
   if prefix is not None:
-    k, v, keys = _behind(*prefix, k, v, keys)
+    k, v, keys = _prepend(*prefix, k, v, keys)
   if parts > 1:
     queries, keys = jax.tree.map(
       lambda x: jnp.broadcast_to(x, (batch, x.shape[1])), (queries, keys)
     )
-    queries = jax.tree.map(fold, queries)
+    queries = jax.tree.map(lambda x: _columns_to_rows(x, parts), queries)
     k, v, keys = jax.tree.map(
       lambda x: jnp.tile(x, (parts, *[1] * (x.ndim - 1))), (k, v, keys)
     )
-  q = _split(fold(q), 1)  # [N, B, b, H, Dh]
-  folded = q.shape
-  q = jnp.moveaxis(q.reshape(*q.shape[:3], num_kv_heads, -1, head_dim), 2, 4)
-  grouped = q.shape  # [N, B, Hkv, G, b, Dh]
-  found = _in_blocks(
-    q.reshape(*q.shape[:3], -1, head_dim), _split(k, 2), _split(v, 2),
-    jax.tree.map(lambda x: _split(x, 1, _LAST), queries),
-    jax.tree.map(lambda x: _split(x, 1, _LAST), keys),
+  q = _split(_columns_to_rows(q, parts), 1)  # [N, parts * B, b, H, Dh]
+  block_size = q.shape[2]
+  output = _in_blocks(
+    _group_heads(q, k.shape[1]), _split(k, 2), _split(v, 2),
+    jax.tree.map(lambda x: _split(x, 1, _PADDING_PLACE), queries),
+    jax.tree.map(lambda x: _split(x, 1, _PADDING_PLACE), keys),
   )  # fmt: skip
-  found = jnp.moveaxis(found.reshape(grouped), 4, 2).reshape(folded)
-  found = jnp.moveaxis(found, 0, 1).reshape(parts, batch, -1, *folded[3:])
-  found = jnp.swapaxes(found[:, :, : length // parts], 0, 1)
-  return found.reshape(batch, length, num_heads, head_dim)
+  output = _ungroup_heads(output, block_size)  # [N, parts * B, b, H, Dh]
+  output = _join_blocks(output, length // parts)
+  return _rows_to_columns(output, parts)
 
 
-def _behind(prefix_k, prefix_v, mask, k, v, keys: _Labels):
-  """Keys and values with those of a prefix before them, and their labels."""
+def _columns_to_rows(x, parts):
+  """[B, T, ...] -> [parts * B, T / parts, ...]."""
+  x = x.reshape(len(x), parts, -1, *x.shape[2:])
+  return jnp.swapaxes(x, 0, 1).reshape(-1, *x.shape[2:])
+
+
+def _rows_to_columns(x, parts):
+  """[parts * B, T / parts, ...] -> [B, T, ...]."""
+  x = x.reshape(parts, -1, *x.shape[1:])
+  x = jnp.swapaxes(x, 0, 1)  # [B, parts, T / parts, ...]
+  return x.reshape(len(x), -1, *x.shape[3:])
+
+
+def _prepend(prefix_k, prefix_v, mask, k, v, keys: _Labels):
+  """Keys and values after those of a prefix, and the labels of both."""
   copies = len(k) // len(prefix_k)
 
   def join(before, after):
@@ -206,44 +227,50 @@ def _behind(prefix_k, prefix_v, mask, k, v, keys: _Labels):
     after = jnp.broadcast_to(after, (len(before), *after.shape[1:]))
     return jnp.concatenate([before, after], axis=-1 if after.ndim == 2 else 2)
 
-  seen = mask[:, 0]
-  any_segment = jnp.full(seen.shape, _ANY)
+  is_prefix = mask[:, 0]
+  any_segment = jnp.full(is_prefix.shape, _ANY_SEGMENT)
   labels = _Labels(
-    join(jnp.where(seen, 0, _LAST), keys.places),
+    join(jnp.where(is_prefix, 0, _PADDING_PLACE), keys.places),
     None if keys.segments is None else join(any_segment, keys.segments),
   )
   return join(prefix_k, k), join(prefix_v, v), labels
 
 
 def _split(x, axis, fill=0):
-  """Cuts an axis into blocks of one size: [N, ..., size, ...]."""
+  """[..., T, ...] -> [N, ..., b, ...]: an axis as N blocks, the last padded."""
   length = x.shape[axis]
   number = -(-length // BLOCK)
   size = -(-length // number)
-  pad = [(0, 0)] * x.ndim
-  pad[axis] = 0, number * size - length
-  x = jnp.pad(x, pad, constant_values=fill)
+  padding = [(0, 0)] * x.ndim
+  padding[axis] = 0, number * size - length
+  x = jnp.pad(x, padding, constant_values=fill)
   x = x.reshape(*x.shape[:axis], number, size, *x.shape[axis + 1 :])
   return jnp.moveaxis(x, axis, 0)
+
+
+def _join_blocks(x, length):
+  """[N, B, b, ...] -> [B, length, ...]: undoes `_split` of axis 1."""
+  x = jnp.moveaxis(x, 0, 1)  # [B, N, b, ...]
+  return x.reshape(len(x), -1, *x.shape[3:])[:, :length]
 
 
 @jax.custom_vjp
 def _in_blocks(q, k, v, queries, keys):
   """Attention of N blocks of queries to M blocks of keys (2205.14135).
 
-  A block of queries goes over the blocks of keys up to the last that any of it
-  looks at. The backward pass computes the weights again, from the scores and
-  the normaliser of each query.
+  Each block of queries goes over the blocks of keys up to the last that one of
+  its queries may look at. The backward pass computes the weights again, from
+  the scores and the log-normaliser of each query.
 
   Args:
     q: [N, B, Hkv, G * b, Dh].
     k: [M, B, Hkv, c, Dh].
-    v: as `k`.
+    v: [M, B, Hkv, c, Dh].
     queries: labels [N, B or 1, b].
     keys: labels [M, B or 1, c].
 
   Returns:
-    As `q`.
+    [N, B, Hkv, G * b, Dh], in the dtype of `v`.
   """
   return _forward(q, k, v, queries, keys)[0]
 
@@ -254,8 +281,8 @@ def _forward(q, k, v, queries, keys):
 
     def add(j, state):
       mixed, total, largest = state
-      k_j, v_j, labels_j = _at((k, v, keys), j)
-      scores = _scores(q, k_j, _sees(labels, labels_j))
+      k_j, v_j, labels_j = _block((k, v, keys), j)
+      scores = _scores(q, k_j, _is_visible(labels, labels_j))
       merged = jnp.maximum(largest, jnp.max(scores, axis=-1, keepdims=True))
       weights, scale = jnp.exp(scores - merged), jnp.exp(largest - merged)
       more = _product('bhqs,bhsd->bhqd', weights.astype(v.dtype), v_j)
@@ -263,59 +290,60 @@ def _forward(q, k, v, queries, keys):
       return mixed * scale + more, total, merged
 
     zeros = jnp.zeros(q.shape, jnp.float32)
-    state = zeros, zeros[..., :1], jnp.full_like(zeros[..., :1], _UNSEEN)
+    state = zeros, zeros[..., :1], jnp.full_like(zeros[..., :1], _MASKED_SCORE)
     mixed, total, largest = jax.lax.fori_loop(0, stop, add, state)
     return (mixed / total).astype(v.dtype), largest + jnp.log(total)
 
   stops = _stops(queries, keys)
-  found, normalizer = checkpoint_name(
+  output, normalizer = checkpoint_name(
     jax.lax.map(one_block, (q, queries, stops)), MIXED
   )
-  return found, (q, k, v, queries, keys, found, normalizer)
+  return output, (q, k, v, queries, keys, output, normalizer)
 
 
-def _backward(saved, to_found):
-  q, k, v, queries, keys, found, normalizer = saved
+def _backward(residuals, doutput):
+  q, k, v, queries, keys, output, normalizer = residuals
   scale = 1 / math.sqrt(q.shape[-1])
 
   def one_block(sums, block):
-    q, labels, stop, normalizer, to_found, found = block
-    to_total = jnp.sum(
-      to_found.astype(jnp.float32) * found, axis=-1, keepdims=True
+    q, labels, stop, normalizer, doutput, output = block
+    # How the softmax's normaliser takes part: the D of 2205.14135, appendix B.
+    dtotal = jnp.sum(
+      doutput.astype(jnp.float32) * output, axis=-1, keepdims=True
     )
 
     def add(j, state):
-      to_q, to_k, to_v = state
-      k_j, v_j, labels_j = _at((k, v, keys), j)
-      scores = _scores(q, k_j, _sees(labels, labels_j))
+      dq, dk, dv = state
+      k_j, v_j, labels_j = _block((k, v, keys), j)
+      scores = _scores(q, k_j, _is_visible(labels, labels_j))
       weights = jnp.exp(scores - normalizer)
-      to_weights = _product('bhqd,bhsd->bhqs', to_found, v_j)
-      to_scores = (weights * (to_weights - to_total) * scale).astype(q.dtype)
-      more_k = _product('bhqs,bhqd->bhsd', to_scores, q)
-      more_v = _product('bhqs,bhqd->bhsd', weights.astype(v.dtype), to_found)
-      to_q = to_q + _product('bhqs,bhsd->bhqd', to_scores, k_j)
-      return to_q, to_k.at[j].add(more_k), to_v.at[j].add(more_v)
+      dweights = _product('bhqd,bhsd->bhqs', doutput, v_j)
+      dscores = (weights * (dweights - dtotal) * scale).astype(q.dtype)
+      dk_j = _product('bhqs,bhqd->bhsd', dscores, q)
+      dv_j = _product('bhqs,bhqd->bhsd', weights.astype(v.dtype), doutput)
+      dq = dq + _product('bhqs,bhsd->bhqd', dscores, k_j)
+      return dq, dk.at[j].add(dk_j), dv.at[j].add(dv_j)
 
     zeros = jnp.zeros(q.shape, jnp.float32)
-    to_q, *sums = jax.lax.fori_loop(0, stop, add, (zeros, *sums))
-    return tuple(sums), to_q.astype(q.dtype)
+    dq, *sums = jax.lax.fori_loop(0, stop, add, (zeros, *sums))
+    return tuple(sums), dq.astype(q.dtype)
 
   zeros = jnp.zeros(k.shape, jnp.float32)
-  blocks = q, queries, _stops(queries, keys), normalizer, to_found, found
-  (to_k, to_v), to_q = jax.lax.scan(one_block, (zeros, zeros), blocks)
-  return to_q, to_k.astype(k.dtype), to_v.astype(v.dtype), None, None
+  blocks = q, queries, _stops(queries, keys), normalizer, doutput, output
+  (dk, dv), dq = jax.lax.scan(one_block, (zeros, zeros), blocks)
+  return dq, dk.astype(k.dtype), dv.astype(v.dtype), None, None
 
 
 _in_blocks.defvjp(_forward, _backward)
 
 
-def _at(blocks, j):
-  return jax.tree.map(lambda x: x[j], blocks)
+def _block(arrays, j):
+  return jax.tree.map(lambda x: x[j], arrays)
 
 
 def _stops(queries: _Labels, keys: _Labels) -> jax.Array:
-  """int32[N], how many blocks of keys a block of queries has to go over."""
+  """int32[N], the number of key blocks that each query block goes over."""
   last = jnp.max(queries.places, axis=(1, 2))
   first = jnp.min(keys.places, axis=(1, 2))
-  is_seen = first <= last[:, None]  # [N, M]
-  return jnp.max(jnp.where(is_seen, jnp.arange(len(first)) + 1, 0), axis=1)
+  is_needed = first <= last[:, None]  # [N, M]
+  return jnp.max(jnp.where(is_needed, jnp.arange(len(first)) + 1, 0), axis=1)

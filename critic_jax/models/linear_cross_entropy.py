@@ -1,15 +1,15 @@
-"""Log-probabilities and entropies of tokens, without the logits of them all.
+"""Log-probabilities and entropies of tokens, a chunk of logits at a time.
 
-The head's product and the softmax are one function with a gradient of its
-own. Logits [B, T, V] would be the largest array of an update by far; here they
-exist for a chunk of tokens at a time. The forward pass keeps one number a
-token, the log-normaliser; the backward pass computes the logits of a chunk
-again and adds up the head's gradient in float32.
+The head's product and the softmax are one function with a gradient of its own.
+Logits [B, T, V] would be the largest array of an update by far; here they exist
+for a chunk of tokens at a time. The forward pass keeps one number a token, the
+log-normaliser; the backward pass computes the logits of a chunk again and adds
+up the head's gradient in float32.
 
-A chunk has every n-th token of all rows, and so its part of what each device
-holds of rows and columns. It holds whole rows of logits, which a truncated
-distribution must see. Blocks of the vocabulary instead were 4% faster on two
-cores (LOG.md).
+A chunk has every n-th token of all rows, so that each device works on its own
+rows and columns. It has logits over the whole vocabulary, which a truncated
+distribution needs. Blocks of the vocabulary instead were 4% faster on two cores
+(LOG.md).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from critic_jax.models import sampling_distribution
 from critic_jax.runtime import sharding
 
-MAX_LOGITS = 2**25  # logits of a device that exist at once; 128 MiB
+MAX_LOGITS = 2**25  # logits at once on a device; 128 MiB
 
 
 def token_logprobs_and_entropy(
@@ -53,28 +53,28 @@ def token_logprobs_and_entropy(
   """
   rows, length, _ = hidden.shape
   vocab = kernel.shape[axes.index('v')]
-  across = sharding.num_parts('columns', length)
-  num_shards = across * sharding.num_parts('rows', rows)
+  column_shards = sharding.num_parts('columns', length)
+  num_shards = column_shards * sharding.num_parts('rows', rows)
   num_shards *= sharding.num_parts('vocab', vocab)
   chunk = chunk or num_shards * MAX_LOGITS // vocab
   num_chunks = -(-length // max(1, chunk // rows))
-  width = -(-length // num_chunks // across) * across
+  width = -(-length // num_chunks // column_shards) * column_shards
   num_chunks = -(-length // width)
-  pad = num_chunks * width - length
+  padding = num_chunks * width - length
 
-  def split(x):  # [B, T, ...] -> [chunks, B, width, ...]
-    x = jnp.pad(x, ((0, 0), (0, pad), *[(0, 0)] * (x.ndim - 2)))
+  def split(x):  # [B, T, ...] -> [C, B, W, ...]
+    x = jnp.pad(x, ((0, 0), (0, padding), *[(0, 0)] * (x.ndim - 2)))
     x = x.reshape(rows, width, num_chunks, *x.shape[2:])
     x = jnp.moveaxis(x, 2, 0)
     return sharding.constrain(x, None, 'rows', 'columns')
 
-  def join(x):  # [chunks, B, width] -> [B, T]
+  def join(x):  # [C, B, W] -> [B, T]
     return jnp.moveaxis(x, 0, 2).reshape(rows, -1)[:, :length]
 
-  parts = _statistics(
+  statistics = _statistics(
     axes, split(hidden), kernel, split(targets), sampling_params
   )
-  return jax.tree.map(join, parts)
+  return jax.tree.map(join, statistics)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -93,41 +93,43 @@ def _forward(axes, hidden, kernel, targets, sampling_params):
     weights = jnp.exp(shifted)
     total = jnp.sum(weights, axis=-1)
     moment = jnp.sum(jnp.where(weights > 0, weights * shifted, 0.0), axis=-1)
-    taken = jnp.take_along_axis(logits, chunk[1][..., None], axis=-1)[..., 0]
+    index = chunk[1][..., None]
+    target_logits = jnp.take_along_axis(logits, index, axis=-1)[..., 0]
     log_total = jnp.log(total)
     normalizer = largest[..., 0] + log_total
-    return taken - normalizer, log_total - moment / total, normalizer
+    return target_logits - normalizer, log_total - moment / total, normalizer
 
-  *found, normalizer = jax.lax.map(one_chunk, (hidden, targets))
-  return tuple(found), (hidden, kernel, targets, sampling_params, normalizer)
+  *statistics, normalizer = jax.lax.map(one_chunk, (hidden, targets))
+  residuals = hidden, kernel, targets, sampling_params, normalizer
+  return tuple(statistics), residuals
 
 
-def _backward(axes, saved, cotangents):
-  hidden, kernel, targets, sampling_params, normalizer = saved
+def _backward(axes, residuals, cotangents):
+  hidden, kernel, targets, sampling_params, normalizer = residuals
   head = kernel.astype(hidden.dtype)
   temperature = jnp.asarray(sampling_params.temperature, jnp.float32)
   slope = cotangents[0] / jnp.where(temperature == 0, 1.0, temperature)
 
-  def one_chunk(to_kernel, chunk):
+  def one_chunk(dkernel, chunk):
     hidden, targets, normalizer, slope = chunk
     logits = _tempered_logits(axes, head, hidden, targets, sampling_params)
     probs = jnp.exp(logits - normalizer[..., None])
     is_target = targets[..., None] == jnp.arange(logits.shape[-1])
-    to_logits = slope[..., None] * (is_target - probs)
-    to_logits = to_logits.astype(hidden.dtype)
-    to_hidden = _product(f'btv,{axes}->btd', to_logits, head)
-    to_kernel += _product('btd,btv->dv', hidden, to_logits)
-    return to_kernel, to_hidden.astype(hidden.dtype)
+    dlogits = slope[..., None] * (is_target - probs)
+    dlogits = dlogits.astype(hidden.dtype)
+    dhidden = _product(f'btv,{axes}->btd', dlogits, head)
+    dkernel += _product('btd,btv->dv', hidden, dlogits)
+    return dkernel, dhidden.astype(hidden.dtype)
 
-  # [D, V] whatever the kernel's axes: so no product transposes `to_logits`.
-  size = hidden.shape[-1], kernel.shape[axes.index('v')]
-  to_kernel, to_hidden = jax.lax.scan(
+  # [D, V] whatever the kernel's axes: so no product transposes `dlogits`.
+  shape = hidden.shape[-1], kernel.shape[axes.index('v')]
+  dkernel, dhidden = jax.lax.scan(
     one_chunk,
-    jnp.zeros(size, jnp.float32),
+    jnp.zeros(shape, jnp.float32),
     (hidden, targets, normalizer, slope),
   )
-  to_kernel = jnp.einsum(f'dv->{axes}', to_kernel).astype(kernel.dtype)
-  return to_hidden, to_kernel, None, None
+  dkernel = jnp.einsum(f'dv->{axes}', dkernel).astype(kernel.dtype)
+  return dhidden, dkernel, None, None
 
 
 _statistics.defvjp(_forward, _backward)
