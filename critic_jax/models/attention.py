@@ -307,7 +307,7 @@ def _backward(residuals, doutput):
 
   def one_block(sums, block):
     q, labels, stop, normalizer, doutput, output = block
-    # How the softmax's normaliser takes part: the D of 2205.14135, appendix B.
+    # The normaliser's part of the gradient: D in 2205.14135, appendix B.
     dtotal = jnp.sum(
       doutput.astype(jnp.float32) * output, axis=-1, keepdims=True
     )

@@ -7,7 +7,8 @@ import dataclasses
 HEADS = ('lm', 'value', 'reward')
 DTYPES = ('float32', 'bfloat16', 'float16')
 PARAM_DTYPES = (*DTYPES, 'int8')
-# What the backward pass keeps of a layer; `transformer.REMAT_POLICIES`.
+# Which results of a layer are kept for the backward pass
+# (`transformer.REMAT_POLICIES`).
 REMATS = ('none', 'dots_and_attention', 'dots', 'full')
 
 
@@ -16,12 +17,13 @@ class RopeScaling:
   """Llama 3's stretching of slow rotary frequencies (Llama 3.1 release).
 
   Attributes:
-    factor: by how much the slow frequencies are divided.
+    factor: the divisor of the slow frequencies.
     low_freq_factor: wavelengths above `original_max_len / low_freq_factor`
       are stretched in full.
     high_freq_factor: wavelengths below `original_max_len / high_freq_factor`
       are kept; those between are blended.
-    original_max_len: the context the model was first trained on, in tokens.
+    original_max_len: the context that the model was first trained on, in
+      tokens.
   """
 
   factor: float
@@ -32,7 +34,28 @@ class RopeScaling:
 
 @dataclasses.dataclass(frozen=True)
 class TransformerConfig:
-  """Sizes and family of a transformer; plain, hashable data."""
+  """Sizes and family of a transformer; plain, hashable data.
+
+  Attributes:
+    vocab_size: V, the rows of the embedding.
+    embed_dim: D, the width of the residual stream.
+    mlp_dim: F, the width inside the gated MLP.
+    num_layers: L.
+    num_heads: H, the query heads.
+    num_kv_heads: Hkv, the key and value heads; divides H.
+    head_dim: Dh, even.
+    rope_theta: the base of the rotary frequencies.
+    rope_scaling: Llama 3's scaling of them, or None.
+    norm_eps: added to the mean square in a norm.
+    qkv_bias: whether q, k and v have biases (Qwen2).
+    qk_norm: whether q and k are normed (Qwen3).
+    tie_embeddings: whether the embedding is also the language head.
+    max_len: the most tokens of a row.
+    head: 'lm', 'value' or 'reward'.
+    dtype: of activations; one of `DTYPES`.
+    param_dtype: of the stored matrices; one of `PARAM_DTYPES`.
+    remat: what the backward pass keeps of a layer; one of `REMATS`.
+  """
 
   vocab_size: int
   embed_dim: int
@@ -74,7 +97,7 @@ class TransformerConfig:
 
   @property
   def is_int8(self) -> bool:
-    """Whether matrices are held in int8, with scales (`quantize.py`)."""
+    """Whether matrices are stored in int8, with scales (`quantize.py`)."""
     return self.param_dtype == 'int8'
 
   @property

@@ -25,7 +25,7 @@ def layer_weights(model: Model) -> int:
 
 
 def num_params(model: Model) -> int:
-  """All parameters, embeddings, norms and biases included."""
+  """The number of parameters, embeddings, norms and biases included."""
   width, head_dim = model['embed_dim'], model['head_dim']
   tables = 1 if model.get('tie_embeddings', True) else 2
   layer = 2 * width  # the norms
@@ -43,9 +43,9 @@ def num_params(model: Model) -> int:
 
 def read_params(model: Model) -> int:
   """Parameters that a forward pass reads whole: all but untied embeddings."""
-  untied = not model.get('tie_embeddings', True)
+  is_tied = model.get('tie_embeddings', True)
   table = model['vocab_size'] * model['embed_dim']
-  return num_params(model) - (table if untied else 0)
+  return num_params(model) - (0 if is_tied else table)
 
 
 def kv_bytes(model: Model, itemsize: int) -> int:
@@ -61,15 +61,15 @@ def forward_flops(model: Model, tokens: int, start: int, logits: int) -> int:
   i-th of them, i = 1 .. n, looking at start + i keys, and k rows of logits.
 
   Args:
-    model: see the module.
+    model: the fields of a `TransformerConfig`.
     tokens: n.
-    start: tokens before them, whose keys and values are there.
-    logits: k, of how many tokens the logits are needed.
+    start: tokens before them, whose keys and values are cached.
+    logits: k, the number of tokens whose logits are needed.
   """
-  looks = tokens * start + tokens * (tokens + 1) // 2
+  key_reads = tokens * start + tokens * (tokens + 1) // 2
   width = model['num_heads'] * model['head_dim']
   return (
     2 * layer_weights(model) * tokens
-    + 4 * model['num_layers'] * width * looks
+    + 4 * model['num_layers'] * width * key_reads
     + 2 * model['embed_dim'] * model['vocab_size'] * logits
   )

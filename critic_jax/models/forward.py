@@ -2,9 +2,9 @@
 
 All results follow the alignment rule of `types.py`: `x[b, t]` is about
 `tokens[b, t]`, and position 0, which nothing predicts, is 0. Rows are
-right-padded; one that holds several responses (critic_jax/data/packing.py) has
-a `Layout` that says which tokens a token sees. Logits exist for `chunk` tokens
-of the batch at a time, in the forward and in the backward pass, never for all.
+right-padded. Rows with several responses (critic_jax/data/packing.py) have a
+`Layout`, which says which tokens a token may look at. Logits exist for `chunk`
+tokens of the batch at a time, in the forward and in the backward pass.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from critic_jax.models.transformer import Transformer
 
 
 class Layout(NamedTuple):
-  """What stands where in packed rows; int32[B, T] each.
+  """The structure of packed rows; int32[B, T] each.
 
   Attributes:
     segments: the segment that a token belongs to.
     prefixes: the segment that its segment follows; its own if it follows none.
-    positions: its place in its own sequence, from 0.
+    positions: the token's position in its sequence, from 0.
   """
 
   segments: jax.Array
@@ -39,7 +39,11 @@ class Layout(NamedTuple):
 
 
 def layout(batch: Mapping) -> Layout | None:
-  """The layout that a batch's keys of these names give; None of plain rows."""
+  """The layout of a batch's rows; None if they are plain.
+
+  Args:
+    batch: arrays by name; the fields of `Layout` are there if rows are packed.
+  """
   if Layout._fields[0] not in batch:
     return None
   return Layout(*(batch[name] for name in Layout._fields))
@@ -78,8 +82,8 @@ def token_logprobs(
     tokens: int32[B, T], right-padded.
     sampling_params: the `SamplingParams` the tokens were sampled from; by
       default the plain softmax.
-    layout: of packed rows; the first token of a segment has no prediction, and
-      what stands there means nothing.
+    layout: of packed rows; the result at the first token of a segment, which
+      nothing predicts, has no meaning.
     chunk: tokens whose logits exist at once; by default as many as fit in
       `linear_cross_entropy.MAX_LOGITS`.
 
@@ -114,10 +118,10 @@ def token_statistics(
   hidden = hidden_states(model, params, tokens, layout)[:, :-1]
   targets = tokens[:, 1:]
   kernel, axes = _head(model, params)
-  parts = linear_cross_entropy.token_logprobs_and_entropy(
+  statistics = linear_cross_entropy.token_logprobs_and_entropy(
     hidden, kernel, targets, sampling_params, axes=axes, chunk=chunk
   )
-  return jax.tree.map(lambda x: jnp.pad(x, ((0, 0), (1, 0))), parts)
+  return jax.tree.map(lambda x: jnp.pad(x, ((0, 0), (1, 0))), statistics)
 
 
 def _head(model, params):
@@ -137,14 +141,14 @@ def token_values(
 
 
 def response_scores(model: Transformer, params, tokens, mask) -> jax.Array:
-  """The reward head at the last response token.
+  """The reward head's score at the last response token.
 
   Args:
     model: a transformer with a reward head.
     params: its parameters.
     tokens: int32[B, T].
-    mask: bool[B, T], True on the response; a row without any scores at its
-      first token.
+    mask: bool[B, T], True on the response; a row without a response is scored
+      at its first token.
 
   Returns:
     float32[B].

@@ -1,9 +1,9 @@
 """The matrices of a transformer: projections and the embedding.
 
-Each names the axes of its matrix, for `sharding.py`, and multiplies in the
-config's `dtype` what is stored in its `param_dtype`. In int8 (`quantize.py`)
-whole numbers are multiplied, and a scale for each output multiplies the result,
-so that nothing as large as the matrix is computed but its cast.
+Each names the axes of its matrix, for `sharding.py`. Matrices are stored in the
+config's `param_dtype` and multiplied in its `dtype`. With int8 (`quantize.py`)
+the product is of whole numbers, and a scale for each output multiplies the
+result; so the only array as large as the matrix is its cast.
 """
 
 from __future__ import annotations
@@ -18,20 +18,29 @@ from jax.ad_checkpoint import checkpoint_name
 
 from critic_jax.models.config import TransformerConfig
 
-# What a policy of `jax.checkpoint` calls the result of a projection: it sees no
-# product, as they have a gradient of their own.
+# The name of projections' results in policies of `jax.checkpoint`, which cannot
+# recognise products that have a gradient of their own.
 PRODUCT = 'product'
 
 
 class Projection(nn.Module):
-  """A linear map over the last axes of its input, named and maybe biased."""
+  """A linear map over the last axes of its input, with an optional bias.
+
+  Attributes:
+    config: gives the dtypes.
+    shape: the kernel's, input axes first.
+    names: the logical names of its axes.
+    inputs: the number of input axes, which are contracted.
+    bias: whether a bias is added.
+    result: the dtype of the result; by default that of the input.
+  """
 
   config: TransformerConfig
   shape: tuple[int, ...]
   names: tuple[str, ...]
-  inputs: int = 1  # how many leading axes of the kernel are contracted
+  inputs: int = 1
   bias: bool = False
-  result: str | None = None  # dtype of the result; by default that of `x`
+  result: str | None = None
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -55,7 +64,7 @@ class Projection(nn.Module):
 
 
 class Embedding(nn.Module):
-  """A vector a token; where embeddings are tied, also the map to logits."""
+  """A vector for each token; where embeddings are tied, also the head."""
 
   config: TransformerConfig
 
@@ -85,10 +94,10 @@ class Embedding(nn.Module):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _product(x, kernel, inputs, result):
-  """The last `inputs` axes of `x` by as many first ones of `kernel`.
+  """Contracts the last `inputs` axes of `x` with the first ones of `kernel`.
 
-  jax's own rule makes the transpose of the kernel's gradient, for which XLA on
-  CPUs transposes all that it is made of; here it is made as it is.
+  JAX's own rule computes the transpose of the kernel's gradient, for which XLA
+  on CPUs transposes both factors; here the gradient is computed untransposed.
   """
   return _contract(x, kernel, inputs, 0, result)
 
@@ -97,37 +106,37 @@ def _forward(x, kernel, inputs, result):
   return _product(x, kernel, inputs, result), (x, kernel)
 
 
-def _backward(inputs, result, saved, to_y):
-  x, kernel = saved
+def _backward(inputs, result, residuals, dy):
+  x, kernel = residuals
   outputs, tokens = kernel.ndim - inputs, x.ndim - inputs
-  to_x = _contract(to_y, kernel, outputs, inputs, to_y.dtype)
+  dx = _contract(dy, kernel, outputs, inputs, dy.dtype)
   axes = tuple(range(tokens)), tuple(range(tokens))
-  to_kernel = jax.lax.dot_general(
-    x, to_y, (axes, ((), ())), preferred_element_type=to_y.dtype
+  dkernel = jax.lax.dot_general(
+    x, dy, (axes, ((), ())), preferred_element_type=dy.dtype
   )
-  return to_x.astype(x.dtype), to_kernel.astype(kernel.dtype)
+  return dx.astype(x.dtype), dkernel.astype(kernel.dtype)
 
 
 _product.defvjp(_forward, _backward)
 
 
 def _contract(x, y, number, first, result):
-  """The last `number` axes of `x` by those of `y` from `first` on."""
-  of_x = tuple(range(x.ndim - number, x.ndim))
-  of_y = tuple(range(first, first + number))
+  """Contracts the last `number` axes of `x` with those of `y` from `first`."""
+  x_axes = tuple(range(x.ndim - number, x.ndim))
+  y_axes = tuple(range(first, first + number))
   return jax.lax.dot_general(
-    x, y, ((of_x, of_y), ((), ())), preferred_element_type=result
+    x, y, ((x_axes, y_axes), ((), ())), preferred_element_type=result
   )
 
 
 def _matrix(module, name, shape, names, inputs):
-  """Declares a matrix, and in int8 a scale for each of its outputs.
+  """Declares a matrix, and with int8 a scale for each of its outputs.
 
-  It is drawn from a normal with the inverse root of the fan-in as deviation;
-  the int8 of a random matrix is made of that (`init_params`).
+  It is initialised from a normal distribution whose deviation is the inverse
+  root of the fan-in; `init_params` quantises such a matrix to int8.
 
   Returns:
-    The matrix, and float32 scales of the axes that are not `inputs`, or None.
+    The matrix, and None or the float32 scales of the axes not in `inputs`.
   """
   stddev = math.prod(shape[a] for a in inputs) ** -0.5
   dtype, is_int8 = module.config.param_dtype, module.config.is_int8

@@ -1,10 +1,10 @@
-"""Matrices in int8, for models that are sampled from or scored, not trained.
+"""Matrices in int8, for models that are not trained.
 
-A matrix W is held as whole numbers K in -127 .. 127 and a float32 scale s for
+A matrix W is stored as whole numbers K in -127 .. 127 and a float32 scale s for
 each of its outputs, the largest |W| of that output over 127 (symmetric, per
 channel; 2004.09602, section 3): W = K s, up to half a scale for each weight.
-The outputs of a kernel are its last axes, those of an embedding its rows, which
-give a logit each where embeddings are tied. Norms and biases stay float32.
+The outputs of a kernel are its last axes, those of an embedding its rows: each
+row gives a logit where embeddings are tied. Norms and biases stay float32.
 
 In the tree, the scales of `kernel` stand beside it as `kernel_scale`;
 `transformer.Transformer` reads both if its `param_dtype` is 'int8'.
@@ -20,15 +20,15 @@ _SCALES = {'kernel': 'kernel_scale', 'embedding': 'embedding_scale'}
 
 
 def is_quantized(params) -> bool:
-  """Whether a tree of parameters holds int8 and scales."""
+  """Whether a tree of parameters has int8 matrices and scales."""
   return _SCALES['embedding'] in params['embed']
 
 
 def quantize(params):
-  """The tree in int8.
+  """Stores the matrices of a tree in int8.
 
-  With W = K s the error of each weight, |W - K s|, is at most s / 2, and each
-  output's largest weight has next to none.
+  The error of each weight, |W - K s|, is at most s / 2; that of each output's
+  largest weight is next to none.
 
   Args:
     params: a tree of `Transformer`: floats of any dtype, JAX's or numpy's.
@@ -40,43 +40,46 @@ def quantize(params):
 
 
 def dequantize(params):
-  """The tree, or a part of it, in float32; what is not in int8 stays as is."""
+  """Converts int8 matrices of a tree, or of a part of it, to float32.
+
+  All other parameters stay as they are.
+  """
   if not isinstance(params, Mapping):
     return params
   result = {}
   for name, x in params.items():
     if _SCALES.get(name) in params:
-      scale = _beside(name, params[_SCALES[name]])
+      scale = _broadcast(name, params[_SCALES[name]])
       result[name] = x.astype(jnp.float32) * scale
     elif name not in _SCALES.values():
       result[name] = dequantize(x)
   return result
 
 
-def _quantize_part(above, params):
-  """A part of the tree; `above` is its name."""
+def _quantize_part(part, params):
+  """`quantize` of the part of the tree that is called `part`."""
   result = {}
   for name, x in params.items():
     if isinstance(x, Mapping):
       result[name] = _quantize_part(name, x)
     elif name in _SCALES:
-      result[name], result[_SCALES[name]] = _quantize_matrix(above, name, x)
+      result[name], result[_SCALES[name]] = _quantize_matrix(part, name, x)
     else:
       result[name] = jnp.asarray(x, jnp.float32)
   return result
 
 
-def _quantize_matrix(above, name, x):
-  """int8 of the shape of `x`, and float32 of its outputs."""
+def _quantize_matrix(part, name, x):
+  """The whole numbers, int8 of the shape of `x`, and the outputs' scales."""
   x = jnp.asarray(x, jnp.float32)
   # Only attention's output contracts two axes, heads and head_dim.
-  inputs = (1,) if name == 'embedding' else (0, 1) if above == 'o' else (0,)
+  inputs = (1,) if name == 'embedding' else (0, 1) if part == 'o' else (0,)
   scale = jnp.max(jnp.abs(x), axis=inputs) / 127
   scale = jnp.where(scale > 0, scale, 1.0)  # an output without weights
-  whole = jnp.round(x / _beside(name, scale))
+  whole = jnp.round(x / _broadcast(name, scale))
   return jnp.clip(whole, -127, 127).astype(jnp.int8), scale
 
 
-def _beside(name, scale):
-  """Scales in the axes of their matrix."""
+def _broadcast(name, scale):
+  """Scales in a shape that broadcasts with their matrix."""
   return scale[:, None] if name == 'embedding' else scale

@@ -1,8 +1,8 @@
 """The distribution that tokens are sampled from: temperature, top-k and top-p.
 
-Sampler and trainer both call `log_probs`, so that the log-probability written
-while sampling is the one that the trainer computes. Temperature 0 is greedy:
-a point mass on the largest logit (the first of equals), whose log-probability
+Sampler and trainer share this module, so that the log-probability recorded
+while sampling is the one that the trainer computes. Temperature 0 is greedy: a
+point mass on the largest logit (the first of equals), whose log-probability
 is 0.
 """
 
@@ -13,11 +13,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-BLOCK = 128  # tokens; divides the vocabularies of most models
+BLOCK = 128  # tokens; divides most models' vocabularies
 
 
 class SamplingParams(NamedTuple):
-  """How logits become a distribution; traced, so no value recompiles.
+  """Parameters of the sampling distribution.
+
+  They are traced, so that no value causes a compilation.
 
   Attributes:
     temperature: logits are divided by it; 0 is greedy.
@@ -31,7 +33,7 @@ class SamplingParams(NamedTuple):
   top_p: float = 1.0
 
   def check(self) -> SamplingParams:
-    """Returns itself.
+    """Returns the parameters themselves, if they are valid.
 
     Raises:
       ValueError: a field is out of its range.
@@ -52,21 +54,21 @@ def log_probs(
 
   Args:
     logits: float32[..., V].
-    sampling_params: see `SamplingParams`.
-    observed: int32[...], tokens that were in fact sampled. They stay in the
-      support: after an update the current parameters may leave them out of
-      their top-k or top-p, and a ratio of 0/p would lose their gradient.
+    sampling_params: temperature, top-k and top-p.
+    observed: int32[...], the tokens that were sampled. They stay in the
+      support: after an update they may be outside of the model's top-k or
+      top-p, and a ratio of 0/p would lose their gradient.
 
   Returns:
     float32[..., V], -inf outside of the distribution's support.
   """
-  kept = jax.lax.cond(
+  logits = jax.lax.cond(
     _truncates(sampling_params),
     lambda x: _truncate(x, sampling_params, observed),
     lambda x: x,
     _temper(logits, sampling_params),
   )
-  return jax.nn.log_softmax(kept, axis=-1)
+  return jax.nn.log_softmax(logits, axis=-1)
 
 
 def draw(
@@ -74,14 +76,14 @@ def draw(
 ) -> tuple[jax.Array, jax.Array]:
   """Draws one token a row by inverting the cumulative distribution.
 
-  On two levels, so that nothing as long as the vocabulary is cumulated, sorted
-  or kept: first a block of `BLOCK` tokens is found, then a token in it. A token
-  of probability 0 is never drawn, whatever the rounding.
+  A block of `BLOCK` tokens is drawn first, then a token in it, so that no array
+  as long as the vocabulary is cumulated, sorted or kept. A token of probability
+  0 is never drawn, whatever the rounding.
 
   Args:
     logits: float32[..., V].
     uniform: float32[...], in [0, 1), one number a row.
-    sampling_params: see `SamplingParams`.
+    sampling_params: temperature, top-k and top-p.
 
   Returns:
     The tokens, int32[...], and their log-probabilities, float32[...], those of
@@ -105,20 +107,20 @@ def _temper(logits, sampling_params):
 
 
 def _truncates(sampling_params):
-  """Whether anything at all is left out: bool[]."""
+  """bool[], whether any token may be left out."""
   greedy = jnp.asarray(sampling_params.temperature) == 0
   return greedy | (sampling_params.top_k > 0) | (sampling_params.top_p < 1)
 
 
 def _truncate(logits, sampling_params, observed=None):
   """Sets logits outside of the greedy choice, top-k and top-p to -inf."""
-  fixed = jax.lax.stop_gradient(logits)
+  detached = jax.lax.stop_gradient(logits)
   index = jnp.arange(logits.shape[-1])
   keep = jax.lax.cond(
     jnp.asarray(sampling_params.temperature) == 0,
     lambda x: index == _first_largest(x),
     lambda x: x >= _threshold(x, sampling_params.top_k, sampling_params.top_p),
-    fixed,
+    detached,
   )
   if observed is not None:
     keep |= observed[..., None] == index
@@ -126,7 +128,7 @@ def _truncate(logits, sampling_params, observed=None):
 
 
 def _first_largest(logits):
-  """As jnp.argmax with its axis kept; on a CPU several times faster."""
+  """`jnp.argmax(keepdims=True)`, several times faster on CPUs."""
   is_largest = logits == jnp.max(logits, axis=-1, keepdims=True)
   index = jnp.arange(logits.shape[-1])
   return jnp.min(
@@ -135,9 +137,9 @@ def _first_largest(logits):
 
 
 def _threshold(logits, top_k, top_p):
-  """The least logit that top-k and top-p keep, or less: float32[..., 1].
+  """A bound that the logits kept by top-k and top-p reach: float32[..., 1].
 
-  Equal logits stay together: all of them are kept if one is.
+  Equal logits are kept together or not at all.
   """
   lowest = jnp.full_like(logits[..., :1], -jnp.inf)
   at_k = jax.lax.cond(
@@ -147,30 +149,30 @@ def _threshold(logits, top_k, top_p):
   def search_mass(logits):
     largest = jnp.max(logits, axis=-1, keepdims=True)
     weights = jnp.exp(logits - largest)
-    # top-p is taken of what top-k has left, as the common samplers do: of
-    # exactly k tokens, though more may equal the last of them.
+    # As in common samplers, top-p refers to the mass of the tokens that top-k
+    # keeps: of exactly k tokens, though more may equal the last of them.
     above = logits > at_k
     equal = top_k - jnp.sum(above, axis=-1, keepdims=True)
     total = jnp.sum(jnp.where(above, weights, 0.0), axis=-1, keepdims=True)
     total += equal * jnp.exp(at_k - largest)
     return jnp.maximum(at_k, _search(logits, weights, top_p * total))
 
-  # Rounding may take a part's sum to the total's: 1 is all, and not searched.
+  # With 1 there is no search: rounding could leave tokens out.
   return jax.lax.cond(top_p < 1, search_mass, lambda x: at_k, logits)
 
 
 def _search(logits, weights, limit):
-  """The least number above which less than `limit` lies, by bisection.
+  """The least number with a weight of less than `limit` above it.
 
-  Floats are ordered as their bits are, read as integers (negative ones the
-  other way round), so 32 halvings find it to the last bit. Each is a masked
-  sum: on a CPU, all take a thirtieth of the time of sorting.
+  It is found by bisection. Floats are ordered like their bits, read as integers
+  (negative ones in reverse), so 32 halvings find it to the last bit. Each is a
+  masked sum; on a CPU, all take a thirtieth of the time of sorting.
 
   Args:
     logits: float32[..., V].
     weights: of each logit, broadcastable to [..., V].
-    limit: broadcastable to [..., 1]; the weights' sum of logits above the
-      result is less than it.
+    limit: broadcastable to [..., 1]; the weights of the logits above the
+      result sum to less than it.
 
   Returns:
     float32[..., 1], at most the largest logit.
@@ -180,8 +182,8 @@ def _search(logits, weights, limit):
     low, high = bounds
     middle = (low & high) + ((low ^ high) >> 1)  # the mean, without overflow
     above = jnp.where(logits > _from_order(middle), weights, 0)
-    enough = jnp.sum(above, axis=-1, keepdims=True) < limit
-    return jnp.where(enough, low, middle + 1), jnp.where(enough, middle, high)
+    is_less = jnp.sum(above, axis=-1, keepdims=True) < limit
+    return jnp.where(is_less, low, middle + 1), jnp.where(is_less, middle, high)
 
   high = _to_order(jnp.max(logits, axis=-1, keepdims=True))
   low = jnp.full_like(high, _to_order(jnp.float32(-jnp.inf)))
@@ -195,13 +197,13 @@ def _to_order(x):
 
 
 def _from_order(order):
-  """The inverse of `_to_order`."""
+  """Floats from their order, the inverse of `_to_order`."""
   bits = order ^ ((order >> 31) & 0x7FFFFFFF)
   return jax.lax.bitcast_convert_type(bits, jnp.float32)
 
 
 def _invert(logits, uniform):
-  """See `draw`; the distribution is the softmax of `logits`."""
+  """Draws tokens, and their log-probabilities, from the softmax of logits."""
   vocab_size = logits.shape[-1]
   width = min(BLOCK, vocab_size)
   largest = jnp.max(logits, axis=-1, keepdims=True)
@@ -209,11 +211,11 @@ def _invert(logits, uniform):
   blocks = jnp.pad(logits, padding, constant_values=-jnp.inf)
   blocks = blocks.reshape(*logits.shape[:-1], -1, width)  # [..., V / W, W]
   sums = jnp.sum(jnp.exp(blocks - largest[..., None]), axis=-1)
-  # Without the barrier XLA sums all exponentials a second time for the total,
-  # and keeps them for it.
+  # Without the barrier XLA keeps all exponentials, and sums them a second time
+  # for the total.
   sums = jax.lax.optimization_barrier(sums)
   total = jnp.sum(sums, axis=-1)
-  # exp may round to 0 here and not there: what is next to 0 is no choice.
+  # The same exp may round to 0 in one place only: such blocks are excluded.
   sums = jnp.where(sums > 1e-30, sums, 0.0)
   block, rest = _first_above(sums, uniform * total)
   scores = jnp.take_along_axis(blocks, block[..., None, None], axis=-2)
@@ -224,14 +226,15 @@ def _invert(logits, uniform):
 
 
 def _first_above(weights, target):
-  """Where the cumulative weight rises above a target, at a weight above 0.
+  """The first positive weight at which the cumulative weight exceeds a target.
 
   Args:
     weights: float32[..., N], not negative, not all 0.
-    target: float32[...]; one below 0 or above the sum is moved to it.
+    target: float32[...], clipped to the range of the cumulative weight.
 
   Returns:
-    int32[...], and what the target is above the weights before: float32[...].
+    The index, int32[...], and the difference of the target and the weights
+    before that index, float32[...].
   """
   # A parallel sum rises and falls in its last bit even where weights are 0;
   # without the mask, a token outside of the support is drawn once in 1e7.

@@ -1,6 +1,6 @@
 """Named sizes of transformers, as plain data for `TransformerConfig`.
 
-The published ones are their `config.json`; the tiny ones are ours.
+Published sizes are those of the models' `config.json`.
 """
 
 _QWEN2 = dict(

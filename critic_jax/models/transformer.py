@@ -5,8 +5,8 @@ between the families is data in `TransformerConfig`: biases on q, k and v
 (Qwen2), norms of q and k (Qwen3), rotary scaling (Llama 3), tied or untied
 embeddings. Every parameter carries logical axis names; `sharding.py` maps them
 to a mesh. Norms, rotary angles, softmax and logits are computed in float32,
-everything else in `dtype`; parameters are stored in `param_dtype`: matrices in
-int8 have a scale for each output, which multiplies what the matrix gives.
+everything else in `dtype`. Parameters are stored in `param_dtype`; an int8
+matrix has a scale for each output, which multiplies its product.
 
 The key-value cache is an argument and a result, never hidden state: one
 `(keys, values)` pair a layer, each `[B, Hkv, S, Dh]`.
@@ -28,14 +28,14 @@ from critic_jax.models.linear import PRODUCT, Embedding, Projection
 from critic_jax.runtime import sharding
 
 REMAT_POLICIES = {
-  # keep what projections and attention make; norms, rotations and gates are
-  # computed again, which takes no longer than to keep and read them
+  # Keeps the results of projections and attention; norms, rotations and gates
+  # are computed again, which takes no longer than to store and read them.
   'dots_and_attention': jax.checkpoint_policies.save_only_these_names(
     PRODUCT, MIXED
   ),
-  # keep what projections make, so that attention is computed again too
+  # Keeps the results of projections; attention is computed again, too.
   'dots': jax.checkpoint_policies.save_only_these_names(PRODUCT),
-  'full': None,  # keep only the input of each layer
+  'full': None,  # Keeps only the input of each layer.
 }
 Cache = tuple[tuple[jax.Array, jax.Array], ...]
 
@@ -82,20 +82,20 @@ class RMSNorm(nn.Module):
 
 
 class Attention(nn.Module):
-  """Self-attention over the tokens given and, with a cache, those before."""
+  """Self-attention over the call's tokens and, with a cache, earlier ones."""
 
   config: TransformerConfig
 
   def setup(self):
     """Declares the projections."""
     c = self.config
-    query = (c.embed_dim, c.num_heads, c.head_dim)
-    key = (c.embed_dim, c.num_kv_heads, c.head_dim)
+    q_shape = (c.embed_dim, c.num_heads, c.head_dim)
+    kv_shape = (c.embed_dim, c.num_kv_heads, c.head_dim)
     kv_names = ('embed', 'kv_heads', 'head_dim')
-    self.q = Projection(c, query, ('embed', 'heads', 'head_dim'),
+    self.q = Projection(c, q_shape, ('embed', 'heads', 'head_dim'),
                         bias=c.qkv_bias)  # fmt: skip
-    self.k = Projection(c, key, kv_names, bias=c.qkv_bias)
-    self.v = Projection(c, key, kv_names, bias=c.qkv_bias)
+    self.k = Projection(c, kv_shape, kv_names, bias=c.qkv_bias)
+    self.v = Projection(c, kv_shape, kv_names, bias=c.qkv_bias)
     self.o = Projection(
       c, (c.num_heads, c.head_dim, c.embed_dim),
       ('heads', 'head_dim', 'embed'), inputs=2,
@@ -110,7 +110,7 @@ class Attention(nn.Module):
       q, k = self.q_norm(q), self.k_norm(k)
     q, k = rotate(q, angles), rotate(k, angles)
     k, v = jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)  # [B, Hkv, T, Dh]
-    # Queries of some columns look at the keys of all.
+    # Columns of queries may be split; each looks at the keys of all columns.
     q = sharding.constrain(q, 'rows', 'columns', 'heads')
     k, v = (sharding.constrain(x, 'rows', 'kv_heads') for x in (k, v))
     if cache is not None:
@@ -199,16 +199,16 @@ class Transformer(nn.Module):
       mask: bool[B, T, S], True where token t may look at slot s, or without a
         cache `Causal`, which is the default and right for right-padded rows. S
         is T, or the cache's.
-      cache: keys and values a layer, each [B, Hkv, S, Dh]; `slot` says where
-        this call's T keys and values are written in it.
-      slot: see `cache`.
-      prefix: keys and values of tokens before these, read but not written, and
-        which of them count: a layer [B / n, Hkv, P, Dh], shared by n adjacent
-        rows, and bool[B / n, P].
+      cache: keys and values of each layer, [B, Hkv, S, Dh] each.
+      slot: the place in `cache` where this call's T keys and values are
+        written.
+      prefix: keys and values of earlier tokens, read but not written, of each
+        layer [B / n, Hkv, P, Dh], shared by n adjacent rows; and the mask of
+        the valid ones, bool[B / n, P].
 
     Returns:
-      The normed hidden states, `dtype[B, T, D]`, and the cache (without a
-      cache given, this call's own keys and values, [B, Hkv, T, Dh]).
+      The normed hidden states, `dtype[B, T, D]`, and the cache; without a
+      `cache`, this call's own keys and values, [B, Hkv, T, Dh].
     """
     length = tokens.shape[1]
     if positions is None:
@@ -253,7 +253,8 @@ def init_params(model: Transformer, key: jax.Array):
   """Random parameters, unboxed; residual outputs scaled by 1/sqrt(2L).
 
   The scaling is GPT-2's: it keeps the variance of the residual stream
-  independent of depth. Those in int8 are drawn in float32.
+  independent of depth. int8 parameters are initialised in float32, then
+  quantised.
   """
   if model.config.is_int8:
     config = dataclasses.replace(model.config, param_dtype='float32')

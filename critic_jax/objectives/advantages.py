@@ -1,10 +1,10 @@
-"""Estimators of advantages: how much better than expected a sample was.
+"""Estimators of advantages: how much better a sample was than expected.
 
-Nothing here has a gradient. The estimators over groups take rewards [N, G], G
-samples of each of N prompts, and return float32[N, G]; they accept numpy or jax
-arrays and return the same kind. The estimators over tokens take arrays [B, T]
-aligned with `tokens`, run on a device and return jax arrays; they step over
-tokens that are not trained, as if these were not there.
+None has a gradient. The estimators over groups take rewards [N, G], G samples
+of each of N prompts, and return float32[N, G]; they accept numpy or jax arrays
+and return the same kind. The estimators over tokens take arrays [B, T] aligned
+with `tokens`, run on a device and return jax arrays; they skip tokens that are
+not trained.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def group_relative(
   Args:
     rewards: float[N, G].
     normalize: whether to divide by the group's standard deviation.
-    where: bool[N, G], False for a reward that could not be determined: it is
-      left out of its group's mean and deviation and gets advantage 0.
+    where: bool[N, G], False for a reward that could not be determined: its
+      group's mean and deviation leave it out, and its advantage is 0.
 
   Returns:
     float32[N, G].
@@ -59,8 +59,8 @@ def leave_one_out(rewards: Array, *, where: Array | None = None) -> Array:
 
   Args:
     rewards: float[N, G].
-    where: bool[N, G], False for a reward that could not be determined: it is
-      in no baseline and gets advantage 0.
+    where: bool[N, G], False for a reward that could not be determined: no
+      baseline includes it, and its advantage is 0.
 
   Returns:
     float32[N, G].
@@ -104,7 +104,7 @@ def gae(
     advantages float32[B, T] and returns = advantages + values, float32[B, T];
     both zero where masked.
   """
-  # device_put: an explicit transfer, if these are the host's arrays.
+  # An explicit transfer, if these are arrays of the host.
   rewards, values, mask, bootstrap = jax.device_put(
     (rewards, values, mask, bootstrap)
   )
@@ -147,19 +147,19 @@ def _gae(rewards, values, mask, bootstrap, discount, lambda_):
     bootstrap = jnp.zeros_like(rewards[:, 0])
   bootstrap = bootstrap.astype(jnp.float32)
 
-  def step(after, token):
-    next_advantage, next_value = after  # [B], of the next trained token
-    reward, value, trained = token
+  def step(carry, token):
+    next_advantage, next_value = carry  # [B], of the next trained token
+    reward, value, is_trained = token
     delta = reward + discount * next_value - value
     advantage = delta + discount * lambda_ * next_advantage
     carry = (
-      jnp.where(trained, advantage, next_advantage),
-      jnp.where(trained, value, next_value),
+      jnp.where(is_trained, advantage, next_advantage),
+      jnp.where(is_trained, value, next_value),
     )
-    return carry, jnp.where(trained, advantage, 0)
+    return carry, jnp.where(is_trained, advantage, 0)
 
-  end = jnp.zeros_like(bootstrap), bootstrap
-  by_token = rewards.T, values.T, mask.T  # [T, B]
-  _, advantages = jax.lax.scan(step, end, by_token, reverse=True)
+  init = jnp.zeros_like(bootstrap), bootstrap
+  tokens = rewards.T, values.T, mask.T  # [T, B]
+  _, advantages = jax.lax.scan(step, init, tokens, reverse=True)
   advantages = advantages.T
   return jax.lax.stop_gradient((advantages, advantages + values))

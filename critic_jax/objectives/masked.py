@@ -1,9 +1,9 @@
 """Statistics over the trained places of an array, and the weights of a loss.
 
 Every function takes an array and a bool `mask` that broadcasts to it; places
-where the mask is False are ignored, whatever they hold (NaN included). Inputs
-are numpy or jax arrays and the result is of the same kind, so that the host can
-call these functions without touching a device. An empty mask gives zeros.
+where the mask is False are ignored, even if they are NaN. Inputs are numpy or
+jax arrays and results are of the same kind, so that the host can call these
+functions without touching a device. An empty mask gives zeros.
 
 `loss_weights` is the one place where a loss is normalised: objectives return
 unreduced arrays, and `loss = sum(per_token * weights)`. Weights are computed
@@ -22,7 +22,7 @@ _ROUNDING = 1e-6
 
 
 def mean(x: Array, mask: Array, axis: int | None = None) -> Array:
-  """The mean of `x` where `mask` is True; 0 where nothing is.
+  """The mean of `x` where `mask` is True; 0 if it is True nowhere.
 
   >>> import numpy as np
   >>> float(mean(np.array([1.0, 3.0, np.nan]), np.array([True, True, False])))

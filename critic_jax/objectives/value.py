@@ -5,8 +5,8 @@ All have one signature,
 minimised, not reduced (`masked.loss_weights` does that), and zero where masked,
 whatever is there. The gradient flows through `values` only.
 
-PPO (https://arxiv.org/abs/1707.06347, eq. 9) writes no factor 1/2; here it is
-there, as in PPO's code, so that the gradient is the error itself.
+PPO (https://arxiv.org/abs/1707.06347, eq. 9) has no factor 1/2; these functions
+have it, as PPO's code does, so that the gradient is the error itself.
 """
 
 from __future__ import annotations
@@ -62,15 +62,15 @@ def clipped(
     old_values: float[B, T], when the batch was sampled.
     returns: float[B, T], the targets.
     mask: bool[B, T], True = trained.
-    clip: how far a value is followed from its old one; depends on the scale of
-      the returns.
+    clip: the most that a value may move from its old one, in the units of the
+      returns.
 
   Returns:
     float[B, T].
   """
   old_values = jax.lax.stop_gradient(old_values)
-  near = jnp.clip(values, old_values - clip, old_values + clip)
+  clipped_values = jnp.clip(values, old_values - clip, old_values + clip)
   return jnp.maximum(
     squared(values, old_values, returns, mask),
-    squared(near, old_values, returns, mask),
+    squared(clipped_values, old_values, returns, mask),
   )
