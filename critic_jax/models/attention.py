@@ -222,10 +222,10 @@ def _prepend(prefix_k, prefix_v, mask, k, v, keys: _Labels):
   """Keys and values after those of a prefix, and the labels of both."""
   copies = len(k) // len(prefix_k)
 
-  def join(before, after):
-    before = jnp.repeat(before, copies, 0)
-    after = jnp.broadcast_to(after, (len(before), *after.shape[1:]))
-    return jnp.concatenate([before, after], axis=-1 if after.ndim == 2 else 2)
+  def join(prefix, rest):
+    prefix = jnp.repeat(prefix, copies, 0)
+    rest = jnp.broadcast_to(rest, (len(prefix), *rest.shape[1:]))
+    return jnp.concatenate([prefix, rest], axis=-1 if rest.ndim == 2 else 2)
 
   is_prefix = mask[:, 0]
   any_segment = jnp.full(is_prefix.shape, _ANY_SEGMENT)
@@ -285,9 +285,9 @@ def _forward(q, k, v, queries, keys):
       scores = _scores(q, k_j, _is_visible(labels, labels_j))
       merged = jnp.maximum(largest, jnp.max(scores, axis=-1, keepdims=True))
       weights, scale = jnp.exp(scores - merged), jnp.exp(largest - merged)
-      more = _product('bhqs,bhsd->bhqd', weights.astype(v.dtype), v_j)
+      mixed_j = _product('bhqs,bhsd->bhqd', weights.astype(v.dtype), v_j)
       total = total * scale + jnp.sum(weights, axis=-1, keepdims=True)
-      return mixed * scale + more, total, merged
+      return mixed * scale + mixed_j, total, merged
 
     zeros = jnp.zeros(q.shape, jnp.float32)
     state = zeros, zeros[..., :1], jnp.full_like(zeros[..., :1], _MASKED_SCORE)
@@ -343,7 +343,8 @@ def _block(arrays, j):
 
 def _stops(queries: _Labels, keys: _Labels) -> jax.Array:
   """int32[N], the number of key blocks that each query block goes over."""
-  last = jnp.max(queries.places, axis=(1, 2))
-  first = jnp.min(keys.places, axis=(1, 2))
-  is_needed = first <= last[:, None]  # [N, M]
-  return jnp.max(jnp.where(is_needed, jnp.arange(len(first)) + 1, 0), axis=1)
+  last_place = jnp.max(queries.places, axis=(1, 2))
+  first_place = jnp.min(keys.places, axis=(1, 2))
+  is_needed = first_place <= last_place[:, None]  # [N, M]
+  number = jnp.arange(len(first_place)) + 1
+  return jnp.max(jnp.where(is_needed, number, 0), axis=1)

@@ -154,6 +154,6 @@ def response_scores(model: Transformer, params, tokens, mask) -> jax.Array:
     float32[B].
   """
   hidden = hidden_states(model, params, tokens)
-  last = jnp.max(jnp.where(mask, jnp.arange(tokens.shape[1]), 0), axis=1)
-  hidden = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
+  index = jnp.max(jnp.where(mask, jnp.arange(tokens.shape[1]), 0), axis=1)
+  hidden = jnp.take_along_axis(hidden, index[:, None, None], axis=1)[:, 0]
   return model.apply({'params': params}, hidden, method='scalars')

@@ -76,8 +76,8 @@ def _quantize_matrix(part, name, x):
   inputs = (1,) if name == 'embedding' else (0, 1) if part == 'o' else (0,)
   scale = jnp.max(jnp.abs(x), axis=inputs) / 127
   scale = jnp.where(scale > 0, scale, 1.0)  # an output without weights
-  whole = jnp.round(x / _broadcast(name, scale))
-  return jnp.clip(whole, -127, 127).astype(jnp.int8), scale
+  numbers = jnp.round(x / _broadcast(name, scale))
+  return jnp.clip(numbers, -127, 127).astype(jnp.int8), scale
 
 
 def _broadcast(name, scale):

@@ -151,10 +151,10 @@ def _threshold(logits, top_k, top_p):
     weights = jnp.exp(logits - largest)
     # As in common samplers, top-p refers to the mass of the tokens that top-k
     # keeps: of exactly k tokens, though more may equal the last of them.
-    above = logits > at_k
-    equal = top_k - jnp.sum(above, axis=-1, keepdims=True)
-    total = jnp.sum(jnp.where(above, weights, 0.0), axis=-1, keepdims=True)
-    total += equal * jnp.exp(at_k - largest)
+    is_above = logits > at_k
+    num_equal = top_k - jnp.sum(is_above, axis=-1, keepdims=True)
+    total = jnp.sum(jnp.where(is_above, weights, 0.0), axis=-1, keepdims=True)
+    total += num_equal * jnp.exp(at_k - largest)
     return jnp.maximum(at_k, _search(logits, weights, top_p * total))
 
   # With 1 there is no search: rounding could leave tokens out.
@@ -181,8 +181,8 @@ def _search(logits, weights, limit):
   def halve(_, bounds):
     low, high = bounds
     middle = (low & high) + ((low ^ high) >> 1)  # the mean, without overflow
-    above = jnp.where(logits > _from_order(middle), weights, 0)
-    is_less = jnp.sum(above, axis=-1, keepdims=True) < limit
+    weights_above = jnp.where(logits > _from_order(middle), weights, 0)
+    is_less = jnp.sum(weights_above, axis=-1, keepdims=True) < limit
     return jnp.where(is_less, low, middle + 1), jnp.where(is_less, middle, high)
 
   high = _to_order(jnp.max(logits, axis=-1, keepdims=True))
@@ -217,12 +217,12 @@ def _invert(logits, uniform):
   total = jnp.sum(sums, axis=-1)
   # The same exp may round to 0 in one place only: such blocks are excluded.
   sums = jnp.where(sums > 1e-30, sums, 0.0)
-  block, rest = _first_above(sums, uniform * total)
+  block, remainder = _first_above(sums, uniform * total)
   scores = jnp.take_along_axis(blocks, block[..., None, None], axis=-2)
   scores = scores[..., 0, :] - largest
-  inside, _ = _first_above(jnp.exp(scores), rest)
-  score = jnp.take_along_axis(scores, inside[..., None], axis=-1)[..., 0]
-  return block * width + inside, score - jnp.log(total)
+  offset, _ = _first_above(jnp.exp(scores), remainder)
+  score = jnp.take_along_axis(scores, offset[..., None], axis=-1)[..., 0]
+  return block * width + offset, score - jnp.log(total)
 
 
 def _first_above(weights, target):
@@ -239,8 +239,9 @@ def _first_above(weights, target):
   # A parallel sum rises and falls in its last bit even where weights are 0;
   # without the mask, a token outside of the support is drawn once in 1e7.
   cumulative = jnp.where(weights > 0, jnp.cumsum(weights, axis=-1), 0.0)
-  below = jnp.nextafter(jnp.max(cumulative, axis=-1), 0.0)
-  target = jnp.clip(target, 0.0, below)
+  largest = jnp.nextafter(jnp.max(cumulative, axis=-1), 0.0)
+  target = jnp.clip(target, 0.0, largest)
   index = jnp.argmax(cumulative > target[..., None], axis=-1, keepdims=True)
-  before = jnp.take_along_axis(cumulative - weights, index, axis=-1)[..., 0]
-  return index[..., 0].astype(jnp.int32), target - before
+  sums_before = cumulative - weights
+  sum_before = jnp.take_along_axis(sums_before, index, axis=-1)[..., 0]
+  return index[..., 0].astype(jnp.int32), target - sum_before

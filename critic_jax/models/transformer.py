@@ -58,9 +58,9 @@ def rotary_frequencies(config: TransformerConfig) -> jax.Array:
 
 def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
   """Rotates `x[B, T, H, Dh]` by `angles[B, T, Dh / 2]`, half-split order."""
-  first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+  x_1, x_2 = jnp.split(x.astype(jnp.float32), 2, axis=-1)
   cos, sin = jnp.cos(angles)[:, :, None], jnp.sin(angles)[:, :, None]
-  rotated = (first * cos - second * sin, second * cos + first * sin)
+  rotated = (x_1 * cos - x_2 * sin, x_2 * cos + x_1 * sin)
   return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
 
 

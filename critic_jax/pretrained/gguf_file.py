@@ -1,8 +1,8 @@
 """GGUF files: metadata, and tensors dequantised to float32.
 
-The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. The
-header is read here, because `gguf.GGUFReader` does not check that what it
-reads lies within the file; block formats are left to `gguf.quants`.
+The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. This
+module reads the header itself, because `gguf.GGUFReader` does not check that
+its reads lie within the file; `gguf.quants` decodes the block formats.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def read(
   """Reads a GGUF file.
 
   Returns:
-    The metadata by key, and by name functions that give the tensors as
-    float32, in row-major order (GGUF lists dimensions the other way round).
+    The metadata by key, and for each tensor's name a function that returns it
+    as float32, in row-major order (GGUF lists dimensions in reverse).
 
   Raises:
     ValueError: the file is not GGUF, is truncated, or has a type that
@@ -78,7 +78,7 @@ class _Cursor:
     self.at = 0
 
   def span(self, start: int, size: int) -> np.ndarray:
-    """The bytes at `start`."""
+    """The `size` bytes from `start`."""
     if start + size > len(self.data):
       raise ValueError(
         f'{self.path}: got {len(self.data)} bytes; expected at least '
@@ -99,7 +99,7 @@ class _Cursor:
   def text(self) -> str:
     """The next string."""
     data = self.take(*self.unpack('<Q'))
-    # Some tokens of old files are cut within a character.
+    # Old files have tokens that end within a character.
     return data.decode('utf-8', errors='replace')
 
   def value(self, kind: int, *, nested: bool = False) -> Any:
@@ -114,7 +114,7 @@ class _Cursor:
         size = struct.calcsize('<' + _SCALARS[inner])
         data = self.take(count * size)
         return list(struct.unpack(f'<{count}{_SCALARS[inner]}', data))
-      # A string takes 8 bytes at least, so the file bounds the count.
+      # A string takes at least 8 bytes, so the file's size bounds the count.
       self.span(self.at, 8 * count)
       return [self.value(inner, nested=True) for _ in range(count)]
     raise ValueError(
@@ -138,6 +138,7 @@ def _tensor_entry(cursor):
 
 
 def _reader(cursor, name, shape, kind, start):
+  """A function that dequantises a tensor, whose bytes are checked at once."""
   try:
     kind = gguf.GGMLQuantizationType(kind)
   except ValueError:

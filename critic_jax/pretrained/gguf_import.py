@@ -1,8 +1,8 @@
 """GGUF models in Hugging Face terms: config, tensor names, tokenizer files.
 
 llama.cpp stores the q and k rows of the llama architecture in interleaved
-rotary order; they are put back into the half-split order here, and nothing
-else of critic_jax knows the other one.
+rotary order. This module restores the half-split order, which is the only one
+in the rest of critic_jax.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _TOP_PARTS = {
   'output_norm': 'model.norm',
   'output': 'lm_head',
 }
-# How llama.cpp's converter stretches Llama 3's frequencies; the file holds
+# Llama 3's scaling of rotary frequencies in llama.cpp's converter; a file holds
 # only the resulting divisors.
 _LLAMA3 = {
   'rope_type': 'llama3',
@@ -76,7 +76,7 @@ _SPLITS = {
   'llama-bpe': (_WORDS.replace('DIGITS', '{1,3}'),),
   'qwen2': (_WORDS.replace('DIGITS', ''),),
 }
-_TOKENIZER_TYPES = {  # the type of a key's value, and of its items
+_TOKENIZER_TYPES = {  # the types of a key's value and of its items
   'tokenizer.ggml.tokens': (list, str),
   'tokenizer.ggml.token_type': (list, int),
   'tokenizer.ggml.merges': (list, str),
@@ -101,15 +101,15 @@ Tensors = Mapping[str, Callable[[], np.ndarray]]
 def to_hf(
   metadata: Mapping[str, Any], tensors: Tensors
 ) -> tuple[dict[str, Any], Tensors]:
-  """The config and the tensors of a GGUF model as Hugging Face writes them.
+  """Translates the config and the tensors of a GGUF model to Hugging Face's.
 
   Args:
-    metadata: of the file.
-    tensors: functions that give the values, by GGUF's names.
+    metadata: the file's.
+    tensors: by GGUF's names, functions that return the values.
 
   Returns:
-    What `config.json` would hold, and the tensors by Hugging Face's names;
-    unknown names are kept as they are.
+    The contents of `config.json`, and the tensors by Hugging Face's names;
+    unknown names are kept.
 
   Raises:
     ValueError: another architecture, a missing key, or rotary scaling that is
@@ -198,7 +198,7 @@ def _config(metadata, arch, tensors) -> dict[str, Any]:
 
 
 def _rope_scaling(factors, config) -> dict[str, Any]:
-  """Llama 3's scaling, read off the divisors of the frequencies [Dh / 2]."""
+  """Llama 3's scaling, from the divisors of the frequencies, [Dh / 2]."""
   if 2 * factors.size != config['head_dim']:
     raise ValueError(
       f'rope_freqs.weight: got {factors.size} factors; expected one for each '
@@ -239,10 +239,10 @@ def _half_split(read, num_heads, name):
 
 
 def tokenizer_files(metadata: Mapping[str, Any]) -> dict[str, bytes]:
-  """The files that `tokenizer.from_files` reads, from GGUF metadata.
+  """The files for `tokenizer.from_files`, made from GGUF metadata.
 
   Raises:
-    ValueError: the vocabulary is of another kind, or malformed.
+    ValueError: the vocabulary is malformed or of an unknown kind.
   """
 
   def get(key, default=None):
@@ -300,10 +300,10 @@ def tokenizer_files(metadata: Mapping[str, Any]) -> dict[str, bytes]:
 def _check_types(metadata):
   for key, (kind, item) in _TOKENIZER_TYPES.items():
     value = metadata.get(key)
-    right = isinstance(value, kind) and (
+    is_valid = isinstance(value, kind) and (
       kind is not list or all(isinstance(x, item) for x in value)
     )
-    if value is not None and not right:
+    if value is not None and not is_valid:
       raise ValueError(
         f'{key}: got {str(value)[:40]}; expected {kind.__name__}'
         + (f' of {item.__name__}' if item else '')

@@ -1,7 +1,8 @@
 """`config.json` of Hugging Face, to and from `TransformerConfig`.
 
-Llama, Qwen2 and Qwen3. A setting that would change the computation in a way
-`transformer.py` does not know is an error, never ignored.
+Tables name the families and the fields, and are read both ways. A setting that
+would change the computation in a way that `transformer.py` does not know is an
+error, never ignored.
 """
 
 from __future__ import annotations
@@ -13,9 +14,30 @@ from typing import Any
 from critic_jax.models.config import RopeScaling, TransformerConfig
 from critic_jax.text.tokenizer import Tokenizer
 
-ARCHITECTURES = ('LlamaForCausalLM', 'Qwen2ForCausalLM', 'Qwen3ForCausalLM')
-
-# Settings that would change the computation: key -> the values that do not.
+# Architecture -> the fields of `TransformerConfig` that tell it from others.
+FAMILIES = {
+  'LlamaForCausalLM': dict(qkv_bias=False, qk_norm=False),
+  'Qwen2ForCausalLM': dict(qkv_bias=True, qk_norm=False),
+  'Qwen3ForCausalLM': dict(qkv_bias=False, qk_norm=True),
+}
+# Key of `config.json` -> field of `TransformerConfig`.
+_SIZES = {
+  'vocab_size': 'vocab_size',
+  'hidden_size': 'embed_dim',
+  'intermediate_size': 'mlp_dim',
+  'num_hidden_layers': 'num_layers',
+  'num_attention_heads': 'num_heads',
+  'num_key_value_heads': 'num_kv_heads',
+  'head_dim': 'head_dim',
+}
+# Key of `rope_scaling` -> field of `RopeScaling` and its type.
+_LLAMA3 = {
+  'factor': ('factor', float),
+  'low_freq_factor': ('low_freq_factor', float),
+  'high_freq_factor': ('high_freq_factor', float),
+  'original_max_position_embeddings': ('original_max_len', int),
+}
+# Settings that could change the computation -> the values that do not.
 _PLAIN_SETTINGS = {
   'hidden_act': ('silu',),
   'attention_bias': (False,),
@@ -24,7 +46,7 @@ _PLAIN_SETTINGS = {
   'partial_rotary_factor': (1, 1.0),
   'quantization_config': (),
 }
-# Parameters are named before any is read: layers must not be without end.
+# A limit, since the names of all layers' parameters are listed first.
 _MAX_LAYERS = 10_000
 _MAX = {int: 2**31 - 1, float: 1e30}
 
@@ -37,9 +59,9 @@ def read(hf_config: Mapping[str, Any]) -> TransformerConfig:
       have, a rotary scaling other than Llama 3's, or a missing key.
   """
   names = hf_config.get('architectures') or ['none']
-  if not isinstance(names, list) or names not in [[n] for n in ARCHITECTURES]:
+  if not isinstance(names, list) or names not in [[n] for n in FAMILIES]:
     raise ValueError(
-      f'architectures: got {names}; expected one of {ARCHITECTURES}'
+      f'architectures: got {names}; expected one of {tuple(FAMILIES)}'
     )
   for key, allowed in _PLAIN_SETTINGS.items():
     if hf_config.get(key) is not None and hf_config[key] not in allowed:
@@ -61,31 +83,29 @@ def read(hf_config: Mapping[str, Any]) -> TransformerConfig:
     rope['rope_theta'] = hf_config.get('rope_theta', 10000.0)
   heads = _number(hf_config, 'num_attention_heads', int)
   width = _number(hf_config, 'hidden_size', int)
+  defaults = {'num_key_value_heads': heads, 'head_dim': width // heads}
+  sizes = {
+    field: _number(hf_config, key, int, defaults.get(key))
+    for key, field in _SIZES.items()
+  }
   return TransformerConfig(
-    vocab_size=_number(hf_config, 'vocab_size', int),
-    embed_dim=width,
-    mlp_dim=_number(hf_config, 'intermediate_size', int),
-    num_layers=_number(hf_config, 'num_hidden_layers', int),
-    num_heads=heads,
-    num_kv_heads=_number(hf_config, 'num_key_value_heads', int, heads),
-    head_dim=_number(hf_config, 'head_dim', int, width // heads),
+    **sizes,
+    **FAMILIES[names[0]],
     rope_theta=_number(rope, 'rope_theta', float),
-    rope_scaling=_rope_scaling(rope),
+    rope_scaling=_read_rope_scaling(rope),
     norm_eps=_number(hf_config, 'rms_norm_eps', float),
-    qkv_bias=names[0] == 'Qwen2ForCausalLM',
-    qk_norm=names[0] == 'Qwen3ForCausalLM',
     tie_embeddings=bool(hf_config.get('tie_word_embeddings', False)),
     max_len=_number(hf_config, 'max_position_embeddings', int),
   )
 
 
 def _number(source, key, kind, default=None):
-  """A positive number of type `kind`, not too large; None is absent."""
+  """Reads a positive number of type `kind`; None counts as absent."""
   value = source.get(key)
   value = default if value is None else value
-  number = isinstance(value, int | float) and not isinstance(value, bool)
+  is_number = isinstance(value, int | float) and not isinstance(value, bool)
   largest = _MAX_LAYERS if key == 'num_hidden_layers' else _MAX[kind]
-  if not number or not 0 < value <= largest or kind(value) != value:
+  if not is_number or not 0 < value <= largest or kind(value) != value:
     raise ValueError(
       f'config.json: got {key}={reprlib.repr(value)}; expected a positive '
       f'{kind.__name__}, at most {largest:g}'
@@ -93,10 +113,10 @@ def _number(source, key, kind, default=None):
   return kind(value)
 
 
-def _rope_scaling(rope: Mapping[str, Any]) -> RopeScaling | None:
+def _read_rope_scaling(rope: Mapping[str, Any]) -> RopeScaling | None:
   kind = rope.get('rope_type', rope.get('type', 'default'))
   if any(isinstance(value, Mapping) for value in rope.values()):
-    kind = 'one a kind of layer'  # transformers 5 nests those
+    kind = 'one for each kind of layer'  # transformers 5 nests them
   if kind == 'default':
     return None
   if kind != 'llama3':
@@ -104,17 +124,16 @@ def _rope_scaling(rope: Mapping[str, Any]) -> RopeScaling | None:
       f'rope_scaling: got the type {kind!r}; expected default or llama3'
     )
   return RopeScaling(
-    factor=_number(rope, 'factor', float),
-    low_freq_factor=_number(rope, 'low_freq_factor', float),
-    high_freq_factor=_number(rope, 'high_freq_factor', float),
-    original_max_len=_number(rope, 'original_max_position_embeddings', int),
+    **{
+      field: _number(rope, key, kind) for key, (field, kind) in _LLAMA3.items()
+    }
   )
 
 
 def write(
   config: TransformerConfig, tokenizer: Tokenizer, dtype: str
 ) -> dict[str, Any]:
-  """What `config.json` says of a model; the inverse of `read`.
+  """The contents of a model's `config.json`; the inverse of `read`.
 
   Args:
     config: the model's.
@@ -124,40 +143,32 @@ def write(
   Raises:
     ValueError: no architecture has these biases and norms.
   """
-  if config.qkv_bias and config.qk_norm:
+  family = dict(qkv_bias=config.qkv_bias, qk_norm=config.qk_norm)
+  names = [name for name, fields in FAMILIES.items() if fields == family]
+  if not names:
     raise ValueError(
       'config: got qkv_bias and qk_norm; expected at most one; no supported '
       'architecture has both'
     )
-  family = ('Qwen3' if config.qk_norm else
-            'Qwen2' if config.qkv_bias else 'Llama')  # fmt: skip
-  scaling = config.rope_scaling and {
-    'rope_type': 'llama3',
-    'factor': config.rope_scaling.factor,
-    'low_freq_factor': config.rope_scaling.low_freq_factor,
-    'high_freq_factor': config.rope_scaling.high_freq_factor,
-    'original_max_position_embeddings': config.rope_scaling.original_max_len,
-  }
-  ends = list(tokenizer.eos)
+  scaling = config.rope_scaling
+  eos = list(tokenizer.eos)
   return {
-    'architectures': [f'{family}ForCausalLM'],
-    'model_type': family.lower(),
-    'vocab_size': config.vocab_size,
-    'hidden_size': config.embed_dim,
-    'intermediate_size': config.mlp_dim,
-    'num_hidden_layers': config.num_layers,
-    'num_attention_heads': config.num_heads,
-    'num_key_value_heads': config.num_kv_heads,
-    'head_dim': config.head_dim,
+    'architectures': names,
+    'model_type': names[0].removesuffix('ForCausalLM').lower(),
+    **{key: getattr(config, field) for key, field in _SIZES.items()},
     'hidden_act': 'silu',
     'attention_bias': False,
     'rope_theta': config.rope_theta,
-    'rope_scaling': scaling,
+    'rope_scaling': scaling
+    and {
+      'rope_type': 'llama3',
+      **{key: getattr(scaling, field) for key, (field, _) in _LLAMA3.items()},
+    },
     'rms_norm_eps': config.norm_eps,
     'max_position_embeddings': config.max_len,
     'tie_word_embeddings': config.tie_embeddings,
     'bos_token_id': tokenizer.bos,
-    'eos_token_id': ends if len(ends) != 1 else ends[0],
+    'eos_token_id': eos if len(eos) != 1 else eos[0],
     'pad_token_id': tokenizer.pad,
     'torch_dtype': dtype,
   }

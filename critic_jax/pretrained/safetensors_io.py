@@ -1,8 +1,8 @@
 """Tensors of a Hugging Face folder: `*.safetensors`, in one file or in shards.
 
-Reading gives functions, one a tensor, so that a model is converted one tensor
-at a time. Values keep their stored type: float32, float16 or bfloat16 (as
-`ml_dtypes.bfloat16`). Pickled checkpoints are refused: unpickling runs code.
+`read` returns a function for each tensor, so that a model is converted one
+tensor at a time. Values keep their stored type: float32, float16 or bfloat16
+(`ml_dtypes.bfloat16`). Pickled checkpoints are refused: unpickling runs code.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ Tensors = Mapping[str, Callable[[], np.ndarray]]
 
 
 def read(folder: str | os.PathLike) -> Tensors:
-  """The tensors of a folder by name, to be called for their values.
+  """Opens the tensors of a folder.
+
+  Returns:
+    By name, functions that read the tensors.
 
   Raises:
     ValueError: there are none, or a file is missing, corrupt, or outside the
@@ -40,9 +43,9 @@ def read(folder: str | os.PathLike) -> Tensors:
   if (folder / INDEX).is_file():
     return _read_shards(folder)
   pickled = [*folder.glob('*.bin'), *folder.glob('*.pt*')]
-  found = sorted(p.name for p in pickled) or 'neither'
+  names = sorted(p.name for p in pickled) or 'neither'
   raise ValueError(
-    f'weights: got {found} in {str(folder)!r}; expected {SINGLE} or {INDEX}; '
+    f'weights: got {names} in {str(folder)!r}; expected {SINGLE} or {INDEX}; '
     'convert pickled weights to safetensors first'
   )
 
@@ -58,21 +61,21 @@ def write(
 
   Args:
     folder: an existing folder.
-    tensors: functions that give C-contiguous arrays, by name.
+    tensors: by name, functions that return C-contiguous arrays.
     sizes: bytes of each array.
-    max_shard_bytes: a file holds no more, unless one tensor does.
+    max_shard_bytes: the most bytes of a file, unless one tensor has more.
   """
   folder = pathlib.Path(folder)
   for stale in [*folder.glob('model*.safetensors'), folder / INDEX]:
     stale.unlink(missing_ok=True)
   shards: list[list[str]] = [[]]
-  used = 0
+  shard_bytes = 0
   for name in tensors:
-    if shards[-1] and used + sizes[name] > max_shard_bytes:
+    if shards[-1] and shard_bytes + sizes[name] > max_shard_bytes:
       shards.append([])
-      used = 0
+      shard_bytes = 0
     shards[-1].append(name)
-    used += sizes[name]
+    shard_bytes += sizes[name]
   if len(shards) == 1:
     files = [SINGLE]
   else:
@@ -100,7 +103,7 @@ def write(
 
 def _read_file(path: pathlib.Path) -> Tensors:
   try:
-    # Checks the header: sizes, types, no gap, no overlap, the file's end.
+    # safe_open checks the header: sizes, types, gaps, overlaps, the file's end.
     handle = safetensors.safe_open(path, framework='np')
     names = list(handle.keys())
   except (safetensors.SafetensorError, OSError) as e:

@@ -109,24 +109,11 @@ def insert(
   logits, cache = _prefill(
     model, params, prompts, length, shared_prefixes, lanes.columns
   )
-
-  # Draw the first token of as many samples as a lane has rows.
-  is_absent = jnp.repeat(length == 0, num_samples)
-  starts = (jnp.arange(len(keys)) % num_samples < num_rows) & ~is_absent
-  token, logprob = _draw(
-    jnp.repeat(logits, num_samples, axis=0), keys, 0, sampling_params
+  first_tokens, is_done = _draw_first_tokens(
+    lanes, logits, length, keys, eos, sampling_params
   )
-  stopped = _is_in(token, eos) & starts
-  is_drawn = (jnp.arange(lanes.max_new_tokens) == 0) & starts[:, None]
-  first_tokens = Samples(
-    tokens=jnp.where(is_drawn, token[:, None], 0),
-    length=starts.astype(jnp.int32),
-    logprobs=jnp.where(is_drawn, logprob[:, None], 0.0),
-    stopped=stopped,
-  )
-  is_done = stopped | is_absent | (starts & (lanes.max_new_tokens == 1))
 
-  # Write all of it at its lanes' indices; those of no lane are dropped.
+  # Write into the lanes; prompts of no lane are dropped.
   def put(index, old, new):
     return jax.tree.map(
       lambda a, b: a.at[index].set(b.astype(a.dtype), mode='drop'), old, new
@@ -153,22 +140,46 @@ def insert(
   )
 
 
+def _draw_first_tokens(lanes, logits, length, keys, eos, sampling_params):
+  """Draws the first token of as many samples of each prompt as a lane has rows.
+
+  Returns:
+    `Samples` of F * n responses, empty where none was drawn, and bool[F * n],
+    True where nothing more is drawn.
+  """
+  num_samples, limit = lanes.num_samples, lanes.max_new_tokens
+  is_absent = jnp.repeat(length == 0, num_samples)
+  starts = (jnp.arange(len(keys)) % num_samples < lanes.num_rows) & ~is_absent
+  token, logprob = _draw(
+    jnp.repeat(logits, num_samples, axis=0), keys, 0, sampling_params
+  )
+  stopped = _is_in(token, eos) & starts
+  is_drawn = (jnp.arange(limit) == 0) & starts[:, None]  # [F * n, R]
+  samples = Samples(
+    tokens=jnp.where(is_drawn, token[:, None], 0),
+    length=starts.astype(jnp.int32),
+    logprobs=jnp.where(is_drawn, logprob[:, None], 0.0),
+    stopped=stopped,
+  )
+  return samples, stopped | is_absent | (starts & (limit == 1))
+
+
 def _prefill(model, params, prompts, length, shared_prefixes, columns):
   """Logits after each prompt, [F, V], and its keys and values, P columns."""
   if shared_prefixes is None:
     hidden, cache = model.apply({'params': params}, prompts)
     padding = ((0, 0), (0, 0), (0, columns - prompts.shape[1]), (0, 0))
     cache = jax.tree.map(lambda x: jnp.pad(x, padding), cache)
-    last = length - 1
+    index = length - 1
   else:
     prefix_length = shared_prefixes.length[shared_prefixes.index]
     hidden, *caches = _prefill_after_prefixes(
       model, params, prompts, shared_prefixes, prefix_length
     )
     cache = _join(*caches, prefix_length, columns)
-    last = length - 1 - prefix_length
-  last = jnp.maximum(last, 0)[:, None, None]
-  hidden = jnp.take_along_axis(hidden, last, axis=1)[:, 0]
+    index = length - 1 - prefix_length
+  index = jnp.maximum(index, 0)[:, None, None]  # of the last token
+  hidden = jnp.take_along_axis(hidden, index, axis=1)[:, 0]
   return model.apply({'params': params}, hidden, method='logits'), cache
 
 
@@ -199,14 +210,12 @@ def _join(prefix: Cache, rest: Cache, prefix_length, columns) -> Cache:
   """Keys and values without a gap: `prefix_length` shared, then the rest."""
   width, slots = prefix[0][0].shape[2], jnp.arange(columns)
   end = width + rest[0][0].shape[2] - 1
-  after = jnp.minimum(width + slots - prefix_length[:, None], end)
-  source = jnp.where(slots < prefix_length[:, None], slots, after)[
-    :, None, :, None
-  ]
+  rest_slots = jnp.minimum(width + slots - prefix_length[:, None], end)
+  source = jnp.where(slots < prefix_length[:, None], slots, rest_slots)
+  source = source[:, None, :, None]
 
-  def join(a, b):
-    both = jnp.concatenate([a, b], axis=2)
-    return jnp.take_along_axis(both, source, axis=2)
+  def join(x, y):  # [F, Hkv, width, Dh] and the rest -> [F, Hkv, P, Dh]
+    return jnp.take_along_axis(jnp.concatenate([x, y], axis=2), source, axis=2)
 
   return jax.tree.map(join, prefix, rest)
 
@@ -244,15 +253,15 @@ def decode(
     lanes = _start_next_samples(lanes)
     sample_of_row, samples = lanes.sample_of_row, lanes.samples
     age = samples.length[sample_of_row]
-    last = jnp.maximum(age - 1, 0)[:, None]
-    token = samples.tokens[sample_of_row[:, None], last]
+    position = jnp.maximum(age - 1, 0)[:, None]  # in the response
+    token = samples.tokens[sample_of_row[:, None], position]
     # A slot's age is that of its token; the token that is fed now has age 0.
     slot_age = (lanes.clock - jnp.arange(limit)) % limit
     is_response = slot_age < jnp.maximum(age, 1)[:, None]
     hidden, responses = model.apply(
       {'params': params},
       token,
-      positions=prompt_length[:, None] + last,
+      positions=prompt_length[:, None] + position,
       mask=is_response[:, None],
       cache=lanes.responses,
       slot=lanes.clock % limit,
@@ -266,27 +275,8 @@ def decode(
       logits = jnp.where((age == 0)[:, None], prompt_logits, logits)
     keys = lanes.keys[sample_of_row]
     token, logprob = _draw(logits, keys, age, sampling_params)
-    stopped = _is_in(token, eos)
-
-    # Write it; a row without a sample to draw writes nowhere.
-    index = jnp.where(
-      lanes.is_done[sample_of_row], len(lanes.is_done), sample_of_row
-    )
-
-    def put(old, new, *column):
-      return old.at[(index, *column)].set(new, mode='drop')
-
-    return lanes._replace(
-      responses=responses,
-      clock=lanes.clock + 1,
-      samples=Samples(
-        tokens=put(samples.tokens, token, age),
-        length=put(samples.length, age + 1),
-        logprobs=put(samples.logprobs, logprob, age),
-        stopped=put(samples.stopped, stopped),
-      ),
-      is_done=put(lanes.is_done, stopped | (age + 1 == limit)),
-    )
+    lanes = lanes._replace(responses=responses, clock=lanes.clock + 1)
+    return _append(lanes, age, token, logprob, _is_in(token, eos))
 
   def is_waiting(lanes: Lanes) -> jax.Array:
     is_free = jnp.all(lanes.is_done.reshape(num_lanes, -1), axis=1)
@@ -312,7 +302,29 @@ def _start_next_samples(lanes: Lanes) -> Lanes:
   )
 
 
+def _append(lanes: Lanes, age, token, logprob, stopped) -> Lanes:
+  """Appends a token to the sample of each row, unless the sample is done."""
+  samples, limit = lanes.samples, lanes.max_new_tokens
+  # Rows whose sample is done write to an index that is dropped.
+  is_done = lanes.is_done[lanes.sample_of_row]
+  index = jnp.where(is_done, len(lanes.is_done), lanes.sample_of_row)
+
+  def put(old, new, *column):
+    return old.at[(index, *column)].set(new, mode='drop')
+
+  return lanes._replace(
+    samples=Samples(
+      tokens=put(samples.tokens, token, age),
+      length=put(samples.length, age + 1),
+      logprobs=put(samples.logprobs, logprob, age),
+      stopped=put(samples.stopped, stopped),
+    ),
+    is_done=put(lanes.is_done, stopped | (age + 1 == limit)),
+  )
+
+
 def _is_in(token, eos):
+  """bool[F], whether each token is one of `eos`."""
   return jnp.any(token[:, None] == eos[None], axis=1)
 
 

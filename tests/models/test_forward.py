@@ -114,7 +114,7 @@ def test_entropy_by_hand(sampling_params, probs):
   np.testing.assert_allclose(entropies, [[0, entropy, entropy]], atol=1e-5)
 
 
-def test_an_observed_token_outside_of_the_law_has_a_logprob_and_gradient():
+def test_an_observed_token_outside_of_the_support_has_logprob_and_gradient():
   model, params = constant_model([1 / 2, 1 / 4, 3 / 16, 1 / 16])
   row = jnp.array([[0, 3]])
 

@@ -87,7 +87,7 @@ def test_values_and_gradients_are_those_of_all_logits_at_once(
   assert np.all(np.isfinite(found[0])) and np.any(found[3])
 
 
-def test_some_targets_were_outside_of_each_truncated_law():
+def test_some_targets_were_outside_of_each_truncated_distribution():
   hidden, kernel, targets, _ = arrays()
   logits = jnp.einsum('btd,vd->btv', hidden, kernel)
   for sampling_params in SETTINGS[2:]:

@@ -145,7 +145,7 @@ def test_check(sampling_params, message):
     sampling_params.check()
 
 
-def test_check_returns_the_law():
+def test_check_returns_the_sampling_params():
   assert SamplingParams(0.0, 5, 1.0).check() == SamplingParams(0.0, 5, 1.0)
 
 
@@ -271,7 +271,7 @@ many_draws = jax.jit(draw)
 
 # Less than a block, a block, and blocks of which the last is partial.
 @pytest.mark.parametrize('vocab_size', [1, 60, 128, 300, 1024])
-def test_draw_inverts_the_cumulative_law(vocab_size):
+def test_draw_inverts_the_cumulative_distribution(vocab_size):
   logits = 2 * jax.random.normal(jax.random.key(vocab_size), (64, vocab_size))
   # Also both ends of what a uniform may be.
   uniform = uniforms(64).at[:2].set(jnp.array([0.0, 1 - 2.0**-24]))
@@ -304,7 +304,7 @@ def test_draw_of_one_row_and_of_many_axes():
 
 
 @pytest.mark.parametrize('sampling_params', SETTINGS)
-def test_draws_fit_the_law(sampling_params):
+def test_draws_fit_the_distribution(sampling_params):
   """Chi-square tests at odds of 1e-6 of a false alarm, were the seed drawn."""
   logits = 1.5 * jax.random.normal(jax.random.key(5), (300,))
   rows = jnp.broadcast_to(logits, (20000, 300))
