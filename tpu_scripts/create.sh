@@ -10,7 +10,7 @@ usage: tpu_scripts/create.sh [--dry_run] NAME ZONE TYPE VERSION [OPTION...]
 
 Asks for a slice of TYPE (v5litepod-16) with the software VERSION
 (v2-alpha-tpuv5-lite) in ZONE; the queued resource and its node are both called
-NAME. OPTIONs are gcloud's, such as --spot. It returns before the slice is there.
+NAME. OPTIONs are gcloud's, such as --spot. It does not wait for the slice.
 END
 }
 

@@ -8,8 +8,8 @@ usage() {
   cat << 'END'
 usage: tpu_scripts/delete.sh [--dry_run] NAME ZONE
 
-Deletes what tpu_scripts/create.sh made, running or not, without a question.
-What lies in the bucket stays.
+Deletes the slice and the queued resource that tpu_scripts/create.sh made,
+running or not, without a question. The bucket stays as it is.
 END
 }
 

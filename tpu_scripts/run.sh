@@ -15,7 +15,7 @@ the home folder there, critic_jax if not given. After tpu_scripts/setup.sh:
   tpu_scripts/run.sh NAME ZONE .venv/bin/python -m critic_jax.train \
       --config configs/refcritic.py:quickstart --workdir runs/quickstart
 
-No shell of the worker reads COMMAND's words: they arrive as they are here.
+COMMAND's words arrive as they are here: no shell of the worker splits them.
 END
 }
 

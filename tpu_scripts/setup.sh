@@ -8,9 +8,9 @@ usage() {
   cat << 'END'
 usage: tpu_scripts/setup.sh [--dry_run] NAME ZONE [gs://BUCKET/FOLDER]
 
-Copies what git knows of this checkout, changes included, into critic_jax in the
-home folder of every worker of the slice NAME, and runs setup_vm.sh there; the
-bucket's folder becomes critic_jax/runs. To be repeated after changes.
+Copies the files of this checkout, but for those that git ignores, to critic_jax
+in the home folder of every worker of the slice NAME, and runs setup_vm.sh there;
+the bucket's folder becomes critic_jax/runs. Run it again after changes.
 END
 }
 

@@ -10,7 +10,7 @@ usage: tpu_scripts/setup_vm.sh [--dry_run] [--venv DIR] [--bucket=gs://B/DIR]
 
 Makes a virtual environment (.venv, or DIR), installs this checkout into it
 with jax for TPUs, and prints the devices that jax sees. Needs python3 >= 3.11.
-With a bucket, its folder is mounted as runs, by gcsfuse, which is installed.
+With a bucket, it installs gcsfuse and mounts the bucket's folder as runs.
 On all workers of a slice: tpu_scripts/setup.sh NAME ZONE
 END
 }

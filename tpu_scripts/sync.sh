@@ -8,8 +8,8 @@ usage() {
   cat << 'END'
 usage: tpu_scripts/sync.sh [--dry_run] [--checkpoints] gs://BUCKET/PATH FOLDER
 
-Copies what is new in the bucket to FOLDER; what is here only stays. Checkpoints
-are left out unless asked for.
+Copies new files of the bucket to FOLDER; other files in FOLDER stay. Checkpoints
+are copied with --checkpoints only.
 END
 }
 

@@ -8,9 +8,9 @@ usage() {
   cat << 'END'
 usage: tpu_scripts/tail.sh [--dry_run] NAME ZONE FILE [WORKER]
 
-Shows the end of FILE (in critic_jax there: runs/NAME/metrics.jsonl) on WORKER,
-0 if not given, and what is added to it. What a run prints is in its log here,
-WORKDIR/RUN.log.
+Shows the end of FILE on WORKER (0 if not given) and follows it; FILE is relative
+to critic_jax, such as runs/NAME/metrics.jsonl. A run's output is in its log on
+this machine, WORKDIR/RUN.log.
 END
 }
 
