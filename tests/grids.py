@@ -49,13 +49,13 @@ def write(folder, name='learn', *, grid=SEEDS, table=TABLE, config=None):
 
 
 def folder(path, workdir, index=0):
-  """Of a run of an experiment's file."""
+  """The folder of a run of an experiment's file."""
   run = experiment.load(path).runs[index]
   return experiment.folder(run, Path(workdir))
 
 
 def train(command):
-  """What `python -m critic_jax.train` would leave; the command's flags."""
+  """Writes a run as `python -m critic_jax.train` would; returns its flags."""
   start = command.index('critic_jax.train') + 1
   flags = dict(
     word.removeprefix('--').split('=', 1) for word in command[start:]

@@ -1,1 +1,1 @@
-"""How fast critic_jax is on this machine, and beside what others would use."""
+"""Measurements of speed on this machine, beside other systems."""

@@ -1,7 +1,7 @@
 """GKE: each run is a job set, whose pods train it together.
 
-A job set is named by the run's digest, so a run is there once. Its pods mount
-the bucket as `runs`, start the same command, and find each other by the
+A job set is named by its run's digest, so no run has two. Its pods mount the
+bucket as `runs`, start the same command, and find each other by the
 variables CRITIC_JAX_*. If a node is preempted, all pods are started again on
 others, which is no failure, and the run continues from its last checkpoint.
 

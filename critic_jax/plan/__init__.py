@@ -1,1 +1,1 @@
-"""What a run needs on a chip and a mesh, before it is run."""
+"""The memory and the seconds of a run, planned before it is run."""

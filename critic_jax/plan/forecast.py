@@ -156,14 +156,7 @@ def _plan(name, config, lms, target, compiles) -> Phase:
 
   # The parts of a device's memory.
   held = memory.persistent_bytes(phase, lms, mesh, sample_mesh)
-  row_bytes, update = memory.update(
-    phase,
-    config,
-    lms,
-    mesh,
-    learned,
-    rows_per_group=phase.recipe.rows_per_group,
-  )
+  row_bytes, update = memory.update(phase, config, lms, mesh, learned)
   rows = learned.rows // section.microbatches
   num_shards = abstract.num_batch_shards(mesh, rows, learned.columns)
   rest_of_update = _sum(update)

@@ -88,9 +88,7 @@ def _is_whole(x) -> bool:
   return x.sharding.shard_shape(x.shape) == x.shape
 
 
-def update(
-  phase, config, lms, mesh, batch_shape, *, rows_per_group: int = 1
-) -> tuple[int, dict[str, int]]:
+def update(phase, config, lms, mesh, batch_shape) -> tuple[int, dict[str, int]]:
   """Bytes that an update needs beside the persistent ones.
 
   Args:
@@ -99,7 +97,6 @@ def update(
     lms: LMs by role.
     mesh: see `sharding.make_mesh`.
     batch_shape: a `workload.Learned`.
-    rows_per_group: see `activations`.
 
   Returns:
     Activations of each row of a micro-batch on a device; and the rest.
@@ -117,10 +114,7 @@ def update(
     rows // abstract.num_shards_of(mesh, 'rows', rows),
     columns // abstract.num_shards_of(mesh, 'columns', columns),
   )
-  row_bytes = activations(
-    phase.name, config, local_lms, batch_shape, rows_per_group=rows_per_group
-  )
-  return row_bytes, {
+  return activations(phase.name, config, local_lms, batch_shape), {
     'gradients': num_gradients * gradients,
     'working set': max(
       _working_set(local_lms[role], *local_shape) for role in phase.config.train
@@ -129,9 +123,7 @@ def update(
   }
 
 
-def activations(
-  name, config, lms, batch_shape, *, rows_per_group: int = 1
-) -> int:
+def activations(name, config, lms, batch_shape) -> int:
   """Bytes that a device keeps of each row for the backward pass.
 
   Layers are alike: models of one layer and of two tell what each adds.
@@ -141,8 +133,6 @@ def activations(
     config: the run's.
     lms: LMs by role, as one device sees them (`abstract.on_one_device`).
     batch_shape: a `workload.Learned`, of which the columns matter.
-    rows_per_group: rows that the loss reads together, such as 2 for pairs; it
-      is never asked for a part of a group.
   """
 
   @functools.cache
@@ -155,7 +145,7 @@ def activations(
     }
     phase = abstract.phase(config, shallow_lms, name)
     models = {r: shallow_lms[r].model for r in trained}
-    return _row_bytes(phase.recipe.loss, models, batch_shape, rows_per_group)
+    return _row_bytes(phase.recipe, models, batch_shape)
 
   trained = config.phases[name].train
   num_layers = max(lms[role].model.config.num_layers for role in trained)
@@ -165,19 +155,22 @@ def activations(
   return row_bytes(1, '') + (num_layers - 2) * layer + whole_layer
 
 
-def _row_bytes(loss, models, batch_shape, rows_per_group) -> int:
-  """Bytes that the loss's gradient keeps for each further row."""
+def _row_bytes(recipe, models, batch_shape) -> int:
+  """Bytes that the loss's gradient keeps for each further row.
+
+  The loss never gets a part of a group of rows that belong together.
+  """
   params = {role: abstract.shapes(model) for role, model in models.items()}
 
   def pullback(params, batch):
-    return jax.vjp(lambda p: loss(p, batch)[0], params)[1]
+    return jax.vjp(lambda p: recipe.loss(p, batch)[0], params)[1]
 
   def batch_bytes(num_groups):
-    rows = num_groups * rows_per_group
+    rows = num_groups * recipe.rows_per_group
     batch = abstract.batch(rows, batch_shape.columns, batch_shape.packed)
     return abstract.all_bytes(jax.eval_shape(pullback, params, batch))
 
-  return (batch_bytes(2) - batch_bytes(1)) // rows_per_group
+  return (batch_bytes(2) - batch_bytes(1)) // recipe.rows_per_group
 
 
 def _working_set(lm, rows: int, columns: int) -> int:

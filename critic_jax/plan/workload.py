@@ -1,8 +1,8 @@
-"""What a phase samples and learns from, with lengths, as its recipe says.
+"""The stages and the batch of a phase, with lengths, as its recipe says.
 
 A problem is taken to be as long as the first column of `lengths`, a response as
-its limit times `length_share`, a later prompt as what it holds: the problem and
-the responses above it, up to the last column. Every critique is refined.
+its limit times `length_share`, a later prompt as the problem and the responses
+above it, up to the last column. Every critique is refined.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ class Sampled(NamedTuple):
 
   Attributes:
     stage: its name in records.
-    role: whose model writes it.
-    prompts: how many.
+    role: the role that writes it.
+    prompts: number of prompts.
     samples: responses to each.
     prompt: tokens of each prompt.
     new: tokens of each response.
@@ -44,11 +44,11 @@ class Learned(NamedTuple):
 def sampled(
   recipe: Recipe, lms: dict[str, LM], length_share: float = 1.0
 ) -> list[Sampled]:
-  """The stages of a phase in order.
+  """Returns the stages of a phase in order.
 
   Args:
-    recipe: of the phase.
-    lms: by role.
+    recipe: the phase's recipe.
+    lms: LMs by role.
     length_share: mean length of responses over their limit.
   """
   stages, length = [], 0  # tokens of a problem and of the responses to it
@@ -62,7 +62,7 @@ def sampled(
 
 
 def learned(row_shapes, recipe: Recipe, lms: dict[str, LM]) -> Learned:
-  """The largest batch that the phase packs, or its plain rows."""
+  """Returns the largest batch that the phase packs, or its plain rows."""
   if row_shapes:
     return Learned(*row_shapes[-1], packed=True)
   columns = max(

@@ -1,4 +1,4 @@
-"""What --dry_run prints is what is recorded in plans/, and nothing is done.
+"""--dry_run prints the plans that are recorded in plans/, and runs nothing.
 
 After an intended change record them anew, and read what git shows:
 
@@ -21,7 +21,7 @@ import critic_jax
 ROOT = pathlib.Path(critic_jax.__file__).parents[1]
 PLANS = pathlib.Path(__file__).parent / 'plans'
 SCRIPTS = sorted((ROOT / 'tpu_scripts').glob('*.sh'))
-# What users pass: a name that a shell would split, end, run or expand.
+# A user's word that a shell would split, end, run or expand.
 NASTY = """a 'b' "c" $(touch x); `touch x` *"""
 TPU = ('--zone=us-west4-a', '--type=v5litepod-16', '--version=v2-alpha')
 GKE = ('--image=gcr.io/x/critic_jax', '--accelerator=tpu-v5-lite-podslice')
@@ -157,7 +157,7 @@ def test_every_script_has_a_plan_and_no_plan_is_left_over():
   'script', sorted({*CALLS} - {'setup.sh', 'setup_vm.sh'})
 )
 def test_words_arrive_as_they_are(script, tmp_path):
-  """What a script runs, read by a shell, has the user's words whole."""
+  """A shell reads the user's words whole from a script's command."""
   tools = tmp_path / 'tools'
   tools.mkdir()
   for name in ('gcloud', 'python'):

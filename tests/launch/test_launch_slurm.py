@@ -78,7 +78,7 @@ def test_ranges():
 
 
 def num_nodes():
-  """Of the SLURM that runs here, see CONTRIBUTING.md; 0: none does."""
+  """The nodes of this machine's SLURM (CONTRIBUTING.md); 0 without one."""
   if not shutil.which('sinfo'):
     return 0
   found = subprocess.run(['sinfo', '-hN'], capture_output=True, text=True)

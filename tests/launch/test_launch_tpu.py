@@ -41,7 +41,7 @@ def cloud(tmp_path, monkeypatch):
 
 
 def kinds(cloud):
-  """What gcloud was asked for, in order."""
+  """The kinds of gcloud's calls, in order."""
   verbs = ('create', 'delete', 'describe', 'scp', 'rsync')
   found = []
   for line in (cloud / 'calls').read_text().splitlines():

@@ -139,7 +139,7 @@ def test_wrong_commands():
 
 
 def test_a_layout_to_sample_with():
-  """Of fsdp 16 x tensor 4 the matrices are held split by tensor alone, too."""
+  """Matrices split by fsdp 16 x tensor 4 are held by tensor alone, too."""
   asked = 'qwen2.5-14b-v5p', 'v5p', None
   [plain] = plan(*asked).phases
   own = plan(*asked, sample_mesh=dict(data=16, tensor=4))
@@ -147,7 +147,7 @@ def test_a_layout_to_sample_with():
   assert own.sample_mesh == dict(data=16, fsdp=1, tensor=4, sequence=1)
   norms = (48 * 2 + 1) * 5120  # whole in both, so not copied
   entries = (14_770_033_664 - norms) / 4
-  # What is frozen stays, in bfloat16; what is trained goes before the update.
+  # Frozen copies stay, in bfloat16; trained ones go before the update.
   added = {'solver to sample with': 2 * entries}
   assert phase.held == plain.held | added
   assert phase.sampling['critic to sample with'] == 4 * entries

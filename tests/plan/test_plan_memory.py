@@ -105,20 +105,23 @@ def test_a_loss_of_pairs_is_asked_for_whole_pairs(monkeypatch):
   plain = memory.activations('rl', config, lms, learned)
   make_phase = abstract.phase
 
-  def paired(*args):
+  def paired(*args, rows_per_group):
     phase = make_phase(*args)
 
     def loss(trained, batch):
       assert batch['weights'].shape[0] % 2 == 0, 'a part of a pair'
       return phase.recipe.loss(trained, batch)
 
-    return phase._replace(recipe=phase.recipe._replace(loss=loss))
+    recipe = phase.recipe._replace(loss=loss, rows_per_group=rows_per_group)
+    return phase._replace(recipe=recipe)
 
-  monkeypatch.setattr(abstract, 'phase', paired)
+  def activations(**changes):
+    monkeypatch.setattr(abstract, 'phase', functools.partial(paired, **changes))
+    return memory.activations('rl', config, lms, learned)
+
   with pytest.raises(AssertionError, match='a part of a pair'):
-    memory.activations('rl', config, lms, learned)
-  pairs = memory.activations('rl', config, lms, learned, rows_per_group=2)
-  assert pairs == plain > 0
+    activations(rows_per_group=1)
+  assert activations(rows_per_group=2) == plain > 0
 
 
 @pytest.mark.parametrize(
@@ -154,7 +157,7 @@ def test_keys_and_values():
   prompts = 2 * 2 * 16 * 4 * 8 * 128
   whole = one['keys and values'] - prompts
   assert odd['keys and values'] == prompts + whole // 16
-  # Of eight lanes two are filled at once, and of four devices one by each.
+  # Two of eight lanes are filled at once, and one by each of four devices.
   prompts = (one['filling lanes'] - 16 * 4 * 4 * lm.model.config.vocab_size) / 2
   rows_of_four = 4 * 4 * 4 * lm.model.config.vocab_size
   assert four['filling lanes'] == pytest.approx(prompts + rows_of_four, abs=1)
