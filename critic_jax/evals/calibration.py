@@ -122,16 +122,12 @@ def _expected_calibration_error(sums):
   return divide(sum(gaps), sums['rows'])
 
 
-def _balanced(sums):
-  on_right = divide(sums['right_ok'], sums['right'])
-  on_wrong = divide(sums['wrong_ok'], sums['wrong'])
-  return (on_right + on_wrong) / 2
-
-
 STATISTICS = {
   'vote_accuracy_right': Statistic(ratio('right_ok', 'right'), 'right'),
   'vote_accuracy_wrong': Statistic(ratio('wrong_ok', 'wrong'), 'wrong'),
-  'vote_balanced_accuracy': Statistic(_balanced, 'rows'),
+  'vote_balanced_accuracy': Statistic(
+    critique_metrics.balanced_accuracy, 'rows'
+  ),
   'brier': Statistic(ratio('squared', 'rows'), 'rows', share=False),
   'brier_constant': Statistic(_brier_constant, 'rows', share=False),
   'calibration_error': Statistic(

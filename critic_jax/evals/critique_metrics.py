@@ -65,6 +65,12 @@ def truth(solution: Record) -> bool | None:
   return None
 
 
+def is_true(critique: Record) -> bool | None:
+  """Returns whether a verdict is true; None without a verdict or the truth."""
+  said, right = verdict(critique), truth(critique.parent)
+  return None if None in (said, right) else (said == 'correct') == right
+
+
 def table(records: Sequence[Record]) -> Table:
   """Returns a row for each critique, with the columns of the metrics."""
   critiques = judged(records)
@@ -95,7 +101,12 @@ def _row(critique: Record) -> dict[str, float]:
   }
 
 
-def _balanced(sums):
+def balanced_accuracy(sums):
+  """Returns the mean of the accuracies on right and on wrong solutions.
+
+  Args:
+    sums: the sums of the columns 'right', 'wrong', 'right_ok' and 'wrong_ok'.
+  """
   on_right = divide(sums['right_ok'], sums['right'])
   on_wrong = divide(sums['wrong_ok'], sums['wrong'])
   return (on_right + on_wrong) / 2
@@ -109,7 +120,7 @@ def _f1(sums):
 STATISTICS = {
   'accuracy_right': Statistic(ratio('right_ok', 'right'), 'right'),
   'accuracy_wrong': Statistic(ratio('wrong_ok', 'wrong'), 'wrong'),
-  'balanced_accuracy': Statistic(_balanced, 'rows'),
+  'balanced_accuracy': Statistic(balanced_accuracy, 'rows'),
   'called_wrong': Statistic(ratio('called', 'rows'), 'rows'),
   'precision': Statistic(ratio('wrong_ok', 'called', empty=0), 'called'),
   'recall': Statistic(ratio('wrong_ok', 'wrong'), 'wrong'),

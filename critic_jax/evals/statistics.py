@@ -93,6 +93,18 @@ def harmonic(a, b) -> np.ndarray:
   return divide(2 * np.asarray(a) * b, np.asarray(a) + b, empty=0.0)
 
 
+def finite_mean(values: np.ndarray) -> np.ndarray:
+  """Averages the finite values over the first axis, NaN where none is finite.
+
+  >>> finite_mean(np.array([[1.0, np.nan], [3.0, np.nan]])).tolist()
+  [2.0, nan]
+  """
+  finite = np.isfinite(values)
+  counts = finite.sum(0)
+  sums = np.where(finite, values, 0.0).sum(0)
+  return np.where(counts, sums / np.maximum(counts, 1), np.nan)
+
+
 def wilson(successes: float, total: float, level: float = 0.95) -> Estimate:
   """Returns the Wilson score interval of a share of independent trials.
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from critic_jax.evals.statistics import Estimate
+from critic_jax.evals.statistics import Estimate, finite_mean
 from critic_jax.inspection.reading import NO_METRICS, Run, metrics, records
 from critic_jax.types import Record
 from critic_jax.workdir import settings
@@ -98,11 +98,8 @@ def average(runs: Iterable[Run], phase: str) -> dict[str, np.ndarray]:
   means = {name: columns[0][name][:num_steps] for name in NO_METRICS}
   for name in dict.fromkeys(name for column in columns for name in column):
     if name not in NO_METRICS:
-      values = np.stack([c[name][:num_steps] for c in columns if name in c])
-      defined = ~np.isnan(values)
-      total = np.where(defined, values, 0).sum(0)
-      count = defined.sum(0)
-      means[name] = np.where(count, total / np.maximum(count, 1), np.nan)
+      values = [c[name][:num_steps] for c in columns if name in c]
+      means[name] = finite_mean(np.stack(values))
   return means
 
 

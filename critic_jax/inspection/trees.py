@@ -115,12 +115,12 @@ def worth(critique: Record, responses: Sequence[Record]) -> float:
   """
   if 'reward' in critique.scores:
     return critique.scores['reward']
-  said = critique_metrics.verdict(critique)
-  right = critique_metrics.truth(critique.parent)
-  if said is None or (said == 'correct') != right:
+  if not critique_metrics.is_true(critique):
     return 0.0
   refined = [r.parsed['correct'] for r in responses if r.stage == 'refine']
-  return 1.0 + (float(np.mean(refined)) if refined and not right else 0.0)
+  if critique_metrics.truth(critique.parent) or not refined:
+    return 1.0
+  return 1.0 + float(np.mean(refined))
 
 
 def extremes(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -67,8 +69,7 @@ def _draw_reliability(
   label = {'fontsize': 7.5, 'color': colors['ink']}
   axes.set_xlabel('votes that call the solution wrong, percent', **label)
   axes.set_ylabel('solutions that are wrong, percent', **label)
-  legend = {'loc': 'outside lower left', 'ncols': 3, 'frameon': False}
-  figure.legend(fontsize=7.5, labelcolor=colors['ink'], **legend)
+  plots.add_legend(figure, theme, ncols=3, fontsize=7.5)
   return figure
 
 
@@ -127,6 +128,79 @@ def _draw_intervals(
     Line2D([], [], color=plots.PALETTE[i % len(plots.PALETTE)], marker='o')
     for i in range(len(groups))
   ]
-  legend = {'loc': 'outside lower left', 'ncols': 2, 'frameon': False}
-  figure.legend(lines, list(groups), fontsize=8, labelcolor=ink, **legend)
+  plots.add_legend(figure, theme, lines, list(groups), ncols=2)
   return figure
+
+
+def selection_curves(
+  curves: Mapping[str, Mapping[int, Any]], path: str | Path
+) -> None:
+  """Draws the accuracy of each selection method over k, with its interval.
+
+  Args:
+    curves: `value`, `low` and `high` by method and k, as returned by
+      `evals.selection.curves`; the axis of k is log2.
+    path: where to write the PNG.
+
+  Raises:
+    ValueError: there is no curve.
+  """
+  if not curves:
+    raise ValueError(
+      'curves: got none; expected a method or more; sample several solutions'
+    )
+  _draw_selection(curves).savefig(path, format='png', dpi=144)
+
+
+def selection_panel(
+  curves: Mapping[str, Mapping[int, Any]], title: str
+) -> dict[str, str]:
+  """Returns the figure of `selection_curves` as a panel of `plots.write`."""
+  ends = ', '.join(
+    f'{method} of {max(points)}: {100 * points[max(points)].value:.1f} percent'
+    for method, points in curves.items()
+  )
+  draw_one = functools.partial(_draw_selection, curves)
+  return plots.panel(draw_one, title, ends, wide=False)
+
+
+def _draw_selection(
+  curves: Mapping[str, Mapping[int, Any]], theme: str = 'light'
+) -> Figure:
+  figure = Figure(figsize=(5.4, 3.4), layout='constrained')
+  axes = figure.add_subplot()
+  plots.style(figure, axes, theme)
+  for number, (method, points) in enumerate(curves.items()):
+    color = plots.PALETTE[number % len(plots.PALETTE)]
+    ks = sorted(points)
+    value, low, high = (
+      [100 * getattr(points[k], side) for k in ks]
+      for side in ('value', 'low', 'high')
+    )
+    axes.fill_between(ks, low, high, color=color, alpha=0.1, linewidth=0)
+    axes.plot(
+      ks,
+      value,
+      color=color,
+      label=method.replace('_', ' '),
+      # A control is dashed.
+      linestyle='--' if method.startswith('random') else '-',
+      linewidth=1.5,
+      marker=plots.MARKERS[number % len(plots.MARKERS)],
+      markersize=3.5,
+    )
+  scale_k(axes, {k for points in curves.values() for k in points}, theme)
+  ink = plots.THEMES[theme]['ink']
+  axes.set_ylabel('accuracy, percent', fontsize=7.5, color=ink)
+  plots.add_legend(figure, theme, ncols=3, fontsize=7.5, handlelength=2.4)
+  return figure
+
+
+def scale_k(axes: Any, ks: Iterable[int], theme: str) -> None:
+  """Gives axes a log2 scale of k, the number of solutions, with ticks."""
+  axes.set_xscale('log', base=2)
+  ks = sorted(ks)
+  axes.set_xticks(ks, [str(k) for k in ks])
+  axes.minorticks_off()
+  ink = plots.THEMES[theme]['ink']
+  axes.set_xlabel('solutions k', fontsize=7.5, color=ink)

@@ -36,7 +36,7 @@ from rich.console import Console
 from critic_jax.evals import selection
 from critic_jax.evals.statistics import Estimate
 from critic_jax.inspection import comparison, reading
-from critic_jax.report import page_data, plots
+from critic_jax.report import eval_plots, page_data, plots
 from critic_jax.report.result_tables import (
   Results,
   format_estimate,
@@ -271,7 +271,7 @@ def _selection_figures(results: Mapping[str, Results]) -> list[dict[str, str]]:
           # The run's name goes without saying where there is one run.
           parts = (run, evaluation, column)[len(results) == 1 :]
           title = f'Choosing among k solutions: {", ".join(parts)}'
-          figures.append(plots.selection_panel(curves, title))
+          figures.append(eval_plots.selection_panel(curves, title))
   return figures
 
 

@@ -275,16 +275,12 @@ def _verdict(critique: Record) -> dict[str, Any]:
   conclusion = (critique.parsed.get('conclusion') or '').strip()
   thinking, match, rest = critique.text.rpartition(conclusion or '\0')
   status = critique.parsed.get('status', 'ok')
-  said = critique.parsed.get('verdict') if status == 'ok' else None
-  right = critique_metrics.truth(critique.parent)
-  kind = None
-  if said is not None and right is not None:
-    kind = 'good' if (said == 'correct') == right else 'bad'
+  is_true = critique_metrics.is_true(critique)
   step = critique.parsed.get('step')
   return {
-    'verdict': said or 'none',
+    'verdict': critique_metrics.verdict(critique) or 'none',
     'status': None if status == 'ok' else status,
-    'kind': kind,
+    'kind': None if is_true is None else 'good' if is_true else 'bad',
     'step': None if step is None or step < 0 else step + 1,
   } | (
     {'text': cut((match + rest).strip()), 'thinking': cut(thinking.strip())}

@@ -1,4 +1,4 @@
-"""Draws curves as PNG, for light and dark pages: metrics, and selection.
+"""Draws a run's metrics as PNG, for light and dark pages.
 
 All figures are matplotlib's objects, never pyplot's: no window and no global
 state.
@@ -51,7 +51,7 @@ PANELS = (
 MAX_AXES = 12  # in a panel whose metrics have axes of their own
 
 PALETTE = ('#3f72af', '#c8643c', '#3f8f6b', '#8d5a9e', '#a08a2c', '#5b7f8f')
-_MARKERS = 'os^vDP'  # colours alone do not tell lines apart for every eye
+MARKERS = 'os^vDP'  # colours alone do not tell lines apart for every eye
 THEMES = {
   'light': {'ink': '#3c3f45', 'faint': '#9aa0a8', 'paper': '#ffffff'},
   'dark': {'ink': '#c9cdd3', 'faint': '#6b727c', 'paper': '#1b1e23'},
@@ -185,15 +185,26 @@ def _draw(columns: Columns, names: Sequence[str], theme: str) -> Figure:
   for phase, (start, end) in phases.items():
     if len(phases) > 1 and end >= first and start <= last:
       _mark(axes, max(start, first), phase, THEMES[theme]['faint'])
-  figure.legend(
-    loc='outside lower left',
-    ncols=2,
-    frameon=False,
-    fontsize=7.5,
-    labelcolor=THEMES[theme]['ink'],
-    handlelength=1.4,
-  )
+  add_legend(figure, theme, ncols=2, fontsize=7.5)
   return figure
+
+
+def add_legend(figure: Figure, theme: str, *handles, **options) -> None:
+  """Adds a legend below the axes.
+
+  Args:
+    figure: the figure.
+    theme: a key of `THEMES`.
+    *handles: lines and their labels; by default those of the axes.
+    **options: keyword arguments of `Figure.legend`.
+  """
+  figure.legend(
+    *handles,
+    loc='outside lower left',
+    frameon=False,
+    labelcolor=THEMES[theme]['ink'],
+    **{'handlelength': 1.4, 'fontsize': 8, **options},
+  )
 
 
 def _mark(axes, step, phase: str, color: str) -> None:
@@ -269,16 +280,7 @@ def _draw_runs(
     Line2D([], [], color=PALETTE[number % len(PALETTE)], linewidth=1.5)
     for number in range(len(runs))
   ]
-  figure.legend(
-    lines,
-    list(runs),
-    loc='outside lower left',
-    ncols=min(6, len(runs)),
-    frameon=False,
-    fontsize=8,
-    labelcolor=ink,
-    handlelength=1.4,
-  )
+  add_legend(figure, theme, lines, list(runs), ncols=min(6, len(runs)))
   return figure
 
 
@@ -318,78 +320,3 @@ def spans(columns: Columns) -> dict[str, tuple[int, int]]:
     for phase in dict.fromkeys(columns['phase'].tolist())
     for steps in [columns['step'][columns['phase'] == phase]]
   }
-
-
-def selection_curves(
-  curves: Mapping[str, Mapping[int, Any]], path: str | Path
-) -> None:
-  """Draws the accuracy of each selection method over k, with its interval.
-
-  Args:
-    curves: `value`, `low` and `high` by method and k, as returned by
-      `evals.selection.curves`; the axis of k is log2.
-    path: where to write the PNG.
-
-  Raises:
-    ValueError: there is no curve.
-  """
-  if not curves:
-    raise ValueError(
-      'curves: got none; expected a method or more; sample several solutions'
-    )
-  _draw_selection(curves).savefig(path, format='png', dpi=144)
-
-
-def selection_panel(
-  curves: Mapping[str, Mapping[int, Any]], title: str
-) -> dict[str, str]:
-  """Returns the figure of `selection_curves` as a panel of `write`."""
-  ends = ', '.join(
-    f'{method} of {max(points)}: {100 * points[max(points)].value:.1f} percent'
-    for method, points in curves.items()
-  )
-  draw_one = functools.partial(_draw_selection, curves)
-  return panel(draw_one, title, ends, wide=False)
-
-
-def _draw_selection(
-  curves: Mapping[str, Mapping[int, Any]], theme: str = 'light'
-) -> Figure:
-  figure = Figure(figsize=(5.4, 3.4), layout='constrained')
-  axes = figure.add_subplot()
-  style(figure, axes, theme)
-  ink = THEMES[theme]['ink']
-  for number, (method, points) in enumerate(curves.items()):
-    color = PALETTE[number % len(PALETTE)]
-    ks = sorted(points)
-    value, low, high = (
-      [100 * getattr(points[k], side) for k in ks]
-      for side in ('value', 'low', 'high')
-    )
-    axes.fill_between(ks, low, high, color=color, alpha=0.1, linewidth=0)
-    axes.plot(
-      ks,
-      value,
-      color=color,
-      label=method.replace('_', ' '),
-      # A control is dashed.
-      linestyle='--' if method.startswith('random') else '-',
-      linewidth=1.5,
-      marker=_MARKERS[number % len(_MARKERS)],
-      markersize=3.5,
-    )
-  axes.set_xscale('log', base=2)
-  ks = sorted({k for points in curves.values() for k in points})
-  axes.set_xticks(ks, [str(k) for k in ks])
-  axes.minorticks_off()
-  axes.set_xlabel('solutions k', fontsize=7.5, color=ink)
-  axes.set_ylabel('accuracy, percent', fontsize=7.5, color=ink)
-  figure.legend(
-    loc='outside lower left',
-    ncols=3,
-    frameon=False,
-    fontsize=7.5,
-    labelcolor=ink,
-    handlelength=2.4,
-  )
-  return figure

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from critic_jax.evals.statistics import display_scale
-from critic_jax.report import plots, summary
+from critic_jax.evals.statistics import display_scale, finite_mean
+from critic_jax.report import eval_plots, plots, summary
 
 
 def write(
@@ -44,8 +44,8 @@ def write(
   for axes in grid[len(panels) :]:
     axes.set_axis_off()
   if legend:
-    place = {'loc': 'outside lower left', 'ncols': 4, 'frameon': False}
-    figure.legend(legend.values(), legend.keys(), fontsize=8, **place)
+    handles = legend.values(), legend.keys()
+    plots.add_legend(figure, 'light', *handles, ncols=4, handlelength=2.0)
   figure.savefig(path, format='png', dpi=144)
 
 
@@ -83,7 +83,9 @@ def _dots(rows: Sequence[summary.Row], axes) -> None:
     thin = {'marker': 'o', 'markersize': 2.5, 'linewidth': 0.7, 'alpha': 0.5}
     for seed in values:
       axes.plot(x, seed, **look | thin)
-    axes.plot(x, _means(values), **look, ls='', ms=6, label=row.group or None)
+    axes.plot(
+      x, finite_mean(values), **look, ls='', ms=6, label=row.group or None
+    )
   turned = {'rotation': 30, 'ha': 'right'} if len(columns) > 4 else {}
   axes.set_xticks(places, columns, **turned)
   axes.set_xlim(-0.5, len(columns) - 0.5)
@@ -102,22 +104,13 @@ def _curves(rows: Sequence[summary.Row], column: str, limits, axes) -> None:
     axes.fill_between(ks, low, high, color=look['color'], alpha=0.15, lw=0)
     if name.startswith('random'):  # a control is dashed
       look |= {'ls': '--'}
-    axes.plot(ks, _means(values), **look, ms=3.5, label=summary.title(name))
-  axes.set_xscale('log', base=2)
-  axes.set_xticks(ks, [str(k) for k in ks])
-  axes.minorticks_off()
-  axes.set_xlabel('solutions k', fontsize=7.5)
+    axes.plot(
+      ks, finite_mean(values), **look, ms=3.5, label=summary.title(name)
+    )
+  eval_plots.scale_k(axes, ks, 'light')
   axes.set_ylim(limits)
 
 
 def _look(number: int) -> dict[str, str]:
   color = plots.PALETTE[number % len(plots.PALETTE)]
-  return {'color': color, 'marker': 'os^vDP'[number % 6]}
-
-
-def _means(values: np.ndarray) -> np.ndarray:
-  """Averages over the seeds with a value: float[S, C] -> float[C]."""
-  defined = np.isfinite(values)
-  counts = defined.sum(0)
-  sums = np.where(defined, values, 0.0).sum(0)
-  return np.where(counts, sums / np.maximum(counts, 1), np.nan)
+  return {'color': color, 'marker': plots.MARKERS[number % len(plots.MARKERS)]}

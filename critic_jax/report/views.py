@@ -165,9 +165,7 @@ def _branch(parent, head: str, text: str, color: str = '') -> rich.tree.Tree:
 def _color(record: Record) -> str:
   """Returns the colour of a right answer or true verdict, or of a wrong one."""
   if record.stage == 'critique':
-    said = critique_metrics.verdict(record)
-    truth = critique_metrics.truth(record.parent)
-    right = None if None in (said, truth) else (said == 'correct') == truth
+    right = critique_metrics.is_true(record)
   else:
     right = critique_metrics.truth(record)
   return _NONE if right is None else _GOOD if right else _BAD

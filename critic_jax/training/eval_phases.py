@@ -24,7 +24,7 @@ from critic_jax import lookup
 from critic_jax.data import sources
 from critic_jax.evals import critic_loop, selection
 from critic_jax.evals.statistics import Estimate
-from critic_jax.report import plots, result_tables
+from critic_jax.report import eval_plots, result_tables
 from critic_jax.rewards import refinement
 from critic_jax.rollouts import rollout, stage_metrics
 from critic_jax.runtime import distributed
@@ -241,7 +241,7 @@ def show_results(
     if curves := selection.curves_of(columns[stem]):
       path = folder.path / 'plots' / f'selection-{name}-{stem}.png'
       path.parent.mkdir(exist_ok=True)
-      plots.selection_curves(curves, path)
+      eval_plots.selection_curves(curves, path)
   shown = {
     column: critic_loop.headlines(rows) for column, rows in columns.items()
   }

@@ -11,7 +11,7 @@ import pytest
 
 from critic_jax.evals import selection, voting
 from critic_jax.evals.statistics import Estimate
-from critic_jax.report import plots
+from critic_jax.report import eval_plots
 from critic_jax.types import Problem, Record
 
 EMPTY = np.zeros(0, np.int32)
@@ -399,16 +399,16 @@ def test_the_figure_is_written_without_a_display(tmp_path, monkeypatch):
   monkeypatch.delenv('DISPLAY', raising=False)
   monkeypatch.setenv('MPLBACKEND', 'TkAgg')  # what pyplot would fail with
   curves = {'pass': curve(0.2, 0.4, 0.7), 'random_filtered': curve(0.2, 0.3)}
-  plots.selection_curves(curves, tmp_path / 'selection.png')
+  eval_plots.selection_curves(curves, tmp_path / 'selection.png')
   written = (tmp_path / 'selection.png').read_bytes()
   assert written.startswith(b'\x89PNG') and len(written) > 5000
   with pytest.raises(ValueError, match='curves: got none'):
-    plots.selection_curves({}, tmp_path / 'none.png')
+    eval_plots.selection_curves({}, tmp_path / 'none.png')
 
 
 def test_the_figure_shows_percents_over_k():
   curves = {'pass': curve(0.2, 0.4, 0.7), 'random_filtered': curve(0.2, 0.3)}
-  (axes,) = plots._draw_selection(curves).axes
+  (axes,) = eval_plots._draw_selection(curves).axes
   ceiling, control = axes.lines
   np.testing.assert_allclose(ceiling.get_xydata(), [(1, 20), (2, 40), (4, 70)])
   assert axes.get_xscale() == 'log'
