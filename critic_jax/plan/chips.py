@@ -36,13 +36,33 @@ class Chip(NamedTuple):
   domain: int
 
 
-# memory, flops, float32_flops, bandwidth, link, network, domain
 CHIPS = {
-  'v5e': Chip(16e9, 197e12, 197e12, 819e9, 200e9, 3.1e9, 256),
-  'v5p': Chip(95 * 2**30, 459e12, 459e12, 2765e9, 600e9, 6.2e9, 8960),
-  'v6e': Chip(32e9, 918e12, 918e12, 1638e9, 400e9, 12.5e9, 256),
-  'a100': Chip(80e9, 312e12, 156e12, 2039e9, 300e9, 25e9, 8),
-  'h100': Chip(80e9, 989e12, 494e12, 3350e9, 450e9, 50e9, 8),
-  'h200': Chip(141e9, 989e12, 494e12, 4800e9, 450e9, 50e9, 8),
-  'cpu': Chip(24e9, 466e9, 466e9, 47e9, 47e9, 1e9, 1),
-}
+  'v5e': Chip(
+    memory=16e9, flops=197e12, float32_flops=197e12, bandwidth=819e9,
+    link=200e9, network=3.1e9, domain=256,
+  ),
+  'v5p': Chip(
+    memory=95 * 2**30, flops=459e12, float32_flops=459e12, bandwidth=2765e9,
+    link=600e9, network=6.2e9, domain=8960,
+  ),
+  'v6e': Chip(
+    memory=32e9, flops=918e12, float32_flops=918e12, bandwidth=1638e9,
+    link=400e9, network=12.5e9, domain=256,
+  ),
+  'a100': Chip(
+    memory=80e9, flops=312e12, float32_flops=156e12, bandwidth=2039e9,
+    link=300e9, network=25e9, domain=8,
+  ),
+  'h100': Chip(
+    memory=80e9, flops=989e12, float32_flops=494e12, bandwidth=3350e9,
+    link=450e9, network=50e9, domain=8,
+  ),
+  'h200': Chip(
+    memory=141e9, flops=989e12, float32_flops=494e12, bandwidth=4800e9,
+    link=450e9, network=50e9, domain=8,
+  ),
+  'cpu': Chip(
+    memory=24e9, flops=466e9, float32_flops=466e9, bandwidth=47e9,
+    link=47e9, network=1e9, domain=1,
+  ),
+}  # fmt: skip
