@@ -94,19 +94,19 @@ _BINNED = ('rows', 'called', 'wrong')
 
 def _row(solution: Record, critiques: Sequence[Record]) -> dict[str, float]:
   wrong = not critique_metrics.truth(solution)
-  share, said = called_wrong(critiques), majority(critiques)
+  share, vote = called_wrong(critiques), majority(critiques)
   # Rounded, as 0.1 * 3 is more than 0.3.
-  inside = max(0, math.ceil(round(share * NUM_BINS, 9)) - 1)
+  bin_index = max(0, math.ceil(round(share * NUM_BINS, 9)) - 1)
   return {
     'rows': 1,
     'right': not wrong,
     'wrong': wrong,
-    'right_ok': not wrong and said == 'correct',
-    'wrong_ok': wrong and said == 'incorrect',
+    'right_ok': not wrong and vote == 'correct',
+    'wrong_ok': wrong and vote == 'incorrect',
     'squared': (share - wrong) ** 2,
-    f'rows/{inside}': 1,
-    f'called/{inside}': share,
-    f'wrong/{inside}': wrong,
+    f'rows/{bin_index}': 1,
+    f'called/{bin_index}': share,
+    f'wrong/{bin_index}': wrong,
   }
 
 

@@ -67,8 +67,8 @@ def truth(solution: Record) -> bool | None:
 
 def is_true(critique: Record) -> bool | None:
   """Returns whether a verdict is true; None without a verdict or the truth."""
-  said, right = verdict(critique), truth(critique.parent)
-  return None if None in (said, right) else (said == 'correct') == right
+  claim, right = verdict(critique), truth(critique.parent)
+  return None if None in (claim, right) else (claim == 'correct') == right
 
 
 def table(records: Sequence[Record]) -> Table:
@@ -86,15 +86,15 @@ _COLUMNS = (
 
 
 def _row(critique: Record) -> dict[str, float]:
-  said, right = verdict(critique), truth(critique.parent)
+  claim, right = verdict(critique), truth(critique.parent)
   status = critique.parsed.get('status', 'ok')
   return {
     'rows': 1,
     'right': right,
     'wrong': not right,
-    'right_ok': right and said == 'correct',
-    'wrong_ok': not right and said == 'incorrect',
-    'called': said == 'incorrect',
+    'right_ok': right and claim == 'correct',
+    'wrong_ok': not right and claim == 'incorrect',
+    'called': claim == 'incorrect',
     'cut': critique.truncated,
     'length': len(critique.tokens),
     **{name: status == name for name in STATUSES},

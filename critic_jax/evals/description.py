@@ -34,10 +34,10 @@ def table(records: Sequence[Record]) -> Table:
     'wrong': [not critique_metrics.truth(c.parent) for c in critiques],
   }
   for name in names:
-    said = [bool(c.parsed['says'].get(name)) for c in critiques]
-    columns[f'says/{name}'] = said
+    claims = [bool(c.parsed['says'].get(name)) for c in critiques]
+    columns[f'says/{name}'] = claims
     columns[f'says/{name}_wrong'] = [
-      a and b for a, b in zip(said, columns['wrong'], strict=True)
+      a and b for a, b in zip(claims, columns['wrong'], strict=True)
     ]
   return Table([critique.problem.id for critique in critiques], columns)
 

@@ -52,13 +52,13 @@ def prediction(critique: Record) -> int | None:
   parsed = critique.parsed
   if parsed.get('boxed') is not None:
     return _number(parsed['boxed'])
-  said = critique_metrics.verdict(critique)
-  if said == 'correct':
+  claim = critique_metrics.verdict(critique)
+  if claim == 'correct':
     return -1
   step = parsed.get('step')
   if step is None or parsed.get('status', 'ok') not in ('ok', 'missing'):
     return None
-  lowest = 0 if said == 'incorrect' else -1  # not "incorrect, at -1"
+  lowest = 0 if claim == 'incorrect' else -1  # not "incorrect, at -1"
   return step if step >= lowest else None
 
 
@@ -126,8 +126,9 @@ def table(records: Sequence[Record]) -> Table:
   names = sorted({part(solution) for solution in solutions})
   rows = []
   for solution, critiques in solutions.items():
-    row, own = _row(solution.parsed['first_error'], critiques), part(solution)
-    by_part = {f'{n}/{k}': (n == own) * row[k] for n in names for k in row}
+    row = _row(solution.parsed['first_error'], critiques)
+    home = part(solution)
+    by_part = {f'{n}/{k}': (n == home) * row[k] for n in names for k in row}
     rows.append(row | by_part)
   keys = [*_COLUMNS, *(f'{n}/{k}' for n in names for k in _COLUMNS)]
   columns = {key: [row[key] for row in rows] for key in keys}
@@ -179,9 +180,10 @@ def _statistics(parts: Sequence[str], voted: bool) -> dict[str, Statistic]:
   statistics = {}
   for name, (fn, count) in measures.items():
     statistics[name] = Statistic(_mean(fn, parts), count)
-    for own in parts if len(parts) > 1 else ():
-      statistics[f'{own}/{name}'] = Statistic(
-        _mean(fn, [own]), f'{own}/{count}'
+    for part_name in parts if len(parts) > 1 else ():
+      mean = _mean(fn, [part_name])
+      statistics[f'{part_name}/{name}'] = Statistic(
+        mean, f'{part_name}/{count}'
       )
   return statistics
 

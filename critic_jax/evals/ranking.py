@@ -48,8 +48,8 @@ def score(solution: Record, critiques: Sequence[Record]) -> float:
   """
   if 'score' in solution.scores:
     return float(solution.scores['score'])
-  said = [critique_metrics.verdict(critique) for critique in critiques]
-  return said.count('correct') / len(said) if said else math.nan
+  verdicts = [critique_metrics.verdict(critique) for critique in critiques]
+  return verdicts.count('correct') / len(verdicts) if verdicts else math.nan
 
 
 def table(records: Sequence[Record], score: Score = score) -> Table:

@@ -76,16 +76,16 @@ class Statistic(NamedTuple):
   share: bool = True
 
 
-def ratio(above: str, below: str, empty: float = math.nan):
-  """Returns the function `sums[above] / sums[below]`, `empty` where 0/0."""
-  return lambda sums: divide(sums[above], sums[below], empty)
+def ratio(numerator: str, denominator: str, empty: float = math.nan):
+  """Returns a function of sums: the ratio of two, `empty` if it is 0/0."""
+  return lambda sums: divide(sums[numerator], sums[denominator], empty)
 
 
-def divide(above, below, empty: float = math.nan) -> np.ndarray:
-  """Returns `above / below`, elementwise, and `empty` where `below` is 0."""
-  above, below = np.broadcast_arrays(above, below)
-  filled = np.full(above.shape, empty, np.float64)
-  return np.divide(above, below, out=filled, where=below != 0)
+def divide(numerator, denominator, empty: float = math.nan) -> np.ndarray:
+  """Divides elementwise, with `empty` where the denominator is 0."""
+  numerator, denominator = np.broadcast_arrays(numerator, denominator)
+  filled = np.full(numerator.shape, empty, np.float64)
+  return np.divide(numerator, denominator, out=filled, where=denominator != 0)
 
 
 def harmonic(a, b) -> np.ndarray:

@@ -55,11 +55,11 @@ def best_of(
     right: bool[n].
     ks: sizes of subsets.
   """
-  accuracy, below = np.zeros(len(ks)), np.zeros(len(ks))
+  accuracy, previous = np.zeros(len(ks)), np.zeros(len(ks))
   for level in np.unique(scores):
-    reached = _avoids(len(scores), int(np.sum(scores > level)), ks)
-    accuracy += (reached - below) * np.mean(right[scores == level])
-    below = reached
+    cumulative = _avoids(len(scores), int(np.sum(scores > level)), ks)
+    accuracy += (cumulative - previous) * np.mean(right[scores == level])
+    previous = cumulative
   return np.clip(accuracy, 0, 1)  # rounding
 
 
@@ -158,13 +158,13 @@ def _wins(
   # class 0 weighs w + 1, s rivals weigh the same, and none weighs more.
   counts = ours[1:, None]
   for totals in rivals:
-    below, tied = _against(totals, len(counts))
+    lighter, tied = _against(totals, len(counts))
     ties = int(tied.any())
     (w, s, i, j), (_, a, b) = counts.shape, totals.shape
     after = np.zeros((w, s + ties, i + a - 1, j + b - 1))
     for p, q in np.ndindex(a, b):
       window = after[:, :, p : p + i, q : q + j]
-      window[:, :s] += counts * below[:, p, q, None, None, None]
+      window[:, :s] += counts * lighter[:, p, q, None, None, None]
       if ties:
         window[:, 1:] += counts * tied[:, p, q, None, None, None]
     counts = after

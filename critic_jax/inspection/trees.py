@@ -30,11 +30,11 @@ def family(
 ) -> list[Record]:
   """Returns `members` with their ancestors and descendants, in order."""
   chosen = set(members)
-  above = {record for member in members for record in member.chain}
+  ancestors = {record for member in members for record in member.chain}
   return [
     record
     for record in records
-    if record in above or not chosen.isdisjoint(record.chain)
+    if record in ancestors or not chosen.isdisjoint(record.chain)
   ]
 
 
@@ -136,10 +136,10 @@ def extremes(
     The best critiques, best first, and the worst, worst first, without overlap.
     Critiques need a reward, or a solution of known correctness.
   """
-  below = responses(records)
+  children = responses(records)
   judged = set(critique_metrics.judged(records))
   values = {
-    record: worth(record, below.get(record, []))
+    record: worth(record, children.get(record, []))
     for record in records
     if record.stage == 'critique'
     and ('reward' in record.scores or record in judged)

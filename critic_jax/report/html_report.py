@@ -291,9 +291,9 @@ def _verdicts(file: page_data.File) -> dict[str, Any]:
   for right, counts in file.confusion.items():
     total = sum(counts.values())
     cells.append({'count': total, 'percent': None, 'kind': ''})
-    said = ('correct', 'incorrect') if right else ('incorrect', 'correct')
+    verdicts = ('correct', 'incorrect') if right else ('incorrect', 'correct')
     for verdict, kind in zip(
-      (*said, None), ('good', 'bad', 'none'), strict=True
+      (*verdicts, None), ('good', 'bad', 'none'), strict=True
     ):
       percent = 100 * counts[verdict] / total if total else None
       cells.append({'count': counts[verdict], 'percent': percent, 'kind': kind})

@@ -121,12 +121,12 @@ def _panels(
   runs: Sequence[Columns],
 ) -> list[tuple[str, str, list[str], bool]]:
   """Returns file, title, metrics and `apart` of each panel with a metric."""
-  rest = dict.fromkeys(n for columns in runs for n in columns)
-  rest = [n for n in rest if n not in ('step', 'phase', 'time')]
+  unassigned = dict.fromkeys(n for columns in runs for n in columns)
+  unassigned = [n for n in unassigned if n not in ('step', 'phase', 'time')]
   panels = []
   for file, title, pattern, apart in PANELS:
-    names = [n for n in rest if re.match(pattern, n)]
-    rest = [n for n in rest if n not in names]
+    names = [n for n in unassigned if re.match(pattern, n)]
+    unassigned = [n for n in unassigned if n not in names]
     names = [n for n in names if any(_has(c, n) for c in runs)]
     panels += [(file, title, names, apart)] if names else []
   return panels

@@ -314,7 +314,7 @@ def test_the_mean_over_parts_weighs_parts_not_solutions():
     3,
     6,
   )
-  # Of the whole first, then part by part.
+  # The whole comes first, then part by part.
   prefixes = [name.rpartition('/')[0] for name in got]
   assert prefixes == sorted(prefixes)
 

@@ -1,4 +1,4 @@
-"""What to look at among records."""
+"""Families, advantages, and the best and worst critiques among records."""
 
 import dataclasses
 
@@ -135,7 +135,7 @@ def test_advantages_of_another_estimator():
 def test_confusion_counts_silence_and_leaves_out_the_unknown():
   right, wrong = solution(True), solution(False)
   unknown = message(PROBLEM, 'solve', parsed={})
-  # Of files that know nothing but the first wrong step.
+  # Solutions from files that have labels of steps only.
   given = message(PROBLEM, 'solve', parsed={'first_error': 2})
   records = [
     critique(right, 'correct'),

@@ -159,7 +159,7 @@ def test_limits_that_were_crossed_stand_above_the_curves(tmp_path):
 
 
 QUESTION, STEPS = '2 + 3 + 4?', ['2 + 3 = 6.', 'So it is\n\\boxed{10}.']
-# Of each layout a wrong solution and a right one.
+# A wrong and a right solution of each layout.
 ROWS = {
   # The second has a wrong step too, but verdicts are about the answer.
   'processbench': [

@@ -1,4 +1,4 @@
-"""What of a run's records a page holds, and that it is safe to hold."""
+"""A page holds some of a run's records, in a form that is safe to embed."""
 
 import json
 import math
@@ -17,7 +17,7 @@ message = synthetic_run.message
 
 
 def rows_of(path):
-  """What the page of the run in `path` holds."""
+  """Returns the data of the page of the run in `path`."""
   files = page_data.read([reading.load(path)])
   shown, data = page_data.to_json(['run'], files)
   data = json.loads(data)
@@ -173,7 +173,7 @@ def test_evaluations_come_first_and_whole(tmp_path):
 
 
 def test_a_sample_holds_the_same_problems(tmp_path, monkeypatch):
-  """Of two files with 10 records a problem, 6 problems of each."""
+  """Bounds keep 6 problems of each of two files with 10 records a problem."""
   monkeypatch.setattr(page_data, 'MAX_RECORDS', 125)
   records = synthetic_run.trees(100)
   save(tmp_path, records, steps=[0])

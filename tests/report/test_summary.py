@@ -30,7 +30,7 @@ CURVES = dict(
   columns=('cold_start', 'rl'),
   methods=('majority', 'random_filtered'),
 )
-# Of seeds 0, 1, 2.
+# Values of seeds 0, 1, 2.
 ACCURACY = dict(
   cold_start=(0.50, 0.60, 0.70),
   rl=(0.55, 0.75, 0.80),  # +5, +15, +10: mean 10
@@ -324,7 +324,7 @@ def test_a_figure_of_groups_and_what_is_undefined(runs, tmp_path, figures):
   with warnings.catch_warnings():
     warnings.simplefilter('error')
     summary_plots.write(make(TABLE), runs, tmp_path / 'figure.png')
-  # Of the judge-only critics of seeds 1 and 2: 65 and 80.
+  # The judge-only critics of seeds 1 and 2 have 65 and 80.
   mean = figures.pop().axes[0].lines[-1].get_ydata()
   np.testing.assert_allclose(mean, [60, np.nan, 72.5])
   grouped = [

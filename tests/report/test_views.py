@@ -1,4 +1,4 @@
-"""What notebooks show: text, and HTML that what models wrote cannot break."""
+"""Notebooks show text, and HTML that texts of models cannot break."""
 
 import dataclasses
 import html.parser
