@@ -1,12 +1,12 @@
 """The decoder-only transformer: Llama, Qwen2 and Qwen3 in one linen module.
 
-RMSNorm, rotary positions, grouped-query attention, SwiGLU. What differs
-between the families is data in `TransformerConfig`: biases on q, k and v
-(Qwen2), norms of q and k (Qwen3), rotary scaling (Llama 3), tied or untied
-embeddings. Every parameter carries logical axis names; `sharding.py` maps them
-to a mesh. Norms, rotary angles, softmax and logits are computed in float32,
-everything else in `dtype`. Parameters are stored in `param_dtype`; an int8
-matrix has a scale for each output, which multiplies its product.
+RMSNorm, rotary positions, grouped-query attention, SwiGLU. The families differ
+only by data in `TransformerConfig`: biases on q, k and v (Qwen2), norms of q
+and k (Qwen3), rotary scaling (Llama 3), tied or untied embeddings. Every
+parameter carries logical axis names; `sharding.py` maps them to a mesh. Norms,
+rotary angles, softmax and logits are computed in float32, everything else in
+`dtype`. Parameters are stored in `param_dtype`; an int8 matrix has a scale for
+each output, which multiplies its product.
 
 The key-value cache is an argument and a result, never hidden state: one
 `(keys, values)` pair a layer, each `[B, Hkv, S, Dh]`.

@@ -86,13 +86,13 @@ class LM:
       )
 
   def encode_prompt(self, text: str) -> list[int]:
-    """A user's message as the tokens after which the model's own begin."""
+    """The tokens of a prompt: a user's message, and the response's prefix."""
     tokens = self.tokenizer.render([{'role': 'user', 'content': text}])
     prefix = self.tokenizer.encode(self.prefix) if self.prefix else []
     return [*tokens, *prefix]
 
   def encode_response(self, text: str) -> list[int]:
-    """The tokens of a whole response after the prefix, its end included."""
+    """The tokens of a response after the prefix, its end included."""
     text = text.removeprefix(self.prefix)
     return [*self.tokenizer.encode(text), self.tokenizer.eos[0]]
 
@@ -126,6 +126,8 @@ class LM:
     if self.compile_ahead and max_prompts:
       shape = self.shape(max_prompts, n)._asdict()
       self._compile_ahead(params, keys, **shape, **settings)
+
+    # Refuse prompts that are too long.
     encoded = [self.encode_prompt(text) for text in prompts]
     fitting = [
       i for i, p in enumerate(encoded) if 0 < len(p) <= self.lengths[-1]
@@ -135,6 +137,8 @@ class LM:
       for p in encoded
     ]
     results = [[r] * n for r in refused]
+
+    # Sample responses to the others.
     for part in self._parts(encoded, fitting):
       size = max_prompts if self.compile_ahead else len(part)
       sampled = scheduler.run(

@@ -89,8 +89,8 @@ def test_blocks_give_the_values_and_gradients_of_one_product(
 
     def total(q, k, v, *prefix):
       behind = [(*prefix, seen)] if prefix else []
-      found = attend(q, (k, v, mask), *behind)
-      return jnp.sum(found * toward), found
+      output = attend(q, (k, v, mask), *behind)
+      return jnp.sum(output * toward), output
 
     argnums = tuple(range(len(parts)))
     return jax.grad(total, argnums, has_aux=True)(*parts)
@@ -108,7 +108,7 @@ def test_the_labels_are_the_mask():
 
 
 def test_blocks_behind_a_block_are_not_computed(small_blocks):
-  """Queries see nothing of later blocks, whatever is there."""
+  """Later blocks have no influence, even if they are NaN."""
   q, k, v = arrays((1, 12, 2, 8), (1, 1, 12, 8), (1, 1, 12, 8))
   before = attend(q, (k, v, Causal()))
   k[:, :, 8:], v[:, :, 8:] = np.nan, np.nan
@@ -119,7 +119,7 @@ def test_blocks_behind_a_block_are_not_computed(small_blocks):
 
 
 def temporary_bytes(length):
-  """Of the gradient of attention over one row."""
+  """Temporary memory of the gradient of attention over one row."""
 
   def total(q, k, v):
     return jnp.sum(jnp.sin(attend(q, (k, v, Causal()))))
@@ -141,11 +141,11 @@ def test_bfloat16_in_blocks(small_blocks):
     jnp.asarray(x, jnp.bfloat16)
     for x in arrays((2, 11, 6, 8), (2, 2, 11, 8), (2, 2, 11, 8))
   )
-  found = attend(q, (k, v, Causal()))
-  assert found.dtype == jnp.bfloat16
+  output = attend(q, (k, v, Causal()))
+  assert output.dtype == jnp.bfloat16
   q, k, v = (x.astype(jnp.float32) for x in (q, k, v))
   expected = attend(q, (k, v, Causal().mask(11)))
-  np.testing.assert_allclose(found.astype(jnp.float32), expected, atol=2e-2)
+  np.testing.assert_allclose(output.astype(jnp.float32), expected, atol=2e-2)
 
 
 # ------------------------------------------------------------- whole models
@@ -173,12 +173,12 @@ def test_models_in_blocks_are_models(family, is_packed, monkeypatch):
   if is_packed:
     places = np.tile(np.arange(11), (4, 1)).astype(np.int32)
     layout = forward.Layout(*packed(4, 11), places)
-  found = {}
+  results = {}
   for block in (100, 4):
     monkeypatch.setattr(attention, 'BLOCK', block)
     monkeypatch.setattr(attention, 'SHORT', block)
-    found[block] = hidden_and_gradient(model, block, params, row(), layout)
-  assert_trees_close(found[4], found[100], rtol=1e-4, atol=2e-5)
+    results[block] = hidden_and_gradient(model, block, params, row(), layout)
+  assert_trees_close(results[4], results[100], rtol=1e-4, atol=2e-5)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -187,16 +187,16 @@ def run(model, params, tokens, mask=None, positions=None, prefix=None):
 
 
 def test_what_follows_a_prefix_computed_in_blocks(small_blocks):
-  """Five tokens in blocks, or one as in decoding, behind six in blocks."""
+  """Six tokens precede five, in blocks, or one, as in decoding."""
   model, params = tiny_model('qwen3', num_layers=1)
   tokens, behind = row(), 6 + np.arange(5)[None]
   whole, _ = run(model, params, tokens, Causal().mask(11))
-  begun, cache = run(model, params, tokens[:, :6])
+  first_hidden, cache = run(model, params, tokens[:, :6])
   prefix = cache, np.ones((4, 6), bool)
   after, _ = run(model, params, tokens[:, 6:], positions=behind, prefix=prefix)
   one, _ = run(
     model, params, tokens[:, 6:7], positions=behind[:, :1], prefix=prefix
   )
-  np.testing.assert_allclose(begun, whole[:, :6], atol=1e-5)
+  np.testing.assert_allclose(first_hidden, whole[:, :6], atol=1e-5)
   np.testing.assert_allclose(after, whole[:, 6:], atol=1e-5)
   np.testing.assert_allclose(one, whole[:, 6:7], atol=1e-5)

@@ -43,7 +43,7 @@ def test_forward_flops():
 
 
 def test_forward_flops_against_xla():
-  """XLA counts all T^2 looks and what is between the products."""
+  """XLA counts all T^2 pairs, and operations between the products, too."""
   model = Transformer(
     TransformerConfig(**{'vocab_size': 4096, **sizes.SIZES['tiny']})
   )
@@ -55,11 +55,11 @@ def test_forward_flops_against_xla():
     return model.apply({'params': params}, hidden, method='logits')
 
   tokens = jnp.ones((1, length), jnp.int32)
-  found = jax.jit(forward).lower(params, tokens).compile().cost_analysis()
+  analysis = jax.jit(forward).lower(params, tokens).compile().cost_analysis()
   fields = dataclasses.asdict(model.config)
   least = cost.forward_flops(fields, length, 0, length)
   looks = KEYS_OF(fields) * (length * length - length * (length + 1) // 2)
-  assert least + looks == pytest.approx(found['flops'], rel=0.05)
+  assert least + looks == pytest.approx(analysis['flops'], rel=0.05)
 
 
 def KEYS_OF(fields):

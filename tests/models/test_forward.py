@@ -55,16 +55,16 @@ def test_the_chunk_changes_nothing(chunk):
   # and 7 leave a rest.
   model, params = tiny_model(num_layers=1)
   expected = statistics(model, params, tokens())
-  found = statistics(model, params, tokens(), chunk=chunk)
-  np.testing.assert_allclose(found, expected, atol=1e-5)
+  actual = statistics(model, params, tokens(), chunk=chunk)
+  np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
 def test_padding_to_the_right_changes_nothing(value_model):
   model, params = tiny_model(num_layers=1)
   padded = np.pad(tokens(), ((0, 1), (0, 5)), constant_values=9)
   expected = statistics(model, params, tokens())
-  found = np.array(statistics(model, params, padded))
-  np.testing.assert_allclose(found[:, :ROWS, :COLUMNS], expected, atol=1e-5)
+  actual = np.array(statistics(model, params, padded))
+  np.testing.assert_allclose(actual[:, :ROWS, :COLUMNS], expected, atol=1e-5)
   np.testing.assert_allclose(
     values(*value_model, padded)[:ROWS, :COLUMNS],
     values(*value_model, tokens()),
@@ -120,10 +120,10 @@ def test_an_observed_token_outside_of_the_support_has_logprob_and_gradient():
 
   def logprob(kernel):
     changed = {**params, 'lm_head': {'kernel': kernel}}
-    found = forward.token_logprobs(
+    actual = forward.token_logprobs(
       model, changed, row, sampling_params=SamplingParams(top_k=1)
     )
-    return found[0, 1]
+    return actual[0, 1]
 
   value, gradient = jax.jit(jax.value_and_grad(logprob))(
     params['lm_head']['kernel']
@@ -171,15 +171,15 @@ def test_the_gradient_holds_no_logits_of_the_whole_batch():
 
 
 def test_values_come_before_their_tokens(value_model):
-  found = np.asarray(values(*value_model, tokens()))
-  assert found.shape == (ROWS, COLUMNS) and found.dtype == np.float32
-  assert not np.any(found[:, 0])
+  actual = np.asarray(values(*value_model, tokens()))
+  assert actual.shape == (ROWS, COLUMNS) and actual.dtype == np.float32
+  assert not np.any(actual[:, 0])
   changed = tokens()
   changed[:, 4] = (changed[:, 4] + 1) % VOCAB_SIZE
   other = np.asarray(values(*value_model, changed))
   # The value before token 4 has not read it; the value before token 5 has.
-  np.testing.assert_allclose(found[:, :5], other[:, :5], atol=1e-6)
-  assert np.all(np.abs(found - other)[:, 5] > 1e-4)
+  np.testing.assert_allclose(actual[:, :5], other[:, :5], atol=1e-6)
+  assert np.all(np.abs(actual - other)[:, 5] > 1e-4)
 
 
 def test_values_are_the_head_of_the_state_before(value_model):
@@ -198,11 +198,11 @@ def test_scores_are_the_head_at_the_last_response_token():
   mask = np.zeros((ROWS, COLUMNS), bool)
   mask[0, 3:7] = True
   mask[1, [2, 9]] = True  # a hole, as a tool's tokens make
-  found = scores(model, params, tokens(), mask)
+  actual = scores(model, params, tokens(), mask)
   hidden = hidden_states(model, params, tokens())
   every = np.asarray(hidden @ params['scalar_head']['kernel'])[..., 0]
   # Row 2 has no response: it scores at its first token.
   np.testing.assert_allclose(
-    found, [every[0, 6], every[1, 9], every[2, 0]], atol=1e-5
+    actual, [every[0, 6], every[1, 9], every[2, 0]], atol=1e-5
   )
-  assert found.dtype == jnp.float32
+  assert actual.dtype == jnp.float32

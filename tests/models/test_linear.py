@@ -34,16 +34,18 @@ def test_gradients_are_those_of_einsum(inputs, axes, result, dtype):
 
     return jax.grad(total, (0, 1), has_aux=True)(x, kernel)
 
-  found = results(lambda x, y: linear._product(x, y, inputs, result), x, kernel)
+  actual = results(
+    lambda x, y: linear._product(x, y, inputs, result), x, kernel
+  )
   expected = results(
     lambda x, y: jnp.einsum(axes, x, y, preferred_element_type=result),
     x, kernel,
   )  # fmt: skip
-  assert jax.tree.map(lambda x: x.dtype, found) == jax.tree.map(
+  assert jax.tree.map(lambda x: x.dtype, actual) == jax.tree.map(
     lambda x: x.dtype, expected
   )
   tolerance = 1e-5 if dtype == 'float32' else 0.05
-  assert_trees_close(found, expected, atol=tolerance)
+  assert_trees_close(actual, expected, atol=tolerance)
 
 
 def test_no_gradient_is_transposed():

@@ -58,16 +58,16 @@ def run(function, hidden, kernel, targets, slopes, sampling_params, **keywords):
   """Both results, and the gradients of the weighted sum of both."""
 
   def total(hidden, kernel, sampling_params):
-    found = function(hidden, kernel, targets, sampling_params, **keywords)
-    return jnp.sum(slopes * (found[0] + 0.7 * found[1])), found
+    statistics = function(hidden, kernel, targets, sampling_params, **keywords)
+    return jnp.sum(slopes * (statistics[0] + 0.7 * statistics[1])), statistics
 
   grad = jax.grad(total, argnums=(0, 1), has_aux=True)
-  gradients, found = jax.jit(grad)(hidden, kernel, sampling_params)
-  return (*found, *gradients)
+  gradients, statistics = jax.jit(grad)(hidden, kernel, sampling_params)
+  return (*statistics, *gradients)
 
 
-def assert_close(found, expected, atol=1e-5):
-  for x, y in zip(found, expected, strict=True):
+def assert_close(statistics, expected, atol=1e-5):
+  for x, y in zip(statistics, expected, strict=True):
     assert x.dtype == y.dtype and x.shape == y.shape
     np.testing.assert_allclose(
       x.astype(jnp.float32), y.astype(jnp.float32), atol=atol
@@ -82,9 +82,9 @@ def test_values_and_gradients_are_those_of_all_logits_at_once(
   inputs = arrays(axes)
   function = linear_cross_entropy.token_logprobs_and_entropy
   # 3 rows of 7 tokens in columns of 2, 2, 2 and 1.
-  found = run(function, *inputs, sampling_params, axes=axes, chunk=6)
-  assert_close(found, run(plain, *inputs, sampling_params, axes=axes))
-  assert np.all(np.isfinite(found[0])) and np.any(found[3])
+  statistics = run(function, *inputs, sampling_params, axes=axes, chunk=6)
+  assert_close(statistics, run(plain, *inputs, sampling_params, axes=axes))
+  assert np.all(np.isfinite(statistics[0])) and np.any(statistics[3])
 
 
 def test_some_targets_were_outside_of_each_truncated_distribution():
@@ -99,15 +99,17 @@ def test_some_targets_were_outside_of_each_truncated_distribution():
 @pytest.mark.parametrize('chunk', [1, 3, 5, 9, 20, 21, 1000, None])
 def test_the_chunk_changes_nothing(chunk):
   function = linear_cross_entropy.token_logprobs_and_entropy
-  found = run(function, *arrays(), SamplingParams(0.8, 4, 0.6), chunk=chunk)
-  assert_close(found, run(plain, *arrays(), SamplingParams(0.8, 4, 0.6)))
+  statistics = run(
+    function, *arrays(), SamplingParams(0.8, 4, 0.6), chunk=chunk
+  )
+  assert_close(statistics, run(plain, *arrays(), SamplingParams(0.8, 4, 0.6)))
 
 
 def test_by_hand():
   # Logits log(4), log(2), log(2) at temperature 1/2: 16, 4, 4 of 24.
   kernel = jnp.log(jnp.array([[4.0], [2.0], [2.0]]))
   hidden, targets = jnp.ones((1, 1, 1)), jnp.array([[1]])
-  found = run(
+  statistics = run(
     linear_cross_entropy.token_logprobs_and_entropy,
     hidden, kernel, targets, jnp.ones((1, 1)), SamplingParams(temperature=0.5),
   )  # fmt: skip
@@ -116,7 +118,7 @@ def test_by_hand():
   to_logits = 2 * np.array([-2 / 3, 1 - 1 / 6, -1 / 6])
   to_hidden = np.sum(to_logits * np.asarray(kernel)[:, 0])
   expected = [math.log(1 / 6)], [entropy], [[to_hidden]], to_logits[:, None]
-  for x, y in zip(found, expected, strict=True):
+  for x, y in zip(statistics, expected, strict=True):
     np.testing.assert_allclose(np.reshape(x, np.shape(y)), y, atol=1e-6)
 
 
@@ -125,24 +127,26 @@ def test_where_nothing_is_weighed_the_gradient_is_zero():
   slopes[1], slopes[:, 5:] = 0, 0
   targets[1] = 0  # a row of padding
   function = linear_cross_entropy.token_logprobs_and_entropy
-  found = run(
+  statistics = run(
     function, hidden, kernel, targets, slopes, SamplingParams(0.8, 4), chunk=4
   )
   expected = run(plain, hidden, kernel, targets, slopes, SamplingParams(0.8, 4))
-  assert_close(found, expected)
-  assert not np.any(found[2][1]) and not np.any(found[2][:, 5:])
+  assert_close(statistics, expected)
+  assert not np.any(statistics[2][1]) and not np.any(statistics[2][:, 5:])
 
 
 def test_logits_too_large_to_exponentiate():
   hidden, kernel, targets, slopes = arrays()
   function = linear_cross_entropy.token_logprobs_and_entropy
-  found = run(
+  statistics = run(
     function, 300 * hidden, kernel, targets, slopes, SamplingParams(), chunk=6
   )
   expected = run(plain, 300 * hidden, kernel, targets, slopes, SamplingParams())
   # Logits of about 1000 are known to 1e-4.
-  assert_close(found, expected, atol=2e-3)
-  assert np.all(np.isfinite(found[0])) and np.all(np.isfinite(found[3]))
+  assert_close(statistics, expected, atol=2e-3)
+  assert np.all(np.isfinite(statistics[0])) and np.all(
+    np.isfinite(statistics[3])
+  )
 
 
 @pytest.mark.parametrize('dtypes', [('bfloat16', 'float32'), ('bfloat16',) * 2])
@@ -150,12 +154,14 @@ def test_half_precision(dtypes):
   hidden, kernel, targets, slopes = arrays()
   half = jnp.asarray(hidden, dtypes[0]), jnp.asarray(kernel, dtypes[1])
   function = linear_cross_entropy.token_logprobs_and_entropy
-  found = run(function, *half, targets, slopes, SamplingParams(0.8), chunk=6)
+  statistics = run(
+    function, *half, targets, slopes, SamplingParams(0.8), chunk=6
+  )
   expected = run(plain, *half, targets, slopes, SamplingParams(0.8))
-  assert found[0].dtype == found[1].dtype == jnp.float32
-  assert_close(found[:2], expected[:2])
+  assert statistics[0].dtype == statistics[1].dtype == jnp.float32
+  assert_close(statistics[:2], expected[:2])
   # The gradient of a logit is rounded to 8 bits for the products.
-  assert_close(found[2:], expected[2:], atol=0.05)
+  assert_close(statistics[2:], expected[2:], atol=0.05)
 
 
 @pytest.mark.parametrize(
@@ -177,14 +183,17 @@ def test_a_model_has_the_gradient_of_its_logits(family, tied):
     taken = jnp.take_along_axis(log_probs, tokens[:, 1:, None], -1)[..., 0]
     return jnp.sum(slopes[:, 1:] * taken)
 
-  def found(params):
+  def statistics(params):
     logprobs = forward.token_logprobs(
       model, params, tokens, sampling_params=sampling_params, chunk=6
     )
     return jnp.sum(slopes * logprobs)
 
   both = jax.jit(
-    lambda p: (jax.value_and_grad(found)(p), jax.value_and_grad(expected)(p))
+    lambda p: (
+      jax.value_and_grad(statistics)(p),
+      jax.value_and_grad(expected)(p),
+    )
   )(params)
   for x, y in zip(*map(jax.tree.leaves, both), strict=True):
     np.testing.assert_allclose(x, y, atol=1e-5 * max(1, np.max(np.abs(y))))
@@ -230,7 +239,7 @@ def test_no_logits_of_more_than_a_chunk(sampling_params, monkeypatch):
 
 
 def temporary_bytes(num_rows, vocab_size):
-  """What an update needs beside its arguments, by the compiler's account."""
+  """Temporary memory of an update, by the compiler's account."""
   model = Transformer(tiny_config(vocab_size=vocab_size, num_layers=1))
   tx = optax.adamw(1e-3)
 

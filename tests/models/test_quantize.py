@@ -61,13 +61,13 @@ def test_by_hand():
   kernel = jnp.array([[127.0, 25.4, 0.0], [-3.4, -0.31, 0.0]])
   expected = [[127, 127, 0], [-3, -2, 0]]
   part = {'kernel': kernel, 'bias': jnp.ones(3, jnp.bfloat16)}
-  found = quantize.quantize({'up': part, 'embed': {'embedding': kernel.T}})
-  np.testing.assert_array_equal(found['up']['kernel'], expected)
-  np.testing.assert_allclose(found['up']['kernel_scale'], [1, 0.2, 1])
-  np.testing.assert_array_equal(found['embed']['embedding'].T, expected)
-  np.testing.assert_allclose(found['embed']['embedding_scale'], [1, 0.2, 1])
-  assert found['up']['bias'].dtype == jnp.float32
-  back = quantize.dequantize(found)
+  actual = quantize.quantize({'up': part, 'embed': {'embedding': kernel.T}})
+  np.testing.assert_array_equal(actual['up']['kernel'], expected)
+  np.testing.assert_allclose(actual['up']['kernel_scale'], [1, 0.2, 1])
+  np.testing.assert_array_equal(actual['embed']['embedding'].T, expected)
+  np.testing.assert_allclose(actual['embed']['embedding_scale'], [1, 0.2, 1])
+  assert actual['up']['bias'].dtype == jnp.float32
+  back = quantize.dequantize(actual)
   np.testing.assert_allclose(
     back['up']['kernel'], [[127, 25.4, 0], [-3, -0.4, 0]], rtol=1e-6
   )
@@ -97,24 +97,24 @@ def test_no_weight_is_off_by_more_than_half_a_scale(family, changes):
   back = dict(
     jax.tree_util.tree_leaves_with_path(quantize.dequantize(quantized))
   )
-  found = dict(jax.tree_util.tree_leaves_with_path(quantized))
+  actual = dict(jax.tree_util.tree_leaves_with_path(quantized))
   num_matrices = 0
   for path, x in leaves.items():
     name = path[-1].key
-    scale = found.get((*path[:-1], jax.tree_util.DictKey(f'{name}_scale')))
+    scale = actual.get((*path[:-1], jax.tree_util.DictKey(f'{name}_scale')))
     if scale is None:  # norms and biases are what they were
-      np.testing.assert_array_equal(found[path], x)
+      np.testing.assert_array_equal(actual[path], x)
       continue
     num_matrices += 1
     if name == 'embedding':
       scale = scale[:, None]
-    whole = np.asarray(found[path], int)
+    whole = np.asarray(actual[path], int)
     # Half a scale, and the rounding of a float32 quotient of at most 127.
     assert np.all(np.abs(back[path] - x) <= scale * (0.5 + 1e-5))
     assert np.max(np.abs(back[path] - x) / scale) > 0.4  # else too fine
     inputs = tuple(range(x.ndim - scale.ndim)) if name == 'kernel' else (1,)
     np.testing.assert_array_equal(np.max(np.abs(whole), axis=inputs), 127)
-  assert num_matrices == len([p for p in found if 'scale' in p[-1].key]) - len(
+  assert num_matrices == len([p for p in actual if 'scale' in p[-1].key]) - len(
     [p for p in leaves if p[-1].key == 'scale']
   )
   assert num_matrices == 8 + ('head' in changes or 'tie_embeddings' in changes)
@@ -143,18 +143,18 @@ def test_the_model_is_that_of_the_dequantised_weights(family, changes, dtype):
   wide, model, _, quantized = pair(family, **changes, dtype=dtype)
   back = quantize.dequantize(quantized)
   if model.config.head == 'lm':
-    found, expected = (
+    actual, expected = (
       logits(m, p, TOKENS) for m, p in ((model, quantized), (wide, back))
     )
   else:
-    found, expected = (
+    actual, expected = (
       forward.token_values(m, p, TOKENS)
       for m, p in ((model, quantized), (wide, back))
     )
-  assert found.dtype == jnp.float32 and np.std(expected) > 0.1
+  assert actual.dtype == jnp.float32 and np.std(expected) > 0.1
   # 8 bits of bfloat16 hold a whole number of int8, not its product with s.
   tolerance = 1e-5 if dtype == 'float32' else 0.1
-  np.testing.assert_allclose(found, expected, atol=tolerance)
+  np.testing.assert_allclose(actual, expected, atol=tolerance)
 
 
 def test_logits_are_within_the_analytic_bound():
@@ -280,9 +280,9 @@ def test_checkpoints_hold_int8(tmp_path):
     checkpoint.save(manager, 1, state)
   with checkpoint.make_manager(tmp_path, keep=1) as manager:
     blank = jax.tree.map(jnp.zeros_like, state)
-    found = checkpoint.restore(manager, 1, blank)
-    assert shapes(found) == shapes(state)
-    assert_trees_close(found, state, rtol=0)
+    actual = checkpoint.restore(manager, 1, blank)
+    assert shapes(actual) == shapes(state)
+    assert_trees_close(actual, state, rtol=0)
     with pytest.raises(
       ValueError, match=re.escape('is int8[64, 32], not floa')
     ):
@@ -298,11 +298,11 @@ def test_int8_is_not_written_for_others(tmp_path):
 def test_scales_are_sharded_as_their_outputs():
   _, model, *_ = pair('qwen2', tie_embeddings=False)
   mesh = AbstractMesh((1, 2, 2, 1), sharding.AXES)
-  found = sharding.param_shardings(transformer.abstract_params(model), mesh)
-  layer = found['layers_0']
+  actual = sharding.param_shardings(transformer.abstract_params(model), mesh)
+  layer = actual['layers_0']
   for part, name, expected in (
-    (found['embed'], 'embedding', (('tensor', 'fsdp'), ('tensor',))),
-    (found['lm_head'], 'kernel', (('fsdp', 'tensor'), ('tensor',))),
+    (actual['embed'], 'embedding', (('tensor', 'fsdp'), ('tensor',))),
+    (actual['lm_head'], 'kernel', (('fsdp', 'tensor'), ('tensor',))),
     (
       layer['attention']['q'], 'kernel',
       (('fsdp', 'tensor'), ('tensor',)),
@@ -337,10 +337,10 @@ def test_smollm2_says_nearly_the_same():
   tokens = jnp.asarray(tokenizer.encode(text)[:256])[None]
   expected = jax.nn.log_softmax(logits(Transformer(config), params, tokens)[0])
   model = Transformer(dataclasses.replace(config, param_dtype='int8'))
-  found = logits(model, quantize.quantize(params), tokens)[0]
-  found = jax.nn.log_softmax(found)
-  same = np.argmax(found, axis=-1) == np.argmax(expected, axis=-1)
-  divergence = jnp.sum(jnp.exp(expected) * (expected - found), axis=-1)
+  actual = logits(model, quantize.quantize(params), tokens)[0]
+  actual = jax.nn.log_softmax(actual)
+  same = np.argmax(actual, axis=-1) == np.argmax(expected, axis=-1)
+  divergence = jnp.sum(jnp.exp(expected) * (expected - actual), axis=-1)
   # 0.98 and 0.005 when written.
   assert np.mean(same) > 0.9
   assert 1e-5 < np.mean(divergence) < 0.02

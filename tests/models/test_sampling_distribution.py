@@ -33,9 +33,9 @@ LOGITS = jnp.log(jnp.asarray(PROBS, jnp.float32)) + 1.5  # any constant
     (SamplingParams(top_p=0.74), [0, 2 / 3, 0, 1 / 3]),
     (SamplingParams(top_p=0.76), [3 / 15, 8 / 15, 0, 4 / 15]),
     (SamplingParams(top_p=0.95), PROBS),
-    # top-p of what top-3 leaves: 8/15, 12/15, 15/15; of all it would keep 3.
+    # top-p after top-3: 8/15, 12/15, 15/15; alone it would keep 3.
     (SamplingParams(top_k=3, top_p=0.79), [0, 2 / 3, 0, 1 / 3]),
-    # top-p of the tempered sampling_params: 64/90 = 0.711, 80/90 = 0.889.
+    # top-p of the tempered distribution: 64/90 = 0.711, 80/90 = 0.889.
     (SamplingParams(temperature=0.5, top_p=0.7), [0, 1, 0, 0]),
     (SamplingParams(temperature=0.5, top_p=0.8), [0, 0.8, 0, 0.2]),
     (SamplingParams(temperature=0.0), [0, 1, 0, 0]),
@@ -49,7 +49,7 @@ def test_by_hand(sampling_params, expected):
 
 
 def test_observed_tokens_stay():
-  # Of 8, 4, 3 and 1 sixteenths, top-1 keeps 8; with the observed: 8 and 1.
+  # Top-1 keeps 8 of 8, 4, 3 and 1 sixteenths; with the observed, 8 and 1.
   probs = jnp.exp(log_probs(LOGITS, SamplingParams(top_k=1), jnp.array(2)))
   np.testing.assert_allclose(probs, [0, 8 / 9, 1 / 9, 0], rtol=1e-5)
   # One that is in the support anyway changes nothing.
@@ -95,8 +95,8 @@ def test_normalised(sampling_params, scale):
 def test_top_p_of_one_keeps_all_of_a_peaked_top_k():
   # The likeliest token takes all but 1e-9: sums in float32 reach 1 at once.
   logits = jnp.array([20.0, 0.0, -1.0, -2.0, -3.0])
-  kept = np.isfinite(log_probs(logits, SamplingParams(top_k=4)))
-  np.testing.assert_array_equal(kept, [True, True, True, True, False])
+  is_kept = np.isfinite(log_probs(logits, SamplingParams(top_k=4)))
+  np.testing.assert_array_equal(is_kept, [True, True, True, True, False])
 
 
 def test_gradient_by_hand():
@@ -150,7 +150,7 @@ def test_check_returns_the_sampling_params():
 
 
 def support_by_sorting(logits, sampling_params):
-  """What a sampling_params keeps of one row of logits, in float64: bool[V]."""
+  """The support of one row of logits, computed in float64: bool[V]."""
   if sampling_params.temperature == 0:
     return np.arange(len(logits)) == np.argmax(logits)
   # Divided as in the code, so that equals are equal here and there.
@@ -158,19 +158,20 @@ def support_by_sorting(logits, sampling_params):
     sampling_params.temperature
   )
   order = np.argsort(-logits, kind='stable')
-  kept = order[: sampling_params.top_k] if sampling_params.top_k else order
+  if sampling_params.top_k:
+    order = order[: sampling_params.top_k]
   if sampling_params.top_p < 1:
-    probs = np.exp(np.float64(logits[kept]) - np.float64(logits.max()))
+    probs = np.exp(np.float64(logits[order]) - np.float64(logits.max()))
     before = np.cumsum(probs) - probs
     reaches = (
       before < np.float64(np.float32(sampling_params.top_p)) * probs.sum()
     )
-    kept = kept[reaches | (np.arange(len(kept)) == 0)]
-  return logits >= logits[kept].min()  # equals stay together
+    order = order[reaches | (np.arange(len(order)) == 0)]
+  return logits >= logits[order].min()  # equals stay together
 
 
 def rows_of_all_kinds():
-  """Logits, by what is peculiar about them; 50 tokens each."""
+  """Peculiar logits by name; 50 tokens each."""
   random = np.random.default_rng(0)
   normal = random.normal(size=(6, 50)) * [[0.1], [1], [1], [3], [10], [100]]
   peaked = np.append(30.0, np.zeros(49))
@@ -200,11 +201,11 @@ def test_support_is_that_of_sorting(top_k, top_p):
   rows = np.stack(list(kinds.values())).astype(np.float32)
   for temperature in (1.0, 1.7, 0.0):
     sampling_params = SamplingParams(temperature, top_k, top_p)
-    kept = np.isfinite(many_log_probs(rows, sampling_params))
-    for name, row, found in zip(kinds, rows, kept, strict=True):
+    is_kept = np.isfinite(many_log_probs(rows, sampling_params))
+    for name, row, row_is_kept in zip(kinds, rows, is_kept, strict=True):
       expected = support_by_sorting(row, sampling_params) & (row > -np.inf)
       np.testing.assert_array_equal(
-        found, expected, err_msg=f'{name} {sampling_params}'
+        row_is_kept, expected, err_msg=f'{name} {sampling_params}'
       )
 
 
@@ -217,19 +218,19 @@ def test_support_is_the_same_alone_and_mapped():
   alone = np.stack([many_log_probs(row, sampling_params) for row in rows])
   all_params = jax.tree.map(lambda x: jnp.full(len(rows), x), sampling_params)
   by_row = jax.jit(jax.vmap(log_probs))(rows, all_params)
-  for found in (mapped, many, alone, by_row):
-    np.testing.assert_array_equal(found > -np.inf, expected > -np.inf)
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+  for logprobs in (mapped, many, alone, by_row):
+    np.testing.assert_array_equal(logprobs > -np.inf, expected > -np.inf)
+    np.testing.assert_allclose(logprobs, expected, rtol=1e-5)
 
 
 def test_top_p_next_to_1_keeps_no_more_than_top_k():
   # Sums round: that of k tokens may come out above that of more of them.
   rows = jax.random.normal(jax.random.key(1), (500, 60))
   for top_k in (5, 20, 40):
-    kept = np.isfinite(
+    is_kept = np.isfinite(
       many_log_probs(rows, SamplingParams(1.0, top_k, 1 - 2.0**-24))
     )
-    assert np.all(kept.sum(axis=-1) <= top_k)
+    assert np.all(is_kept.sum(axis=-1) <= top_k)
 
 
 def test_order_of_floats():

@@ -64,16 +64,16 @@ def test_decoding_with_a_cache_equals_a_full_forward(family, changes):
   empty = jnp.full((3, config.num_kv_heads, 12, config.head_dim), jnp.nan)
   # Slots that were not written hold anything finite; nothing looks at them.
   cache = ((jnp.nan_to_num(empty, nan=7.0),) * 2,) * config.num_layers
-  found = []
+  results = []
   for slot in range(9):
     mask = (jnp.arange(12) <= slot)[None, None]
     scores, cache = decode(
       model, params, row[:, slot : slot + 1], jnp.full((1, 1), slot), mask,
       cache, slot,
     )  # fmt: skip
-    found.append(scores[:, 0])
+    results.append(scores[:, 0])
   np.testing.assert_allclose(
-    jnp.stack(found, axis=1), run(model, params, row)[-1], atol=1e-5
+    jnp.stack(results, axis=1), run(model, params, row)[-1], atol=1e-5
   )
   assert cache[0][0].shape == (3, config.num_kv_heads, 12, config.head_dim)
 
@@ -151,8 +151,8 @@ def test_remat_changes_no_gradient():
     )
   # 'full' computes all products of a layer again, 'dots' those of attention,
   # and 'dots_and_attention' the scores of a short row.
-  found = [num_products[remat] for remat in ('none', *REMAT_POLICIES)]
-  assert found == sorted(set(found))
+  results = [num_products[remat] for remat in ('none', *REMAT_POLICIES)]
+  assert results == sorted(set(results))
 
 
 @pytest.mark.parametrize('length', [64, 384])  # of a short row, of a long one

@@ -178,7 +178,7 @@ def test_a_text_depends_on_its_own_key_only(qwen3):
 
 
 def test_other_keys_give_other_texts(qwen3):
-  # Of 64 tokens about 30 are likely: two rows of 12 are never equal by chance.
+  # About 30 tokens are likely, so two rows of 12 are never equal by chance.
   eos = (-1,) * 6
   base = sample(*qwen3, eos=eos)
   live = [0, 1, 2, 3, 6, 7]

@@ -27,7 +27,7 @@ def params():
 
 
 def keys(seed=0):
-  """One number of keys for all numbers of prompts: others would compile."""
+  """Always the same number of keys, since another one would compile anew."""
   return jax.random.split(jax.random.key(seed), 16)
 
 
@@ -171,7 +171,7 @@ def test_compiles_for_its_shapes_only(lm, params):
       ([FULL, 'a'], [SHORT, LONG, FULL], ['b'], [WIDE], [WIDE, 'c', 'd'])
     ):
       generate(prompts, keys(seed), 4)
-    # Other parameters and another sampling_params compile nothing either.
+    # Other parameters and sampling parameters compile nothing either.
     other = dataclasses.replace(
       lm, sampling_params=lm.sampling_params._replace(temperature=0.5)
     )
@@ -191,9 +191,9 @@ def test_ahead_it_compiles_for_all_that_may_come(lm, params, n):
     for seed, prompts in enumerate(
       ([WIDE], [SHORT] * 16, ['a', SHORT, FULL, WIDE, LONG] * 3, [])
     ):
-      found = generate(prompts, keys(seed), n, 16)
+      generations = generate(prompts, keys(seed), n, 16)
   assert compiled == []
-  assert found == []
+  assert generations == []
   [[first, *_]] = generate([WIDE], keys(), n, 16)
   if n == 1:  # a sibling more is another key for the first
     np.testing.assert_array_equal(first.tokens, plain.tokens)
@@ -209,22 +209,25 @@ def test_other_keys_give_other_texts(lm, params):
 def test_encode(lm):
   assert lm.encode_prompt('a') == [97, 10]
   assert lm.encode_response('a') == [97, 256]
-  # What looks like a special token in a text is text.
+  # A special token's name in a text is plain text.
   assert 256 not in lm.encode_prompt('<eos>')
   assert lm.encode_response('<eos>').count(256) == 1
 
 
 def test_a_prefix_is_given_and_not_sampled(lm, params):
-  begun = dataclasses.replace(lm, prefix='Verdict:')
+  prefixed_lm = dataclasses.replace(lm, prefix='Verdict:')
   [[plain]] = lm.bind(params)([SHORT], keys(), 1)
-  [[found]] = begun.bind(params)([SHORT], keys(), 1)
-  given = lm.tokenizer.encode('Verdict:')
-  assert found.prompt_tokens.tolist() == [*plain.prompt_tokens, *given]
-  assert found.text == 'Verdict:' + lm.tokenizer.decode(found.tokens)
-  assert len(found.logprobs) == len(found.tokens) <= lm.max_new_tokens
-  # What is written is divided as what is sampled.
+  [[generation]] = prefixed_lm.bind(params)([SHORT], keys(), 1)
+  prefix_tokens = lm.tokenizer.encode('Verdict:')
+  assert generation.prompt_tokens.tolist() == [
+    *plain.prompt_tokens,
+    *prefix_tokens,
+  ]
+  assert generation.text == 'Verdict:' + lm.tokenizer.decode(generation.tokens)
+  assert len(generation.logprobs) == len(generation.tokens) <= lm.max_new_tokens
+  # A written response is divided like a sampled one.
   text = 'Verdict: no'
-  assert begun.encode_response(text) == lm.encode_response(' no')
+  assert prefixed_lm.encode_response(text) == lm.encode_response(' no')
 
 
 def test_row_length(lm):

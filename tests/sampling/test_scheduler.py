@@ -43,7 +43,7 @@ def run(prompts, *, family='qwen3', **changes):
 
 
 def one_by_one(prompts, *, family='qwen3', eos=EOS, n=2, max_new_tokens=20):
-  """The plain path: each prompt alone, its prompt computed for it alone."""
+  """The plain path: each prompt is sampled alone."""
   model, params = tiny_model(family)
   keys = jax.random.split(jax.random.key(0), 64)
   results = {}
@@ -105,7 +105,7 @@ def test_texts_do_not_depend_on_the_number_of_lanes(num_lanes, n):
 @pytest.mark.parametrize(('num_rows', 'num_lanes'), [(1, 8), (2, 4), (3, 2)])
 @pytest.mark.parametrize('family', FAMILIES)
 def test_texts_do_not_depend_on_the_rows_of_a_lane(num_rows, num_lanes, family):
-  """Responses of a prompt one after another, in rows that others have left."""
+  """A row draws several responses of its prompt, one after another."""
   prompts = siblings(seed=1, parents=2, children=3)
   expected = one_by_one(prompts, n=5, family=family)
   results = run(
@@ -118,7 +118,7 @@ def test_texts_do_not_depend_on_the_rows_of_a_lane(num_rows, num_lanes, family):
 
 
 def test_a_row_goes_on_while_another_is_long():
-  """Of 12 responses in a lane of 2 rows none waits for another."""
+  """No response waits for another: 12 of them in a lane of 2 rows."""
   prompts = siblings(parents=1, children=1)
   with timing.opened() as costs:
     [samples] = run(prompts, num_lanes=1, num_rows=2, num_samples=12).values()
@@ -139,7 +139,7 @@ def test_one_token_each():
 
 @pytest.mark.parametrize('num_shards', [3, 8, 16])
 def test_inserts_of_other_sizes_give_the_same_texts(num_shards, monkeypatch):
-  """As devices that divide rows make them; more of them than lanes, too."""
+  """Sizes are those of several devices, even more devices than lanes."""
   monkeypatch.setattr(
     scheduler.sharding, 'num_shards_here', lambda name: num_shards
   )
@@ -150,7 +150,7 @@ def test_inserts_of_other_sizes_give_the_same_texts(num_shards, monkeypatch):
 
 def test_numbers_of_prompts_and_shared_prefixes_of_an_insert():
   """Rounded up to the devices; no prefixes if they were as many as prompts."""
-  found = [
+  numbers = [
     (
       scheduler.num_inserted(n, num_shards),
       scheduler.num_shared_prefixes(
@@ -159,7 +159,7 @@ def test_numbers_of_prompts_and_shared_prefixes_of_an_insert():
     )
     for n, num_shards in ((2, 1), (64, 1), (64, 4), (64, 8), (64, 16), (8, 16))
   ]
-  assert found == [(1, 0), (16, 4), (16, 4), (16, 8), (16, 0), (16, 0)]
+  assert numbers == [(1, 0), (16, 4), (16, 4), (16, 8), (16, 0), (16, 0)]
 
 
 def test_numbers_choose_the_keys():
@@ -183,7 +183,7 @@ def test_no_prompts():
 
 
 def test_a_long_row_does_not_hold_the_others():
-  """Occupancy against batches that wait for their longest."""
+  """Lanes take fewer steps than batches that wait for their longest."""
   prompts = siblings(parents=16, children=4)
   settings = dict(num_samples=1, max_new_tokens=32, num_lanes=8)
   with timing.opened() as sums:
@@ -222,14 +222,14 @@ def test_shared_prefixes_cover_the_prompts():
       ).values()
     )
     max_prefixes, max_rest = random.integers(1, 6), random.integers(1, 6)
-    found = scheduler.find_shared_prefixes(prompts, max_prefixes, max_rest)
-    decided[found is None] += 1
-    if found is None:
+    groups = scheduler.find_shared_prefixes(prompts, max_prefixes, max_rest)
+    decided[groups is None] += 1
+    if groups is None:
       continue
-    assert len(found) <= max_prefixes
-    members = [i for _, members in found for i in members]
+    assert len(groups) <= max_prefixes
+    members = [i for _, members in groups for i in members]
     assert members == list(range(len(prompts)))
-    for shared, members in found:
+    for shared, members in groups:
       for i in members:
         assert prompts[i][:shared] == prompts[members[0]][:shared]
         assert 1 <= len(prompts[i]) - shared <= max_rest
