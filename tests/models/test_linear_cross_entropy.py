@@ -247,7 +247,7 @@ def temporary_bytes(num_rows, vocab_size):
     logprobs, entropies = forward.token_statistics(
       model, params['critic'], batch['tokens']
     )
-    return jnp.sum(logprobs), {'entropy': jnp.sum(entropies)}
+    return jnp.sum(logprobs), ({'entropy': jnp.sum(entropies)}, {})
 
   def make_state():
     params = {'critic': random_params(model)}

@@ -163,7 +163,7 @@ def test_remat_saves_memory_in_an_update(length):
 
     def loss(params, batch):
       logprobs = forward.token_logprobs(model, params, batch['tokens'])
-      return jnp.sum(logprobs), {}
+      return jnp.sum(logprobs), ({}, {})
 
     def make_state():
       params = random_params(model)
