@@ -101,7 +101,7 @@ def is_reference(text: str) -> bool:
 
 
 def decide(
-  program: str, reference: str, *, deadline_s: float, means: sandbox.Means
+  program: str, reference: str, *, deadline_s: float, walls: sandbox.Walls
 ) -> str:
   """Grades a program by its tests: 'right', 'wrong' or 'timeout'.
 
@@ -109,15 +109,15 @@ def decide(
     program: a result of `extract`.
     reference: a result of `reference`.
     deadline_s: seconds for program and tests, once the sandbox has started.
-    means: the walls of the sandbox.
+    walls: of the sandbox (`sandbox.find_walls`).
 
   Raises:
     ChildProcessError: the sandbox did not start, which says nothing about the
       program.
   """
   with (
-    sandbox.Process('program', means) as program_process,
-    sandbox.Process('tests', means) as test_process,
+    sandbox.Process('program', walls) as program_process,
+    sandbox.Process('tests', walls) as test_process,
   ):
     deadline = time.monotonic() + deadline_s
     load = dict(prelude=json.loads(reference)['prelude'], program=program)

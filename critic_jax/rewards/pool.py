@@ -66,7 +66,7 @@ class Pool:
       child that has imported everything, or a sandbox that has started.
     memory_bytes: address space of a child. An expression that needs more is
       not shown to be equal, and so is 'wrong'.
-    accept_missing: protections that a sandbox may lack (`sandbox.means`).
+    accept_missing: protections that a sandbox may lack (`sandbox.find_walls`).
 
   Raises:
     ValueError: no such grader, a limit that is not positive, or a protection
@@ -101,7 +101,7 @@ class Pool:
       grader=GRADERS[name], memory_bytes=memory_bytes, deadline_s=deadline_s
     )
     if self._grader.IN_SANDBOX:
-      self._settings['means'] = sandbox.means(accept_missing)
+      self._settings['walls'] = sandbox.find_walls(accept_missing)
     self._num_workers = num_workers
     self._workers: list[Worker] = []
     self._cache: collections.OrderedDict[bytes, Grade] = (

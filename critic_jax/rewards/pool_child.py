@@ -51,9 +51,9 @@ def main(settings: Mapping[str, Any]) -> None:
   checks = canaries(grader)
   seconds = 2 * deadline_s + 5
   if grader.IN_SANDBOX:
-    means = sandbox.Means(*settings['means'])
+    walls = sandbox.Walls(*settings['walls'])
     decide = functools.partial(
-      grader.decide, deadline_s=deadline_s, means=means
+      grader.decide, deadline_s=deadline_s, walls=walls
     )
     seconds += STARTUP_S
     code_host.adopt_orphans()

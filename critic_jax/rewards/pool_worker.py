@@ -61,7 +61,7 @@ class Worker:
     self.num_items = 0
     self.unchecked = False
     self.deadline = time.monotonic() + _READY_S
-    startup_s = pool_child.STARTUP_S if settings.get('means') else 0.0
+    startup_s = pool_child.STARTUP_S if settings.get('walls') else 0.0
     self._seconds = settings['deadline_s'] + startup_s
     self._received = b''
 

@@ -19,8 +19,8 @@ They use features of Linux:
               signals, trace, mount and more
   limits      of resources, and an empty environment, always
 
-If a machine lacks a protection, `means` raises, unless the config accepts that
-it is missing.
+If a machine lacks a protection, `find_walls` raises, unless the config accepts
+that it is missing.
 
 Limits of these guarantees: a hole in the kernel is a hole in these walls; the
 clock, the processor's name and the files in /usr can be read; and time and
@@ -78,7 +78,7 @@ _REFUSED = """
 """.split()
 
 
-class Means(NamedTuple):
+class Walls(NamedTuple):
   """The walls that this machine can build.
 
   Attributes:
@@ -90,7 +90,7 @@ class Means(NamedTuple):
   syscall_filter: str
 
 
-def means(accept_missing: Collection[str] = ()) -> Means:
+def find_walls(accept_missing: Collection[str] = ()) -> Walls:
   """Returns the walls that this machine can build; tries each out, once.
 
   Args:
@@ -104,7 +104,7 @@ def means(accept_missing: Collection[str] = ()) -> Means:
     raise ValueError(
       f'accept_missing: got {unknown}; expected some of {list(PROTECTIONS)}'
     )
-  walls = _means()
+  walls = _find_walls()
   lacking = missing(walls)
   if refused := [name for name in lacking if name not in accept_missing]:
     raise ValueError(
@@ -116,7 +116,7 @@ def means(accept_missing: Collection[str] = ()) -> Means:
   return walls
 
 
-def missing(walls: Means) -> list[str]:
+def missing(walls: Walls) -> list[str]:
   """Returns the protections that these walls do not give."""
   namespaces, filtered = bool(walls.namespaces), bool(walls.syscall_filter)
   protections = dict(
@@ -130,11 +130,11 @@ def missing(walls: Means) -> list[str]:
 
 
 @functools.cache
-def _means() -> Means:
+def _find_walls() -> Walls:
   syscalls = syscall_filter().hex()
   for filter_ in dict.fromkeys([syscalls, '']):
     for namespaces in ('bubblewrap', 'unshare', ''):
-      walls = Means(namespaces, filter_)
+      walls = Walls(namespaces, filter_)
       with contextlib.suppress(OSError), Process('program', walls):
         return walls
   raise ChildProcessError(
@@ -176,13 +176,13 @@ class Process:
 
   Args:
     role: 'program' or 'tests'.
-    walls: a result of `means`.
+    walls: a result of `find_walls`.
 
   Raises:
     ChildProcessError: it did not start.
   """
 
-  def __init__(self, role: str, walls: Means):
+  def __init__(self, role: str, walls: Walls):
     settings = dict(limits=_LIMITS, filter=walls.syscall_filter)
     source = pathlib.Path(code_host.__file__).read_text()
     command = [

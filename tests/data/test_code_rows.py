@@ -54,7 +54,7 @@ def test_rows_are_found_and_their_solutions_pass(row, layout, tmp_path):
   assert problems.detect(row) == layout
   assert code.is_reference(problem.answer)
   try:
-    means = sandbox.means()
+    walls = sandbox.find_walls()
   except ValueError as error:
     pytest.skip(str(error))
   for text, grade in [
@@ -62,7 +62,7 @@ def test_rows_are_found_and_their_solutions_pass(row, layout, tmp_path):
     ('```python\ndef plus(xs): return xs\ndef area(r): return r\n```', 'wrong'),
   ]:
     program = code.extract(text)
-    found = code.decide(program, problem.answer, deadline_s=5.0, means=means)
+    found = code.decide(program, problem.answer, deadline_s=5.0, walls=walls)
     assert found == grade
 
 

@@ -7,19 +7,19 @@ from critic_jax.rewards import code, code_host, sandbox
 
 
 @pytest.fixture(scope='module')
-def means():
+def walls():
   try:
-    return sandbox.means()
+    return sandbox.find_walls()
   except ValueError as error:
     pytest.skip(str(error))
 
 
-def decide(program, tests, means, deadline_s=5.0, **settings):
+def decide(program, tests, walls, deadline_s=5.0, **settings):
   return code.decide(
     program,
     code.reference(tests, **settings),
     deadline_s=deadline_s,
-    means=means,
+    walls=walls,
   )
 
 
@@ -119,11 +119,11 @@ LIMIT = 10
     'def check(f):\n  assert f(None) == 0\ncheck(depth)',
   ],
 )
-def test_tests_may_use_what_a_program_makes(test, means):
-  assert decide(NODES, [test], means) == 'right'
+def test_tests_may_use_what_a_program_makes(test, walls):
+  assert decide(NODES, [test], walls) == 'right'
   if 'assert' in test:  # and the opposite fails
     assert decide(
-      NODES, [test.replace('assert ', 'assert not ', 1)], means
+      NODES, [test.replace('assert ', 'assert not ', 1)], walls
     ) == ('wrong')
 
 
@@ -138,17 +138,17 @@ def test_tests_may_use_what_a_program_makes(test, means):
     'assert depth(object()) == 0',  # cannot be given to the program
   ],
 )
-def test_tests_that_fail(test, means):
-  assert decide(NODES, [test], means) == 'wrong'
+def test_tests_that_fail(test, walls):
+  assert decide(NODES, [test], walls) == 'wrong'
 
 
-def test_every_test_counts(means):
+def test_every_test_counts(walls):
   tests = ['assert f(1) == 1', 'assert f(2) == 4', 'assert f(3) == 9']
-  assert decide('def f(x): return x * x', tests, means) == 'right'
-  assert decide('def f(x): return 3 * x - 2', tests, means) == 'wrong'
+  assert decide('def f(x): return x * x', tests, walls) == 'right'
+  assert decide('def f(x): return 3 * x - 2', tests, walls) == 'wrong'
 
 
-def test_a_prelude_is_for_both_and_the_tests_keep_theirs(means):
+def test_a_prelude_is_for_both_and_the_tests_keep_theirs(walls):
   prelude = (
     'import math\n'
     'def helper(x):\n  return x + 1\n'
@@ -158,35 +158,35 @@ def test_a_prelude_is_for_both_and_the_tests_keep_theirs(means):
   tests = [test, 'check(f)']
   named = dict(prelude=prelude, entry_point='f')
   honest = 'def f(x): return int(math.sqrt(x))'
-  assert decide(honest, tests, means, **named) == 'right'
+  assert decide(honest, tests, walls, **named) == 'right'
   # The stub of the prelude is no answer, and its helpers can not be replaced.
-  assert decide('x = 1', tests, means, **named) == 'wrong'
+  assert decide('x = 1', tests, walls, **named) == 'wrong'
   cheat = honest + '\nhelper = None'
-  assert decide(cheat, tests, means, **named) == 'right'
+  assert decide(cheat, tests, walls, **named) == 'right'
   cheat = 'def f(x): return 3\ndef helper(x): return 2\nmath = None'
-  assert decide(cheat, tests, means, **named) == 'wrong'
-  assert decide('del f', tests, means, **named) == 'wrong'
+  assert decide(cheat, tests, walls, **named) == 'wrong'
+  assert decide('del f', tests, walls, **named) == 'wrong'
 
 
-def test_setup_is_seen_by_the_tests_alone(means):
+def test_setup_is_seen_by_the_tests_alone(walls):
   setup = 'secret = 42'
   program = 'def f(): return globals().get("secret")'
-  assert decide(program, ['assert f() is None'], means, setup=setup) == 'right'
+  assert decide(program, ['assert f() is None'], walls, setup=setup) == 'right'
 
 
-def test_programs_are_as_equal_as_can_be(means):
+def test_programs_are_as_equal_as_can_be(walls):
   # What a hash or the default random stream decides is decided alike.
   program = 'import random\ndef f(): return [hash("a"), random.random()]'
   seed = 'import random\nrandom.seed(0)\nassert f()[1] == random.random()'
-  assert decide(program, [seed], means) == 'right'
+  assert decide(program, [seed], walls) == 'right'
   same = 'assert f()[0] == hash("a")'  # of the tests' process
-  assert decide(program, [same], means) == 'right'
+  assert decide(program, [same], walls) == 'right'
 
 
-def test_the_deadline_is_for_all_tests_together(means):
+def test_the_deadline_is_for_all_tests_together(walls):
   program = 'import time\ndef f(): time.sleep(0.2)'
-  assert decide(program, ['f()'], means, deadline_s=0.5) == 'right'
-  assert decide(program, ['f()'] * 5, means, deadline_s=0.5) == 'timeout'
+  assert decide(program, ['f()'], walls, deadline_s=0.5) == 'right'
+  assert decide(program, ['f()'] * 5, walls, deadline_s=0.5) == 'timeout'
 
 
 @pytest.mark.parametrize(
@@ -205,11 +205,11 @@ def test_references_are_python(tests, settings, message):
     code.reference(tests, **settings)
 
 
-def test_canaries_are_graded_as_known(means):
+def test_canaries_are_graded_as_known(walls):
   for text, reference, known in code.CANARIES:
     program = code.extract(text)
     found = (
-      code.decide(program, reference, deadline_s=5.0, means=means)
+      code.decide(program, reference, deadline_s=5.0, walls=walls)
       if program
       else 'unparsable'
     )

@@ -102,7 +102,7 @@ def test_what_a_grader_forked_ends_with_it(bad, monkeypatch):
   monkeypatch.setattr(bad_graders, 'IN_SANDBOX', True)
   graders = bad()
   # In the child it is not: it may fork there, as a sandbox's does.
-  graders._settings['means'] = sandbox.Means('', '')
+  graders._settings['walls'] = sandbox.Walls('', '')
   graders._settings['grader'] = 'bad_graders_that_fork'
   assert grade(graders, 'fork') == ['right']
   assert not strays()
@@ -223,13 +223,13 @@ def test_programs_have_four_grades(programs):
 
 def test_a_sandbox_that_does_not_start_is_no_grade(programs, monkeypatch):
   with pool.Pool(1, name='code') as graders:
-    graders._settings['means'] = sandbox.Means('', 'ff')  # no such filter
+    graders._settings['walls'] = sandbox.Walls('', 'ff')  # no such filter
     with pytest.raises(RuntimeError, match="'error': 'sandbox: got no answer"):
       graders.grade([(block('x = 1'), code.reference(['assert x == 1']))])
 
 
 def test_a_missing_protection_refuses_the_pool(monkeypatch):
-  monkeypatch.setattr(sandbox, '_means', lambda: sandbox.Means('', ''))
+  monkeypatch.setattr(sandbox, '_find_walls', lambda: sandbox.Walls('', ''))
   with pytest.raises(ValueError, match='accept_missing'):
     pool.Pool(1, name='code')
   everything = sandbox.PROTECTIONS

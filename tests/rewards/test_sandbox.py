@@ -22,22 +22,22 @@ CONTAINED = ['assert attack() is False', 'assert answer(12) == 144']
 ANSWERED = ['assert answer(3) == 9', 'assert answer(-271) == 73441']
 
 
-def walls(name):
-  """The means with this kind of namespaces, or a skip that says why not."""
-  means = sandbox.Means(name, sandbox.syscall_filter().hex())
+def build_walls(name):
+  """The walls with this kind of namespaces, or a skip that says why not."""
+  walls = sandbox.Walls(name, sandbox.syscall_filter().hex())
   try:
-    with sandbox.Process('program', means):
+    with sandbox.Process('program', walls):
       pass
   except OSError as error:
     pytest.skip(f'{name} builds no walls here: {error}')
-  if lacking := sandbox.missing(means):
+  if lacking := sandbox.missing(walls):
     pytest.skip(f'this machine has no protection of {lacking}')
-  return means
+  return walls
 
 
 @pytest.fixture(scope='module', params=['bubblewrap', 'unshare'])
-def means(request):
-  return walls(request.param)
+def walls(request):
+  return build_walls(request.param)
 
 
 class World:
@@ -485,14 +485,14 @@ def answer(x):
 }  # fmt: skip
 
 
-def graded(program, tests, means, world):
+def graded(program, tests, walls, world):
   """The grade of a program, which takes no longer and leaves nothing."""
   before, start = insiders(), time.monotonic()
   grade = code.decide(
     world.fill(program),
     code.reference(tests),
     deadline_s=DEADLINE_S,
-    means=means,
+    walls=walls,
   )
   assert time.monotonic() - start < DEADLINE_S + 1.0
   late = time.monotonic() + 1.0
@@ -506,15 +506,15 @@ def graded(program, tests, means, world):
 
 
 @pytest.mark.parametrize('name', ATTACKS)
-def test_attacks_are_contained(name, means, world):
-  assert graded(ATTACKS[name] + ANSWER, CONTAINED, means, world) == 'right'
+def test_attacks_are_contained(name, walls, world):
+  assert graded(ATTACKS[name] + ANSWER, CONTAINED, walls, world) == 'right'
 
 
 @pytest.mark.parametrize('name', CHEATS)
-def test_programs_get_what_they_deserve(name, means, world):
+def test_programs_get_what_they_deserve(name, walls, world):
   (world.folder / 'tests.txt').write_text('{3: 9, -271: 73441}')
   program, deserved = CHEATS[name]
-  assert graded(program, ANSWERED, means, world) == deserved
+  assert graded(program, ANSWERED, walls, world) == deserved
 
 
 @pytest.mark.parametrize(
@@ -529,7 +529,7 @@ def test_programs_get_what_they_deserve(name, means, world):
 )
 def test_without_walls_they_succeed(name, world):
   """So that the tests above can fail. Nothing harmful is tried."""
-  none = sandbox.Means('', '')
+  none = sandbox.Walls('', '')
   if os.geteuid() and name == 'fork':
     pytest.skip('a limit that binds users who are not root holds here, too')
   (world.folder / 'tests.txt').write_text('{3: 9, -271: 73441}')
@@ -540,15 +540,15 @@ def test_without_walls_they_succeed(name, world):
   reference = code.reference(tests)
   assert (
     code.decide(
-      world.fill(program), reference, deadline_s=DEADLINE_S, means=none
+      world.fill(program), reference, deadline_s=DEADLINE_S, walls=none
     )
     == 'right'
   )
 
 
-def test_walls_hold_without_the_filter(means, world):
+def test_walls_hold_without_the_filter(walls, world):
   """Each layer alone: files, network and ids of processes."""
-  walls = means._replace(syscall_filter='')
+  walls = walls._replace(syscall_filter='')
   for name in (
     'network', 'abstract socket', 'file outside', 'symlink escape',
     'dots and descriptors', "the parent's environment",
@@ -565,7 +565,7 @@ def test_the_filter_holds_without_walls(world):
   filter_ = sandbox.syscall_filter().hex()
   if not filter_:
     pytest.skip('no libseccomp2 here: no protection of syscalls')
-  alone = sandbox.Means('', filter_)
+  alone = sandbox.Walls('', filter_)
   assert sandbox.missing(alone) == ['files']
   for name in (
     'network', 'abstract socket', 'fork', 'fork bomb', 'ptrace', 'setuid file',
@@ -576,15 +576,15 @@ def test_the_filter_holds_without_walls(world):
 
 
 def test_a_missing_protection_must_be_accepted(monkeypatch):
-  bare = sandbox.Means('', '')
-  monkeypatch.setattr(sandbox, '_means', lambda: bare)
+  bare = sandbox.Walls('', '')
+  monkeypatch.setattr(sandbox, '_find_walls', lambda: bare)
   with pytest.raises(ValueError, match="got no protection of .'network', 'fil"):
-    sandbox.means()
+    sandbox.find_walls()
   with pytest.raises(ValueError, match="of .'files'. on this machine"):
-    sandbox.means(('network', 'processes', 'syscalls'))
-  assert sandbox.means(sandbox.PROTECTIONS) == bare
+    sandbox.find_walls(('network', 'processes', 'syscalls'))
+  assert sandbox.find_walls(sandbox.PROTECTIONS) == bare
   with pytest.raises(ValueError, match=r"accept_missing: got \['all'\]"):
-    sandbox.means(('all',))
+    sandbox.find_walls(('all',))
 
 
 @pytest.mark.parametrize(
@@ -600,21 +600,21 @@ def test_a_missing_protection_must_be_accepted(monkeypatch):
 )
 def test_what_is_missing(monkeypatch, namespaces, filter_, root, lacking):
   monkeypatch.setattr(os, 'geteuid', lambda: 0 if root else 1000)
-  assert sandbox.missing(sandbox.Means(namespaces, filter_)) == lacking
+  assert sandbox.missing(sandbox.Walls(namespaces, filter_)) == lacking
 
 
 def test_tools_that_fail_are_not_taken(monkeypatch):
   monkeypatch.setattr(sandbox, '_bubblewrap', lambda: ['no-such-tool'])
   monkeypatch.setattr(sandbox, '_unshare', lambda: ['false'])
-  sandbox._means.cache_clear()
+  sandbox._find_walls.cache_clear()
   try:
-    assert sandbox._means().namespaces == ''
+    assert sandbox._find_walls().namespaces == ''
   finally:
-    sandbox._means.cache_clear()
+    sandbox._find_walls.cache_clear()
 
 
 def test_a_sandbox_that_does_not_start_says_why(monkeypatch):
   command = ['sh', '-c', 'echo no room >&2; exit 3']
   monkeypatch.setattr(sandbox, '_bubblewrap', lambda: command)
   with pytest.raises(ChildProcessError, match='no room'):
-    sandbox.Process('program', sandbox.Means('bubblewrap', ''))
+    sandbox.Process('program', sandbox.Walls('bubblewrap', ''))
