@@ -180,6 +180,7 @@ def _differing(runs: Sequence[reading.Run]) -> list[tuple[str, list[str]]]:
 
 
 def _text(path: Path) -> str:
+  """Returns the text of a file, cut to `MAX_APPENDIX`; '' without the file."""
   text = path.read_text(errors='replace').strip() if path.exists() else ''
   return page_data.cut(text, MAX_APPENDIX)
 
@@ -203,13 +204,14 @@ def _facts(run, columns) -> dict[str, str]:
   for line in _text(run.path / 'git.txt').splitlines()[:1]:
     facts['code'] = line
   for line in _text(run.path / 'env.txt').splitlines():
-    kind, _, rest = line.partition(' ')
-    if kind in ('python', 'devices') and rest:
-      facts[kind] = rest.split('(')[0].strip()
+    kind, _, value = line.partition(' ')
+    if kind in ('python', 'devices') and value:
+      facts[kind] = value.split('(')[0].strip()
   return facts
 
 
 def _clock(seconds: float) -> str:
+  """Returns local time from seconds since 1970; '–' if it has no date."""
   try:
     return time.strftime('%Y-%m-%d %H:%M', time.localtime(seconds))
   except (ValueError, OverflowError, OSError):  # NaN, or beyond all calendars

@@ -244,9 +244,9 @@ def _small_axes(number: int, width: int, margin: float = 0.0):
   """Returns a grid of small axes, `width` in a row, and their figure.
 
   Args:
-    number: of the axes; the others of the last row are off.
-    width: axes in a row.
-    margin: height of the legend, in inches.
+    number: the number of axes; the rest of the last row stays empty.
+    width: the number of axes in a row.
+    margin: the height of the legend, in inches.
   """
   rows = math.ceil(number / width)
   figure = Figure(figsize=(11, 2.2 * rows + margin), layout='constrained')

@@ -8,6 +8,8 @@ import hashlib
 import html.parser
 import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -352,6 +354,11 @@ def test_help_says_what_it_does_and_shows_two_examples(capsys):
 def test_a_folder_that_is_no_run(tmp_path):
   with pytest.raises(ValueError, match='config.json'):
     html_report.write(tmp_path)
+  command = [sys.executable, '-m', 'critic_jax.report', str(tmp_path)]
+  ended = subprocess.run(command, capture_output=True, text=True)
+  assert ended.returncode == 1
+  (line,) = ended.stderr.splitlines()
+  assert line.startswith('error: run: got') and 'config.json' in line
 
 
 @pytest.mark.parametrize('seconds', [float('nan'), 1e300, float('inf')])
