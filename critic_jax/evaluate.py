@@ -1,8 +1,9 @@
 r"""Evaluates a checkpoint, or weights from elsewhere.
 
     python -m critic_jax.evaluate --config configs/evaluate.py:mr_gsm8k \
-        --workdir runs/mr_gsm8k \
-        [--checkpoint RUN | RUN:PHASE | RUN:best | FOLDER | FILE.gguf]
+        --workdir runs/mr_gsm8k
+    python -m critic_jax.evaluate --config configs/evaluate.py:run \
+        --workdir runs/again --checkpoint runs/quickstart:rl
 
 All sections of `config.evals` are run (configs/common.py:evaluation); the same
 command again continues what was stopped.
@@ -165,7 +166,8 @@ def resolve(config) -> tuple[ConfigDict, Trained | None]:
 _CHECKPOINT = flags.DEFINE_string(
   'checkpoint',
   '',
-  'RUN, RUN:PHASE, RUN:best, a Hugging Face folder or a .gguf file.',
+  'RUN, RUN:PHASE, RUN:best, a Hugging Face folder or a .gguf file, instead '
+  "of the config's.",
 )
 
 

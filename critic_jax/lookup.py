@@ -183,6 +183,7 @@ def check_name(what: str, name: Any, choices: Iterable[str]) -> None:
   choices = sorted(choices)
   if name in choices:
     return
-  nearest = difflib.get_close_matches(str(name), choices, n=1)
+  # A cutoff of a half finds one wrong letter of two.
+  nearest = difflib.get_close_matches(str(name), choices, n=1, cutoff=0.5)
   hint = f'; did you mean {nearest[0]!r}?' if nearest else ''
   raise ValueError(f'{what}: got {name!r}; expected one of {choices}{hint}')

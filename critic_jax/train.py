@@ -1,15 +1,17 @@
-"""The training loop; it knows no algorithm.
+r"""Trains: the phases of a config, with the one loop that knows no algorithm.
 
     python -m critic_jax.train --config configs/refcritic.py:quickstart \
-        --workdir runs/quickstart [--config.phases.rl.steps=100 ...]
+        --workdir runs/quickstart
+    python -m critic_jax.train --config configs/refcritic.py:quickstart \
+        --workdir runs/short --config.phases.rl.steps=100
 
 A run is phases in order, each a recipe with the roles it trains. A step asks
 the recipe to collect a batch, updates the trained roles with its loss, and
 writes metrics and records. Batches and random keys are functions of the config
-and the step alone, so a run that was stopped continues from its last checkpoint
-as if it had not been: `python -m ...` with the same workdir again. At SIGTERM,
-or a notice of pre-emption, the step under way ends, is saved, and the run with
-it.
+and the step alone, so the same command continues a stopped run from its last
+checkpoint as if it had not been stopped; workdir/settings.py lists what may
+change. At SIGTERM, or a notice of pre-emption, the run ends after the step
+under way, saved.
 
 A phase of `staleness` 1 collects the next batch while the device updates with
 this one (training/pipeline.py): its batches are one update old (times `epochs`)
@@ -22,9 +24,8 @@ in the folder, and a phase with more than `max_skipped` of them ends the run.
 Where sampler and trainer are one model and disagree by more than
 `max_ratio_error` at a token, the batch is kept too, and its row is named.
 
-A run of several processes is the same command in each of them, in an
-environment that tells them of each other (distributed.py), with a folder that
-all of them see.
+A run of several processes is the same command in each, in an environment that
+names them (runtime/distributed.py), with a folder that all of them see.
 """
 
 from __future__ import annotations
@@ -332,8 +333,6 @@ def run(
     )
     grade = distributed.sharing_grades(pool.grade)
     phases = phases_lib.make_phases(config, lms, grade)
-    for phase in phases:
-      roles_lib.check_copy(phase.name, phase.config, lms)
     splits = lookup.bind(sources, config.data)()
     pool.check(split[0] for split in splits.values() if split)
     evaluations = eval_phases.make_evaluations(config, lms, splits)

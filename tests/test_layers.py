@@ -26,7 +26,7 @@ ROOMS = {
   'text': 'lookup strict_json | jinja2 sentencepiece tokenizers',
   'objectives': '| jax',
   'rewards': 'types | math_verify numpy',
-  'runtime': 'types | absl flax jax ml_collections numpy',
+  'runtime': 'types lookup | absl flax jax ml_collections numpy',
   'models': 'runtime | flax jax',
   'workdir':
     'types files strict_json runtime | jax numpy orbax rich tensorboardX',

@@ -1,10 +1,9 @@
 r"""Plans a config on a chip and a mesh: memory, rows, slots, seconds.
 
+    python -m critic_jax.plan --config configs/refcritic.py:smollm2 \
+        --chip h100
     python -m critic_jax.plan --config configs/refcritic.py:qwen2.5-14b-v5p \
-        --chip v5p
-    python -m critic_jax.plan --config configs/refcritic.py:qwen2.5-14b-v5p \
-        --chip v5p --mesh data=1,fsdp=16,tensor=4 --processes 16 \
-        [--json FILE] [--compile]
+        --chip v5p --mesh data=1,fsdp=16,tensor=4 --processes 16
 
 `--config` and `--config.x=y` are those of `critic_jax.train`. Nothing of the
 run is allocated, and no weights are needed. The mesh is the config's unless one

@@ -1,31 +1,52 @@
-"""What the commands share: --config with --config.x=y, --workdir, one error.
+r"""The command line that commands share: --config, --workdir, --help, errors.
 
     python -m critic_jax.train --config FILE[:NAME] --workdir FOLDER \
         [--config.phases.rl.steps=100 ...]
+
+`--help` prints the first line of a command's docstring, its own flags, and the
+docstring's indented blocks as examples. An error is one line.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
+import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
+from critic_jax import lookup
 from critic_jax.runtime import distributed
 
-_CONFIG = config_flags.DEFINE_config_file('config')
-_WORKDIR = flags.DEFINE_string('workdir', None, 'The folder of the run.')
+_CONFIG = config_flags.DEFINE_config_file(
+  'config',
+  help_string='FILE or FILE:NAME; --config.NAME=VALUE changes a setting.',
+)
+_WORKDIR = flags.DEFINE_string(
+  'workdir', None, 'The folder of the run; one that is there is continued.'
+)
+_HELP = ('--help', '-help', '-h', '--helpshort')
 
 
 def app_run(
   main: Callable[[Sequence[str]], None],
   required: Sequence[str] = ('config', 'workdir'),
 ) -> None:
-  """Runs a module's `main` with the flags parsed."""
+  """Runs the `main` of a command's module with the flags parsed.
+
+  Args:
+    main: gets the words that are no flags; its module's docstring is the help.
+    required: names of flags that must be given.
+  """
+  doc = inspect.getmodule(main).__doc__
   flags.mark_flags_as_required(required)
-  app.run(main, flags_parser=parse_flags)
+  parser = functools.partial(parse_flags, doc=doc, required=required)
+  app.run(main, flags_parser=parser)
 
 
 def main(argv: Sequence[str], run: Callable) -> None:
@@ -57,8 +78,25 @@ def _unraisablehook(unraisable) -> None:
     sys.__unraisablehook__(unraisable)
 
 
-def parse_flags(argv: Sequence[str]) -> list[str]:
-  """absl's parser, with one line for what is wrong with a config."""
+def parse_flags(
+  argv: Sequence[str], doc: str = '', required: Sequence[str] = ()
+) -> list[str]:
+  """Parses flags as absl does, with one line for what is wrong with a config.
+
+  Args:
+    argv: the command line.
+    doc: the docstring of the command, for `--help`.
+    required: names of flags that must be given.
+
+  Returns:
+    The words that are no flags.
+
+  Raises:
+    SystemExit: the status is an error, or 0 after `--help`.
+  """
+  if not {*_HELP}.isdisjoint(argv):
+    print(help_text(doc, required, argv[0]))
+    sys.exit(0)
   try:
     rest = flags.FLAGS(list(argv))
     _CONFIG.value.items()  # only now a file that was not found is an error
@@ -71,6 +109,52 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     OSError,
     flags.Error,
   ) as error:
+    with errors_in_one_line():
+      _check_overrides(argv)
     # The text may be a config's traceback, whose last line says it all.
     text = str(error.args[0] if len(error.args) == 1 else error)
     sys.exit(f'error: {text.strip().splitlines()[-1].strip()}')
+
+
+def help_text(doc: str, required: Sequence[str], program: str) -> str:
+  """The help of a command: one line, its own flags, and its examples.
+
+  Args:
+    doc: its docstring: a line, examples that are indented, and more.
+    required: names of flags that it needs.
+    program: the first word of the command line, whose flags are its own.
+  """
+  first, *paragraphs = doc.strip().split('\n\n')
+  own = [flag.name for flag in flags.FLAGS.get_key_flags_for_module(program)]
+  lines = [first, '', 'flags:']
+  for name in dict.fromkeys([*required, *own]):
+    flag = flags.FLAGS[name]
+    note = f' (default: {flag.default})' if flag.default else ''
+    note = ' (required)' if name in required else note
+    margin = ' ' * 6
+    lines += [f'  --{name}']
+    lines += textwrap.wrap(
+      f'{margin}{flag.help}{note}', 80, subsequent_indent=margin
+    )
+  examples = [text for text in paragraphs if text.startswith('  ')]
+  examples = textwrap.indent(textwrap.dedent('\n'.join(examples)), '  ')
+  return '\n'.join([*lines, '', 'examples:', examples])
+
+
+def _check_overrides(argv: Sequence[str]) -> None:
+  """Raises ValueError for an override of a setting that the config lacks."""
+  line = '\n'.join(argv)
+  file = re.search(r'^--?config(?:=|\n)(.*)$', line, re.MULTILINE)
+  try:
+    config = flags.FLAGS['config'].parser.parse(file[1])
+  except Exception:  # of any kind, as files of configs are programs
+    return
+  overrides = r'^--?(?:no)?config\.([^=\n]+)'
+  for name in re.findall(overrides, line, re.MULTILINE):
+    section, path = config, 'config'
+    for part in name.split('.'):
+      if not isinstance(section, ConfigDict):
+        break
+      key = part.partition('[')[0]  # without the place in a list
+      lookup.check_name(path, key, section)
+      section, path = section[key], f'{path}.{part}'

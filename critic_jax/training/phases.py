@@ -16,6 +16,7 @@ import optax
 from critic_jax import lookup
 from critic_jax.inspection import limits as metric_limits
 from critic_jax.training import optimizer as optimizers
+from critic_jax.training import roles as roles_lib
 from critic_jax.types import Recipe
 from critic_jax.workdir import run_dir
 
@@ -183,6 +184,7 @@ def _check_roles(section, lms) -> None:
   ):
     for role in roles:
       lookup.check_name(setting, role, lms)
+  roles_lib.check_copy(section.copy, lms)
   in_int8 = [r for r in section.train if lms[r].model.config.is_int8]
   if in_int8:
     raise ValueError(

@@ -168,24 +168,21 @@ def init_params(lms, loaded, mesh, key) -> dict[str, Params]:
   return params
 
 
-def check_copy(name: str, section, lms: Mapping[str, LM]) -> None:
+def check_copy(copies: Mapping[str, str], lms: Mapping[str, LM]) -> None:
   """Checks that a phase copies between roles of one vocabulary.
 
   Args:
-    name: of the phase.
-    section: of the phase, with `copy`: the source of each target role.
-    lms: by role, with all that `copy` names.
+    copies: the source of each target role.
+    lms: by role.
 
   Raises:
     ValueError: two tokenizers differ in the text of a token.
   """
-  for target, source in section.copy.items():
-    ours, theirs = (lms[role].tokenizer for role in (target, source))
-    if not _is_same_vocabulary(ours, theirs):
+  for target, source in copies.items():
+    if not _is_same_vocabulary(lms[target].tokenizer, lms[source].tokenizer):
       raise ValueError(
-        f'phases.{name}.copy: got {target}={source}, whose tokenizers differ; '
-        'expected roles of one vocabulary; give both models the same source or '
-        'tokenizer'
+        f'copy: got {target}={source}, whose tokenizers differ; expected roles '
+        'of one vocabulary; give both models the same source or tokenizer'
       )
 
 

@@ -11,7 +11,6 @@ from helpers import (
   random_params,
   tiny_config,
 )
-from ml_collections import ConfigDict
 
 from configs import common
 from critic_jax.models import sizes
@@ -244,14 +243,12 @@ def test_roles_of_other_tokenizers_are_not_copied():
     lms['critic'].tokenizer, chat_template='{{ messages }}', files={}
   )
   lms['critic'] = dataclasses.replace(lms['critic'], tokenizer=tokenizer)
-  copies = ConfigDict(dict(copy=dict(critic='solver', solver='critic')))
-  roles.check_copy('rl', copies, lms)
+  roles.check_copy(dict(critic='solver', solver='critic'), lms)
   for source in ('fewer', 'other'):
-    copies = ConfigDict(dict(copy=dict(solver='critic', critic=source)))
-    with pytest.raises(
-      ValueError, match=f'phases.rl.copy: got critic={source}, whose tokenizer'
-    ):
-      roles.check_copy('rl', copies, lms)
+    copies = dict(solver='critic', critic=source)
+    message = f'copy: got critic={source}, whose tokenizers'
+    with pytest.raises(ValueError, match=message):
+      roles.check_copy(copies, lms)
 
 
 @pytest.mark.parametrize('change', [dict(mlp_dim=96), dict(num_layers=2)])

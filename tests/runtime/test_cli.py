@@ -1,0 +1,78 @@
+"""The command line: help, and errors in one line."""
+
+import importlib
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def said(*words):
+  """The exit status and the output of a command."""
+  done = subprocess.run(
+    [sys.executable, '-m', *words],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=120,
+  )
+  return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+  ('command', 'flags'),
+  [
+    ('train', ['--config', '--workdir']),
+    ('evaluate', ['--config', '--workdir', '--checkpoint']),
+    ('plan', ['--config', '--chip', '--mesh', '--compile']),
+    ('convert', ['--dtype', '--overwrite']),
+  ],
+)
+def test_help_is_a_line_the_flags_and_two_examples(command, flags):
+  status, text, errors = said(f'critic_jax.{command}', '--help')
+  assert (status, errors) == (0, '')
+  name = 'plan.__main__' if command == 'plan' else command
+  doc = importlib.import_module(f'critic_jax.{name}').__doc__
+  assert doc.splitlines()[0] in text.splitlines()
+  for flag in flags:
+    assert re.search(rf'^ *{flag}\b', text, re.MULTILINE), flag
+  _, examples = text.split('examples:\n')
+  assert examples.count(f'python -m critic_jax.{command} ') == 2
+  assert '[' not in examples  # they can be typed
+  assert max(map(len, text.splitlines())) <= 80
+  assert 'helpfull' not in text and 'absl' not in text
+
+
+@pytest.mark.parametrize(
+  ('override', 'message'),
+  [
+    ('nosuch=1', r'config: got .nosuch.; expected one of .*'),
+    ('sed=1', r"config: got 'sed'; .* did you mean 'seed'\?"),
+    ('phase.rl.steps=1', r"config: got 'phase'; .* did you mean 'phases'\?"),
+    ('phases.ro.steps=1', r"config\.phases: got 'ro'; .* did you mean 'rl'\?"),
+    (
+      'phases.rl.nosuch=1',
+      r"config\.phases\.rl: got 'nosuch'; expected one .*",
+    ),
+    ('phases.rl.step=1', r"config\.phases\.rl: got 'step'; .* mean 'steps'\?"),
+    ('evals.heldut.after=()', r"config\.evals: .* did you mean 'heldout'\?"),
+    ('phases.rl.row_shape[0]=1', r"config\.phases\.rl: .* 'row_shapes'\?"),
+    ('phases.rl.steps=abc', r'flag --config\.phases\.rl\.steps=abc: .*'),
+  ],
+)
+def test_an_unknown_setting_is_one_line_with_the_nearest(
+  tmp_path, override, message
+):
+  status, text, errors = said(
+    'critic_jax.train',
+    '--config=configs/refcritic.py:tiny',
+    f'--workdir={tmp_path}/run',
+    f'--config.{override}',
+  )
+  assert (status, text) == (1, '')
+  assert re.fullmatch(f'error: {message}\n', errors), errors
+  assert not (tmp_path / 'run').exists()
