@@ -47,7 +47,7 @@ def run(
     config: a ConfigDict, as configs/evaluate.py makes it.
     workdir: the folder of the evaluation.
     console: where progress and results are shown.
-    overrides: what the command line changed, for the folder.
+    overrides: settings that the command line changed, for the folder.
 
   Returns:
     The folder.
@@ -55,13 +55,14 @@ def run(
   Raises:
     ValueError: the config or an input is wrong; before anything compiles.
   """
+  # Check every setting and input: nothing compiles before.
   console = console or Console(quiet=not distributed.is_first())
   config, trained = resolve(config)
   if not config.evals:
     raise ValueError('evals: got none; expected a section; see common.py')
   mesh = sharding.make_mesh(config.mesh)
   lms, loaded = roles_lib.make_lms(config.models)
-  wanted = eval_phases.make_evaluations(config, lms)
+  evaluations = eval_phases.make_evaluations(config, lms)
   devices = ', '.join(map(str, jax.devices()))
   with (
     Pool(**config.graders) as pool,
@@ -74,15 +75,19 @@ def run(
     ) as folder,
   ):
     distributed.wait('folder')
-    pool.check(evaluation.examples[0] for evaluation in wanted)
+    pool.check(evaluation.examples[0] for evaluation in evaluations)
+
+    # Make or restore the roles, laid out to sample with.
     key = jax.random.key(config.seed)
     roles = roles_lib.init_params(lms, loaded, mesh, jax.random.fold_in(key, 0))
     if trained:
       roles = trained.restore(roles)
     layouts = roles_lib.sampling_shardings(lms, config.sample_mesh)
     roles = roles_lib.to_sample(roles, layouts)
+
+    # Measure, and show each result when it is there.
     grade = distributed.sharing_grades(pool.grade)
-    for evaluation in wanted:
+    for evaluation in evaluations:
       eval_phases.measure(
         evaluation,
         roles,
@@ -101,13 +106,13 @@ def run(
 
 
 class Trained(NamedTuple):
-  """A checkpoint of a run: its folder of checkpoints, and the step."""
+  """A checkpoint of a run: the folder of checkpoints, and a step."""
 
   path: Path
   step: int
 
   def restore(self, roles: Roles) -> dict[str, Any]:
-    """The roles as they were, in the shapes and shardings of `roles`."""
+    """Restores the roles, in the shapes and shardings of `roles`."""
     with checkpoint.make_manager(self.path, read_only=True) as manager:
       return checkpoint.restore(manager, self.step, {'roles': dict(roles)})[
         'roles'
@@ -115,7 +120,10 @@ class Trained(NamedTuple):
 
 
 def resolve(config) -> tuple[ConfigDict, Trained | None]:
-  """The config with what `config.checkpoint` says filled in.
+  """Fills in the settings that `config.checkpoint` implies.
+
+  Returns:
+    A copy of the config, and the checkpoint if it is that of a run.
 
   Raises:
     ValueError: the run, or the phase in it, has no checkpoint.

@@ -1,7 +1,7 @@
-"""Files that appear whole, and a folder that one process writes.
+"""Files that appear whole, and folders that one process at a time writes.
 
-What cannot be written is one error, whatever the reason: a full disk, a folder
-that is read-only, a mount that is gone.
+A failure to write is one kind of error, whatever the reason: a full disk, a
+folder that is read-only, a mount that is gone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-WRITER = '.writer'  # who writes to its folder has a lock on it
+WRITER = '.writer'  # a file that the folder's writer holds a lock on
 
 
 @contextlib.contextmanager
@@ -68,9 +68,8 @@ def _sync(f: IO) -> None:
 def lock(folder: Path) -> IO:
   """Makes this process the writer of a folder until it closes the result.
 
-  If the process dies, whatever of, nobody is.
-
-  File systems that know no locks (some mounts of buckets) give none.
+  The lock ends with the process, however it ends. File systems without locks
+  (some mounts of buckets) give none.
 
   Raises:
     ValueError: another process has the folder.

@@ -72,8 +72,8 @@ def errors_in_one_line() -> Iterator[None]:
 
 
 def _unraisablehook(unraisable) -> None:
-  # Of a write that ends after orbax has given up, as when a disk is full:
-  # tensorstore's threads tell of it by the hundred, a part of a line at a time.
+  # When a write ends after orbax has given up, as on a full disk, tensorstore's
+  # threads print hundreds of such errors, a part of a line at a time.
   if str(unraisable.exc_value) != 'Event loop is closed':
     sys.__unraisablehook__(unraisable)
 

@@ -20,8 +20,9 @@ from jax.experimental.compilation_cache import compilation_cache
 
 _COMPILED = '/jax/core/compile/backend_compile_duration'
 _FROM_CACHE = '/jax/compilation_cache/cache_hits'
-# Without this pass what `remat` computes again stays behind a barrier. With it
-# XLA takes it for what it computed before, and keeps that: nothing is saved.
+# Without this pass the values that `remat` computes again stay behind a
+# barrier. With it XLA takes them for the earlier ones and keeps those: nothing
+# is saved.
 _OPTIONS = {'cpu': {'xla_disable_hlo_passes': 'cse_barrier_expander'}}
 
 
@@ -46,7 +47,7 @@ class Counter:
     jax.monitoring.unregister_event_listener(self._event)
 
   def read(self) -> dict[str, float]:
-    """What was compiled since it was last read.
+    """Returns the counts since the last call.
 
     Returns:
       'compile/count', programs; 'compile/from_cache', how many of them were in
@@ -79,7 +80,7 @@ class Counter:
 class Jit:
   """`jax.jit` of a function with a gradient, with options of the backend.
 
-  Which backend that is, is asked for at the first call, as asking starts it.
+  The backend is asked for at the first call, since asking starts it.
   """
 
   def __init__(self, function: Callable[..., Any], **settings: Any):
@@ -91,7 +92,7 @@ class Jit:
     return self._jitted(*args, **kwargs)
 
   def lower(self, *args: Any, **kwargs: Any) -> jax.stages.Lowered:
-    """As that of a jitted function."""
+    """Lowers the function as `jax.jit(...).lower` does."""
     return self._jitted.lower(*args, **kwargs)
 
   @functools.cached_property
@@ -129,4 +130,4 @@ def use_cache(folder: str) -> None:
     jax.config.update('jax_compilation_cache_dir', folder)
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
     jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
-    compilation_cache.reset_cache()  # it was opened where it was before
+    compilation_cache.reset_cache()  # it was open in another folder

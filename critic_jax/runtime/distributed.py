@@ -1,16 +1,16 @@
-"""Several processes, one program: what costs on the host is divided.
+"""Several processes run one program, and divide its costs on the host.
 
 Every process runs the same loop on the same examples and has all records of a
-step, so that what follows from them (rewards, advantages, batches, metrics) is
-the same everywhere and the same as in one process. What costs is shared: each
+step, so that all that follows from them (rewards, advantages, batches, metrics)
+is the same everywhere and the same as in one process. Costs are shared: each
 process samples responses to every n-th prompt on its own devices, grades every
-n-th answer with its own graders, and gives the others what came of it. Updates
-are of all devices together. The first process writes what is written.
+n-th answer with its own graders, and gives the others its results. Updates use
+all devices together. The first process writes all files.
 
 The exchange goes through the coordination service that jax.distributed starts,
 under names that count; so threads may exchange at once. A process that dies is
-noticed by its missing heartbeat and ends the others. One that lives, and says
-nothing for `WAIT_S` or takes no part in what all devices compute, is an error.
+noticed by its missing heartbeat and ends the others. A process that lives, and
+says nothing for `WAIT_S` or takes no part in a common computation, is an error.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from jax._src.distributed import global_state  # has no public name
 
 from critic_jax.types import Generate, Generation
 
-WAIT_S = 3600.0  # that a process may be later than another
-HEARTBEAT_S = 60  # without a sign of life, after which a process is dead
+WAIT_S = 3600.0  # seconds that a process may be later than another
+HEARTBEAT_S = 60  # seconds without a sign of life until a process is dead
 _CHUNK = 2**20  # bytes of one value; the service is not made for more
 
 _ENVIRONMENT = {
@@ -117,7 +117,7 @@ def is_first() -> bool:
 
 
 def exchange(name: str, payload: bytes) -> list[bytes]:
-  """Gives every process what each of them has, in the order of processes.
+  """Gives every process the payloads of all, in the order of processes.
 
   Args:
     name: of this kind of exchange; every process exchanges the same number of
@@ -133,16 +133,16 @@ def exchange(name: str, payload: bytes) -> list[bytes]:
     _count[name] += 1
     number = _count[name]
   client = global_state.client
-  me, found = jax.process_index(), []
+  me, payloads = jax.process_index(), []
   parts = [payload[i : i + _CHUNK] for i in range(0, len(payload), _CHUNK)]
   for i, part in enumerate(parts):
     client.key_value_set_bytes(f'{name}/{number}/{me}/{i}', part)
   client.key_value_set_bytes(f'{name}/{number}/{me}', b'%d' % len(parts))
   for other in range(jax.process_count()):
-    found.append(_read(client, f'{name}/{number}/{other}', other))
-  # Who has given this one has read the last: what I gave then may go.
+    payloads.append(_read(client, f'{name}/{number}/{other}', other))
+  # A process that has given this payload has read all earlier ones.
   client.key_value_delete(f'{name}/{number - 1}/{me}')
-  return found
+  return payloads
 
 
 def _read(client, key, process) -> bytes:
@@ -162,7 +162,7 @@ def _read(client, key, process) -> bytes:
 
 
 def wait(name: str) -> None:
-  """Waits until every process is here."""
+  """Waits until every process has called this."""
   exchange(f'wait/{name}', b'')
 
 
@@ -197,25 +197,25 @@ def _give_up() -> None:
 
 
 def agreed(name: str, value):
-  """What the first process says; a value that JSON has."""
+  """The first process's value, in all processes; one that JSON has."""
   return json.loads(exchange(f'agree/{name}', json.dumps(value).encode())[0])
 
 
 def share(items: Sequence) -> Sequence:
-  """What of the items is this process's to do."""
+  """This process's share of the items: every n-th."""
   return items[jax.process_index() :: jax.process_count()]
 
 
 def _merged(shares: Sequence[Sequence]) -> list:
-  """The items in their order, of all processes' shares."""
+  """Merges the shares of all processes, in the order of the items."""
   merged = [None] * sum(map(len, shares))
-  for process, found in enumerate(shares):
-    merged[process :: len(shares)] = found
+  for process, items in enumerate(shares):
+    merged[process :: len(shares)] = items
   return merged
 
 
 def sharing(generate: Generate) -> Generate:
-  """A sampler that all processes call alike, and that each does a share of."""
+  """A sampler that all processes call alike, each sampling a share."""
   if jax.process_count() == 1:
     return generate
 
@@ -224,21 +224,23 @@ def sharing(generate: Generate) -> Generate:
     picked = np.zeros(len(keys), np.int32)  # of one length: one program
     picked[: len(mine)] = mine
     max_prompts = -(-max(max_prompts, len(prompts)) // jax.process_count())
-    found = generate([prompts[i] for i in mine], keys[picked], n, max_prompts)
-    given = exchange('generate', _packed(found))
-    return _merged([_unpacked(payload, n) for payload in given])
+    responses = generate(
+      [prompts[i] for i in mine], keys[picked], n, max_prompts
+    )
+    payloads = exchange('generate', _packed(responses))
+    return _merged([_unpacked(payload, n) for payload in payloads])
 
   return generate_together
 
 
 def sharing_grades(grade: Callable) -> Callable:
-  """A grader that all processes call alike, and that each does a share of."""
+  """A grader that all processes call alike, each grading a share."""
   if jax.process_count() == 1:
     return grade
 
   def grade_together(pairs):
-    given = exchange('grade', json.dumps(grade(share(pairs))).encode())
-    return _merged([json.loads(payload) for payload in given])
+    payloads = exchange('grade', json.dumps(grade(share(pairs))).encode())
+    return _merged([json.loads(payload) for payload in payloads])
 
   return grade_together
 
@@ -254,12 +256,12 @@ def _packed(generations) -> bytes:
 
 def _unpacked(payload, n) -> list[list[Generation]]:
   head, _, data = payload.partition(b'\n')
-  flat, at = [], 0
+  flat, offset = [], 0
 
   def take(number, dtype):
-    nonlocal at
-    at += 4 * number
-    return np.frombuffer(data, dtype, number, at - 4 * number)
+    nonlocal offset
+    offset += 4 * number
+    return np.frombuffer(data, dtype, number, offset - 4 * number)
 
   for num_prompt, number, text, finish in json.loads(head):
     flat.append(

@@ -1,7 +1,7 @@
 """SIGTERM, and notices of pre-emption: the step under way is the last.
 
-What runs the loop asks after each step whether to save and to end. A second
-SIGTERM ends the process at once.
+The loop asks after each step whether to save and to end. A second SIGTERM ends
+the process at once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 import jax
 from jax.experimental import multihost_utils
 
-EXIT = 128 + signal.SIGTERM  # the status of who is ended by SIGTERM
+EXIT = 128 + signal.SIGTERM  # the status of a process that SIGTERM has ended
 
 
 @contextlib.contextmanager
@@ -29,20 +29,20 @@ def awaited() -> Iterator[Callable[[int], bool]]:
   if jax.process_count() > 1:
     yield multihost_utils.reached_preemption_sync_point
     return
-  told = []
+  signals = []
 
   def note(number, frame):
     del frame
-    if told:
+    if signals:
       signal.signal(number, signal.SIG_DFL)
       os.kill(os.getpid(), number)
-    told.append(number)
+    signals.append(number)
 
   if threading.current_thread() is not threading.main_thread():
     yield lambda step: False
     return
   before = signal.signal(signal.SIGTERM, note)
   try:
-    yield lambda step: bool(told)
+    yield lambda step: bool(signals)
   finally:
     signal.signal(signal.SIGTERM, before)

@@ -5,9 +5,9 @@ names to mesh axes. The mesh's axes are `data` (rows of a batch), `fsdp` (rows,
 and parameters along 'embed'), `tensor` (heads, mlp, vocabulary) and `sequence`
 (the columns of a batch).
 
-What does not fit a parameter is an error, but for the heads of keys and values:
-they may be fewer than devices, and are then held whole. So are rows and columns
-that a mesh axis does not divide, for they come in any number.
+A size of a parameter that its mesh axis does not divide is an error, but for
+the heads of keys and values: they may be fewer than devices, and are then held
+whole. So are rows and columns that do not divide, for they come in any number.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ def mesh_shape(sizes: Mapping[str, int], num_devices: int) -> tuple[int, ...]:
   if unknown:
     raise ValueError(f'mesh: got the axes {unknown}; expected {list(AXES)}')
   shape = [sizes.get(axis, 1) for axis in AXES]
-  known = math.prod(s for s in shape if s != -1)
-  if shape.count(-1) == 1 and known > 0 and num_devices % known == 0:
-    shape[shape.index(-1)] = num_devices // known
+  product = math.prod(s for s in shape if s != -1)
+  if shape.count(-1) == 1 and product > 0 and num_devices % product == 0:
+    shape[shape.index(-1)] = num_devices // product
   if math.prod(shape) != num_devices or min(shape) < 1:
     raise ValueError(
       f'mesh: got {dict(zip(AXES, shape, strict=True))} for {num_devices} '
@@ -92,9 +92,9 @@ def param_shardings(abstract_params, mesh: Mesh, rules=None):
   rules = RULES if rules is None else rules
 
   def sharding(path, boxed):
-    where = jax.tree_util.keystr(path, simple=True, separator='/')
+    leaf = jax.tree_util.keystr(path, simple=True, separator='/')
     names = boxed.names
-    spec = [_mesh_axis(where, name, rules) for name in names]
+    spec = [_mesh_axis(leaf, name, rules) for name in names]
     for i, size in enumerate(boxed.value.shape):
       name, axis = names[i], spec[i]
       if axis and size % mesh.shape[axis] and name == 'kv_heads':
@@ -102,14 +102,14 @@ def param_shardings(abstract_params, mesh: Mesh, rules=None):
       elif axis and size % mesh.shape[axis]:
         fits = [n for n in range(1, mesh.size + 1) if size % n == 0]
         raise ValueError(
-          f'{where}: got axis {name!r} of size {size} on mesh axis {axis!r} of '
+          f'{leaf}: got axis {name!r} of size {size} on mesh axis {axis!r} of '
           f'size {mesh.shape[axis]}; expected a size that divides it; set '
           f'mesh.{axis} to one of {fits}'
         )
     used = [axis for axis in spec if axis]
     if len(used) > len(set(used)):
       raise ValueError(
-        f'{where}: got axes {names} of sizes {boxed.value.shape} on mesh axes '
+        f'{leaf}: got axes {names} of sizes {boxed.value.shape} on mesh axes '
         f'{tuple(spec)}; expected each mesh axis once; change a rule'
       )
     # As the compiler writes it, so that what it gives has the same layout.
@@ -125,10 +125,10 @@ def param_shardings(abstract_params, mesh: Mesh, rules=None):
   )
 
 
-def _mesh_axis(where, name, rules):
+def _mesh_axis(leaf, name, rules):
   if name not in rules:
     raise ValueError(
-      f'{where}: got the axis {name!r}; expected one with a rule: '
+      f'{leaf}: got the axis {name!r}; expected one with a rule: '
       f'{sorted(rules)}'
     )
   return rules[name]
@@ -151,13 +151,13 @@ def put_batch(batch, mesh: Mesh):
 
 
 def batch_sharding(shape, mesh: Mesh) -> NamedSharding:
-  """How an array of a batch, [B, T, ...], is laid out."""
+  """The sharding of an array of a batch, [B, T, ...]."""
   spec = _dividing(('rows', 'columns')[: len(shape)], shape, mesh)
   return NamedSharding(mesh, spec)
 
 
 def reshard(params, shardings):
-  """Parameters in another layout, such as sampling's.
+  """Lays parameters out anew, as for sampling.
 
   Args:
     params: arrays.
@@ -169,34 +169,34 @@ def reshard(params, shardings):
   """
   leaves, structure = jax.tree.flatten(params)
   local = jax.tree.leaves(shardings)
-  to = local
+  target = local
   if jax.process_count() > 1:
-    to = [_on_each_process(layout) for layout in local]
+    target = [_on_each_process(layout) for layout in local]
   moving = [
     i
     for i, x in enumerate(leaves)
-    if not x.sharding.is_equivalent_to(to[i], x.ndim)
+    if not x.sharding.is_equivalent_to(target[i], x.ndim)
   ]
-  moved = _move([leaves[i] for i in moving], [to[i] for i in moving])
+  moved = _move([leaves[i] for i in moving], [target[i] for i in moving])
   for i, x in zip(moving, moved, strict=True):
     leaves[i] = x
   return structure.unflatten(map(_from_shards, leaves, local))
 
 
-def _move(arrays, to):
-  """Arrays laid out anew among the same devices.
+def _move(arrays, layouts):
+  """Lays arrays out anew among the same devices, by one program.
 
-  By one program, for `jax.device_put` goes through the host in one process and
-  in several starts a program an array, and waits for none. Of these XLA's CPU
-  client has 32 at most in flight on a device, and has as many threads as
-  devices: those that wait to start the 33rd are missing where the first waits
-  for all devices, and all processes hang.
+  `jax.device_put` goes through the host in one process, and in several starts a
+  program for each array and waits for none. XLA's CPU client has at most 32 of
+  these in flight on a device, and as many threads as devices: threads that wait
+  to start the 33rd are missing when the first waits for all devices, and all
+  processes hang.
   """
   devices = {tuple(x.sharding.mesh.devices.flat) for x in arrays}
-  devices |= {tuple(layout.mesh.devices.flat) for layout in to}
+  devices |= {tuple(layout.mesh.devices.flat) for layout in layouts}
   if len(devices) > 1:  # in another order, as on a TPU's torus: not jit's to do
-    return jax.device_put(arrays, to)
-  return jax.jit(_as_they_are, out_shardings=to)(arrays)
+    return jax.device_put(arrays, layouts)
+  return jax.jit(_as_they_are, out_shardings=layouts)(arrays)
 
 
 def _as_they_are(arrays):
@@ -204,13 +204,13 @@ def _as_they_are(arrays):
 
 
 def _from_shards(x, layout):
-  """An array of what this process's devices hold of another."""
+  """The array of the shards that this process's devices hold."""
   shards = [shard.data for shard in x.addressable_shards]
   return jax.make_array_from_single_device_arrays(x.shape, layout, shards)
 
 
 def _on_each_process(local: NamedSharding) -> NamedSharding:
-  """The layout in which each process's devices hold what `local` says."""
+  """The layout that is `local` on the devices of each process."""
   devices = sorted(jax.devices(), key=lambda d: d.process_index)
   devices = np.array(devices).reshape(-1, *local.mesh.devices.shape)
   mesh = Mesh(devices, ('process', *AXES))
@@ -219,9 +219,9 @@ def _on_each_process(local: NamedSharding) -> NamedSharding:
 
 def on_mesh_of(params):
   """A context in which `constrain` lays out for the mesh of parameters."""
-  of = getattr(jax.tree.leaves(params)[0], 'sharding', None)
-  if isinstance(of, NamedSharding):
-    return jax.set_mesh(of.mesh)
+  layout = getattr(jax.tree.leaves(params)[0], 'sharding', None)
+  if isinstance(layout, NamedSharding):
+    return jax.set_mesh(layout.mesh)
   return contextlib.nullcontext()
 
 
@@ -245,16 +245,16 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
 
 
 def num_parts(name: str, size: int) -> int:
-  """Into how many parts `constrain` splits an axis of this name and size."""
-  several = num_shards_here(name)
-  return several if size % several == 0 else 1
+  """The number of parts that `constrain` splits an axis of this size into."""
+  shards = num_shards_here(name)
+  return shards if size % shards == 0 else 1
 
 
 def num_shards(mesh: Mesh, name: str | None) -> int:
-  """Among how many devices an axis of this name is split if they divide it."""
+  """The number of devices that an axis of this name is split among."""
   axes = RULES[name] if name else None
-  several = axes if isinstance(axes, tuple) else (axes,) if axes else ()
-  return math.prod(mesh.shape[axis] for axis in several)
+  mesh_axes = axes if isinstance(axes, tuple) else (axes,) if axes else ()
+  return math.prod(mesh.shape[axis] for axis in mesh_axes)
 
 
 def num_shards_here(name: str) -> int:
@@ -274,5 +274,5 @@ def _dividing(names, shape, mesh) -> PartitionSpec:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-  """The sharding of what every device holds whole."""
+  """The sharding of arrays that every device holds whole."""
   return NamedSharding(mesh, PartitionSpec())

@@ -59,7 +59,7 @@ def timed(name: str) -> Iterator[None]:
 
 
 def metrics(sums: Mapping[str, float]) -> dict[str, float]:
-  """What is logged of a meter's sums.
+  """The metrics that are logged for a meter's sums.
 
   >>> metrics({'time/solve_s': 2.0, 'tokens/solve': 50})
   {'time/solve_s': 2.0, 'tokens/solve': 50, 'time/solve_tokens_per_s': 25.0}
@@ -70,28 +70,28 @@ def metrics(sums: Mapping[str, float]) -> dict[str, float]:
     slots that held an unfinished response, in the place of 'slots/busy' and
     'slots/all', slots times steps.
   """
-  found = {k: v for k, v in sums.items() if not k.startswith('slots/')}
+  values = {k: v for k, v in sums.items() if not k.startswith('slots/')}
   for name, count in sums.items():
     kind, _, stage = name.partition('/')
     seconds = sums.get(f'time/{stage}_s', 0.0)
     if kind == 'tokens' and seconds:
-      found[f'time/{stage}_tokens_per_s'] = count / seconds
+      values[f'time/{stage}_tokens_per_s'] = count / seconds
   if sums.get('slots/all'):
-    found['device/occupancy'] = sums['slots/busy'] / sums['slots/all']
-  return found
+    values['device/occupancy'] = sums['slots/busy'] / sums['slots/all']
+  return values
 
 
 def memory() -> dict[str, float]:
-  """The most memory used so far, in GiB.
+  """Returns the peaks of memory so far, in GiB.
 
-  'memory/host_gib', the process's; 'memory/device_gib', of the fullest device,
-  where jax tells (not on CPUs).
+  'memory/host_gib' is the process's; 'memory/device_gib' that of the fullest
+  device, if jax tells (not on CPUs).
   """
   unit = 1 if sys.platform == 'darwin' else 2**10  # bytes there, KiB elsewhere
-  most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-  found = {'memory/host_gib': most / 2**30}
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+  values = {'memory/host_gib': peak / 2**30}
   stats = [device.memory_stats() or {} for device in jax.local_devices()]
   peaks = [s['peak_bytes_in_use'] for s in stats if 'peak_bytes_in_use' in s]
   if peaks:
-    found['memory/device_gib'] = max(peaks) / 2**30
-  return found
+    values['memory/device_gib'] = max(peaks) / 2**30
+  return values

@@ -58,18 +58,18 @@ def make_evaluations(config, lms, splits=None) -> list[Evaluation]:
   """The evaluations of a config; checks all their settings.
 
   Args:
-    config: `evals`, `data`, and `order` where there are phases.
+    config: has `evals`, `data`, and `order` if there are phases.
     lms: by role.
-    splits: the config's own data, if it is already there.
+    splits: the config's own data, if it was already read.
 
   Raises:
     ValueError: a setting, a name or a file is wrong.
   """
-  made = []
+  evaluations = []
   for name, section in config.evals.items():
     run_dir.check_name('evals', name)
     try:
-      made.append(_make_evaluation(name, section, config, lms, splits))
+      evaluations.append(_make_evaluation(name, section, config, lms, splits))
     except KeyError as error:
       raise ValueError(
         f'evals.{name}: got no {error}; expected it in the section, or a role '
@@ -77,7 +77,7 @@ def make_evaluations(config, lms, splits=None) -> list[Evaluation]:
       ) from error
     except (ValueError, AttributeError, TypeError, ArithmeticError) as error:
       raise ValueError(f'evals.{name}: {error}') from error
-  return made
+  return evaluations
 
 
 def _make_evaluation(name, section, config, lms, splits) -> Evaluation:
@@ -120,7 +120,7 @@ def _make_evaluation(name, section, config, lms, splits) -> Evaluation:
 
 
 def _check_refinable(section, examples) -> None:
-  """Raises ValueError if refinements are wanted that nobody could grade."""
+  """Raises ValueError for refinements that have no answer to be graded by."""
   unknown = [
     e.id
     for e in examples
@@ -145,7 +145,7 @@ def _named(settings) -> Callable | None:
 
 
 def noise(seed: int) -> Key:
-  """The key of all evaluations of a run: phases are measured on one noise."""
+  """The key of all evaluations of a run, so that phases share one noise."""
   return jax.random.fold_in(jax.random.key(seed), 2**31)
 
 
@@ -164,7 +164,7 @@ def measure(
     evaluation: what to measure.
     roles: parameters by role.
     folder: of the run.
-    stem: what is measured, e.g. the phase after which it is.
+    stem: the file's, such as the phase after which the roles are measured.
     key: of all noise; parts of an interrupted evaluation are kept.
     grade: final answers to grades.
     console: where progress is shown.
@@ -180,8 +180,8 @@ def measure(
   is_done = distributed.agreed('parts', [file.exists() for file in files])
   title = f'{evaluation.name} {stem}'.strip()
   with progress.phase(console, title, len(files), sum(is_done)) as advance:
-    for start, file, there in zip(starts, files, is_done, strict=True):
-      if there:
+    for start, file, exists in zip(starts, files, is_done, strict=True):
+      if exists:
         continue
       records = critic_loop.collect(
         evaluation.lms,
@@ -226,14 +226,14 @@ def show_results(
   }
   refined = bool(evaluation.config.num_refinements)
   columns = {
-    stem: critic_loop.metrics(found, refined=refined)
-    for stem, found in records.items()
+    stem: critic_loop.metrics(trees, refined=refined)
+    for stem, trees in records.items()
   }
   if len(stems) == 2:
     columns['difference'] = critic_loop.compare(
       *records.values(), refined=refined
     )
-  groups = {stem: critic_loop.groups(found) for stem, found in records.items()}
+  groups = {stem: critic_loop.groups(trees) for stem, trees in records.items()}
   folder.write_results(
     f'results/{name}', {'columns': columns, 'groups': groups}
   )
@@ -253,7 +253,7 @@ def show_results(
       console.print(result_tables.results_table(_verdicts(by), title))
 
 
-def _verdicts(by) -> dict[str, dict[str, Estimate]]:
+def _verdicts(metrics) -> dict[str, dict[str, Estimate]]:
   """A row for each group, a column for each of three accuracies."""
   columns = {
     'right solutions': 'accuracy_right',
@@ -261,6 +261,6 @@ def _verdicts(by) -> dict[str, dict[str, Estimate]]:
     'balanced': 'balanced_accuracy',
   }
   return {
-    title: {group: found[metric] for group, found in by.items()}
+    title: {group: values[metric] for group, values in metrics.items()}
     for title, metric in columns.items()
   }

@@ -51,7 +51,7 @@ def make_optimizer(
     weight_decay: of matrices only: not of biases, scales and norms.
     b1: Adam's decay of the mean.
     b2: Adam's decay of the mean square.
-    eps: Adam's, outside the root.
+    eps: Adam's epsilon, outside the root.
 
   Returns:
     The transform, and the schedule: update number -> learning rate.

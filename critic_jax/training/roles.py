@@ -27,7 +27,7 @@ HEADS = ('lm_head', 'scalar_head')
 def make_lms(
   settings: Mapping, *, compile_ahead: bool = False
 ) -> tuple[dict[str, LM], dict[str, Params]]:
-  """The LMs of a run, and the parameters of those that were loaded.
+  """Makes the LMs of a run, and reads the parameters of those with a source.
 
   Args:
     settings: by role, the sections that `configs/common.model` makes.
@@ -39,14 +39,14 @@ def make_lms(
   Raises:
     ValueError: a setting, a name or a file is wrong.
   """
-  lms, loaded, read = {}, {}, {}
+  lms, loaded, sources = {}, {}, {}
   for role, section in settings.items():
     section = dict(section)
-    if section['source'] and section['source'] not in read:
-      read[section['source']] = hf_weights.load(section['source'])
+    if section['source'] and section['source'] not in sources:
+      sources[section['source']] = hf_weights.load(section['source'])
     try:
       if section['source']:
-        config, params, tokenizer = read[section['source']]
+        config, params, tokenizer = sources[section['source']]
         loaded[role] = params
       else:
         config, tokenizer = _from_scratch(section)
@@ -112,15 +112,15 @@ def resample(lm: LM, *, max_new_tokens: int = 0, **sampling) -> LM:
 
 
 def sampling_shardings(lms, mesh_sizes) -> dict[str, Any] | None:
-  """How each role's parameters are laid out to sample with.
+  """The layout of each role's parameters when they sample.
 
   Args:
     lms: by role.
-    mesh_sizes: of the axes of a mesh of this process's devices; where all are
-      0, one process has none, and several hold all on each device.
+    mesh_sizes: sizes by axis of a mesh of this process's devices; if all are 0,
+      one process has no such mesh, and several hold all on each device.
 
   Returns:
-    By role a tree of NamedSharding; None if it is as they are trained.
+    By role a tree of NamedSharding; None if the layout is that of training.
   """
   sizes = {axis: size for axis, size in mesh_sizes.items() if size}
   if not sizes and jax.process_count() == 1:
@@ -133,7 +133,7 @@ def sampling_shardings(lms, mesh_sizes) -> dict[str, Any] | None:
 
 
 def to_sample(roles, layouts):
-  """Roles laid out as `sampling_shardings` says, which may be as they are."""
+  """Lays roles out as `sampling_shardings` says; None leaves them alone."""
   if layouts is None:
     return roles
   return distributed.finished(
@@ -144,8 +144,8 @@ def to_sample(roles, layouts):
 def init_params(lms, loaded, mesh, key) -> dict[str, Params]:
   """The parameters of every role on the mesh: loaded, or drawn.
 
-  A head that a loaded model lacks (a value head, say) is drawn. What a role
-  holds in int8 is made of that.
+  A head that a loaded model lacks (a value head, say) is drawn. A role in int8
+  is quantized from the floats that were loaded or drawn.
   """
   params = {}
   for i, (role, lm) in enumerate(sorted(lms.items())):
@@ -219,9 +219,9 @@ def copy_roles(roles: Roles, copies: Mapping[str, str]) -> dict[str, Params]:
 
 
 def copy(target: Params, source: Params) -> Params:
-  """A copy of `source`; dtypes, and heads that only `target` has, are its own.
+  """Copies `source`, but for dtypes and heads that only `target` has.
 
-  So is int8, which is made of floats or made into them.
+  A target in int8 is quantized, and a source in int8 dequantized.
 
   Raises:
     ValueError: the two models are not of one size.
@@ -247,7 +247,7 @@ def copy(target: Params, source: Params) -> Params:
 
 
 def _without_heads(params, other):
-  """What of `params` the tree `other` has too: all but differing heads."""
+  """The parts of `params` without the heads that `other` lacks."""
   return {
     name: part
     for name, part in params.items()

@@ -1,18 +1,18 @@
-"""Saves and restores a run's state, and tells when what was saved is damaged.
+"""Saves and restores a run's state, and detects damaged checkpoints.
 
 Random keys and batches are functions of the config and the step, so this is the
 whole state, a dict of items, each of which can be restored without the others:
 
     roles      parameters of all roles
     opt_state  the optimiser's, of the phase under way
-    before     parameters of the trained roles before the last update; only of a
-               stale phase that was stopped between its checkpoints: its next
-               batch is collected with them
+    before     parameters of the trained roles before the last update, which
+               write the next batch; only if a stale phase was stopped between
+               its checkpoints
     grades     the graders' cache
 
 Checkpoints are orbax's, one folder a step. A thread writes them while the run
-goes on, beside the last, with the SHA-256 of every file; then they are renamed.
-So one that has another content was damaged later.
+goes on, beside the last, with the SHA-256 of every file, and then renames them.
+A checkpoint with another content was damaged later.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from critic_jax.runtime import distributed
 TREES = ('roles', 'opt_state', 'before')
 _DIGESTS = 'sha256.json'
 _VALUE = 'value'
-# Orbax notes the time of the renaming in the one, and writes the other last.
+# Orbax notes the time of the renaming in the first, and writes the other last.
 _WRITTEN_LATER = ('_CHECKPOINT_METADATA', 'commit_success.txt')
 _UNFINISHED = '*.orbax-checkpoint-tmp*'
 
@@ -56,7 +56,7 @@ def make_manager(
   """A manager of the checkpoints in a folder.
 
   Args:
-    folder: made if it is not there.
+    folder: made if it is missing.
     keep: how many of the newest are kept.
     always: steps whose checkpoints are kept too.
     keep_best: whether that with the largest value is kept too.
@@ -121,13 +121,13 @@ def save(
 
 
 def wait(manager: ocp.CheckpointManager) -> None:
-  """Waits until what was saved is whole; raises what `save` raises."""
+  """Waits until the last checkpoint is whole; raises what `save` raises."""
   with _saving(manager):
     manager.wait_until_finished()
 
 
 def close(manager: ocp.CheckpointManager) -> None:
-  """As `wait`, and ends the manager."""
+  """Waits as `wait` does, and ends the manager."""
   with _saving(manager):
     manager.close()
 
@@ -146,11 +146,11 @@ def _saving(manager):
 def recover(folder: Path) -> list[str]:
   """Makes the newest checkpoint of a folder one that is whole.
 
-  Damaged ones are moved to 'damaged/' beside the folder, and what a killed run
-  was writing is deleted; so nobody else may write there.
+  Damaged ones are moved to 'damaged/' beside the folder, and unfinished ones of
+  a killed run are deleted; so no other process may write there.
 
   Returns:
-    What is wrong with those that were moved.
+    The problem of each that was moved, in words.
 
   Raises:
     DamagedError: none is whole; nothing was moved.
@@ -178,7 +178,7 @@ def recover(folder: Path) -> list[str]:
 def restore(
   manager: ocp.CheckpointManager, step: int, like: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """The items of `like` as saved under a step, with its shapes and shardings.
+  """Restores the items of `like`, in its shapes and shardings.
 
   The item 'before' is left out if it was not saved.
 
@@ -211,8 +211,8 @@ def restore(
     items = {n: ocp.args.StandardRestore(tree) for n, tree in abstract.items()}
     if 'grades' in like:
       items['grades'] = ocp.args.JsonRestore()
-    found = manager.restore(step, args=ocp.args.Composite(**items))
-    return {name: found[name] for name in like}
+    restored = manager.restore(step, args=ocp.args.Composite(**items))
+    return {name: restored[name] for name in like}
   except (ValueError, KeyError, OSError) as error:
     raise ValueError(
       f'{folder}: got a checkpoint that does not fit ({error}); expected one '
@@ -222,11 +222,11 @@ def restore(
 
 def best_step(folder: Path) -> int | None:
   """The step in a folder whose checkpoint has the largest value, if any has."""
-  found = {
+  values = {
     int(path.parts[-3]): _value(json.loads(path.read_text()))
     for path in folder.glob('*/metrics/metrics')
   }
-  return max(found, key=lambda step: (found[step], step), default=None)
+  return max(values, key=lambda step: (values[step], step), default=None)
 
 
 def _value(metrics: Mapping[str, float]) -> float:
@@ -242,27 +242,27 @@ def _write_digests(folder: Path) -> None:
 
 def _digests(folder: Path) -> dict[str, str]:
   """SHA-256 of the files of a checkpoint, by their path in it."""
-  found = {}
+  digests = {}
   for path in sorted(folder.rglob('*')):
     name = str(path.relative_to(folder))
     if path.is_file() and name not in (*_WRITTEN_LATER, _DIGESTS):
       with path.open('rb') as file:
-        found[name] = hashlib.file_digest(file, 'sha256').hexdigest()
-  return found
+        digests[name] = hashlib.file_digest(file, 'sha256').hexdigest()
+  return digests
 
 
 def damage(folder: Path) -> str:
-  """What is wrong with the files of a checkpoint, in words; '' if nothing."""
+  """The first problem of a checkpoint's files, in words; '' if none."""
   try:
     expected = json.loads((folder / _DIGESTS).read_text())
     json.loads((folder / _WRITTEN_LATER[0]).read_text())
-    found = _digests(folder)
+    actual = _digests(folder)
   except (OSError, ValueError) as error:
     return f'{type(error).__name__}: {error}'
-  for name in sorted({*expected, *found}):
-    if name not in found:
+  for name in sorted({*expected, *actual}):
+    if name not in actual:
       return f'no {name}'
-    if found[name] != expected.get(name):
+    if actual[name] != expected.get(name):
       return f'another content of {name} than was written'
   return ''
 
@@ -291,7 +291,7 @@ def _forms(tree) -> dict[str, str]:
 def _difference(saved, expected) -> str:
   """The first leaf that differs, in words; '' if none does."""
   for path in sorted({*saved, *expected}):
-    here, wanted = saved.get(path, 'nothing'), expected.get(path, 'nothing')
-    if here != wanted:
-      return f'{path} is {here}, not {wanted}'
+    form, other = saved.get(path, 'nothing'), expected.get(path, 'nothing')
+    if form != other:
+      return f'{path} is {form}, not {other}'
   return ''

@@ -20,7 +20,7 @@ _FIELDS = {
   'stage': str, 'text': str, 'finish': str, 'index': int, 'parsed': dict,
   'scores': dict, 'problem': dict, 'num_prompt_tokens': int, 'num_tokens': int,
 }  # fmt: skip
-# Of what parsers find, that which is not only shown. All may be None.
+# The results of parsers that are not only shown. All may be None.
 _PARSED = {
   'verdict': str, 'status': str, 'conclusion': str, 'step': int,
   'first_error': int, 'num_steps': int, 'steps': list, 'correct': bool,
@@ -119,14 +119,14 @@ def _tokens(row, name: str, number: int, absent, dtype) -> np.ndarray:
     return np.broadcast_to(np.array(absent, dtype), number)
   _check(name, row[name], list)
   if dtype == np.float32:
-    found = [_number(name, x) for x in row[name]]
+    values = [_number(name, x) for x in row[name]]
   else:
-    found = row[name]
-    if not all(isinstance(x, int) and abs(x) <= MAX_TOKENS for x in found):
+    values = row[name]
+    if not all(isinstance(x, int) and abs(x) <= MAX_TOKENS for x in values):
       raise ValueError(f'{name}: got what are no ids; expected integers')
-  if len(found) != number:
-    raise ValueError(f'{name}: got {len(found)}; expected {number}')
-  return np.array(found, dtype)
+  if len(values) != number:
+    raise ValueError(f'{name}: got {len(values)}; expected {number}')
+  return np.array(values, dtype)
 
 
 def _number(name: str, value: Any) -> float:

@@ -1,4 +1,4 @@
-"""A run's folder: what was asked for, what was measured, what was written.
+"""A run's folder: its config, its metrics, and the texts that models wrote.
 
     config.json  config.1.json         the config, and those it has replaced
     overrides.json  command.txt  git.txt  env.txt
@@ -7,7 +7,7 @@
     records/<phase>/000100.jsonl.gz    every record of a step
     eval/<evaluation>/<phase>.jsonl.gz records of the evaluations
     results/<evaluation>.json          their metrics
-    batches/                           those in which something was wrong
+    batches/                           batches in which something was wrong
     checkpoints/  damaged/             see checkpoint.py
     replaced/<phase>-<steps>/          evaluations before it got more steps
     DONE | FAILED                      FAILED holds the traceback
@@ -43,7 +43,7 @@ _RESERVED = ('step', 'phase', 'time')
 _NOT_FINITE = ('nan', 'inf', '-inf')
 MAX_RECORDS = 2_000_000_000  # bytes of a file of records, unpacked
 MAX_DEPTH = 64  # of the responses to responses in it
-# What reading a truncated or foreign file of records may raise.
+# Errors of reading a truncated or foreign file of records.
 _BROKEN = (
   EOFError, gzip.BadGzipFile, zlib.error, ValueError, LookupError, TypeError
 )  # fmt: skip
@@ -263,7 +263,7 @@ class RunDir:
     """Closes TensorBoard's file, and lets others write to the folder."""
     for file in (self._tensorboard, self.lock):
       if file is not None:
-        with contextlib.suppress(OSError):  # of a full disk, told of before
+        with contextlib.suppress(OSError):  # a full disk, reported before
           file.close()
     self._tensorboard = self.lock = None
 
@@ -296,13 +296,13 @@ def _metrics(row: Mapping[str, Any]) -> dict[str, Any]:
     raise ValueError(f'the phase {phase!r} and the step {step!r}')
   if not 0 <= step < 2**53:
     raise ValueError(f'the step {step}')
-  known = {'step': step, 'phase': phase}
+  head = {'step': step, 'phase': phase}
   for name, value in row.items():
     if not isinstance(value, int | float) and value not in _NOT_FINITE:
-      if name not in known:
+      if name not in head:
         raise ValueError(f'no number for {name!r}')
   return {
-    name: known[name] if name in known else float(value)
+    name: head[name] if name in head else float(value)
     for name, value in row.items()
   }
 

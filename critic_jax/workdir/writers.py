@@ -18,7 +18,7 @@ class Writer:
   """A new file of scalars in a folder.
 
   Args:
-    folder: made if it is not there.
+    folder: made if it is missing.
     first_step: of what will be written; it takes the place of what other files
       have from there on. None: they have nothing.
   """

@@ -91,7 +91,13 @@ def two_phases(**changes):
   config = ConfigDict(common.base())
   config.order = ('cold', 'rl')
   for name in config.order:
-    config.phases[name] = common.phase('grpo', ('solver',), 100, 1e-3, 8)
+    config.phases[name] = common.phase(
+      recipe='grpo',
+      train=('solver',),
+      steps=100,
+      learning_rate=1e-3,
+      batch_size=8,
+    )
   with config.unlocked():
     for name, value in changes.items():
       config.update_from_flattened_dict({name: value})
