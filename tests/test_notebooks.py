@@ -90,15 +90,15 @@ def write(path, seed=0, refine_weight=1.0, caught=True):
     run.write_records(11, trees(caught), 'records/rl', tokens=True)
     before, after = trees(False), trees(caught)
     columns = {}
-    for name, found in (('cold_start', before), ('rl', after)):
-      run.write_records(name, found, 'eval/heldout')
+    for name, records in (('cold_start', before), ('rl', after)):
+      run.write_records(name, records, 'eval/heldout')
       columns[name] = {
-        'balanced verdict accuracy': critique_metrics.metrics(found)[
+        'balanced verdict accuracy': critique_metrics.metrics(records)[
           'balanced_accuracy'
         ],
         **{
           f'refinement/{k}': v
-          for k, v in refinement_metrics.metrics(found).items()
+          for k, v in refinement_metrics.metrics(records).items()
         },
       }
     columns['difference'] = critique_metrics.compare(before, after)
@@ -186,11 +186,11 @@ def test_runs_that_were_trained(tiny_run, tmp_path, monkeypatch):
 
 def test_what_critic_jax_evaluate_wrote(tmp_path, monkeypatch):
   for name, caught in (('cold', False), ('keen', True)):
-    found = trees(caught)
+    records = trees(caught)
     settings = {'checkpoint': name, 'seed': 0}
     with run_dir.open_run(tmp_path / name, settings, devices='') as run:
-      run.write_records('evaluation', found, 'eval/heldout')
-      columns = {'evaluation': {'F1': critique_metrics.metrics(found)['f1']}}
+      run.write_records('evaluation', records, 'eval/heldout')
+      columns = {'evaluation': {'F1': critique_metrics.metrics(records)['f1']}}
       run.write_results('results/heldout', {'columns': columns})
   monkeypatch.setenv('RUNS', str(tmp_path / '*'))
   monkeypatch.setenv('PHASE', 'evaluation')

@@ -74,10 +74,10 @@ def test_reliability():
 @pytest.mark.parametrize('votes', range(11))
 def test_a_share_on_the_edge_is_in_the_lower_bin(votes):
   records = voted(True, *[BAD] * votes, *[GOOD] * (10 - votes))
-  (found,) = calibration.reliability(records)
+  (point,) = calibration.reliability(records)
   high = max(1, votes) / 10  # 0.1 * 3 > 0.3 must not make it 0.4
-  assert found.high == pytest.approx(high)
-  assert found.called == pytest.approx(votes / 10)
+  assert point.high == pytest.approx(high)
+  assert point.called == pytest.approx(votes / 10)
 
 
 def test_the_gap_is_the_error():

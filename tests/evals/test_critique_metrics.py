@@ -155,8 +155,8 @@ GROUPED = [
 )
 def test_groups_and_their_order(key, counts):
   got = critique_metrics.by(GROUPED, critique_metrics.KEYS[key])
-  found = {group: each['called_wrong'].n for group, each in got.items()}
-  assert list(found.items()) == list(counts.items())
+  sizes = {group: each['called_wrong'].n for group, each in got.items()}
+  assert list(sizes.items()) == list(counts.items())
 
 
 def test_metrics_of_a_group_are_those_of_its_critiques():

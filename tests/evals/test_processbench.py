@@ -132,8 +132,8 @@ def trees(rows, num_critiques):
 
 
 def reckoned_answer(text):
-  found = re.findall(r'\\boxed\{([^}]*)\}', text)
-  return found[-1].strip() if found else None
+  boxes = re.findall(r'\\boxed\{([^}]*)\}', text)
+  return boxes[-1].strip() if boxes else None
 
 
 def reckoned_number(text):
@@ -153,7 +153,7 @@ def reckoned_vote(texts):
 
 def reckoned(rows, predict):
   """(erroneous, correct, F1) of each part, and the mean F1."""
-  found = {}
+  scores = {}
   for part in sorted({row['part'] for row in rows}):
     match = collections.defaultdict(list)
     for row in rows:
@@ -162,8 +162,8 @@ def reckoned(rows, predict):
         match[row['label'] != -1].append(hit)
     wrong, right = np.mean(match[True]), np.mean(match[False])
     both = wrong + right
-    found[part] = wrong, right, 2 * wrong * right / both if both else 0.0
-  return found, np.mean([f1 for *_, f1 in found.values()])
+    scores[part] = wrong, right, 2 * wrong * right / both if both else 0.0
+  return scores, np.mean([f1 for *_, f1 in scores.values()])
 
 
 @pytest.mark.parametrize('voting', [False, True])
@@ -347,8 +347,8 @@ def test_nothing_without_labels():
 @pytest.mark.parametrize('hit', [0.0, 0.05, 0.2, 0.5, 1.0])
 def test_the_best_guess_is_the_best_of_all_probabilities(hit):
   p = np.linspace(1e-6, 1 - 1e-6, 100_001)
-  found, passed = (1 - p) * hit, p
-  best = np.max(2 * found * passed / (found + passed))
+  located, passed = (1 - p) * hit, p
+  best = np.max(2 * located * passed / (located + passed))
   assert processbench.best_guess(hit) == pytest.approx(best, abs=1e-8)
 
 

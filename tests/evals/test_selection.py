@@ -42,8 +42,8 @@ def pool(*solutions, problem='p'):
 
 def values(records, ks=None):
   """Values by method: float[K]."""
-  found = selection.curves(records, ks)
-  return {m: [e.value for e in curve.values()] for m, curve in found.items()}
+  curves = selection.curves(records, ks)
+  return {m: [e.value for e in curve.values()] for m, curve in curves.items()}
 
 
 # The definitions, by listing: everything that may be chosen, equally likely.

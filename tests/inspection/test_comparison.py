@@ -51,12 +51,12 @@ def test_points_are_the_settings_that_differ(grid, tmp_path):
 
 
 def test_groups_are_of_seeds(grid, tmp_path):
-  found = comparison.groups(grid)
-  assert {name: list(runs) for name, runs in found.items()} == {
+  groups = comparison.groups(grid)
+  assert {name: list(runs) for name, runs in groups.items()} == {
     'gate=wrong': ['wrong-0', 'wrong-1'],
     'gate=always': ['always-0', 'always-1'],
   }
-  assert found['gate=always']['always-1'] is grid[3]
+  assert groups['gate=always']['always-1'] is grid[3]
   assert list(comparison.groups(grid[:2])) == ['all']
 
 
@@ -84,12 +84,12 @@ def test_average_over_the_steps_and_the_runs_that_have_a_metric(tmp_path):
     make(tmp_path / 'a', seed=0, metrics=[{'x': 1.0}, {'x': 2.0}, {'x': 3.0}]),
     make(tmp_path / 'b', seed=1, metrics=[{'x': 3.0, 'y': 5.0}, {'y': 6.0}]),
   ]
-  found = comparison.average(runs, 'rl')
-  assert found['step'].tolist() == [0, 1]
-  assert found['phase'].tolist() == ['rl', 'rl']
-  assert found['x'].tolist() == [2.0, 2.0]  # (1 + 3) / 2, and 2 alone
-  assert found['y'].tolist() == [5.0, 6.0]
-  assert 'loss' not in found
+  means = comparison.average(runs, 'rl')
+  assert means['step'].tolist() == [0, 1]
+  assert means['phase'].tolist() == ['rl', 'rl']
+  assert means['x'].tolist() == [2.0, 2.0]  # (1 + 3) / 2, and 2 alone
+  assert means['y'].tolist() == [5.0, 6.0]
+  assert 'loss' not in means
 
 
 def test_curves(tmp_path):
@@ -97,8 +97,8 @@ def test_curves(tmp_path):
     make(tmp_path / 'a', seed=0, metrics=[{'x': 1.0}, {'y': 1.0}, {'x': 3.0}]),
     make(tmp_path / 'b', seed=1, metrics=[{'x': 2.0}]),
   ]
-  found = comparison.curves(runs, 'x')
-  assert [(k, s.tolist(), v.tolist()) for k, (s, v) in found.items()] == [
+  curves = comparison.curves(runs, 'x')
+  assert [(k, s.tolist(), v.tolist()) for k, (s, v) in curves.items()] == [
     ('a', [1, 3], [1.0, 3.0]), ('b', [1], [2.0])
   ]  # fmt: skip
   with pytest.raises(ValueError, match=r"got 'y', which .*b never logged.*'x'"):
@@ -109,34 +109,34 @@ def test_changes_are_those_of_the_protocol(tmp_path):
   blind, keen = synthetic_run.trees(caught=False), synthetic_run.trees()
   old = make(tmp_path / 'old', seed=0, records=blind)
   new = make(tmp_path / 'new', seed=1, records=keen)
-  found = comparison.changes(
+  changes = comparison.changes(
     [old], [new], critique_metrics.compare, 'rl', 'eval/heldout'
   )
-  assert found == critique_metrics.compare(blind, keen)
+  assert changes == critique_metrics.compare(blind, keen)
   # Half of the critiques of wrong solutions say so now, and none did.
-  assert found['accuracy_wrong'].value == 0.5
+  assert changes['accuracy_wrong'].value == 0.5
 
 
 def test_changes_of_several_seeds_are_their_mean(tmp_path):
   blind, keen = synthetic_run.trees(caught=False), synthetic_run.trees()
   old = make(tmp_path / 'old', seed=0, records=blind)
   runs = [
-    make(tmp_path / f'{i}', seed=i, records=found)
-    for i, found in enumerate((keen, blind))
+    make(tmp_path / f'{i}', seed=i, records=records)
+    for i, records in enumerate((keen, blind))
   ]
-  found = comparison.changes(
+  changes = comparison.changes(
     [old, old], runs, refinement_metrics.compare, 'rl', 'eval/heldout'
   )
   # Seed 0 turns a quarter of the trials, wrong and caught, half right; seed 1
   # changes nothing.
-  np.testing.assert_allclose(found['wrong_to_right'].value, 0.125 / 2)
+  np.testing.assert_allclose(changes['wrong_to_right'].value, 0.125 / 2)
 
 
 def test_changes_want_the_same_problems(tmp_path):
   few, many = synthetic_run.trees(2), synthetic_run.trees(3)
   runs = [
-    make(tmp_path / str(i), seed=i, records=found)
-    for i, found in enumerate((few, many))
+    make(tmp_path / str(i), seed=i, records=records)
+    for i, records in enumerate((few, many))
   ]
   with pytest.raises(ValueError, match='expected the same problems'):
     comparison.changes(

@@ -84,21 +84,23 @@ def test_warnings_are_told_when_a_limit_is_crossed(tmp_path):
     # Means over two steps: -, 0.5, 0.95, 0.95, 0.6, 0.6, 1.0.
     for step, value in enumerate((0.1, 0.9, 1.0, 0.9, 0.3, 0.9, 1.1), 1):
       folder.log_metrics(step, {'critique/called_wrong': value}, 'rl')
-  found = reading.warnings(reading.load(tmp_path))
-  assert [(row['phase'], row['step']) for row in found] == [
+  crossings = reading.warnings(reading.load(tmp_path))
+  assert [(row['phase'], row['step']) for row in crossings] == [
     ('rl', 2), ('rl', 6)
   ]  # fmt: skip
-  assert found[0]['warning'].startswith('critique/called_wrong = 0.95, outside')
+  assert crossings[0]['warning'].startswith(
+    'critique/called_wrong = 0.95, outside'
+  )
 
 
 def test_results(run):
   assert reading.evaluations(run) == ['sums']
   columns = reading.results(run, 'sums')
   assert list(columns) == ['before', 'RL', 'difference']
-  found = columns['before']['accuracy_right']
-  assert isinstance(found, Estimate)
+  estimate = columns['before']['accuracy_right']
+  assert isinstance(estimate, Estimate)
   assert (
-    found
+    estimate
     == critique_metrics.metrics(synthetic_run.trees(caught=False))[
       'accuracy_right'
     ]
@@ -113,9 +115,9 @@ def test_all_results_are_read_back_with_nan(run, tmp_path):
   run_dir.RunDir(tmp_path).write_results(
     'results/x', {'columns': {'RL': {'f1': estimate}}}
   )
-  found = reading.all_results(run._replace(path=tmp_path))
-  got = found['x']['RL'].pop('f1')
-  assert found == {'x': {'RL': {}}}
+  results = reading.all_results(run._replace(path=tmp_path))
+  got = results['x']['RL'].pop('f1')
+  assert results == {'x': {'RL': {}}}
   assert np.isnan(got.value) and got[1:] == estimate[1:]
 
 

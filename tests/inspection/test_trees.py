@@ -54,10 +54,10 @@ def test_family_is_what_is_above_and_below():
 
 def test_responses():
   records = synthetic_run.trees(1)
-  found = trees.responses(records)
-  assert [r.index for r in found[records[0]]] == [0, 1]
-  assert {r.stage for r in found[records[0]]} == {'critique'}
-  assert records[-1] not in found
+  children = trees.responses(records)
+  assert [r.index for r in children[records[0]]] == [0, 1]
+  assert {r.stage for r in children[records[0]]} == {'critique'}
+  assert records[-1] not in children
 
 
 @pytest.mark.parametrize(
@@ -78,11 +78,11 @@ def test_advantages_are_those_of_training(name, estimator):
       critique(parent, 'correct', i, float(reward))
       for i, reward in enumerate(row)
     ]
-  found = trees.advantages(records, name=name)
-  assert list(found) == [r for r in records if r.stage == 'critique']
+  advantages = trees.advantages(records, name=name)
+  assert list(advantages) == [r for r in records if r.stage == 'critique']
   expected = np.asarray(estimator(rewards))
   np.testing.assert_allclose(
-    list(found.values()), expected.reshape(-1), rtol=1e-6
+    list(advantages.values()), expected.reshape(-1), rtol=1e-6
   )
 
 
@@ -92,8 +92,8 @@ def test_advantages_without_normalisation_by_hand():
     critique(parent, 'correct', i, reward)
     for i, reward in enumerate((2.0, 1.0, 0.0))
   ]
-  found = trees.advantages(records, normalize=False)
-  assert list(found.values()) == [1.0, 0.0, -1.0]
+  advantages = trees.advantages(records, normalize=False)
+  assert list(advantages.values()) == [1.0, 0.0, -1.0]
 
 
 def test_solutions_of_a_problem_are_a_group_though_they_have_no_parent():

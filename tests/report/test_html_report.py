@@ -201,10 +201,10 @@ def test_solutions_that_a_file_gave(layout, tmp_path):
       )
       for index, verdict in enumerate(verdicts)
     ]
-  found = critic_loop.metrics(records, refined=False)
+  metrics = critic_loop.metrics(records, refined=False)
   with run_dir.open_run(tmp_path / 'run', {'data': str(file)}) as run:
     run.write_records('evaluation', records, 'eval/given')
-    run.write_results('results/given', {'columns': {'evaluation': found}})
+    run.write_results('results/given', {'columns': {'evaluation': metrics}})
   page = html_report.write(run.path).read_text()
   text = ' '.join(Page(page).text.split())
   # Right solutions, then wrong ones: critiques, true, not true, none.

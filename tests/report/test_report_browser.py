@@ -254,8 +254,8 @@ def test_typing_searches(browser, page):
   )
   (status,) = browser.texts('#status')
   assert status == '8 of 12 trees, 16 matching records'
-  found = 'Line 2. Verdict: inc'.lower()
-  assert {m.lower() for m in browser.texts('mark')} == {found}
+  text = 'Line 2. Verdict: inc'.lower()
+  assert {m.lower() for m in browser.texts('mark')} == {text}
   assert browser.texts('.hit .what')[0] == 'Critique 2'
   # The view can be linked to: the address alone brings it back.
   fragment = browser.run('location.hash')[1:]

@@ -186,20 +186,22 @@ def test_ks_are_in_the_order_of_numbers(runs):
   for _, results in runs:
     for column in results['selection'].values():
       column['selection/majority@16'] = column['selection/majority@4']
-  found = [row.metric.split('@')[1] for row in summary.rows(table, runs)]
-  assert found == ['1', '4', '16']
+  ks = [row.metric.split('@')[1] for row in summary.rows(table, runs)]
+  assert ks == ['1', '4', '16']
 
 
 def test_other_settings_are_groups(runs):
-  results = [found for _, found in runs]
+  results = [columns for _, columns in runs]
   grouped = [
     ({'seed': seed, 'weight': weight}, results[index])
     for weight, seed, index in [(0.0, 0, 0), (0.0, 1, 1), (1.0, 0, 2)]
   ]
-  found = summary.rows(make(TABLE)[0], grouped)
-  assert [row.group for row in found] == ['weight=0.0'] * 2 + ['weight=1.0'] * 2
-  np.testing.assert_array_equal(found[0].cells['rl'].values, [0.55, 0.75])
-  np.testing.assert_array_equal(found[2].cells['rl'].values, [0.8])
+  table_rows = summary.rows(make(TABLE)[0], grouped)
+  assert [row.group for row in table_rows] == ['weight=0.0'] * 2 + [
+    'weight=1.0'
+  ] * 2
+  np.testing.assert_array_equal(table_rows[0].cells['rl'].values, [0.55, 0.75])
+  np.testing.assert_array_equal(table_rows[2].cells['rl'].values, [0.8])
   lines = summary.markdown(make(TABLE), grouped).splitlines()
   assert lines[2] == '| *weight=0.0* |  |  |  |'
   assert lines[5] == '| *weight=1.0* |  |  |  |'
