@@ -29,7 +29,7 @@ from critic_jax import strict_json
 from critic_jax.report import html_report
 from critic_jax.rewards.pool import Pool
 from critic_jax.runtime import cli, distributed, sharding
-from critic_jax.training import eval_phases, phases
+from critic_jax.training import checks, eval_phases, phases
 from critic_jax.training import roles as roles_lib
 from critic_jax.types import Roles
 from critic_jax.workdir import checkpoint, run_dir
@@ -60,9 +60,11 @@ def run(
   config, trained = resolve(config)
   if not config.evals:
     raise ValueError('evals: got none; expected a section; see common.py')
+  checks.check_names(config, also=('checkpoint',))
   mesh = sharding.make_mesh(config.mesh)
-  lms, loaded = roles_lib.make_lms(config.models)
+  lms = roles_lib.make_lms(config.models)
   evaluations = eval_phases.make_evaluations(config, lms)
+  loaded = roles_lib.load_params(config.models)
   devices = ', '.join(map(str, jax.devices()))
   with (
     Pool(**config.graders) as pool,

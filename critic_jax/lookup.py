@@ -74,11 +74,7 @@ def bind(
   """
   settings = dict(settings)
   path = module if isinstance(module, str) else module.__name__
-  if 'name' not in settings:
-    raise ValueError(
-      f"settings: got {settings!r}; expected 'name' and keywords; name a "
-      f'function of {path}'
-    )
+  _check_has('name', settings, f'function of {path}')
   name = settings.pop('name')
   bound = function(module, name, settings)
   _check_complete(bound, settings, f'{path}.{name}')
@@ -102,11 +98,7 @@ def bind_in(package: str, settings: Mapping[str, Any]) -> Callable[..., Any]:
     ValueError: as `bind` and `module`, or no 'module'.
   """
   settings = dict(settings)
-  if 'module' not in settings:
-    raise ValueError(
-      f"settings: got {settings!r}; expected 'module', 'name' and keywords; "
-      f'name a module of critic_jax.{package}'
-    )
+  _check_has('module', settings, f'module of critic_jax.{package}')
   return bind(module(package, settings.pop('module')), settings)
 
 
@@ -127,6 +119,16 @@ def check_settings(
   for name in settings:
     check_name(f'setting of {what}', name, settings_of(function))
   _check_complete(function, settings, what)
+
+
+def _check_has(name, settings, what) -> None:
+  if name not in settings:
+    nearest = difflib.get_close_matches(name, settings, n=1)
+    hint = f'; did you mean {name!r} by {nearest[0]!r}?' if nearest else ''
+    raise ValueError(
+      f'settings: got {sorted(settings)}; expected {name!r}, of a {what}, and '
+      f'keywords{hint}'
+    )
 
 
 def _check_complete(function, settings, what) -> None:

@@ -54,7 +54,7 @@ from critic_jax.runtime import (
   sharding,
   timing,
 )
-from critic_jax.training import eval_phases, updates
+from critic_jax.training import checks, eval_phases, updates
 from critic_jax.training import phases as phases_lib
 from critic_jax.training import roles as roles_lib
 from critic_jax.training.alarms import Alarms
@@ -324,18 +324,19 @@ def run(
   console = console or Console(quiet=not distributed.is_first())
   compilation.use_cache(config.compilation_cache)
   with contextlib.ExitStack() as stack:
-    # Check every setting and input: nothing compiles before.
+    # Check every setting, then every input: nothing compiles before.
+    checks.check_names(config)
     compilations = stack.enter_context(compilation.Counter())
     pool = stack.enter_context(Pool(**config.graders))
     mesh = sharding.make_mesh(config.mesh)
-    lms, loaded = roles_lib.make_lms(
-      config.models, compile_ahead=config.compile_ahead
-    )
+    lms = roles_lib.make_lms(config.models, compile_ahead=config.compile_ahead)
     grade = distributed.sharing_grades(pool.grade)
     phases = phases_lib.make_phases(config, lms, grade)
+    eval_phases.check_evaluations(config, lms)
     splits = lookup.bind(sources, config.data)()
     pool.check(split[0] for split in splits.values() if split)
     evaluations = eval_phases.make_evaluations(config, lms, splits)
+    loaded = roles_lib.load_params(config.models)
 
     # Open the folder, and make the roles.
     folder = stack.enter_context(

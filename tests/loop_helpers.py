@@ -65,7 +65,7 @@ def nano(**settings) -> LM:
   section = common.model(
     'nano', tokenizer=tokenizer, max_new_tokens=48, lengths=(128,), max_rows=64
   )
-  lm = roles.make_lms({'role': section | settings})[0]['role']
+  lm = roles.make_lms({'role': section | settings})['role']
   # One layer compiles in half the time of two.
   one_layer = dataclasses.replace(lm.model.config, num_layers=1)
   return dataclasses.replace(lm, model=Transformer(one_layer))

@@ -85,7 +85,7 @@ def test_every_phase_of_the_embedded_world_can_be_made(built):
     config = importlib.import_module(f'configs.{stem}').get_config(variant)
     if config.data.get('name') != 'arithmetic':
       continue
-    lms, _ = roles.make_lms(config.models)
+    lms = roles.make_lms(config.models)
     made = phases.make_phases(config, lms, None)
     eval_phases.make_evaluations(config, lms)
     assert [phase.name for phase in made] == list(config.order), name

@@ -42,7 +42,7 @@ ROOMS = {
   'recipes':
     'types lookup objectives rewards runtime models rollouts sampling data '
     'loss_fns | jax numpy',
-  'inspection': 'types strict_json objectives workdir evals | numpy',
+  'inspection': 'types lookup strict_json objectives workdir evals | numpy',
   'report': 'types text evals inspection | jinja2 matplotlib numpy rich',
   'training':
     'types lookup text rewards runtime models workdir rollouts pretrained '
@@ -55,8 +55,8 @@ ROOMS = {
     'ml_collections rich',
   'convert': 'pretrained |',
   'plan':
-    'types text runtime models pretrained sampling training | absl flax jax '
-    'rich',
+    'types lookup text runtime models pretrained sampling training | absl '
+    'flax jax rich',
   'launch':
     'files strict_json workdir inspection report | absl ml_collections psutil '
     'rich',

@@ -495,7 +495,7 @@ def test_a_role_that_a_recipe_needs_is_named(tmp_path):
 def test_numbers_and_roles_of_any_kind(name, value, message):
   config = refcritic.get_config('tiny')
   config.order, config.phases.rl[name] = ('rl',), value
-  lms, _ = roles.make_lms(config.models)
+  lms = roles.make_lms(config.models)
   with pytest.raises(ValueError, match=message):
     phases.make_phases(config, lms, None)
 

@@ -14,6 +14,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from critic_jax import lookup
+
 _KEYS = {'low', 'high', 'relative'}
 _MAX_WINDOW = 1_000_000
 ACTIONS = ('warn', 'stop')
@@ -30,8 +32,8 @@ def check(limits: Mapping[str, Any], action: str, window: int) -> None:
   for name, limit in limits.items():
     if not hasattr(limit, 'items'):
       raise ValueError(f'{name}: got {limit!r}; expected some of {_KEYS}')
-    if unknown := sorted(set(limit) - _KEYS):
-      raise ValueError(f'{name}: got {unknown}; expected some of {_KEYS}')
+    for key in limit:
+      lookup.check_name(f'limits.{name}', key, _KEYS)
     low, high = limit.get('low', -math.inf), limit.get('high', math.inf)
     numbers = all(
       isinstance(x, float) or isinstance(x, int) and abs(x) < 1e300

@@ -16,6 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from critic_jax import lookup
 from critic_jax.models import forward, sizes, transformer
 from critic_jax.models.config import TransformerConfig
 from critic_jax.models.transformer import Transformer
@@ -49,10 +50,12 @@ def make_lms(config) -> dict[str, LM]:
   """
   lms, ahead = {}, config.compile_ahead
   for role, section in config.models.items():
-    if not section['source']:
-      lms |= roles.make_lms({role: section}, compile_ahead=ahead)[0]
-      continue
     try:
+      lookup.check_settings(roles.check_section, section, 'a model')
+      if not section['source']:
+        lms |= roles.make_lms({role: section}, compile_ahead=ahead)
+        continue
+      roles.check_section(**section)
       fields = sizes.SIZES.get(section['size'])
       if fields and not os.path.exists(section['source']):
         model_config = TransformerConfig(**fields)
@@ -61,7 +64,8 @@ def make_lms(config) -> dict[str, LM]:
       lm = roles.make_lm(model_config, _no_tokenizer(), section)
       lms[role] = dataclasses.replace(lm, compile_ahead=ahead)
     except ValueError as error:
-      raise ValueError(f'models.{role}: {error}') from error
+      text = str(error).removeprefix(f'models.{role}: ')
+      raise ValueError(f'models.{role}: {text}') from error
   return lms
 
 

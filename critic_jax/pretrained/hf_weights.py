@@ -110,6 +110,23 @@ def load_config(path: str | os.PathLike) -> TransformerConfig:
   return hf_config_lib.read(gguf_import.to_hf(*gguf_file.read(path))[0])
 
 
+def load_config_and_tokenizer(
+  path: str | os.PathLike,
+) -> tuple[TransformerConfig, tokenizer_lib.Tokenizer]:
+  """Reads all of a model but its weights; see `load_weights` for `path`.
+
+  Raises:
+    ValueError: either is missing, or is not as it should be.
+  """
+  path = _resolve(path)
+  if path.is_dir():
+    return _folder_config(path), tokenizer_lib.load(path)
+  metadata, tensors = gguf_file.read(path)
+  config = hf_config_lib.read(gguf_import.to_hf(metadata, tensors)[0])
+  files = gguf_import.tokenizer_files(metadata)
+  return config, tokenizer_lib.from_files(files)
+
+
 def save(
   folder: str | os.PathLike,
   config: TransformerConfig,

@@ -23,7 +23,7 @@ from critic_jax import lookup
 from critic_jax.data import batching
 from critic_jax.loss_fns import policy_gradient
 from critic_jax.models import forward
-from critic_jax.objectives import advantages, masked
+from critic_jax.objectives import gae, masked
 from critic_jax.objectives import value as value_objectives
 from critic_jax.rewards import refinement
 from critic_jax.rollouts import rollout, stage_metrics
@@ -160,7 +160,7 @@ def estimate(model, params, tokens, mask, rewards, cut, discount, lambda_):
   """
   values = forward.token_values(model, params, tokens)
   final = forward.response_scores(model, params, tokens, mask)
-  advantage, returns = advantages.gae(
+  advantage, returns = gae.gae(
     rewards,
     values,
     mask,

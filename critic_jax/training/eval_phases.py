@@ -12,6 +12,7 @@ written: an evaluation that was stopped goes on with the part where it was.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from critic_jax.report import eval_plots, result_tables
 from critic_jax.rewards import refinement
 from critic_jax.rollouts import rollout, stage_metrics
 from critic_jax.runtime import distributed
+from critic_jax.sampling import lm as language_models
 from critic_jax.sampling.lm import LM
 from critic_jax.training import roles as roles_lib
 from critic_jax.types import Key, Problem, Record, Roles
@@ -67,56 +69,120 @@ def make_evaluations(config, lms, splits=None) -> list[Evaluation]:
   """
   evaluations = []
   for name, section in config.evals.items():
-    run_dir.check_name('evals', name)
-    try:
-      evaluations.append(_make_evaluation(name, section, config, lms, splits))
-    except KeyError as error:
-      raise ValueError(
-        f'evals.{name}: got no {error}; expected it in the section, or a role '
-        'of that name in models'
-      ) from error
-    except (ValueError, AttributeError, TypeError, ArithmeticError) as error:
-      raise ValueError(f'evals.{name}: {error}') from error
+    with _naming(name):
+      parts = _check_evaluation(section, config, lms)
+      examples = _examples(section, config, splits)
+      _check_models(section, examples, lms)
+      _check_refinable(section, examples)
+    evaluations.append(Evaluation(name, section, examples, *parts))
   return evaluations
 
 
-def _make_evaluation(name, section, config, lms, splits) -> Evaluation:
-  if unknown := sorted(set(section.after) - set(config.get('order', ()))):
-    raise ValueError(
-      f'after: got {unknown}; expected some of {list(config.get("order", ()))}'
-    )
-  refinement.check_gate(section.refine)
-  for key in ('num_solutions', 'batch_size'):
-    if section[key] < 1:
-      raise ValueError(f'{key}: got {section[key]}; expected >= 1')
+def check_evaluations(config, lms) -> None:
+  """Checks the evaluations of a config without reading their data.
+
+  Args:
+    config: see `make_evaluations`.
+    lms: by role.
+
+  Raises:
+    ValueError: a setting or a name is wrong.
+  """
+  for name, section in config.evals.items():
+    with _naming(name):
+      _check_evaluation(section, config, lms)
+
+
+@contextlib.contextmanager
+def _naming(name):
+  """Within the block an error is of the evaluation `name`."""
+  run_dir.check_name('evals', name)
+  try:
+    yield
+  except (ValueError, AttributeError, TypeError, ArithmeticError) as error:
+    raise ValueError(f'evals.{name}: {error}') from error
+
+
+def check_section(
+  *,
+  after: Sequence[str],
+  data: Mapping[str, Any],
+  split: str,
+  num_examples: int,
+  batch_size: int,
+  sampling: Mapping[str, Mapping],
+  num_solutions: int,
+  num_critiques: int,
+  num_refinements: int,
+  refine: str,
+  controls: bool,
+  first_error: Mapping[str, Any],
+  describe: Mapping[str, Any],
+) -> None:
+  """Checks the settings of an evaluation; its parameters are their names.
+
+  Args:
+    after: the phases after which it is made.
+    data: {} for the run's own; else a name and keywords of data/sources.py.
+    split: of the data.
+    num_examples: the first of the split; 0 is all.
+    batch_size: examples whose records are saved at once.
+    sampling: by role, other sampling parameters, or max_new_tokens.
+    num_solutions: see `critic_loop.collect`; so are all that follow.
+    num_critiques: of each solution.
+    num_refinements: of each critique that is refined.
+    refine: the gate of these.
+    controls: whether they are refined without what they say, too.
+    first_error: a `module` of critic_jax.tasks, a name and keywords.
+    describe: a `module` of critic_jax.tasks, a name and keywords.
+
+  Raises:
+    ValueError: a value is out of its range.
+  """
+  del after, data, split, sampling, controls, first_error, describe
+  refinement.check_gate(refine)
+  rollout.check_counts(num_solutions=num_solutions, batch_size=batch_size)
+  rollout.check_counts(
+    0,
+    num_examples=num_examples,
+    num_critiques=num_critiques,
+    num_refinements=num_refinements,
+  )
+
+
+def _check_evaluation(section, config, lms):
+  """The LMs of a section, and the two functions that it names."""
+  lookup.check_settings(check_section, section, 'an evaluation')
+  check_section(**section)
+  for phase in section.after:
+    lookup.check_name('after', phase, config.get('order', ()))
+  if section.data:
+    lookup.bind(sources, section.data)
+  resampled = dict(lms)
+  for role, settings in section.sampling.items():
+    lookup.check_name('sampling', role, lms)
+    resampled[role] = roles_lib.resample(lms[role], **settings)
+  return resampled, _named(section.first_error), _named(section.describe)
+
+
+def _check_models(section, examples, lms) -> None:
+  """Raises ValueError if a role has no model that is to be sampled."""
+  roles = {'critic'}
+  if section.num_refinements or isinstance(examples[0], Problem):
+    roles.add('solver')
+  language_models.get_models(lms, *roles)
+
+
+def _examples(section, config, splits) -> list[Problem | Record]:
+  """The first examples of the split that a section names."""
   if section.data or splits is None:
     splits = lookup.bind(sources, section.data or config.data)()
-  if section.split not in splits:
-    raise ValueError(
-      f'split: got {section.split!r}; expected one of {sorted(splits)}'
-    )
+  lookup.check_name('split', section.split, splits)
   examples = splits[section.split]
   number = min(section.num_examples or len(examples), len(examples))
-  examples = [examples[i] for i in range(number)]
-  if not examples:
+  if not number:
     raise ValueError(f'data: got no examples in {section.split!r}')
-  needed = {'critic'}
-  if section.num_refinements or isinstance(examples[0], Problem):
-    needed.add('solver')
-  _check_refinable(section, examples)
-  if missing := sorted(needed - set(lms)):
-    raise ValueError(f'models: got none for {missing}; expected one of each')
-  lms = dict(lms)
-  for role, settings in section.sampling.items():
-    lms[role] = roles_lib.resample(lms[role], **settings)
-  return Evaluation(
-    name,
-    section,
-    examples,
-    lms,
-    _named(section.first_error),
-    _named(section.describe),
-  )
+  return [examples[i] for i in range(number)]
 
 
 def _check_refinable(section, examples) -> None:
@@ -136,12 +202,10 @@ def _check_refinable(section, examples) -> None:
 
 
 def _named(settings) -> Callable | None:
-  """The function of critic_jax.data that a setting names, if it names one."""
-  settings = dict(settings)
-  module = settings.pop('module')
-  if not module:
+  """The function of critic_jax.tasks that a setting names, if it names one."""
+  if settings.get('module') == '' and 'name' in settings:
     return None
-  return lookup.bind(lookup.module('tasks', module), settings)
+  return lookup.bind_in('tasks', settings)
 
 
 def noise(seed: int) -> Key:

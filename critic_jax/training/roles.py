@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -26,48 +26,113 @@ HEADS = ('lm_head', 'scalar_head')
 
 def make_lms(
   settings: Mapping, *, compile_ahead: bool = False
-) -> tuple[dict[str, LM], dict[str, Params]]:
-  """Makes the LMs of a run, and reads the parameters of those with a source.
+) -> dict[str, LM]:
+  """The LMs of a run by role; no weights are read.
 
   Args:
     settings: by role, the sections that `configs/common.model` makes.
     compile_ahead: see `LM`.
 
-  Returns:
-    LMs by role, and host parameters by role; a role to be initialised has none.
-
   Raises:
     ValueError: a setting, a name or a file is wrong.
   """
-  lms, loaded, sources = {}, {}, {}
+  lms, sources = {}, {}
   for role, section in settings.items():
-    section = dict(section)
-    if section['source'] and section['source'] not in sources:
-      sources[section['source']] = hf_weights.load(section['source'])
     try:
-      if section['source']:
-        config, params, tokenizer = sources[section['source']]
-        loaded[role] = params
-      else:
+      lookup.check_settings(check_section, section, 'a model')
+      source = section['source']
+      if not source:
         config, tokenizer = _from_scratch(section)
+      else:
+        if source not in sources:
+          sources[source] = hf_weights.load_config_and_tokenizer(source)
+        config, tokenizer = sources[source]
+      check_section(**section)
       lm = make_lm(config, tokenizer, section)
       lms[role] = dataclasses.replace(lm, compile_ahead=compile_ahead)
     except ValueError as error:
       raise ValueError(f'models.{role}: {error}') from error
-  return lms, loaded
+  return lms
+
+
+def load_params(settings: Mapping) -> dict[str, Params]:
+  """The host parameters of the roles that have a source, by role.
+
+  Args:
+    settings: see `make_lms`.
+
+  Raises:
+    ValueError: a file is not as it should be.
+  """
+  sources = {role: section['source'] for role, section in settings.items()}
+  params = {}
+  for source in dict.fromkeys(filter(None, sources.values())):
+    try:
+      params[source] = hf_weights.load_weights(source)[1]
+    except ValueError as error:
+      roles = [role for role, name in sources.items() if name == source]
+      raise ValueError(f'models.{roles[0]}: {error}') from error
+  return {role: params[name] for role, name in sources.items() if name}
+
+
+def check_section(
+  *,
+  size: str,
+  source: str,
+  tokenizer: str | Mapping,
+  head: str,
+  dtype: str,
+  param_dtype: str,
+  remat: str,
+  prompts: str,
+  prefix: str,
+  temperature: float,
+  top_k: int,
+  top_p: float,
+  max_new_tokens: int,
+  lengths: Sequence[int],
+  max_rows: int,
+) -> None:
+  """Checks what nobody else does of a role; its parameters are the settings.
+
+  Args:
+    size: a name in models/sizes.py, if there is no source.
+    source: a Hugging Face folder, a .gguf file, or package:NAME.
+    tokenizer: of a size: a folder, or a function of critic_jax.tasks.
+    head: see `TransformerConfig`.
+    dtype: of computation.
+    param_dtype: of parameters; int8 for roles that are not trained.
+    remat: what the backward pass keeps; see `transformer.REMAT_POLICIES`.
+    prompts: a module of critic_jax.rollouts.styles.
+    prefix: how every response begins.
+    temperature: see `SamplingParams`.
+    top_k: see `SamplingParams`.
+    top_p: see `SamplingParams`.
+    max_new_tokens: of a response, at most.
+    lengths: columns that prompts and rows are padded to, ascending.
+    max_rows: responses that are sampled at once, a power of two.
+
+  Raises:
+    ValueError: a value is out of its range.
+  """
+  del size, source, tokenizer, head, dtype, param_dtype, remat, prompts
+  del lengths, max_rows
+  SamplingParams(temperature, top_k, top_p).check()
+  if max_new_tokens < 1:
+    raise ValueError(
+      f'max_new_tokens: got {max_new_tokens}; expected 1 or more'
+    )
+  if not isinstance(prefix, str):
+    raise ValueError(f'prefix: got {prefix!r}; expected a text')
 
 
 def _from_scratch(section):
-  if section['size'] not in sizes.SIZES:
-    raise ValueError(
-      f'size: got {section["size"]!r}; expected one of {sorted(sizes.SIZES)}'
-    )
+  """The config of a named size, and its tokenizer."""
+  lookup.check_name('size', section['size'], sizes.SIZES)
   if isinstance(section['tokenizer'], str):
     tokenizer = tokenizer_lib.load(section['tokenizer'])
   else:
-    named = dict(section['tokenizer'])
-    module = lookup.module('tasks', named.pop('module'))
-    tokenizer = lookup.bind(module, named)()
+    tokenizer = lookup.bind_in('tasks', section['tokenizer'])()
   size = {'vocab_size': tokenizer.vocab_size, **sizes.SIZES[section['size']]}
   return TransformerConfig(**size), tokenizer
 
@@ -87,7 +152,7 @@ def make_lm(config, tokenizer, section) -> LM:
     stages=stages.make_stages(section['prompts']),
     sampling_params=SamplingParams(
       section['temperature'], section['top_k'], section['top_p']
-    ).check(),
+    ),
     max_new_tokens=section['max_new_tokens'],
     lengths=tuple(section['lengths']),
     max_rows=section['max_rows'],
@@ -99,9 +164,12 @@ def resample(lm: LM, *, max_new_tokens: int = 0, **sampling) -> LM:
   """The LM with some settings of its sampling replaced.
 
   Raises:
-    ValueError: a value is out of its range.
-    TypeError: there is no such setting.
+    ValueError: a value is out of its range, or there is no such setting.
   """
+  for name in sampling:
+    lookup.check_name(
+      'setting', name, [*SamplingParams._fields, 'max_new_tokens']
+    )
   return dataclasses.replace(
     lm,
     sampling_params=SamplingParams(

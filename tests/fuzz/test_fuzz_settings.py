@@ -132,7 +132,7 @@ def test_any_limits(section, action, window, rows):
 def lms():
   from critic_jax.training import roles
 
-  return roles.make_lms(tiny().models)[0]
+  return roles.make_lms(tiny().models)
 
 
 def _changed(section, name, value):

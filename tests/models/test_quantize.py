@@ -233,9 +233,8 @@ def test_roles_are_loaded_and_copied(monkeypatch):
     hf_weights, 'load', lambda _: (config, stored, byte_tokenizer())
   )
   section = common.model(source='folder', lengths=(16,), max_new_tokens=8)
-  lms, loaded = roles.make_lms(
-    {'critic': section, 'solver': section | dict(param_dtype='int8')}
-  )
+  sections = {'critic': section, 'solver': section | dict(param_dtype='int8')}
+  lms, loaded = roles.make_lms(sections), roles.load_params(sections)
   mesh = sharding.make_mesh({}, jax.devices()[:1])
   params = roles.init_params(lms, loaded, mesh, KEY)
   expected = quantize.quantize(stored)

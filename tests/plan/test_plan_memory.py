@@ -44,7 +44,7 @@ def test_what_is_held_is_what_a_run_allocates():
   mesh = sharding.make_mesh({}, jax.devices()[:1])
   held = memory.persistent_bytes(phase, lms, mesh)
   key = jax.random.key(0, impl='rbg')
-  real = roles.init_params(roles.make_lms(config.models)[0], {}, mesh, key)
+  real = roles.init_params(roles.make_lms(config.models), {}, mesh, key)
   for role, params in real.items():
     assert held[f'parameters of {role}'] == num_bytes(params)
   state = updates.init_state(phase.tx, {'critic': real['critic']}, mesh)

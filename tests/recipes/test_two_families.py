@@ -37,16 +37,15 @@ def save_llama(folder):
 def test_each_reads_the_other_through_text(tmp_path):
   save_llama(tmp_path / 'llama')
   limits = dict(max_new_tokens=8, lengths=(256, 320))
-  lms, loaded = roles.make_lms(
-    dict(
-      solver=common.model(
-        'nano',
-        tokenizer=dict(module='arithmetic_tokenizer', name='tokenizer'),
-        **limits,
-      ),
-      critic=common.model(source=str(tmp_path / 'llama'), **limits),
-    )
+  sections = dict(
+    solver=common.model(
+      'nano',
+      tokenizer=dict(module='arithmetic_tokenizer', name='tokenizer'),
+      **limits,
+    ),
+    critic=common.model(source=str(tmp_path / 'llama'), **limits),
   )
+  lms, loaded = roles.make_lms(sections), roles.load_params(sections)
   solver, critic = lms['solver'], lms['critic']
   assert solver.model.config.qk_norm and not critic.model.config.qk_norm
   assert solver.tokenizer.vocab_size != critic.tokenizer.vocab_size

@@ -40,11 +40,16 @@ def source(monkeypatch):
   params = jax.tree.map(np.asarray, random_params(Transformer(config), seed=7))
   read = []
 
-  def load(source):
+  def load_config_and_tokenizer(source):
     read.append(source)
-    return config, params, byte_tokenizer()
+    return config, byte_tokenizer()
 
-  monkeypatch.setattr(hf_weights, 'load', load)
+  def load_weights(source):
+    read.append(source)
+    return config, params
+
+  for function in (load_config_and_tokenizer, load_weights):
+    monkeypatch.setattr(hf_weights, function.__name__, function)
   return read, params
 
 
@@ -59,16 +64,23 @@ def loaded(**settings):
 
 def test_a_source_is_read_once(source):
   read, params = source
-  lms, found = roles.make_lms(
-    {'critic': loaded(prompts='instruct'), 'value': loaded(head='value')}
-  )
+  sections = {
+    'critic': loaded(prompts='instruct'),
+    'value': loaded(head='value'),
+  }
+  lms = roles.make_lms(sections)
   assert read == ['folder']
+  found = roles.load_params(sections)
+  assert read == ['folder', 'folder']
   assert found['critic'] is params and found['value'] is params
   assert lms['critic'].model.config.head == 'lm'
   assert lms['value'].model.config.head == 'value'
   other = common.model(source='elsewhere', **LENGTHS)
-  roles.make_lms({'critic': loaded(), 'solver': other})
-  assert read == ['folder', 'folder', 'elsewhere']
+  sections = {'critic': loaded(), 'solver': other}
+  roles.make_lms(sections)
+  assert read[2:] == ['folder', 'elsewhere']
+  roles.load_params(sections)
+  assert read[4:] == ['folder', 'elsewhere']
 
 
 def test_settings_reach_the_lm(source):
@@ -76,7 +88,7 @@ def test_settings_reach_the_lm(source):
     dtype='bfloat16', param_dtype='bfloat16', remat='full', prompts='instruct',
     temperature=0.5, top_k=7, top_p=0.9, max_rows=4,
   )  # fmt: skip
-  [lm] = roles.make_lms({'critic': section})[0].values()
+  [lm] = roles.make_lms({'critic': section}).values()
   config = lm.model.config
   assert (config.dtype, config.param_dtype, config.remat) == (
     'bfloat16', 'bfloat16', 'full',
@@ -89,8 +101,8 @@ def test_settings_reach_the_lm(source):
 
 def test_a_role_from_scratch_has_no_parameters_yet():
   section = common.model('nano', tokenizer=ARITHMETIC, **LENGTHS)
-  lms, found = roles.make_lms({'critic': section})
-  assert found == {}
+  lms = roles.make_lms({'critic': section})
+  assert roles.load_params({'critic': section}) == {}
   assert lms['critic'].tokenizer.vocab_size == 640
   assert lms['critic'].model.config.vocab_size == 640
   assert lms['critic'].model.config.embed_dim == 32
@@ -131,12 +143,11 @@ def test_errors_name_the_role(source, section, message):
 
 
 def test_init_params_loads_and_draws(source, mesh):
-  lms, found = roles.make_lms(
-    {
-      'critic': loaded(param_dtype='bfloat16'),
-      'value': loaded(head='value'),
-    }
-  )
+  sections = {
+    'critic': loaded(param_dtype='bfloat16'),
+    'value': loaded(head='value'),
+  }
+  lms, found = roles.make_lms(sections), roles.load_params(sections)
   params = roles.init_params(lms, found, mesh, KEY)
   _, stored = source
   assert {x.dtype for x in jax.tree.leaves(params['critic'])} == {
@@ -156,8 +167,8 @@ def test_roles_from_scratch_differ(mesh, monkeypatch):
     sizes.SIZES, 'nano', {**sizes.SIZES['nano'], 'num_layers': 1}
   )
   section = common.model('nano', tokenizer=ARITHMETIC, **LENGTHS)
-  lms, found = roles.make_lms({'critic': section, 'solver': section})
-  params = roles.init_params(lms, found, mesh, KEY)
+  lms = roles.make_lms({'critic': section, 'solver': section})
+  params = roles.init_params(lms, {}, mesh, KEY)
   critic, solver = (
     params[role]['embed']['embedding'] for role in ('critic', 'solver')
   )
@@ -227,7 +238,7 @@ def test_the_order_of_copies_does_not_matter(policy):
 
 def test_roles_of_other_tokenizers_are_not_copied():
   vocabulary = dict(ARITHMETIC, num_problems=20)
-  lms, _ = roles.make_lms(
+  lms = roles.make_lms(
     {
       name: common.model('nano', tokenizer=tokenizer, **LENGTHS)
       for name, tokenizer in (

@@ -1,0 +1,43 @@
+"""The names of a config's settings, checked before anything else is done.
+
+A section's settings are the keyword-only parameters of the function that takes
+them, so an unknown, misspelt or missing one is told by the nearest names. What
+phases, evaluations and models have is checked where they are made.
+"""
+
+from __future__ import annotations
+
+from critic_jax import lookup
+from critic_jax.data import sources
+from critic_jax.rewards.pool import Pool
+from critic_jax.runtime import sharding
+
+SETTINGS = (
+  'seed', 'data', 'models', 'mesh', 'sample_mesh', 'graders',
+  'keep_checkpoints', 'best_metric', 'compile_ahead', 'compilation_cache',
+  'phases', 'order', 'evals',
+)  # fmt: skip
+
+
+def check_names(config, also: tuple[str, ...] = ()) -> None:
+  """Checks the names of a config, and those of its sections of a fixed form.
+
+  Args:
+    config: of a run or of an evaluation.
+    also: other names that the config has, such as 'checkpoint'.
+
+  Raises:
+    ValueError: a name is unknown, or is missing.
+  """
+  for name in config:
+    lookup.check_name('config', name, {*SETTINGS, *also})
+  for name in SETTINGS:
+    lookup.check_name('config', name, config)
+  for section in ('mesh', 'sample_mesh'):
+    for name in config[section]:
+      lookup.check_name(f'axis of {section}', name, sharding.AXES)
+  graders = {*lookup.settings_of(Pool), 'num_workers'}
+  for name in config.graders:
+    lookup.check_name('setting of graders', name, graders)
+  if config.data:
+    lookup.bind(sources, config.data)

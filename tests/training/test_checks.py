@@ -1,0 +1,258 @@
+"""Wrong configs are refused, in a line that names the setting.
+
+Nothing is loaded for it: no weights, no data, no device.
+"""
+
+import importlib
+import re
+
+import pytest
+from ml_collections import ConfigDict
+
+from configs import evaluate, grpo, ppo, refcritic, sft
+from critic_jax.plan import abstract
+from critic_jax.pretrained import hf_weights
+from critic_jax.training import checks, eval_phases, phases
+
+VARIANTS = [
+  'evaluate:criticbench', 'evaluate:mr_gsm8k', 'evaluate:processbench_vote',
+  'grpo:dapo', 'grpo:grpo', 'grpo:mbpp', 'grpo:rloo', 'ppo:ppo',
+  'refcritic:evidence', 'refcritic:qwen2.5-14b-v5p', 'refcritic:smollm2',
+  'refcritic:staged', 'sft:arithmetic',
+]  # fmt: skip
+
+
+def check(config, make_lms=abstract.make_lms):
+  """All that train.py and evaluate.py check before they load anything."""
+  checks.check_names(config, also=('checkpoint',))
+  lms = make_lms(config)
+  phases.make_phases(config, lms, None)
+  eval_phases.check_evaluations(config, lms)
+
+
+def get_config(variant):
+  stem, name = variant.split(':')
+  return importlib.import_module(f'configs.{stem}').get_config(name)
+
+
+@pytest.fixture(scope='module')
+def lms():
+  """The models of each variant; those whose names are changed are made anew."""
+  return {name: abstract.make_lms(get_config(name)) for name in VARIANTS}
+
+
+@pytest.mark.parametrize('variant', VARIANTS)
+def test_right_configs_pass(variant, lms):
+  check(get_config(variant), lambda config: lms[variant])
+
+
+def paths(section, prefix=()):
+  """The dotted place of every setting and section."""
+  for name, value in section.items():
+    yield (*prefix, name)
+    if isinstance(value, ConfigDict):
+      yield from paths(value, (*prefix, name))
+
+
+def rename(config, path, name):
+  """The config with the last name of a path changed."""
+  for part in path[:-1]:
+    config = config[part]
+  config[name] = config[path[-1]]
+  del config[path[-1]]
+
+
+def is_free(path):
+  """Whether the user chooses the name: of a role, a phase, an evaluation."""
+  return len(path) == 2 and path[0] in ('models', 'phases', 'evals')
+
+
+def check_part(config, part, lms):
+  """What `check` does of the settings below a name of the top."""
+  if part == 'models':
+    abstract.make_lms(config)
+  elif part == 'phases':
+    phases.make_phases(config, lms, None)
+  elif part == 'evals':
+    eval_phases.check_evaluations(config, lms)
+  else:
+    checks.check_names(config, also=('checkpoint',))
+
+
+def test_a_setting_renamed_by_a_letter_is_refused(lms):
+  """Its own name is suggested, of whatever setting of whatever config."""
+  missed, tried = [], set()
+  for variant in VARIANTS:
+    for path in paths(get_config(variant)):
+      wrong = get_config(variant)
+      # Sections that several configs share are tried once.
+      known = (
+        str(wrong[path[0]]) if len(path) < 2 else str(wrong[path[0]][path[1]])
+      )
+      if is_free(path) or (path, known) in tried:
+        continue
+      tried.add((path, known))
+      name = path[-1][:-1] + 'Q' if len(path[-1]) > 3 else path[-1] + 'x'
+      rename(wrong, path, name)
+      try:
+        check_part(wrong, path[0] if len(path) > 1 else '', lms[variant])
+        missed.append((variant, '.'.join(path), 'accepted'))
+      except ValueError as error:
+        text = str(error)
+        suggested = rf"did you mean '{re.escape(path[-1])}'"
+        if not re.search(suggested, text) or name not in text or '\n' in text:
+          missed.append((variant, '.'.join(path), text))
+  assert len(tried) > 300
+  assert not missed, '\n'.join(map(str, missed))
+
+
+def change(**settings):
+  """A function that sets settings of a config by dotted names."""
+
+  def apply(config):
+    config.unlock()
+    for name, value in settings.items():
+      *sections, last = name.split('__')
+      section = config
+      for part in sections:
+        section = section[part]
+      if value is None:
+        del section[last]
+      else:
+        section[last] = value
+    return config
+
+  return apply
+
+
+def case(get, match, **settings):
+  return pytest.param(get, settings, match, id='-'.join(settings))
+
+
+def tiny(module):
+  return lambda: module.get_config('tiny')
+
+
+WRONG = [
+  # The run.
+  case(tiny(sft), "'sede'.*mean 'seed'", sede=1),
+  case(tiny(sft), "order: got 'solve'.*mean 'solver'", order=('solve',)),
+  case(tiny(sft), "best_metric: got 'los/nll'.*mean 'loss/nll'",
+       best_metric='-los/nll'),
+  case(tiny(sft), "got 'fdsp'.*mean 'fsdp'", mesh__fdsp=1),
+  case(tiny(sft), "'deadline'.*mean 'deadline_s'", graders__deadline=1.0),
+  case(tiny(sft), "got 'arithmetics'.*mean 'arithmetic'",
+       data__name='arithmetics'),
+  case(tiny(sft), "'num_trian'.*mean 'num_train'", data__num_trian=5),
+  # Models.
+  case(tiny(sft), "models.solver.*'temprature'.*mean 'temperature'",
+       models__solver__temprature=0.2),
+  case(tiny(sft), "models.solver.*size: got 'nan0'",
+       models__solver__size='nan0'),
+  case(tiny(sft), 'models.solver.*also .*top_p', models__solver__top_p=None),
+  case(tiny(sft), 'temperature: got -1.0', models__solver__temperature=-1.0),
+  case(tiny(sft), 'max_new_tokens: got 0', models__solver__max_new_tokens=0),
+  case(tiny(sft), "got 'plan'.*mean 'plain'", models__solver__prompts='plan'),
+  # The loop's settings of a phase.
+  case(tiny(sft), "phases.solver.*got 'sfy'.*mean 'sft'",
+       phases__solver__recipe='sfy'),
+  case(tiny(sft), 'steps: got 0', phases__solver__steps=0),
+  case(tiny(sft), "'step'.*mean 'steps'", phases__solver__step=2),
+  case(tiny(sft), 'also .*epochs', phases__solver__epochs=None),
+  case(tiny(sft), 'microbatches: got 3; .* the 4 rows',
+       phases__solver__microbatches=3),
+  case(tiny(refcritic), 'row_shapes: got .*microbatches=3',
+       phases__rl__microbatches=3),
+  case(tiny(sft), 'staleness: got 1 ', phases__solver__staleness=1),
+  case(tiny(grpo), 'staleness: got 2', phases__rl__staleness=2),
+  case(tiny(grpo), 'staleness: got 1 ', phases__rl__staleness=1,
+       phases__rl__objective=dict(name='reinforce')),
+  case(tiny(sft), "'learning_rat'.*mean 'learning_rate'",
+       phases__solver__optimizer__learning_rat=1.0),
+  case(tiny(sft), "schedule: got 'liner'",
+       phases__solver__optimizer__schedule='liner'),
+  case(tiny(refcritic), "limits: got 'policy/clippd'.*mean 'policy/clipped'",
+       phases__rl__limits={'policy/clippd': dict(high=0.3)}),
+  case(tiny(refcritic), "limits.policy/clipped.*'hihg'.*mean 'high'",
+       phases__rl__limits={'policy/clipped': dict(hihg=0.3)}),
+  case(tiny(refcritic), "action: got 'warm'", phases__rl__limit_action='warm'),
+  case(tiny(refcritic), "copy: got 'crtic'.*mean 'critic'",
+       phases__rl__copy=dict(cold='crtic')),
+  # Roles.
+  case(tiny(refcritic), r"train: got \('solver',\); expected \('critic',\)",
+       phases__rl__train=('solver',)),
+  case(tiny(refcritic), "train: got 'criti'.*mean 'critic'",
+       phases__rl__train=('criti',)),
+  case(tiny(ppo), 'train: got .*expected', phases__rl__train=('solver',)),
+  case(tiny(ppo), "models.value: got head='lm'", models__value__head='lm'),
+  case(tiny(sft), "also \\['slver'\\]", phases__solver__role='slver'),
+  # Recipes.
+  case(tiny(refcritic), "'num_solution'.*mean 'num_solutions'",
+       phases__rl__num_solution=64),
+  case(tiny(refcritic), 'num_solutions: got 0', phases__rl__num_solutions=0),
+  case(tiny(refcritic), 'num_critiques: got 0', phases__rl__num_critiques=0),
+  case(tiny(refcritic), 'num_refinements: got -1',
+       phases__rl__num_refinements=-1),
+  case(tiny(refcritic), 'also .*gate', phases__rl__gate=None),
+  case(tiny(refcritic), "gate: got 'allways'", phases__rl__gate='allways'),
+  case(tiny(refcritic), "kl.coef: got 0.1 without a model 'ref'",
+       phases__rl__kl__coef=0.1),
+  case(tiny(refcritic), "critic_jax.objectives.kl: got 'ppo_clip'",
+       phases__rl__kl__name='ppo_clip'),
+  case(tiny(refcritic), "kl: got 'coeff'.*mean 'coef'",
+       phases__rl__kl__coeff=0.0),
+  case(tiny(refcritic), "got 'k3'", phases__rl__objective__name='k3'),
+  case(tiny(refcritic), "'clip_hi'.*mean 'clip_high'",
+       phases__rl__objective__clip_hi=0.2),
+  case(tiny(refcritic), "got 'gae'", phases__rl__advantage=dict(
+       name='gae', discount=1.0, lambda_=1.0)),
+  case(tiny(refcritic), "got 'tokens'; expected 'token'",
+       phases__rl__aggregate='tokens'),
+  case(tiny(refcritic), "shaping.repetition.*also a 'weight'",
+       phases__rl__shaping=dict(repetition=dict(n=1))),
+  case(tiny(refcritic), "got 'teacher_critque'.*mean 'teacher_critique'",
+       phases__cold_start__writer__name='teacher_critque'),
+  case(tiny(sft), "got 'referenc'.*mean 'reference'",
+       phases__solver__lessons__name='referenc'),
+  case(tiny(sft), "expected 'module'", phases__solver__lessons=dict(name='x')),
+  # Evaluations.
+  case(tiny(refcritic), "evals.heldout.*'num_critique'.*mean 'num_critiques'",
+       evals__heldout__num_critique=4),
+  case(tiny(refcritic), "evals.heldout: after: got 'lr'",
+       evals__heldout__after=('lr',)),
+  case(tiny(refcritic), "evals.heldout.*'top_q'",
+       evals__heldout__sampling=dict(solver=dict(top_q=0.9))),
+  case(tiny(refcritic), "evals.heldout.*'solvr'.*mean 'solver'",
+       evals__heldout__sampling=dict(solvr=dict(top_p=0.9))),
+  case(tiny(refcritic), "evals.heldout.*got 'first_eror'",
+       evals__heldout__first_error__name='first_eror'),
+  case(tiny(evaluate), 'evals.slips: num_critiques: got -2',
+       evals__slips__num_critiques=-2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(('get', 'settings', 'match'), WRONG)
+def test_wrong_configs_are_refused(get, settings, match, monkeypatch):
+  for name in ('load', 'load_weights'):
+    monkeypatch.setattr(hf_weights, name, None)
+  config = change(**settings)(get())
+  with pytest.raises(ValueError) as refused:
+    check(config)
+  text = str(refused.value)
+  assert re.search(match, text) and '\n' not in text
+
+
+def test_the_metrics_of_a_run_are_those_its_recipes_name(tiny_run):
+  """So limits can name all of them, and nothing that is never logged."""
+  from critic_jax.inspection import reading
+
+  config = refcritic.get_config('tiny')
+  lms = abstract.make_lms(config)
+  run = reading.load(tiny_run)
+  for phase in phases.make_phases(config, lms, None):
+    logged = set(reading.metrics(run, phase.name)) - {'step', 'phase', 'time'}
+    of_recipe = {
+      name for name in logged if not name.startswith(phases.LOOP_METRICS)
+    }
+    assert of_recipe <= phase.recipe.metrics
+    assert 'loss/total' in logged and of_recipe
