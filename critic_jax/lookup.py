@@ -74,7 +74,7 @@ def bind(
   """
   settings = dict(settings)
   path = module if isinstance(module, str) else module.__name__
-  _check_has('name', settings, f'function of {path}')
+  check_has('name', settings, f'function of {path}')
   name = settings.pop('name')
   bound = function(module, name, settings)
   _check_complete(bound, settings, f'{path}.{name}')
@@ -98,7 +98,7 @@ def bind_in(package: str, settings: Mapping[str, Any]) -> Callable[..., Any]:
     ValueError: as `bind` and `module`, or no 'module'.
   """
   settings = dict(settings)
-  _check_has('module', settings, f'module of critic_jax.{package}')
+  check_has('module', settings, f'module of critic_jax.{package}')
   return bind(module(package, settings.pop('module')), settings)
 
 
@@ -121,7 +121,8 @@ def check_settings(
   _check_complete(function, settings, what)
 
 
-def _check_has(name, settings, what) -> None:
+def check_has(name: str, settings: Mapping[str, Any], what: str) -> None:
+  """Raises ValueError if a section lacks a name, with the nearest it has."""
   if name not in settings:
     nearest = difflib.get_close_matches(name, settings, n=1)
     hint = f'; did you mean {name!r} by {nearest[0]!r}?' if nearest else ''
@@ -183,9 +184,20 @@ def settings_of(function: Callable) -> dict[str, inspect.Parameter]:
 def check_name(what: str, name: Any, choices: Iterable[str]) -> None:
   """Raises ValueError with the choices, and the nearest, if none is `name`."""
   choices = sorted(choices)
-  if name in choices:
-    return
+  if name not in choices:
+    raise ValueError(
+      f'{what}: got {name!r}; expected one of {choices}{_hint(name, choices)}'
+    )
+
+
+def _hint(name, choices) -> str:
+  """The nearest choices, several if they are as near as each other."""
   # A cutoff of a half finds one wrong letter of two.
-  nearest = difflib.get_close_matches(str(name), choices, n=1, cutoff=0.5)
-  hint = f'; did you mean {nearest[0]!r}?' if nearest else ''
-  raise ValueError(f'{what}: got {name!r}; expected one of {choices}{hint}')
+  near = difflib.get_close_matches(str(name), choices, cutoff=0.5)
+  ratios = [difflib.SequenceMatcher(None, str(name), c).ratio() for c in near]
+  nearest = [
+    repr(c)
+    for c, ratio in zip(near, ratios, strict=True)
+    if ratio == max(ratios)
+  ]
+  return f'; did you mean {" or ".join(nearest)}?' if nearest else ''

@@ -203,7 +203,8 @@ def _check_refinable(section, examples) -> None:
 
 def _named(settings) -> Callable | None:
   """The function of critic_jax.tasks that a setting names, if it names one."""
-  if settings.get('module') == '' and 'name' in settings:
+  lookup.check_has('name', settings, 'function of critic_jax.tasks')
+  if settings.get('module') == '':
     return None
   return lookup.bind_in('tasks', settings)
 

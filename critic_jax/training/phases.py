@@ -82,7 +82,7 @@ def make_phases(config, lms, grade) -> list[Phase]:
 
 def _make_phase(section, lms, grade):
   """The recipe of a section, its optimiser and its schedule."""
-  lookup.check_name('setting', 'recipe', section)
+  lookup.check_has('recipe', section, 'module of critic_jax.recipes')
   make = lookup.module('recipes', section.recipe).make
   of_recipe, of_loop = map(lookup.settings_of, (make, check_section))
   for name in section:
