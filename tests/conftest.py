@@ -6,9 +6,14 @@ import pathlib
 import jax
 import pytest
 
-# Tests compile much and compute little: without optimising, the suite takes two
-# thirds of the time. Read when the first test asks jax for its devices.
-os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0')
+# Tests compile much and compute little: programs that are not optimised, and of
+# which each operation has the compiler's older, plainer code, take half of the
+# time. Read when the first test asks jax for its devices.
+os.environ.setdefault(
+  'XLA_FLAGS',
+  '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false '
+  '--xla_cpu_parallel_codegen_split_count=1',
+)
 
 NUM_PROCESSES = 2
 

@@ -200,7 +200,7 @@ def test_many_parameters_of_many_devices_are_moved_to_sample_with():
 
 def test_what_devices_never_finish_ends_the_process():
   code = (
-    'import time, jax; from critic_jax import distributed;'
+    'import time, jax; from critic_jax.runtime import distributed;'
     'jax.process_count = lambda: 2; distributed.WAIT_S = 0.2;'
     'print(distributed.finished("at once"));'
     'time.sleep(0.4); print("alive", flush=True);'
