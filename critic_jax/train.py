@@ -172,7 +172,7 @@ class Run:
           self.console.print(f'{phase.name}: told to end, saved at step {step}')
           raise SystemExit(preemption.EXIT)
         advance(metrics)
-    # Whatever ends the process from here on finds the phase saved.
+    # From here on the phase is saved, however the process ends.
     checkpoint.wait(self.manager)
 
   # ---------------------------------------------------- parts of a phase

@@ -27,7 +27,7 @@ _OPTIONS = {'cpu': {'xla_disable_hlo_passes': 'cse_barrier_expander'}}
 
 
 class Counter:
-  """What the process compiles while the `with` block runs, in any thread.
+  """Counts programs compiled while the `with` block runs, in any thread.
 
   A program that is read from the persistent cache counts as compiled too: it
   had to be waited for.

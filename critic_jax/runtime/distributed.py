@@ -169,8 +169,8 @@ def wait(name: str) -> None:
 def finished(arrays):
   """Waits for arrays that the devices of all processes compute.
 
-  Devices wait without end for those of a process that is alive and does not
-  take part. After `WAIT_S` this one says where it waits, and ends.
+  Devices wait without end for those of a process that lives and takes no part.
+  After `WAIT_S` this process prints where it waits, and ends.
   """
   if jax.process_count() > 1:
     timer = threading.Timer(WAIT_S, _give_up)

@@ -1,4 +1,4 @@
-"""What a step costs: seconds and tokens by stage, compilations, memory.
+"""The costs of a step: seconds and tokens by stage, compilations, memory.
 
 Code that samples or grades adds to a meter where one is open, and knows nothing
 of who reads it; where none is, nothing is added up. The names of what depends

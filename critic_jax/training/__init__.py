@@ -1,1 +1,1 @@
-"""What the loop is made of: phases, roles, updates, alarms."""
+"""Parts of the training loop: phases, roles, batches, updates, alarms."""

@@ -20,7 +20,7 @@ from critic_jax.training import roles as roles_lib
 from critic_jax.types import Recipe
 from critic_jax.workdir import run_dir
 
-# What the loop logs beside a recipe's metrics; a name, or how names begin.
+# Metrics that the loop adds to a recipe's; a name, or how names begin.
 LOOP_METRICS = (
   'compile/',
   'device/occupancy',

@@ -39,7 +39,7 @@ class _Rate(ProgressColumn):
 def phase(
   console: Console, name: str, steps: int, done: int
 ) -> Iterator[Callable[[Mapping[str, float]], None]]:
-  """A bar for a phase; yields what advances it by a step with its metrics.
+  """Shows a bar; yields a function that advances it by a step's metrics.
 
   Where there is no terminal, a line every tenth of the phase.
   """

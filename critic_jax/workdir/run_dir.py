@@ -71,9 +71,9 @@ def open_run(
   Args:
     path: the folder.
     config: a mapping or ConfigDict, as the run will use it.
-    overrides: what differs from the config's file, {'dotted.name': value}.
+    overrides: settings that the command line changed, by dotted name.
     command: the words of the command line; None: of this process.
-    devices: what the run computes on, for env.txt.
+    devices: names of the run's devices, for env.txt.
     is_writer: see `RunDir`.
 
   Raises:
@@ -112,7 +112,7 @@ def _describe(run: RunDir, config, overrides, command, devices) -> None:
 
 
 def check_name(what: str, name: str) -> None:
-  """ValueError unless a name that a config gives can be that of a file."""
+  """Raises ValueError unless a config's name can be that of a file."""
   bad = not isinstance(name, str) or name in ('', '.', '..') or '/' in name
   if bad or not name.isprintable():
     raise ValueError(
@@ -126,8 +126,8 @@ class RunDir:
 
   As a context manager it marks the run: DONE if the block ends, FAILED if it
   raises. A run that was interrupted (KeyboardInterrupt, SystemExit) gets
-  neither: it may be resumed. Of several processes of a run one `is_writer`;
-  for the others the methods do nothing.
+  neither: it may be resumed. One of a run's processes `is_writer`; in the
+  others the methods do nothing.
   """
 
   def __init__(self, path: str | Path, *, is_writer: bool = True):
