@@ -253,6 +253,51 @@ def test_modules_say_what_is_in_them(path):
     assert len(tree.body) == 1, 'a room has a docstring and nothing else'
 
 
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def num_lines(function):
+  """The lines of a function without its docstring and functions inside it."""
+  inside = [node for node in function.body if isinstance(node, FUNCTIONS)]
+  if ast.get_docstring(function):
+    inside.append(function.body[0])
+  return _span(function) - sum(map(_span, inside))
+
+
+def _span(node):
+  return node.end_lineno - node.lineno + 1
+
+
+def too_large(source):
+  """The functions over 60 lines, and with over 7 positional parameters."""
+  problems = []
+  for node in ast.walk(ast.parse(source)):
+    if isinstance(node, FUNCTIONS):
+      parameters = [*node.args.posonlyargs, *node.args.args]
+      names = [p.arg for p in parameters if p.arg not in ('self', 'cls')]
+      if num_lines(node) > 60:
+        problems.append(f'{node.name}: got {num_lines(node)} lines, not <= 60')
+      if len(names) > 7:
+        problems.append(
+          f'{node.name}: got {len(names)} parameters; expected <= 7 and '
+          'keyword-only ones'
+        )
+  return problems
+
+
+def test_what_is_too_large_is_found():
+  body = '  x = 1\n' * 59
+  assert not too_large(f'def f():\n{body}')
+  assert not too_large(f'def f():\n  """One.\n\n  Two.\n  """\n{body}')
+  inside = '  def g():\n' + '    x = 1\n' * 59
+  assert not too_large(f'def f():\n{inside}{body}')
+  assert 'f: got 61 lines' in too_large(f'def f():\n{body}  x = 1\n')[0]
+  assert not too_large('def f(self, a, b, c, d, e, f, g, *, h, i): pass')
+  assert 'f: got 8 param' in too_large('def f(a, b, c, d, e, f, g, h): pass')[0]
+
+
 @pytest.mark.parametrize('path', MODULES, ids=dotted)
-def test_modules_fit(path):
-  assert len(path.read_text().splitlines()) <= 450
+def test_modules_functions_and_signatures_fit(path):
+  source = path.read_text()
+  assert len(source.splitlines()) <= 400
+  assert not too_large(source)

@@ -5,10 +5,11 @@ The keys of a batch, and their shapes; a recipe adds what its loss needs:
   tokens        int32[B, T]    prompt and response, right-padded with 0
   mask          bool[B, T]     True at the response tokens that are trained
   weights       float32[B, T]  sum the loss; see `masked.loss_weights`
-  logprobs      float32[B, T]  under the distribution sampled from, 0 where
-  masked advantages    float32[B, T]  0 where masked ref_logprobs  float32[B, T]
-  under the frozen reference values        float32[B, T]  before each token,
-  when it was sampled returns       float32[B, T]  targets of the values
+  logprobs      float32[B, T]  of the policy that sampled, 0 where masked
+  advantages    float32[B, T]  0 where masked
+  ref_logprobs  float32[B, T]  under the frozen reference
+  values        float32[B, T]  before each token, when it was sampled
+  returns       float32[B, T]  targets of the values
 
 Rows are plain, one a response, unless `make_rows` was asked for other shapes:
 critic_jax/data/packing.py then adds segments, prefixes and positions.
@@ -36,14 +37,14 @@ def from_records(
   aggregate: str,
   advantages: Sequence[float] | None = None,
 ) -> Batch:
-  """A row a record; missing rows are empty and weigh nothing.
+  """Lays out records, a row each; missing rows are empty and weigh nothing.
 
   Args:
-    records: at most `num_rows`; one without tokens becomes an empty row.
+    records: at most `num_rows`; a record without tokens becomes an empty row.
     lm: the model that wrote them; its table of shapes gives the columns.
     num_rows: B.
-    aggregate: how the loss is normalised; see `masked.loss_weights`.
-    advantages: one a record, spread over its tokens; None: all 0.
+    aggregate: how the loss is normalised; a name in `masked.loss_weights`.
+    advantages: of each record, spread over its tokens; None: all 0.
 
   Returns:
     tokens, mask, weights, logprobs, advantages.
@@ -140,10 +141,10 @@ def make_rows(
 
 
 def encode(record: Record, prompt: str, lm: LM) -> Record:
-  """A written record with the tokens that a model learns to write it with.
+  """Adds the tokens that a model learns from to a record that was written.
 
-  A record too long for the model's table of shapes keeps none, as a prompt that
-  is too long does when sampling; `finish` says so.
+  A record too long for the model's table of shapes gets none, like a prompt
+  that is too long to be sampled for; `finish` says so.
   """
   prompt_tokens = np.array(lm.encode_prompt(prompt), np.int32)
   tokens = np.array(lm.encode_response(record.text), np.int32)

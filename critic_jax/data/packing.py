@@ -1,23 +1,22 @@
 """Several responses in a row, and a prompt that they share only once.
 
 A plain row is a prompt, the response to it, and padding. `pack` moves the
-tokens of plain rows, with all that is known of them, to rows that are filled
-better. No loss changes: each is a sum over tokens, by weights that they were
-given as plain rows.
+tokens of plain rows, with all their arrays, to rows with less padding. No loss
+changes: each is a sum over tokens, with the weights of the plain rows.
 
 A packed row is made of segments. A prompt with its only response is one. Where
 a row has more responses to a prompt, the prompt without its last token is a
 segment that they all read, and each response is a segment that begins with a
 copy of that token; so each token is still predicted by the one on its left.
-What describes this, int32[B, T] each:
+Three arrays, int32[B, T], describe a packed row:
 
   segments   numbers the segments of a row, from 1; padding is 0
   prefixes   the segment that this one follows, a shared prompt; its own number
              if it follows none
   positions  of a token in its own prompt and response, from 0; padding is 0
 
-A token sees those on its left in its segment and in its segment's prefix. What
-stands before a segment says nothing about its first token, which is never
+A token sees those on its left in its segment and in its segment's prefix. The
+first token of a segment is not predicted by its left neighbour, and so is never
 trained.
 """
 
@@ -33,17 +32,17 @@ Shapes = Sequence[tuple[int, int]]
 
 
 def pack(batch: Batch, shapes: Shapes) -> Batch:
-  """The batch in the first of `shapes` that holds it.
+  """Packs a batch into the first of `shapes` that holds it.
 
   Args:
-    batch: plain rows, numpy; each key is [B, T]. A row's prompt is what stands
-      before its first trained token. Rows without such tokens are left out.
-    shapes: (rows, columns), the smallest first. Rows that are left over are
+    batch: plain rows, numpy; each key is [B, T]. A row's prompt ends before its
+      first trained token. Rows without trained tokens are left out.
+    shapes: (rows, columns), the smallest first. Rows that are not needed are
       empty.
 
   Returns:
-    The keys of `batch`, and segments, prefixes and positions; or `batch`, if no
-    shape holds it.
+    The keys of `batch` with segments, prefixes and positions; `batch` itself,
+    if no shape holds it.
   """
   starts, ends = _spans(batch['mask'])
   for shape in shapes:
@@ -58,20 +57,20 @@ def pack(batch: Batch, shapes: Shapes) -> Batch:
 
 
 def _spans(mask) -> tuple[np.ndarray, np.ndarray]:
-  """Where each row's response starts and ends; 0 and 0 without one."""
-  trained = mask.any(axis=1)
-  starts = np.where(trained, mask.argmax(axis=1), 0)
-  ends = np.where(trained, mask.shape[1] - mask[:, ::-1].argmax(axis=1), 0)
+  """The first column of each row's response, and its end; 0, 0 without one."""
+  has_response = mask.any(axis=1)
+  starts = np.where(has_response, mask.argmax(axis=1), 0)
+  ends = np.where(has_response, mask.shape[1] - mask[:, ::-1].argmax(axis=1), 0)
   return starts, ends
 
 
-# A segment: the plain row that it is taken from, its first column there, and
-# the one after its last. A piece: the segments of one prompt in one packed row.
+# A segment: the plain row of its tokens, its first column there, and the one
+# after its last. A piece: the segments of one prompt in one packed row.
 Segment = tuple[int, int, int]
 
 
 def _pieces(tokens, starts, ends, num_columns) -> list[list[Segment]]:
-  """Rows of the same prompt, as many together as a packed row holds."""
+  """Puts the rows of a prompt together, as many as a packed row holds."""
   groups: dict[bytes, list[int]] = {}
   for row in np.flatnonzero(ends).tolist():
     prompt = tokens[row, : starts[row]].tobytes()
@@ -81,12 +80,12 @@ def _pieces(tokens, starts, ends, num_columns) -> list[list[Segment]]:
     last = int(starts[group[0]]) - 1  # the prompt's last token
     size = num_columns  # full: the first response begins a piece
     for row in group:
-      own = int(ends[row]) - last  # a copy of that token, and the response
-      if size + own > num_columns:
+      added = int(ends[row]) - last  # a copy of that token, and the response
+      if size + added > num_columns:
         pieces.append([(row, 0, last)])
         size = last
       pieces[-1].append((row, last, int(ends[row])))
-      size += own
+      size += added
   return [_joined(piece) for piece in pieces]
 
 
@@ -113,7 +112,7 @@ def _first_fit(sizes: Sequence[int], num_columns: int) -> list[int]:
 
 
 def _moved(batch, pieces, rows, shape) -> Batch:
-  """The batch with its segments where they belong."""
+  """Moves the segments of a batch to their places."""
   source = np.zeros(shape, np.int64)  # a token's place in the plain rows
   segments, prefixes = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
   columns = np.zeros(shape[0], int)  # filled in each row
@@ -127,12 +126,12 @@ def _moved(batch, pieces, rows, shape) -> Batch:
       source[row, place] = plain_row * width + np.arange(start, end)
       segments[row, place], prefixes[row, place] = numbers[row], prefix
       columns[row] = place.stop
-  used = segments > 0
+  is_used = segments > 0
   moved = {
-    name: np.where(used, np.ravel(x)[source], 0).astype(x.dtype)
+    name: np.where(is_used, np.ravel(x)[source], 0).astype(x.dtype)
     for name, x in batch.items()
   }
-  positions = np.where(used, source % width, 0).astype(np.int32)
+  positions = np.where(is_used, source % width, 0).astype(np.int32)
   return {
     **moved,
     'segments': segments,

@@ -113,10 +113,10 @@ def collect(
   if num_refinements:
     stage = solver.stages.refine
     admitted = [c for c in critiques if admits(refine, c)]
-    asks = [rollout.Ask(stage, admitted, keys[2], num_refinements)]
+    requests = [rollout.Request(stage, admitted, keys[2], num_refinements)]
     if controls:
-      asks += controls_lib.asks(stage, admitted, keys[3])
-    for refinements in rollout.run_graded_together(asks, solve, grade):
+      requests += controls_lib.requests(stage, admitted, keys[3])
+    for refinements in rollout.run_graded_together(requests, solve, grade):
       records += refinements
   return records
 

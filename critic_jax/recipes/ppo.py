@@ -109,8 +109,8 @@ def make(
         batch['mask'],
         reward_at_end(solutions, batch['mask']),
         was_cut(solutions, batch['mask']),
-        discount,
-        lambda_,
+        discount=discount,
+        lambda_=lambda_,
       )
     batch = pack({**batch, **jax.device_get(estimates)})
     return policy.add_ref_logprobs(batch, roles), solutions
@@ -144,7 +144,7 @@ def make(
 
 
 @functools.partial(jax.jit, static_argnames=('model', 'discount', 'lambda_'))
-def estimate(model, params, tokens, mask, rewards, cut, discount, lambda_):
+def estimate(model, params, tokens, mask, rewards, cut, *, discount, lambda_):
   """Values, returns and whitened advantages of a batch, float32[B, T] each.
 
   Args:

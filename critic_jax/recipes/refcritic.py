@@ -111,10 +111,10 @@ def make(
     """Refinements with admitted critiques; those of controls; graded."""
     admitted = [c for c in critiques if refinement.admits(gate, c)]
     admitted = admitted if num_refinements else []
-    refinements = rollout.Ask(
+    refinements = rollout.Request(
       refine_stage, admitted, key, num_refinements, max_prompts
     )
-    compared = controls.asks(
+    compared = controls.requests(
       solver.stages.refine,
       controls.spread(admitted, num_controls),
       controls_key,
@@ -156,21 +156,28 @@ def make(
     batch = policy.add_ref_logprobs(pack(batch), roles)
     return batch, solutions + scored + responses
 
-  sampled = [
-    Sampled('solve', 'solver', batch_size, num_solutions),
-    Sampled('critique', 'critic', batch_size * num_solutions, num_critiques),
-    Sampled('refine', 'solver', num_rows, num_refinements),
-  ]
   return Recipe(
     collect,
     policy.loss,
     trained=('critic',),
     num_rows=num_rows,
-    sampled=tuple(stage for stage in sampled if stage.num_samples),
+    sampled=_sampled(batch_size, num_solutions, num_critiques, num_refinements),
     scored=policy.scored,
     metrics=frozenset([*policy.metrics, *_record_metrics(rewards)]),
     corrects_staleness=policy.corrects_staleness,
   )
+
+
+def _sampled(num_problems, num_solutions, num_critiques, num_refinements):
+  """The stages of a step, if every critique is refined."""
+  num_critiqued = num_problems * num_solutions
+  num_refined = num_critiqued * num_critiques
+  stages = [
+    Sampled('solve', 'solver', num_problems, num_solutions),
+    Sampled('critique', 'critic', num_critiqued, num_critiques),
+    Sampled('refine', 'solver', num_refined, num_refinements),
+  ]
+  return tuple(stage for stage in stages if stage.num_samples)
 
 
 def _record_metrics(rewards) -> list[str]:

@@ -1,8 +1,8 @@
-"""Refinements that show whether it was the critique that helped.
+"""Controls: refinements that show whether it was the critique that helped.
 
 A control refines a solution with something else in the critique's place:
 
-  refine_empty    nothing: does the solver mend its error by trying again?
+  refine_empty    no critique: does the solver mend its error by trying again?
   refine_swapped  the conclusion of a critique of another problem's solution
   refine_masked   the conclusion with the reference answer masked
 
@@ -22,32 +22,32 @@ from critic_jax.types import Key, Record, Stage
 NAMES = ('empty', 'swapped', 'masked')
 
 
-def asks(
+def requests(
   refine: Stage,
   critiques: Sequence[Record],
   key: Key,
   *,
   n: int = 1,
   max_prompts: int = 0,
-) -> list[rollout.Ask]:
-  """What the solver is asked for the controls, one ask for each of `NAMES`.
+) -> list[rollout.Request]:
+  """The refinements of the controls, one `Request` for each of `NAMES`.
 
   Args:
     refine: the stage whose critique is replaced.
-    critiques: those whose place is taken, and whose conclusions are swapped.
+    critiques: the critiques that are replaced; their conclusions are swapped.
     key: consumed; the controls of a critique share their noise.
     n: refinements of each critique and control.
-    max_prompts: see `rollout.Ask`.
+    max_prompts: critiques at other steps, if there may be more than now.
 
   Returns:
-    By name 'refine_empty', 'refine_swapped', 'refine_masked'; the second is of
-    no critique where all are of one problem.
+    Requests of the stages 'refine_empty', 'refine_swapped' and 'refine_masked'.
+    The second has no critiques if all are about one problem.
   """
   empty = {id(critique): '' for critique in critiques}
   swapped = _swapped(critiques)
   masked = {id(critique): leaks.masked(critique) for critique in critiques}
   return [
-    rollout.Ask(
+    rollout.Request(
       _concluding_with(refine, name, texts),
       [critique for critique in critiques if id(critique) in texts],
       key,
@@ -59,7 +59,7 @@ def asks(
 
 
 def _concluding_with(refine: Stage, name: str, texts) -> Stage:
-  """The stage, for critiques with other conclusions, by their `id`."""
+  """Makes a control; `texts` has other conclusions, by id of the critique."""
 
   def prompt(critique):
     return refine.prompt(_concluding(critique, texts[id(critique)]))
@@ -70,9 +70,9 @@ def _concluding_with(refine: Stage, name: str, texts) -> Stage:
 
 
 def masking(refine: Stage) -> Stage:
-  """The stage with the reference answer masked in what the solver is shown.
+  """Returns the stage with the reference answer masked in conclusions.
 
-  A critic that is paid by such refinements gains nothing by naming the answer.
+  A critic that is paid for such refinements gains nothing by naming the answer.
   """
 
   def prompt(critique):
@@ -82,23 +82,23 @@ def masking(refine: Stage) -> Stage:
 
 
 def spread(records: Sequence[Record], n: int) -> list[Record]:
-  """At most n of the records, evenly spaced."""
+  """Picks at most n of the records, evenly spaced."""
   n = min(n, len(records))
   return [records[i * len(records) // n] for i in range(n)]
 
 
 def _concluding(critique: Record, text: str) -> Record:
-  """The critique with another conclusion."""
+  """Returns the critique with another conclusion."""
   parsed = {**critique.parsed, 'conclusion': text}
   return dataclasses.replace(critique, parsed=parsed)
 
 
 def _swapped(critiques: Sequence[Record]) -> dict[int, str]:
-  """For each critique the conclusion of the next one of another problem."""
-  found = {}
+  """Finds each critique's replacement, the next about another problem."""
+  conclusions = {}
   for i, critique in enumerate(critiques):
     for other in (*critiques[i + 1 :], *critiques[:i]):
       if other.problem.id != critique.problem.id:
-        found[id(critique)] = other.parsed.get('conclusion') or ''
+        conclusions[id(critique)] = other.parsed.get('conclusion') or ''
         break
-  return found
+  return conclusions

@@ -5,8 +5,8 @@ random key depends on the stage's key and on its parent's id alone, so that its
 text does not depend on what else is sampled with it.
 
 Rules grade on the host, in a thread, while the device samples. Records do not
-change: a graded record is a new one, and what responded to the old one is
-reattached.
+change: a graded record is a new one, and the responses to the old one are
+reattached to it.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ Grade = Callable[[Sequence[tuple[str, str]]], list[str]]
 _MIN_KEYS = 1024
 
 
-class Ask(NamedTuple):
-  """What a model is asked, together with other things or alone.
+class Request(NamedTuple):
+  """A stage to sample: the responses to some parents.
 
   Attributes:
-    stage: the prompt to write and the parser of what comes back.
+    stage: the prompt of each response, and its parser.
     parents: problems for a first stage, records for a later one.
     key: consumed.
-    n: responses to each.
+    n: responses to each parent.
     max_prompts: how many parents there may be at other steps, if more than now;
       the sampler's shapes are chosen by it, and so are the same at every step.
   """
@@ -83,41 +83,49 @@ def run(
   Returns:
     len(parents) * n records.
   """
-  return _sample([Ask(stage, parents, key, n)], generate)
+  return _sample([Request(stage, parents, key, n)], generate)
 
 
-def _sample(asks: Sequence[Ask], generate: Generate) -> list[Record]:
-  """The records of asks of one n, in their order, by one call.
+def _sample(requests: Sequence[Request], generate: Generate) -> list[Record]:
+  """Samples requests of one n by one call; their records, in order.
 
-  Also where nothing is asked now: the sampler can compile for when it is.
+  A request without parents is passed on too, so that the sampler can compile
+  for the steps that have some.
   """
-  asked = [(ask.stage, parent) for ask in asks for parent in ask.parents]
-  max_prompts = sum(max(ask.max_prompts, len(ask.parents)) for ask in asks)
+  pairs = [
+    (request.stage, parent)
+    for request in requests
+    for parent in request.parents
+  ]
+  max_prompts = sum(
+    max(request.max_prompts, len(request.parents)) for request in requests
+  )
   if not max_prompts:
     return []
-  stage = asks[0].stage
-  kind = stage.control_of or stage.name  # what controls cost counts as its
+  stage = requests[0].stage
+  kind = stage.control_of or stage.name  # controls cost it time
   with timing.timed(f'time/{kind}_s'):
-    prompts = [stage.prompt(parent) for stage, parent in asked]
-    generations = generate(prompts, _keys(asks), asks[0].n, max_prompts)
+    prompts = [stage.prompt(parent) for stage, parent in pairs]
+    generations = generate(prompts, _keys(requests), requests[0].n, max_prompts)
   records = [
     _record(stage, parent, index, generation)
-    for (stage, parent), siblings in zip(asked, generations, strict=True)
+    for (stage, parent), siblings in zip(pairs, generations, strict=True)
     for index, generation in enumerate(siblings)
   ]
   timing.add(f'tokens/{kind}', sum(len(record.tokens) for record in records))
   return records
 
 
-def _keys(asks):
-  """A key for each parent, and more up to a number that few shapes have."""
-  ids = [parent.id for ask in asks for parent in ask.parents]
-  owners = [i for i, ask in enumerate(asks) for _ in ask.parents]
+def _keys(requests):
+  """Makes a key for each parent, and more, so that the array has few shapes."""
+  parents = [parent for request in requests for parent in request.parents]
+  ids = [parent.id for parent in parents]
+  owners = [i for i, request in enumerate(requests) for _ in request.parents]
   size = max(_MIN_KEYS, 1 << (len(ids) - 1).bit_length())
   names, owner = np.zeros(size, np.uint32), np.zeros(size, np.int32)
   names[: len(ids)] = [zlib.crc32(name.encode()) for name in ids]
   owner[: len(ids)] = owners
-  return _fold_in(tuple(ask.key for ask in asks), owner, names)
+  return _fold_in(tuple(request.key for request in requests), owner, names)
 
 
 @jax.jit
@@ -141,16 +149,16 @@ def _record(stage, parent, index, generation: Generation) -> Record:
 def write(
   stage: Stage, parent: Problem | Record, text: str, index: int = 0
 ) -> Record:
-  """A record of a text that nobody sampled, such as a demonstration."""
-  nothing, no_logprobs = np.zeros(0, np.int32), np.zeros(0, np.float32)
-  generation = Generation(nothing, nothing, no_logprobs, text, 'stop')
+  """Makes a record of a text that nobody sampled, such as a demonstration."""
+  no_tokens, no_logprobs = np.zeros(0, np.int32), np.zeros(0, np.float32)
+  generation = Generation(no_tokens, no_tokens, no_logprobs, text, 'stop')
   return _record(stage, parent, index, generation)
 
 
 def grade(records: Sequence[Record], grade_fn: Grade) -> list[Record]:
-  """Marks final answers: adds 'grade' and 'correct' to what was parsed.
+  """Grades final answers: adds 'grade' and 'correct' to `parsed`.
 
-  A response that was cut off is not right, whatever it says so far.
+  A response that was cut off is not right, even if its answer so far is.
   """
   pairs = [(r.text, r.problem.answer) for r in records]
   with timing.timed('time/grade_s'):
@@ -177,37 +185,39 @@ def run_graded(
   *,
   n: int,
 ) -> list[Record]:
-  """`run`, then `grade`: for stages whose responses end in an answer."""
-  asks = [Ask(stage, parents, key, n)]
-  return run_graded_together(asks, generate, grade_fn)[0]
+  """Runs a stage whose responses end in an answer, and grades them."""
+  requests = [Request(stage, parents, key, n)]
+  return run_graded_together(requests, generate, grade_fn)[0]
 
 
 def run_graded_together(
-  asks: Sequence[Ask], generate: Generate, grade_fn: Grade
+  requests: Sequence[Request], generate: Generate, grade_fn: Grade
 ) -> list[list[Record]]:
-  """Samples and grades all that one model is asked at once.
+  """Samples and grades several requests to one model.
 
-  Asks of the same n are one call of the sampler, which so has more rows to
-  decode together; what a call gave is graded while the next one samples.
+  Requests of the same n are one call of the sampler, which then has more rows
+  to decode together; its records are graded while the next call samples.
 
   Args:
-    asks: stages of one kind, such as refinements and their controls.
+    requests: of stages of one kind, such as refinements and their controls.
     generate: the sampler of the model that answers.
     grade_fn: final answers to grades.
 
   Returns:
-    The records of each ask: those that `run_graded` would give.
+    The records of each request, as `run_graded` gives them.
   """
-  by_n = {ask.n: [a for a in asks if a.n == ask.n] for ask in asks}
+  by_n: dict[int, list[Request]] = {}
+  for request in requests:
+    by_n.setdefault(request.n, []).append(request)
   with _grader() as start:
     graded = {
-      n: start(grade, _sample(alike, generate), grade_fn)
-      for n, alike in by_n.items()
+      n: start(grade, _sample(same_n, generate), grade_fn)
+      for n, same_n in by_n.items()
     }
   flat = {n: iter(future.result()) for n, future in graded.items()}
   return [
-    list(itertools.islice(flat[ask.n], ask.n * len(ask.parents)))
-    for ask in asks
+    list(itertools.islice(flat[request.n], request.n * len(request.parents)))
+    for request in requests
   ]
 
 
@@ -215,14 +225,14 @@ def run_graded_together(
 def grading(
   records: Sequence[Record], grade_fn: Grade
 ) -> Iterator[concurrent.futures.Future]:
-  """Grades records while the block runs; it ends when they are graded.
+  """Grades records while the block runs, which ends when they are graded.
 
       with rollout.grading(solutions, grade) as graded:
         critiques = rollout.run(...)  # on the device
       critiques = rollout.reattach(critiques, solutions, graded.result())
 
-  What `grade_fn` raises, the end of the block raises. `grade_fn` is called in a
-  thread that ends with the block, so it needs no lock: blocks are not nested.
+  An error of `grade_fn` is raised at the end of the block. Its thread ends with
+  the block, and blocks are not nested, so it needs no lock.
   """
   with _grader() as start:
     yield start(grade, records, grade_fn)
@@ -230,7 +240,7 @@ def grading(
 
 @contextlib.contextmanager
 def _grader():
-  """Yields `start(function, *args) -> Future`: calls in one other thread."""
+  """Yields `start(function, *args) -> Future`: a call in another thread."""
   futures = []
 
   def start(function, *args):
@@ -249,7 +259,7 @@ def _grader():
 def children(
   parents: Sequence[Record], records: Sequence[Record]
 ) -> list[list[Record]]:
-  """The records that respond to each parent, in order."""
+  """Groups records by the parent that they respond to, in order."""
   by_parent = {id(parent): [] for parent in parents}
   for record in records:
     if id(record.parent) in by_parent:
@@ -272,8 +282,8 @@ def score(
     weights: of each rule, by the same names.
 
   Returns:
-    The records with `scores`: each rule's value, and 'reward', their sum
-    weighted.
+    The records with `scores`: each rule's value, and their weighted sum as
+    'reward'.
   """
   scored = []
   for record, its in zip(records, children(records, responses), strict=True):
@@ -286,10 +296,10 @@ def score(
 def reattach(
   responses: Sequence[Record], old: Sequence[Record], new: Sequence[Record]
 ) -> list[Record]:
-  """The responses with each parent among `old` replaced by its like in `new`.
+  """Replaces the parents of responses that are in `old` by those in `new`.
 
-  Scoring makes new records; what responds to the old ones has to follow, or
-  both would be written.
+  Grading and scoring make new records. Responses must follow, or both the old
+  and the new records would be written.
   """
   successor = {id(a): b for a, b in zip(old, new, strict=True)}
   return [

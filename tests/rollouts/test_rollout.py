@@ -80,9 +80,9 @@ def test_the_sampler_hears_how_many_parents_there_may_be():
 
   stage, key = scripted(None).stages.solve, jax.random.key(0)
   for asks in (
-    [rollout.Ask(stage, [], key, 2, 7)],
-    [rollout.Ask(stage, problems(3), key, 2)],
-    [rollout.Ask(stage, problems(3), key, 2, 7)] * 2,
+    [rollout.Request(stage, [], key, 2, 7)],
+    [rollout.Request(stage, problems(3), key, 2)],
+    [rollout.Request(stage, problems(3), key, 2, 7)] * 2,
   ):
     rollout.run_graded_together(asks, generate, lambda pairs: [])
   assert heard == [(0, 2, 7), (3, 2, 3), (6, 2, 14)]
@@ -181,12 +181,12 @@ def asks(lm, keys, counts=(2, 2, 1)):
   solve, critique_stage = lm.stages.solve, lm.stages.critique
   solutions = [rollout.write(solve, p, WRONG) for p in problems(2)]
   return [
-    rollout.Ask(critique_stage, solutions, keys[0], counts[0]),
-    rollout.Ask(
+    rollout.Request(critique_stage, solutions, keys[0], counts[0]),
+    rollout.Request(
       critique_stage._replace(name='critique_b'), solutions[1:], keys[0],
       counts[1],
     ),
-    rollout.Ask(solve, problems(3), keys[1], counts[2]),
+    rollout.Request(solve, problems(3), keys[1], counts[2]),
   ]  # fmt: skip
 
 
@@ -218,7 +218,7 @@ def test_nothing_asked_together():
     raise AssertionError('asked for nothing')
 
   stage = scripted(None).stages.solve
-  nothing = rollout.Ask(stage, [], jax.random.key(0), 0)
+  nothing = rollout.Request(stage, [], jax.random.key(0), 0)
   assert rollout.run_graded_together([], generate, grade) == []
   assert rollout.run_graded_together([nothing], generate, grade) == [[]]
 
