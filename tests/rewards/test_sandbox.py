@@ -5,12 +5,13 @@ them. `attack` says whether it broke out; a program that did not and still
 answers is right.
 """
 
+import contextlib
 import os
-import pathlib
 import socket
 import threading
 import time
 
+import psutil
 import pytest
 
 from critic_jax.rewards import code, sandbox
@@ -89,17 +90,28 @@ def world(tmp_path, monkeypatch):
 
 
 def insiders():
-  """Processes of the sandbox that are alive, of whichever run."""
-  found = set()
-  for path in pathlib.Path('/proc').glob('[0-9]*'):
-    try:
-      command = (path / 'cmdline').read_bytes()
-      state = (path / 'stat').read_text().rpartition(')')[2].split()[0]
-    except OSError:
-      continue
-    if b'serve_program' in command and state != 'Z':
-      found.add(int(path.name))
-  return found
+  """Processes of the sandbox that are alive, of this process or of nobody.
+
+  Those of other tests that run now have a parent that is not above this one.
+  """
+  above = {process.pid for process in psutil.Process().parents()}
+  insiders = set()
+  for process in psutil.process_iter():
+    with contextlib.suppress(psutil.Error):
+      parents = process.parents() if is_insider(process) else None
+      if parents is not None and (
+        os.getpid() in [parent.pid for parent in parents]
+        or all(p.pid in above or is_insider(p) for p in parents)
+      ):
+        insiders.add(process.pid)
+  return insiders
+
+
+def is_insider(process):
+  return (
+    any('serve_program' in word for word in process.cmdline())
+    and process.status() != psutil.STATUS_ZOMBIE
+  )
 
 
 # name: a program with `attack`. Contained, it goes on and is right.
@@ -134,6 +146,7 @@ def attack():
   return done
 """,
   'symlink escape': """
+import contextlib
 import os
 def attack():
   try:
@@ -144,6 +157,7 @@ def attack():
     return False
 """,
   'dots and descriptors': """
+import contextlib
 import os
 def attack():
   done = False
@@ -157,6 +171,7 @@ def attack():
   return done
 """,
   'fork': """
+import contextlib
 import os
 def attack():
   try:
@@ -275,6 +290,7 @@ def attack():
   return total > 20
 """,
   'files in memory': """
+import contextlib
 import os
 def attack():
   try:
@@ -466,6 +482,7 @@ def answer(x):
   while True: print('x' * 10**6, end='')
 """, 'timeout'),
   'a flood of messages': ("""
+import contextlib
 import os
 def answer(x):
   while True:
