@@ -46,9 +46,9 @@ def make(
     writer: a `module` of critic_jax.tasks with a name and keywords of its
       function `(solution, rng) -> text`, or `module=''` for the critic itself.
     batch_size: problems a step, and critiques kept at most.
-    aggregate: how the loss is normalised; see `masked.loss_weights`.
-    row_shapes: see `batching.make_rows`.
-    microbatches: see `batching.make_rows`.
+    aggregate: how the loss is normalised: 'token', 'sequence' or 'constant'.
+    row_shapes: (rows, columns) that a batch may be packed in; () for none.
+    microbatches: parts that a batch is cut into.
   """
   solver, critic = language_models.get_models(models, 'solver', 'critic')
   rollout.check_counts(num_critiques=num_critiques)

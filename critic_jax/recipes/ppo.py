@@ -57,14 +57,14 @@ def make(
     num_solutions: of each problem.
     discount: of the future, a token.
     lambda_: of the generalised advantages.
-    objective: see `policy_gradient.make_policy_loss`.
-    kl: see `policy_gradient.make_policy_loss`.
+    objective: the surrogate, a name and keywords of `objectives/policy.py`.
+    kl: the penalty: `name` in `objectives/kl.py`, and its `coef`.
     value_loss: a name and keywords of `objectives/value.py`.
     value_coef: the weight of the value loss.
     batch_size: problems a step.
-    aggregate: how the loss is normalised; see `masked.loss_weights`.
-    row_shapes: see `batching.make_rows`.
-    microbatches: see `batching.make_rows`.
+    aggregate: how the loss is normalised: 'token', 'sequence' or 'constant'.
+    row_shapes: (rows, columns) that a batch may be packed in; () for none.
+    microbatches: parts that a batch is cut into.
   """
   solver, value = language_models.get_models(models, 'solver', 'value')
   rollout.check_counts(num_solutions=num_solutions)

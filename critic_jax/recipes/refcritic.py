@@ -75,12 +75,12 @@ def make(
     shaping: settings with a `weight` each, by the name of a function in
       rewards/shaping.py.
     advantage: a name and keywords of `objectives/advantages.py`, over groups.
-    objective: see `policy_gradient.make_policy_loss`.
-    kl: see `policy_gradient.make_policy_loss`.
+    objective: the surrogate, a name and keywords of `objectives/policy.py`.
+    kl: the penalty: `name` in `objectives/kl.py`, and its `coef`.
     batch_size: problems a step.
-    aggregate: how the loss is normalised; see `masked.loss_weights`.
-    row_shapes: see `batching.make_rows`.
-    microbatches: see `batching.make_rows`.
+    aggregate: how the loss is normalised: 'token', 'sequence' or 'constant'.
+    row_shapes: (rows, columns) that a batch may be packed in; () for none.
+    microbatches: parts that a batch is cut into.
   """
   solver, critic = language_models.get_models(models, 'solver', 'critic')
   rollout.check_counts(num_solutions=num_solutions, num_critiques=num_critiques)

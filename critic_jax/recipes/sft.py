@@ -43,9 +43,9 @@ def make(
     lessons: a `module` of critic_jax.tasks, with a name and keywords of its
       function `(problem, rng) -> lesson`.
     batch_size: problems, and so lessons, a step.
-    aggregate: how the loss is normalised; see `masked.loss_weights`.
-    row_shapes: see `batching.make_rows`.
-    microbatches: see `batching.make_rows`.
+    aggregate: how the loss is normalised: 'token', 'sequence' or 'constant'.
+    row_shapes: (rows, columns) that a batch may be packed in; () for none.
+    microbatches: parts that a batch is cut into.
   """
   [lm] = language_models.get_models(models, role)
   write_lesson = lookup.bind_in('tasks', lessons)

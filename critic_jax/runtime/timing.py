@@ -4,8 +4,8 @@ Code that samples or grades adds to a meter where one is open, and knows nothing
 of who reads it; where none is, nothing is added up. The names of what depends
 on the machine begin with one of `OF_MACHINE`; no result depends on any of it.
 
-    with meter.opened() as sums:
-      with meter.timed('time/solve_s'):
+    with timing.opened() as sums:
+      with timing.timed('time/solve_s'):
         ...
     sums['time/solve_s']
 """

@@ -128,11 +128,11 @@ def check_section(
     num_examples: the first of the split; 0 is all.
     batch_size: examples whose records are saved at once.
     sampling: by role, other sampling parameters, or max_new_tokens.
-    num_solutions: see `critic_loop.collect`; so are all that follow.
+    num_solutions: of each problem.
     num_critiques: of each solution.
-    num_refinements: of each critique that is refined.
-    refine: the gate of these.
-    controls: whether they are refined without what they say, too.
+    num_refinements: with each critique that the gate `refine` admits.
+    refine: a gate of rewards/refinement.py.
+    controls: whether these critiques are also refined with controls.
     first_error: a `module` of critic_jax.tasks, a name and keywords.
     describe: a `module` of critic_jax.tasks, a name and keywords.
 

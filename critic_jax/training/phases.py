@@ -142,19 +142,19 @@ def check_section(
     copy: role -> the role whose parameters it takes when the phase begins.
     steps: collected batches.
     epochs: updates on each batch.
-    staleness: 1 to collect the next batch beside the update; see train.py.
+    staleness: 1 to collect the next batch beside the update (pipeline.py).
     microbatches: parts that a batch is cut into, one after another.
     batch_size: problems a step.
-    row_shapes: see `batching.make_rows`.
+    row_shapes: (rows, columns) that a batch may be packed in.
     records_every: steps between those whose records are written.
     record_tokens: whether their tokens are written, too.
     checkpoint_every: steps between checkpoints.
-    limits: by metric; see inspection/limits.py.
+    limits: by metric: `low`, `high`, `relative` (inspection/limits.py).
     limit_window: steps that they are averaged over.
     limit_action: 'warn' or 'stop'.
-    max_ratio_error: of a fresh batch; see alarms.py.
+    max_ratio_error: between sampler and trainer, of a fresh batch.
     max_skipped: updates that are not finite before the run ends.
-    optimizer: see `optimizer.make_optimizer`.
+    optimizer: keywords of `optimizer.make_optimizer`.
 
   Raises:
     ValueError: a value is out of its range.

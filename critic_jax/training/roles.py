@@ -59,7 +59,7 @@ def load_params(settings: Mapping) -> dict[str, Params]:
   """The host parameters of the roles that have a source, by role.
 
   Args:
-    settings: see `make_lms`.
+    settings: by role, the sections that `configs/common.model` makes.
 
   Raises:
     ValueError: a file is not as it should be.
@@ -93,21 +93,21 @@ def check_section(
   lengths: Sequence[int],
   max_rows: int,
 ) -> None:
-  """Checks what nobody else does of a role; its parameters are the settings.
+  """Checks the settings of a role that `LM` does not; its parameters are all.
 
   Args:
     size: a name in models/sizes.py, if there is no source.
     source: a Hugging Face folder, a .gguf file, or package:NAME.
     tokenizer: of a size: a folder, or a function of critic_jax.tasks.
-    head: see `TransformerConfig`.
+    head: 'lm', 'value' or 'reward'.
     dtype: of computation.
     param_dtype: of parameters; int8 for roles that are not trained.
-    remat: what the backward pass keeps; see `transformer.REMAT_POLICIES`.
+    remat: what the backward pass keeps, in `transformer.REMAT_POLICIES`.
     prompts: a module of critic_jax.rollouts.styles.
     prefix: how every response begins.
-    temperature: see `SamplingParams`.
-    top_k: see `SamplingParams`.
-    top_p: see `SamplingParams`.
+    temperature: logits are divided by it; 0 is greedy.
+    top_k: only the k likeliest tokens are sampled; 0 is all.
+    top_p: only the likeliest tokens that have this probability; 1 is all.
     max_new_tokens: of a response, at most.
     lengths: columns that prompts and rows are padded to, ascending.
     max_rows: responses that are sampled at once, a power of two.
