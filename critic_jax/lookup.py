@@ -1,7 +1,7 @@
 """A name in a config -> a function of a module: the module is the registry.
 
-What a config may name are the public functions that a module defines itself.
-Their arrays are positional, their settings keyword-only. Names and keywords are
+A config may name the public functions that a module defines itself. Their
+arrays are positional, their settings keyword-only. Names and keywords are
 checked when the function is looked up, so that a wrong config fails before the
 first step, with a ValueError that lists the choices and the nearest of them.
 """

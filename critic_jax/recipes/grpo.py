@@ -7,9 +7,9 @@ GRPO is https://arxiv.org/abs/2402.03300.
 3. Advantages relative to the solutions of the same problem.
 4. Policy gradient, with a penalty for leaving a reference if asked.
 
-What tells the algorithms apart is `advantage` (group_relative or
-leave_one_out, normalised or not), `aggregate` (token, sequence, constant),
-`objective` (ppo_clip with its clips, gspo, cispo, reinforce) and `kl`.
+The algorithms differ in `advantage` (group_relative or leave_one_out,
+normalised or not), `aggregate` (token, sequence, constant), `objective`
+(ppo_clip with its clips, gspo, cispo, reinforce) and `kl`.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ def _of_record(record: Record) -> dict[str, float]:
 
 
 def _of_critique(critique: Record, is_right: bool) -> dict[str, float]:
-  """What depends on whether the critiqued solution is right."""
+  """The metrics that depend on whether the critiqued solution is right."""
   metrics = {} if is_right else {'leak': leaks.leaks(critique)}
   if 'judge' in critique.scores:
     name = 'judge_right' if is_right else 'judge_wrong'

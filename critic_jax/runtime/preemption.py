@@ -22,9 +22,9 @@ EXIT = 128 + signal.SIGTERM  # the status of a process that SIGTERM has ended
 def awaited() -> Iterator[Callable[[int], bool]]:
   """Within the block SIGTERM is noted; yields `step -> whether it is the last`.
 
-  Of several processes jax's service takes the signal, a second one too, and
-  has all of them end after the same step; each must ask after every step. A
-  thread other than the main one notes nothing.
+  In a run of several processes jax's service takes every signal, and has all
+  processes end after the same step; each must ask after every step. A thread
+  other than the main one notes nothing.
   """
   if jax.process_count() > 1:
     yield multihost_utils.reached_preemption_sync_point

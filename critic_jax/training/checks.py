@@ -1,8 +1,8 @@
 """The names of a config's settings, checked before anything else is done.
 
 A section's settings are the keyword-only parameters of the function that takes
-them, so an unknown, misspelt or missing one is told by the nearest names. What
-phases, evaluations and models have is checked where they are made.
+them, so an unknown, misspelt or missing one is an error with the nearest names.
+Models, phases and evaluations check their own sections when they are made.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Rows of files of records: a Record as JSON has it, and back, checked.
 
-A file of records may come from anywhere. What is read from it is used as the
-fields of `Record` say, so each is of its type or the row is refused.
+A file of records may come from anywhere. Its values become fields of `Record`,
+so each has the field's type, or the row is refused.
 """
 
 from __future__ import annotations
