@@ -230,8 +230,11 @@ def test_roles_are_loaded_and_copied(monkeypatch):
   config = tiny_config('qwen2', num_layers=1, vocab_size=264)
   stored = jax.tree.map(np.asarray, random_params(Transformer(config), seed=7))
   monkeypatch.setattr(
-    hf_weights, 'load', lambda _: (config, stored, byte_tokenizer())
+    hf_weights,
+    'load_config_and_tokenizer',
+    lambda _: (config, byte_tokenizer()),
   )
+  monkeypatch.setattr(hf_weights, 'load_weights', lambda _: (config, stored))
   section = common.model(source='folder', lengths=(16,), max_new_tokens=8)
   sections = {'critic': section, 'solver': section | dict(param_dtype='int8')}
   lms, loaded = roles.make_lms(sections), roles.load_params(sections)
