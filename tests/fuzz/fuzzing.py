@@ -71,20 +71,20 @@ def broken(data):
   size = len(data)
 
   def apply(edits):
-    found = bytearray(data)
+    content = bytearray(data)
     for kind, at, length, new in edits:
-      at = at % (len(found) + 1)
+      at = at % (len(content) + 1)
       if kind == 'set':
-        found[at : at + len(new)] = new
+        content[at : at + len(new)] = new
       elif kind == 'insert':
-        found[at:at] = new
+        content[at:at] = new
       elif kind == 'delete':
-        del found[at : at + length]
+        del content[at : at + length]
       elif kind == 'cut':
-        del found[at:]
+        del content[at:]
       elif kind == 'double':
-        found[at:at] = found[at : at + length]
-    return bytes(found)
+        content[at:at] = content[at : at + length]
+    return bytes(content)
 
   edges = [
     (n % 2**bits).to_bytes(bits // 8, 'little')

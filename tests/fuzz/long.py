@@ -32,18 +32,18 @@ def run_round(area: str, seed: int) -> tuple[int, str]:
     '--hypothesis-show-statistics', '--tb=short', '-p', 'no:cacheprovider',
   ]  # fmt: skip
   try:
-    done = subprocess.run(
+    process = subprocess.run(
       command, capture_output=True, text=True, timeout=MAX_ROUND,
       errors='replace', cwd=FOLDER.parents[1],
     )  # fmt: skip
   except subprocess.TimeoutExpired as error:
     tail = (error.stdout or b'').decode(errors='replace')[-2000:]
     return 0, f'hung for {MAX_ROUND} s\n{tail}'
-  examples = sum(sum(map(int, m)) for m in EXAMPLES.findall(done.stdout))
-  if done.returncode:
-    what = f'exit code {done.returncode}'  # below 0: a signal
-    told = done.stdout.partition('Hypothesis Statistics')[0]
-    return examples, f'{what}\n{told[-9000:]}\n{done.stderr[-3000:]}'
+  examples = sum(sum(map(int, m)) for m in EXAMPLES.findall(process.stdout))
+  if process.returncode:
+    outcome = f'exit code {process.returncode}'  # below 0: a signal
+    failures = process.stdout.partition('Hypothesis Statistics')[0]
+    return examples, f'{outcome}\n{failures[-9000:]}\n{process.stderr[-3000:]}'
   return examples, ''
 
 

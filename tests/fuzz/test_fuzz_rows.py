@@ -45,9 +45,9 @@ SOLUTIONS = (
 )  # fmt: skip
 
 
-def lines(found):
+def lines(rows):
   """JSON lines, with NaN and infinity as Python writes them."""
-  return b'\n'.join(json.dumps(row).encode() for row in found)
+  return b'\n'.join(json.dumps(row).encode() for row in rows)
 
 
 def files(row_kinds):
@@ -69,9 +69,9 @@ def files(row_kinds):
       b'{"a": 1, "a": 2}',
     ]),
   )  # fmt: skip
-  several = st.lists(line, max_size=5)
-  return several.map(b'\n'.join) | several.map(
-    lambda found: b'[' + b','.join(found) + b']'
+  contents = st.lists(line, max_size=5)
+  return contents.map(b'\n'.join) | contents.map(
+    lambda lines: b'[' + b','.join(lines) + b']'
   )
 
 
@@ -87,43 +87,43 @@ def check_problem(problem):
 def read_both_ways(content, read):
   """What a file holds where bad rows are left out, after it was refused."""
   with folder({'d.jsonl': content}) as path:
-    path, told = path / 'd.jsonl', []
+    path, messages = path / 'd.jsonl', []
     with refused():
       strict = read(path, report=len)
     try:
-      found = read(path, bad_rows='skip', report=told.append)
+      records = read(path, bad_rows='skip', report=messages.append)
     except ValueError as error:
       assert re.match(re.escape(str(path)), str(error)), error
       with pytest.raises(ValueError):
         read(path)
       return []
   # Lines that ask what others ask are told of, too.
-  if any(' rows skipped; the first: ' in line for line in told):
+  if any(' rows skipped; the first: ' in line for line in messages):
     assert 'strict' not in vars()
   else:
-    assert len(strict) == len(found)
-  return found
+    assert len(strict) == len(records)
+  return records
 
 
 @given(files(PROBLEMS))
 def test_any_file_of_problems(content):
-  found = read_both_ways(content, problems.read_jsonl)
-  for problem in found:
+  records = read_both_ways(content, problems.read_jsonl)
+  for problem in records:
     check_problem(problem)
-  assert len({p.id for p in found}) == len(found)
+  assert len({p.id for p in records}) == len(records)
 
 
 @given(files(SOLUTIONS))
 def test_any_file_of_solutions(content):
-  found = read_both_ways(content, solutions.read)
-  for record in found:
+  records = read_both_ways(content, solutions.read)
+  for record in records:
     assert isinstance(record, Record)
     assert record.problem.question.strip() and record.text.strip()
     for text in (record.id, record.text, record.problem.answer):
       text.encode()
     json.dumps(dict(record.parsed))
   # Solutions of a problem are told apart by their numbers.
-  assert len({record.id for record in found}) == len(found)
+  assert len({record.id for record in records}) == len(records)
 
 
 @given(broken(lines(PROBLEMS)), broken(lines(SOLUTIONS)))
@@ -137,9 +137,9 @@ def test_broken_files(some, others):
 def test_texts_are_kept(text, number):
   row = {'question': text, 'answer': str(number), 'solution': text}
   with folder({'d.jsonl': lines([row])}) as path:
-    (found,) = problems.read_jsonl(path / 'd.jsonl')
-  assert (found.question, found.answer) == (text.strip(), str(number))
-  assert found.solution == text.strip()
+    (problem,) = problems.read_jsonl(path / 'd.jsonl')
+  assert (problem.question, problem.answer) == (text.strip(), str(number))
+  assert problem.solution == text.strip()
 
 
 @functools.cache
@@ -151,10 +151,10 @@ def long_line():
 
 def test_a_row_of_ten_megabytes_is_a_row():
   with folder({'d.jsonl': long_line()}) as path, at_most(10 * rows.MAX_ROW):
-    found = problems.read_jsonl(
+    records = problems.read_jsonl(
       path / 'd.jsonl', layout='generic', bad_rows='skip'
     )
-  assert len(found[0].question) == rows.MAX_ROW - 40
+  assert len(records[0].question) == rows.MAX_ROW - 40
 
 
 @pytest.mark.parametrize(
@@ -165,8 +165,8 @@ def test_a_line_without_end_costs_no_memory(text):
   content = f'{{"question": "{text}", "answer": 1}}\n{text}\n'.encode()
   content += lines([PROBLEMS[0]])
   with folder({'d.jsonl': content}) as path, at_most(12 * rows.MAX_ROW):
-    found = problems.read_jsonl(path / 'd.jsonl', bad_rows='skip', report=len)
-  assert [p.answer for p in found][-1] == '2'
+    records = problems.read_jsonl(path / 'd.jsonl', bad_rows='skip', report=len)
+  assert [p.answer for p in records][-1] == '2'
 
 
 @given(files(PROBLEMS))
@@ -175,10 +175,10 @@ def test_prepared_sets_are_the_files(content):
     expected = problems.read_jsonl(
       path / 'd.jsonl', bad_rows='skip', report=len
     )
-    found = store.prepare(
+    prepared_set = store.prepare(
       path / 'd.jsonl', path / 'sets', bad_rows='skip', report=len
     )
-    assert list(found) == expected
+    assert list(prepared_set) == expected
     assert [p.name for p in path.iterdir()].count('sets') == 1
 
 

@@ -81,9 +81,9 @@ def rows(tokens=False):
 ROWS = rows(tokens=True)
 
 
-def packed(found):
+def packed(rows):
   return gzip.compress(
-    b''.join(json.dumps(r).encode() + b'\n' for r in found), 1
+    b''.join(json.dumps(r).encode() + b'\n' for r in rows), 1
   )
 
 
@@ -103,17 +103,18 @@ def test_records_come_back(text, name, parsed, score):
   )  # fmt: skip
   with folder({}) as path:
     run_dir.write_records(path / 'r.gz', [leaf], tokens=True)
-    above, found = run_dir.read_records(path / 'r.gz')
-  assert (found.text, found.problem, found.id) == (text, problem, leaf.id)
-  assert found.parent is above and found.parsed == leaf.parsed
-  np.testing.assert_equal(dict(found.scores), dict(leaf.scores))
-  np.testing.assert_array_equal(found.logprobs, leaf.logprobs)
+    root_read, leaf_read = run_dir.read_records(path / 'r.gz')
+  assert leaf_read.text == text and leaf_read.problem == problem
+  assert leaf_read.id == leaf.id
+  assert leaf_read.parent is root_read and leaf_read.parsed == leaf.parsed
+  np.testing.assert_equal(dict(leaf_read.scores), dict(leaf.scores))
+  np.testing.assert_array_equal(leaf_read.logprobs, leaf.logprobs)
 
 
 @given(altered(ROWS))
-def test_any_rows_of_records(found):
+def test_any_rows_of_records(rows):
   with folder(
-    {'r.gz': packed(found if isinstance(found, list) else [found])}
+    {'r.gz': packed(rows if isinstance(rows, list) else [rows])}
   ) as p:
     with refused(), at_most(2**24):
       records = run_dir.read_records(p / 'r.gz')
@@ -137,13 +138,13 @@ def test_a_small_file_that_unpacks_to_much(monkeypatch):
 
 
 def test_numbers_of_tokens_take_no_memory():
-  many = [
+  changed_rows = [
     row | {'num_tokens': 10**9, 'num_prompt_tokens': 10**9} for row in rows()
   ]
-  with folder({'r.gz': packed(many)}) as path, at_most(2**22):
-    found = run_dir.read_records(path / 'r.gz')
-    assert len(found[0].tokens) == 10**9
-    _check_page_data(found)
+  with folder({'r.gz': packed(changed_rows)}) as path, at_most(2**22):
+    records = run_dir.read_records(path / 'r.gz')
+    assert len(records[0].tokens) == 10**9
+    _check_page_data(records)
 
 
 def test_a_chain_without_end_is_refused():
@@ -168,8 +169,8 @@ def _check_page_data(records):
 
 
 @given(altered(METRICS))
-def test_any_metrics(found):
-  lines = found if isinstance(found, list) else [found]
+def test_any_metrics(metrics):
+  lines = metrics if isinstance(metrics, list) else [metrics]
   content = b''.join(json.dumps(line).encode() + b'\n' for line in lines)
   with folder({'metrics.jsonl': content, 'config.json': b'{}'}) as path:
     with refused():
@@ -281,10 +282,10 @@ def write_page(path, draw):
   for name in ('FAILED', 'command.txt', 'git.txt', 'env.txt', 'overrides.json'):
     (path / name).write_text(draw(text), errors='replace')
   name = re.sub('[\0/\ud800-\udfff]', '_', draw(text))[:30] or 'x'
-  found = json.dumps(RESULTS)
+  results = json.dumps(RESULTS)
   for word in ('before', 'accuracy'):
-    found = found.replace(f'"{word}"', json.dumps(draw(text)))
-  (path / 'results' / f'{name}.json').write_text(found)
+    results = results.replace(f'"{word}"', json.dumps(draw(text)))
+  (path / 'results' / f'{name}.json').write_text(results)
   config = CONFIG | {draw(text): draw(values())}
   (path / 'config.json').write_text(json.dumps(config))
   with (path / 'metrics.jsonl').open('a') as f:
@@ -309,18 +310,20 @@ def write_page(path, draw):
 @given(st.data())
 def test_a_page_of_hostile_records_is_no_program(data):
   with folder({}) as path, pytest.MonkeyPatch.context() as patch:
-    page = sound_page()
+    plain_page = sound_page()
     if data.draw(st.integers(0, 19)):  # drawing takes a second
       patch.setattr(plots, 'write', lambda columns, path: [])
     write_page(path / 'hostile', data.draw)
     with refused():
       text = html_report.write(path / 'hostile').read_text(encoding='utf-8')
-      found = Page(text)
-      more = {'pre', 'ul', 'li', 'h2', 'h3', 'b', 'details', 'summary'}
-      assert found.tags - page.tags <= more
-      more = {('ul', 'class'), ('details', 'class'), ('div', 'class')}
-      assert found.attributes - page.attributes <= more
-      assert all(u.startswith(('data:image/png;', '#')) for u in found.urls)
+      hostile_page = Page(text)
+      allowance = {'pre', 'ul', 'li', 'h2', 'h3', 'b', 'details', 'summary'}
+      assert hostile_page.tags - plain_page.tags <= allowance
+      allowance = {('ul', 'class'), ('details', 'class'), ('div', 'class')}
+      assert hostile_page.attributes - plain_page.attributes <= allowance
+      assert all(
+        u.startswith(('data:image/png;', '#')) for u in hostile_page.urls
+      )
       assert text.count('<script') == 2 == text.count('</script>')
 
 

@@ -42,13 +42,13 @@ def names():
 def parse(arguments):
   """The config of a command line, or what it exits with."""
   argv = ['train', f'--config={ROOT}/configs/refcritic.py:tiny', *arguments]
-  found = flags.FlagValues()
-  flags.DEFINE_string('workdir', None, '', flag_values=found)
+  flag_values = flags.FlagValues()
+  flags.DEFINE_string('workdir', None, '', flag_values=flag_values)
   config = config_flags.DEFINE_config_file(
-    'config', flag_values=found, sys_argv=argv
+    'config', flag_values=flag_values, sys_argv=argv
   )
   with (
-    mock.patch.object(flags, 'FLAGS', found),
+    mock.patch.object(flags, 'FLAGS', flag_values),
     mock.patch.object(cli, '_CONFIG', config),
   ):
     try:
@@ -63,12 +63,12 @@ words = st.sampled_from((*LITERALS, *FRAGMENTS)) | texts(max_size=3)
 
 @given(st.sampled_from(names()), words)
 def test_an_override_sets_what_it_names_or_is_one_line(name, value):
-  found = parse([f'--config.{name}={value}'])
-  if isinstance(found, str):
-    assert found.startswith('error: ') and '\n' not in found
+  result = parse([f'--config.{name}={value}'])
+  if isinstance(result, str):
+    assert result.startswith('error: ') and '\n' not in result
     return
   changed = settings_lib.differences(
-    settings_lib.plain(found), settings_lib.plain(tiny())
+    settings_lib.plain(result), settings_lib.plain(tiny())
   )
   assert all(
     key == name or key.startswith(f'{name}.') or name.startswith(f'{key}.')
@@ -79,8 +79,8 @@ def test_an_override_sets_what_it_names_or_is_one_line(name, value):
 
 @given(texts('config', '.', '=', '[0]', 'phases', '__class__', 'seed', '--'))
 def test_any_word_of_a_command_line(word):
-  found = parse([f'--config.{word}'])
-  assert isinstance(found, ConfigDict) or re.fullmatch('error: .*', found)
+  result = parse([f'--config.{word}'])
+  assert isinstance(result, ConfigDict) or re.fullmatch('error: .*', result)
 
 
 def test_a_sound_override():
@@ -95,9 +95,9 @@ def test_a_sound_override():
 )
 def test_only_modules_of_the_package_are_imported(package, name):
   with refused():
-    found = lookup.module(package, name)
-    assert isinstance(found, types.ModuleType)
-    assert found.__name__ == f'critic_jax.{package}.{name}'
+    module = lookup.module(package, name)
+    assert isinstance(module, types.ModuleType)
+    assert module.__name__ == f'critic_jax.{package}.{name}'
 
 
 @given(
@@ -108,10 +108,10 @@ def test_any_settings_of_a_function(settings, module):
   if not isinstance(settings, dict):
     return
   with refused():
-    found = lookup.bind(f'critic_jax.{module}', settings)
-    assert found.func.__module__ == f'critic_jax.{module}'
-    keywords = inspect.signature(found.func).parameters
-    assert set(found.keywords) <= set(keywords)
+    function = lookup.bind(f'critic_jax.{module}', settings)
+    assert function.func.__module__ == f'critic_jax.{module}'
+    keywords = inspect.signature(function.func).parameters
+    assert set(function.keywords) <= set(keywords)
 
 
 @given(

@@ -173,11 +173,11 @@ def test_prompts_hold_what_they_are_given_and_no_thinking(text):
     'critique', f'<think>{secret}</think>{text}', parent=solution
   )
   for style in ('plain', 'instruct', 'programs'):
-    made = stages.make_stages(style)
-    asked = made.solve.prompt(solution.problem)
-    assert text in asked
-    assert text in made.critique.prompt(solution)
-    refined = made.refine.prompt(critique)
+    style_stages = stages.make_stages(style)
+    prompt = style_stages.solve.prompt(solution.problem)
+    assert text in prompt
+    assert text in style_stages.critique.prompt(solution)
+    refined = style_stages.refine.prompt(critique)
     assert secret not in refined
     if critique.parsed['conclusion']:
       assert critique.parsed['conclusion'] in refined

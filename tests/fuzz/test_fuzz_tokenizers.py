@@ -66,9 +66,9 @@ def use(files):
 
 @given(st.data())
 def test_any_tokenizer_json(data):
-  found = data.draw(altered(json.loads(byte_level()['tokenizer.json'])))
+  content = data.draw(altered(json.loads(byte_level()['tokenizer.json'])))
   with refused():
-    use(byte_level() | {'tokenizer.json': json.dumps(found).encode()})
+    use(byte_level() | {'tokenizer.json': json.dumps(content).encode()})
 
 
 # Parts of tokenizer.json that a byte-level one lacks, sound and not.
@@ -125,12 +125,12 @@ parts = st.fixed_dictionaries(
 
 @given(parts, st.data())
 def test_any_parts_of_tokenizer_json(parts, data):
-  found = json.loads(byte_level()['tokenizer.json']) | parts
+  content = json.loads(byte_level()['tokenizer.json']) | parts
   if parts and data.draw(st.booleans()):
     name = data.draw(st.sampled_from(sorted(parts)))
-    found[name] = data.draw(altered(parts[name]))
+    content[name] = data.draw(altered(parts[name]))
   with refused():
-    use(byte_level() | {'tokenizer.json': json.dumps(found).encode()})
+    use(byte_level() | {'tokenizer.json': json.dumps(content).encode()})
 
 
 @given(broken(gguf_import.tokenizer_files(gguf_metadata())['tokenizer.json']))
@@ -157,13 +157,13 @@ def json_like(sound):
     'bos_token_id', 'pad_token_id', 'chat_template', 'add_bos_token',
   ))  # fmt: skip
   token = st.sampled_from((*SYMBOLS, 'a', 'h', '<none>', '', 0, 5, 260))
-  more = st.dictionaries(keys, token | values(), max_size=3)
+  settings = st.dictionaries(keys, token | values(), max_size=3)
   return st.builds(
-    lambda found, more: json.dumps(
-      found | more if isinstance(found, dict) else found
+    lambda content, settings: json.dumps(
+      content | settings if isinstance(content, dict) else content
     ).encode(),
     altered(json.loads(sound)),
-    more,
+    settings,
   )
 
 

@@ -144,11 +144,11 @@ def test_any_header_of_safetensors(data):
   content = struct.pack('<Q', len(text)) + text + whole[8 + size :]
   with folder({SINGLE: content}) as path:
     try:
-      found = safetensors_io.read(path)
+      readers = safetensors_io.read(path)
     except ValueError as error:
       assert str(path / SINGLE) in str(error)
       return
-    for read in found.values():
+    for read in readers.values():
       with refused():
         assert read().nbytes <= len(content)
 
@@ -183,8 +183,8 @@ def test_any_index(index):
   files['m-1.safetensors'] = safetensors_bytes(tensors())
   files[INDEX] = files[INDEX].replace(SINGLE.encode(), b'm-1.safetensors')
   with folder(files) as path, refused():
-    found = safetensors_io.read(path)
-    assert set(found) == set(tensors())
+    readers = safetensors_io.read(path)
+    assert set(readers) == set(tensors())
 
 
 @given(st.data())
@@ -202,14 +202,14 @@ def test_broken_gguf(data):
 
 @given(altered(KEYS), st.integers(0, 3))
 def test_any_metadata_of_gguf(metadata, num_missing):
-  found = {
+  readers = {
     k.replace('model.layers.0.', 'blk.0.'): lambda v=v: v
     for k, v in [*tensors().items()][num_missing:]
   }
-  found['rope_freqs.weight'] = lambda: np.ones(1, np.float32)
+  readers['rope_freqs.weight'] = lambda: np.ones(1, np.float32)
   with refused(), at_most(2**22):
     config, _ = gguf_import.to_hf(
-      metadata if isinstance(metadata, dict) else {}, found
+      metadata if isinstance(metadata, dict) else {}, readers
     )
     hf_config.read(config)
 
@@ -217,8 +217,8 @@ def test_any_metadata_of_gguf(metadata, num_missing):
 @given(altered(CONFIG))
 def test_any_config(config):
   with folder(model_files(config)) as path, refused(), at_most(2**22):
-    found, params = hf_weights.load_weights(path)
-    assert found.num_layers == 1
+    model_config, params = hf_weights.load_weights(path)
+    assert model_config.num_layers == 1
     assert params['embed']['embedding'].shape == (8, 4)
 
 
@@ -234,6 +234,6 @@ def test_the_sound_files_are_read():
   with folder(model_files()) as path:
     config, params = hf_weights.load_weights(path)
   with folder({'m.gguf': gguf_bytes()}) as path:
-    same, others = hf_weights.load_weights(path / 'm.gguf')
-  assert shapes(params) == shapes(others)
-  assert same.vocab_size == config.vocab_size == 8
+    gguf_config, gguf_params = hf_weights.load_weights(path / 'm.gguf')
+  assert shapes(params) == shapes(gguf_params)
+  assert gguf_config.vocab_size == config.vocab_size == 8
