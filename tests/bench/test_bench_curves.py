@@ -14,9 +14,9 @@ def test_slope():
 
 def test_a_bend_shows_at_the_end():
   x = (1, 2, 4, 8, 16)
-  found = curves.facts(Curve('t', 'x', 'y', x, (1, 1, 1, 2, 4)))
-  assert found['end_slope'] == pytest.approx(1)
-  assert found['slope'] < 0.6
+  facts = curves.facts(Curve('t', 'x', 'y', x, (1, 1, 1, 2, 4)))
+  assert facts['end_slope'] == pytest.approx(1)
+  assert facts['slope'] < 0.6
 
 
 def test_records_are_trees():

@@ -138,15 +138,15 @@ def test_stages_follow_each_other():
       dict(role='b', samples=1, new=1, carry=1, template=2),
     ],
   }
-  asked = []
+  requests = []
 
   def generate(role, prompts, samples, new, seed):
-    asked.append((role, prompts, samples, new))
+    requests.append((role, prompts, samples, new))
     return [[70 + i] * new for i in range(len(prompts) * samples)]
 
-  found = worker.by_stages(work, [[8, 9]], generate, 0)
-  assert found == [[[70, 70], [71, 71]], [[70], [71]]]
-  assert asked[1] == ('b', [[8, 9, 70, 1, 2], [8, 9, 71, 1, 2]], 1, 1)
+  samples_by_stage = worker.by_stages(work, [[8, 9]], generate, 0)
+  assert samples_by_stage == [[[70, 70], [71, 71]], [[70], [71]]]
+  assert requests[1] == ('b', [[8, 9, 70, 1, 2], [8, 9, 71, 1, 2]], 1, 1)
 
 
 def test_prompts_are_the_same_for_the_same_seed():
@@ -159,12 +159,12 @@ def test_prompts_are_the_same_for_the_same_seed():
 
 
 def test_ratios_are_of_rounds():
-  found = {
+  records = {
     'ours': {'seconds': [1.0, 2.0, 4.0]},
     'peer': {'seconds': [3.0, 4.0, 4.0]},
     'gone': {'error': 'x'},
   }
-  assert rounds.ratios(found) == {
+  assert rounds.ratios(records) == {
     'peer': {'median': 2.0, 'low': 1.0, 'high': 3.0}
   }
   assert rounds.ratios({'ours': {'error': 'x'}, 'peer': {'seconds': []}}) == {}
@@ -228,17 +228,17 @@ def test_an_environment_that_is_there_is_used(tmp_path):
 def test_an_environment_that_can_not_be_made(tmp_path):
   import subprocess
 
-  asked = []
+  commands = []
 
   def run(command, **_):
-    asked.append(command)
+    commands.append(command)
     (tmp_path / 'trl').mkdir(exist_ok=True)
     if 'pip' in command:
       raise subprocess.CalledProcessError(1, command, stderr='a\nno network\n')
 
   with pytest.raises(ValueError, match="trl: got 'no network' from .*-r"):
     environments.python('trl', tmp_path, run=run, say=lambda text: None)
-  assert asked[1][-1].endswith('trl.txt')
+  assert commands[1][-1].endswith('trl.txt')
   assert not (tmp_path / 'trl').exists()
 
 

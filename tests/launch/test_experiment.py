@@ -40,9 +40,9 @@ def test_a_name_tells_what_is_changed_and_has_the_digest(tmp_path):
 def test_the_same_settings_have_the_same_name(tmp_path):
   """However they are named, and in whatever order, type and experiment."""
   plain = names(grids.write(tmp_path, grid='[{"seed": 1}]'))
-  told = "[{'phases.rl.refine_weight': 1, 'seed': 1}]"
+  grid = "[{'phases.rl.refine_weight': 1, 'seed': 1}]"
   other = "[{'seed': 1, 'phases.rl.refine_weight': 1.0}]"
-  assert names(grids.write(tmp_path, 'told', grid=told)) == plain
+  assert names(grids.write(tmp_path, 'told', grid=grid)) == plain
   assert names(grids.write(tmp_path, 'other', grid=other)) == plain
   changed = "[{'seed': 1, 'phases.rl.refine_weight': 0.5}]"
   assert names(grids.write(tmp_path, 'changed', grid=changed)) != plain
@@ -169,9 +169,9 @@ def test_a_file_without_a_part_is_refused(drop, message, tmp_path):
 @pytest.mark.parametrize('path', EXPERIMENTS, ids=lambda path: path.stem)
 def test_experiments_hold_together(path, monkeypatch):
   monkeypatch.chdir(ROOT)
-  found = experiment.load(path)
-  assert len({run.point['seed'] for run in found.runs}) >= 3
-  for table in found.tables:
+  study = experiment.load(path)
+  assert len({run.point['seed'] for run in study.runs}) >= 3
+  for table in study.tables:
     for metric in table.metrics:
       assert metric in critic_loop.TITLES.values() or '/' in metric, metric
     assert set(table.methods) <= set(selection.METHODS)

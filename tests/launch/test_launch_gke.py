@@ -24,8 +24,8 @@ def pod(job_set):
 
 def test_pods_find_each_other_and_the_bucket():
   job_set = gke.manifest(PODS, 'abc', ['python', '$(HOME) $x'])
-  found = pod(job_set)
-  (container,) = found['containers']
+  spec = pod(job_set)
+  (container,) = spec['containers']
   assert container['command'] == ['python', '$$(HOME) $$x']
   env = {e['name']: e.get('value') for e in container['env']}
   assert env == {
@@ -34,7 +34,7 @@ def test_pods_find_each_other_and_the_bucket():
     'CRITIC_JAX_PROCESS_ID': None,  # the pod's index
   }
   assert container['resources'] == {'limits': {'google.com/tpu': 4}}
-  (volume,) = found['volumes']
+  (volume,) = spec['volumes']
   assert volume['csi']['volumeAttributes'] == {
     'bucketName': 'b', 'mountOptions': 'implicit-dirs,only-dir=c/d'
   }  # fmt: skip
@@ -43,11 +43,11 @@ def test_pods_find_each_other_and_the_bucket():
 
 def test_gpus_and_one_pod():
   pods = gke.Pods('image', 'nvidia-h100-80gb', '', 1, 8, 'gs://b')
-  found = pod(gke.manifest(pods, 'abc', ['python']))
-  assert found['nodeSelector'] == {
+  spec = pod(gke.manifest(pods, 'abc', ['python']))
+  assert spec['nodeSelector'] == {
     'cloud.google.com/gke-accelerator': 'nvidia-h100-80gb'
   }
-  (container,) = found['containers']
+  (container,) = spec['containers']
   assert container['env'] == []
   assert container['resources'] == {'limits': {'nvidia.com/gpu': 8}}
 
@@ -76,10 +76,10 @@ def test_a_run_is_submitted_once_and_again_when_it_failed(
   console = Console(record=True, width=200)
   launch.launch(launch.parse(words), console)
   applied = (tmp_path / 'applied').read_text()
-  found = [
+  manifests = [
     json.loads(part) for part in applied.replace('}{', '}\n{').split('\n')
   ]
-  assert [job['metadata']['name'] for job in found] == [names[0], names[2]]
+  assert [job['metadata']['name'] for job in manifests] == [names[0], names[2]]
   calls = (tmp_path / 'calls').read_text()
   assert calls.count('delete jobset') == 1 and f'jobset {names[0]}' in calls
   text = console.export_text()

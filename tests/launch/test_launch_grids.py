@@ -298,20 +298,20 @@ def test_results_of_another_config_are_not_taken(trained, tmp_path):
 
 
 @pytest.mark.parametrize(
-  ('form', 'wanted'),
+  ('form', 'expected'),
   [
     ('text', '70.0 [60.0, 80.0]'),
     ('csv', 'heldout,,accuracy,rl,3,0.7'),
     ('latex', 'accuracy & 50.0 [50.0, 50.0] & 70.0 [60.0, 80.0] \\\\'),
   ],
 )
-def test_tables_are_printed(form, wanted, trained, tmp_path):
+def test_tables_are_printed(form, expected, trained, tmp_path):
   path, workdir = write(tmp_path), tmp_path / 'runs'
   _, text = start(path, workdir=workdir, options=['--table'])
   assert 'no table yet; not done: seed=0-' in text
   start(path, workdir=workdir)
   _, text = start(path, workdir=workdir, options=['--table', form])
-  assert wanted in text and len(trained.commands) == 3
+  assert expected in text and len(trained.commands) == 3
 
 
 def test_metrics_of_a_table_are_chosen(trained, tmp_path):

@@ -132,8 +132,9 @@ def test_plans_of_launches(name, nothing, tmp_path):
     capture_output=True,
   ).stdout  # fmt: skip
   printed = portable(printed)
-  for here in (str(folder), str(folder).replace('$', '$$')):  # as pods read it
-    printed = printed.replace(here, 'HERE')
+  # Manifests write a dollar sign as two.
+  for root in (str(folder), str(folder).replace('$', '$$')):
+    printed = printed.replace(root, 'HERE')
   compare(name, printed)
   assert {file.name for file in workdir.iterdir()} == {done.name}
 
@@ -184,9 +185,9 @@ def test_words_arrive_as_they_are(script, tmp_path):
     )  # fmt: skip
     shown = [*shown, *read.stdout.split('\0')]
   for word in CALLS[script]:
-    wanted = {word, f'gs://{word}', f'--zone={word}', f'--worker={word}'}
-    wanted |= {f'--accelerator-type={word}', f'--runtime-version={word}'}
-    assert wanted & set(shown) or word == 'python', (word, shown)
+    candidates = {word, f'gs://{word}', f'--zone={word}', f'--worker={word}'}
+    candidates |= {f'--accelerator-type={word}', f'--runtime-version={word}'}
+    assert candidates & set(shown) or word == 'python', (word, shown)
   assert not (tmp_path / 'x').exists()
 
 

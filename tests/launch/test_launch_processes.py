@@ -58,7 +58,7 @@ def train(work, go, **options):
 
   `go` is called at every look at the runs, with the folders of those under way.
   """
-  out, most = io.StringIO(), [0]
+  out, peak = io.StringIO(), [0]
 
   def command(task, slot):
     (task.folder / f'slot {slot}').touch()
@@ -68,7 +68,7 @@ def train(work, go, **options):
     under_way = [
       task.folder for task in work if runs.state(task.folder) == 'running'
     ]
-    most[0] = max(most[0], len(under_way))
+    peak[0] = max(peak[0], len(under_way))
     if under_way and go(under_way):
       (work[0].folder.parent / 'go').touch()
     return reap(self)
@@ -80,15 +80,15 @@ def train(work, go, **options):
       work, command, Console(file=out, width=200), **options
     )
   assert not failed
-  return most[0], out.getvalue()
+  return peak[0], out.getvalue()
 
 
 def test_as_many_run_at_once_as_asked_for(tmp_path, quick, monkeypatch):
   free(monkeypatch, 1000)
   work = tasks(tmp_path)
   log_step(work[2], 1.0)
-  most, _ = train(work, lambda going: len(going) == 2, parallel=2)
-  assert most == 2
+  peak, _ = train(work, lambda going: len(going) == 2, parallel=2)
+  assert peak == 2
   slots = {path.name for path in (tmp_path / 'runs').glob('*/slot *')}
   assert slots == {'slot 0', 'slot 1'}
 
@@ -115,23 +115,23 @@ def test_what_does_not_fit_waits(tmp_path, quick, monkeypatch):
   free(monkeypatch, 8)
   work, looks = tasks(tmp_path), []
   log_step(work[1], 5.0)
-  most, text = train(
+  peak, text = train(
     work, lambda _: looks.append(0) or len(looks) > 9, parallel=3
   )
-  assert most == 1
+  assert peak == 1
   assert 'memory: 2 wait; a run takes 5.0 GiB, to which 1 under way' in text
   assert text.count(': done') == 3
 
 
 def test_memory_elsewhere_is_not_looked_at(tmp_path, quick, monkeypatch):
   free(monkeypatch, 0)
-  most, text = train(
+  peak, text = train(
     tasks(tmp_path),
     lambda going: len(going) == 3,
     parallel=3,
     look_at_memory=False,
   )
-  assert most == 3 and 'memory:' not in text
+  assert peak == 3 and 'memory:' not in text
 
 
 @pytest.mark.parametrize(

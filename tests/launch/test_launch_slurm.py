@@ -81,8 +81,8 @@ def num_nodes():
   """The nodes of this machine's SLURM (CONTRIBUTING.md); 0 without one."""
   if not shutil.which('sinfo'):
     return 0
-  found = subprocess.run(['sinfo', '-hN'], capture_output=True, text=True)
-  return len(found.stdout.splitlines())
+  process = subprocess.run(['sinfo', '-hN'], capture_output=True, text=True)
+  return len(process.stdout.splitlines())
 
 
 def wait_for(job):
@@ -165,9 +165,9 @@ def test_a_run_on_two_nodes_is_that_of_one_process(tmp_path):
   ):
     for name in ('loss/total', 'grad_norm', 'critique/reward'):
       assert row[name] == pytest.approx(expected[name], abs=1e-4), name
-  for records in one.glob('**/*.jsonl.gz'):
-    found, wanted = (
+  for file in one.glob('**/*.jsonl.gz'):
+    records, expected = (
       [(r.id, r.text) for r in run_dir.read_records(p)]
-      for p in (two / records.relative_to(one), records)
+      for p in (two / file.relative_to(one), file)
     )
-    assert found == wanted
+    assert records == expected

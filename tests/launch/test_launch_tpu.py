@@ -22,35 +22,35 @@ SLICE = tpu.Slice('critic-0', 'z', 'v5litepod-16', 'v2', 'gs://b/r')
 @pytest.fixture
 def cloud(tmp_path, monkeypatch):
   """A folder of the stand-in for gcloud, with a worker's home."""
-  here = tmp_path / 'cloud'
-  python = here / 'home' / 'critic_jax' / '.venv' / 'bin' / 'python'
+  folder = tmp_path / 'cloud'
+  python = folder / 'home' / 'critic_jax' / '.venv' / 'bin' / 'python'
   python.parent.mkdir(parents=True)
   code = 'import grids, sys; grids.train(sys.argv)'
   python.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}" "$@"\n')
   python.chmod(0o755)
-  (here / 'bucket' / 'b' / 'r').mkdir(parents=True)
-  (here / 'home/critic_jax/runs').symlink_to(here / 'bucket' / 'b' / 'r')
+  (folder / 'bucket' / 'b' / 'r').mkdir(parents=True)
+  (folder / 'home/critic_jax/runs').symlink_to(folder / 'bucket' / 'b' / 'r')
   tools = tmp_path / 'tools'
   tools.mkdir()
   shutil.copy(STAND_INS / 'gcloud', tools)
   monkeypatch.setenv('PATH', f'{tools}:{os.environ["PATH"]}')
-  monkeypatch.setenv('STAND_IN', str(here))
+  monkeypatch.setenv('STAND_IN', str(folder))
   monkeypatch.setenv('PYTHONPATH', f'{ROOT}:{ROOT / "tests"}')
   monkeypatch.setattr(tpu, '_POLL_S', 0.01)
-  return here
+  return folder
 
 
 def kinds(cloud):
   """The kinds of gcloud's calls, in order."""
   verbs = ('create', 'delete', 'describe', 'scp', 'rsync')
-  found = []
+  calls = []
   for line in (cloud / 'calls').read_text().splitlines():
     words = line.split()
     verb = next((verb for verb in verbs if verb in words[:4]), 'ssh')
-    found.append(
+    calls.append(
       'train' if '-m\\ critic' in line or ' --config=' in line else verb
     )
-  return found
+  return calls
 
 
 def train(cloud, tmp_path):
@@ -63,28 +63,28 @@ def train(cloud, tmp_path):
 def test_a_slice_is_made_and_trains(cloud, tmp_path):
   status, task = train(cloud, tmp_path)
   assert status == 0 and reading.state(task.folder) == 'done'
-  told = kinds(cloud)
-  assert told[:5] == ['describe', 'create', 'describe', 'describe', 'describe']
-  assert told[5:10] == [
+  calls = kinds(cloud)
+  assert calls[:5] == ['describe', 'create', 'describe', 'describe', 'describe']
+  assert calls[5:10] == [
     'scp',
     'ssh',
     'ssh',
     'ssh',
     'ssh',
   ]  # set up; what is left
-  assert told[10:] == ['train', 'rsync']
+  assert calls[10:] == ['train', 'rsync']
 
 
 def test_a_preempted_slice_is_made_anew_and_the_run_continues(cloud, tmp_path):
   (cloud / 'fails').write_text('255 SUSPENDED')
   status, task = train(cloud, tmp_path)
   assert status == 0 and reading.state(task.folder) == 'done'
-  told = kinds(cloud)
-  first = told.index('train')
-  assert told[first + 1 : first + 6] == [
+  calls = kinds(cloud)
+  first = calls.index('train')
+  assert calls[first + 1 : first + 6] == [
     'rsync', 'describe', 'describe', 'delete', 'create'
   ]  # fmt: skip
-  assert told.count('train') == 2 and told.count('scp') == 2
+  assert calls.count('train') == 2 and calls.count('scp') == 2
 
 
 def test_a_run_that_fails_by_itself_has_failed(cloud, tmp_path):
@@ -110,6 +110,6 @@ def test_a_grid_is_trained_and_its_slices_deleted(cloud, tmp_path):
   assert not launch.launch(launch.parse(words), Console())
   folder = grids.folder(path, workdir, 1)
   assert reading.state(folder) == 'done'
-  told = kinds(cloud)
-  assert told[0] == 'rsync' and told[-1] == 'delete'
-  assert 'create' not in told and not (cloud / 'states').exists()
+  calls = kinds(cloud)
+  assert calls[0] == 'rsync' and calls[-1] == 'delete'
+  assert 'create' not in calls and not (cloud / 'states').exists()

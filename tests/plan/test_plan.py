@@ -44,13 +44,16 @@ def test_the_paper_on_64_fake_devices(tmp_path):
     f'--json={path}',
   )  # fmt: skip
   assert done.returncode == 0, done.stderr[-2000:]
-  found = json.loads(path.read_text())
+  printed_plan = json.loads(path.read_text())
   count = 14_770_033_664
-  assert found['parameters'] == {'critic': count, 'solver': count}
-  assert found['mesh'] | {'data': 1, 'fsdp': 16, 'tensor': 4} == found['mesh']
+  assert printed_plan['parameters'] == {'critic': count, 'solver': count}
+  assert (
+    printed_plan['mesh'] | {'data': 1, 'fsdp': 16, 'tensor': 4}
+    == printed_plan['mesh']
+  )
   biases, norms = 48 * (40 + 8 + 8) * 128, (48 * 2 + 1) * 5120
   matrices = count - biases - norms
-  [phase] = found['phases']
+  [phase] = printed_plan['phases']
   entries = matrices / 64 + biases / 4 + norms
   assert phase['held']['parameters of critic'] == 4 * entries
   assert phase['held']['parameters of solver'] == 2 * entries
@@ -82,8 +85,8 @@ def test_one_device_holds_every_parameter():
 
 
 def test_the_most_rows_fit_and_more_do_not():
-  found = plan('qwen2.5-14b-v6e', 'v6e')
-  [phase], limit = found.phases, found.memory
+  printed_plan = plan('qwen2.5-14b-v6e', 'v6e')
+  [phase], limit = printed_plan.phases, printed_plan.memory
   rest = sum(phase.held.values()) + sum(phase.update.values())
   each = phase.update['activations'] / phase.rows
   rest -= phase.update['activations']
@@ -140,9 +143,9 @@ def test_wrong_commands():
 
 def test_a_layout_to_sample_with():
   """Matrices split by fsdp 16 x tensor 4 are held by tensor alone, too."""
-  asked = 'qwen2.5-14b-v5p', 'v5p', None
-  [plain] = plan(*asked).phases
-  own = plan(*asked, sample_mesh=dict(data=16, tensor=4))
+  settings = 'qwen2.5-14b-v5p', 'v5p', None
+  [plain] = plan(*settings).phases
+  own = plan(*settings, sample_mesh=dict(data=16, tensor=4))
   [phase] = own.phases
   assert own.sample_mesh == dict(data=16, fsdp=1, tensor=4, sequence=1)
   norms = (48 * 2 + 1) * 5120  # whole in both, so not copied
@@ -165,9 +168,9 @@ def test_a_layout_to_sample_with():
 
 
 def test_processes_sample_shares():
-  asked = 'qwen2.5-14b-v5p', 'v5p', None
-  one = plan(*asked, sample_mesh=dict(data=16, tensor=4))
-  many = plan(*asked, sample_mesh=dict(data=-1, tensor=4), processes=16)
+  settings = 'qwen2.5-14b-v5p', 'v5p', None
+  one = plan(*settings, sample_mesh=dict(data=16, tensor=4))
+  many = plan(*settings, sample_mesh=dict(data=-1, tensor=4), processes=16)
   assert many.sample_mesh == dict(data=1, fsdp=1, tensor=4, sequence=1)
   [phase], [same] = many.phases, one.phases
   assert phase.held == same.held
@@ -175,15 +178,15 @@ def test_processes_sample_shares():
     (t.stage, t.rows, t.tokens) for t in same.times
   ]
   # Without a mesh each device has all.
-  [whole] = plan(*asked, processes=16).phases
+  [whole] = plan(*settings, processes=16).phases
   assert (
     whole.held['solver to sample with']
     > 3.9 * phase.held['solver to sample with']
   )
   with pytest.raises(ValueError, match='processes: got 3 for 64 devices'):
-    plan(*asked, processes=3)
+    plan(*settings, processes=3)
   with pytest.raises(ValueError, match="'tensor': 3, .* for 4 devices"):
-    plan(*asked, sample_mesh=dict(tensor=3), processes=16)
+    plan(*settings, sample_mesh=dict(tensor=3), processes=16)
 
 
 def test_what_is_whole_everywhere_is_not_held_twice():

@@ -136,9 +136,9 @@ def test_against_the_compiled_update(remat, kept, bound):
   )  # fmt: skip
   mesh = sharding.make_mesh({}, jax.devices()[:1])
   each, update = memory.update(phase, config, lms, mesh, learned)
-  found = compiled.temporaries('solver', config, lms, mesh, learned)
+  extrapolation = compiled.temporaries('solver', config, lms, mesh, learned)
   direct = compiled._of_layers(4, 'solver', config, lms, mesh, learned)
-  assert found == pytest.approx(direct, rel=0.05)
+  assert extrapolation == pytest.approx(direct, rel=0.05)
   estimate = each * learned.rows + update['gradients'] + update['working set']
   assert direct < estimate < bound * direct
   assert each * learned.rows == pytest.approx(kept * direct, rel=0.15)
@@ -146,14 +146,14 @@ def test_against_the_compiled_update(remat, kept, bound):
 
 def test_keys_and_values():
   lm = tiny()[2]['critic']  # 2 layers, one head of 16 for keys
-  asked = dict(lanes=8, rows=2, samples=2, columns=128)
-  one, four = (memory.sampler(lm, on(data=n), **asked) for n in (1, 4))
+  settings = dict(lanes=8, rows=2, samples=2, columns=128)
+  one, four = (memory.sampler(lm, on(data=n), **settings) for n in (1, 4))
   cached = 2 * 2 * 16 * 4 * (8 * 128 + 16 * lm.max_new_tokens)
   samples = 16 * (lm.max_new_tokens * (4 + 4) + 4 + 1)
   assert one['keys and values'] == cached + samples
   assert four['keys and values'] == one['keys and values'] // 4
   # Eight prompts are not split among 16, their 16 responses are.
-  odd = memory.sampler(lm, on(data=16), **asked)
+  odd = memory.sampler(lm, on(data=16), **settings)
   prompts = 2 * 2 * 16 * 4 * 8 * 128
   whole = one['keys and values'] - prompts
   assert odd['keys and values'] == prompts + whole // 16
@@ -186,8 +186,8 @@ def test_batches_have_the_keys_and_the_layout():
 def test_rows_that_the_mesh_does_not_divide_are_everywhere():
   """As `sharding.put_batch` puts them."""
   mesh = on(data=2, fsdp=4)
-  found = [abstract.num_shards_of(mesh, 'rows', n) for n in (8, 16, 12)]
-  assert found == [8, 8, 1]
+  num_shards = [abstract.num_shards_of(mesh, 'rows', n) for n in (8, 16, 12)]
+  assert num_shards == [8, 8, 1]
   shape = abstract.batch(12, 4, False, mesh)['tokens']
   assert shape.sharding.shard_shape(shape.shape) == (12, 4)
   batch = {'tokens': np.zeros((1, 4), np.int32)}

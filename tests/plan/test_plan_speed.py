@@ -130,9 +130,9 @@ def test_prompts_hold_what_is_above_them():
   config = refcritic.get_config('qwen2.5-14b-v5p')
   lms = abstract.make_lms(config)
   recipe = abstract.phase(config, lms, 'rl').recipe
-  found = workload.sampled(recipe, lms)
+  workloads = workload.sampled(recipe, lms)
   # The last has no more columns: 512 + 2 * 2048 is more than 3072.
-  assert [stage.prompt for stage in found] == [512, 2560, 3072]
+  assert [stage.prompt for stage in workloads] == [512, 2560, 3072]
   assert workload.learned((), recipe, lms) == (256, 5120, False)
 
 
