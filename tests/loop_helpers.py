@@ -92,7 +92,7 @@ class Scripted(LM):
     """A `Generate` that reads no parameters."""
     del params
 
-    def generate(prompts, keys, n, most):
+    def generate(prompts, keys, n, max_prompts):
       del keys
       self.prompts.extend(prompts)
       return [

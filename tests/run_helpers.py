@@ -53,12 +53,12 @@ def contents(path):
     {k: v for k, v in row.items() if not k.startswith(timing.OF_MACHINE)}
     for row in run_dir.read_metrics(path / 'metrics.jsonl')
   ]
-  found = {'metrics': metrics}
+  files = {'metrics': metrics}
   for file in [*path.glob('records/*/*'), *path.glob('eval/*/*')]:
-    found[str(file.relative_to(path))] = file.read_bytes()
+    files[str(file.relative_to(path))] = file.read_bytes()
   for file in path.glob('results/*'):
-    found[file.name] = file.read_text()
-  return found
+    files[file.name] = file.read_text()
+  return files
 
 
 def last_checkpoint(path):

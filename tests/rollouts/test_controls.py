@@ -26,8 +26,8 @@ def critique(lm, conclusion, problem=PROBLEM):
 
 def run(critiques, lm, n=1):
   asks = controls.requests(lm.stages.refine, critiques, jax.random.key(0), n=n)
-  found = rollout.run_graded_together(asks, lm.bind(None), grade)
-  return [record for records in found for record in records]
+  groups = rollout.run_graded_together(asks, lm.bind(None), grade)
+  return [record for records in groups for record in records]
 
 
 def test_the_prompts_by_hand():

@@ -64,7 +64,7 @@ def test_siblings_are_adjacent_and_in_order():
 
 
 def test_no_parents_no_records():
-  def generate(prompts, keys, n, most):
+  def generate(prompts, keys, n, max_prompts):
     raise AssertionError('asked for nothing')
 
   stage = scripted(None).stages.solve
@@ -74,8 +74,8 @@ def test_no_parents_no_records():
 def test_the_sampler_hears_how_many_parents_there_may_be():
   heard = []
 
-  def generate(prompts, keys, n, most):
-    heard.append((len(prompts), n, most))
+  def generate(prompts, keys, n, max_prompts):
+    heard.append((len(prompts), n, max_prompts))
     return [[]] * len(prompts)
 
   stage, key = scripted(None).stages.solve, jax.random.key(0)
@@ -161,14 +161,14 @@ def test_grade(text, finish, mark, correct):
 
 
 def test_grade_asks_once_with_the_reference():
-  asked = []
+  calls = []
 
   def grade_all(pairs):
-    asked.append(pairs)
+    calls.append(pairs)
     return ['wrong'] * len(pairs)
 
   rollout.grade([make_record(problem=PROBLEM, text='a')] * 2, grade_all)
-  assert asked == [[('a', '14'), ('a', '14')]]
+  assert calls == [[('a', '14'), ('a', '14')]]
   with pytest.raises(ValueError):
     rollout.grade([make_record()], lambda pairs: [])
 
@@ -194,27 +194,27 @@ def asks(lm, keys, counts=(2, 2, 1)):
 def test_together_is_as_alone(lm, params, counts):
   generate, calls = lm.bind(params), []
 
-  def counting(prompts, keys, n, most):
+  def counting(prompts, keys, n, max_prompts):
     calls.append((len(prompts), n))
-    return generate(prompts, keys, n, most)
+    return generate(prompts, keys, n, max_prompts)
 
-  wanted = asks(lm, jax.random.split(jax.random.key(0)), counts)
-  found = rollout.run_graded_together(wanted, counting, grade)
+  requests = asks(lm, jax.random.split(jax.random.key(0)), counts)
+  results = rollout.run_graded_together(requests, counting, grade)
   assert calls == ([(6, 2)] if counts[2] == 2 else [(3, 2), (3, 1)])
-  for ask, records in zip(wanted, found, strict=True):
+  for request, records in zip(requests, results, strict=True):
     alone = rollout.run_graded(
-      ask.stage, generate, ask.parents, ask.key, grade, n=ask.n
+      request.stage, generate, request.parents, request.key, grade, n=request.n
     )
     assert texts(records) == texts(alone) and len(records) == len(alone)
     assert [r.parsed for r in records] == [r.parsed for r in alone]
     # Records have the parents they were asked for, not equal ones.
-    parents = [p for p in ask.parents for _ in range(ask.n)]
-    if ask.stage.name != 'solve':
+    parents = [p for p in request.parents for _ in range(request.n)]
+    if request.stage.name != 'solve':
       assert all(r.parent is p for r, p in zip(records, parents, strict=True))
 
 
 def test_nothing_asked_together():
-  def generate(prompts, keys, n, most):
+  def generate(prompts, keys, n, max_prompts):
     raise AssertionError('asked for nothing')
 
   stage = scripted(None).stages.solve
@@ -252,11 +252,11 @@ def test_what_one_call_gave_is_graded_while_the_next_samples():
   lm, log = scripted(lambda prompt, index: WRONG), []
   generate, graded_first = lm.bind(None), threading.Event()
 
-  def logged(prompts, keys, n, most):
+  def logged(prompts, keys, n, max_prompts):
     if n == 1:
       assert graded_first.wait(10)  # would not come if grading came later
     log.append(n)
-    return generate(prompts, keys, n, most)
+    return generate(prompts, keys, n, max_prompts)
 
   def signalling(pairs):
     graded_first.set()
@@ -309,8 +309,8 @@ def test_children_are_told_by_identity():
   first = [make_record('critique', parents[0], index=i) for i in range(2)]
   second = [make_record('critique', parents[1])]
   strange = [make_record('critique', stranger)]
-  found = rollout.children(parents, [*second, *strange, *first])
-  assert found == [first, second]
+  groups = rollout.children(parents, [*second, *strange, *first])
+  assert groups == [first, second]
 
 
 def test_score_sums_by_weight():
@@ -414,13 +414,13 @@ def test_summary_of_critiques_by_truth_and_of_controls():
       ('refine_masked', True), ('refine_masked', False),
     )
   ]  # fmt: skip
-  found = stage_metrics.summary([*critiques, *responses])
-  assert found['critique/judge_wrong'] == 0.5
-  assert 'critique/judge_right' not in found
-  assert found['critique/leak'] == 0.5
-  assert found['refine/lift_over_empty'] == 1.0
-  assert found['refine/lift_over_masked'] == 0.5
-  assert 'refine/lift_over_swapped' not in found
+  metrics = stage_metrics.summary([*critiques, *responses])
+  assert metrics['critique/judge_wrong'] == 0.5
+  assert 'critique/judge_right' not in metrics
+  assert metrics['critique/leak'] == 0.5
+  assert metrics['refine/lift_over_empty'] == 1.0
+  assert metrics['refine/lift_over_masked'] == 0.5
+  assert 'refine/lift_over_swapped' not in metrics
 
 
 def test_a_stage_with_an_underscore_is_no_control():
@@ -438,8 +438,8 @@ def test_reattach():
   new = [make_record('critique'), make_record('critique')]
   other = make_record('critique')
   responses = [make_record('refine', p) for p in (old[1], other, old[0])]
-  found = rollout.reattach(responses, old, new)
-  assert [r.parent for r in found] == [new[1], other, new[0]]
+  reattached = rollout.reattach(responses, old, new)
+  assert [r.parent for r in reattached] == [new[1], other, new[0]]
   assert responses[0].parent is old[1]
 
 

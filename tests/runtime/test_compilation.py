@@ -109,11 +109,11 @@ class Log(logging.Handler):
     self.compiled, self.now = {}, []
 
   def emit(self, record):
-    found = re.match(
+    match = re.match(
       r'Compiling (\S+) with .* types (.*?)\. ', record.getMessage()
     )
-    if found:  # parameters are the first arguments, and tell the least
-      self.now.append(f'{found[1]} (... {found[2][-300:]}')
+    if match:  # parameters are the first arguments, and tell the least
+      self.now.append(f'{match[1]} (... {match[2][-300:]}')
 
   def end_step(self, phase, step):
     self.compiled[phase, step], self.now = self.now, []
@@ -149,8 +149,8 @@ def assert_warm_after_first_steps(compiled, rows):
     for where, messages in compiled.items()
     if where[1] != first[where[0]] and messages
   }
-  told = '\n'.join(f'{w}: {m}' for w, ms in late.items() for m in ms)
-  assert not late, f'compiled after the first step of a phase:\n{told}'
+  report = '\n'.join(f'{w}: {m}' for w, ms in late.items() for m in ms)
+  assert not late, f'compiled after the first step of a phase:\n{report}'
   for row in rows:
     at_first = row['step'] == first[row['phase']]
     assert bool(row['compile/count']) == at_first, row
@@ -172,7 +172,7 @@ def test_a_tiny_run_is_warm_after_the_first_step_of_a_phase(
   compiled, rows = compiled_by(config, tmp_path, monkeypatch)
   assert len(rows) == 6
   # The log and the counter see the same.
-  assert {where: len(found) for where, found in compiled.items()} == {
+  assert {where: len(programs) for where, programs in compiled.items()} == {
     (row['phase'], row['step']): row['compile/count'] for row in rows
   }
   assert_warm_after_first_steps(compiled, rows)

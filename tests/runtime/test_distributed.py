@@ -174,12 +174,14 @@ def test_two_processes_do_as_one_and_one_continues_what_they_began(two, one):
       assert row[name] == pytest.approx(expected[name], abs=5e-3), name
   same = total = 0
   for step in range(5):
-    found, wanted = (
+    records, expected_records = (
       run_dir.read_records(p / f'records/rl/{step:06d}.jsonl.gz')
       for p in (path, one)
     )
-    assert [r.id for r in found] == [r.id for r in wanted]
-    equal = [a.text == b.text for a, b in zip(found, wanted, strict=True)]
+    assert [r.id for r in records] == [r.id for r in expected_records]
+    equal = [
+      a.text == b.text for a, b in zip(records, expected_records, strict=True)
+    ]
     same, total = same + sum(equal), total + len(equal)
     assert step > 1 or all(equal)  # rounding has turned nothing yet
   assert same > 0.9 * total
@@ -207,15 +209,15 @@ def test_what_devices_never_finish_ends_the_process():
     'jax.block_until_ready = lambda x: time.sleep(60);'
     'distributed.finished(0)'
   )
-  found = subprocess.run(
+  process = subprocess.run(
     [sys.executable, '-c', code], env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
     cwd=ROOT, capture_output=True, text=True, timeout=60,
   )  # fmt: skip
-  assert (found.returncode, found.stdout) == (1, 'at once\nalive\n')
-  assert 'in finished' in found.stderr  # where it waited
+  assert (process.returncode, process.stdout) == (1, 'at once\nalive\n')
+  assert 'in finished' in process.stderr  # where it waited
   assert re.search(
     'error: process 0 of 2 ends: got no result .* look at their logs',
-    found.stderr,
+    process.stderr,
   )
 
 
@@ -242,10 +244,12 @@ class Group:
 
 @pytest.mark.parametrize('size', [2, 3])
 def test_a_sampler_is_shared(monkeypatch, size):
-  asked = []
+  calls = []
 
-  def generate(prompts, keys, n, most):
-    asked.append((list(prompts), [int(k) for k in keys[: len(prompts)]], most))
+  def generate(prompts, keys, n, max_prompts):
+    calls.append(
+      (list(prompts), [int(k) for k in keys[: len(prompts)]], max_prompts)
+    )
     return [
       [
         Generation(
@@ -259,18 +263,18 @@ def test_a_sampler_is_shared(monkeypatch, size):
 
   prompts, keys = [f'p{i}' for i in range(7)], np.arange(8)
   plain = generate(prompts, keys, 2, 7)
-  asked.clear()
+  calls.clear()
   group = Group(size)
   group.install(monkeypatch)
   for group.me in reversed(range(size)):  # the last to ask has all answers
-    found = distributed.sharing(generate)(prompts, keys, 2, 10)
-  assert [a for a, _, _ in asked] == [
+    groups = distributed.sharing(generate)(prompts, keys, 2, 10)
+  assert [a for a, _, _ in calls] == [
     prompts[i::size] for i in reversed(range(size))
   ]
-  assert all(p == [f'p{k}' for k in ks] for p, ks, _ in asked)
-  assert {most for _, _, most in asked} == {-(-10 // size)}
-  assert len(found) == 7
-  for siblings, expected in zip(found, plain, strict=True):
+  assert all(p == [f'p{k}' for k in ks] for p, ks, _ in calls)
+  assert {max_prompts for _, _, max_prompts in calls} == {-(-10 // size)}
+  assert len(groups) == 7
+  for siblings, expected in zip(groups, plain, strict=True):
     for generation, other in zip(siblings, expected, strict=True):
       for field, x, y in zip(
         Generation._fields, generation, other, strict=True
@@ -287,12 +291,12 @@ def test_a_grader_is_shared(monkeypatch):
     return ['right' if a == b else f'wrong {a}' for a, b in mine]
 
   for group.me in reversed(range(3)):
-    found = distributed.sharing_grades(grade)(pairs)
-  assert found == grade(pairs)
+    grades = distributed.sharing_grades(grade)(pairs)
+  assert grades == grade(pairs)
 
 
 def test_one_process_shares_nothing():
-  def generate(prompts, keys, n, most):
+  def generate(prompts, keys, n, max_prompts):
     raise AssertionError
 
   assert distributed.sharing(generate) is generate

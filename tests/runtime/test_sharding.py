@@ -103,10 +103,10 @@ def on_mesh(family, name, path):
     mesh,
   )
   with sharding.on_mesh_of(params):
-    found = {'': loss_and_gradient(model, 10, params, batch)}
+    losses = {'': loss_and_gradient(model, 10, params, batch)}
     if family == 'all':
       # Of 10 columns, or the 5 that a device has, the last block has a part.
-      found[' in blocks'] = loss_and_gradient(model, 4, params, batch)
+      losses[' in blocks'] = loss_and_gradient(model, 4, params, batch)
   prompts = dict(enumerate(random.integers(4, 64, (11, 4)).tolist()))
   settings = dict(
     eos=np.array([1, 2, 3], np.int32), sampling_params=SamplingParams(0.9, 50,
@@ -133,7 +133,7 @@ def on_mesh(family, name, path):
     },
   )
   arrays = {f'fact/{k}': np.array(v) for k, v in facts.items()}
-  for kind, (value, gradient) in found.items():
+  for kind, (value, gradient) in losses.items():
     arrays['loss' + kind] = value
     for where, x in jax.tree_util.tree_leaves_with_path(gradient):
       arrays['grad' + jax.tree_util.keystr(where) + kind] = x
@@ -167,12 +167,12 @@ def heads_on_meshes(path):
   names = ('rows', 'columns'), ('vocab', 'embed'), ('rows', 'columns')
 
   def loss(hidden, kernel, targets):
-    found = linear_cross_entropy.token_logprobs_and_entropy(
+    logprobs, _ = linear_cross_entropy.token_logprobs_and_entropy(
       hidden, kernel, targets, SamplingParams()
     )
-    return jnp.sum(found[0])
+    return jnp.sum(logprobs)
 
-  found = {}
+  sizes_by_mesh = {}
   for name in ('one', 'data', 'tensor', 'mixed'):
     mesh = sharding.make_mesh(MESHES[name], devices_of(name))
     arguments = [
@@ -196,8 +196,8 @@ def heads_on_meshes(path):
       program = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(*arguments)
       memory = program.compile().memory_analysis()
     chunks = statistics.call_args.args[1].shape[0]
-    found[name] = chunks, memory.temp_size_in_bytes
-  np.savez(path / 'heads.npz', **found)
+    sizes_by_mesh[name] = chunks, memory.temp_size_in_bytes
+  np.savez(path / 'heads.npz', **sizes_by_mesh)
 
 
 def refcritic_on_mesh(name, path, begun_on=None, every=2):
@@ -256,23 +256,23 @@ def moved_on_mesh(path):
     ('same', sharding.make_mesh(dict(data=4, tensor=2))),
     ('other', Mesh(shuffled.reshape(4, 1, 2, 1), sharding.AXES)),
   ):
-    wanted = {
+    targets = {
       'split': NamedSharding(other, PartitionSpec(None, 'tensor')),
       'whole': NamedSharding(other, PartitionSpec()),
     }
     with compilation.Counter() as compilations:
-      found = sharding.reshard(arrays, wanted)
+      moved_arrays = sharding.reshard(arrays, targets)
       first = compilations.read()['compile/count']
-      sharding.reshard(arrays, wanted)
+      sharding.reshard(arrays, targets)
       again = compilations.read()['compile/count']
     pointers = [
       tree['whole'].addressable_shards[0].data.unsafe_buffer_pointer()
-      for tree in (arrays, found)
+      for tree in (arrays, moved_arrays)
     ]
     np.savez(
       path / f'moved-{name}.npz',
-      **found,
-      is_laid_out=[found[k].sharding == wanted[k] for k in wanted],
+      **moved_arrays,
+      is_laid_out=[moved_arrays[k].sharding == targets[k] for k in targets],
       compiled=[first, again],
       is_copied=pointers[0] != pointers[1],
     )
@@ -330,7 +330,7 @@ def continued(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def found(folder):
+def arrays_by_case(folder):
   """The arrays of each case."""
   return {
     case: dict(np.load(folder / f'{"-".join(case)}.npz')) for case in CASES
@@ -341,8 +341,10 @@ SEVERAL = [case for case in CASES if case[1] != 'one']
 
 
 @pytest.mark.parametrize(('family', 'mesh'), SEVERAL)
-def test_loss_and_gradients_are_those_of_one_device(found, family, mesh):
-  one, several = found[family, 'one'], found[family, mesh]
+def test_loss_and_gradients_are_those_of_one_device(
+  arrays_by_case, family, mesh
+):
+  one, several = arrays_by_case[family, 'one'], arrays_by_case[family, mesh]
   names = [n for n in one if n.startswith(('loss', 'grad'))]
   model = FAMILY_MODELS.get(family, MODEL)
   kinds = 2 if family == 'all' else 1
@@ -359,8 +361,8 @@ def test_loss_and_gradients_are_those_of_one_device(found, family, mesh):
 
 
 @pytest.mark.parametrize(('family', 'mesh'), SEVERAL)
-def test_samples_are_those_of_one_device(found, family, mesh):
-  one, several = found[family, 'one'], found[family, mesh]
+def test_samples_are_those_of_one_device(arrays_by_case, family, mesh):
+  one, several = arrays_by_case[family, 'one'], arrays_by_case[family, mesh]
   for field in ('tokens', 'length', 'stopped'):
     np.testing.assert_array_equal(
       several[f'samples/{field}'], one[f'samples/{field}']
@@ -372,8 +374,8 @@ def test_samples_are_those_of_one_device(found, family, mesh):
 
 
 @pytest.mark.parametrize('case', CASES)
-def test_what_is_compiled_ahead_is_not_compiled_again(found, case):
-  assert found[case]['fact/late'].tolist() == [0]
+def test_what_is_compiled_ahead_is_not_compiled_again(arrays_by_case, case):
+  assert arrays_by_case[case]['fact/late'].tolist() == [0]
 
 
 def refcritic_of(folder, name, step):
@@ -435,9 +437,9 @@ def test_a_run_continues_on_another_mesh(continued, mesh):
     ('mixed', [1, 2, 2, 2], [8, 5], [32 // 2, 64 // 2]),
   ],
 )
-def test_what_each_device_holds(found, mesh, sizes, rows, up_shard):
+def test_what_each_device_holds(arrays_by_case, mesh, sizes, rows, up_shard):
   """Rows of 16, 10 columns, and of the kernel of `up`, [embed 32, mlp 64]."""
-  facts = found['all', mesh]
+  facts = arrays_by_case['all', mesh]
   assert facts['fact/mesh'].tolist() == sizes
   assert facts['fact/rows'].tolist() == rows
   assert facts['fact/odd_rows'].tolist() == [3, 9]  # whole: 3 do not divide
@@ -454,8 +456,8 @@ def test_prompts_that_do_not_divide_are_padded(folder):
 def test_each_device_has_its_chunk_of_logits(folder):
   """2**18 of them: 64 of 8192 tokens on one device, 512 on eight."""
   heads = {
-    name: found.tolist()
-    for name, found in np.load(folder / 'heads.npz').items()
+    name: values.tolist()
+    for name, values in np.load(folder / 'heads.npz').items()
   }
   assert {name: chunks for name, (chunks, _) in heads.items()} == {
     'one': 128, 'data': 16, 'tensor': 16, 'mixed': 16
@@ -466,13 +468,13 @@ def test_each_device_has_its_chunk_of_logits(folder):
 
 @pytest.mark.parametrize('order', ['same', 'other'])
 def test_parameters_are_laid_out_anew(folder, order):
-  found = np.load(folder / f'moved-{order}.npz')
+  arrays = np.load(folder / f'moved-{order}.npz')
   for name in ('split', 'whole'):
-    np.testing.assert_array_equal(found[name], np.arange(64.0).reshape(8, 8))
-  assert found['is_laid_out'].all()
+    np.testing.assert_array_equal(arrays[name], np.arange(64.0).reshape(8, 8))
+  assert arrays['is_laid_out'].all()
   if order == 'same':
-    assert found['compiled'].tolist() == [1, 0]  # all of them by one program
-    assert not found['is_copied']  # 'whole' was
+    assert arrays['compiled'].tolist() == [1, 0]  # all of them by one program
+    assert not arrays['is_copied']  # 'whole' was
 
 
 def test_make_mesh_on_one_device():
@@ -510,14 +512,14 @@ def abstract_mesh(**sizes):
 
 def test_param_shardings_follow_the_rules():
   model = Transformer(tiny_config('qwen2', tie_embeddings=False))
-  found = sharding.param_shardings(
+  shardings = sharding.param_shardings(
     transformer.abstract_params(model), abstract_mesh(fsdp=2, tensor=2)
   )
-  layer = found['layers_1']
+  layer = shardings['layers_1']
   for x, expected in (
-    (found['embed']['embedding'], ('tensor', 'fsdp')),
-    (found['lm_head']['kernel'], ('fsdp', 'tensor')),
-    (found['final_norm']['scale'], ()),
+    (shardings['embed']['embedding'], ('tensor', 'fsdp')),
+    (shardings['lm_head']['kernel'], ('fsdp', 'tensor')),
+    (shardings['final_norm']['scale'], ()),
     (layer['attention']['q']['kernel'], ('fsdp', 'tensor')),
     (layer['attention']['k']['bias'], ('tensor',)),
     (layer['attention']['o']['kernel'], ('tensor', None, 'fsdp')),
@@ -526,17 +528,17 @@ def test_param_shardings_follow_the_rules():
     assert x.spec == PartitionSpec(*expected)
   # Unboxed: the tree is that of the parameters.
   params = nn.meta.unbox(transformer.abstract_params(model))
-  assert jax.tree.structure(found) == jax.tree.structure(params)
+  assert jax.tree.structure(shardings) == jax.tree.structure(params)
 
 
 def test_other_rules():
-  found = sharding.param_shardings(
+  shardings = sharding.param_shardings(
     transformer.abstract_params(MODEL),
     abstract_mesh(fsdp=8),
     {**dict.fromkeys(sharding.RULES), 'mlp': 'fsdp'},
   )
-  assert found['layers_0']['mlp']['up']['kernel'].spec[1] == 'fsdp'
-  assert found['embed']['embedding'].spec == PartitionSpec()
+  assert shardings['layers_0']['mlp']['up']['kernel'].spec[1] == 'fsdp'
+  assert shardings['embed']['embedding'].spec == PartitionSpec()
 
 
 def test_tensor_must_divide_the_heads():
@@ -554,10 +556,10 @@ def test_tensor_must_divide_the_heads():
 
 def test_few_heads_of_keys_and_values_are_whole():
   model = Transformer(tiny_config('qwen2'))  # 4 heads, 2 of keys and values
-  found = sharding.param_shardings(
+  shardings = sharding.param_shardings(
     transformer.abstract_params(model), abstract_mesh(tensor=4)
   )
-  attention = found['layers_0']['attention']
+  attention = shardings['layers_0']['attention']
   assert attention['k']['bias'].spec == PartitionSpec()
   assert attention['q']['bias'].spec == PartitionSpec('tensor')
 
