@@ -42,10 +42,10 @@ def test_given_solutions_from_end_to_end(tmp_path):
   assert [r.stage for r in records].count('solve') == 6
   assert [r.stage for r in records].count('critique') == 12
   results = json.loads((path / 'results/slips.json').read_text())
-  found = results['columns']['evaluation']
-  assert found['balanced verdict accuracy']['n'] == 12
-  assert found['ProcessBench F1 of the vote']['n'] == 6
-  assert 'accuracy after critique and refine' not in found, 'nobody refines'
+  metrics = results['columns']['evaluation']
+  assert metrics['balanced verdict accuracy']['n'] == 12
+  assert metrics['ProcessBench F1 of the vote']['n'] == 6
+  assert 'accuracy after critique and refine' not in metrics, 'nobody refines'
 
 
 def test_verdicts_by_generator(tmp_path):
@@ -74,11 +74,11 @@ def test_verdicts_by_generator(tmp_path):
 
 def test_an_evaluation_that_was_killed_goes_on(tmp_path, monkeypatch):
   whole = run(config_file.get_config('tiny'), tmp_path / 'whole')
-  collect, asked = eval_phases.critic_loop.collect, []
+  collect, sizes = eval_phases.critic_loop.collect, []
 
   def stop(models, roles, examples, key, **settings):
-    asked.append(len(examples))
-    if len(asked) == 2:
+    sizes.append(len(examples))
+    if len(sizes) == 2:
       raise KeyboardInterrupt
     return collect(models, roles, examples, key, **settings)
 
@@ -88,10 +88,10 @@ def test_an_evaluation_that_was_killed_goes_on(tmp_path, monkeypatch):
     run(config_file.get_config('tiny'), path)
   assert not (path / 'DONE').exists() and not (path / 'results').exists()
   run(config_file.get_config('tiny'), path)
-  assert asked == [4, 2, 2], 'the first part is not done again'
+  assert sizes == [4, 2, 2], 'the first part is not done again'
   assert outcome(path, 'slips') == outcome(whole, 'slips')
   run(config_file.get_config('tiny'), path)
-  assert len(asked) == 3, 'a finished evaluation is left as it is'
+  assert len(sizes) == 3, 'a finished evaluation is left as it is'
 
 
 @pytest.mark.parametrize('phase', ['rl', 'judge_only'])

@@ -38,8 +38,8 @@ def solve(solution):
   def script(prompt, index):
     if 'Critique:' not in prompt:
       return solution
-    told = prompt.partition('Critique:')[2]
-    return RIGHT if '5 + 2 = 7' in told or '14' in told else solution
+    critique = prompt.partition('Critique:')[2]
+    return RIGHT if '5 + 2 = 7' in critique or '14' in critique else solution
 
   return script
 
@@ -108,9 +108,11 @@ def test_always_the_same_verdict_is_no_gain_in_a_group(word):
     batch, metrics, _ = collect(critique(word), solution)
     assert not np.any(batch['advantages'])
     rows.append(metrics)
-  told = limits.Watch(common.critique_limits(), window=1).add(merged(rows))
-  assert 'critique/called_wrong' in told
-  assert 'critique/judge_right' in told or 'critique/judge_wrong' in told
+  crossings = limits.Watch(common.critique_limits(), window=1).add(merged(rows))
+  assert 'critique/called_wrong' in crossings
+  assert (
+    'critique/judge_right' in crossings or 'critique/judge_wrong' in crossings
+  )
 
 
 def merged(rows):
@@ -143,8 +145,8 @@ def test_naming_the_answer_is_seen_and_gains_nothing_where_it_is_masked():
   honest = collect(HONEST[False], WRONG)[1]
   assert honest['critique/leak'] == 0.0
   assert honest['refine/lift_over_masked'] == 0.0
-  told = limits.Watch(common.critique_limits(), window=1).add(metrics)
-  assert 'critique/leak' in told
+  crossings = limits.Watch(common.critique_limits(), window=1).add(metrics)
+  assert 'critique/leak' in crossings
 
 
 def test_advice_that_does_nothing_has_no_lift():

@@ -292,11 +292,11 @@ def test_a_stale_run(tmp_path, monkeypatch):
   errors = column(whole, 'policy/ratio_error')
   assert [error > 1e-3 for error in errors] == [False, True, True, False, True]
   assert max(column(fresh, 'policy/ratio_error')) < 1e-4
-  records = 'records/rl/{:06d}.jsonl.gz'
+  file = 'records/rl/{:06d}.jsonl.gz'
 
   def texts(path, step):
-    found = run_dir.read_records(path / records.format(step))
-    return [r.text for r in found if r.stage == 'critique']
+    records = run_dir.read_records(path / file.format(step))
+    return [r.text for r in records if r.stage == 'critique']
 
   assert texts(whole, 0) == texts(fresh, 0)
   assert texts(whole, 1) != texts(fresh, 1)
@@ -363,8 +363,8 @@ def test_a_limit_warns(tmp_path, monkeypatch):
   config.phases.solver.limit_window = 2
   out = io.StringIO()
   train.run(config, str(tmp_path), Console(file=out))
-  told = [x for x in out.getvalue().splitlines() if x.startswith('warning')]
-  assert len(told) == 1 and 'solver: loss/nll = ' in told[0]
+  warnings = [x for x in out.getvalue().splitlines() if x.startswith('warning')]
+  assert len(warnings) == 1 and 'solver: loss/nll = ' in warnings[0]
 
 
 def test_a_run_that_fails_says_so(tmp_path, monkeypatch):

@@ -62,8 +62,8 @@ def test_rows_are_found_and_their_solutions_pass(row, layout, tmp_path):
     ('```python\ndef plus(xs): return xs\ndef area(r): return r\n```', 'wrong'),
   ]:
     program = code.extract(text)
-    found = code.decide(program, problem.answer, deadline_s=5.0, walls=walls)
-    assert found == grade
+    verdict = code.decide(program, problem.answer, deadline_s=5.0, walls=walls)
+    assert verdict == grade
 
 
 def test_the_question_tells_the_call_and_no_result():
@@ -81,12 +81,12 @@ def test_the_question_tells_the_call_and_no_result():
 def test_all_tests_are_in_the_answer():
   tests = json.loads(parse(MBPP, 'mbpp').answer)['tests']
   assert tests == MBPP['test_list'] + MBPP['challenge_test_list']
-  found = json.loads(parse(SANITISED, 'mbpp').answer)
-  assert found['setup'] == 'import math\n'
-  found = json.loads(parse(HUMANEVAL, 'humaneval').answer)
-  assert found['tests'] == [HUMANEVAL['test'], 'check(plus)']
-  assert found['prelude'] == HUMANEVAL['prompt']
-  assert found['entry_point'] == 'plus'
+  answer = json.loads(parse(SANITISED, 'mbpp').answer)
+  assert answer['setup'] == 'import math\n'
+  answer = json.loads(parse(HUMANEVAL, 'humaneval').answer)
+  assert answer['tests'] == [HUMANEVAL['test'], 'check(plus)']
+  assert answer['prelude'] == HUMANEVAL['prompt']
+  assert answer['entry_point'] == 'plus'
 
 
 def test_solutions_keep_their_indentation():

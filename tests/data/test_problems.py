@@ -358,8 +358,8 @@ def test_repeated_questions_are_kept_and_told_with_their_ids(file):
   read = problems.read_jsonl(write(file, *rows), report=reports.append)
   assert [p.id for p in read] == ['a', 'set-1', 'b', 'set-3']
   assert problems.repeats(read) == {'b': 'a', 'set-3': 'set-1'}
-  (told,) = reports
-  assert told.endswith(
+  (report,) = reports
+  assert report.endswith(
     '2 of 4 rows ask what an earlier one asks, 1 of them with another answer: '
     "'b' as 'a', 'set-3' as 'set-1'"
   )

@@ -277,12 +277,13 @@ def test_pass_grows_with_k_and_bounds_the_rest():
 
 def test_a_blind_critic_is_no_better_than_its_control():
   # Over all ways to accept 2 of 5, the filter is the control.
-  ways = [
+  metrics = [
     values(pool(*[(a, [YES if i in c else NO]) for i, a in enumerate('00112')]))
     for c in itertools.combinations(range(5), 2)
   ]
   gains = np.subtract(
-    [way['filtered'] for way in ways], [way['random_filtered'] for way in ways]
+    [row['filtered'] for row in metrics],
+    [row['random_filtered'] for row in metrics],
   )
   np.testing.assert_allclose(gains.mean(0), 0, atol=1e-12)
   assert np.abs(gains).max() > 0.1

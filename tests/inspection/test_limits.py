@@ -7,7 +7,7 @@ import pytest
 from critic_jax.inspection import limits
 
 
-def told(values, window=2, **limit):
+def crossings(values, window=2, **limit):
   """The steps (from 0) at which a limit on 'x' is told of."""
   watch = limits.Watch({'x': limit}, window)
   return [step for step, x in enumerate(values) if watch.add({'x': x})]
@@ -15,19 +15,19 @@ def told(values, window=2, **limit):
 
 def test_a_mean_over_the_window_is_judged():
   # Means of two: 0.5, 0.5, 1: one step alone is noise.
-  assert told([0, 1, 0, 2], high=0.9) == [3]
-  assert told([1, 1, 0, 0], low=0.2) == [3]
-  assert told([5], high=0.9) == [], 'not yet a window'
+  assert crossings([0, 1, 0, 2], high=0.9) == [3]
+  assert crossings([1, 1, 0, 0], low=0.2) == [3]
+  assert crossings([5], high=0.9) == [], 'not yet a window'
 
 
 def test_a_limit_is_told_of_once_while_it_stays_crossed():
-  assert told([1, 1, 1, 1, 0, 0, 1, 1], window=1, high=0.5) == [0, 6]
+  assert crossings([1, 1, 1, 1, 0, 0, 1, 1], window=1, high=0.5) == [0, 6]
 
 
 def test_drift_is_relative_to_the_start():
   # 30 / 10 at step 3; means of the last two are 20 and 30.
-  assert told([10, 10, 30, 30], high=2.5, relative=True) == [3]
-  assert told([0, 0, 9, 9], high=2.5, relative=True) == [], 'no start'
+  assert crossings([10, 10, 30, 30], high=2.5, relative=True) == [3]
+  assert crossings([0, 0, 9, 9], high=2.5, relative=True) == [], 'no start'
 
 
 def test_metrics_that_are_not_there_are_not_judged():

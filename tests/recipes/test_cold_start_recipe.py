@@ -54,17 +54,17 @@ def collect(critic=None, solve=solve_half, seed=0, count=8, **changes):
 
 def rows(batch, critic):
   """Prompts and texts of the rows that are not empty."""
-  found = []
+  records = []
   for tokens, mask in zip(batch['tokens'], batch['mask'], strict=True):
     if mask.any():
       start = np.flatnonzero(mask)[0]
-      found.append(
+      records.append(
         (
           critic.tokenizer.decode(tokens[:start]),
           critic.tokenizer.decode(tokens[mask][:-1]),
         )
       )
-  return found
+  return records
 
 
 def test_the_teacher_is_imitated_in_equal_parts():
@@ -129,13 +129,13 @@ def test_balance_by_hand():
   critiques = [r for r in records if r.stage == 'critique']
   right = [c for c in critiques if c.parent.parsed['correct']]
   wrong = [c for c in critiques if not c.parent.parsed['correct']]
-  for found, expected in (
+  for candidates, expected in (
     (right[:5] + wrong[:3], 3),
     (right[:1] + wrong, 1),
     (wrong, 0),
     ([], 0),
   ):
-    kept = cold_start.balance(found, 100, random.Random(0))
+    kept = cold_start.balance(candidates, 100, random.Random(0))
     assert len(kept) == 2 * expected
     assert sum(c.parent.parsed['correct'] for c in kept) == expected
   assert len(cold_start.balance(critiques, 7, random.Random(0))) == 6

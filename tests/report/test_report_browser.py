@@ -439,8 +439,8 @@ def test_what_models_wrote_does_nothing(browser, tmp_path):
   browser.wait_for("document.querySelectorAll('.body pre').length >= 1")
   time.sleep(0.2)
   assert browser.run('window.stolen') is None
-  asked = [url for url in browser.requests if not url.startswith('data:')]
-  assert asked == [page.resolve().as_uri() + '#stage=refine'] or asked == [
+  urls = [url for url in browser.requests if not url.startswith('data:')]
+  assert urls == [page.resolve().as_uri() + '#stage=refine'] or urls == [
     page.resolve().as_uri()
   ]
   assert (

@@ -31,9 +31,9 @@ def decide(answer: str, reference: str) -> Grade:
   if answer == 'allocate':
     bytearray(100 * 2**30)
   if answer == 'allocate slowly':
-    found = []
+    blocks = []
     while True:
-      found.append(bytearray(2**24))
+      blocks.append(bytearray(2**24))
   if answer == 'fork':
     return _fork()
   if answer == 'write':

@@ -66,8 +66,8 @@ def test_extraction_is_linear():
 )  # fmt: skip
 def test_plain_data_crosses_the_pipe(value):
   message = json.loads(json.dumps(code_host.encode(value, None)))
-  found = code_host.decode(message, None)
-  assert found == value and type(found) is type(value)
+  decoded = code_host.decode(message, None)
+  assert decoded == value and type(decoded) is type(value)
 
 
 def test_subclasses_cross_as_what_they_extend():
@@ -79,8 +79,8 @@ def test_subclasses_cross_as_what_they_extend():
     (collections.OrderedDict(a=1), {'a': 1}),
     (point, (1, 2)),
   ]:
-    found = code_host.decode(code_host.encode(value, None), None)
-    assert found == plain and type(found) is type(plain)
+    decoded = code_host.decode(code_host.encode(value, None), None)
+    assert decoded == plain and type(decoded) is type(plain)
 
 
 NODES = """
@@ -206,11 +206,11 @@ def test_references_are_python(tests, settings, message):
 
 
 def test_canaries_are_graded_as_known(walls):
-  for text, reference, known in code.CANARIES:
+  for text, reference, expected in code.CANARIES:
     program = code.extract(text)
-    found = (
+    verdicts = (
       code.decide(program, reference, deadline_s=5.0, walls=walls)
       if program
       else 'unparsable'
     )
-    assert found == known
+    assert verdicts == expected

@@ -16,7 +16,7 @@ def said(conclusion, answer):
 
 
 @pytest.mark.parametrize(
-  ('answer', 'conclusion', 'found'),
+  ('answer', 'conclusion', 'is_leak'),
   [
     ('12', 'so x = 12.', True),
     ('12', 'it is $12$, not 13', True),
@@ -39,8 +39,8 @@ def said(conclusion, answer):
     ('', 'anything', False),
   ],
 )
-def test_leaks(answer, conclusion, found):
-  assert leaks.leaks(said(conclusion, answer)) is found
+def test_leaks(answer, conclusion, is_leak):
+  assert leaks.leaks(said(conclusion, answer)) is is_leak
 
 
 @pytest.mark.parametrize(

@@ -40,14 +40,14 @@ def grade(graders, *texts):
 
 
 def strays():
-  found = []
+  paths = []
   for path in pathlib.Path('/proc').glob('[0-9]*/cmdline'):
     try:
       if bad_graders.MARK in path.read_text():
-        found.append(path)
+        paths.append(path)
     except OSError:
       pass
-  return found
+  return paths
 
 
 @pytest.mark.parametrize('status', [0, 1, 137])

@@ -20,13 +20,13 @@ def truth(left, op, right):
 
 def test_splits_share_no_program_whatever_the_seed_and_the_length():
   programs = {split: set() for split in arithmetic.SPLITS}
-  for split, found in programs.items():
+  for split, split_programs in programs.items():
     for seed in (0, 1):
       for steps in ((1, 2), (3, 5)):
-        made = arithmetic.problems(
+        problems = arithmetic.problems(
           split, 300, seed=seed, min_steps=steps[0], max_steps=steps[1]
         )
-        found.update(map(arithmetic.read_program, made))
+        split_programs.update(map(arithmetic.read_program, problems))
   train, dev, test = programs.values()
   assert min(len(train), len(dev), len(test)) > 300
   assert not train & dev and not train & test and not dev & test
@@ -57,8 +57,8 @@ def test_problems_are_what_they_say():
     assert answers.grade(problem.solution, problem.answer) == 'right'
     # Every number of the program is told, in order.
     program = arithmetic.read_program(problem)
-    told = list(map(int, re.findall(r'\d+', problem.question)))
-    assert told == [program.start, *(n for _, n in program.operations)]
+    numbers = list(map(int, re.findall(r'\d+', problem.question)))
+    assert numbers == [program.start, *(n for _, n in program.operations)]
 
 
 @pytest.mark.parametrize(

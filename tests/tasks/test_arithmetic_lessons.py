@@ -147,18 +147,18 @@ def test_a_teacher_who_checks_is_right():
     critique = arithmetic_lessons.teacher_critique(
       solution(text, problem), rng, **SHARES
     )
-    found = verdicts.parse(critique)
+    parsed = verdicts.parse(critique)
     error = arithmetic.first_error(problem, text)
-    assert found['status'] == 'ok'
-    assert found['verdict'] == ('correct' if error == -1 else 'incorrect')
-    if found['step'] is not None:
-      assert found['step'] == error
-    advice = arithmetic.read_steps(found['conclusion'])
+    assert parsed['status'] == 'ok'
+    assert parsed['verdict'] == ('correct' if error == -1 else 'incorrect')
+    if parsed['step'] is not None:
+      assert parsed['step'] == error
+    advice = arithmetic.read_steps(parsed['conclusion'])
     if advice:
       [step] = advice
       assert step.number == error + 1
       assert step.result == truth(step.left, step.op, step.right)
-    styles.add((error >= 0, found['step'] is not None, bool(advice)))
+    styles.add((error >= 0, parsed['step'] is not None, bool(advice)))
   # right; wrong with a correction, with a step, with neither.
   assert styles == {
     (False, False, False),

@@ -52,7 +52,7 @@ def test_numbers_are_one_token_and_lines_are_short(tokenizer):
 
 
 def test_the_tokenizer_learns_from_the_train_split_only():
-  told = set(arithmetic_tokenizer.corpus(50))
+  corpus = set(arithmetic_tokenizer.corpus(50))
   for split in ('dev', 'test'):
     for problem in arithmetic.problems(split, 200):
-      assert problem.question not in told
+      assert problem.question not in corpus

@@ -16,17 +16,17 @@ def test_pieces_are_the_text():
   tokenizer = arithmetic_tokenizer.tokenizer(vocab_size=640, num_problems=50)
   text = 'Step 1: 5 + 2 = 7\nThe answer is \\boxed{7}. Naïve \U0001f642?'
   tokens = tokenizer.encode(text)
-  found = pieces.split(tokens, tokenizer.decode)
-  assert ''.join(found) == text and len(found) == len(tokens)
-  assert found[:5] == ['Step 1:', ' 5', ' +', ' 2', ' =']
+  texts = pieces.split(tokens, tokenizer.decode)
+  assert ''.join(texts) == text and len(texts) == len(tokens)
+  assert texts[:5] == ['Step 1:', ' 5', ' +', ' 2', ' =']
 
 
 def test_the_last_byte_of_a_character_gets_it(bytes_tokenizer):
   tokens = bytes_tokenizer.encode('aé')
   assert pieces.split(tokens, bytes_tokenizer.decode) == ['a', '', 'é']
   # Cut within a character, it is what a decoder makes of it.
-  found = pieces.split(tokens[:2], bytes_tokenizer.decode)
-  assert found == ['a', '\ufffd']
+  texts = pieces.split(tokens[:2], bytes_tokenizer.decode)
+  assert texts == ['a', '\ufffd']
   assert pieces.split([], bytes_tokenizer.decode) == []
 
 
@@ -64,9 +64,9 @@ def test_tokenizers_of_a_run(tmp_path):
       wrong=dict(source='', tokenizer=dict(module='nothing', name='x')),
     )
   )
-  found = pieces.tokenizers(config)
-  assert list(found) == ['critic', 'solver']
-  for tokenizer in found.values():
+  tokenizers = pieces.tokenizers(config)
+  assert list(tokenizers) == ['critic', 'solver']
+  for tokenizer in tokenizers.values():
     assert tokenizer.encode('Step 1: 5') == made.encode('Step 1: 5')
   assert pieces.tokenizers({}) == {}
 

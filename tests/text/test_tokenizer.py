@@ -290,10 +290,10 @@ def test_malformed_files(tmp_path, name, text, message):
 def test_where_the_library_panics_is_a_value_error(part):
   """It accepts these files, and trips over texts."""
   files = bytelevel().files
-  found = json.loads(files['tokenizer.json']) | part
+  content = json.loads(files['tokenizer.json']) | part
   with pytest.raises(ValueError, match='tokenizer.json: got .*; expected'):
     broken = tokenizer.from_files(
-      files | {'tokenizer.json': json.dumps(found).encode()}
+      files | {'tokenizer.json': json.dumps(content).encode()}
     )
     broken.decode(broken.encode('hello h'))
 

@@ -70,9 +70,11 @@ def test_a_source_is_read_once(source):
   }
   lms = roles.make_lms(sections)
   assert read == ['folder']
-  found = roles.load_params(sections)
+  params_by_role = roles.load_params(sections)
   assert read == ['folder', 'folder']
-  assert found['critic'] is params and found['value'] is params
+  assert (
+    params_by_role['critic'] is params and params_by_role['value'] is params
+  )
   assert lms['critic'].model.config.head == 'lm'
   assert lms['value'].model.config.head == 'value'
   other = common.model(source='elsewhere', **LENGTHS)
@@ -147,8 +149,8 @@ def test_init_params_loads_and_draws(source, mesh):
     'critic': loaded(param_dtype='bfloat16'),
     'value': loaded(head='value'),
   }
-  lms, found = roles.make_lms(sections), roles.load_params(sections)
-  params = roles.init_params(lms, found, mesh, KEY)
+  lms, loaded_params = roles.make_lms(sections), roles.load_params(sections)
+  params = roles.init_params(lms, loaded_params, mesh, KEY)
   _, stored = source
   assert {x.dtype for x in jax.tree.leaves(params['critic'])} == {
     jnp.dtype('bfloat16')

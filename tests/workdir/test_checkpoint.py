@@ -45,12 +45,14 @@ def test_restored_bit_for_bit(folder):
   blank = jax.tree.map(jnp.zeros_like, state)
   with open_manager(folder) as manager:
     assert manager.latest_step() == 3
-    found = checkpoint.restore(manager, 3, blank)
-  assert jax.tree.structure(found) == jax.tree.structure(state)
-  for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(state), strict=True):
+    restored = checkpoint.restore(manager, 3, blank)
+  assert jax.tree.structure(restored) == jax.tree.structure(state)
+  for x, y in zip(
+    jax.tree.leaves(restored), jax.tree.leaves(state), strict=True
+  ):
     assert x.dtype == y.dtype and x.sharding == y.sharding
     np.testing.assert_array_equal(x, y)
-  assert {str(x.dtype) for x in jax.tree.leaves(found)} == {
+  assert {str(x.dtype) for x in jax.tree.leaves(restored)} == {
     'bfloat16', 'float32', 'int32',
   }  # fmt: skip
 
@@ -60,16 +62,18 @@ def test_the_newest_and_the_named_are_kept(tmp_path):
     for step in (1, 2, 3, 4):
       checkpoint.save(manager, step, {'roles': {'x': jnp.full(2, step)}})
     assert sorted(manager.all_steps()) == [1, 3, 4]
-    found = checkpoint.restore(manager, 3, {'roles': {'x': jnp.zeros(2, int)}})
-    np.testing.assert_array_equal(found['roles']['x'], [3, 3])
+    restored = checkpoint.restore(
+      manager, 3, {'roles': {'x': jnp.zeros(2, int)}}
+    )
+    np.testing.assert_array_equal(restored['roles']['x'], [3, 3])
 
 
 def test_roles_are_restored_alone(folder):
   roles = make_state()['roles']
   with open_manager(folder) as manager:
-    found = checkpoint.restore(manager, 3, {'roles': roles})
-  assert list(found) == ['roles']
-  jax.tree.map(np.testing.assert_array_equal, found['roles'], roles)
+    restored = checkpoint.restore(manager, 3, {'roles': roles})
+  assert list(restored) == ['roles']
+  jax.tree.map(np.testing.assert_array_equal, restored['roles'], roles)
 
 
 def other_shape(state):

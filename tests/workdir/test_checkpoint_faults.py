@@ -31,11 +31,11 @@ def restored(folder, step):
   """The number that a checkpoint's arrays are full of."""
   with checkpoint.make_manager(folder, keep=3) as manager:
     assert manager.latest_step() == step
-    found = checkpoint.restore(manager, step, state(0))
-  assert found['grades'] == {'00ff': 'right'}
+    contents = checkpoint.restore(manager, step, state(0))
+  assert contents['grades'] == {'00ff': 'right'}
   values = {
     float(x)
-    for tree in (found['roles'], found['opt_state'])
+    for tree in (contents['roles'], contents['opt_state'])
     for x in np.unique(tree['critic']['kernel'])
   }
   return values
@@ -203,5 +203,7 @@ def test_the_arrays_may_change_while_they_are_written(tmp_path):
         x = increase(x)
     checkpoint.wait(manager)
     for step in range(3):
-      found = checkpoint.restore(manager, step, {'roles': {'x': x}})
-      np.testing.assert_array_equal(np.unique(found['roles']['x']), [3 * step])
+      contents = checkpoint.restore(manager, step, {'roles': {'x': x}})
+      np.testing.assert_array_equal(
+        np.unique(contents['roles']['x']), [3 * step]
+      )

@@ -10,15 +10,15 @@ from critic_jax.workdir import record_rows
 
 def row(**changes):
   root = synthetic_run.message(Problem('p', 'q?', '1'), 'solve', text='one')
-  found = record_rows.to_row(root, {}, tokens=True)
-  return json.loads(json.dumps(found)) | changes
+  fields = record_rows.to_row(root, {}, tokens=True)
+  return json.loads(json.dumps(fields)) | changes
 
 
 def test_a_row_is_its_record():
-  found = record_rows.from_row(row(), None)
-  assert found.problem == Problem('p', 'q?', '1') and found.text == 'one'
-  assert found.logprobs.dtype == np.float32 and found.tokens.dtype == np.int32
-  assert record_rows.to_row(found, {}, tokens=True) == row()
+  record = record_rows.from_row(row(), None)
+  assert record.problem == Problem('p', 'q?', '1') and record.text == 'one'
+  assert record.logprobs.dtype == np.float32 and record.tokens.dtype == np.int32
+  assert record_rows.to_row(record, {}, tokens=True) == row()
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_tokens_that_were_not_written_take_no_memory():
   short = row(num_tokens=10**9, num_prompt_tokens=2)
   for name in ('tokens', 'prompt_tokens', 'logprobs'):
     del short[name]
-  found = record_rows.from_row(short, None)
-  assert len(found.tokens) == len(found.logprobs) == 10**9
-  assert found.tokens[-1] == -1 and np.isnan(found.logprobs[-1])
-  assert found.prompt_tokens.tolist() == [-1, -1]
+  record = record_rows.from_row(short, None)
+  assert len(record.tokens) == len(record.logprobs) == 10**9
+  assert record.tokens[-1] == -1 and np.isnan(record.logprobs[-1])
+  assert record.prompt_tokens.tolist() == [-1, -1]
