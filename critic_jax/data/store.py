@@ -73,7 +73,7 @@ def prepare(
   Args:
     path: a file of `problems.read_jsonl`.
     data_dir: the folder of prepared sets; created if missing.
-    layout: of the rows, or 'auto'.
+    layout: the layout of the rows, or 'auto'.
     bad_rows: 'error' or 'skip'.
     report: called with one line of text if rows were skipped; only when the set
       is converted.
@@ -104,7 +104,6 @@ def published(
   data_dir: str | os.PathLike,
   *,
   split: str = 'train',
-  download: bool = False,
 ) -> Sequence[Problem]:
   """Returns a set that tensorflow-datasets publishes, such as 'gsm8k'.
 
@@ -112,18 +111,16 @@ def published(
   '<name>-<split>-<index>'.
 
   Args:
-    name: as in the catalogue of tfds: 'set', 'set/config', 'set:1.0.0'.
+    name: a name in the catalogue of tfds: 'set', 'set/config', 'set:1.0.0'.
     data_dir: the folder of prepared sets.
-    split: as tfds writes splits: 'train', 'test', 'train[:80%]'.
-    download: whether to download the set if `data_dir` does not have it. Needs
-      a network; tfds tries for minutes before it gives up.
+    split: a split in the words of tfds: 'train', 'test', 'train[:80%]'.
 
   Returns:
     The problems.
 
   Raises:
-    ValueError: unknown name or split, a set that is neither in `data_dir` nor
-      downloaded, or rows that are no problems.
+    ValueError: unknown name or split, a set that is not in `data_dir`, or rows
+      that are no problems.
   """
   tfds = _tfds()
   importlib.import_module('tensorflow_datasets.text')  # its sets, by name
@@ -135,7 +132,13 @@ def published(
       'https://www.tensorflow.org/datasets/catalog'
     ) from None
   if not pathlib.Path(builder.data_path, 'dataset_info.json').exists():
-    _download(builder, download)
+    # Google's bucket has the sets as tfrecord only: convert the original.
+    raise ValueError(
+      f'{builder.name}: got nothing in {builder.data_path}; expected a prepared'
+      f' set; where there is a network, run `tfds build {name} --file_format='
+      f"array_record --data_dir={data_dir} --download_config='"
+      '{"try_download_gcs": false}\'`, then copy the folder'
+    )
   with _quiet():
     try:
       rows = builder.as_data_source(split=split)
@@ -158,8 +161,8 @@ def shuffled(num_examples: int, *, seed: int, epoch: int) -> np.ndarray:
 
   Args:
     num_examples: the number of examples.
-    seed: in [0, 2**64).
-    epoch: from 0.
+    seed: a seed in [0, 2**64).
+    epoch: the epoch, from 0.
 
   Returns:
     int64[num_examples].
@@ -185,7 +188,7 @@ def batches(
   Args:
     source: examples by index.
     batch_size: examples a step.
-    seed: in [0, 2**64).
+    seed: a seed in [0, 2**64).
     start_step: the first step; a run continues at n after n steps.
 
   Returns:
@@ -289,24 +292,6 @@ def _open(folder: pathlib.Path) -> Sequence[Mapping[str, bytes]]:
       'delete the folder'
     ) from error
   return rows
-
-
-def _download(builder: Any, allowed: bool) -> None:
-  missing = f'{builder.name}: got nothing in {builder.data_path}'
-  if not allowed:
-    raise ValueError(
-      f'{missing}; expected a prepared set; where there is a network, '
-      'set download=True, then copy the folder'
-    )
-  # Google's bucket has the sets as tfrecord only: convert the original.
-  settings = _tfds().download.DownloadConfig(try_download_gcs=False)
-  try:
-    with _quiet():
-      builder.download_and_prepare(download_config=settings)
-  except Exception as error:  # of the network, the disk, or the set's code
-    raise ValueError(
-      f'{missing}, and downloading it failed: {type(error).__name__} ({error})'
-    ) from error
 
 
 def _tfds() -> Any:

@@ -24,6 +24,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+_LEVEL = 0.95  # the coverage of all intervals
+
 Sums = Mapping[str, np.ndarray]  # float[...] by name: one per resample
 
 
@@ -105,10 +107,10 @@ def finite_mean(values: np.ndarray) -> np.ndarray:
   return np.where(counts, sums / np.maximum(counts, 1), np.nan)
 
 
-def wilson(successes: float, total: float, level: float = 0.95) -> Estimate:
-  """Returns the Wilson score interval of a share of independent trials.
+def wilson(successes: float, total: float) -> Estimate:
+  """Returns the 95 % Wilson score interval of a share of independent trials.
 
-  E. B. Wilson (1927); with z the normal quantile of (1 + level) / 2,
+  E. B. Wilson (1927); with z the normal quantile of 0.975,
 
     centre = (p + z^2 / 2n) / (1 + z^2 / n)
     half   = z sqrt(p (1 - p) / n + z^2 / 4n^2) / (1 + z^2 / n)
@@ -124,7 +126,7 @@ def wilson(successes: float, total: float, level: float = 0.95) -> Estimate:
     )
   if total == 0:
     return Estimate(math.nan, math.nan, math.nan, 0)
-  z, p = NormalDist().inv_cdf((1 + level) / 2), successes / total
+  z, p = NormalDist().inv_cdf((1 + _LEVEL) / 2), successes / total
   centre = p + z * z / (2 * total)
   half = z * math.sqrt(p * (1 - p) / total + z * z / (4 * total**2))
   scale = 1 + z * z / total
@@ -138,11 +140,12 @@ def bootstrap(
   sums: Mapping[str, np.ndarray],
   statistic: Statistic,
   *,
-  level: float = 0.95,
   num_resamples: int = 2000,
   seed: int = 0,
 ) -> Estimate:
-  """Returns a statistic with its percentile interval over resampled clusters.
+  """Returns a statistic with its 95 % interval over resampled clusters.
+
+  The interval holds the central 95 % of the resamples (percentile bootstrap).
 
   If all resamples agree, as with one cluster or with successes only, they do
   not show the uncertainty. A share then gets the Wilson interval with the
@@ -151,7 +154,6 @@ def bootstrap(
   Args:
     sums: float[C] by name, the sum of a column over each cluster.
     statistic: the statistic to estimate.
-    level: the coverage of the interval, in (0, 1).
     num_resamples: the number of resamples, each of C clusters drawn with
       replacement.
     seed: seeds the draws.
@@ -167,10 +169,10 @@ def bootstrap(
   drawn = columns.astype(np.float32) @ _draws(clusters, num_resamples, seed)
   values = statistic.fn(dict(zip(sums, drawn.astype(np.float64), strict=True)))
   values = values[~np.isnan(values)]  # a resample may hold no observation
-  low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+  low, high = np.quantile(values, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
   if statistic.share and high - low < 1e-9:
     observed = np.count_nonzero(sums[statistic.count])
-    _, low, high, _ = wilson(min(value, 1.0) * observed, observed, level)
+    _, low, high, _ = wilson(min(value, 1.0) * observed, observed)
   n = int(np.sum(sums[statistic.count]))
   return Estimate(value, float(low), float(high), n)
 

@@ -18,6 +18,8 @@ from typing import Any, Literal
 
 Status = Literal['ok', 'missing', 'contradictory', 'unfinished']
 
+_OPEN, _CLOSE = '<think>', '</think>'  # the tags of thinking
+
 # Quantifiers are bounded, so that the time is linear in the text's length.
 # ASCII: with Unicode rules a dotless i or a long s would match.
 _FLAGS = re.IGNORECASE | re.ASCII
@@ -38,13 +40,7 @@ _WRONG_STEP = re.compile(
 )
 
 
-def conclusion(
-  text: str,
-  *,
-  close: str = '</think>',
-  open: str = '<think>',
-  opened: bool = False,
-) -> str | None:
+def conclusion(text: str, *, opened: bool = False) -> str | None:
   """Returns the text after a critique's thinking; None if that is unfinished.
 
   The conclusion is the text after the last closing tag, stripped, or the whole
@@ -56,17 +52,15 @@ def conclusion(
   Args:
     text: the critique, tags included (so the tags must not be special tokens
       that decoding leaves out).
-    close: the tag that ends thinking.
-    open: the tag that begins it.
-    opened: whether the prompt ended in `open`; then a text without a closing
-      tag is all thinking, and unfinished.
+    opened: whether the prompt ended in the opening tag; then a text without a
+      closing tag is all thinking, and unfinished.
   """
-  end = text.rfind(close)
-  if text.rfind(open) > end or text.count(open) > text.count(close):
+  end = text.rfind(_CLOSE)
+  if text.rfind(_OPEN) > end or text.count(_OPEN) > text.count(_CLOSE):
     return None
   if end < 0:
     return None if opened else text.strip()
-  return text[end + len(close) :].strip()
+  return text[end + len(_CLOSE) :].strip()
 
 
 def verdict(text: str, *, opened: bool = False) -> str | None:
@@ -106,7 +100,7 @@ def _read(conclusion: str | None) -> tuple[str | None, Status]:
   return words.pop(), 'ok'
 
 
-def first_error_step(text: str, *, opened: bool = False) -> int | None:
+def _step(conclusion: str | None) -> int | None:
   r"""Returns the step that the conclusion calls the first wrong one, 0-based.
 
   Two formats: ProcessBench's last `\boxed{k}`, 0-based, -1 for "no step"
@@ -119,10 +113,6 @@ def first_error_step(text: str, *, opened: bool = False) -> int | None:
     k >= 0, -1 if the conclusion says that no step is wrong, None if it names
     none.
   """
-  return _step(conclusion(text, opened=opened))
-
-
-def _step(conclusion: str | None) -> int | None:
   if conclusion is None:
     return None
   sentence = _WRONG_STEP.search(conclusion)
@@ -140,8 +130,8 @@ def parse(text: str, *, opened: bool = False) -> dict[str, Any]:
   """Parses a critique, as the parser of its stage.
 
   Returns:
-    The results of `verdict`, `status`, `conclusion` and `first_error_step` by
-    the names `verdict`, `status`, `conclusion` and `step`.
+    The results of `verdict`, `status` and `conclusion` by their names, and
+    'step', the first wrong step: 0-based, -1 for no step, None if not named.
   """
   ending = conclusion(text, opened=opened)
   verdict, status = _read(ending)

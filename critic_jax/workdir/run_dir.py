@@ -54,11 +54,10 @@ def open_run(
   config: Mapping[str, Any],
   *,
   overrides: Mapping[str, Any] | None = None,
-  command: Sequence[str] | None = None,
   devices: str = '',
   is_writer: bool = True,
 ) -> RunDir:
-  """Makes the folder of a run, or opens the one that a run left off in.
+  """Makes the folder of a run, or opens that of a run to continue.
 
   A folder is resumed if its config.json agrees with `config` in all settings
   that define the run (`settings.changes` says which may differ); call
@@ -69,12 +68,11 @@ def open_run(
   changed since are written beside the first as git.1.txt or env.1.txt.
 
   Args:
-    path: the folder.
+    path: the folder of the run.
     config: a mapping or ConfigDict, as the run will use it.
     overrides: settings that the command line changed, by dotted name.
-    command: the words of the command line; None: of this process.
     devices: names of the run's devices, for env.txt.
-    is_writer: see `RunDir`.
+    is_writer: whether this process writes the files of the run.
 
   Raises:
     ValueError: the folder holds a run with another config (names every
@@ -88,14 +86,14 @@ def open_run(
     run.path.mkdir(parents=True, exist_ok=True)
   run.lock = files.lock(run.path)
   try:
-    _describe(run, config, overrides, command, devices)
+    _describe(run, config, overrides, devices)
   except BaseException:
     run.close()
     raise
   return run
 
 
-def _describe(run: RunDir, config, overrides, command, devices) -> None:
+def _describe(run: RunDir, config, overrides, devices) -> None:
   """Writes the config and the versions, if they continue the folder's run."""
   config = _sorted(settings.plain(config))
   saved = run.path / 'config.json'
@@ -104,7 +102,7 @@ def _describe(run: RunDir, config, overrides, command, devices) -> None:
     run.rewind(None)
   for marker in ('DONE', 'FAILED'):
     (run.path / marker).unlink(missing_ok=True)
-  line = shlex.join(command or sys.orig_argv) + '\n'
+  line = shlex.join(sys.orig_argv) + '\n'
   files.append(run.path / 'command.txt', line.encode())
   provenance.write_versions(run.path, devices)
   _write_json(run.path / 'overrides.json', overrides or {})
@@ -122,7 +120,7 @@ def check_name(what: str, name: str) -> None:
 
 
 class RunDir:
-  """Writes to the folder `path`; see the module's docstring for its files.
+  """Writes the files of the module's docstring to the folder `path`.
 
   As a context manager it marks the run: DONE if the block ends, FAILED if it
   raises. A run that was interrupted (KeyboardInterrupt, SystemExit) gets
@@ -169,7 +167,7 @@ class RunDir:
     """Appends a line to metrics.jsonl and the scalars to TensorBoard.
 
     Args:
-      step: counted over all phases of the run.
+      step: the step, counted over all phases of the run.
       metrics: scalars by name, e.g. 'reward/judge', 'time/sample_s'.
       phase: the part of the run, e.g. 'rl'.
     """
@@ -197,12 +195,12 @@ class RunDir:
     *,
     tokens: bool = False,
   ) -> Path:
-    """Writes `<folder>/<name>.jsonl.gz`; see `write_records` below.
+    """Writes `<folder>/<name>.jsonl.gz`, as the function `write_records`.
 
     Args:
       name: a step, which is padded to six digits, or a file's stem.
-      records: of any stages, in any order.
-      folder: within the run, e.g. 'records/rl' or 'eval/critique'.
+      records: records of any stages, in any order.
+      folder: a folder within the run, e.g. 'records/rl' or 'eval/critique'.
       tokens: whether to write tokens and logprobs too.
 
     Returns:
@@ -241,7 +239,7 @@ class RunDir:
     return path
 
   def _inside(self, name: str) -> Path:
-    """A path within the folder: names are of phases, which a config gives."""
+    """Returns a path within the folder: the names come from a config."""
     if '..' in Path(name).parts or Path(name).is_absolute():
       raise ValueError(
         f'name: got {name!r}; expected a path within {self.path}; give the '
@@ -269,7 +267,7 @@ class RunDir:
 
 
 def read_metrics(path: str | Path) -> Iterator[dict[str, Any]]:
-  """The lines of a metrics.jsonl; no file, no lines.
+  """Yields the lines of a metrics.jsonl; no file has no lines.
 
   A last line without its end was being written when the run was killed: it is
   left out.
@@ -290,7 +288,7 @@ def read_metrics(path: str | Path) -> Iterator[dict[str, Any]]:
 
 
 def _metrics(row: Mapping[str, Any]) -> dict[str, Any]:
-  """A line of metrics.jsonl, with its floats."""
+  """Checks a line of metrics.jsonl, and returns it with its floats."""
   step, phase = row['step'], row['phase']
   if not isinstance(phase, str) or type(step) is not int:
     raise ValueError(f'the phase {phase!r} and the step {step!r}')
@@ -334,7 +332,7 @@ def write_records(
 
 
 def read_records(path: str | Path) -> list[Record]:
-  """The records of a file in its order, with their parents.
+  """Reads the records of a file in its order, with their parents.
 
   Where tokens were not written, `tokens` and `prompt_tokens` are -1 and
   `logprobs` NaN, as many as there were, so that lengths are kept; such arrays
@@ -352,13 +350,13 @@ def read_records(path: str | Path) -> list[Record]:
         if size > MAX_RECORDS:
           raise ValueError(f'more than {MAX_RECORDS} bytes')
         row = strict_json.loads(line)
-        up = row['parent_row']  # above it, or LookupError
-        if up is not None and not 0 <= up < MAX_RECORDS:
-          raise ValueError(f'the parent_row {up}')
-        depths.append(0 if up is None else depths[up] + 1)
+        number = row['parent_row']  # an earlier line, or LookupError
+        if number is not None and not 0 <= number < MAX_RECORDS:
+          raise ValueError(f'the parent_row {number}')
+        depths.append(0 if number is None else depths[number] + 1)
         if depths[-1] > MAX_DEPTH:
           raise ValueError(f'records more than {MAX_DEPTH} levels deep')
-        parent = None if up is None else records[up]
+        parent = None if number is None else records[number]
         records.append(record_rows.from_row(row, parent))
   except _BROKEN as error:
     raise ValueError(

@@ -32,17 +32,12 @@ def test_conclusion(text, conclusion):
   assert verdicts.conclusion(text) == conclusion
 
 
-def test_conclusion_with_other_tags():
-  text = '<reason>a</reason> b'
-  assert verdicts.conclusion(text, open='<reason>', close='</reason>') == 'b'
-
-
 def test_opened_prompt_without_a_closing_tag_is_all_thinking():
   text = 'Perhaps. Verdict: correct'
   assert verdicts.status(text) == 'ok'
   assert verdicts.status(text, opened=True) == 'unfinished'
   assert verdicts.verdict(text, opened=True) is None
-  assert verdicts.first_error_step('Step 1 is wrong', opened=True) is None
+  assert verdicts.parse('Step 1 is wrong', opened=True)['step'] is None
   assert verdicts.parse(f'a</think>{text}', opened=True)['verdict'] == 'correct'
 
 
@@ -160,7 +155,6 @@ def test_no_verdict(text, status):
   ],
 )
 def test_first_error_step(text, step):
-  assert verdicts.first_error_step(text) == step
   assert verdicts.parse(text)['step'] == step
 
 
@@ -222,5 +216,4 @@ def test_random_texts_raise_nothing_and_agree():
       assert again == parsed
     assert parsed['verdict'] == verdicts.verdict(text)
     assert parsed['status'] == verdicts.status(text)
-    assert parsed['step'] == verdicts.first_error_step(text)
   assert seen == {'ok', 'missing', 'contradictory', 'unfinished'}

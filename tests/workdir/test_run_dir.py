@@ -23,12 +23,12 @@ def lines(run):
   return (run.path / 'metrics.jsonl').read_text().splitlines()
 
 
-def test_a_new_folder_says_what_is_run(tmp_path):
+def test_a_new_folder_says_what_is_run(tmp_path, monkeypatch):
+  monkeypatch.setattr('sys.orig_argv', ['train', '--config', 'a b'])
   run = run_dir.open_run(
     tmp_path / 'run',
     {'b': np.int32(1), 'a': {'d': 2, 'c': float('inf')}},
     overrides={'a.d': 2},
-    command=['train', '--config', 'a b'],
     devices='cpu x2',
   )
   # Sorted, and plain: numpy's 1 is 1, and JSON has no infinity.
@@ -59,11 +59,12 @@ def test_git_state_has_commit_and_diff(tmp_path):
   assert state.startswith('commit ') and '-old\n+new' in state
 
 
-def test_the_same_config_resumes_and_another_is_refused(tmp_path):
+def test_the_same_config_resumes_and_another_is_refused(tmp_path, monkeypatch):
   run = run_dir.open_run(tmp_path, CONFIG)
   run.failed('trace')
   run.close()
-  run_dir.open_run(tmp_path, CONFIG, command=['again']).close()
+  monkeypatch.setattr('sys.orig_argv', ['again'])
+  run_dir.open_run(tmp_path, CONFIG).close()
   assert not (tmp_path / 'FAILED').exists()
   assert (tmp_path / 'command.txt').read_text().endswith('\nagain\n')
   other = {'seed': 1, 'loss': {'name': 'ppo_clip'}, 'new': None}
