@@ -19,7 +19,7 @@ WRITER = '.writer'  # a file that the folder's writer holds a lock on
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-  """Within the block an OSError becomes a ValueError about `path`."""
+  """Turns an OSError of the block into a ValueError about `path`."""
   try:
     yield
   except OSError as error:

@@ -1,1 +1,1 @@
-"""Problems, demonstrations, and the way from records to batches."""
+"""Problems, given solutions, and the way from records to batches."""

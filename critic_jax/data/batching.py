@@ -42,9 +42,9 @@ def from_records(
   Args:
     records: at most `num_rows`; a record without tokens becomes an empty row.
     lm: the model that wrote them; its table of shapes gives the columns.
-    num_rows: B.
+    num_rows: B, the rows of the batch.
     aggregate: how the loss is normalised; a name in `masked.loss_weights`.
-    advantages: of each record, spread over its tokens; None: all 0.
+    advantages: the advantage of each record, spread over its tokens; None: 0.
 
   Returns:
     tokens, mask, weights, logprobs, advantages.
@@ -59,6 +59,7 @@ def from_records(
   if advantages is None:
     advantages = np.zeros(len(records), np.float32)
   lengths = [len(r.prompt_tokens) + len(r.tokens) for r in records if _used(r)]
+  # Take as few columns as the table of shapes allows: each shape compiles.
   columns = lm.row_length(max(lengths, default=1))
   batch = {
     'tokens': np.zeros((num_rows, columns), np.int32),
@@ -71,6 +72,7 @@ def from_records(
   ):
     if not _used(record):
       continue
+    # The prompt and then the response; only the response is trained.
     start = len(record.prompt_tokens)
     end = start + len(record.tokens)
     batch['tokens'][row, :start] = record.prompt_tokens
@@ -78,6 +80,7 @@ def from_records(
     batch['mask'][row, start:end] = True
     batch['logprobs'][row, start:end] = record.logprobs
     batch['advantages'][row, start:end] = advantage
+  # For the whole batch at once: micro-batches then change nothing.
   batch['weights'] = masked.loss_weights(
     batch['mask'], aggregate, max_len=lm.max_new_tokens
   )
@@ -100,20 +103,21 @@ def make_rows(
 
   Args:
     lm: the model that writes the records.
-    num_rows: of plain rows, at most.
+    num_rows: the largest number of plain rows.
     aggregate: how the loss is normalised; a name in `masked.loss_weights`.
     row_shapes: pairs of a number of rows and of columns: the first that holds a
       batch is taken, and plain rows if none does.
-    microbatches: how many parts a batch is cut into.
+    microbatches: the number of parts that a batch is cut into.
 
   Returns:
     `(records, advantages=None) -> batch` of plain rows, and `batch -> batch`,
     which packs them.
 
   Raises:
-    ValueError: an unknown aggregate, what is not a shape, or rows, packed or
+    ValueError: an unknown aggregate, a malformed shape, or rows, packed or
       plain, that `microbatches` do not divide.
   """
+  # Refuse wrong settings now: the first batch comes much later.
   masked.loss_weights(np.ones((1, 1), bool), aggregate, max_len=1)
   shapes = [tuple(np.atleast_1d(shape)) for shape in row_shapes]
   for shape in shapes:

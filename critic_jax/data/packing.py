@@ -57,7 +57,7 @@ def pack(batch: Batch, shapes: Shapes) -> Batch:
 
 
 def _spans(mask) -> tuple[np.ndarray, np.ndarray]:
-  """The first column of each row's response, and its end; 0, 0 without one."""
+  """Returns each response's first column and its end; 0, 0 without one."""
   has_response = mask.any(axis=1)
   starts = np.where(has_response, mask.argmax(axis=1), 0)
   ends = np.where(has_response, mask.shape[1] - mask[:, ::-1].argmax(axis=1), 0)
@@ -90,7 +90,7 @@ def _pieces(tokens, starts, ends, num_columns) -> list[list[Segment]]:
 
 
 def _joined(piece: list[Segment]) -> list[Segment]:
-  """A prompt and its only response as one segment."""
+  """Joins a prompt and its only response to one segment."""
   if len(piece) > 2:
     return piece
   (row, start, _), (_, _, end) = piece
@@ -102,7 +102,7 @@ def _size(piece: list[Segment]) -> int:
 
 
 def _first_fit(sizes: Sequence[int], num_columns: int) -> list[int]:
-  """The row of each piece: the first with room for it, the largest first."""
+  """Places pieces, the largest first, in the first row with room."""
   rows = [0] * len(sizes)
   room = np.full(len(sizes), num_columns)
   for piece in sorted(range(len(sizes)), key=lambda i: -sizes[i]):

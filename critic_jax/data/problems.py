@@ -57,7 +57,7 @@ def read_jsonl(
 
   Args:
     path: the file.
-    layout: one of the above, or 'auto': that of the first good row.
+    layout: a layout of the docstring above, or 'auto': the first good row's.
     bad_rows: 'error', or 'skip' to leave them out.
     report: called with one line of text if rows were skipped, and with one if
       questions are repeated.
@@ -103,7 +103,7 @@ def parse(row: Mapping[str, Any], layout: str, *, default_id: str) -> Problem:
 
   Args:
     row: field names to values, as JSON has them.
-    layout: one of the above.
+    layout: a layout of the docstring above.
     default_id: the id of a row that has none.
 
   Returns:

@@ -49,7 +49,7 @@ def read(
     path: a file of one JSON array of objects, or of an object on each line.
     layouts: layouts by name.
     make: (row, name of its layout, its index in the file from 0) -> anything.
-    layout: a name, or 'auto': that of the first good row.
+    layout: a name, or 'auto': the layout of the first good row.
     bad_rows: 'error', or 'skip' to leave them out.
     report: called with one line of text if rows were skipped.
 

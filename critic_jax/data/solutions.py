@@ -83,7 +83,7 @@ def read(
 
   Args:
     path: the file.
-    layout: one of the above, or 'auto': that of the first good row.
+    layout: a layout of the docstring above, or 'auto': the first good row's.
     part: the file's name in `parsed`; the path's stem if None. It also goes
       before ids that are numbers.
     bad_rows: 'error', or 'skip' to leave them out.
@@ -135,10 +135,10 @@ def sample(
   """Draws some of the solutions, in their order and with their ids.
 
   Args:
-    records: as `read` gives them, or of several files.
-    number: of solutions; or of problems, with all their solutions.
-    seed: of the draw, without replacement; None takes the first.
-    by: 'solution' or 'problem'.
+    records: the results of `read` for one or several files.
+    number: the number of solutions, or of problems with all their solutions.
+    seed: the seed of the draw, without replacement; None takes the first.
+    by: the unit of `number`, 'solution' or 'problem'.
 
   Raises:
     ValueError: there are fewer than `number`.

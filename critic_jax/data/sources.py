@@ -29,7 +29,7 @@ def arithmetic(
   num_dev: int = 500,
   num_test: int = 500,
 ) -> Splits:
-  """Problems of the embedded world; splits are disjoint by construction."""
+  """Makes problems of the embedded world; its splits are always disjoint."""
   sizes = {'train': num_train, 'dev': num_dev, 'test': num_test}
   return {
     split: world.problems(
@@ -52,7 +52,7 @@ def arithmetic_slips(
   unseen: bool = False,
   num_test: int = 500,
 ) -> Splits:
-  """Given solutions of the embedded world, every second one with a slip.
+  """Makes given solutions of the embedded world, every second with a slip.
 
   They are labelled with their first wrong step, as ProcessBench's are, and
   depend on no solver.
@@ -83,15 +83,15 @@ def jsonl(
   fractions: Mapping[str, float] | None = None,
   seed: int = 0,
 ) -> Splits:
-  """A JSON-lines file, prepared once, split by the hash of the question.
+  """Reads a JSON-lines file, prepared once, split by hashes of questions.
 
   Args:
     path: the file.
     data_dir: the folder of prepared sets.
-    layout: one of `data/problems.py`, or 'auto'.
+    layout: a layout of `data/problems.py`, or 'auto'.
     bad_rows: 'error' or 'skip'.
     fractions: the share of each split.
-    seed: of the split.
+    seed: the seed of the split.
   """
   fractions = fractions or {'train': 0.9, 'dev': 0.05, 'test': 0.05}
   rows = store.prepare(path, data_dir, layout=layout, bad_rows=bad_rows)
@@ -106,7 +106,7 @@ def tfds(
   dev: str = 'train[95%:]',
   test: str = 'test',
 ) -> Splits:
-  """A set that tensorflow-datasets publishes, by its own splits."""
+  """Reads a set that tensorflow-datasets publishes, by its own splits."""
   splits = {'train': train, 'dev': dev, 'test': test}
   return {
     name: store.published(dataset, data_dir, split=split)
@@ -117,7 +117,7 @@ def tfds(
 def benchmark(
   *, path: str, layout: str = 'auto', bad_rows: str = 'error'
 ) -> Splits:
-  """A file of problems to evaluate on, unsplit."""
+  """Reads a file of problems to evaluate on, unsplit."""
   return {'test': problems.read_jsonl(path, layout=layout, bad_rows=bad_rows)}
 
 
@@ -130,15 +130,15 @@ def solutions(
   by: str = 'solution',
   seed: int = 0,
 ) -> Splits:
-  """Given solutions, e.g. the four files of ProcessBench.
+  """Reads given solutions, e.g. the four files of ProcessBench.
 
   Args:
     paths: the files; the stem of each is the name of its part.
-    layout: one of `data/solutions.py`, or 'auto'.
+    layout: a layout of `data/solutions.py`, or 'auto'.
     bad_rows: 'error' or 'skip'.
-    number: of solutions or problems drawn from each file; 0 takes all.
+    number: the solutions or problems to draw from each file; 0 takes all.
     by: the unit of `number`, 'solution' or 'problem'.
-    seed: of the draw.
+    seed: the seed of the draw.
 
   Raises:
     ValueError: two files hold a solution of the same id, or a file is bad.
@@ -146,6 +146,7 @@ def solutions(
   records, path_by_id = [], {}
   for path in paths:
     part = solutions_lib.read(path, layout=layout, bad_rows=bad_rows)
+    # Refuse ids that another file has: records of both would be confused.
     copies = [r.id for r in part if path_by_id.setdefault(r.id, path) != path]
     if list(paths).count(path) > 1:
       copies = [r.id for r in part]
@@ -154,6 +155,7 @@ def solutions(
         f'paths: got {len(copies)} solutions again in {path} ({copies[0]!r}, '
         '...); expected files of different ids; leave one out, or rename one'
       )
+    # Draw from each file, so that every part keeps its place in the mean.
     if number:
       part = solutions_lib.sample(part, number, seed=seed, by=by)
     records += part

@@ -132,7 +132,7 @@ def metrics(
   """Returns all protocols' metrics, named by `TITLES` or 'protocol/metric'.
 
   Args:
-    records: as returned by `collect`.
+    records: the records of `collect`.
     refined: whether refinements were asked for; if not, their metrics are left
       out.
   """
@@ -226,7 +226,7 @@ def headlines(estimates: Mapping[str, Estimate]) -> dict[str, Estimate]:
   """Returns the metrics for a table: `TITLES`, and selection at its largest k.
 
   Args:
-    estimates: as returned by `metrics`.
+    estimates: the estimates of `metrics`.
   """
   rows = {t: estimates[t] for t in TITLES.values() if t in estimates}
   curves = selection.curves_of(estimates)

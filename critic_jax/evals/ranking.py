@@ -95,13 +95,13 @@ def _truth(solution: Record) -> bool | None:
 
 def _row(right: float, wrong: Sequence[float]) -> tuple[float, ...]:
   """Returns the values of `_COLUMNS` for a right solution's score."""
-  above = sum(score > right for score in wrong)
-  tied = sum(score == right for score in wrong)
+  num_above = sum(score > right for score in wrong)
+  num_tied = sum(score == right for score in wrong)
   return (
     1,
-    above + tied == 0,
-    (above == 0) / (tied + 1),
-    _mean_reciprocal(above + 1, above + tied + 1),
+    num_above + num_tied == 0,
+    (num_above == 0) / (num_tied + 1),
+    _mean_reciprocal(num_above + 1, num_above + num_tied + 1),
     1 / (len(wrong) + 1),
     _mean_reciprocal(1, len(wrong) + 1),
   )

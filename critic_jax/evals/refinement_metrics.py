@@ -86,8 +86,8 @@ def _row(critique: Record, refinements: Sequence[Record]) -> dict[str, float]:
 def _differs(solution: Record, refinement: Record) -> bool:
   """Returns whether the answer changed; all right answers are the same."""
   both_right = all(map(critique_metrics.truth, (solution, refinement)))
-  same = solution.parsed.get('answer') == refinement.parsed.get('answer')
-  return not (both_right or same)
+  is_equal = solution.parsed.get('answer') == refinement.parsed.get('answer')
+  return not (both_right or is_equal)
 
 
 STATISTICS = {

@@ -242,8 +242,8 @@ def _labels(solutions: Sequence[Record]) -> list[int]:
   wrong = {a for a, good in zip(texts, right, strict=True) if a and not good}
   firsts, classes = [], {None: -1}
   for answer in sorted(wrong):
-    same = (i for i, f in enumerate(firsts) if answers.exact(answer, f))
-    classes[answer] = 1 + next(same, len(firsts))
+    matches = (i for i, f in enumerate(firsts) if answers.exact(answer, f))
+    classes[answer] = 1 + next(matches, len(firsts))
     if classes[answer] > len(firsts):
       firsts.append(answer)
   return [

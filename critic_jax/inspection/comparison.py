@@ -47,6 +47,7 @@ def points(runs: Sequence[Run]) -> list[dict[str, Any]]:
   Settings have dotted names, 'phases.rl.steps'. A setting that a run lacks is
   None.
   """
+  # Compare as JSON: values may be lists, and 1 is not True.
   flat = [dict(settings.leaves(run.config)) for run in runs]
   all_names = dict.fromkeys(name for leaves in flat for name in leaves)
   differing = [
@@ -66,6 +67,7 @@ def groups(runs: Sequence[Run]) -> dict[str, dict[str, Run]]:
   """
   by_group = {}
   for name, run, point in zip(names(runs), runs, points(runs), strict=True):
+    # Runs whose other settings agree get the same name, and so one group.
     others = [setting for setting in point if setting != 'seed']
     parts = [f'{_short(k, others)}={point[k]}' for k in others]
     by_group.setdefault(', '.join(parts) or 'all', {})[name] = run
@@ -94,6 +96,7 @@ def average(runs: Iterable[Run], phase: str) -> dict[str, np.ndarray]:
     and each metric's mean over the runs that logged it at the step.
   """
   columns = [metrics(run, phase) for run in runs]
+  # A run that is behind, or was cut off, shortens the average.
   num_steps = min(len(column['step']) for column in columns)
   means = {name: columns[0][name][:num_steps] for name in NO_METRICS}
   for name in dict.fromkeys(name for column in columns for name in column):
@@ -119,6 +122,7 @@ def curves(
         f'metric: got {metric!r}, which {run.path} never logged; expected one '
         f'of {sorted(set(columns) - {*NO_METRICS})}'
       )
+    # Other phases log other metrics: their steps hold NaN.
     logged = ~np.isnan(columns[metric])
     by_run[name] = columns['step'][logged], columns[metric][logged]
   return by_run

@@ -67,6 +67,7 @@ def advantages(
   by_record = {}
   for group in _siblings([r for r in records if 'reward' in r.scores]):
     rewards = np.array([r.scores['reward'] for r in group], np.float32)
+    # All of a group count; numpy here, since a reader needs no jax.
     mask = np.ones(len(group), bool)
     if name == 'group_relative' and normalize:
       relative = masked.whiten(rewards, mask)
@@ -82,6 +83,7 @@ def _siblings(records: Sequence[Record]) -> list[list[Record]]:
   """Splits records into siblings; a problem drawn twice has two groups."""
   groups = []
   for record in records:
+    # Siblings are adjacent and counted up; a smaller index is another draw.
     last = groups[-1][-1] if groups else None
     if (
       last is not None
@@ -145,6 +147,7 @@ def extremes(
     and ('reward' in record.scores or record in judged)
   }
   order = sorted(values, key=lambda record: -values[record])
+  # The best come first: with few critiques, none is both best and worst.
   best = _apart(order, n)
   return best, _apart([r for r in order[::-1] if r not in best], n)
 

@@ -140,7 +140,7 @@ def selection_curves(
   Args:
     curves: `value`, `low` and `high` by method and k, as returned by
       `evals.selection.curves`; the axis of k is log2.
-    path: where to write the PNG.
+    path: the PNG file to write.
 
   Raises:
     ValueError: there is no curve.

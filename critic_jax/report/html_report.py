@@ -67,7 +67,7 @@ def write(*paths: str | Path, out: str | Path | None = None) -> Path:
 
   Args:
     *paths: the folders of the runs.
-    out: where the page goes. By default that is report.html in the folder of a
+    out: the path of the page, by default report.html in the folder of a
       single run, and comparison.html in the current folder for several.
 
   Returns:

@@ -109,7 +109,7 @@ def decide(
     program: a result of `extract`.
     reference: a result of `reference`.
     deadline_s: seconds for program and tests, once the sandbox has started.
-    walls: of the sandbox (`sandbox.find_walls`).
+    walls: the walls of the sandbox (`sandbox.find_walls`).
 
   Raises:
     ChildProcessError: the sandbox did not start, which says nothing about the

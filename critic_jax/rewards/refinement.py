@@ -23,12 +23,12 @@ from critic_jax.types import Record
 
 def correct(record: Record, responses: Sequence[Record]) -> float:
   """Returns 1.0 if a solution's final answer is right, else 0.0."""
-  return float(_correct(record, of=record))
+  return float(_correct(record))
 
 
 def judge(critique: Record, refinements: Sequence[Record]) -> float:
   """Returns 1.0 if the verdict is true of the solution, else 0.0."""
-  right = _correct(critique.parent, of=critique)
+  right = _correct(critique.parent, critique=critique)
   if not _has_verdict(critique):
     return 0.0
   return float(_calls_right(critique) == right)
@@ -46,7 +46,7 @@ def refine(
   """
   if not admits(gate, critique) or not refinements:
     return 0.0
-  return float(np.mean([_correct(r, of=r) for r in refinements]))
+  return float(np.mean([_correct(r) for r in refinements]))
 
 
 def delta(critique: Record, refinements: Sequence[Record]) -> float:
@@ -55,10 +55,10 @@ def delta(critique: Record, refinements: Sequence[Record]) -> float:
   Critique-RL's r_delta (https://arxiv.org/abs/2510.24320), averaged over the
   refinements; 0.0 without any. It does not pay for copying a right solution.
   """
-  right = _correct(critique.parent, of=critique)
+  right = _correct(critique.parent, critique=critique)
   if not _has_verdict(critique) or not refinements:
     return 0.0
-  return float(np.mean([_correct(r, of=r) for r in refinements]) - right)
+  return float(np.mean([_correct(r) for r in refinements]) - right)
 
 
 def admits(gate: str, critique: Record) -> bool:
@@ -74,7 +74,7 @@ def admits(gate: str, critique: Record) -> bool:
     ValueError: there is no such gate, or the solution is not graded.
   """
   check_gate(gate)
-  right = _correct(critique.parent, of=critique)
+  right = _correct(critique.parent, critique=critique)
   if not _has_verdict(critique):
     return False
   return GATES[gate](right, _calls_right(critique))
@@ -120,11 +120,16 @@ def _calls_right(critique: Record) -> bool:
   return critique.parsed['verdict'] == 'correct'
 
 
-def _correct(record: Record | None, *, of: Record) -> bool:
-  """Reads the grade strictly: a string 'False' must not count as true."""
+def _correct(record: Record | None, *, critique: Record | None = None) -> bool:
+  """Reads the grade strictly: a string 'False' must not count as true.
+
+  Args:
+    record: a solution or refinement; None, a missing solution, is an error.
+    critique: the critique of the solution, which the error then names.
+  """
   correct = record.parsed.get('correct') if record is not None else None
   if not isinstance(correct, bool | np.bool_):
-    where = record.id if record is not None else f'the parent of {of.id}'
+    where = record.id if record is not None else f'the parent of {critique.id}'
     raise ValueError(
       f"parsed['correct'] of {where}: got {correct!r}; expected a bool; grade"
       ' solutions and refinements before scoring critiques'

@@ -31,10 +31,11 @@ def format(record: Record, responses: Sequence[Record]) -> float:
 def overlong(
   record: Record, responses: Sequence[Record], *, max_len: int, buffer: int
 ) -> float:
-  """DAPO's soft overlong punishment (https://arxiv.org/abs/2503.14476), eq. 13.
+  """Returns DAPO's soft overlong punishment, in [-1, 0].
 
-  0 for n <= max_len - buffer tokens; then (max_len - buffer - n) / buffer,
-  down to -1 at n = max_len; -1 beyond.
+  Equation 13 of https://arxiv.org/abs/2503.14476: 0 for n <= max_len - buffer
+  tokens; then (max_len - buffer - n) / buffer, down to -1 at n = max_len; -1
+  beyond.
 
   Args:
     record: the message.

@@ -40,7 +40,8 @@ def app_run(
   """Runs the `main` of a command's module with the flags parsed.
 
   Args:
-    main: gets the words that are no flags; its module's docstring is the help.
+    main: a function of the words that are no flags; the docstring of its module
+      is the help.
     required: names of flags that must be given.
   """
   doc = inspect.getmodule(main).__doc__
@@ -50,7 +51,7 @@ def app_run(
 
 
 def main(argv: Sequence[str], run: Callable) -> None:
-  """`run(config, workdir, overrides=...)`; a ValueError is one line."""
+  """Calls `run(config, workdir, overrides=...)`; a ValueError is one line."""
   if len(argv) > 1:
     raise app.UsageError(f'got {argv[1:]}; expected --config and --workdir')
   logging.set_verbosity(logging.WARNING)  # orbax tells of every save
@@ -63,7 +64,7 @@ def main(argv: Sequence[str], run: Callable) -> None:
 
 @contextlib.contextmanager
 def errors_in_one_line() -> Iterator[None]:
-  """Within the block a ValueError ends the process with one line."""
+  """Ends the process with one line at a ValueError of the block."""
   sys.unraisablehook = _unraisablehook  # for good: threads outlive the block
   try:
     yield
@@ -81,7 +82,7 @@ def _unraisablehook(unraisable) -> None:
 def parse_flags(
   argv: Sequence[str], doc: str = '', required: Sequence[str] = ()
 ) -> list[str]:
-  """Parses flags as absl does, with one line for what is wrong with a config.
+  """Parses flags as absl does, with one line for an error in a config.
 
   Args:
     argv: the command line.
@@ -117,17 +118,17 @@ def parse_flags(
 
 
 def help_text(doc: str, required: Sequence[str], program: str) -> str:
-  """The help of a command: one line, its own flags, and its examples.
+  """Returns the help of a command: one line, its own flags, its examples.
 
   Args:
-    doc: its docstring: a line, examples that are indented, and more.
-    required: names of flags that it needs.
-    program: the first word of the command line, whose flags are its own.
+    doc: the docstring of the command: a line, indented examples, and more.
+    required: names of flags that the command needs.
+    program: the first word of the command line; its flags are listed.
   """
   first, *paragraphs = doc.strip().split('\n\n')
-  own = [flag.name for flag in flags.FLAGS.get_key_flags_for_module(program)]
+  names = [flag.name for flag in flags.FLAGS.get_key_flags_for_module(program)]
   lines = [first, '', 'flags:']
-  for name in dict.fromkeys([*required, *own]):
+  for name in dict.fromkeys([*required, *names]):
     flag = flags.FLAGS[name]
     note = f' (default: {flag.default})' if flag.default else ''
     note = ' (required)' if name in required else note

@@ -1,8 +1,8 @@
 """Compilations: counted, made ahead, and kept from one start to the next.
 
 XLA compiles a function once for each shape it meets. A run meets those of its
-tables of shapes and no others, so what is compiled later than its first steps
-is a defect; `compile/count` shows it.
+tables of shapes and no others, so a compilation after its first steps is a
+defect; `compile/count` shows it.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Counter:
 class Jit:
   """`jax.jit` of a function with a gradient, with options of the backend.
 
-  The backend is asked for at the first call, since asking starts it.
+  The backend is looked up at the first call, since the look-up starts it.
   """
 
   def __init__(self, function: Callable[..., Any], **settings: Any):
@@ -88,7 +88,7 @@ class Jit:
     self._settings = settings
 
   def __call__(self, *args: Any, **kwargs: Any) -> Any:
-    """The function, compiled for what it meets."""
+    """Calls the function, compiled for the shapes of these arguments."""
     return self._jitted(*args, **kwargs)
 
   def lower(self, *args: Any, **kwargs: Any) -> jax.stages.Lowered:
@@ -108,7 +108,7 @@ def ahead(compile_one: Callable[[Any], Any], shapes: Sequence[Any]) -> None:
     compile_one: a shape -> `f.lower(...).compile()` of a jitted f with arrays,
       or `jax.ShapeDtypeStruct` with shardings, of that shape. Calls of f like
       it compile nothing any more.
-    shapes: what differs between the programs.
+    shapes: one argument of `compile_one` for each program.
   """
   workers = max(1, min(len(shapes), os.cpu_count() or 1))
   with concurrent.futures.ThreadPoolExecutor(workers, 'compile') as threads:
@@ -124,7 +124,7 @@ def use_cache(folder: str) -> None:
   """Keeps every compiled program in a folder, and reads it from there.
 
   Args:
-    folder: made if it is missing; '' leaves jax as it is configured.
+    folder: the folder, made if it is missing; '' leaves jax as configured.
   """
   if folder and folder != jax.config.jax_compilation_cache_dir:
     jax.config.update('jax_compilation_cache_dir', folder)

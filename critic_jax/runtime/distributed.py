@@ -50,29 +50,29 @@ def initialize(environment=os.environ) -> None:
   They are named by CRITIC_JAX_COORDINATOR (host:port of the first process),
   CRITIC_JAX_NUM_PROCESSES and CRITIC_JAX_PROCESS_ID, or found by
   jax.distributed on TPU pods and in SLURM's steps of several tasks.
-  CRITIC_JAX_HEARTBEAT_S is how long a process may be silent.
+  CRITIC_JAX_HEARTBEAT_S gives the seconds that a process may be silent.
 
   Raises:
     ValueError: some of the variables are set and some are not, or are no
       numbers.
   """
   settings = {k: environment.get(v) for k, v in _ENVIRONMENT.items()}
-  given = {k: v for k, v in settings.items() if v}
-  if given and len(given) < len(settings):
-    missing = [v for k, v in _ENVIRONMENT.items() if k not in given]
+  arguments = {k: v for k, v in settings.items() if v}
+  if arguments and len(arguments) < len(settings):
+    missing = [v for k, v in _ENVIRONMENT.items() if k not in arguments]
     raise ValueError(
       f'environment: got no {", ".join(missing)}; expected all of '
       f'{", ".join(_ENVIRONMENT.values())} or none'
     )
-  if not given and not _is_cluster(environment):
+  if not arguments and not _is_cluster(environment):
     return
   for name in ('num_processes', 'process_id'):
-    if name in given:
-      given[name] = _number(environment, _ENVIRONMENT[name])
+    if name in arguments:
+      arguments[name] = _number(environment, _ENVIRONMENT[name])
   heartbeat = HEARTBEAT_S
   if environment.get('CRITIC_JAX_HEARTBEAT_S'):
     heartbeat = _number(environment, 'CRITIC_JAX_HEARTBEAT_S')
-  jax.distributed.initialize(**given, heartbeat_timeout_seconds=heartbeat)
+  jax.distributed.initialize(**arguments, heartbeat_timeout_seconds=heartbeat)
 
 
 def _is_cluster(environment) -> bool:
@@ -90,7 +90,7 @@ def _number(environment, name) -> int:
 
 @contextlib.contextmanager
 def ending_together() -> Iterator[None]:
-  """Ends this process at once if the block raises and there are others.
+  """Ends this process at once if the block raises and others run.
 
   An orderly end would wait for them, and they for this one.
   """
@@ -120,12 +120,12 @@ def exchange(name: str, payload: bytes) -> list[bytes]:
   """Gives every process the payloads of all, in the order of processes.
 
   Args:
-    name: of this kind of exchange; every process exchanges the same number of
+    name: the kind of exchange; every process exchanges the same number of
       times under a name.
-    payload: this process's.
+    payload: the bytes of this process.
 
   Raises:
-    TimeoutError: a process did not say anything for `WAIT_S`.
+    TimeoutError: a process sent nothing for `WAIT_S`.
   """
   if jax.process_count() == 1:
     return [payload]
@@ -134,6 +134,7 @@ def exchange(name: str, payload: bytes) -> list[bytes]:
     number = _count[name]
   client = global_state.client
   me, payloads = jax.process_index(), []
+  # Write the parts first: their number tells the others that all are there.
   parts = [payload[i : i + _CHUNK] for i in range(0, len(payload), _CHUNK)]
   for i, part in enumerate(parts):
     client.key_value_set_bytes(f'{name}/{number}/{me}/{i}', part)
@@ -197,12 +198,12 @@ def _give_up() -> None:
 
 
 def agreed(name: str, value):
-  """The first process's value, in all processes; one that JSON has."""
+  """Returns the first process's value in all processes; JSON must have it."""
   return json.loads(exchange(f'agree/{name}', json.dumps(value).encode())[0])
 
 
 def share(items: Sequence) -> Sequence:
-  """This process's share of the items: every n-th."""
+  """Returns this process's share of the items: every n-th."""
   return items[jax.process_index() :: jax.process_count()]
 
 
@@ -215,17 +216,17 @@ def _merged(shares: Sequence[Sequence]) -> list:
 
 
 def sharing(generate: Generate) -> Generate:
-  """A sampler that all processes call alike, each sampling a share."""
+  """Makes a sampler that all processes call alike; each samples a share."""
   if jax.process_count() == 1:
     return generate
 
   def generate_together(prompts, keys, n, max_prompts=0):
-    mine = share(range(len(prompts)))
+    indices = share(range(len(prompts)))
     picked = np.zeros(len(keys), np.int32)  # of one length: one program
-    picked[: len(mine)] = mine
+    picked[: len(indices)] = indices
     max_prompts = -(-max(max_prompts, len(prompts)) // jax.process_count())
     responses = generate(
-      [prompts[i] for i in mine], keys[picked], n, max_prompts
+      [prompts[i] for i in indices], keys[picked], n, max_prompts
     )
     payloads = exchange('generate', _packed(responses))
     return _merged([_unpacked(payload, n) for payload in payloads])
@@ -234,7 +235,7 @@ def sharing(generate: Generate) -> Generate:
 
 
 def sharing_grades(grade: Callable) -> Callable:
-  """A grader that all processes call alike, each grading a share."""
+  """Makes a grader that all processes call alike; each grades a share."""
   if jax.process_count() == 1:
     return grade
 
@@ -246,7 +247,7 @@ def sharing_grades(grade: Callable) -> Callable:
 
 
 def _packed(generations) -> bytes:
-  """Generations as one line of JSON, and their arrays one after another."""
+  """Writes generations as a line of JSON, then their arrays in a row."""
   flat = [generation for siblings in generations for generation in siblings]
   head = [[len(g.prompt_tokens), len(g.tokens), g.text, g.finish] for g in flat]
   arrays = [(g.prompt_tokens, g.tokens, g.logprobs) for g in flat]

@@ -20,7 +20,7 @@ EXIT = 128 + signal.SIGTERM  # the status of a process that SIGTERM has ended
 
 @contextlib.contextmanager
 def awaited() -> Iterator[Callable[[int], bool]]:
-  """Within the block SIGTERM is noted; yields `step -> whether it is the last`.
+  """Notes SIGTERM within the block; yields `step -> whether it is the last`.
 
   In a run of several processes jax's service takes every signal, and has all
   processes end after the same step; each must ask after every step. A thread

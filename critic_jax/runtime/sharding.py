@@ -39,10 +39,10 @@ RULES = {
 
 
 def make_mesh(sizes: Mapping[str, int], devices=None) -> Mesh:
-  """A mesh of `AXES` over the devices; one size may be -1, the rest of them.
+  """Makes a mesh of `AXES` over the devices; one size may be -1, the rest.
 
   Raises:
-    ValueError: see `mesh_shape`.
+    ValueError: an unknown axis, or sizes that do not make up the devices.
   """
   devices = jax.devices() if devices is None else devices
   shape = mesh_shape(sizes, len(devices))
@@ -53,7 +53,7 @@ def make_mesh(sizes: Mapping[str, int], devices=None) -> Mesh:
 
 
 def mesh_shape(sizes: Mapping[str, int], num_devices: int) -> tuple[int, ...]:
-  """The sizes of all `AXES`; one may be given as -1, the rest of the devices.
+  """Returns the sizes of all `AXES`; a size of -1 is the rest of the devices.
 
   Raises:
     ValueError: an unknown axis, or sizes that do not make up the devices.
@@ -74,11 +74,11 @@ def mesh_shape(sizes: Mapping[str, int], num_devices: int) -> tuple[int, ...]:
 
 
 def param_shardings(abstract_params, mesh: Mesh, rules=None):
-  """The sharding of each parameter, from its logical axis names.
+  """Returns the sharding of each parameter, from its logical axis names.
 
   Args:
     abstract_params: shapes boxed with names (`transformer.abstract_params`).
-    mesh: see `make_mesh`.
+    mesh: the mesh of the devices.
     rules: logical axis -> mesh axis; `RULES` by default.
 
   Returns:
@@ -135,7 +135,7 @@ def _mesh_axis(leaf, name, rules):
 
 
 def put_batch(batch, mesh: Mesh):
-  """A host batch, [B, T, ...] each, on the mesh: rows and columns split.
+  """Puts a host batch, [B, T, ...] each, on the mesh: rows, columns split.
 
   Where processes are several, each has the whole batch.
   """
@@ -145,13 +145,13 @@ def put_batch(batch, mesh: Mesh):
     layout = batch_sharding(x.shape, mesh)
     if jax.process_count() == 1:
       return jax.device_put(x, layout)
-    return jax.make_array_from_callback(x.shape, layout, lambda at: x[at])
+    return jax.make_array_from_callback(x.shape, layout, lambda index: x[index])
 
   return jax.tree.map(put, batch)
 
 
 def batch_sharding(shape, mesh: Mesh) -> NamedSharding:
-  """The sharding of an array of a batch, [B, T, ...]."""
+  """Returns the sharding of an array of a batch, [B, T, ...]."""
   spec = _dividing(('rows', 'columns')[: len(shape)], shape, mesh)
   return NamedSharding(mesh, spec)
 
@@ -160,8 +160,8 @@ def reshard(params, shardings):
   """Lays parameters out anew, as for sampling.
 
   Args:
-    params: arrays.
-    shardings: NamedShardings, by the same names. Where processes are several,
+    params: a tree of arrays.
+    shardings: a NamedSharding for each array. Where processes are several,
       each names its own devices, which then hold the parameters whole.
 
   Returns:
@@ -204,13 +204,13 @@ def _as_they_are(arrays):
 
 
 def _from_shards(x, layout):
-  """The array of the shards that this process's devices hold."""
+  """Makes an array of the shards that this process's devices hold."""
   shards = [shard.data for shard in x.addressable_shards]
   return jax.make_array_from_single_device_arrays(x.shape, layout, shards)
 
 
 def _on_each_process(local: NamedSharding) -> NamedSharding:
-  """The layout that is `local` on the devices of each process."""
+  """Returns the layout that is `local` on the devices of each process."""
   devices = sorted(jax.devices(), key=lambda d: d.process_index)
   devices = np.array(devices).reshape(-1, *local.mesh.devices.shape)
   mesh = Mesh(devices, ('process', *AXES))
@@ -218,7 +218,7 @@ def _on_each_process(local: NamedSharding) -> NamedSharding:
 
 
 def on_mesh_of(params):
-  """A context in which `constrain` lays out for the mesh of parameters."""
+  """Returns a context in which `constrain` uses the mesh of parameters."""
   layout = getattr(jax.tree.leaves(params)[0], 'sharding', None)
   if isinstance(layout, NamedSharding):
     return jax.set_mesh(layout.mesh)
@@ -233,10 +233,11 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
 
   Args:
     x: an array.
-    *names: of its first axes; None, and those not named, are held whole.
+    *names: logical names of the first axes; None, and axes without a name, are
+      held whole.
 
   Returns:
-    The array, as it is where there is no mesh (see `on_mesh_of`).
+    The array, unchanged where no mesh is in use (`on_mesh_of`).
   """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1:
@@ -245,26 +246,26 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
 
 
 def num_parts(name: str, size: int) -> int:
-  """The number of parts that `constrain` splits an axis of this size into."""
+  """Returns how many parts `constrain` splits an axis of this size into."""
   shards = num_shards_here(name)
   return shards if size % shards == 0 else 1
 
 
 def num_shards(mesh: Mesh, name: str | None) -> int:
-  """The number of devices that an axis of this name is split among."""
+  """Returns how many devices an axis of this name is split among."""
   axes = RULES[name] if name else None
   mesh_axes = axes if isinstance(axes, tuple) else (axes,) if axes else ()
   return math.prod(mesh.shape[axis] for axis in mesh_axes)
 
 
 def num_shards_here(name: str) -> int:
-  """`num_shards` of the mesh in use (`on_mesh_of`); 1 where there is none."""
+  """Returns `num_shards` of the mesh in use (`on_mesh_of`); 1 without one."""
   mesh = jax.sharding.get_abstract_mesh()
   return 1 if mesh.empty else num_shards(mesh, name)
 
 
 def _dividing(names, shape, mesh) -> PartitionSpec:
-  """The mesh axes of the named axes, where they divide the sizes."""
+  """Returns the mesh axes of the named axes, where they divide the sizes."""
   return PartitionSpec(
     *(
       RULES[name] if name and size % num_shards(mesh, name) == 0 else None
@@ -274,5 +275,5 @@ def _dividing(names, shape, mesh) -> PartitionSpec:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-  """The sharding of arrays that every device holds whole."""
+  """Returns the sharding of arrays that every device holds whole."""
   return NamedSharding(mesh, PartitionSpec())

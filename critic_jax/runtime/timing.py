@@ -59,7 +59,7 @@ def timed(name: str) -> Iterator[None]:
 
 
 def metrics(sums: Mapping[str, float]) -> dict[str, float]:
-  """The metrics that are logged for a meter's sums.
+  """Returns the metrics that are logged for a meter's sums.
 
   >>> metrics({'time/solve_s': 2.0, 'tokens/solve': 50})
   {'time/solve_s': 2.0, 'tokens/solve': 50, 'time/solve_tokens_per_s': 25.0}
@@ -84,8 +84,8 @@ def metrics(sums: Mapping[str, float]) -> dict[str, float]:
 def memory() -> dict[str, float]:
   """Returns the peaks of memory so far, in GiB.
 
-  'memory/host_gib' is the process's; 'memory/device_gib' that of the fullest
-  device, if jax tells (not on CPUs).
+  'memory/host_gib' is the peak of the process; 'memory/device_gib' that of the
+  fullest device, if jax knows it (not on CPUs).
   """
   unit = 1 if sys.platform == 'darwin' else 2**10  # bytes there, KiB elsewhere
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -63,7 +63,7 @@ class Step(NamedTuple):
 
   @property
   def equation(self) -> str:
-    """The line without its number."""
+    """Returns the line without its number."""
     return f'{self.left} {self.op} {self.right} = {self.result}'
 
 

@@ -4,7 +4,7 @@ Random keys and batches are functions of the config and the step, so this is the
 whole state, a dict of items, each of which can be restored without the others:
 
     roles      parameters of all roles
-    opt_state  the optimiser's, of the phase under way
+    opt_state  the optimiser's state in the phase under way
     before     parameters of the trained roles before the last update, which
                write the next batch; only if a stale phase was stopped between
                its checkpoints
@@ -53,14 +53,14 @@ def make_manager(
   keep_best: bool = False,
   read_only: bool = False,
 ) -> ocp.CheckpointManager:
-  """A manager of the checkpoints in a folder.
+  """Makes the manager of the checkpoints in a folder.
 
   Args:
-    folder: made if it is missing.
-    keep: how many of the newest are kept.
+    folder: the folder, made if it is missing.
+    keep: the number of newest checkpoints that are kept.
     always: steps whose checkpoints are kept too.
-    keep_best: whether that with the largest value is kept too.
-    read_only: nothing is made, saved or deleted.
+    keep_best: whether the checkpoint of the largest value is kept too.
+    read_only: whether nothing is made, saved or deleted.
   """
   policies = [
     preservation_policy.LatestN(keep),
@@ -102,10 +102,10 @@ def save(
   """Begins to save items under a step; the arrays may be donated at once.
 
   Args:
-    manager: see `make_manager`.
-    step: under which nothing was saved.
-    state: the items, trees of arrays; 'grades' is what JSON has.
-    value: by which the best is chosen, the larger the better; None: not.
+    manager: the manager of the folder.
+    step: a step under which nothing was saved.
+    state: the items, trees of arrays; 'grades' is a value that JSON has.
+    value: the larger, the better the checkpoint; None: it is never the best.
 
   Raises:
     ValueError: this checkpoint, or the last, cannot be written.
@@ -144,13 +144,13 @@ def _saving(manager):
 
 
 def recover(folder: Path) -> list[str]:
-  """Makes the newest checkpoint of a folder one that is whole.
+  """Moves damaged checkpoints aside, so that the newest one is whole.
 
   Damaged ones are moved to 'damaged/' beside the folder, and unfinished ones of
   a killed run are deleted; so no other process may write there.
 
   Returns:
-    The problem of each that was moved, in words.
+    The problem of each checkpoint that was moved, in words.
 
   Raises:
     DamagedError: none is whole; nothing was moved.
@@ -176,9 +176,9 @@ def recover(folder: Path) -> list[str]:
 
 
 def restore(
-  manager: ocp.CheckpointManager, step: int, like: Mapping[str, Any]
+  manager: ocp.CheckpointManager, step: int, template: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """Restores the items of `like`, in its shapes and shardings.
+  """Restores the items of `template`, in its shapes and shardings.
 
   The item 'before' is left out if it was not saved.
 
@@ -198,8 +198,8 @@ def restore(
       'them back, or train again in another workdir'
     )
   if not (folder / 'before').exists():
-    like = {name: tree for name, tree in like.items() if name != 'before'}
-  trees = {name: like[name] for name in like if name in TREES}
+    template = {k: tree for k, tree in template.items() if k != 'before'}
+  trees = {name: template[name] for name in template if name in TREES}
   abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, trees)
   try:
     # Compared here, since orbax would cast another dtype without a word.
@@ -209,10 +209,10 @@ def restore(
     if difference:
       raise ValueError(difference)
     items = {n: ocp.args.StandardRestore(tree) for n, tree in abstract.items()}
-    if 'grades' in like:
+    if 'grades' in template:
       items['grades'] = ocp.args.JsonRestore()
     restored = manager.restore(step, args=ocp.args.Composite(**items))
-    return {name: restored[name] for name in like}
+    return {name: restored[name] for name in template}
   except (ValueError, KeyError, OSError) as error:
     raise ValueError(
       f'{folder}: got a checkpoint that does not fit ({error}); expected one '
@@ -221,7 +221,7 @@ def restore(
 
 
 def best_step(folder: Path) -> int | None:
-  """The step in a folder whose checkpoint has the largest value, if any has."""
+  """Returns the step whose checkpoint has the largest value, if any has."""
   values = {
     int(path.parts[-3]): _value(json.loads(path.read_text()))
     for path in folder.glob('*/metrics/metrics')
@@ -241,7 +241,7 @@ def _write_digests(folder: Path) -> None:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-  """SHA-256 of the files of a checkpoint, by their path in it."""
+  """Returns the SHA-256 of a checkpoint's files, by their path in it."""
   digests = {}
   for path in sorted(folder.rglob('*')):
     name = str(path.relative_to(folder))
@@ -252,7 +252,7 @@ def _digests(folder: Path) -> dict[str, str]:
 
 
 def damage(folder: Path) -> str:
-  """The first problem of a checkpoint's files, in words; '' if none."""
+  """Returns the first problem of a checkpoint's files in words, '' if none."""
   try:
     expected = json.loads((folder / _DIGESTS).read_text())
     json.loads((folder / _WRITTEN_LATER[0]).read_text())
@@ -278,7 +278,7 @@ def _put_aside(folder: Path) -> None:
 
 
 def _forms(tree) -> dict[str, str]:
-  """The dtype and shape of each leaf, by its path."""
+  """Returns the dtype and shape of each leaf, by its path."""
   leaves = jax.tree_util.tree_leaves_with_path(tree)
   return {
     jax.tree_util.keystr(path, simple=True, separator='/'): (
@@ -289,7 +289,7 @@ def _forms(tree) -> dict[str, str]:
 
 
 def _difference(saved, expected) -> str:
-  """The first leaf that differs, in words; '' if none does."""
+  """Returns the first leaf that differs in words, '' if none does."""
   for path in sorted({*saved, *expected}):
     form, other = saved.get(path, 'nothing'), expected.get(path, 'nothing')
     if form != other:

@@ -41,7 +41,7 @@ def phase(
 ) -> Iterator[Callable[[Mapping[str, float]], None]]:
   """Shows a bar; yields a function that advances it by a step's metrics.
 
-  Where there is no terminal, a line every tenth of the phase.
+  Where there is no terminal, it prints a line every tenth of the phase.
   """
   bar = Progress(
     TextColumn('{task.description:>12}'),
@@ -61,14 +61,14 @@ def phase(
   def advance(metrics: Mapping[str, float]) -> None:
     nonlocal count
     count += 1
-    shown = '  '.join(
+    text = '  '.join(
       f'{title} {metrics[key]:.2f}'
       for key, title in SHOWN.items()
       if key in metrics
     )
-    bar.update(task, advance=1, metrics=shown)
+    bar.update(task, advance=1, metrics=text)
     if not console.is_terminal and count % max(1, steps // 10) == 0:
-      console.print(f'{name:>12} {count}/{steps}  {shown}')
+      console.print(f'{name:>12} {count}/{steps}  {text}')
 
   with bar:
     yield advance

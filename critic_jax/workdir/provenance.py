@@ -47,15 +47,15 @@ def keep_replaced(config: Mapping[str, Any], saved: Path) -> None:
     saved: the folder's config.json.
 
   Raises:
-    ValueError: the run would not continue, see `settings.changes`.
+    ValueError: the new config does not continue the run (`settings.changes`).
   """
   changed = settings.changes(config, strict_json.read(saved), saved)
   if not changed:
     return
   number = 1
-  while (kept := saved.with_name(f'config.{number}.json')).exists():
+  while (copy := saved.with_name(f'config.{number}.json')).exists():
     number += 1
-  files.replace(kept, saved.read_bytes())
+  files.replace(copy, saved.read_bytes())
   if steps := changed.get(settings.last_steps(config)):
     _put_evaluations_aside(saved.parent, config['order'][-1], steps[1])
 
@@ -73,17 +73,17 @@ def _put_evaluations_aside(folder: Path, phase: str, steps: int) -> None:
 
 
 def git_state(folder: Path) -> str:
-  """The commit, status and diff of the checkout around `folder`, '' if none."""
+  """Returns commit, status and diff of the checkout around `folder`, or ''."""
 
   def git(*words):
-    done = subprocess.run(
+    process = subprocess.run(
       ['git', '-C', str(folder), *words],
       capture_output=True,
       text=True,
       errors='replace',
       check=False,
     )
-    return done.stdout if done.returncode == 0 else ''
+    return process.stdout if process.returncode == 0 else ''
 
   try:
     commit, status = git('rev-parse', 'HEAD'), git('status', '--porcelain')
@@ -96,7 +96,7 @@ def git_state(folder: Path) -> str:
 
 
 def environment(devices: str = '') -> str:
-  """Python, platform, devices and the version of every package, as text."""
+  """Returns Python, platform, devices and all packages' versions as text."""
   packages = {
     f'{distribution.metadata["Name"]}=={distribution.version}'
     for distribution in importlib.metadata.distributions()

@@ -31,12 +31,12 @@ _PARSED = {
 def to_row(
   record: Record, rows: Mapping[int, int], *, tokens: bool
 ) -> dict[str, Any]:
-  """A record's row; see `run_dir.write_records`.
+  """Returns the row of a record, with the keys of `run_dir.write_records`.
 
   Args:
     record: the record.
-    rows: the lines of the others, by their `id()`.
-    tokens: whether tokens and logprobs are in it.
+    rows: the lines of the other records, by their `id()`.
+    tokens: whether the row has tokens and logprobs.
   """
   row = {
     'id': record.id,
@@ -64,13 +64,13 @@ def to_row(
 
 
 def from_row(row: Any, parent: Record | None) -> Record:
-  """The record of a row.
+  """Makes the record of a row.
 
   Tokens that were not written take no memory, however many they were.
 
   Args:
-    row: as JSON has it.
-    parent: what the record responds to.
+    row: the row, a value that JSON has.
+    parent: the record that it responds to.
 
   Raises:
     ValueError: the row is none of a record.

@@ -1,4 +1,4 @@
-"""A config as JSON has it: its settings by dotted names, and what differs."""
+"""A config as JSON has it: its settings by dotted names, and differences."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _OPERATIONAL_OF_PHASES = (
 
 
 def plain(value: Any) -> Any:
-  """`value` as JSON has it: dicts with string keys, lists, scalars.
+  """Returns `value` as JSON has it: dicts with string keys, lists, scalars.
 
   Raises:
     ValueError: something in it has no such form.
@@ -55,7 +55,10 @@ def plain(value: Any) -> Any:
 
 
 def differences(ours: Any, saved: Any) -> dict[str, tuple[Any, Any]]:
-  """The settings in which two configs differ: both values, or `ABSENT`."""
+  """Returns the settings in which two configs differ: both values by name.
+
+  The value of a setting that a config lacks is `ABSENT`.
+  """
   ours, saved = dict(leaves(ours)), dict(leaves(saved))
   pairs = {
     name: (ours.get(name, ABSENT), saved.get(name, ABSENT))
@@ -65,7 +68,7 @@ def differences(ours: Any, saved: Any) -> dict[str, tuple[Any, Any]]:
 
 
 def leaves(value: Any, name: str = '') -> Iterator[tuple[str, Any]]:
-  """The settings of a config as JSON has it: dotted names and values."""
+  """Yields the settings of a config as JSON has it: dotted names, values."""
   if isinstance(value, dict) and value:
     for key, child in value.items():
       yield from leaves(child, f'{name}.{key}' if name else key)
@@ -74,10 +77,10 @@ def leaves(value: Any, name: str = '') -> Iterator[tuple[str, Any]]:
 
 
 def operational(config: Any) -> set[str]:
-  """The dotted names of settings that may change when a run continues.
+  """Returns the dotted names of settings that may change in a continued run.
 
   All other settings define the run: another value would give other numbers.
-  `steps` is not among these; see `changes`.
+  `steps` is not among these: `changes` says when it may grow.
 
   >>> config = {'phases': {'rl': {'checkpoint_every': 50, 'staleness': 1}}}
   >>> 'phases.rl.checkpoint_every' in operational(config)
@@ -96,7 +99,7 @@ def operational(config: Any) -> set[str]:
 
 
 def changes(ours: Any, saved: Any, path: Path) -> dict[str, tuple[Any, Any]]:
-  """The settings that change when a run continues with another config.
+  """Returns the settings that change when a run continues, or refuses them.
 
   Layouts on devices and operational settings may. The last phase may have more
   `steps`, if the run then equals one that had as many from its beginning: its
@@ -107,7 +110,7 @@ def changes(ours: Any, saved: Any, path: Path) -> dict[str, tuple[Any, Any]]:
   Args:
     ours: the config to continue with, as JSON has it.
     saved: the config of the run so far.
-    path: where `saved` was read from.
+    path: the file of `saved`, for the message.
 
   Returns:
     Both values by dotted name, or `ABSENT`.
@@ -117,15 +120,18 @@ def changes(ours: Any, saved: Any, path: Path) -> dict[str, tuple[Any, Any]]:
   """
   differing = differences(ours, saved)
   may_change, refused = operational(ours), []
-  for name, (own, other) in differing.items():
+  for name, (our_value, saved_value) in differing.items():
     if name in may_change or name.partition('.')[0] in _LAYOUTS:
       continue
     reason = ''
     if name == last_steps(ours):
-      reason = _steps_problem(ours['phases'][ours['order'][-1]], own, other)
+      section = ours['phases'][ours['order'][-1]]
+      reason = _steps_problem(section, our_value, saved_value)
       if not reason:
         continue
-    refused.append(f'{name}={_show(own)} (saved: {_show(other)}{reason})')
+    refused.append(
+      f'{name}={_show(our_value)} (saved: {_show(saved_value)}{reason})'
+    )
   if refused:
     raise ValueError(
       f'config: got {", ".join(refused)}; expected the values in {path}; '
@@ -135,21 +141,21 @@ def changes(ours: Any, saved: Any, path: Path) -> dict[str, tuple[Any, Any]]:
 
 
 def last_steps(config) -> str:
-  """The name of the last phase's `steps`; '' if there are no phases."""
+  """Returns the name of the last phase's `steps`, '' without phases."""
   order = config.get('order') or ['']
   return f'phases.{order[-1]}.steps' if order[-1] else ''
 
 
-def _steps_problem(section, own, other) -> str:
-  """Why a phase of `other` steps cannot have `own` steps; '' if it can."""
+def _steps_problem(section, ours, saved) -> str:
+  """Returns why `saved` steps cannot become `ours`, '' if they can."""
   schedule = section.get('optimizer', {}).get('schedule')
-  if not all(type(steps) is int for steps in (own, other)) or own < other:
+  if not all(type(steps) is int for steps in (ours, saved)) or ours < saved:
     return '; a phase can only get more steps'
   if schedule != 'constant':
     return (
       f'; the schedule {schedule!r} ends at `steps`, only constant ones go on'
     )
-  if section.get('staleness') and other % section.get('checkpoint_every', 1):
+  if section.get('staleness') and saved % section.get('checkpoint_every', 1):
     return '; a stale phase goes on after a multiple of `checkpoint_every`'
   return ''
 

@@ -18,9 +18,9 @@ class Writer:
   """A new file of scalars in a folder.
 
   Args:
-    folder: made if it is missing.
-    first_step: of what will be written; it takes the place of what other files
-      have from there on. None: they have nothing.
+    folder: the folder, made if it is missing.
+    first_step: the first step that will be written; the new file replaces
+      steps of older files from there on. None: they have no steps.
   """
 
   def __init__(self, folder: Path, first_step: int | None):
