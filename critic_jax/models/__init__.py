@@ -1,1 +1,1 @@
-"""The transformer, its heads, forward passes and weight conversion."""
+"""The transformer, its heads, forward passes and sampling distribution."""

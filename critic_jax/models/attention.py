@@ -43,13 +43,13 @@ class Causal(NamedTuple):
   prefixes: jax.Array | None = None
 
   def mask(self, length: int) -> jax.Array:
-    """The bool[B or 1, T, T] mask of rows of `length` tokens."""
+    """Returns the mask of rows of `length` tokens, bool[B or 1, T, T]."""
     labels = _Labels(jnp.arange(length)[None], self.segments, self.prefixes)
     return _is_visible(labels, labels)
 
 
 def attend(q, *parts) -> jax.Array:
-  """Grouped-query attention over parts of the context, softmax in float32.
+  """Computes grouped-query attention to parts of the context, in float32.
 
   Adjacent rows may share a part: the responses to one prompt read its keys and
   values where they are, and no row has a copy. The parts are merged exactly, by
@@ -85,7 +85,7 @@ def attend(q, *parts) -> jax.Array:
 
 
 def _attend_part(q, k, v, mask):
-  """Attention to one part, not yet divided by the sum of its weights.
+  """Attends to one part, without division by the sum of its weights.
 
   Returns:
     The weighted sum of values [B, T, H, Dh], the sum of weights [B, T, H, 1]
@@ -112,9 +112,9 @@ def _attend_part(q, k, v, mask):
 
 
 def _group_heads(x, num_kv_heads):
-  """[..., T, H, D] -> [..., Hkv, G * T, D]: queries of the same keys together.
+  """Puts queries of the same keys together.
 
-  The inverse is `_ungroup_heads`.
+  [..., T, H, D] -> [..., Hkv, G * T, D]; `_ungroup_heads` is the inverse.
   """
   *leading, _, _, size = x.shape
   x = x.reshape(*x.shape[:-2], num_kv_heads, -1, size)  # [..., T, Hkv, G, D]
@@ -123,7 +123,7 @@ def _group_heads(x, num_kv_heads):
 
 
 def _ungroup_heads(x, length):
-  """[..., Hkv, G * T, D] -> [..., T, H, D], with T = `length`."""
+  """Undoes `_group_heads`: [..., Hkv, G * T, D] -> [..., T, H, D]."""
   *leading, num_kv_heads, _, size = x.shape
   x = x.reshape(*leading, num_kv_heads, -1, length, size)  # [..., G, T, D]
   x = jnp.moveaxis(x, -2, -4)  # [..., T, Hkv, G, D]
@@ -131,7 +131,7 @@ def _ungroup_heads(x, length):
 
 
 def _scores(q, k, mask):
-  """Scores of queries [B, Hkv, G * T, Dh], masked by bool[B or 1, T, S]."""
+  """Computes scores of [B, Hkv, G * T, Dh], masked by bool[B or 1, T, S]."""
   group = q.shape[2] // mask.shape[1]
   bias = jnp.where(jnp.tile(mask, (1, group, 1)), 0.0, _MASKED_SCORE)[:, None]
   scores = _product('bhqd,bhsd->bhqs', q, k)
@@ -150,8 +150,8 @@ class _Labels(NamedTuple):
 
   Attributes:
     places: the place in the row; a query looks at keys up to its own.
-    segments: as in `Causal`; keys of `_ANY_SEGMENT` belong to all segments.
-    prefixes: as in `Causal`; not used of keys.
+    segments: the segment of each token; keys of `_ANY_SEGMENT` belong to all.
+    prefixes: the segment that its segment follows; keys need none.
   """
 
   places: jax.Array
@@ -160,7 +160,7 @@ class _Labels(NamedTuple):
 
 
 def _is_visible(queries: _Labels, keys: _Labels) -> jax.Array:
-  """bool[B or 1, T, S], True where query t may look at key s."""
+  """Tells whether query t may look at key s: bool[B or 1, T, S]."""
   is_earlier = queries.places[..., None] >= keys.places[..., None, :]
   if queries.segments is None:
     return is_earlier
@@ -172,19 +172,20 @@ def _is_visible(queries: _Labels, keys: _Labels) -> jax.Array:
   )
 
 
-def _attend_in_blocks(q, own, prefix=None):
-  """`attend` where the first part is `Causal`; a second one precedes it.
+def _attend_in_blocks(q, causal_part, prefix=None):
+  """Does `attend` where the first part is `Causal`; a second one precedes it.
 
   Where a mesh splits columns, each device's columns become rows of their own.
   So each device makes blocks of its columns, and the gradients of keys, which
   all devices have whole, are summed over devices once.
   """
-  k, v, causal = own
+  k, v, causal = causal_part
   batch, length = q.shape[:2]
   parts = sharding.num_parts('columns', length)
   queries = keys = _Labels(jnp.arange(length)[None], *causal)
   if prefix is not None:
     k, v, keys = _prepend(*prefix, k, v, keys)
+  # Give each device's columns rows of their own.
   if parts > 1:
     queries, keys = jax.tree.map(
       lambda x: jnp.broadcast_to(x, (batch, x.shape[1])), (queries, keys)
@@ -193,6 +194,8 @@ def _attend_in_blocks(q, own, prefix=None):
     k, v, keys = jax.tree.map(
       lambda x: jnp.tile(x, (parts, *[1] * (x.ndim - 1))), (k, v, keys)
     )
+
+  # Attend block by block, and undo both splits.
   q = _split(_columns_to_rows(q, parts), 1)  # [N, parts * B, b, H, Dh]
   block_size = q.shape[2]
   output = _in_blocks(
@@ -206,26 +209,26 @@ def _attend_in_blocks(q, own, prefix=None):
 
 
 def _columns_to_rows(x, parts):
-  """[B, T, ...] -> [parts * B, T / parts, ...]."""
+  """Turns columns into rows: [B, T, ...] -> [parts * B, T / parts, ...]."""
   x = x.reshape(len(x), parts, -1, *x.shape[2:])
   return jnp.swapaxes(x, 0, 1).reshape(-1, *x.shape[2:])
 
 
 def _rows_to_columns(x, parts):
-  """[parts * B, T / parts, ...] -> [B, T, ...]."""
+  """Undoes `_columns_to_rows`: [parts * B, T / parts, ...] -> [B, T, ...]."""
   x = x.reshape(parts, -1, *x.shape[1:])
   x = jnp.swapaxes(x, 0, 1)  # [B, parts, T / parts, ...]
   return x.reshape(len(x), -1, *x.shape[3:])
 
 
 def _prepend(prefix_k, prefix_v, mask, k, v, keys: _Labels):
-  """Keys and values after those of a prefix, and the labels of both."""
+  """Puts keys and values behind those of a prefix, and labels both."""
   copies = len(k) // len(prefix_k)
 
-  def join(prefix, rest):
+  def join(prefix, row):
     prefix = jnp.repeat(prefix, copies, 0)
-    rest = jnp.broadcast_to(rest, (len(prefix), *rest.shape[1:]))
-    return jnp.concatenate([prefix, rest], axis=-1 if rest.ndim == 2 else 2)
+    row = jnp.broadcast_to(row, (len(prefix), *row.shape[1:]))
+    return jnp.concatenate([prefix, row], axis=-1 if row.ndim == 2 else 2)
 
   is_prefix = mask[:, 0]
   any_segment = jnp.full(is_prefix.shape, _ANY_SEGMENT)
@@ -237,7 +240,7 @@ def _prepend(prefix_k, prefix_v, mask, k, v, keys: _Labels):
 
 
 def _split(x, axis, fill=0):
-  """[..., T, ...] -> [N, ..., b, ...]: an axis as N blocks, the last padded."""
+  """Splits an axis into padded blocks: [..., T, ...] -> [N, ..., b, ...]."""
   length = x.shape[axis]
   number = -(-length // BLOCK)
   size = -(-length // number)
@@ -249,14 +252,14 @@ def _split(x, axis, fill=0):
 
 
 def _join_blocks(x, length):
-  """[N, B, b, ...] -> [B, length, ...]: undoes `_split` of axis 1."""
+  """Undoes `_split` of axis 1: [N, B, b, ...] -> [B, length, ...]."""
   x = jnp.moveaxis(x, 0, 1)  # [B, N, b, ...]
   return x.reshape(len(x), -1, *x.shape[3:])[:, :length]
 
 
 @jax.custom_vjp
 def _in_blocks(q, k, v, queries, keys):
-  """Attention of N blocks of queries to M blocks of keys (2205.14135).
+  """Attends from N blocks of queries to M blocks of keys (2205.14135).
 
   Each block of queries goes over the blocks of keys up to the last that one of
   its queries may look at. The backward pass computes the weights again, from
@@ -342,7 +345,7 @@ def _block(arrays, j):
 
 
 def _stops(queries: _Labels, keys: _Labels) -> jax.Array:
-  """int32[N], the number of key blocks that each query block goes over."""
+  """Counts the key blocks that each query block goes over: int32[N]."""
   last_place = jnp.max(queries.places, axis=(1, 2))
   first_place = jnp.min(keys.places, axis=(1, 2))
   is_needed = first_place <= last_place[:, None]  # [N, M]

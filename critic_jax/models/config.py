@@ -7,7 +7,7 @@ import dataclasses
 HEADS = ('lm', 'value', 'reward')
 DTYPES = ('float32', 'bfloat16', 'float16')
 PARAM_DTYPES = (*DTYPES, 'int8')
-# Which results of a layer are kept for the backward pass
+# The choices of a layer's results that are kept for the backward pass
 # (`transformer.REMAT_POLICIES`).
 REMATS = ('none', 'dots_and_attention', 'dots', 'full')
 
@@ -52,9 +52,10 @@ class TransformerConfig:
     tie_embeddings: whether the embedding is also the language head.
     max_len: the most tokens of a row.
     head: 'lm', 'value' or 'reward'.
-    dtype: of activations; one of `DTYPES`.
-    param_dtype: of the stored matrices; one of `PARAM_DTYPES`.
-    remat: what the backward pass keeps of a layer; one of `REMATS`.
+    dtype: the dtype of activations; one of `DTYPES`.
+    param_dtype: the dtype of the stored matrices; one of `PARAM_DTYPES`.
+    remat: the results of a layer that are kept for the backward pass; one of
+      `REMATS`.
   """
 
   vocab_size: int
@@ -102,5 +103,5 @@ class TransformerConfig:
 
   @property
   def vector_dtype(self) -> str:
-    """The dtype of norms and biases, for which int8 is too coarse."""
+    """Returns the dtype of norms and biases; int8 is too coarse for them."""
     return 'float32' if self.is_int8 else self.param_dtype

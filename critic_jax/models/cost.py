@@ -13,7 +13,7 @@ Model = Mapping[str, Any]
 
 
 def layer_weights(model: Model) -> int:
-  """Entries of the matrices of all layers.
+  """Counts the entries of the matrices of all layers.
 
   L (2 D H Dh + 2 D Hkv Dh + 3 D F), with L layers of width D, H query and Hkv
   key heads of Dh, and a gated MLP of width F.
@@ -25,7 +25,7 @@ def layer_weights(model: Model) -> int:
 
 
 def num_params(model: Model) -> int:
-  """The number of parameters, embeddings, norms and biases included."""
+  """Counts the parameters, embeddings, norms and biases included."""
   width, head_dim = model['embed_dim'], model['head_dim']
   tables = 1 if model.get('tie_embeddings', True) else 2
   layer = 2 * width  # the norms
@@ -42,20 +42,20 @@ def num_params(model: Model) -> int:
 
 
 def read_params(model: Model) -> int:
-  """Parameters that a forward pass reads whole: all but untied embeddings."""
+  """Counts parameters that a pass reads whole: all but untied embeddings."""
   is_tied = model.get('tie_embeddings', True)
   table = model['vocab_size'] * model['embed_dim']
   return num_params(model) - (0 if is_tied else table)
 
 
 def kv_bytes(model: Model, itemsize: int) -> int:
-  """Bytes of one token's keys and values: 2 L Hkv Dh itemsize."""
+  """Returns the bytes of a token's keys and values: 2 L Hkv Dh itemsize."""
   heads = model['num_kv_heads'] * model['head_dim']
   return 2 * model['num_layers'] * heads * itemsize
 
 
 def forward_flops(model: Model, tokens: int, start: int, logits: int) -> int:
-  """Flops of a forward pass over consecutive tokens of one row.
+  """Counts the flops of a pass over consecutive tokens of one row.
 
   2 W n + 4 L H Dh sum_i (start + i) + 2 D V k: n tokens through W weights, the
   i-th of them, i = 1 .. n, looking at start + i keys, and k rows of logits.

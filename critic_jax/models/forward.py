@@ -39,7 +39,7 @@ class Layout(NamedTuple):
 
 
 def layout(batch: Mapping) -> Layout | None:
-  """The layout of a batch's rows; None if they are plain.
+  """Returns the layout of a batch's rows; None if they are plain.
 
   Args:
     batch: arrays by name; the fields of `Layout` are there if rows are packed.
@@ -52,7 +52,7 @@ def layout(batch: Mapping) -> Layout | None:
 def hidden_states(
   model: Transformer, params, tokens, layout: Layout | None = None
 ) -> jax.Array:
-  """The normed hidden state after each token: tokens [B, T] -> [B, T, D]."""
+  """Computes the normed hidden state after each token: [B, T] -> [B, T, D]."""
   if layout is None:
     return model.apply({'params': params}, tokens)[0]
   mask = Causal(layout.segments, layout.prefixes)
@@ -60,7 +60,7 @@ def hidden_states(
 
 
 def logits(model: Transformer, params, tokens) -> jax.Array:
-  """All logits, float32[B, T, V], unshifted; for inspection and tests."""
+  """Computes all logits, float32[B, T, V], unshifted, to inspect and test."""
   hidden = hidden_states(model, params, tokens)
   return model.apply({'params': params}, hidden, method='logits')
 
@@ -74,7 +74,7 @@ def token_logprobs(
   layout=None,
   chunk=None,
 ) -> jax.Array:
-  """Log-probability of each token given those before it.
+  """Computes the log-probability of each token given those before it.
 
   Args:
     model: a transformer with a language head.
@@ -82,8 +82,8 @@ def token_logprobs(
     tokens: int32[B, T], right-padded.
     sampling_params: the `SamplingParams` the tokens were sampled from; by
       default the plain softmax.
-    layout: of packed rows; the result at the first token of a segment, which
-      nothing predicts, has no meaning.
+    layout: the layout of packed rows; the result at the first token of a
+      segment, which nothing predicts, has no meaning.
     chunk: tokens whose logits exist at once; by default as many as fit in
       `linear_cross_entropy.MAX_LOGITS`.
 
@@ -109,12 +109,13 @@ def token_statistics(
   layout=None,
   chunk=None,
 ) -> tuple[jax.Array, jax.Array]:
-  """`token_logprobs`, and the entropy of each token's distribution in nats.
+  """Computes `token_logprobs`, and the entropy at each token in nats.
 
   Returns:
     logprobs and entropies, float32[B, T]; the entropy carries no gradient.
   """
   sampling_params = sampling_params or sampling_distribution.SamplingParams()
+  # The state before a token predicts it, so the last state predicts none.
   hidden = hidden_states(model, params, tokens, layout)[:, :-1]
   targets = tokens[:, 1:]
   kernel, axes = _head(model, params)
@@ -125,7 +126,7 @@ def token_statistics(
 
 
 def _head(model, params):
-  """The language head's kernel in floats, and the order of its axes."""
+  """Returns the language head's kernel in floats, and its axes' order."""
   if model.config.tie_embeddings:
     return quantize.dequantize(params['embed'])['embedding'], 'vd'
   return quantize.dequantize(params['lm_head'])['kernel'], 'dv'
@@ -134,14 +135,14 @@ def _head(model, params):
 def token_values(
   model: Transformer, params, tokens, *, layout=None
 ) -> jax.Array:
-  """The value before each token, float32[B, T]; column 0 is 0."""
+  """Computes the value before each token, float32[B, T]; column 0 is 0."""
   hidden = hidden_states(model, params, tokens, layout)[:, :-1]
   values = model.apply({'params': params}, hidden, method='scalars')
   return jnp.pad(values, ((0, 0), (1, 0)))
 
 
 def response_scores(model: Transformer, params, tokens, mask) -> jax.Array:
-  """The reward head's score at the last response token.
+  """Computes the reward head's score at the last response token.
 
   Args:
     model: a transformer with a reward head.
@@ -154,6 +155,7 @@ def response_scores(model: Transformer, params, tokens, mask) -> jax.Array:
     float32[B].
   """
   hidden = hidden_states(model, params, tokens)
+  # Find the last token of each response.
   index = jnp.max(jnp.where(mask, jnp.arange(tokens.shape[1]), 0), axis=1)
   hidden = jnp.take_along_axis(hidden, index[:, None, None], axis=1)[:, 0]
   return model.apply({'params': params}, hidden, method='scalars')

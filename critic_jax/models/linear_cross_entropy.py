@@ -34,7 +34,7 @@ def token_logprobs_and_entropy(
   axes='vd',
   chunk=None,
 ) -> tuple[jax.Array, jax.Array]:
-  """The log-probability of each target, and its distribution's entropy in nats.
+  """Computes log-probabilities of targets, and entropies in nats.
 
   Args:
     hidden: [B, T, D], in the dtype that the head's products are computed in;
@@ -51,6 +51,7 @@ def token_logprobs_and_entropy(
     float32[B, T] each. Gradients go from the log-probabilities to `hidden` and
     `kernel`; the entropies carry none.
   """
+  # Choose the chunks: equal widths, as few as the limit allows.
   rows, length, _ = hidden.shape
   vocab = kernel.shape[axes.index('v')]
   column_shards = sharding.num_parts('columns', length)
@@ -79,7 +80,7 @@ def token_logprobs_and_entropy(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _statistics(axes, hidden, kernel, targets, sampling_params):
-  """hidden [C, B, W, D], targets [C, B, W] of C chunks -> float32[C, B, W]."""
+  """Maps C chunks, [C, B, W, D] and [C, B, W], to float32[C, B, W] each."""
   return _forward(axes, hidden, kernel, targets, sampling_params)[0]
 
 
@@ -136,7 +137,7 @@ _statistics.defvjp(_forward, _backward)
 
 
 def _tempered_logits(axes, head, hidden, targets, sampling_params):
-  """Logits whose softmax is the sampling distribution, float32[B, W, V]."""
+  """Computes logits of the sampling distribution, float32[B, W, V]."""
   is_whole = (
     (sampling_params.temperature > 0)
     & (sampling_params.top_k == 0)

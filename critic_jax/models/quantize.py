@@ -57,7 +57,7 @@ def dequantize(params):
 
 
 def _quantize_part(part, params):
-  """`quantize` of the part of the tree that is called `part`."""
+  """Quantises the part of the tree that is called `part`."""
   result = {}
   for name, x in params.items():
     if isinstance(x, Mapping):
@@ -70,7 +70,7 @@ def _quantize_part(part, params):
 
 
 def _quantize_matrix(part, name, x):
-  """The whole numbers, int8 of the shape of `x`, and the outputs' scales."""
+  """Returns whole numbers, int8 of the shape of `x`, and outputs' scales."""
   x = jnp.asarray(x, jnp.float32)
   # Only attention's output contracts two axes, heads and head_dim.
   inputs = (1,) if name == 'embedding' else (0, 1) if part == 'o' else (0,)
@@ -81,5 +81,5 @@ def _quantize_matrix(part, name, x):
 
 
 def _broadcast(name, scale):
-  """Scales in a shape that broadcasts with their matrix."""
+  """Returns scales in a shape that broadcasts with their matrix."""
   return scale[:, None] if name == 'embedding' else scale

@@ -50,7 +50,7 @@ class SamplingParams(NamedTuple):
 def log_probs(
   logits, sampling_params: SamplingParams, observed=None
 ) -> jax.Array:
-  """Log-probabilities under the sampling distribution.
+  """Computes log-probabilities under the sampling distribution.
 
   Args:
     logits: float32[..., V].
@@ -107,7 +107,7 @@ def _temper(logits, sampling_params):
 
 
 def _truncates(sampling_params):
-  """bool[], whether any token may be left out."""
+  """Whether any token may be left out, bool[]."""
   greedy = jnp.asarray(sampling_params.temperature) == 0
   return greedy | (sampling_params.top_k > 0) | (sampling_params.top_p < 1)
 
@@ -128,7 +128,7 @@ def _truncate(logits, sampling_params, observed=None):
 
 
 def _first_largest(logits):
-  """`jnp.argmax(keepdims=True)`, several times faster on CPUs."""
+  """Does `jnp.argmax(keepdims=True)`, several times faster on CPUs."""
   is_largest = logits == jnp.max(logits, axis=-1, keepdims=True)
   index = jnp.arange(logits.shape[-1])
   return jnp.min(
@@ -137,7 +137,7 @@ def _first_largest(logits):
 
 
 def _threshold(logits, top_k, top_p):
-  """A bound that the logits kept by top-k and top-p reach: float32[..., 1].
+  """Returns the bound that logits in top-k and top-p reach: float32[..., 1].
 
   Equal logits are kept together or not at all.
   """
@@ -162,15 +162,15 @@ def _threshold(logits, top_k, top_p):
 
 
 def _search(logits, weights, limit):
-  """The least number with a weight of less than `limit` above it.
+  """Bisects for the least number with a weight of less than `limit` above it.
 
-  It is found by bisection. Floats are ordered like their bits, read as integers
+  Floats are ordered like their bits, read as integers
   (negative ones in reverse), so 32 halvings find it to the last bit. Each is a
   masked sum; on a CPU, all take a thirtieth of the time of sorting.
 
   Args:
     logits: float32[..., V].
-    weights: of each logit, broadcastable to [..., V].
+    weights: the weight of each logit, broadcastable to [..., V].
     limit: broadcastable to [..., 1]; the weights of the logits above the
       result sum to less than it.
 
@@ -191,13 +191,13 @@ def _search(logits, weights, limit):
 
 
 def _to_order(x):
-  """Integers in the order of floats: float32[...] -> int32[...]."""
+  """Maps floats to integers of the same order: float32[...] -> int32[...]."""
   bits = jax.lax.bitcast_convert_type(x, jnp.int32)
   return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
 
 def _from_order(order):
-  """Floats from their order, the inverse of `_to_order`."""
+  """Undoes `_to_order`: int32[...] -> float32[...]."""
   bits = order ^ ((order >> 31) & 0x7FFFFFFF)
   return jax.lax.bitcast_convert_type(bits, jnp.float32)
 
@@ -226,7 +226,7 @@ def _invert(logits, uniform):
 
 
 def _first_above(weights, target):
-  """The first positive weight at which the cumulative weight exceeds a target.
+  """Finds the first positive weight at which the sum exceeds a target.
 
   Args:
     weights: float32[..., N], not negative, not all 0.

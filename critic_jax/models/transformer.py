@@ -41,7 +41,7 @@ Cache = tuple[tuple[jax.Array, jax.Array], ...]
 
 
 def rotary_frequencies(config: TransformerConfig) -> jax.Array:
-  """Angles per position, float32[Dh / 2] (RoFormer, 2104.09864, eq. 15)."""
+  """Returns angles per position, float32[Dh / 2] (2104.09864, eq. 15)."""
   exponent = jnp.arange(0, config.head_dim, 2) / config.head_dim
   frequencies = config.rope_theta ** -exponent.astype(jnp.float32)
   scaling = config.rope_scaling
@@ -213,6 +213,7 @@ class Transformer(nn.Module):
     length = tokens.shape[1]
     if positions is None:
       positions = jnp.arange(length)[None]
+    # Short rows get a mask; for long ones each block makes its own.
     mask = Causal() if mask is None else mask
     if isinstance(mask, Causal) and length <= attention.SHORT:
       mask = mask.mask(length)
@@ -233,24 +234,24 @@ class Transformer(nn.Module):
     return x, tuple(caches)
 
   def logits(self, hidden: jax.Array) -> jax.Array:
-    """Next-token logits, float32[..., V], of hidden states [..., D]."""
+    """Computes next-token logits: [..., D] -> float32[..., V]."""
     if self.config.tie_embeddings:
       return self.embed.logits(hidden)
     return self.lm_head(hidden)
 
   def scalars(self, hidden: jax.Array) -> jax.Array:
-    """A value or a reward, float32[...], of hidden states [..., D]."""
+    """Computes values or rewards: [..., D] -> float32[...]."""
     return self.scalar_head(hidden)[..., 0]
 
 
 def abstract_params(model: Transformer):
-  """The parameter tree as shapes, boxed with its logical axis names."""
+  """Returns the parameters as shapes, boxed with their logical axis names."""
   tokens = jax.ShapeDtypeStruct((1, 2), jnp.int32)
   return jax.eval_shape(model.init, jax.random.key(0), tokens)['params']
 
 
 def init_params(model: Transformer, key: jax.Array):
-  """Random parameters, unboxed; residual outputs scaled by 1/sqrt(2L).
+  """Draws parameters, unboxed; residual outputs scaled by 1/sqrt(2L).
 
   The scaling is GPT-2's: it keeps the variance of the residual stream
   independent of depth. int8 parameters are initialised in float32, then

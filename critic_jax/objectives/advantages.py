@@ -17,7 +17,7 @@ Array = Any  # numpy or jax
 def group_relative(
   rewards: Array, *, normalize: bool = True, where: Array | None = None
 ) -> Array:
-  """Reward relative to the sample's group: GRPO, and Dr. GRPO.
+  """Computes rewards relative to their group's: GRPO, and Dr. GRPO.
 
   `(r - mean(group)) / std(group)`, https://arxiv.org/abs/2402.03300, section
   4.1.2; with `normalize=False` only `r - mean(group)`, which is Dr. GRPO's,
@@ -45,7 +45,7 @@ def group_relative(
 
 
 def leave_one_out(rewards: Array, *, where: Array | None = None) -> Array:
-  """Reward minus the mean of the group's other samples: RLOO.
+  """Subtracts from a reward the mean of its group's others: RLOO.
 
   `r_i - 1/(G-1) sum_{j != i} r_j = G/(G-1) (r_i - mean(group))`,
   https://arxiv.org/abs/2402.14740, section 2.2. A sample that is alone in its

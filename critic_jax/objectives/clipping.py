@@ -1,4 +1,4 @@
-"""Which tokens an objective leaves alone: read off its own gradient."""
+"""The tokens that an objective leaves alone, read off its own gradient."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def value_and_clipped(
   mask: Array,
   segments: Array | None = None,
 ) -> tuple[Array, Array]:
-  """An objective's value, and the tokens whose advantage does not move them.
+  """Computes an objective, and the tokens whose advantage does not move them.
 
   A token is clipped if the gradient of the summed objective with respect to its
   log-probability is exactly 0 and its advantage is not, whatever the formula.
 
   Args:
     objective: a function of `objectives/policy.py`, its settings bound.
-    logprobs: float[B, T], of the policy that is trained.
-    old_logprobs: float[B, T], of the policy that sampled.
+    logprobs: float[B, T], those of the policy that is trained.
+    old_logprobs: float[B, T], those of the policy that sampled.
     advantages: float[B, T] or [B, 1].
     mask: bool[B, T], True = trained.
     segments: int32[B, T], the responses of a row; None: a row is one.
@@ -39,6 +39,7 @@ def value_and_clipped(
   def value(logprobs):
     return objective(logprobs, old_logprobs, advantages, mask, segments)
 
+  # The gradient of the sum shows the clip of any formula, known or new.
   per_token, vjp = jax.vjp(value, logprobs)
   slope = jax.lax.stop_gradient(vjp(jnp.ones_like(per_token))[0])
   return per_token, (slope == 0) & (advantages != 0)

@@ -24,7 +24,7 @@ def gae(
   lambda_: float,
   bootstrap: Array | None = None,
 ) -> tuple[Array, Array]:
-  """Generalised advantage estimation over the trained tokens of each row.
+  """Estimates advantages over the trained tokens of each row (GAE).
 
   With t' the next trained token after t,
   `delta_t = r_t + discount * V_t' - V_t` and
@@ -55,7 +55,7 @@ def gae(
 
 
 def discounted(rewards: Array, mask: Array, *, discount: float) -> Array:
-  """Discounted sum of the rewards from each trained token on.
+  """Sums the discounted rewards from each trained token on.
 
   `R_t = r_t + discount * R_t'` with t' the next trained token after t: `gae`
   at `lambda_=1` without values.
@@ -84,6 +84,7 @@ def _gae(rewards, values, mask, bootstrap, discount, lambda_):
     bootstrap = jnp.zeros_like(rewards[:, 0])
   bootstrap = bootstrap.astype(jnp.float32)
 
+  # Go backward over the tokens; a masked one hands the carry on.
   def step(carry, token):
     next_advantage, next_value = carry  # [B], of the next trained token
     reward, value, is_trained = token

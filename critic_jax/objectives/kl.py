@@ -15,7 +15,7 @@ Array = Any
 
 
 def k1(logprobs: Array, ref_logprobs: Array, mask: Array) -> Array:
-  """The KL estimator `log_ratio = logprobs - ref_logprobs`.
+  """Estimates the KL by `log_ratio = logprobs - ref_logprobs`.
 
   http://joschu.net/blog/kl-approx.html. Unbiased for KL(policy || ref) when the
   tokens are the policy's. Do not minimise it: its on-policy gradient is
@@ -23,8 +23,8 @@ def k1(logprobs: Array, ref_logprobs: Array, mask: Array) -> Array:
   reward, without gradient.
 
   Args:
-    logprobs: float[B, T], of the policy that is trained.
-    ref_logprobs: float[B, T], of the reference.
+    logprobs: float[B, T], those of the policy that is trained.
+    ref_logprobs: float[B, T], those of the reference.
     mask: bool[B, T], True = trained.
 
   Returns:
@@ -34,15 +34,15 @@ def k1(logprobs: Array, ref_logprobs: Array, mask: Array) -> Array:
 
 
 def k2(logprobs: Array, ref_logprobs: Array, mask: Array) -> Array:
-  """The KL estimator `log_ratio**2 / 2`.
+  """Estimates the KL by `log_ratio**2 / 2`.
 
   http://joschu.net/blog/kl-approx.html. Its value is biased, but its on-policy
   gradient, `log_ratio * grad logprobs`, is in expectation the gradient of
   KL(policy || ref): the one to minimise.
 
   Args:
-    logprobs: float[B, T], of the policy that is trained.
-    ref_logprobs: float[B, T], of the reference.
+    logprobs: float[B, T], those of the policy that is trained.
+    ref_logprobs: float[B, T], those of the reference.
     mask: bool[B, T], True = trained.
 
   Returns:
@@ -52,7 +52,7 @@ def k2(logprobs: Array, ref_logprobs: Array, mask: Array) -> Array:
 
 
 def k3(logprobs: Array, ref_logprobs: Array, mask: Array) -> Array:
-  """The KL estimator `exp(-log_ratio) - 1 + log_ratio`.
+  """Estimates the KL by `exp(-log_ratio) - 1 + log_ratio`.
 
   http://joschu.net/blog/kl-approx.html; GRPO's penalty,
   https://arxiv.org/abs/2402.03300, eq. 4. Its value is unbiased for
@@ -61,8 +61,8 @@ def k3(logprobs: Array, ref_logprobs: Array, mask: Array) -> Array:
   direction, and agrees with `k2`'s to first order only.
 
   Args:
-    logprobs: float[B, T], of the policy that is trained.
-    ref_logprobs: float[B, T], of the reference.
+    logprobs: float[B, T], those of the policy that is trained.
+    ref_logprobs: float[B, T], those of the reference.
     mask: bool[B, T], True = trained.
 
   Returns:

@@ -22,7 +22,7 @@ _ROUNDING = 1e-6
 
 
 def mean(x: Array, mask: Array, axis: int | None = None) -> Array:
-  """The mean of `x` where `mask` is True; 0 if it is True nowhere.
+  """Returns the mean of `x` where `mask` is True; 0 if it is True nowhere.
 
   >>> import numpy as np
   >>> float(mean(np.array([1.0, 3.0, np.nan]), np.array([True, True, False])))
@@ -44,7 +44,7 @@ def mean(x: Array, mask: Array, axis: int | None = None) -> Array:
 
 
 def center(x: Array, mask: Array, axis: int | None = None) -> Array:
-  """`x` minus its masked mean along `axis`; zero where masked.
+  """Subtracts the masked mean along `axis` from `x`; zero where masked.
 
   Where all trained values are equal (up to float32 rounding) the result is
   exactly zero, not the rounding error of their mean.
@@ -69,10 +69,10 @@ def center(x: Array, mask: Array, axis: int | None = None) -> Array:
 
 
 def whiten(x: Array, mask: Array, axis: int | None = None) -> Array:
-  """`x` with masked mean 0 and standard deviation 1; zero where masked.
+  """Scales `x` to masked mean 0 and standard deviation 1; zero where masked.
 
   The deviation is the population's (ddof = 0) and no epsilon is added: trained
-  values that are all equal give exactly 0 (see `center`), and any others give
+  values that are all equal give exactly 0, as in `center`, and any others give
   a result that does not depend on their shift and scale.
 
   Args:
@@ -95,7 +95,7 @@ def whiten(x: Array, mask: Array, axis: int | None = None) -> Array:
 
 
 def loss_weights(mask: Array, how: str, *, max_len: int | None = None) -> Array:
-  """Weights that reduce a per-token loss: `loss = sum(per_token * weights)`.
+  """Makes the weights of a loss: `loss = sum(per_token * weights)`.
 
   Below, `n_b` is the number of trained tokens of row b, and R the number of
   rows that have any: rows without one, such as padding, change nothing.

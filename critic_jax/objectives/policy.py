@@ -3,8 +3,8 @@
 All objectives have one signature,
 `(logprobs, old_logprobs, advantages, mask, segments=None, *, ...)
 -> float[B, T]`. The result is minimised, not reduced (`masked.loss_weights`
-does that), and zero where masked. Whatever masked places hold, NaN and infinity
-included, reaches neither value nor gradient. `advantages` is [B, T], or [B, 1]
+does that), and zero where masked. Masked places may hold NaN and infinity:
+neither reaches the value or the gradient. `advantages` is [B, T], or [B, 1]
 for one a row. The gradient flows through `logprobs` only. `segments`, int32
 [B, T] < T + 1, number the responses of rows that hold several
 (critic_jax/data/packing.py); by default a row is one. Most have no use for it.
@@ -38,14 +38,14 @@ def reinforce(
   mask: Array,
   segments: Array | None = None,
 ) -> Array:
-  """REINFORCE: `-A * logprobs`, on-policy.
+  """Computes REINFORCE: `-A * logprobs`, on-policy.
 
   Williams (1992), https://doi.org/10.1007/BF00992696, eq. 11. There is no
   correction for off-policy samples: `old_logprobs` is not used.
 
   Args:
-    logprobs: float[B, T], of the policy that is trained.
-    old_logprobs: float[B, T], of the policy that sampled.
+    logprobs: float[B, T], those of the policy that is trained.
+    old_logprobs: float[B, T], those of the policy that sampled.
     advantages: float[B, T] or [B, 1].
     mask: bool[B, T], True = trained.
     segments: not used.
@@ -68,7 +68,7 @@ def ppo_clip(
   clip_high: float = 0.2,
   dual_clip: float | None = None,
 ) -> Array:
-  """PPO's clipped surrogate, with the variants of its clip.
+  """Computes PPO's clipped surrogate, with the variants of its clip.
 
   `-min(ratio A, clip(ratio, 1 - clip_low, 1 + clip_high) A)`,
   https://arxiv.org/abs/1707.06347, eq. 7. With `clip_high > clip_low` it is
@@ -82,13 +82,13 @@ def ppo_clip(
   -1.28
 
   Args:
-    logprobs: float[B, T], of the policy that is trained.
-    old_logprobs: float[B, T], of the policy that sampled.
+    logprobs: float[B, T], those of the policy that is trained.
+    old_logprobs: float[B, T], those of the policy that sampled.
     advantages: float[B, T] or [B, 1].
     mask: bool[B, T], True = trained.
     segments: not used.
-    clip_low: how far below 1 the ratio is still followed.
-    clip_high: how far above 1 the ratio is still followed.
+    clip_low: distance below 1 to which the ratio is followed.
+    clip_high: distance above 1 to which the ratio is followed.
     dual_clip: the largest ratio followed where the advantage is negative,
       above `1 + clip_high`; None: no limit.
 
@@ -115,7 +115,7 @@ def gspo(
   clip_low: float = 3e-4,
   clip_high: float = 4e-4,
 ) -> Array:
-  """GSPO: PPO's surrogate with one length-normalised ratio a response.
+  """Computes GSPO: PPO with one length-normalised ratio a response.
 
   `-min(s A, clip(s, 1 - clip_low, 1 + clip_high) A)` with
   `s = exp(mean over trained tokens of (logprobs - old_logprobs))`,
@@ -124,13 +124,14 @@ def gspo(
   reduction. For responses of one token it is `ppo_clip`.
 
   Args:
-    logprobs: float[B, T], of the policy that is trained.
-    old_logprobs: float[B, T], of the policy that sampled.
+    logprobs: float[B, T], those of the policy that is trained.
+    old_logprobs: float[B, T], those of the policy that sampled.
     advantages: float[B, 1], or [B, T] with equal values in a response.
     mask: bool[B, T], True = trained.
     segments: int32[B, T], the responses of a row; None: a row is one.
-    clip_low: as in `ppo_clip`; the defaults of both are the paper's.
-    clip_high: as in `ppo_clip`.
+    clip_low: distance below 1 to which the ratio is followed; the defaults of
+      both are the paper's.
+    clip_high: distance above 1 to which the ratio is followed.
 
   Returns:
     float[B, T].
@@ -152,7 +153,7 @@ def cispo(
   clip_low: float = 1.0,
   clip_high: float = 4.0,
 ) -> Array:
-  """CISPO: REINFORCE weighted by a clipped ratio that has no gradient.
+  """Computes CISPO: REINFORCE weighted by a clipped ratio without gradient.
 
   `-stop_gradient(clip(ratio, 1 - clip_low, 1 + clip_high)) A logprobs`,
   https://arxiv.org/abs/2506.13585, eq. 4-5. No token loses its gradient, as
@@ -162,8 +163,8 @@ def cispo(
   weights go up to 5, as some implementations do; it is not the paper's.
 
   Args:
-    logprobs: float[B, T], of the policy that is trained.
-    old_logprobs: float[B, T], of the policy that sampled.
+    logprobs: float[B, T], those of the policy that is trained.
+    old_logprobs: float[B, T], those of the policy that sampled.
     advantages: float[B, T] or [B, 1].
     mask: bool[B, T], True = trained.
     segments: not used.
@@ -185,7 +186,7 @@ def _trained(x: Array, mask: Array) -> Array:
 
 
 def _response_mean(x: Array, mask: Array, segments: Array | None) -> Array:
-  """The mean over a token's response, [B, T], or [B, 1] of rows that are one.
+  """Averages over responses: [B, T], or [B, 1] where a row is a response.
 
   Args:
     x: float[B, T], zero where masked.

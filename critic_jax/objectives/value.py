@@ -22,15 +22,15 @@ Array = Any
 def squared(
   values: Array, old_values: Array, returns: Array, mask: Array
 ) -> Array:
-  """Squared error: `(values - returns)**2 / 2`.
+  """Computes the squared error: `(values - returns)**2 / 2`.
 
   >>> one = jnp.ones((1, 1))
   >>> float(squared(3 * one, one, one, one > 0)[0, 0])  # (3 - 1)**2 / 2
   2.0
 
   Args:
-    values: float[B, T], of the value function that is trained.
-    old_values: float[B, T], when the batch was sampled; not used.
+    values: float[B, T], those of the value function that is trained.
+    old_values: float[B, T], those when the batch was sampled; not used.
     returns: float[B, T], the targets.
     mask: bool[B, T], True = trained.
 
@@ -50,7 +50,7 @@ def clipped(
   *,
   clip: float = 0.2,
 ) -> Array:
-  """The larger of the squared errors with and without a limited step.
+  """Computes the larger squared error, with or without a limited step.
 
   `max((V - R)**2, (clip(V, V_old - clip, V_old + clip) - R)**2) / 2`, from the
   code of PPO: https://arxiv.org/abs/2005.12729, section 3. A value that moved
@@ -58,8 +58,8 @@ def clipped(
   it is `squared`.
 
   Args:
-    values: float[B, T], of the value function that is trained.
-    old_values: float[B, T], when the batch was sampled.
+    values: float[B, T], those of the value function that is trained.
+    old_values: float[B, T], those when the batch was sampled.
     returns: float[B, T], the targets.
     mask: bool[B, T], True = trained.
     clip: the most that a value may move from its old one, in the units of the

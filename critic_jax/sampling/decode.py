@@ -165,7 +165,7 @@ def _draw_first_tokens(lanes, logits, length, keys, eos, sampling_params):
 
 
 def _prefill(model, params, prompts, length, shared_prefixes, columns):
-  """Logits after each prompt, [F, V], and its keys and values, P columns."""
+  """Computes logits after prompts, [F, V], and keys and values of P columns."""
   if shared_prefixes is None:
     hidden, cache = model.apply({'params': params}, prompts)
     padding = ((0, 0), (0, 0), (0, columns - prompts.shape[1]), (0, 0))
@@ -184,40 +184,40 @@ def _prefill(model, params, prompts, length, shared_prefixes, columns):
 
 
 def _prefill_after_prefixes(
-  model, params, rest, shared_prefixes, prefix_length
+  model, params, suffixes, shared_prefixes, prefix_length
 ):
-  """Computes shared prefixes, and after them the rest of each prompt.
+  """Computes shared prefixes, and after them the suffix of each prompt.
 
   Returns:
-    The hidden states of the rest, [F, T, D], and the keys and values of the
-    prefixes and of the rest.
+    The hidden states of the suffixes, [F, T, D], and the keys and values of
+    the prefixes and of the suffixes.
   """
   _, cache = model.apply({'params': params}, shared_prefixes.tokens)
   cache = jax.tree.map(lambda x: x[shared_prefixes.index], cache)
   is_prefix = (
     jnp.arange(shared_prefixes.tokens.shape[1]) < prefix_length[:, None]
   )
-  hidden, rest_cache = model.apply(
+  hidden, suffix_cache = model.apply(
     {'params': params},
-    rest,
-    positions=prefix_length[:, None] + jnp.arange(rest.shape[1]),
+    suffixes,
+    positions=prefix_length[:, None] + jnp.arange(suffixes.shape[1]),
     prefix=(cache, is_prefix),
   )
-  return hidden, cache, rest_cache
+  return hidden, cache, suffix_cache
 
 
-def _join(prefix: Cache, rest: Cache, prefix_length, columns) -> Cache:
-  """Keys and values without a gap: `prefix_length` shared, then the rest."""
+def _join(prefix: Cache, suffix: Cache, prefix_length, columns) -> Cache:
+  """Joins keys and values of a prefix and a suffix without a gap."""
   width, slots = prefix[0][0].shape[2], jnp.arange(columns)
-  end = width + rest[0][0].shape[2] - 1
-  rest_slots = jnp.minimum(width + slots - prefix_length[:, None], end)
-  source = jnp.where(slots < prefix_length[:, None], slots, rest_slots)
+  end = width + suffix[0][0].shape[2] - 1
+  suffix_slots = jnp.minimum(width + slots - prefix_length[:, None], end)
+  source = jnp.where(slots < prefix_length[:, None], slots, suffix_slots)
   source = source[:, None, :, None]
 
-  def join(x, y):  # [F, Hkv, width, Dh] and the rest -> [F, Hkv, P, Dh]
+  def join(x, y):  # [F, Hkv, width, Dh] and a suffix -> [F, Hkv, P, Dh]
     return jnp.take_along_axis(jnp.concatenate([x, y], axis=2), source, axis=2)
 
-  return jax.tree.map(join, prefix, rest)
+  return jax.tree.map(join, prefix, suffix)
 
 
 @functools.partial(jax.jit, static_argnames='model', donate_argnames='lanes')
@@ -324,12 +324,12 @@ def _append(lanes: Lanes, age, token, logprob, stopped) -> Lanes:
 
 
 def _is_in(token, eos):
-  """bool[F], whether each token is one of `eos`."""
+  """Whether each token is one of `eos`, bool[F]."""
   return jnp.any(token[:, None] == eos[None], axis=1)
 
 
 def _draw(logits, keys, age, sampling_params):
-  """The token of each row at its age, and its log-probability."""
+  """Draws the token of each row at its age, with its log-probability."""
   uniform = jax.vmap(
     lambda key, t: jax.random.uniform(jax.random.fold_in(key, t))
   )(keys, jnp.broadcast_to(age, keys.shape))

@@ -70,27 +70,27 @@ class Lanes(NamedTuple):
 
   @property
   def num_lanes(self) -> int:
-    """L."""
+    """Returns L."""
     return len(self.prompt_length)
 
   @property
   def num_rows(self) -> int:
-    """s, the rows of a lane."""
+    """Returns s, the rows of a lane."""
     return len(self.sample_of_row) // self.num_lanes
 
   @property
   def num_samples(self) -> int:
-    """n, the samples of a lane."""
+    """Returns n, the samples of a lane."""
     return len(self.is_done) // self.num_lanes
 
   @property
   def columns(self) -> int:
-    """P, the most tokens of a prompt."""
+    """Returns P, the most tokens of a prompt."""
     return self.prompts[0][0].shape[2]
 
   @property
   def max_new_tokens(self) -> int:
-    """R, the most tokens of a response."""
+    """Returns R, the most tokens of a response."""
     return self.samples.tokens.shape[1]
 
 
@@ -117,7 +117,7 @@ def empty_lanes(
   columns: int,
   max_new_tokens: int,
 ) -> Lanes:
-  """L lanes of s rows for n samples, without prompts.
+  """Makes L lanes of s rows for n samples, without prompts.
 
   Args:
     model: the transformer whose keys and values they hold.
@@ -134,9 +134,11 @@ def empty_lanes(
     layer = jnp.zeros(shape, c.dtype), jnp.zeros(shape, c.dtype)
     return (layer,) * c.num_layers
 
+  # A row that starts a later sample needs the logits after its prompt.
   logits = None
   if num_rows < num_samples:
     logits = jnp.zeros((num_lanes, c.vocab_size), jnp.float32)
+  # Empty lanes count as done: nothing waits for them.
   return constrain(
     Lanes(
       prompts=cache(num_lanes, columns),
@@ -159,7 +161,7 @@ def empty_lanes(
 
 
 def indices(lanes, size: int, count: int | None = None) -> jax.Array:
-  """Where the entries of some lanes stand in arrays of `size` entries a lane.
+  """Returns the indices of some lanes in arrays of `size` entries a lane.
 
   Args:
     lanes: int32[F], numbers of lanes.

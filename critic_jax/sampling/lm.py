@@ -86,18 +86,18 @@ class LM:
       )
 
   def encode_prompt(self, text: str) -> list[int]:
-    """The tokens of a prompt: a user's message, and the response's prefix."""
+    """Returns the tokens of a user's message and of the response's prefix."""
     tokens = self.tokenizer.render([{'role': 'user', 'content': text}])
     prefix = self.tokenizer.encode(self.prefix) if self.prefix else []
     return [*tokens, *prefix]
 
   def encode_response(self, text: str) -> list[int]:
-    """The tokens of a response after the prefix, its end included."""
+    """Returns the tokens of a response after the prefix, its end included."""
     text = text.removeprefix(self.prefix)
     return [*self.tokenizer.encode(text), self.tokenizer.eos[0]]
 
   def row_length(self, longest: int) -> int:
-    """The number of columns of training rows of at most `longest` tokens.
+    """Returns the columns of training rows of at most `longest` tokens.
 
     Raises:
       ValueError: `longest` is more than a prompt and a response may have.
@@ -106,7 +106,7 @@ class LM:
     return _smallest(sorted(set(limits)), longest)
 
   def bind(self, params: Params) -> Generate:
-    """The model with parameters: a function that samples responses."""
+    """Binds parameters: returns the function that samples responses."""
 
     def generate(prompts, keys, n, max_prompts=0):
       return self._generate(params, prompts, keys, n, max_prompts)
@@ -167,7 +167,7 @@ class LM:
       self._compiled.add(shape)
 
   def shape(self, num_prompts: int, n: int) -> Shape:
-    """Lanes, and rows of each, at most `max_rows` in all.
+    """Chooses lanes, and rows of each, at most `max_rows` in all.
 
     Where the lanes do not hold all prompts, each has fewer rows than samples:
     half as many, or a quarter, but two at least. Then a long response keeps
@@ -224,7 +224,7 @@ _NOTHING = np.zeros(0, np.int32), np.zeros(0, np.float32)
 
 
 def get_models(models: Mapping[str, LM], *roles: str) -> list[LM]:
-  """The LMs of roles.
+  """Returns the LMs of roles.
 
   Raises:
     ValueError: there is no model of one of them.
@@ -238,7 +238,7 @@ def get_models(models: Mapping[str, LM], *roles: str) -> list[LM]:
 
 
 def _smallest(limits, size) -> int:
-  """The first of ascending limits that holds `size` tokens."""
+  """Returns the first of ascending limits that holds `size` tokens."""
   for limit in limits:
     if size <= limit:
       return limit

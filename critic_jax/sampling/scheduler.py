@@ -138,7 +138,7 @@ def _run(insert_fn, decode_fn, lanes: Lanes, prompts, keys):
 
 
 def num_inserted(num_lanes: int, num_shards: int = 1) -> int:
-  """F, the prompts of an insert: L / 4 rounded up to a multiple of devices.
+  """Returns F, the prompts of an insert: L / 4 rounded up to the devices.
 
   Args:
     num_lanes: L.
@@ -148,7 +148,7 @@ def num_inserted(num_lanes: int, num_shards: int = 1) -> int:
 
 
 def num_shared_prefixes(size: int, num_shards: int = 1) -> int:
-  """The number of shared prefixes of an insert; 0 if they spare nothing.
+  """Returns the shared prefixes of an insert; 0 if they spare nothing.
 
   Args:
     size: F, the prompts of an insert.
@@ -228,7 +228,7 @@ def lay_out(
     num_shards: devices among which the shared prefixes are divided.
 
   Returns:
-    The prompts int32[F, P], or their rest int32[F, P / 4] behind shared
+    The prompts int32[F, P], or their suffixes int32[F, P / 4] behind shared
     prefixes; the lengths of the whole prompts, int32[F]; the shared prefixes,
     or None.
   """
@@ -240,13 +240,13 @@ def lay_out(
   index = [i for i, (_, members) in enumerate(groups) for _ in members]
   prefix_length = [groups[i][0] for i in index]
   prefixes = [prompts[members[0]][:common] for common, members in groups]
-  rest = [p[common:] for p, common in zip(prompts, prefix_length, strict=True)]
+  suffixes = [p[n:] for p, n in zip(prompts, prefix_length, strict=True)]
   shared_prefixes = SharedPrefixes(
     tokens=_rows(prefixes, max_prefixes, columns),
     length=_padded([common for common, _ in groups], max_prefixes, 0),
     index=_padded(index, size, 0),
   )
-  return _rows(rest, size, columns // 4), length, shared_prefixes
+  return _rows(suffixes, size, columns // 4), length, shared_prefixes
 
 
 def find_shared_prefixes(
@@ -285,7 +285,7 @@ def find_shared_prefixes(
 
 
 def _num_common(first, second) -> int:
-  """How many tokens two sequences begin with in common, up to the first's."""
+  """Counts the tokens that two sequences begin with in common."""
   for i, (a, b) in enumerate(zip(first, second, strict=False)):
     if a != b:
       return i
@@ -293,7 +293,7 @@ def _num_common(first, second) -> int:
 
 
 def _rows(sequences, size, columns) -> np.ndarray:
-  """Sequences as right-padded rows, int32[size, columns]."""
+  """Pads sequences on the right, int32[size, columns]."""
   rows = np.zeros((size, columns), np.int32)
   for row, sequence in zip(rows, sequences, strict=False):
     row[: len(sequence)] = sequence
@@ -301,7 +301,7 @@ def _rows(sequences, size, columns) -> np.ndarray:
 
 
 def _padded(values, size, fill) -> np.ndarray:
-  """Values followed by `fill`, int32[size]."""
+  """Pads values with `fill`, int32[size]."""
   padded = np.full(size, fill, np.int32)
   padded[: len(values)] = values
   return padded
@@ -309,6 +309,6 @@ def _padded(values, size, fill) -> np.ndarray:
 
 @functools.partial(jax.jit, static_argnums=2)
 def _sample_keys(keys, numbers, n):
-  """Keys [F * n]: n split from the key of each numbered prompt."""
+  """Splits the key of each numbered prompt into n: keys [F * n]."""
   split = jax.vmap(lambda key: jax.random.split(key, n))(keys[numbers])
   return split.reshape(-1)
