@@ -93,6 +93,7 @@ def run(
   Raises:
     ValueError: a setting is wrong.
   """
+  # Make fake devices for the mesh.
   sizes = mesh_sizes(mesh) if mesh else dict(config.mesh)
   sizes = {axis: 1 if n == -1 else n for axis, n in sizes.items()}
   num_devices = max(1, math.prod(sizes.values()))

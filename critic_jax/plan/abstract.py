@@ -70,7 +70,7 @@ def make_lms(config) -> dict[str, LM]:
 
 
 def _no_tokenizer() -> Tokenizer:
-  """A tokenizer for LMs that read no text."""
+  """Makes a tokenizer for LMs that read no text."""
   return Tokenizer(
     vocab_size=1, eos=(0,), pad=0, bos=None, unknown=None, special={},
     chat_template=None, adds_bos=False, files={}, encode_fn=None,

@@ -19,15 +19,19 @@ from critic_jax.training import updates
 
 
 def temporaries(name, config, lms, mesh, batch_shape) -> int:
-  """Bytes of a device beside the state: gradients, activations, all copies.
+  """Measures bytes beside the state: gradients, activations, all copies.
 
   Args:
     name: the phase's name.
-    config: the run's.
+    config: the config of the run.
     lms: LMs by role.
     mesh: a mesh of devices, which may be fake.
     batch_shape: a `workload.Learned`.
+
+  Returns:
+    Bytes of one device.
   """
+  # Two compilations tell those of any number of layers.
   configs = [lms[r].model.config for r in config.phases[name].train]
   num_layers = max(c.num_layers for c in configs)
   second = _of_layers(min(num_layers, 2), name, config, lms, mesh, batch_shape)
@@ -38,7 +42,7 @@ def temporaries(name, config, lms, mesh, batch_shape) -> int:
 
 
 def _of_layers(num_layers, name, config, lms, mesh, batch_shape) -> int:
-  """The temporaries of the update of models with so many layers."""
+  """Measures the temporaries of an update of models with so many layers."""
   shallow_lms = {
     role: abstract.changed(lm, num_layers=num_layers)
     for role, lm in lms.items()

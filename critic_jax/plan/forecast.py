@@ -36,7 +36,7 @@ class Target(NamedTuple):
 
   @property
   def limit(self) -> float:
-    """Bytes of a device that arrays may take."""
+    """Returns the bytes of a device that arrays may take."""
     return self.shares.memory * self.chip.memory
 
 
@@ -107,10 +107,10 @@ def make(
 
   Args:
     config: a ConfigDict, as the files in configs/ make it.
-    mesh: of `sharding.make_mesh`, or without devices if nothing is compiled.
+    mesh: the mesh of the training, without devices if nothing is compiled.
     chip: the chip of each device.
     shares: the shares of its figures that are reached.
-    compiles: whether to compile the updates; see `compiled.py`.
+    compiles: whether to compile the updates, which takes minutes.
     processes: number of processes; each samples a share on its own devices.
 
   Raises:
@@ -133,7 +133,7 @@ def make(
 
 
 def _sample_mesh(sizes, mesh, processes):
-  """The mesh a process samples on, as `roles.sampling_shardings` makes it."""
+  """Makes the mesh that a process samples on, as `roles` does in a run."""
   sizes = {axis: size for axis, size in sizes.items() if size}
   if mesh.size % processes:
     raise ValueError(
@@ -210,7 +210,7 @@ def _plan(name, config, lms, target, compiles) -> Phase:
 
 
 def _share(stage, processes):
-  """The share of a stage that one process samples."""
+  """Returns the share of a stage that one process samples."""
   return stage._replace(prompts=-(-stage.prompts // processes))
 
 
@@ -219,19 +219,19 @@ def _sum(parts) -> int:
 
 
 def _max_rows(num_bytes, row_bytes, mesh, learned) -> int:
-  """Rows of a micro-batch, as many on each device, that the bytes hold."""
+  """Counts the rows of a micro-batch that the bytes of each device hold."""
   num_shards = abstract.num_shards_of(mesh, 'columns', learned.columns)
   rows = max(0, int(num_bytes * num_shards // row_bytes))
   return min(rows * sharding.num_shards(mesh, 'rows'), _MAX_COUNT)
 
 
 def _shape(stage, lms) -> lm_lib.Shape:
-  """The prompts of a stage that are sampled for at once, and rows of each."""
+  """Returns the prompts of a stage in lanes at once, and rows of each."""
   return lms[stage.role].shape(stage.prompts, stage.samples)
 
 
 def _sampler(stage, lms, mesh, num_lanes=None) -> dict[str, int]:
-  """Bytes to sample a stage; `num_lanes` is that of its shape if None."""
+  """Returns bytes to sample a stage; None: with the lanes of its shape."""
   lm, shape = lms[stage.role], _shape(stage, lms)
   return memory.sampler(
     lm,
@@ -244,7 +244,7 @@ def _sampler(stage, lms, mesh, num_lanes=None) -> dict[str, int]:
 
 
 def _max_slots(num_bytes, lms, mesh, stage) -> int:
-  """The most slots that the bytes hold; lanes are a power of two."""
+  """Counts the slots that the bytes hold; lanes are a power of two."""
   if stage is None:
     return 0
   lanes_that_fit = [
@@ -256,7 +256,7 @@ def _max_slots(num_bytes, lms, mesh, stage) -> int:
 
 
 def _times(phase, lms, target, sampled, learned) -> list[Time]:
-  """The times of a step's stages, in order."""
+  """Lists the times of a step's stages, in order."""
   mesh, sample_mesh = target.mesh, target.sample_mesh
   section = phase.config
 
@@ -285,7 +285,7 @@ def _times(phase, lms, target, sampled, learned) -> list[Time]:
 
 
 def _seconds(times, staleness) -> float:
-  """Seconds of a step; a stale phase collects beside the update."""
+  """Adds up a step; a stale phase collects beside the update."""
   updates = sum(t.seconds for t in times if t.stage == 'update')
   collect = sum(t.seconds for t in times) - updates
   return max(updates, collect) if staleness else updates + collect

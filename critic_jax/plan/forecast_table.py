@@ -32,6 +32,7 @@ def _memory(phase: Phase, limit: float) -> Table:
     'GiB of a device', '', title=f'{phase.name}: memory', box=box.SIMPLE
   )
   table.columns[1].justify = 'right'
+  # The parts by moment, with what is held throughout first.
   parts = {
     '': phase.held,
     'update': phase.update,

@@ -37,13 +37,13 @@ def state(phase, lms, mesh):
 
 
 def persistent_bytes(phase, lms, mesh, sample_mesh=None) -> dict[str, int]:
-  """Bytes held during the whole phase: parameters and optimiser.
+  """Returns bytes held during the whole phase: parameters and optimiser.
 
   Args:
     phase: a phase of the run.
     lms: LMs by role.
-    mesh: see `sharding.make_mesh`.
-    sample_mesh: see `copies`; None: that of training.
+    mesh: the mesh of the training.
+    sample_mesh: the mesh that a process samples on; None: `mesh`.
   """
   sizes = {
     f'parameters of {role}': abstract.device_bytes(abstract.params(lm, mesh))
@@ -58,7 +58,7 @@ def persistent_bytes(phase, lms, mesh, sample_mesh=None) -> dict[str, int]:
 
 
 def copies(roles, lms, mesh, sample_mesh) -> dict[str, int]:
-  """Bytes of the parameters as they are laid out to sample with.
+  """Returns bytes of the parameters in the layout of sampling.
 
   As in `sharding.reshard`, an array that every device has whole in both layouts
   is not copied.
@@ -89,13 +89,13 @@ def _is_whole(x) -> bool:
 
 
 def update(phase, config, lms, mesh, batch_shape) -> tuple[int, dict[str, int]]:
-  """Bytes that an update needs beside the persistent ones.
+  """Returns bytes that an update needs beside the persistent ones.
 
   Args:
     phase: a phase of the run.
-    config: the run's.
+    config: the config of the run.
     lms: LMs by role.
-    mesh: see `sharding.make_mesh`.
+    mesh: the mesh of the training.
     batch_shape: a `workload.Learned`.
 
   Returns:
@@ -124,13 +124,13 @@ def update(phase, config, lms, mesh, batch_shape) -> tuple[int, dict[str, int]]:
 
 
 def activations(name, config, lms, batch_shape) -> int:
-  """Bytes that a device keeps of each row for the backward pass.
+  """Returns bytes that a device keeps of each row for the backward pass.
 
   Layers are alike: models of one layer and of two tell what each adds.
 
   Args:
     name: the phase's name.
-    config: the run's.
+    config: the config of the run.
     lms: LMs by role, as one device sees them (`abstract.on_one_device`).
     batch_shape: a `workload.Learned`, of which the columns matter.
   """
@@ -156,7 +156,7 @@ def activations(name, config, lms, batch_shape) -> int:
 
 
 def _row_bytes(recipe, models, batch_shape) -> int:
-  """Bytes that the loss's gradient keeps for each further row.
+  """Returns bytes that the loss's gradient keeps for each further row.
 
   The loss never gets a part of a group of rows that belong together.
   """
@@ -174,10 +174,10 @@ def _row_bytes(recipe, models, batch_shape) -> int:
 
 
 def _working_set(lm, rows: int, columns: int) -> int:
-  """Gathered matrices with float32 gradients: of a layer, or of the head.
+  """Returns bytes of gathered matrices and gradients of a layer or the head.
 
   Args:
-    lm: as one device sees it.
+    lm: the LM as one device sees it.
     rows: rows of a micro-batch on a device.
     columns: columns of a micro-batch on a device.
   """
@@ -196,11 +196,11 @@ def _working_set(lm, rows: int, columns: int) -> int:
 def sampler(
   lm, mesh, *, lanes: int, rows: int, samples: int, columns: int
 ) -> dict[str, int]:
-  """Bytes that sampling needs beside the parameters.
+  """Returns bytes that sampling needs beside the parameters.
 
   Args:
     lm: the LM that samples.
-    mesh: see `sharding.make_mesh`.
+    mesh: the mesh that a process samples on.
     lanes: prompts sampled for at once.
     rows: responses to each at once.
     samples: responses to each.
@@ -224,7 +224,7 @@ def sampler(
 
 
 def scorer(lm, mesh, batch_shape) -> dict[str, int]:
-  """Bytes of a forward pass over the whole batch, beside the batch."""
+  """Returns bytes of a forward pass over the batch, beside the batch."""
   model = abstract.on_one_device(lm, mesh).model
   layer = _layer_bytes(model, batch_shape.columns) * batch_shape.rows
   num_shards = abstract.num_batch_shards(
@@ -235,9 +235,9 @@ def scorer(lm, mesh, batch_shape) -> dict[str, int]:
 
 @functools.cache
 def _lane_bytes(model, columns, limit, rows, samples) -> tuple[float, float]:
-  """Bytes of the keys and values of a lane's prompt, and of each of its rows.
+  """Returns the bytes of a lane's prompt and those of each of its rows.
 
-  A row's include its share of the lane's samples and logits.
+  Those of a row include its share of the lane's samples and logits.
   """
   shapes = jax.eval_shape(
     functools.partial(empty_lanes, model, 1, rows, samples, columns, limit)
@@ -249,7 +249,7 @@ def _lane_bytes(model, columns, limit, rows, samples) -> tuple[float, float]:
 
 @functools.cache
 def _layer_bytes(model, columns: int) -> int:
-  """Bytes of all that one layer computes of a row."""
+  """Returns bytes of all that one layer computes of a row."""
 
   def residual_bytes(num_layers, rows):
     config = dataclasses.replace(

@@ -63,12 +63,12 @@ class Time(NamedTuple):
 
   @property
   def seconds(self) -> float:
-    """The longest of the three times."""
+    """Returns the longest of the three times."""
     return max(self[-3:])
 
   @property
   def bound(self) -> str:
-    """The name of the longest time: 'matmul', 'memory' or 'link'."""
+    """Names the longest time: 'matmul', 'memory' or 'link'."""
     names = 'matmul', 'memory', 'link'
     return names[self[-3:].index(self.seconds)]
 
@@ -102,25 +102,25 @@ class Model(NamedTuple):
 
   @property
   def item(self) -> int:
-    """Bytes of a number that is computed with."""
+    """Returns the bytes of a number that is computed with."""
     return jnp.dtype(self.fields['dtype']).itemsize
 
   @property
   def weights(self) -> float:
-    """Bytes that a device multiplies with in a forward pass."""
+    """Returns the bytes that a device multiplies with in a forward pass."""
     stored_item = jnp.dtype(self.fields['param_dtype']).itemsize
     item = self.item if self.embed > 1 else stored_item
     return cost.read_params(self.fields) * item / self.heads
 
   @property
   def gather_s(self) -> float:
-    """Seconds to gather the matrices for one pass."""
+    """Returns the seconds to gather the matrices for one pass."""
     missing = 1 - 1 / self.embed
     item = self.item / self.heads
     return cost.read_params(self.fields) * item * missing / self.gather
 
   def reduce_s(self, tokens: float) -> float:
-    """Seconds of the two sums over heads of each layer, for one pass."""
+    """Returns the seconds of both sums over heads in each layer of a pass."""
     width = self.fields['embed_dim'] * self.item
     sent_bytes = 2 * (1 - 1 / self.heads) * tokens * width
     return 2 * self.fields['num_layers'] * sent_bytes / self.reduce
@@ -154,7 +154,7 @@ def make_model(lm, mesh, chip: Chip, shares: Shares) -> Model:
 
 
 def _link(chip, mesh, axis) -> float:
-  """The rate along a mesh axis: devices of the last axes are neighbours."""
+  """Returns the rate along an axis: devices of the last are neighbours."""
   if axis is None:
     return chip.link
   name = axis if isinstance(axis, str) else axis[0]
@@ -164,7 +164,7 @@ def _link(chip, mesh, axis) -> float:
 
 
 def sample(model: Model, mesh, stage, lm) -> list[Time]:
-  """Times of a stage of sampling: reading its prompts, decoding responses."""
+  """Estimates the times to read a stage's prompts and to decode responses."""
   num_lanes, num_rows = lm.shape(stage.prompts, stage.samples)
   return [
     _prefill_time(model, mesh, stage, num_lanes),
@@ -173,7 +173,7 @@ def sample(model: Model, mesh, stage, lm) -> list[Time]:
 
 
 def _prefill_time(model, mesh, stage, num_lanes) -> Time:
-  """Time to read a stage's prompts, a few lanes in a call."""
+  """Estimates the time to read prompts, a few lanes in a call."""
   row_shards = sharding.num_shards(mesh, 'rows')
   num_inserted = min(num_lanes, scheduler.num_inserted(num_lanes, row_shards))
   num_calls = math.ceil(stage.prompts / num_inserted)
@@ -190,7 +190,7 @@ def _prefill_time(model, mesh, stage, num_lanes) -> Time:
 
 
 def _decode_time(model, mesh, stage, lm, num_lanes, num_rows) -> Time:
-  """Time to decode a stage's responses, as many as there are slots at once."""
+  """Estimates the time to decode responses, all slots at once."""
   num_slots = num_lanes * num_rows
   num_responses = stage.prompts * stage.samples
   num_shards = abstract.num_shards_of(mesh, 'rows', num_slots)
@@ -213,11 +213,11 @@ def _decode_time(model, mesh, stage, lm, num_lanes, num_rows) -> Time:
 
 
 def lay_out(model: Model, role: str, num_bytes: int) -> Time:
-  """Time to copy a role's parameters into the layout of sampling.
+  """Estimates the time to copy parameters into the layout of sampling.
 
   Args:
     model: the role's model in the layout of training.
-    role: its name.
+    role: the name of the role.
     num_bytes: bytes of the copy on a device.
   """
   missing_bytes = num_bytes * (1 - 1 / (model.embed * model.heads))
@@ -228,19 +228,19 @@ def lay_out(model: Model, role: str, num_bytes: int) -> Time:
 
 
 def score(model: Model, mesh, role: str, batch_shape) -> Time:
-  """Time of a forward pass over a batch of this shape."""
+  """Estimates the time of a forward pass over a batch of this shape."""
   return _pass_time('score', model, mesh, role, batch_shape, num_passes=1)
 
 
 def update(model: Model, mesh, role: str, batch_shape, settings) -> Time:
-  """Time of the updates with a batch: forward, backward, and AdamW.
+  """Estimates the time of a batch's updates: forward, backward, and AdamW.
 
   A backward pass has twice the flops of a forward pass.
 
   Args:
     model: the trained model.
-    mesh: see `sharding.make_mesh`.
-    role: its name.
+    mesh: the mesh of the training.
+    role: the name of the role.
     batch_shape: a `workload.Learned`.
     settings: the phase's section, with `epochs` and `microbatches`.
   """
@@ -267,7 +267,7 @@ def update(model: Model, mesh, role: str, batch_shape, settings) -> Time:
 def _pass_time(
   stage, model, mesh, role, batch_shape, *, num_passes, num_calls=1
 ) -> Time:
-  """Time of passes over a batch, which is split into calls.
+  """Estimates the time of passes over a batch, which is split into calls.
 
   A backward pass counts as two: it has the flops of two forward passes.
   """

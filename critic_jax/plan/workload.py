@@ -2,7 +2,7 @@
 
 A problem is taken to be as long as the first column of `lengths`, a response as
 its limit times `length_share`, a later prompt as the problem and the responses
-above it, up to the last column. Every critique is refined.
+before it, up to the last column. Every critique is refined.
 """
 
 from __future__ import annotations

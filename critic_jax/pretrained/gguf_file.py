@@ -39,6 +39,7 @@ def read(
     ValueError: the file is not GGUF, is truncated, or has a type that
       `gguf.quants` does not dequantise.
   """
+  # Read the header.
   size = os.path.getsize(path)
   if size < 24:
     raise ValueError(f'{path}: got {size} bytes; expected a GGUF file')
@@ -54,13 +55,15 @@ def read(
   for _ in range(num_keys):
     key = cursor.text()
     metadata[key] = cursor.value(*cursor.unpack('<I'))
+
+  # Locate the tensors, whose offsets count from the end of the header.
   entries = [_tensor_entry(cursor) for _ in range(num_tensors)]
   alignment = metadata.get('general.alignment', 32)
   if not isinstance(alignment, int) or alignment < 1:
     raise ValueError(
       f'{path}: got alignment {alignment}; expected a positive number'
     )
-  start = -(-cursor.at // alignment) * alignment
+  start = -(-cursor.offset // alignment) * alignment
   tensors = {}
   for name, shape, kind, offset in entries:
     if name in tensors:
@@ -75,10 +78,10 @@ class _Cursor:
   def __init__(self, data: np.ndarray, path):
     self.data = data
     self.path = path
-    self.at = 0
+    self.offset = 0
 
   def span(self, start: int, size: int) -> np.ndarray:
-    """The `size` bytes from `start`."""
+    """Returns the `size` bytes from `start`."""
     if start + size > len(self.data):
       raise ValueError(
         f'{self.path}: got {len(self.data)} bytes; expected at least '
@@ -87,23 +90,23 @@ class _Cursor:
     return self.data[start : start + size]
 
   def take(self, size: int) -> bytes:
-    """The next bytes."""
-    data = self.span(self.at, size).tobytes()
-    self.at += size
+    """Reads the next bytes."""
+    data = self.span(self.offset, size).tobytes()
+    self.offset += size
     return data
 
   def unpack(self, form: str) -> tuple:
-    """The next values, by a struct format."""
+    """Reads the next values, by a struct format."""
     return struct.unpack(form, self.take(struct.calcsize(form)))
 
   def text(self) -> str:
-    """The next string."""
+    """Reads the next string."""
     data = self.take(*self.unpack('<Q'))
     # Old files have tokens that end within a character.
     return data.decode('utf-8', errors='replace')
 
   def value(self, kind: int, *, nested: bool = False) -> Any:
-    """The next metadata value."""
+    """Reads the next metadata value."""
     if kind in _SCALARS:
       return self.unpack('<' + _SCALARS[kind])[0]
     if kind == _STRING:
@@ -115,7 +118,7 @@ class _Cursor:
         data = self.take(count * size)
         return list(struct.unpack(f'<{count}{_SCALARS[inner]}', data))
       # A string takes at least 8 bytes, so the file's size bounds the count.
-      self.span(self.at, 8 * count)
+      self.span(self.offset, 8 * count)
       return [self.value(inner, nested=True) for _ in range(count)]
     raise ValueError(
       f'{self.path}: got value type {kind}; expected one of GGUF 3, and no '
@@ -124,7 +127,7 @@ class _Cursor:
 
 
 def _tensor_entry(cursor):
-  """A tensor's name, shape (row-major), type and offset."""
+  """Reads a tensor's name, shape (row-major), type and offset."""
   name = cursor.text()
   (rank,) = cursor.unpack('<I')
   if rank > _MAX_RANK:
@@ -138,7 +141,7 @@ def _tensor_entry(cursor):
 
 
 def _reader(cursor, name, shape, kind, start):
-  """A function that dequantises a tensor, whose bytes are checked at once."""
+  """Makes a function that dequantises a tensor; checks its bytes at once."""
   try:
     kind = gguf.GGMLQuantizationType(kind)
   except ValueError:

@@ -104,8 +104,8 @@ def to_hf(
   """Translates the config and the tensors of a GGUF model to Hugging Face's.
 
   Args:
-    metadata: the file's.
-    tensors: by GGUF's names, functions that return the values.
+    metadata: the metadata of the file.
+    tensors: functions that return the values, by GGUF's names.
 
   Returns:
     The contents of `config.json`, and the tensors by Hugging Face's names;
@@ -198,7 +198,7 @@ def _config(metadata, arch, tensors) -> dict[str, Any]:
 
 
 def _rope_scaling(factors, config) -> dict[str, Any]:
-  """Llama 3's scaling, from the divisors of the frequencies, [Dh / 2]."""
+  """Recovers Llama 3's scaling from divisors of frequencies, [Dh / 2]."""
   if 2 * factors.size != config['head_dim']:
     raise ValueError(
       f'rope_freqs.weight: got {factors.size} factors; expected one for each '
@@ -239,7 +239,7 @@ def _half_split(read, num_heads, name):
 
 
 def tokenizer_files(metadata: Mapping[str, Any]) -> dict[str, bytes]:
-  """The files for `tokenizer.from_files`, made from GGUF metadata.
+  """Makes the files for `tokenizer.from_files` from GGUF metadata.
 
   Raises:
     ValueError: the vocabulary is malformed or of an unknown kind.
@@ -311,7 +311,7 @@ def _check_types(metadata):
 
 
 def _byte_pair(texts, kinds, get, bos) -> bytes:
-  """`tokenizer.json` of a byte-level byte-pair vocabulary."""
+  """Makes the `tokenizer.json` of a byte-level byte-pair vocabulary."""
   pre = get('pre', 'default')
   if pre not in _SPLITS:
     raise ValueError(
@@ -358,7 +358,7 @@ def _byte_pair(texts, kinds, get, bos) -> bytes:
 
 
 def _sentencepiece(texts, kinds, get) -> bytes:
-  """`tokenizer.model` of a sentencepiece vocabulary."""
+  """Makes the `tokenizer.model` of a sentencepiece vocabulary."""
   scores = get('scores')
   if scores is None or len(scores) != len(texts):
     raise ValueError(

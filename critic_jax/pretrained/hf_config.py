@@ -52,7 +52,7 @@ _MAX = {int: 2**31 - 1, float: 1e30}
 
 
 def read(hf_config: Mapping[str, Any]) -> TransformerConfig:
-  """The config that a `config.json` describes.
+  """Reads the config that a `config.json` describes.
 
   Raises:
     ValueError: another architecture, a setting that the transformer does not
@@ -133,12 +133,12 @@ def _read_rope_scaling(rope: Mapping[str, Any]) -> RopeScaling | None:
 def write(
   config: TransformerConfig, tokenizer: Tokenizer, dtype: str
 ) -> dict[str, Any]:
-  """The contents of a model's `config.json`; the inverse of `read`.
+  """Makes the contents of a model's `config.json`; the inverse of `read`.
 
   Args:
-    config: the model's.
-    tokenizer: the model's; generation stops at its `eos`.
-    dtype: the parameters' type, by numpy's name.
+    config: the model's config.
+    tokenizer: the model's tokenizer; generation stops at its `eos`.
+    dtype: numpy's name of the parameters' type.
 
   Raises:
     ValueError: no architecture has these biases and norms.

@@ -41,10 +41,10 @@ class _Row(NamedTuple):
   """A parameter's place in our tree and in a Hugging Face checkpoint.
 
   Attributes:
-    path: the keys of our tree.
-    name: the checkpoint's name.
-    shape: our shape.
-    stored: the checkpoint's shape; kernels are transposed.
+    path: the keys that lead to it in our tree.
+    name: its name in the checkpoint.
+    shape: its shape in our tree.
+    stored: its shape in the checkpoint; kernels are transposed.
   """
 
   path: tuple[str, ...]
@@ -113,7 +113,7 @@ def load_config(path: str | os.PathLike) -> TransformerConfig:
 def load_config_and_tokenizer(
   path: str | os.PathLike,
 ) -> tuple[TransformerConfig, tokenizer_lib.Tokenizer]:
-  """Reads all of a model but its weights; see `load_weights` for `path`.
+  """Reads all of a model but its weights, named as for `load`.
 
   Raises:
     ValueError: either is missing, or is not as it should be.
@@ -140,10 +140,11 @@ def save(
 
   Args:
     folder: created if it does not exist; a model in it is replaced.
-    config: the model's; it has a language head.
+    config: the model's config; its head is the language head.
     params: the tree of `Transformer(config)`, unboxed.
-    tokenizer: the model's.
-    dtype: 'float32', 'float16' or 'bfloat16'; by default the parameters' own.
+    tokenizer: the model's tokenizer.
+    dtype: 'float32', 'float16' or 'bfloat16'; by default that of each
+      parameter.
     max_shard_bytes: the most bytes of tensors in a file.
 
   Returns:
@@ -179,7 +180,7 @@ def save(
 
 
 def _stored(row: _Row, leaf, dtype: np.dtype) -> np.ndarray:
-  """A parameter as a checkpoint holds it."""
+  """Returns a parameter as a checkpoint holds it."""
   with np.errstate(over='ignore'):  # an overflow is an error below
     value = np.asarray(leaf).astype(dtype)
   if np.isinf(value).any() and np.isfinite(np.asarray(leaf)).all():
@@ -193,7 +194,7 @@ def _stored(row: _Row, leaf, dtype: np.dtype) -> np.ndarray:
 
 
 def _resolve(path) -> pathlib.Path:
-  """The folder or the GGUF file that `path` names."""
+  """Returns the folder or the GGUF file that `path` names."""
   if str(path).startswith(_PACKAGE):
     return _package_file(str(path).removeprefix(_PACKAGE))
   path = pathlib.Path(path)
@@ -241,7 +242,7 @@ def _load_gguf(metadata, tensors):
 
 
 def _rows(config: TransformerConfig) -> list[_Row]:
-  """Every parameter of a model with a language head."""
+  """Lists every parameter of a model with a language head."""
   c = config
   rows = []
 
@@ -288,7 +289,7 @@ def _rows(config: TransformerConfig) -> list[_Row]:
 
 
 def _params(config: TransformerConfig, tensors) -> dict[str, Any]:
-  """The parameter tree, from a checkpoint's tensors (functions by name)."""
+  """Makes the parameter tree of a checkpoint's tensors (functions by name)."""
   rows = _rows(config)
   # Old checkpoints hold the rotary frequencies, which follow from the config.
   extra = {n for n in tensors if not n.endswith('.rotary_emb.inv_freq')}
@@ -329,7 +330,7 @@ def _params(config: TransformerConfig, tensors) -> dict[str, Any]:
 
 
 def _checked_leaves(config, params) -> list[tuple[_Row, Any]]:
-  """Each row with its parameter; the tree must be exactly the config's."""
+  """Pairs rows with parameters; the tree must be exactly the config's."""
   if config.head != 'lm':
     raise ValueError(f'head: got {config.head!r}; expected lm')
   leaves = {}

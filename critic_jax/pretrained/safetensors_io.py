@@ -31,7 +31,7 @@ def read(folder: str | os.PathLike) -> Tensors:
   """Opens the tensors of a folder.
 
   Returns:
-    By name, functions that read the tensors.
+    Functions that read the tensors, by name.
 
   Raises:
     ValueError: there are none, or a file is missing, corrupt, or outside the
@@ -61,10 +61,11 @@ def write(
 
   Args:
     folder: an existing folder.
-    tensors: by name, functions that return C-contiguous arrays.
+    tensors: functions that return C-contiguous arrays, by name.
     sizes: bytes of each array.
     max_shard_bytes: the most bytes of a file, unless one tensor has more.
   """
+  # Remove the old files, and share the tensors out among new ones.
   folder = pathlib.Path(folder)
   for stale in [*folder.glob('model*.safetensors'), folder / INDEX]:
     stale.unlink(missing_ok=True)
@@ -76,6 +77,8 @@ def write(
       shard_bytes = 0
     shards[-1].append(name)
     shard_bytes += sizes[name]
+
+  # Write the index, if there are several, and the files.
   if len(shards) == 1:
     files = [SINGLE]
   else:
