@@ -1,14 +1,14 @@
-"""Records to the arrays that a loss sees.
+"""Lays out records as the arrays that a loss sees.
 
 The keys of a batch, and their shapes; a recipe adds what its loss needs:
 
   tokens        int32[B, T]    prompt and response, right-padded with 0
   mask          bool[B, T]     True at the response tokens that are trained
-  weights       float32[B, T]  sum the loss; see `masked.loss_weights`
-  logprobs      float32[B, T]  of the policy that sampled, 0 where masked
+  weights       float32[B, T]  factors of a token's loss (`masked.loss_weights`)
+  logprobs      float32[B, T]  log-probabilities when sampled, 0 where masked
   advantages    float32[B, T]  0 where masked
-  ref_logprobs  float32[B, T]  under the frozen reference
-  values        float32[B, T]  before each token, when it was sampled
+  ref_logprobs  float32[B, T]  log-probabilities under the frozen reference
+  values        float32[B, T]  estimates before each token when it was sampled
   returns       float32[B, T]  targets of the values
 
 Rows are plain, one a response, unless `make_rows` was asked for other shapes:

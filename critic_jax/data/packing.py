@@ -13,7 +13,8 @@ Three arrays, int32[B, T], describe a packed row:
   segments   numbers the segments of a row, from 1; padding is 0
   prefixes   the segment that this one follows, a shared prompt; its own number
              if it follows none
-  positions  of a token in its own prompt and response, from 0; padding is 0
+  positions  the place in a token's own prompt and response, from 0; padding
+             is 0
 
 A token sees those on its left in its segment and in its segment's prefix. The
 first token of a segment is not predicted by its left neighbour, and so is never
@@ -80,12 +81,14 @@ def _pieces(tokens, starts, ends, num_columns) -> list[list[Segment]]:
     last = int(starts[group[0]]) - 1  # the prompt's last token
     size = num_columns  # full: the first response begins a piece
     for row in group:
-      added = int(ends[row]) - last  # a copy of that token, and the response
-      if size + added > num_columns:
+      num_added = (
+        int(ends[row]) - last
+      )  # a copy of that token, and the response
+      if size + num_added > num_columns:
         pieces.append([(row, 0, last)])
         size = last
       pieces[-1].append((row, last, int(ends[row])))
-      size += added
+      size += num_added
   return [_joined(piece) for piece in pieces]
 
 
@@ -127,13 +130,13 @@ def _moved(batch, pieces, rows, shape) -> Batch:
       segments[row, place], prefixes[row, place] = numbers[row], prefix
       columns[row] = place.stop
   is_used = segments > 0
-  moved = {
+  arrays = {
     name: np.where(is_used, np.ravel(x)[source], 0).astype(x.dtype)
     for name, x in batch.items()
   }
   positions = np.where(is_used, source % width, 0).astype(np.int32)
   return {
-    **moved,
+    **arrays,
     'segments': segments,
     'prefixes': prefixes,
     'positions': positions,

@@ -10,7 +10,7 @@ JSON array (rows.py). A row is in a layout:
   'rewardmath'    id, problem, answer, eval_solution, solution_type, problem_id
   'ranking'       question or problem, chosen, rejected; optional answer, id
 
-The first is ProcessBench's (https://arxiv.org/abs/2412.06559) and that of files
+The first is ProcessBench's (https://arxiv.org/abs/2412.06559), also of files
 made like it; 'triples' are GSM8K problems with solutions of several models,
 'rewardmath' is RewardMATH's (https://arxiv.org/abs/2410.01729), a row for each
 solution; 'ranking' has a row for each problem, `chosen` and `rejected` being a
@@ -23,11 +23,11 @@ absent, since nothing is guessed:
   part         the part of a benchmark, e.g. 'gsm8k'
   generator    the author of the solution
   steps        the solution's steps, as published; only where it was split
-  num_steps    their number; else that of the lines that are not blank
+  num_steps    their number, or else the number of lines that are not blank
   first_error  the label
   answer       the solution's final answer, or None
-  correct      whether that is right; never whether the steps are
-  grade        the same in the words of the answers' grader: 'right', 'wrong'
+  correct      whether the answer is right; never whether the steps are
+  grade        'right' or 'wrong', as the grader of answers says it
 
 In PRM800K a complete solution without a wrong step is correct, and its answer
 is taken for the problem's; a solution with a wrong step ends there, and the
@@ -61,7 +61,7 @@ class _Entry(NamedTuple):
   solutions: list[tuple[str, dict[str, Any]]]
   answer: str = ''
   reference: str = ''
-  problem_id: str = ''  # '': that of the row
+  problem_id: str = ''  # '': the id of the row
 
 
 def read(

@@ -175,8 +175,8 @@ def groups(
 
 
 def _protocols(refined):
-  excluded = () if refined else ('refinement', 'controls')
-  return {name: m for name, m in PROTOCOLS.items() if name not in excluded}
+  omitted = () if refined else ('refinement', 'controls')
+  return {name: m for name, m in PROTOCOLS.items() if name not in omitted}
 
 
 def _titled(by_protocol: Mapping[str, Mapping[str, Estimate]]):
@@ -186,8 +186,8 @@ def _titled(by_protocol: Mapping[str, Mapping[str, Estimate]]):
     for protocol, estimates in by_protocol.items()
     for name, value in estimates.items()
   }
-  first = {TITLES[name]: flat.pop(name) for name in TITLES if name in flat}
-  return first | flat
+  titled = {TITLES[name]: flat.pop(name) for name in TITLES if name in flat}
+  return titled | flat
 
 
 # The rows of a table and their titles. `headlines` adds the rows of selection.

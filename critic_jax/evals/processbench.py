@@ -78,8 +78,8 @@ def vote(critiques: Sequence[Record]) -> int | None:
 def _ballot(critique: Record) -> str | None:
   if (boxed := critique.parsed.get('boxed')) is not None:
     return boxed
-  predicted = prediction(critique)
-  return None if predicted is None else str(predicted)
+  step = prediction(critique)
+  return None if step is None else str(step)
 
 
 def _number(text: str) -> int | None:
@@ -174,9 +174,9 @@ def _mean(fn: Callable, parts: Sequence[str]) -> Callable:
   return mean
 
 
-def _statistics(parts: Sequence[str], voted: bool) -> dict[str, Statistic]:
+def _statistics(parts: Sequence[str], has_votes: bool) -> dict[str, Statistic]:
   """Returns the means over the parts, and each part's own if it has peers."""
-  measures = _measures('') | (_measures('vote_') if voted else {})
+  measures = _measures('') | (_measures('vote_') if has_votes else {})
   statistics = {}
   for name, (fn, count) in measures.items():
     statistics[name] = Statistic(_mean(fn, parts), count)
@@ -285,6 +285,6 @@ def compare(
   old, new = labelled(before), labelled(after)
   if not (old and new):
     return {}
-  (parts, old_voted), (_, new_voted) = _shape(old), _shape(new)
-  statistics = _statistics(parts, old_voted and new_voted)
+  (parts, old_has_votes), (_, new_has_votes) = _shape(old), _shape(new)
+  statistics = _statistics(parts, old_has_votes and new_has_votes)
   return difference(table(before), table(after), statistics)

@@ -138,6 +138,6 @@ def compare(
 def _refined(records: Sequence[Record]) -> bool:
   """Returns whether the solver refined when critiques called for it."""
   critiques = critique_metrics.judged(records)
-  called = any(critique_metrics.verdict(c) == 'incorrect' for c in critiques)
-  made = any(record.stage == 'refine' for record in records)
-  return bool(critiques) and (made or not called)
+  has_calls = any(critique_metrics.verdict(c) == 'incorrect' for c in critiques)
+  has_refinements = any(record.stage == 'refine' for record in records)
+  return bool(critiques) and (has_refinements or not has_calls)

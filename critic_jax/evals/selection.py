@@ -157,10 +157,10 @@ def _pools(records: Sequence[Record]) -> dict[str, list[_Solution]]:
 
 
 def _default_ks(pools: Mapping[str, Sequence]) -> list[int]:
-  several = [len(pool) for pool in pools.values() if len(pool) > 1]
-  if not several:
+  sizes = [len(pool) for pool in pools.values() if len(pool) > 1]
+  if not sizes:
     return []
-  n = max(multimode(several))
+  n = max(multimode(sizes))
   return [2**i for i in range(n.bit_length()) if 2**i < n] + [n]
 
 
@@ -181,9 +181,9 @@ def _table(
 
   'rows' is 1 for problems with enough solutions; the rows of the others are 0.
   """
-  everyone = [solution for pool in pools.values() for solution in pool]
-  judged = any(solution.critiques for solution in everyone)
-  scored = any('score' in solution.record.scores for solution in everyone)
+  all_solutions = [solution for pool in pools.values() for solution in pool]
+  judged = any(solution.critiques for solution in all_solutions)
+  scored = any('score' in solution.record.scores for solution in all_solutions)
   rows = []
   for pool in pools.values():
     is_large = bool(ks) and len(pool) >= max(ks)

@@ -166,8 +166,9 @@ def bootstrap(
   clusters = columns.shape[1]
   if clusters == 0 or math.isnan(value):
     return Estimate(math.nan, math.nan, math.nan, 0)
-  drawn = columns.astype(np.float32) @ _draws(clusters, num_resamples, seed)
-  values = statistic.fn(dict(zip(sums, drawn.astype(np.float64), strict=True)))
+  resampled = columns.astype(np.float32) @ _draws(clusters, num_resamples, seed)
+  resampled = resampled.astype(np.float64)
+  values = statistic.fn(dict(zip(sums, resampled, strict=True)))
   values = values[~np.isnan(values)]  # a resample may hold no observation
   low, high = np.quantile(values, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
   if statistic.share and high - low < 1e-9:
@@ -232,13 +233,14 @@ def difference(
   sums = {f'old/{k}': v for k, v in old.items()}
   sums |= {f'new/{k}': v for k, v in new.items()}
 
-  def side(drawn, prefix):
-    return {k: drawn[prefix + k] for k in old}
+  def side(resamples, prefix):
+    return {k: resamples[prefix + k] for k in old}
 
   def change(statistic):
     return Statistic(
-      lambda drawn: (
-        statistic.fn(side(drawn, 'new/')) - statistic.fn(side(drawn, 'old/'))
+      lambda resamples: (
+        statistic.fn(side(resamples, 'new/'))
+        - statistic.fn(side(resamples, 'old/'))
       ),
       f'new/{statistic.count}',
       share=False,

@@ -121,9 +121,9 @@ def counted(
   voters = labels >= 0
   accuracies = {}
   for name, weights in rules.items():
-    silent = np.asarray(weights) == 0
+    has_no_weight = np.asarray(weights) == 0
     wins = _wins(labels, weights)[0]
-    fallback = _wins(labels[silent], voters[silent])[0]
+    fallback = _wins(labels[has_no_weight], voters[has_no_weight])[0]
     wins[: len(fallback)] += fallback
     accuracies[name] = wins / _binomials(len(labels))
   if 'filtered' in rules:
@@ -177,9 +177,9 @@ def _totals(weights: np.ndarray, kind: np.ndarray) -> np.ndarray:
   sizes = int(np.sum(weights)), np.sum(kind), np.sum(~kind)
   counts = np.zeros([size + 1 for size in sizes])
   counts[0, 0, 0] = 1
-  for weight, of_kind in zip(weights.astype(int), kind, strict=True):
+  for weight, has_kind in zip(weights.astype(int), kind, strict=True):
     before = counts[: len(counts) - weight].copy()
-    if of_kind:
+    if has_kind:
       counts[weight:, 1:] += before[:, :-1]
     else:
       counts[weight:, :, 1:] += before[:, :, :-1]
@@ -241,15 +241,15 @@ def sampled(
   def probability(ballots):
     totals = ballots @ classes.astype(np.float64)  # [draws, classes]
     best = totals.max(1, keepdims=True)
-    tied = (totals == best) & (best > 0)
-    return tied[:, 0] / np.maximum(1, tied.sum(1))
+    is_best = (totals == best) & (best > 0)
+    return is_best[:, 0] / np.maximum(1, is_best.sum(1))
 
   accuracies = {name: [] for name in rules}
   if 'filtered' in rules:
     accuracies['random_filtered'] = []
   for k in ks:
-    drawn = order < k
-    ballots = {name: drawn * weights for name, weights in rules.items()}
+    is_drawn = order < k
+    ballots = {name: is_drawn * weights for name, weights in rules.items()}
     if 'filtered' in rules:
       # The first voters of a random order are voters drawn at random.
       num_votes = ballots['filtered'].sum(1, keepdims=True)

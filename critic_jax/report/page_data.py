@@ -153,11 +153,11 @@ def _choose(
   """
   order = []
   for number, file in enumerate(files):
-    drawn = sorted(
+    ranking = sorted(
       range(len(file.trees)),
       key=lambda i: _hash(file.trees[i][0].problem.id),
     )
-    order += [(rank, number, tree) for rank, tree in enumerate(drawn)]
+    order += [(rank, number, tree) for rank, tree in enumerate(ranking)]
   chosen, num_records, num_bytes = {}, 0, 0
   for _, number, tree in sorted(order):
     if num_records >= MAX_RECORDS or num_bytes >= MAX_BYTES:

@@ -67,10 +67,10 @@ def write(columns: Columns, folder: Path) -> list[dict[str, str]]:
     base64.
   """
   folder.mkdir(exist_ok=True)
-  drawn = _draw_panels(columns)
-  for file, panel in drawn.items():
+  panels = _draw_panels(columns)
+  for file, panel in panels.items():
     (folder / f'{file}.png').write_bytes(base64.b64decode(panel['light']))
-  return list(drawn.values())
+  return list(panels.values())
 
 
 def draw(
@@ -138,7 +138,7 @@ def _has(columns: Columns, name: str) -> bool:
 
 def _draw_panels(columns, files=None) -> dict[str, dict[str, str]]:
   """Returns the panels by file; all, or those of `files`."""
-  drawn = {}
+  by_file = {}
   for file, title, names, apart in _panels([columns]):
     if files is None or file in files:
       draw_one = functools.partial(
@@ -147,8 +147,8 @@ def _draw_panels(columns, files=None) -> dict[str, dict[str, str]]:
       ends = ', '.join(
         f'{n} ends at {_curve(columns, n)[1][-1]:.3g}' for n in names
       )
-      drawn[file] = panel(draw_one, title, ends, wide=apart)
-  return drawn
+      by_file[file] = panel(draw_one, title, ends, wide=apart)
+  return by_file
 
 
 def _png(figure: Figure) -> bytes:

@@ -154,8 +154,8 @@ def _metrics(table, results) -> list[tuple[str, str | None]]:
   if table.metrics:
     return [(metric, None) for metric in table.metrics]
   prefix = f'selection/{table.methods[0]}@'
-  measured = results.get(table.evaluation, {}).get(table.columns[0], {})
-  ks = sorted(method(n)[1] for n in measured if n.startswith(prefix))
+  estimates = results.get(table.evaluation, {}).get(table.columns[0], {})
+  ks = sorted(method(n)[1] for n in estimates if n.startswith(prefix))
   if not ks:
     raise ValueError(
       f'TABLE: methods: got {table.methods[0]!r}; expected one that was '

@@ -23,9 +23,9 @@ def write(
   tables: Sequence[summary.Table], runs: summary.Runs, path: str | Path
 ) -> None:
   """Draws the panels of all tables, four in a row, as a PNG."""
-  measured = {table.evaluation for table in tables if table.metrics}
+  evaluation_names = {table.evaluation for table in tables if table.metrics}
   # A metric may be in several evaluations: then titles name the evaluation.
-  with_evaluation = len(measured) > 1
+  with_evaluation = len(evaluation_names) > 1
   panels = [
     panel for table in tables for panel in _panels(table, runs, with_evaluation)
   ]
@@ -78,16 +78,16 @@ def _dots(rows: Sequence[summary.Row], axes) -> None:
   for number, row in enumerate(rows):
     cells = [cell.values for cell in row.cells.values()]
     values = display_scale(row.metric) * np.stack(cells, axis=-1)  # [S, C]
-    look = _look(number)
+    marks = _marks(number)
     x = places + 0.12 * (number - (len(rows) - 1) / 2)
     thin = {'marker': 'o', 'markersize': 2.5, 'linewidth': 0.7, 'alpha': 0.5}
     for seed in values:
-      axes.plot(x, seed, **look | thin)
+      axes.plot(x, seed, **marks | thin)
     axes.plot(
-      x, finite_mean(values), **look, ls='', ms=6, label=row.group or None
+      x, finite_mean(values), **marks, ls='', ms=6, label=row.group or None
     )
-  turned = {'rotation': 30, 'ha': 'right'} if len(columns) > 4 else {}
-  axes.set_xticks(places, columns, **turned)
+  rotation_options = {'rotation': 30, 'ha': 'right'} if len(columns) > 4 else {}
+  axes.set_xticks(places, columns, **rotation_options)
   axes.set_xlim(-0.5, len(columns) - 0.5)
 
 
@@ -98,19 +98,19 @@ def _curves(rows: Sequence[summary.Row], column: str, limits, axes) -> None:
     method, k = summary.method(row.metric)
     curves.setdefault(method, {})[k] = 100 * row.cells[column].values
   for number, (name, points) in enumerate(curves.items()):
-    look, ks = _look(number), list(points)
+    marks, ks = _marks(number), list(points)
     values = np.stack(list(points.values()), axis=-1)  # [S, K]
     low, high = values.min(0), values.max(0)
-    axes.fill_between(ks, low, high, color=look['color'], alpha=0.15, lw=0)
+    axes.fill_between(ks, low, high, color=marks['color'], alpha=0.15, lw=0)
     if name.startswith('random'):  # a control is dashed
-      look |= {'ls': '--'}
+      marks |= {'ls': '--'}
     axes.plot(
-      ks, finite_mean(values), **look, ms=3.5, label=summary.title(name)
+      ks, finite_mean(values), **marks, ms=3.5, label=summary.title(name)
     )
   eval_plots.scale_k(axes, ks, 'light')
   axes.set_ylim(limits)
 
 
-def _look(number: int) -> dict[str, str]:
+def _marks(number: int) -> dict[str, str]:
   color = plots.PALETTE[number % len(plots.PALETTE)]
   return {'color': color, 'marker': plots.MARKERS[number % len(plots.MARKERS)]}

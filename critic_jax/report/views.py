@@ -283,14 +283,14 @@ def estimates(
   return _table(['', *columns], cells)
 
 
-def confusion(measured: Mapping[str, Sequence[Record]]) -> View:
+def confusion(records_by_name: Mapping[str, Sequence[Record]]) -> View:
   """Counts the verdicts on right and on wrong solutions, true ones in green.
 
   Args:
-    measured: records with critiques, by the name of their rows.
+    records_by_name: records with critiques, by the name of their rows.
   """
   rows = []
-  for name, records in measured.items():
+  for name, records in records_by_name.items():
     for right, counts in trees.confusion(records).items():
       rows.append([(f'{name}, {"right" if right else "wrong"} solutions', '')])
       total = sum(counts.values())

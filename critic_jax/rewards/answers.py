@@ -115,9 +115,9 @@ def equivalent(answer: str, reference: str) -> bool:
   ('12*13') is not an answer: it restates the question. Prose is compared as a
   string.
   """
-  decided = exact(answer, reference)
-  if decided is not None:
-    return decided
+  decision = exact(answer, reference)
+  if decision is not None:
+    return decision
   return _symbolic(_normalize(answer).body, _normalize(reference).body)
 
 

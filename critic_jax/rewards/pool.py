@@ -188,9 +188,9 @@ class Pool:
     """Grades an answer without a child; None where one is needed."""
     if answer is None:
       return 'unparsable'
-    decided = self._grader.exact(answer, reference)
-    if decided is not None:
-      return 'right' if decided else 'wrong'
+    decision = self._grader.exact(answer, reference)
+    if decision is not None:
+      return 'right' if decision else 'wrong'
     key = self._key((answer, reference))
     if not cached or key not in self._cache:
       return None

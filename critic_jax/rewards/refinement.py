@@ -129,9 +129,9 @@ def _correct(record: Record | None, *, critique: Record | None = None) -> bool:
   """
   correct = record.parsed.get('correct') if record is not None else None
   if not isinstance(correct, bool | np.bool_):
-    where = record.id if record is not None else f'the parent of {critique.id}'
+    source = record.id if record is not None else f'the parent of {critique.id}'
     raise ValueError(
-      f"parsed['correct'] of {where}: got {correct!r}; expected a bool; grade"
+      f"parsed['correct'] of {source}: got {correct!r}; expected a bool; grade"
       ' solutions and refinements before scoring critiques'
     )
   return bool(correct)

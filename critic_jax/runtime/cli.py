@@ -99,9 +99,9 @@ def parse_flags(
     print(help_text(doc, required, argv[0]))
     sys.exit(0)
   try:
-    rest = flags.FLAGS(list(argv))
+    words = flags.FLAGS(list(argv))
     _CONFIG.value.items()  # only now a file that was not found is an error
-    return rest
+    return words
   except (
     AttributeError,
     KeyError,

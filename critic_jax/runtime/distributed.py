@@ -133,16 +133,16 @@ def exchange(name: str, payload: bytes) -> list[bytes]:
     _count[name] += 1
     number = _count[name]
   client = global_state.client
-  me, payloads = jax.process_index(), []
+  own_index, payloads = jax.process_index(), []
   # Write the parts first: their number tells the others that all are there.
   parts = [payload[i : i + _CHUNK] for i in range(0, len(payload), _CHUNK)]
   for i, part in enumerate(parts):
-    client.key_value_set_bytes(f'{name}/{number}/{me}/{i}', part)
-  client.key_value_set_bytes(f'{name}/{number}/{me}', b'%d' % len(parts))
+    client.key_value_set_bytes(f'{name}/{number}/{own_index}/{i}', part)
+  client.key_value_set_bytes(f'{name}/{number}/{own_index}', b'%d' % len(parts))
   for other in range(jax.process_count()):
     payloads.append(_read(client, f'{name}/{number}/{other}', other))
   # A process that has given this payload has read all earlier ones.
-  client.key_value_delete(f'{name}/{number - 1}/{me}')
+  client.key_value_delete(f'{name}/{number - 1}/{own_index}')
   return payloads
 
 
@@ -251,7 +251,7 @@ def _packed(generations) -> bytes:
   flat = [generation for siblings in generations for generation in siblings]
   head = [[len(g.prompt_tokens), len(g.tokens), g.text, g.finish] for g in flat]
   arrays = [(g.prompt_tokens, g.tokens, g.logprobs) for g in flat]
-  data = b''.join(array.tobytes() for three in arrays for array in three)
+  data = b''.join(array.tobytes() for triple in arrays for array in triple)
   return json.dumps(head).encode() + b'\n' + data
 
 

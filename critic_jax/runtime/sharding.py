@@ -106,8 +106,8 @@ def param_shardings(abstract_params, mesh: Mesh, rules=None):
           f'size {mesh.shape[axis]}; expected a size that divides it; set '
           f'mesh.{axis} to one of {fits}'
         )
-    used = [axis for axis in spec if axis]
-    if len(used) > len(set(used)):
+    used_axes = [axis for axis in spec if axis]
+    if len(used_axes) > len(set(used_axes)):
       raise ValueError(
         f'{leaf}: got axes {names} of sizes {boxed.value.shape} on mesh axes '
         f'{tuple(spec)}; expected each mesh axis once; change a rule'
@@ -172,13 +172,13 @@ def reshard(params, shardings):
   target = local
   if jax.process_count() > 1:
     target = [_on_each_process(layout) for layout in local]
-  moving = [
+  indices = [
     i
     for i, x in enumerate(leaves)
     if not x.sharding.is_equivalent_to(target[i], x.ndim)
   ]
-  moved = _move([leaves[i] for i in moving], [target[i] for i in moving])
-  for i, x in zip(moving, moved, strict=True):
+  moved = _move([leaves[i] for i in indices], [target[i] for i in indices])
+  for i, x in zip(indices, moved, strict=True):
     leaves[i] = x
   return structure.unflatten(map(_from_shards, leaves, local))
 

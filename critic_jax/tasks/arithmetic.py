@@ -96,7 +96,7 @@ def problems(
     num_problems: the length of the list.
     seed: another seed gives other problems.
     min_steps: the least number of operations.
-    max_steps: the greatest.
+    max_steps: the greatest number of operations.
     unseen: whether all operations are drawn from `UNSEEN`.
 
   Raises:

@@ -1,4 +1,4 @@
-"""The student and the teacher of the embedded world, whom models imitate.
+"""The student and the teacher of the embedded world, which models imitate.
 
 * The *student* has misconceptions: for a fixed share of the facts `a op b` it
   believes a wrong result, the same one every time. A solver trained on its

@@ -37,7 +37,7 @@ class _Rate(ProgressColumn):
 
 @contextlib.contextmanager
 def phase(
-  console: Console, name: str, steps: int, done: int
+  console: Console, name: str, steps: int, steps_done: int
 ) -> Iterator[Callable[[Mapping[str, float]], None]]:
   """Shows a bar; yields a function that advances it by a step's metrics.
 
@@ -55,8 +55,8 @@ def phase(
     console=console,
     disable=not console.is_terminal,
   )
-  task = bar.add_task(name, total=steps, completed=done, metrics='')
-  count = done
+  task = bar.add_task(name, total=steps, completed=steps_done, metrics='')
+  count = steps_done
 
   def advance(metrics: Mapping[str, float]) -> None:
     nonlocal count

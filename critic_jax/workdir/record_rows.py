@@ -112,11 +112,11 @@ def _problem(fields: Mapping[str, Any]) -> Problem:
   return Problem(**fields)
 
 
-def _tokens(row, name: str, number: int, absent, dtype) -> np.ndarray:
+def _tokens(row, name: str, number: int, default, dtype) -> np.ndarray:
   if not 0 <= number <= MAX_TOKENS:
     raise ValueError(f'{name}: got {number} of them; expected fewer')
   if name not in row:
-    return np.broadcast_to(np.array(absent, dtype), number)
+    return np.broadcast_to(np.array(default, dtype), number)
   _check(name, row[name], list)
   if dtype == np.float32:
     values = [_number(name, x) for x in row[name]]

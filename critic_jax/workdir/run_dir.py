@@ -109,12 +109,12 @@ def _describe(run: RunDir, config, overrides, devices) -> None:
   _write_json(saved, config)  # the last: a folder that has it is complete
 
 
-def check_name(what: str, name: str) -> None:
+def check_name(setting: str, name: str) -> None:
   """Raises ValueError unless a config's name can be that of a file."""
   bad = not isinstance(name, str) or name in ('', '.', '..') or '/' in name
   if bad or not name.isprintable():
     raise ValueError(
-      f'{what}: got the name {name!r}; expected one that a file can have; '
+      f'{setting}: got the name {name!r}; expected one that a file can have; '
       'rename the section'
     )
 
