@@ -102,6 +102,8 @@ def compare(flags: argparse.Namespace, console: Console) -> int:
       systems.append(System(name, python, environments.script(name)))
     except ValueError as error:
       missing[name] = {'error': str(error)}
+
+  # Measure work by work.
   limits = machine.measured()
   model = work_lib.make_model(flags.size)
   settings = {

@@ -73,12 +73,12 @@ def worker(system: System, setup: Mapping[str, Any], deadline_s: float):
       raise ValueError(
         f'{system.name}: got {error}; expected to start {command}'
       ) from error
-    started = Worker(system.name, process, log, deadline_s)
+    connected = Worker(system.name, process, log, deadline_s)
     try:
-      started.versions = started.ask({'setup': setup})['versions']
-      yield started
+      connected.versions = connected.ask({'setup': setup})['versions']
+      yield connected
     finally:
-      started.stop()
+      connected.stop()
 
 
 class Worker:

@@ -70,9 +70,9 @@ def seconds(call: Callable[[], object], repeats: int = 3) -> float:
   call()
   times = []
   for _ in range(repeats):
-    started = time.perf_counter()
+    start = time.perf_counter()
     call()
-    times.append(time.perf_counter() - started)
+    times.append(time.perf_counter() - start)
   return min(times)
 
 

@@ -56,12 +56,12 @@ def measured() -> dict[str, Any]:
   """
   command = [sys.executable, '-P', __file__]
   env = {**os.environ, 'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'}
-  done = subprocess.run(command, capture_output=True, text=True, env=env)
-  if done.returncode:
+  result = subprocess.run(command, capture_output=True, text=True, env=env)
+  if result.returncode:
     raise ValueError(
-      f'machine: got {done.stderr.strip()[-300:]!r}; expected its limits'
+      f'machine: got {result.stderr.strip()[-300:]!r}; expected its limits'
     )
-  return json.loads(done.stdout.splitlines()[-1])
+  return json.loads(result.stdout.splitlines()[-1])
 
 
 def best_seconds(call: Callable[[], object], repeats: int = 5) -> float:
@@ -69,9 +69,9 @@ def best_seconds(call: Callable[[], object], repeats: int = 5) -> float:
   jax.block_until_ready(call())
   seconds = []
   for _ in range(repeats):
-    started = time.perf_counter()
+    start = time.perf_counter()
     jax.block_until_ready(call())
-    seconds.append(time.perf_counter() - started)
+    seconds.append(time.perf_counter() - start)
   return min(seconds)
 
 
@@ -97,6 +97,7 @@ def bandwidth(num_bytes: int) -> float:
   array = jnp.ones((num_bytes // 4 // width, width), jnp.float32)
   vector = jnp.ones((width, 1), jnp.float32)
   product, total = jax.jit(jnp.matmul), jax.jit(jnp.sum)
+  # Which of these is the fastest depends on the machine and on XLA.
   seconds = [
     best_seconds(lambda: total(array)),
     best_seconds(lambda: product(array, vector)),
@@ -108,7 +109,7 @@ def bandwidth(num_bytes: int) -> float:
 
 
 def _threads_seconds(array: np.ndarray) -> float:
-  """Seconds in which each core reads a part; numpy releases Python's lock."""
+  """Times each core reading a part; numpy releases Python's lock."""
   cores = _cores()
   parts = np.array_split(array.reshape(-1), cores)
   with concurrent.futures.ThreadPoolExecutor(cores) as pool:
@@ -116,14 +117,14 @@ def _threads_seconds(array: np.ndarray) -> float:
 
 
 def _cores() -> int:
-  """The number of cores that this process may use."""
+  """Counts the cores that this process may use."""
   if hasattr(os, 'sched_getaffinity'):
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1
 
 
 def _processor() -> str:
-  """The system's name of the processor."""
+  """Returns the system's name of the processor."""
   path = Path('/proc/cpuinfo')
   for line in path.read_text().splitlines() if path.exists() else ():
     if line.startswith('model name'):

@@ -62,7 +62,7 @@ def generate(
 
 
 def make_update(model: Transformer, params):
-  """A training step with AdamW on the cross-entropy of all tokens.
+  """Makes a step of AdamW on the cross-entropy of all tokens.
 
   Args:
     model: a transformer.

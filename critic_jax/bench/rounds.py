@@ -71,6 +71,7 @@ def run(
   """
   answers = {system.name: [] for system in systems}
   errors = {}
+  # Start all workers, then alternate, so that a slow hour slows all alike.
   with contextlib.ExitStack() as stack:
     workers = {}
     for system in systems:
@@ -102,7 +103,7 @@ def run(
 
 @contextlib.contextmanager
 def _failing(name: str, errors: dict[str, str]) -> Iterator[None]:
-  """Within the block a ValueError becomes the error of a system."""
+  """Turns a ValueError within the block into the error of a system."""
   try:
     yield
   except ValueError as error:
@@ -110,8 +111,8 @@ def _failing(name: str, errors: dict[str, str]) -> Iterator[None]:
 
 
 def _facts(answers, versions):
-  """The medians and extremes of one system's answers."""
-  first, *later = answers
+  """Summarises one system's answers by medians and extremes."""
+  first, *later = answers  # the first includes compiling
   seconds = [answer['seconds'] for answer in later]
   median = statistics.median(seconds)
   facts = {
@@ -133,20 +134,20 @@ def ratios(facts: dict[str, Any]) -> dict[str, dict[str, float]]:
   """Divides the seconds of each system by those of the first, by rounds.
 
   Args:
-    facts: for each system, the first being ours, its 'seconds' or 'error'.
+    facts: 'seconds' or 'error' of each system, critic_jax first.
 
   Returns:
     For each system but the first, 'median', 'low' and 'high' over the rounds;
     without those that failed.
   """
-  (_, ours), *others = facts.items()
-  if 'error' in ours:
+  (_, our_facts), *peers = facts.items()
+  if 'error' in our_facts:
     return {}
   table = {}
-  for name, theirs in others:
-    if 'error' not in theirs:
-      pairs = zip(theirs['seconds'], ours['seconds'], strict=True)
-      quotients = [their_s / our_s for their_s, our_s in pairs]
+  for name, peer_facts in peers:
+    if 'error' not in peer_facts:
+      pairs = zip(peer_facts['seconds'], our_facts['seconds'], strict=True)
+      quotients = [peer_s / our_s for peer_s, our_s in pairs]
       table[name] = {
         'median': statistics.median(quotients),
         'low': min(quotients),

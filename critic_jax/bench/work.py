@@ -64,14 +64,14 @@ class Work:
 
   @property
   def kind(self) -> str:
-    """The kind: 'prefill' (one token is sampled), 'sample' or 'update'."""
+    """Returns 'prefill' (one token is sampled), 'sample' or 'update'."""
     if not self.stages:
       return 'update'
     return 'prefill' if self.stages[-1].new == 1 else 'sample'
 
   @property
   def tokens(self) -> int:
-    """The number of tokens sampled or, of a prefill or an update, read."""
+    """Counts tokens: sampled ones, or those a prefill or an update reads."""
     if self.kind != 'sample':
       return self.rows * self.prompt
     return sum(
@@ -81,7 +81,7 @@ class Work:
 
   @property
   def stage_rows(self) -> list[int]:
-    """The number of responses of each stage."""
+    """Counts the responses of each stage."""
     counts, rows = [], self.rows
     for stage in self.stages:
       rows *= stage.samples
@@ -186,7 +186,7 @@ def needs(work: Work, model: Model, dtype: str) -> list[Need]:
 
 
 def _prompt_path(path, work, number):
-  """The parent's prompt, the carried end of its response, the template."""
+  """Adds the carried end of the parent's response and the template."""
   stage, parent = work.stages[number], work.stages[number - 1]
   rows = work.stage_rows[number - 1]
   if stage.carry == parent.new:
@@ -201,7 +201,7 @@ def _prompt_path(path, work, number):
 
 
 def _stage_needs(work, number, model, itemsize, path, computed):
-  """The needs of a stage; adds the prefixes that it computes to `computed`."""
+  """Returns the needs of a stage; adds what it computes to `computed`."""
   stage, rows = work.stages[number], work.stage_rows[number]
   flops, start = 0, 0
   for end, segment in enumerate(path, 1):
@@ -224,7 +224,7 @@ def _stage_needs(work, number, model, itemsize, path, computed):
 
 
 def _update_need(work, model):
-  """A forward pass and a backward one of twice its flops.
+  """Returns the need of a forward pass and a backward one of twice its flops.
 
   Each float32 parameter is read by both, its gradient written and read, and
   parameter and moments read and written by AdamW: 10 passes of 4 bytes.

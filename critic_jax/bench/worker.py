@@ -96,12 +96,12 @@ def measure(worker, work, prompts, seed):
     _CLEAR.write_text('5')  # the high-water mark starts anew
   except OSError:
     pass  # the mark is that of the process since its start
-  started = time.perf_counter()
+  start = time.perf_counter()
   if work['stages']:
     responses, outcome = worker['sample'](prompts, seed), {}
   else:
     responses, outcome = None, {'loss': worker['update'](prompts)}
-  seconds = time.perf_counter() - started
+  seconds = time.perf_counter() - start
   if responses is not None:
     check(work, responses)
   facts = worker['facts']() if 'facts' in worker else {}

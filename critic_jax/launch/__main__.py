@@ -319,7 +319,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-  """Runs the command line."""
+  """Trains and prints, as the command line says."""
   try:
     failed = launch(parse(arguments), Console())
   except ValueError as error:

@@ -56,13 +56,13 @@ class Run(NamedTuple):
 
   @property
   def digest(self) -> str:
-    """The digest of all settings, 8 hexadecimal digits."""
+    """Returns the digest of all settings, 8 hexadecimal digits."""
     text = json.dumps(settings_lib.plain(self.settings), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
   @property
   def name(self) -> str:
-    """The name of the folder."""
+    """Returns the name of the folder."""
     return f'{self.label}-{self.digest}'
 
 
@@ -155,6 +155,7 @@ def read(config: str, point: Point) -> Run:
   Raises:
     ValueError: no such config or setting, or a value that it can not have.
   """
+  # Refuse settings that the config lacks.
   defaults = dict(_settings(_parse(config, [])))
   for name in point:
     if name not in defaults:
@@ -163,6 +164,8 @@ def read(config: str, point: Point) -> Run:
       raise ValueError(
         f'GRID: got {name!r}; expected a setting of {config}{hint}'
       )
+
+  # Refuse values that training would read as others.
   settings = _parse(config, words(point))
   values = dict(_settings(settings))
   for name, value in point.items():
@@ -171,6 +174,8 @@ def read(config: str, point: Point) -> Run:
         f'GRID: got {name}={value!r}, which reads as {values[name]!r}; '
         f'expected a value like {defaults[name]!r}'
       )
+
+  # Name the run by its differences from the config.
   changes = {
     name: values[name]
     for name in point
@@ -181,7 +186,7 @@ def read(config: str, point: Point) -> Run:
 
 
 def _parse(config: str, settings: Sequence[str]) -> ConfigDict:
-  """The config that training's command line makes of --config and settings."""
+  """Makes a config as training's command line does of --config and settings."""
   arguments = ['launch', f'--config={config}', *settings]
   values = flags.FlagValues()
   holder = config_flags.DEFINE_config_file(
@@ -215,11 +220,14 @@ def folder(run: Run, workdir: Path) -> Path:
       refuse to continue it, but a run that is done is not started again, and
       its results would be taken for this run's.
   """
-  ours, old = workdir / run.name, workdir / point_name(run.point)[:_MAX_NAME]
-  others = sorted(workdir.glob(f'*-{run.digest}'))
-  existing = [p for p in (ours, *others, old) if (p / 'config.json').exists()]
+  path, old_path = (
+    workdir / name for name in (run.name, point_name(run.point)[:_MAX_NAME])
+  )
+  same_digest = sorted(workdir.glob(f'*-{run.digest}'))
+  candidates = (path, *same_digest, old_path)
+  existing = [p for p in candidates if (p / 'config.json').exists()]
   if not existing:
-    return ours
+    return path
   saved = strict_json.read(existing[0] / 'config.json')
   if names := differences(run, saved):
     raise ValueError(

@@ -137,7 +137,7 @@ def _pod(pods: Pods, digest: str, command: Sequence[str]) -> dict[str, Any]:
 
 
 def _processes(pods: Pods, digest: str) -> list[dict[str, Any]]:
-  """The variables by which the pods find each other."""
+  """Returns the variables by which the pods find each other."""
   if pods.nodes == 1:
     return []
   first = f'{name(digest)}-{_WORKERS}-0-0.{name(digest)}'
@@ -160,15 +160,15 @@ def states() -> dict[str, str]:
   Raises:
     ValueError: the cluster does not answer.
   """
-  done = subprocess.run(LIST, capture_output=True, text=True, check=False)
-  if done.returncode:
+  result = subprocess.run(LIST, capture_output=True, text=True, check=False)
+  if result.returncode:
     raise ValueError(
-      f'kubectl: got {done.stderr.strip()!r}; expected the job sets of a '
+      f'kubectl: got {result.stderr.strip()!r}; expected the job sets of a '
       f'cluster; see whether `{" ".join(LIST)}` works'
     )
   return {
     item['metadata']['name']: item.get('status', {}).get('terminalState', '')
-    for item in json.loads(done.stdout)['items']
+    for item in json.loads(result.stdout)['items']
   }
 
 
@@ -204,9 +204,9 @@ def follow(job_name: str) -> list[str]:
 
 
 def _call(words: Sequence[str], text: str = '') -> None:
-  done = subprocess.run(words, input=text, text=True, check=False)
-  if done.returncode:
+  result = subprocess.run(words, input=text, text=True, check=False)
+  if result.returncode:
     raise ValueError(
-      f'command: got exit status {done.returncode} of {" ".join(words)}; '
+      f'command: got exit status {result.returncode} of {" ".join(words)}; '
       'expected 0'
     )

@@ -37,7 +37,7 @@ def table(
   Args:
     tasks: the runs, in the order of --index.
     states: the state of each.
-    seconds: by name, how long the runs of this process have trained; for
+    seconds: seconds of training by name, for the runs of this process; for
       others it is the time from the first to the last line of metrics.
     height: the number of rows that there is room for: if there are more runs,
       those that wait or are done are left out first. None: any number.
@@ -51,6 +51,8 @@ def table(
     caption=', '.join(f'{n} {name}' for name, n in sorted(counts.items())),
     caption_justify='left',
   )
+
+  # Keep the rows that there is room for, in their order.
   rows = list(enumerate(zip(tasks, states, strict=True)))
   if height is not None and len(rows) > height:
     rows.sort(key=lambda row: row[1][1] in ('done', 'absent', 'waiting'))

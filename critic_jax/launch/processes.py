@@ -40,14 +40,14 @@ class Training(NamedTuple):
     process: the process that trains it.
     slot: the number of its slot, from 0 to `parallel` - 1.
     lock: the open file of `runs.hold`.
-    started: when it started, by `time.monotonic`.
+    start_s: its start in seconds of `time.monotonic`.
   """
 
   task: Task
   process: subprocess.Popen
   slot: int
   lock: int
-  started: float
+  start_s: float
 
 
 def train(
@@ -116,7 +116,7 @@ class _Queue:
     return not reason
 
   def _memory_shortage(self) -> str:
-    """Why memory does not allow another run; '' if it does."""
+    """Says why memory does not allow another run; '' if it does."""
     sizes = [resident_bytes(run.process.pid) for run in self.running]
     largest = max(logged_peak(task.folder) for task in self.grid)
     if not largest:
@@ -150,9 +150,9 @@ class _Queue:
     for run in [r for r in self.running if r.process.poll() is not None]:
       self._remove(run)
       task = run.task
-      done = reading.state(task.folder) == 'done'
-      ok = run.process.returncode == 0 and done
-      duration = f'after {(time.monotonic() - run.started) / 60:.1f} min'
+      is_saved = reading.state(task.folder) == 'done'
+      ok = run.process.returncode == 0 and is_saved
+      duration = f'after {(time.monotonic() - run.start_s) / 60:.1f} min'
       log = f'; see {task.log}' if self.has_logs else ''
       self._say(task, f'{"done" if ok else "failed"} {duration}{log}')
       if not ok:
@@ -160,17 +160,17 @@ class _Queue:
 
   def table(self) -> rich.table.Table:
     """Returns the live table of the grid."""
-    started = {run.task.name: run.started for run in self.running}
+    start_of_run = {run.task.name: run.start_s for run in self.running}
     waiting_names = {task.name for task in self.waiting}
     states = []
     for task in self.grid:
       state = runs.state(task.folder)
-      state = 'running' if task.name in started else state
+      state = 'running' if task.name in start_of_run else state
       state = 'failed' if task.name in self.failed else state
       waits = task.name in waiting_names and state != 'done'
       states.append('waiting' if waits else state)
     now = time.monotonic()
-    seconds = {name: now - time_s for name, time_s in started.items()}
+    seconds = {name: now - start_s for name, start_s in start_of_run.items()}
     return live.table(self.grid, states, seconds, self.console.height - 6)
 
   def stop(self) -> None:

@@ -31,17 +31,17 @@ class Task(NamedTuple):
 
   @property
   def name(self) -> str:
-    """The name of the folder."""
+    """Returns the name of the folder."""
     return self.folder.name
 
   @property
   def log(self) -> Path:
-    """The file that the run prints to, where several run."""
+    """Returns the file that the run prints to, where several run."""
     return self.folder.with_name(f'{self.name}.log')
 
   @property
   def steps(self) -> int:
-    """The number of steps of all its phases."""
+    """Counts the steps of all its phases."""
     settings = self.run.settings
     return sum(settings.phases[name].steps for name in settings.order)
 

@@ -65,6 +65,8 @@ def write(experiment: Experiment, workdir: Path, console: Console) -> None:
   """Prints the tables of an experiment and writes its files."""
   show(experiment, workdir, console)
   tables, runs = experiment.tables, _results(experiment, workdir)
+
+  # Write the same numbers in each format, beside the figure.
   path = workdir / f'{experiment.name}.md'
   image = path.with_suffix('.png')
   text = summary.markdown(tables, runs)
@@ -85,7 +87,7 @@ def _show_text(experiment, tables, runs, console) -> None:
 
 
 def _results(experiment: Experiment, workdir: Path) -> summary.Runs:
-  """The points of an experiment's grid with their runs' results."""
+  """Reads the results of an experiment's runs, by points of its grid."""
   results = []
   for run in experiment.runs:
     folder = experiment_lib.folder(run, workdir)

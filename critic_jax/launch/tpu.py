@@ -29,6 +29,27 @@ _PENDING = (
   'CREATING', 'ACCEPTED', 'PROVISIONING', 'WAITING_FOR_RESOURCES'
 )  # fmt: skip
 _POLL_S, _SYNC_S = 30, 60
+_HELP = {
+  'name': 'name of the slice',
+  'zone': 'zone of the slice: us-west4-a',
+  'type': 'type of the slice: v5litepod-16',
+  'version': 'software of the slice: v2-alpha-tpuv5-lite',
+  'bucket': 'gs://NAME/FOLDER, which is mounted as runs',
+  'run': "folder of the run's results in the bucket",
+  'folder': 'folder on this machine that they are copied to',
+}
+_EXAMPLES = """\
+examples:
+  python -m critic_jax.launch.tpu --name critic-0 --zone us-west4-a \\
+      --type v5litepod-16 --version v2-alpha-tpuv5-lite \\
+      --bucket gs://NAME/runs --run seed=0 --folder runs/rewards/seed=0 \\
+      -- .venv/bin/python -m critic_jax.train --workdir=runs/seed=0 \\
+      --config=configs/refcritic.py:smollm2
+  python -m critic_jax.launch.tpu --name critic-1 --zone us-west4-a \\
+      --type v5litepod-16 --version v2-alpha-tpuv5-lite --option=--spot \\
+      --bucket gs://NAME/runs --run check --folder runs/check \\
+      -- .venv/bin/python -c 'import jax; print(jax.devices())'
+"""
 
 
 class Slice(NamedTuple):
@@ -90,15 +111,15 @@ def state(slice_: Slice) -> str:
   Raises:
     ValueError: gcloud failed for another reason.
   """
-  done = subprocess.run(
+  result = subprocess.run(
     slice_.describe(), capture_output=True, text=True, check=False
   )
-  if done.returncode == 0:
-    return done.stdout.strip()
-  if 'NOT_FOUND' in done.stderr:
+  if result.returncode == 0:
+    return result.stdout.strip()
+  if 'NOT_FOUND' in result.stderr:
     return ''
   raise ValueError(
-    f'gcloud: got {done.stderr.strip()!r}; expected the state of '
+    f'gcloud: got {result.stderr.strip()!r}; expected the state of '
     f'{slice_.name}; see whether `{shlex.join(slice_.describe())}` works'
   )
 
@@ -205,12 +226,21 @@ def words(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-  """Runs the command line."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  for name in ('name', 'zone', 'type', 'version', 'bucket', 'run', 'folder'):
-    parser.add_argument(f'--{name}', required=True)
-  parser.add_argument('--option', action='append', default=[])
-  parser.add_argument('command', nargs='+')
+  """Trains a run on a slice, as the command line says."""
+  parser = argparse.ArgumentParser(
+    'python -m critic_jax.launch.tpu',
+    description=__doc__.splitlines()[0],
+    epilog=_EXAMPLES,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  for name, text in _HELP.items():
+    parser.add_argument(f'--{name}', required=True, help=text)
+  parser.add_argument(
+    '--option', action='append', default=[], help='of gcloud: --option=--spot'
+  )
+  parser.add_argument(
+    'command', nargs='+', help='words that all workers run, after --'
+  )
   args = parser.parse_args(arguments)
   slice_ = Slice(*(getattr(args, k) for k in Slice._fields[:5]), args.option)
   try:

@@ -313,7 +313,7 @@ def _check_messages(messages):
 
 
 def _unused_characters(text: str) -> list[str]:
-  """Three private-use characters that `text` does not contain."""
+  """Returns three private-use characters that `text` does not contain."""
   used = set(text)
   free = [chr(c) for c in range(0xE000, 0xF900) if chr(c) not in used][:3]
   if len(free) < 3:

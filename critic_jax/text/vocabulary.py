@@ -25,8 +25,8 @@ class Vocabulary(NamedTuple):
 
   Attributes:
     vocab_size: one more than the largest id.
-    ids: of 'eos', 'bos', 'pad' and 'unk' (for text outside the vocabulary), as
-      far as they exist.
+    ids: ids of 'eos', 'bos', 'pad' and 'unk' (for text outside the vocabulary),
+      as far as they exist.
     special: ids of the special tokens by their text.
     adds_bos: whether the file says that texts begin with 'bos'.
     encode: (text, whether to parse specials) -> ids.
@@ -173,9 +173,9 @@ def _sentencepiece_codec(library, pieces, special):
   def encode_plain(text):
     if not escape:
       return library.encode(text)
-    first, *rest = text.split(_WORD_BOUNDARY)
+    first, *parts = text.split(_WORD_BOUNDARY)
     tokens = library.encode(first)
-    for part in rest:
+    for part in parts:
       tokens += escape + library.encode(part)
     return tokens
 
@@ -219,7 +219,7 @@ def _unknown_token(role, text):
 
 
 def special_finder(special: Mapping[str, int]) -> re.Pattern:
-  """Matches special tokens in text, the longest first; no groups."""
+  """Makes a pattern of special tokens, the longest first; no groups."""
   longest_first = sorted(filter(None, special), key=len, reverse=True)
   return re.compile('|'.join(map(re.escape, longest_first)) or r'(?!)')
 
