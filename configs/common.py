@@ -15,8 +15,8 @@ def base() -> ConfigDict:
   config.data = dict(name='arithmetic')
   config.models = ConfigDict()
   config.mesh = dict(data=-1, fsdp=1, tensor=1, sequence=1)
-  # Of each process's devices; 0: one process samples as it trains, and several
-  # have all parameters on every device.
+  # The mesh of a process's devices when it samples. All 0: one process samples
+  # as it trains, and several have all parameters on every device.
   config.sample_mesh = dict(data=0, fsdp=0, tensor=0)
   config.graders = dict(
     name='answers',  # or 'code': programs, run in a sandbox
@@ -41,7 +41,7 @@ def model(size='', source='', **settings) -> dict:
   section = dict(
     size=size,  # a name in models/sizes.py, if there is no source
     source=source,  # a Hugging Face folder, a .gguf file, or package:NAME
-    tokenizer='',  # for a size: a folder, or a function of critic_jax.data
+    tokenizer='',  # for a size: a folder, or a function of critic_jax.tasks
     head='lm',
     dtype='float32',  # of computation
     param_dtype='float32',  # or bfloat16; int8, of roles that are not trained
@@ -93,7 +93,7 @@ def _changed(name, section, settings) -> dict:
 def phase(
   *, recipe, train, steps, learning_rate, batch_size, **settings
 ) -> dict:
-  """What the loop needs to know of a phase; `settings` are its recipe's."""
+  """The loop's settings of a phase; `settings` are its recipe's."""
   schedule = settings.pop('schedule', 'constant')
   section = dict(
     recipe=recipe,
@@ -149,7 +149,7 @@ def policy_limits() -> dict:
 
 
 def critique_limits() -> dict:
-  """What a critic's critiques should not come to; loose, to be tightened."""
+  """Limits that critiques should not cross; loose, to be tightened."""
   return {
     'critique/called_wrong': dict(low=0.02, high=0.98),
     'critique/judge_right': dict(low=0.1),

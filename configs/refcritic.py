@@ -12,7 +12,7 @@ another folder or GGUF file with --config.models.critic.source):
       --workdir runs/smollm2 --config.data.path=PATH/gsm8k_train.jsonl
 
 The paper's models, 14 billion parameters each, as solver and critic; each also
-with `-v6e`, `-h100` and `-h200`. What they need is said by
+with `-v6e`, `-h100` and `-h200`. `plan` says what they need:
 
   python -m critic_jax.plan --config configs/refcritic.py:qwen2.5-14b-v5p \
       --chip v5p
@@ -103,7 +103,7 @@ def quickstart():
   others; its advice is concrete in 30 of 100 critiques that find an error.
   """
   config = common.base()
-  # Of seeds 0 and 1, problems were looked at while this config was made.
+  # Seeds 0 and 1 were looked at while this config was made.
   config.data = dict(
     name='arithmetic', seed=2, min_steps=3, max_steps=4, num_train=20_000
   )

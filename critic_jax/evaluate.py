@@ -56,11 +56,11 @@ def run(
     ValueError: the config or an input is wrong; before anything compiles.
   """
   # Check every setting and input: nothing compiles before.
+  checks.check_names(config, also=('checkpoint',))
   console = console or Console(quiet=not distributed.is_first())
   config, trained = resolve(config)
   if not config.evals:
     raise ValueError('evals: got none; expected a section; see common.py')
-  checks.check_names(config, also=('checkpoint',))
   mesh = sharding.make_mesh(config.mesh)
   lms = roles_lib.make_lms(config.models)
   evaluations = eval_phases.make_evaluations(config, lms)

@@ -8,12 +8,14 @@ first step, with a ValueError that lists the choices and the nearest of them.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import importlib
 import inspect
+import math
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -54,9 +56,9 @@ def function(
 
 
 def bind(
-  module: ModuleType | str, settings: Mapping[str, Any]
+  module: ModuleType | str, settings: Mapping[str, Any], setting: str = ''
 ) -> Callable[..., Any]:
-  """The function that `settings` names, with its other entries bound.
+  """Binds the function that `settings` names to its other entries.
 
   `bind(policy, {'name': 'ppo_clip', 'clip_high': 0.28})` is
   `partial(policy.ppo_clip, clip_high=0.28)`.
@@ -64,6 +66,7 @@ def bind(
   Args:
     module: a module, or its dotted path.
     settings: 'name', and values of keyword-only parameters of that function.
+    setting: the name of `settings` in the config, for errors.
 
   Returns:
     The function; only its positional parameters are left to give.
@@ -72,17 +75,24 @@ def bind(
     ValueError: no 'name', no such function, a keyword that it does not accept,
       or one that it requires and `settings` lacks.
   """
-  settings = dict(settings)
-  path = module if isinstance(module, str) else module.__name__
-  check_has('name', settings, f'function of {path}')
-  name = settings.pop('name')
-  bound = function(module, name, settings)
-  _check_complete(bound, settings, f'{path}.{name}')
-  return functools.partial(bound, **settings)
+  with naming(setting):
+    path = module if isinstance(module, str) else module.__name__
+    settings = _copied(settings)
+    check_has('name', settings, f'function of {path}')
+    name = settings.pop('name')
+    bound = function(module, name, settings)
+    _check_complete(bound, settings, f'{path}.{name}')
+    _check_types(bound, settings)
+    return functools.partial(bound, **settings)
 
 
-def bind_in(package: str, settings: Mapping[str, Any]) -> Callable[..., Any]:
-  """As `bind`, of a module of a package that `settings` names, too.
+def bind_in(
+  package: str,
+  settings: Mapping[str, Any],
+  setting: str = '',
+  parameters: Sequence[str] | None = None,
+) -> Callable[..., Any]:
+  """Binds a function of a module of a package, which `settings` names, too.
 
   `bind_in('tasks', {'module': 'lessons', 'name': 'reference'})` is
   `bind(critic_jax.tasks.lessons, {'name': 'reference'})`.
@@ -90,16 +100,47 @@ def bind_in(package: str, settings: Mapping[str, Any]) -> Callable[..., Any]:
   Args:
     package: a package of critic_jax.
     settings: 'module', 'name', and values of keyword-only parameters.
+    setting: the name of `settings` in the config, for errors.
+    parameters: the positional parameters that the function must have.
 
   Returns:
     The function; only its positional parameters are left to give.
 
   Raises:
-    ValueError: as `bind` and `module`, or no 'module'.
+    ValueError: as `bind` and `module`; no 'module'; other parameters.
   """
-  settings = dict(settings)
-  check_has('module', settings, f'module of critic_jax.{package}')
-  return bind(module(package, settings.pop('module')), settings)
+  with naming(setting):
+    settings = _copied(settings)
+    check_has('module', settings, f'module of critic_jax.{package}')
+    bound = bind(module(package, settings.pop('module')), settings)
+    positional = [
+      name
+      for name, parameter in inspect.signature(bound).parameters.items()
+      if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    ]
+    if parameters is not None and positional != list(parameters):
+      raise ValueError(
+        f'got {bound.func.__name__}({", ".join(positional)}); expected a '
+        f'function of ({", ".join(parameters)})'
+      )
+    return bound
+
+
+@contextlib.contextmanager
+def naming(setting: str) -> Iterator[None]:
+  """Within the block errors of a wrong value begin with the setting's name."""
+  try:
+    yield
+  except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
+    raise ValueError(
+      f'{setting}: {error}' if setting else str(error)
+    ) from error
+
+
+def _copied(settings) -> dict[str, Any]:
+  if not hasattr(settings, 'items'):  # a mapping or a ConfigDict
+    raise ValueError(f"got {settings!r}; expected a section with a 'name'")
+  return dict(settings)
 
 
 def check_settings(
@@ -116,9 +157,10 @@ def check_settings(
     ValueError: a name that the function does not accept, or one is missing
       that it requires.
   """
-  for name in settings:
+  for name in _copied(settings):
     check_name(f'setting of {what}', name, settings_of(function))
   _check_complete(function, settings, what)
+  _check_types(function, settings)
 
 
 def check_has(name: str, settings: Mapping[str, Any], what: str) -> None:
@@ -169,6 +211,58 @@ def module(package: str, name: str) -> ModuleType:
     check_name(f'module of {result.__name__}', part, choices)
     result = importlib.import_module(f'{result.__name__}.{part}')
   return result
+
+
+# Annotations of settings, and the types of their values in a config.
+_TYPES = {
+  'bool': bool,
+  'float': int | float,
+  'int': int,
+  'str': str,
+  'None': type(None),
+}
+
+
+def _check_types(function, settings) -> None:
+  """Raises ValueError for values that are not as the function is annotated."""
+  for name, parameter in settings_of(function).items():
+    annotation = str(parameter.annotation)
+    kinds = annotation.split(' | ')
+    if name in settings and set(kinds) <= set(_TYPES):
+      value = settings[name]
+      # A bool is an int in Python, but no number in a config.
+      kind = 'bool' if isinstance(value, bool) else ''
+      if not any(
+        isinstance(value, _TYPES[k]) and kind in ('', k) for k in kinds
+      ):
+        raise ValueError(f'{name}: got {value!r}; expected {annotation}')
+
+
+def check_numbers(low: float = -math.inf, **values: float) -> None:
+  """Checks that settings are numbers, and not below `low`.
+
+  Raises:
+    ValueError: one is not, by its name.
+  """
+  for name, value in values.items():
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not value >= low:
+      bound = '' if low == -math.inf else f' of {low} or more'
+      raise ValueError(f'{name}: got {value!r}; expected a number{bound}')
+
+
+def check_counts(low: int = 1, **values: int) -> None:
+  """Checks that settings are integers, and not below `low`.
+
+  Raises:
+    ValueError: one is not, by its name.
+  """
+  for name, value in values.items():
+    is_count = isinstance(value, int) and not isinstance(value, bool)
+    if not is_count or not low <= value < 2**31:
+      raise ValueError(
+        f'{name}: got {value!r}; expected an integer of {low} or more'
+      )
 
 
 def settings_of(function: Callable) -> dict[str, inspect.Parameter]:

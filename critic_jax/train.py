@@ -321,11 +321,11 @@ def run(
   Raises:
     ValueError: the config or an input is wrong; before anything compiles.
   """
+  checks.check_names(config)
   console = console or Console(quiet=not distributed.is_first())
   compilation.use_cache(config.compilation_cache)
   with contextlib.ExitStack() as stack:
     # Check every setting, then every input: nothing compiles before.
-    checks.check_names(config)
     compilations = stack.enter_context(compilation.Counter())
     pool = stack.enter_context(Pool(**config.graders))
     mesh = sharding.make_mesh(config.mesh)

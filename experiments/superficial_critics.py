@@ -14,8 +14,8 @@ Result (2026-11-23, 3 seeds): as expected. 51 % of the critiques compute after
 the cold start, 55 % after as much imitation again, 99 % after RL, with the
 reward for verdicts alone, too. Imitation does make the verdicts better (76 to
 90 %): those that only glance are right 58 % of the time after the cold start
-and 68 to 91 % after more of it. What they see without computing is which facts
-this solver gets wrong; see experiments/step_labels.py.
+and 68 to 91 % after more of it. Without computing they see which facts this
+solver gets wrong; see experiments/step_labels.py.
 """
 
 from configs import grid

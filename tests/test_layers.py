@@ -36,8 +36,8 @@ ROOMS = {
     'tokenizers',
   'sampling': 'types text runtime models rollouts | jax numpy',
   'tasks': 'types text rewards | numpy',
-  'data': 'types objectives rewards sampling tasks | numpy',
-  'loss_fns': 'types lookup objectives runtime models sampling | jax',
+  'data': 'types lookup objectives rewards sampling tasks | numpy',
+  'loss_fns': 'types lookup objectives runtime models sampling | jax numpy',
   'evals': 'types rewards rollouts sampling | jax numpy',
   'recipes':
     'types lookup objectives rewards runtime models rollouts sampling data '

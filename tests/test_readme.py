@@ -153,3 +153,12 @@ def test_scripts_are_short_and_say_how_to_use_them(name):
   assert done.stdout.startswith(f'usage: tpu_scripts/{name} [--dry_run]')
   wrong = subprocess.run(['bash', path, '--nonsense'], capture_output=True)
   assert wrong.returncode == 2 and b'--help' in wrong.stderr
+
+
+@pytest.mark.parametrize('path', ['README.md', *ROOMS, *PAPERS])
+def test_rows_of_a_table_have_as_many_cells_as_its_head(path):
+  width = 0  # of the table that a line continues
+  for line in (ROOT / path).read_text().splitlines():
+    cells = len(re.findall(r'(?<!\\)\|', line)) if line[:1] == '|' else 0
+    assert not width or not cells or cells == width, line
+    width = cells

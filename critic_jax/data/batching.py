@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from critic_jax import lookup
 from critic_jax.data import packing
 from critic_jax.objectives import masked
 from critic_jax.sampling.lm import LM
@@ -118,7 +119,12 @@ def make_rows(
       plain, that `microbatches` do not divide.
   """
   # Refuse wrong settings now: the first batch comes much later.
-  masked.loss_weights(np.ones((1, 1), bool), aggregate, max_len=1)
+  with lookup.naming('aggregate'):
+    masked.loss_weights(np.ones((1, 1), bool), aggregate, max_len=1)
+  if not isinstance(row_shapes, list | tuple):
+    raise ValueError(
+      f'row_shapes: got {row_shapes!r}; expected pairs of rows and columns'
+    )
   shapes = [tuple(np.atleast_1d(shape)) for shape in row_shapes]
   for shape in shapes:
     if len(shape) != 2 or min(shape) < 1 or shape[0] % microbatches:

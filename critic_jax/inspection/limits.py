@@ -24,9 +24,11 @@ ACTIONS = ('warn', 'stop')
 def check(limits: Mapping[str, Any], action: str, window: int) -> None:
   """Raises ValueError for invalid limits, action or window."""
   if action not in ACTIONS:
-    raise ValueError(f'action: got {action!r}; expected one of {ACTIONS}')
+    raise ValueError(f'limit_action: got {action!r}; expected one of {ACTIONS}')
   if not isinstance(window, int) or not 1 <= window <= _MAX_WINDOW:
-    raise ValueError(f'window: got {window!r}; expected 1 to {_MAX_WINDOW}')
+    raise ValueError(
+      f'limit_window: got {window!r}; expected 1 to {_MAX_WINDOW}'
+    )
   if not hasattr(limits, 'items'):  # a mapping or a ConfigDict
     raise ValueError(f'limits: got {limits!r}; expected them by metric')
   for name, limit in limits.items():

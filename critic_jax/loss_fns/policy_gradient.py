@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from critic_jax import lookup
 from critic_jax.models import forward
@@ -75,9 +76,14 @@ def make_policy_loss(
     ValueError: a setting is wrong, or the reference is missing.
   """
   lm = models[role]
-  surrogate = lookup.bind(policy, objective)
-  lookup.check_settings(_kl_penalty, kl, 'kl')
-  kl_estimator, kl_coef = _kl_penalty(**kl)
+  surrogate = lookup.bind(policy, objective, 'objective')
+  with lookup.naming('objective'):  # its values are checked when it is called
+    jax.eval_shape(
+      surrogate, *np.zeros((3, 1, 1), np.float32), np.ones((1, 1), bool)
+    )
+  with lookup.naming('kl'):
+    lookup.check_settings(_kl_penalty, kl, 'kl')
+    kl_estimator, kl_coef = _kl_penalty(**kl)
   if kl_coef and 'ref' not in models:
     raise ValueError(
       f"kl.coef: got {kl_coef} without a model 'ref'; expected one in "
@@ -145,6 +151,7 @@ def make_policy_loss(
 
 def _kl_penalty(*, name: str, coef: float) -> tuple[Callable, float]:
   """The estimator of the KL, and its coefficient; the settings of `kl`."""
+  lookup.check_numbers(0, coef=coef)
   return lookup.function(kl_estimators, name), float(coef)
 
 

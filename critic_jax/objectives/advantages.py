@@ -15,7 +15,7 @@ Array = Any  # numpy or jax
 
 
 def group_relative(
-  rewards: Array, *, normalize: bool = True, where: Array | None = None
+  rewards: Array, where: Array | None = None, *, normalize: bool = True
 ) -> Array:
   """Computes rewards relative to their group's: GRPO, and Dr. GRPO.
 
@@ -44,7 +44,7 @@ def group_relative(
   return relative(rewards, where, axis=1)
 
 
-def leave_one_out(rewards: Array, *, where: Array | None = None) -> Array:
+def leave_one_out(rewards: Array, where: Array | None = None) -> Array:
   """Subtracts from a reward the mean of its group's others: RLOO.
 
   `r_i - 1/(G-1) sum_{j != i} r_j = G/(G-1) (r_i - mean(group))`,

@@ -175,6 +175,7 @@ def cispo(
     float[B, T].
   """
   del segments
+  _check_clips(clip_low, clip_high)
   ratio = jnp.exp(_log_ratio(logprobs, old_logprobs, mask))
   weight = jax.lax.stop_gradient(jnp.clip(ratio, 1 - clip_low, 1 + clip_high))
   advantages = _trained(advantages, mask)
@@ -215,5 +216,14 @@ def _log_ratio(logprobs: Array, old_logprobs: Array, mask: Array) -> Array:
 def _clipped_surrogate(
   ratio: Array, advantages: Array, clip_low: float, clip_high: float
 ) -> Array:
+  _check_clips(clip_low, clip_high)
   clipped = jnp.clip(ratio, 1 - clip_low, 1 + clip_high)
   return -jnp.minimum(ratio * advantages, clipped * advantages)
+
+
+def _check_clips(clip_low: float, clip_high: float) -> None:
+  """Raises ValueError for clips that leave nothing of a ratio of 1."""
+  if not (clip_low >= 0 and clip_high >= 0):
+    raise ValueError(
+      f'clip_low, clip_high: got {clip_low}, {clip_high}; expected both >= 0'
+    )

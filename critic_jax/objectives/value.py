@@ -67,7 +67,12 @@ def clipped(
 
   Returns:
     float[B, T].
+
+  Raises:
+    ValueError: a negative `clip`.
   """
+  if not clip >= 0:
+    raise ValueError(f'clip: got {clip}; expected >= 0')
   old_values = jax.lax.stop_gradient(old_values)
   clipped_values = jnp.clip(values, old_values - clip, old_values + clip)
   return jnp.maximum(

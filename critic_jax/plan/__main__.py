@@ -27,6 +27,7 @@ from critic_jax.plan import forecast, forecast_table
 from critic_jax.plan.chips import CHIPS
 from critic_jax.plan.speed import Shares
 from critic_jax.runtime import cli, sharding
+from critic_jax.training import checks
 
 _CHIP = flags.DEFINE_enum(
   'chip', None, sorted(CHIPS), 'The chip of each device.'
@@ -93,6 +94,8 @@ def run(
   Raises:
     ValueError: a setting is wrong.
   """
+  checks.check_names(config, also=('checkpoint',))
+
   # Make fake devices for the mesh.
   sizes = mesh_sizes(mesh) if mesh else dict(config.mesh)
   sizes = {axis: 1 if n == -1 else n for axis, n in sizes.items()}

@@ -57,7 +57,8 @@ def make_lms(config) -> dict[str, LM]:
         continue
       roles.check_section(**section)
       fields = sizes.SIZES.get(section['size'])
-      if fields and not os.path.exists(section['source']):
+      is_absent = not os.path.exists(section['source'])
+      if fields and 'vocab_size' in fields and is_absent:
         model_config = TransformerConfig(**fields)
       else:
         model_config = hf_weights.load_config(section['source'])

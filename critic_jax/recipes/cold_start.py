@@ -51,7 +51,7 @@ def make(
     microbatches: parts that a batch is cut into.
   """
   solver, critic = language_models.get_models(models, 'solver', 'critic')
-  rollout.check_counts(num_critiques=num_critiques)
+  lookup.check_counts(num_critiques=num_critiques)
   stage = critic.stages.critique
   write_critique = _bind_writer(writer)
   to_rows, pack = batching.make_rows(
@@ -119,9 +119,9 @@ def make(
 
 def _bind_writer(settings):
   """The function that writes critiques; None for the critic itself."""
-  if settings.get('module') == '':
+  if hasattr(settings, 'items') and settings.get('module') == '':
     return None
-  return lookup.bind_in('tasks', settings)
+  return lookup.bind_in('tasks', settings, 'writer', ('solution', 'rng'))
 
 
 def balance(critiques, num_rows, rng):

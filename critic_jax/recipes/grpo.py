@@ -56,8 +56,8 @@ def make(
     microbatches: parts that a batch is cut into.
   """
   [solver] = language_models.get_models(models, 'solver')
-  rollout.check_counts(num_solutions=num_solutions)
-  advantage_fn = lookup.bind(advantages, advantage)
+  lookup.check_counts(2, num_solutions=num_solutions)  # a group to compare
+  advantage_fn = lookup.bind(advantages, advantage, 'advantage')
   policy = policy_gradient.make_policy_loss(
     models, 'solver', objective=objective, kl=kl
   )

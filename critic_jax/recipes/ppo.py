@@ -67,12 +67,21 @@ def make(
     microbatches: parts that a batch is cut into.
   """
   solver, value = language_models.get_models(models, 'solver', 'value')
-  rollout.check_counts(num_solutions=num_solutions)
+  lookup.check_counts(num_solutions=num_solutions)
+  lookup.check_numbers(0, value_coef=value_coef)
+  for name, share in (('discount', discount), ('lambda_', lambda_)):
+    lookup.check_numbers(0, **{name: share})
+    if share > 1:
+      raise ValueError(f'{name}: got {share}; expected at most 1')
   if value.model.config.head != 'value':
     raise ValueError(
       f"models.value: got head={value.model.config.head!r}; expected 'value'"
     )
-  value_fn = lookup.bind(value_objectives, value_loss)
+  value_fn = lookup.bind(value_objectives, value_loss, 'value_loss')
+  with lookup.naming('value_loss'):  # its values are checked when it is called
+    jax.eval_shape(
+      value_fn, *np.zeros((3, 1, 1), np.float32), np.ones((1, 1), bool)
+    )
   policy = policy_gradient.make_policy_loss(
     models, 'solver', objective=objective, kl=kl
   )

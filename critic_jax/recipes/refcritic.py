@@ -33,7 +33,7 @@ from critic_jax.rewards import refinement
 from critic_jax.rewards import shaping as shaping_rewards
 from critic_jax.rollouts import controls, rollout, stage_metrics
 from critic_jax.sampling import lm as language_models
-from critic_jax.types import Recipe, Sampled
+from critic_jax.types import Problem, Recipe, Record, Sampled
 
 
 def make(
@@ -83,13 +83,14 @@ def make(
     microbatches: parts that a batch is cut into.
   """
   solver, critic = language_models.get_models(models, 'solver', 'critic')
-  rollout.check_counts(num_solutions=num_solutions, num_critiques=num_critiques)
-  rollout.check_counts(
+  lookup.check_counts(num_solutions=num_solutions)
+  lookup.check_counts(2, num_critiques=num_critiques)  # a group to compare
+  lookup.check_counts(
     0, num_refinements=num_refinements, num_controls=num_controls
   )
   refinement.check_gate(gate)
   rewards, weights = make_rewards(gate, judge_weight, refine_weight, shaping)
-  advantage_fn = lookup.bind(advantages, advantage)
+  advantage_fn = lookup.bind(advantages, advantage, 'advantage')
   policy = policy_gradient.make_policy_loss(
     models, 'critic', objective=objective, kl=kl
   )
@@ -189,6 +190,13 @@ def _record_metrics(rewards) -> list[str]:
   ]
 
 
+_NONE = np.zeros(0, np.int32)
+_EMPTY = Record(
+  Problem('', '', ''), 'critique', None, 0, _NONE, _NONE,
+  np.zeros(0, np.float32), '', parsed={'status': 'missing'},
+)  # fmt: skip
+
+
 def make_rewards(gate, judge_weight, refine_weight, shaping):
   """The rules of a critique's reward and their weights, by name."""
   rewards = {
@@ -199,9 +207,13 @@ def make_rewards(gate, judge_weight, refine_weight, shaping):
   for name, settings in shaping.items():
     settings = dict(settings)
     if 'weight' not in settings:
-      raise ValueError(
-        f"shaping.{name}: got {settings}; expected also a 'weight'"
-      )
+      raise ValueError(f"shaping.{name}: got {settings}; expected a 'weight'")
     weights[name] = settings.pop('weight')
-    rewards[name] = lookup.bind(shaping_rewards, {'name': name, **settings})
+    setting = f'shaping.{name}'
+    rewards[name] = lookup.bind(
+      shaping_rewards, {'name': name, **settings}, setting
+    )
+    with lookup.naming(setting):  # its values are checked when it is called
+      lookup.check_numbers(weight=weights[name])
+      rewards[name](_EMPTY, [])
   return rewards, weights

@@ -48,7 +48,7 @@ def make(
     microbatches: parts that a batch is cut into.
   """
   [lm] = language_models.get_models(models, role)
-  write_lesson = lookup.bind_in('tasks', lessons)
+  write_lesson = lookup.bind_in('tasks', lessons, 'lessons', ('problem', 'rng'))
   to_rows, pack = batching.make_rows(
     lm,
     num_rows=batch_size,

@@ -306,14 +306,3 @@ def reattach(
     dataclasses.replace(r, parent=successor.get(id(r.parent), r.parent))
     for r in responses
   ]
-
-
-def check_counts(least: int = 1, **counts: int) -> None:
-  """Checks numbers of samples, by the names of their settings.
-
-  Raises:
-    ValueError: one is not an integer, or is less than `least`.
-  """
-  for name, count in counts.items():
-    if not isinstance(count, int) or count < least:
-      raise ValueError(f'{name}: got {count!r}; expected {least} or more')

@@ -39,7 +39,7 @@ def summary(records: Sequence[Record]) -> dict[str, float]:
   for stage, compared in controlled.items():
     means[f'{stage}/count'] = sum(r.stage == stage for r in records)
     if compared and {f'{compared}/correct', f'{stage}/correct'} <= set(means):
-      control = stage.removeprefix(f'{compared}_')
+      control = stage[len(compared) + 1 :]  # 'empty' of 'refine_empty'
       lift = means[f'{compared}/correct'] - means[f'{stage}/correct']
       means[f'{compared}/lift_over_{control}'] = lift
   return means

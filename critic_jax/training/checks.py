@@ -32,7 +32,9 @@ def check_names(config, also: tuple[str, ...] = ()) -> None:
   for name in config:
     lookup.check_name('config', name, {*SETTINGS, *also})
   for name in SETTINGS:
-    lookup.check_name('config', name, config)
+    lookup.check_has(name, config, 'config')
+  lookup.check_counts(0, seed=config.seed)
+  lookup.check_counts(keep_checkpoints=config.keep_checkpoints)
   for section in ('mesh', 'sample_mesh'):
     for name in config[section]:
       lookup.check_name(f'axis of {section}', name, sharding.AXES)

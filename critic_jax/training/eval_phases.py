@@ -91,16 +91,16 @@ def check_evaluations(config, lms) -> None:
   for name, section in config.evals.items():
     with _naming(name):
       _check_evaluation(section, config, lms)
+      if config.get('order') and not section.after:
+        raise ValueError('after: got (); expected phases that it follows')
 
 
 @contextlib.contextmanager
 def _naming(name):
   """Within the block an error is of the evaluation `name`."""
   run_dir.check_name('evals', name)
-  try:
+  with lookup.naming(f'evals.{name}'):
     yield
-  except (ValueError, AttributeError, TypeError, ArithmeticError) as error:
-    raise ValueError(f'evals.{name}: {error}') from error
 
 
 def check_section(
@@ -140,9 +140,10 @@ def check_section(
     ValueError: a value is out of its range.
   """
   del after, data, split, sampling, controls, first_error, describe
-  refinement.check_gate(refine)
-  rollout.check_counts(num_solutions=num_solutions, batch_size=batch_size)
-  rollout.check_counts(
+  with lookup.naming('refine'):
+    refinement.check_gate(refine)
+  lookup.check_counts(num_solutions=num_solutions, batch_size=batch_size)
+  lookup.check_counts(
     0,
     num_examples=num_examples,
     num_critiques=num_critiques,
@@ -162,7 +163,9 @@ def _check_evaluation(section, config, lms):
   for role, settings in section.sampling.items():
     lookup.check_name('sampling', role, lms)
     resampled[role] = roles_lib.resample(lms[role], **settings)
-  return resampled, _named(section.first_error), _named(section.describe)
+  first_error = _named(section.first_error, 'first_error', 'problem', 'text')
+  describe = _named(section.describe, 'describe', 'critique')
+  return resampled, first_error, describe
 
 
 def _check_models(section, examples, lms) -> None:
@@ -201,12 +204,13 @@ def _check_refinable(section, examples) -> None:
     )
 
 
-def _named(settings) -> Callable | None:
-  """The function of critic_jax.tasks that a setting names, if it names one."""
-  lookup.check_has('name', settings, 'function of critic_jax.tasks')
+def _named(settings, setting, *parameters) -> Callable | None:
+  """Returns the function of critic_jax.tasks that a setting may name."""
+  with lookup.naming(setting):
+    lookup.check_has('name', settings, 'function of critic_jax.tasks')
   if settings.get('module') == '':
     return None
-  return lookup.bind_in('tasks', settings)
+  return lookup.bind_in('tasks', settings, setting, parameters)
 
 
 def noise(seed: int) -> Key:

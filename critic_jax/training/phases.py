@@ -20,18 +20,15 @@ from critic_jax.training import roles as roles_lib
 from critic_jax.types import Recipe
 from critic_jax.workdir import run_dir
 
-# Metrics that the loop adds to a recipe's; a name, or how names begin.
-LOOP_METRICS = (
-  'compile/',
-  'device/occupancy',
-  'grad_norm',
-  'learning_rate',
-  'loss/total',
-  'memory/',
-  'time/',
-  'tokens/',
-  'update/skipped',
-)
+# The metrics that the loop logs, beside those of the recipe and of its stages.
+LOOP_METRICS = frozenset(
+  [
+    'compile/count', 'compile/from_cache', 'device/occupancy', 'grad_norm',
+    'learning_rate', 'loss/total', 'memory/device_gib', 'memory/host_gib',
+    'time/collect_s', 'time/compile_s', 'time/grade_s', 'time/grade_waited_s',
+    'time/step_s', 'time/update_s', 'tokens/update', 'update/skipped',
+  ]
+)  # fmt: skip
 
 
 class Phase(NamedTuple):
@@ -69,24 +66,23 @@ def make_phases(config, lms, grade) -> list[Phase]:
   for name in config.order:
     run_dir.check_name('order', name)
     lookup.check_name('order', name, config.phases)
+    if name in [phase.name for phase in phases]:
+      raise ValueError(f'order: got {name!r} twice; expected each phase once')
     section = config.phases[name]
-    try:
+    with lookup.naming(f'phases.{name}'):
       recipe, tx, schedule = _make_phase(section, lms, grade)
-    except (ValueError, AttributeError, TypeError, ArithmeticError) as error:
-      raise ValueError(f'phases.{name}: {error}') from error
     phases.append(Phase(name, section, recipe, tx, schedule, start))
     start += section.steps
+  for name in set(config.phases) - set(config.order):
+    with lookup.naming(f'phases.{name}'):  # it is not run, but its names are
+      _section_names(config.phases[name])  # checked all the same
   _check_best_metric(config.get('best_metric'), phases)
   return phases
 
 
 def _make_phase(section, lms, grade):
   """The recipe of a section, its optimiser and its schedule."""
-  lookup.check_has('recipe', section, 'module of critic_jax.recipes')
-  make = lookup.module('recipes', section.recipe).make
-  of_recipe, of_loop = map(lookup.settings_of, (make, check_section))
-  for name in section:
-    lookup.check_name('setting', name, {*of_recipe, *of_loop})
+  make, of_recipe, of_loop = _section_names(section)
   loop_settings = {k: v for k, v in section.items() if k in of_loop}
   lookup.check_settings(check_section, loop_settings, 'a phase')
   check_section(**loop_settings)
@@ -95,13 +91,20 @@ def _make_phase(section, lms, grade):
   lookup.check_settings(make, settings, f'the recipe {section.recipe}')
   recipe = make(lms, grade, **settings)
   _check_recipe(section, recipe)
-  lookup.check_settings(
-    optimizers.make_optimizer, {'steps': 1, **section.optimizer}, 'optimizer'
-  )
   tx, schedule = optimizers.make_optimizer(
     steps=section.steps * section.epochs, **section.optimizer
   )
   return recipe, tx, schedule
+
+
+def _section_names(section):
+  """Checks the names of a section; the recipe's `make`, its and the loop's."""
+  lookup.check_has('recipe', section, 'module of critic_jax.recipes')
+  make = lookup.module('recipes', section.recipe).make
+  of_recipe, of_loop = map(lookup.settings_of, (make, check_section))
+  for name in section:
+    lookup.check_name('setting', name, {*of_recipe, *of_loop})
+  return make, of_recipe, of_loop
 
 
 def phase_ends(config) -> dict[str, int]:
@@ -159,21 +162,34 @@ def check_section(
   Raises:
     ValueError: a value is out of its range.
   """
-  del recipe, train, copy, row_shapes, record_tokens, max_ratio_error
-  del max_skipped, optimizer
-  for name, count in (
-    ('steps', steps),
-    ('epochs', epochs),
-    ('microbatches', microbatches),
-    ('batch_size', batch_size),
-    ('records_every', records_every),
-    ('checkpoint_every', checkpoint_every),
-  ):
-    if not 1 <= count < 2**31:
-      raise ValueError(f'{name}: got {count}; expected 1 to 2^31 - 1')
+  del recipe, train, copy, row_shapes, record_tokens
+  lookup.check_counts(
+    steps=steps,
+    epochs=epochs,
+    microbatches=microbatches,
+    batch_size=batch_size,
+    records_every=records_every,
+    checkpoint_every=checkpoint_every,
+  )
+  lookup.check_counts(0, max_skipped=max_skipped)
+  lookup.check_numbers(0, max_ratio_error=max_ratio_error)
+  with lookup.naming('optimizer'):
+    _check_optimizer(optimizer)
   if staleness not in (0, 1):
     raise ValueError(f'staleness: got {staleness}; expected 0 or 1')
   metric_limits.check(limits, limit_action, limit_window)
+
+
+def _check_optimizer(settings) -> None:
+  """Raises ValueError for a name or a value of the section `optimizer`."""
+  if 'steps' in settings:
+    raise ValueError("got 'steps'; expected it in the phase")
+  lookup.check_settings(
+    optimizers.make_optimizer, {'steps': 1, **settings}, 'optimizer'
+  )
+  for name, value in settings.items():
+    if name != 'schedule':
+      lookup.check_numbers(0, **{name: value})
 
 
 def _check_roles(section, lms) -> None:
@@ -206,16 +222,21 @@ def _check_recipe(section, recipe: Recipe) -> None:
       'for it; expected 0, or an objective with a ratio, such as ppo_clip'
     )
   for name in section.limits:
-    _check_metric('limits', name, recipe.metrics)
+    lookup.check_name('limits', name, logged_metrics(recipe))
 
 
-def _check_metric(setting, name, metrics) -> None:
-  """Raises ValueError for the name of a metric that is never logged."""
-  if not name.startswith(LOOP_METRICS):
-    lookup.check_name(setting, name, metrics)
+def logged_metrics(recipe: Recipe) -> frozenset[str]:
+  """Returns the names of all metrics that a phase with the recipe may log."""
+  stages = {stage.stage for stage in recipe.sampled}
+  forms = 'time/{}_s', 'time/{}_tokens_per_s', 'tokens/{}'
+  of_stages = {form.format(stage) for form in forms for stage in stages}
+  return recipe.metrics | LOOP_METRICS | of_stages
 
 
 def _check_best_metric(name, phases) -> None:
+  """Raises ValueError for the name of a metric that no phase logs."""
   if name and phases:
-    metrics = frozenset().union(*(phase.recipe.metrics for phase in phases))
-    _check_metric('best_metric', name.removeprefix('-'), metrics)
+    metrics = frozenset().union(
+      *(logged_metrics(phase.recipe) for phase in phases)
+    )
+    lookup.check_name('best_metric', name.removeprefix('-'), metrics)

@@ -38,7 +38,7 @@ def make_lms(
   """
   lms, sources = {}, {}
   for role, section in settings.items():
-    try:
+    with lookup.naming(f'models.{role}'):
       lookup.check_settings(check_section, section, 'a model')
       source = section['source']
       if not source:
@@ -50,8 +50,6 @@ def make_lms(
       check_section(**section)
       lm = make_lm(config, tokenizer, section)
       lms[role] = dataclasses.replace(lm, compile_ahead=compile_ahead)
-    except ValueError as error:
-      raise ValueError(f'models.{role}: {error}') from error
   return lms
 
 
@@ -115,15 +113,13 @@ def check_section(
   Raises:
     ValueError: a value is out of its range.
   """
-  del size, source, tokenizer, head, dtype, param_dtype, remat, prompts
-  del lengths, max_rows
+  del size, source, tokenizer, head, dtype, param_dtype, remat, prompts, prefix
   SamplingParams(temperature, top_k, top_p).check()
-  if max_new_tokens < 1:
-    raise ValueError(
-      f'max_new_tokens: got {max_new_tokens}; expected 1 or more'
-    )
-  if not isinstance(prefix, str):
-    raise ValueError(f'prefix: got {prefix!r}; expected a text')
+  lookup.check_counts(max_new_tokens=max_new_tokens, max_rows=max_rows)
+  if not isinstance(lengths, list | tuple):
+    raise ValueError(f'lengths: got {lengths!r}; expected some numbers')
+  for length in lengths:
+    lookup.check_counts(lengths=length)
 
 
 def _from_scratch(section):
@@ -132,7 +128,8 @@ def _from_scratch(section):
   if isinstance(section['tokenizer'], str):
     tokenizer = tokenizer_lib.load(section['tokenizer'])
   else:
-    tokenizer = lookup.bind_in('tasks', section['tokenizer'])()
+    named = section['tokenizer']
+    tokenizer = lookup.bind_in('tasks', named, 'tokenizer', ())()
   size = {'vocab_size': tokenizer.vocab_size, **sizes.SIZES[section['size']]}
   return TransformerConfig(**size), tokenizer
 
@@ -160,8 +157,8 @@ def make_lm(config, tokenizer, section) -> LM:
   )
 
 
-def resample(lm: LM, *, max_new_tokens: int = 0, **sampling) -> LM:
-  """The LM with some settings of its sampling replaced.
+def resample(lm: LM, *, max_new_tokens: int | None = None, **sampling) -> LM:
+  """Returns the LM with some settings of its sampling replaced.
 
   Raises:
     ValueError: a value is out of its range, or there is no such setting.
@@ -170,12 +167,12 @@ def resample(lm: LM, *, max_new_tokens: int = 0, **sampling) -> LM:
     lookup.check_name(
       'setting', name, [*SamplingParams._fields, 'max_new_tokens']
     )
+  if max_new_tokens is None:
+    max_new_tokens = lm.max_new_tokens
+  lookup.check_counts(max_new_tokens=max_new_tokens)
+  sampling_params = lm.sampling_params._replace(**sampling).check()
   return dataclasses.replace(
-    lm,
-    sampling_params=SamplingParams(
-      **{**lm.sampling_params._asdict(), **sampling}
-    ).check(),
-    max_new_tokens=max_new_tokens or lm.max_new_tokens,
+    lm, sampling_params=sampling_params, max_new_tokens=max_new_tokens
   )
 
 
