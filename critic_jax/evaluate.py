@@ -182,7 +182,7 @@ _CHECKPOINT = flags.DEFINE_string(
 
 
 def main(argv: Sequence[str]) -> None:
-  """The command line."""
+  """Runs the command."""
 
   def go(config, workdir, **options):
     with config.unlocked():

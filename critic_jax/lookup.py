@@ -23,7 +23,7 @@ from typing import Any
 def function(
   module: ModuleType | str, name: str, keywords: Iterable[str] = ()
 ) -> Callable[..., Any]:
-  """The public function `name` of `module`.
+  """Returns the public function `name` of `module`.
 
   >>> function('critic_jax.lookup', 'function').__name__
   'function'
@@ -188,7 +188,7 @@ def _check_complete(function, settings, what) -> None:
 
 
 def module(package: str, name: str) -> ModuleType:
-  """The module `critic_jax.<package>.<name>`, imported.
+  """Imports and returns the module `critic_jax.<package>.<name>`.
 
   Only public modules that lie in the package's folder are imported, whatever
   the name says.
@@ -266,7 +266,7 @@ def check_counts(low: int = 1, **values: int) -> None:
 
 
 def settings_of(function: Callable) -> dict[str, inspect.Parameter]:
-  """The keyword-only parameters of a function, by name."""
+  """Returns the keyword-only parameters of a function, by name."""
   parameters = inspect.signature(function).parameters
   return {
     name: parameter
@@ -285,7 +285,7 @@ def check_name(what: str, name: Any, choices: Iterable[str]) -> None:
 
 
 def _hint(name, choices) -> str:
-  """The nearest choices, several if they are as near as each other."""
+  """Suggests the nearest choices: several, if they are equally near."""
   # A cutoff of a half finds one wrong letter of two.
   near = difflib.get_close_matches(str(name), choices, cutoff=0.5)
   ratios = [difflib.SequenceMatcher(None, str(name), c).ratio() for c in near]

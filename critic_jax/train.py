@@ -68,10 +68,10 @@ class Run:
   """A run under way: the parameters of its roles, and what its steps share.
 
   Attributes:
-    config: of the run.
-    folder: of the run, open.
-    manager: of its checkpoints.
-    mesh: of the devices that train.
+    config: the config of the run.
+    folder: the run's folder, open.
+    manager: the manager of its checkpoints.
+    mesh: the devices that train.
     lms: models without parameters, by role.
     roles: their parameters, by role; replaced by each step.
     examples: the training split.
@@ -178,7 +178,7 @@ class Run:
   # ---------------------------------------------------- parts of a phase
 
   def _init_state(self, phase, done, opt_state) -> updates.TrainState:
-    """The state of a phase after `done` steps of it."""
+    """Makes the state of a phase after `done` steps of it."""
     trained = {role: self.roles[role] for role in phase.config.train}
     state = updates.init_state(phase.tx, trained, self.mesh)
     if opt_state is None:
@@ -187,7 +187,7 @@ class Run:
     return state._replace(step=step, opt_state=opt_state)
 
   def _pipeline(self, phase, trained, done, before) -> Pipeline:
-    """The batches of a phase from step `done` on."""
+    """Makes the pipeline of a phase from step `done` on."""
     key = jax.random.fold_in(jax.random.key(self.config.seed), 1)
     return Pipeline(
       phase,
@@ -391,7 +391,7 @@ def _checkpoints(folder: Path, config, console: Console) -> Iterator[Any]:
 
 
 def main(argv: Sequence[str]) -> None:
-  """The command line."""
+  """Runs the command."""
   cli.main(argv, run)
 
 

@@ -85,20 +85,20 @@ class Record:
 
   @property
   def id(self) -> str:
-    """The path from the problem down: 'gsm8k-17/solve.0/critique.3'."""
+    """Returns the path from the problem: 'gsm8k-17/solve.0/critique.3'."""
     above = self.parent.id if self.parent else self.problem.id
     return f'{above}/{self.stage}.{self.index}'
 
   @property
   def chain(self) -> Iterator[Record]:
-    """This record and its ancestors, the youngest first."""
+    """Yields this record and its ancestors, the youngest first."""
     record = self
     while record is not None:
       yield record
       record = record.parent
 
   def ancestor(self, stage: str) -> Record:
-    """The nearest record of `stage` on the way up, itself included."""
+    """Returns the nearest record of `stage` on the way up, from itself on."""
     for record in self.chain:
       if record.stage == stage:
         return record

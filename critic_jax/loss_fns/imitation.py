@@ -17,7 +17,7 @@ METRICS = ('loss/nll',)
 
 
 def make_imitation_loss(lm: LM, role: str) -> Callable:
-  """The loss of the responses in a batch, for `role` to write them.
+  """Makes the loss by which `role` learns to write the responses of a batch.
 
   Returns:
     `(trained roles, batch) -> (scalar, (sums, per_row))`; the sum 'loss/nll' is

@@ -63,7 +63,7 @@ class PolicyLoss(NamedTuple):
 def make_policy_loss(
   models: Mapping[str, LM], role: str, *, objective: Mapping, kl: Mapping
 ) -> PolicyLoss:
-  """The loss of `role`'s responses in a batch.
+  """Makes the loss of `role`'s responses in a batch.
 
   Args:
     models: LMs of `role`, and of 'ref' if the KL has a coefficient. The
@@ -150,7 +150,7 @@ def make_policy_loss(
 
 
 def _kl_penalty(*, name: str, coef: float) -> tuple[Callable, float]:
-  """The estimator of the KL, and its coefficient; the settings of `kl`."""
+  """Returns the estimator and the coefficient; the settings of `kl`."""
   lookup.check_numbers(0, coef=coef)
   return lookup.function(kl_estimators, name), float(coef)
 

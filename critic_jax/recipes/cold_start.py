@@ -37,12 +37,12 @@ def make(
   row_shapes: Sequence,
   microbatches: int,
 ) -> Recipe:
-  """The recipe.
+  """Makes the recipe.
 
   Args:
     models: LMs of 'solver' and 'critic'.
     grade: final answers to grades.
-    num_critiques: of each solution.
+    num_critiques: critiques of each solution.
     writer: a `module` of critic_jax.tasks with a name and keywords of its
       function `(solution, rng) -> text`, or `module=''` for the critic itself.
     batch_size: problems a step, and critiques kept at most.
@@ -118,14 +118,14 @@ def make(
 
 
 def _bind_writer(settings):
-  """The function that writes critiques; None for the critic itself."""
+  """Returns the function that writes critiques; None for the critic itself."""
   if hasattr(settings, 'items') and settings.get('module') == '':
     return None
   return lookup.bind_in('tasks', settings, 'writer', ('solution', 'rng'))
 
 
 def balance(critiques, num_rows, rng):
-  """Rightly judging critiques, right and wrong solutions in equal number."""
+  """Keeps critiques with right verdicts, on right and wrong solutions alike."""
   kept = [c for c in critiques if c.scores['judge'] == 1.0 and not c.truncated]
   rng.shuffle(kept)
   by_truth = {

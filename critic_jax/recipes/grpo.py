@@ -41,12 +41,12 @@ def make(
   row_shapes: Sequence,
   microbatches: int,
 ) -> Recipe:
-  """The recipe.
+  """Makes the recipe.
 
   Args:
     models: LMs of 'solver', and of 'ref' if the KL has a coefficient.
     grade: final answers to grades.
-    num_solutions: of each problem.
+    num_solutions: solutions of each problem.
     advantage: a name and keywords of `objectives/advantages.py`, over groups.
     objective: the surrogate, a name and keywords of `objectives/policy.py`.
     kl: the penalty: `name` in `objectives/kl.py`, and its `coef`.

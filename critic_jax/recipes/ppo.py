@@ -48,15 +48,15 @@ def make(
   row_shapes: Sequence,
   microbatches: int,
 ) -> Recipe:
-  """The recipe.
+  """Makes the recipe.
 
   Args:
     models: LMs of 'solver', of 'value', which has a value head, and of 'ref' if
       the KL has a coefficient.
     grade: final answers to grades.
-    num_solutions: of each problem.
-    discount: of the future, a token.
-    lambda_: of the generalised advantages.
+    num_solutions: solutions of each problem.
+    discount: the discount of the future, for each token.
+    lambda_: the lambda of the generalised advantages.
     objective: the surrogate, a name and keywords of `objectives/policy.py`.
     kl: the penalty: `name` in `objectives/kl.py`, and its `coef`.
     value_loss: a name and keywords of `objectives/value.py`.
@@ -154,7 +154,7 @@ def make(
 
 @functools.partial(jax.jit, static_argnames=('model', 'discount', 'lambda_'))
 def estimate(model, params, tokens, mask, rewards, cut, *, discount, lambda_):
-  """Values, returns and whitened advantages of a batch, float32[B, T] each.
+  """Computes values, returns and whitened advantages, float32[B, T] each.
 
   Args:
     model: with a value head.
@@ -164,8 +164,8 @@ def estimate(model, params, tokens, mask, rewards, cut, *, discount, lambda_):
     rewards: float32[B, T].
     cut: bool[B], the response was cut off: the value after its last token
       stands for what would have followed.
-    discount: of the future, a token.
-    lambda_: of the estimator.
+    discount: the discount of the future, for each token.
+    lambda_: the lambda of the generalised advantages.
   """
   values = forward.token_values(model, params, tokens)
   final = forward.response_scores(model, params, tokens, mask)
@@ -185,7 +185,7 @@ def estimate(model, params, tokens, mask, rewards, cut, *, discount, lambda_):
 
 
 def reward_at_end(records, mask):
-  """Each record's reward at the last token of its row, float32[B, T]."""
+  """Puts each record's reward at the last token of its row, float32[B, T]."""
   rewards = np.zeros(mask.shape, np.float32)
   for row, record in enumerate(records):
     if mask[row].any():

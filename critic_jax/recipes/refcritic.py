@@ -57,21 +57,21 @@ def make(
   row_shapes: Sequence,
   microbatches: int,
 ) -> Recipe:
-  """The recipe.
+  """Makes the recipe.
 
   Args:
     models: LMs of 'solver' and 'critic', and of 'ref' if the KL has a
       coefficient.
     grade: final answers to grades.
-    num_solutions: of each problem.
-    num_critiques: of each solution.
-    num_refinements: with each admitted critique.
+    num_solutions: solutions of each problem.
+    num_critiques: critiques of each solution.
+    num_refinements: refinements with each admitted critique.
     num_controls: critiques a step that are also refined with controls.
     gate: which critiques are refined; see `refinement.admits`.
     mask_answers: whether the reference answer is masked in what the solver is
       shown.
-    judge_weight: of the reward for the verdict.
-    refine_weight: of the reward for refinements; 0: none are made.
+    judge_weight: the weight of the reward for the verdict.
+    refine_weight: the weight of the reward for refinements; 0 makes none.
     shaping: settings with a `weight` each, by the name of a function in
       rewards/shaping.py.
     advantage: a name and keywords of `objectives/advantages.py`, over groups.
@@ -170,7 +170,7 @@ def make(
 
 
 def _sampled(num_problems, num_solutions, num_critiques, num_refinements):
-  """The stages of a step, if every critique is refined."""
+  """Lists the stages of a step, if every critique is refined."""
   num_critiqued = num_problems * num_solutions
   num_refined = num_critiqued * num_critiques
   stages = [
@@ -182,7 +182,7 @@ def _sampled(num_problems, num_solutions, num_critiques, num_refinements):
 
 
 def _record_metrics(rewards) -> list[str]:
-  """The names of the metrics of the records of a step."""
+  """Lists the names of the metrics of a step's records."""
   return [
     *stage_metrics.names('solve', is_graded=True),
     *stage_metrics.names('critique', rewards=rewards, has_verdict=True),
@@ -198,7 +198,7 @@ _EMPTY = Record(
 
 
 def make_rewards(gate, judge_weight, refine_weight, shaping):
-  """The rules of a critique's reward and their weights, by name."""
+  """Returns the rules of a critique's reward and their weights, by name."""
   rewards = {
     'judge': refinement.judge,
     'refine': functools.partial(refinement.refine, gate=gate),

@@ -34,7 +34,7 @@ def make(
   row_shapes: Sequence,
   microbatches: int,
 ) -> Recipe:
-  """The recipe.
+  """Makes the recipe.
 
   Args:
     models: LMs by role.
@@ -73,7 +73,7 @@ def make(
 
 
 def _record(lesson, lm) -> Record:
-  """The chain of a lesson's messages; the last has tokens."""
+  """Makes the chain of a lesson's messages; the last has tokens."""
   node = lesson.problem
   for name, text in lesson.messages:
     stage = getattr(lm.stages, name)

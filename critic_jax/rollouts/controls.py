@@ -30,7 +30,7 @@ def requests(
   n: int = 1,
   max_prompts: int = 0,
 ) -> list[rollout.Request]:
-  """The refinements of the controls, one `Request` for each of `NAMES`.
+  """Requests the refinements of the controls, one for each of `NAMES`.
 
   Args:
     refine: the stage whose critique is replaced.

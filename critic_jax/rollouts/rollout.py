@@ -199,7 +199,7 @@ def run_graded_together(
   to decode together; its records are graded while the next call samples.
 
   Args:
-    requests: of stages of one kind, such as refinements and their controls.
+    requests: requests for one kind of stage, such as refinements and controls.
     generate: the sampler of the model that answers.
     grade_fn: final answers to grades.
 
@@ -279,7 +279,7 @@ def score(
     records: the records to score.
     responses: records whose parents are among them.
     rewards: rules by name.
-    weights: of each rule, by the same names.
+    weights: the weights of the rules, by the same names.
 
   Returns:
     The records with `scores`: each rule's value, and their weighted sum as

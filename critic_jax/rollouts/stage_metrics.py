@@ -29,7 +29,7 @@ _FAULTS = ('missing', 'contradictory', 'unfinished')
 
 
 def summary(records: Sequence[Record]) -> dict[str, float]:
-  """The metrics of the stages that the records are of, by name."""
+  """Computes the metrics of records, by name."""
   values: dict[str, list[float]] = {}
   for record in records:
     for name, value in _of_record(record).items():
@@ -53,14 +53,14 @@ def names(
   has_verdict: bool = False,
   controls: Iterable[str] = (),
 ) -> list[str]:
-  """The names of what `summary` may tell of a stage.
+  """Lists the names of the metrics that a stage may have.
 
   Args:
     stage: its name.
     rewards: the rules that score its records.
     is_graded: whether its records end in a graded answer.
     has_verdict: whether its records are critiques.
-    controls: of its controls, 'empty' for the stage 'refine_empty'.
+    controls: names of its controls, 'empty' for the stage 'refine_empty'.
   """
   rewards = list(rewards)
   metrics = [*_EVERY, *rewards, *(['reward'] if rewards else [])]
@@ -99,7 +99,7 @@ def _of_record(record: Record) -> dict[str, float]:
 
 
 def _of_critique(critique: Record, is_right: bool) -> dict[str, float]:
-  """The metrics that depend on whether the critiqued solution is right."""
+  """Returns the metrics that depend on whether the solution is right."""
   metrics = {} if is_right else {'leak': leaks.leaks(critique)}
   if 'judge' in critique.scores:
     name = 'judge_right' if is_right else 'judge_wrong'

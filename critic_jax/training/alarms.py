@@ -52,7 +52,7 @@ class Alarms:
     """Warns, once, if a sampler and the trainer that it equals disagree.
 
     Args:
-      step: of the phase.
+      step: the step of the phase.
       collected: a `pipeline.Collected` of age 0: the parameters that learn from
         it wrote it.
       errors: float[B], the largest |ratio - 1| of each row; None: the loss has
@@ -93,7 +93,7 @@ class Alarms:
     )
 
   def value(self) -> float | None:
-    """The value of a checkpoint, the larger the better; None: not measured."""
+    """Returns the value of a checkpoint, larger if better; None if unknown."""
     mean = self._watch.mean(self._best_metric.removeprefix('-'))
     is_negative = mean is not None and self._best_metric.startswith('-')
     return -mean if is_negative else mean

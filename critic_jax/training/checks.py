@@ -23,7 +23,7 @@ def check_names(config, also: tuple[str, ...] = ()) -> None:
   """Checks the names of a config, and those of its sections of a fixed form.
 
   Args:
-    config: of a run or of an evaluation.
+    config: the config of a run or of an evaluation.
     also: other names that the config has, such as 'checkpoint'.
 
   Raises:

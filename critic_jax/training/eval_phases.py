@@ -40,7 +40,7 @@ class Evaluation(NamedTuple):
   """An evaluation, checked and ready.
 
   Attributes:
-    name: of its section in the config.
+    name: the name of its section in the config.
     config: the section.
     examples: problems to solve, or given solutions.
     lms: by role, with the section's sampling parameters.
@@ -57,7 +57,7 @@ class Evaluation(NamedTuple):
 
 
 def make_evaluations(config, lms, splits=None) -> list[Evaluation]:
-  """The evaluations of a config; checks all their settings.
+  """Makes the evaluations of a config, and checks all their settings.
 
   Args:
     config: has `evals`, `data`, and `order` if there are phases.
@@ -82,7 +82,7 @@ def check_evaluations(config, lms) -> None:
   """Checks the evaluations of a config without reading their data.
 
   Args:
-    config: see `make_evaluations`.
+    config: the config of a run or of an evaluation.
     lms: by role.
 
   Raises:
@@ -124,12 +124,12 @@ def check_section(
   Args:
     after: the phases after which it is made.
     data: {} for the run's own; else a name and keywords of data/sources.py.
-    split: of the data.
+    split: the split of the data.
     num_examples: the first of the split; 0 is all.
     batch_size: examples whose records are saved at once.
     sampling: by role, other sampling parameters, or max_new_tokens.
-    num_solutions: of each problem.
-    num_critiques: of each solution.
+    num_solutions: solutions of each problem.
+    num_critiques: critiques of each solution.
     num_refinements: with each critique that the gate `refine` admits.
     refine: a gate of rewards/refinement.py.
     controls: whether these critiques are also refined with controls.
@@ -152,7 +152,7 @@ def check_section(
 
 
 def _check_evaluation(section, config, lms):
-  """The LMs of a section, and the two functions that it names."""
+  """Returns a section's LMs, and the two functions that it names."""
   lookup.check_settings(check_section, section, 'an evaluation')
   check_section(**section)
   for phase in section.after:
@@ -177,7 +177,7 @@ def _check_models(section, examples, lms) -> None:
 
 
 def _examples(section, config, splits) -> list[Problem | Record]:
-  """The first examples of the split that a section names."""
+  """Returns the first examples of the split that a section names."""
   if section.data or splits is None:
     splits = lookup.bind(sources, section.data or config.data)()
   lookup.check_name('split', section.split, splits)
@@ -214,7 +214,7 @@ def _named(settings, setting, *parameters) -> Callable | None:
 
 
 def noise(seed: int) -> Key:
-  """The key of all evaluations of a run, so that phases share one noise."""
+  """Returns the key of all evaluations of a run: phases share one noise."""
   return jax.random.fold_in(jax.random.key(seed), 2**31)
 
 
@@ -232,9 +232,9 @@ def measure(
   Args:
     evaluation: what to measure.
     roles: parameters by role.
-    folder: of the run.
+    folder: the run's folder.
     stem: the file's, such as the phase after which the roles are measured.
-    key: of all noise; parts of an interrupted evaluation are kept.
+    key: the key of all noise; finished parts of an evaluation are kept.
     grade: final answers to grades.
     console: where progress is shown.
   """
@@ -277,7 +277,7 @@ def measure(
 
 
 def records_path(folder: Path, name: str, stem: str) -> Path:
-  """The file of an evaluation's records."""
+  """Returns the path of an evaluation's records."""
   return folder / 'eval' / name / f'{stem}.jsonl.gz'
 
 
@@ -323,7 +323,7 @@ def show_results(
 
 
 def _verdicts(metrics) -> dict[str, dict[str, Estimate]]:
-  """A row for each group, a column for each of three accuracies."""
+  """Makes a row for each group, a column for each of three accuracies."""
   columns = {
     'right solutions': 'accuracy_right',
     'wrong solutions': 'accuracy_wrong',

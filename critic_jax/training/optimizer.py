@@ -32,7 +32,7 @@ def make_optimizer(
   b2: float = 0.95,
   eps: float = 1e-8,
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
-  """AdamW (https://arxiv.org/abs/1711.05101) after a clip by global norm.
+  """Makes AdamW (https://arxiv.org/abs/1711.05101) after a clip by global norm.
 
   >>> tx, schedule = make_optimizer(
   ...   learning_rate=1.0, steps=9, warmup_steps=3, schedule='linear')
@@ -45,10 +45,11 @@ def make_optimizer(
     warmup_steps: updates before the peak is reached, linearly. The first of
       them already moves: update k has `(k + 1) / (warmup_steps + 1)` of it.
     schedule: 'constant', 'cosine' or 'linear', after the warm-up.
-    end_fraction: of the peak, reached at `steps`; 'constant' does not use it.
+    end_fraction: the fraction of the peak that is reached at `steps`;
+      'constant' does not use it.
     max_grad_norm: gradients of a larger global norm are scaled to it; infinity
       for no clip.
-    weight_decay: of matrices only: not of biases, scales and norms.
+    weight_decay: the decay of matrices; biases, scales and norms have none.
     b1: Adam's decay of the mean.
     b2: Adam's decay of the mean square.
     eps: Adam's epsilon, outside the root.

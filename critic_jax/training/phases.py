@@ -35,7 +35,7 @@ class Phase(NamedTuple):
   """A part of a run, checked and ready.
 
   Attributes:
-    name: of its section in the config.
+    name: the name of its section in the config.
     config: the section.
     recipe: what it does.
     tx: the optimiser.
@@ -52,10 +52,10 @@ class Phase(NamedTuple):
 
 
 def make_phases(config, lms, grade) -> list[Phase]:
-  """The phases in order; checks all their settings.
+  """Makes the phases in order, and checks all their settings.
 
   Args:
-    config: of the run.
+    config: the config of a run.
     lms: by role; nothing is read of their weights.
     grade: final answers to grades.
 
@@ -81,7 +81,7 @@ def make_phases(config, lms, grade) -> list[Phase]:
 
 
 def _make_phase(section, lms, grade):
-  """The recipe of a section, its optimiser and its schedule."""
+  """Makes the recipe of a section, its optimiser and its schedule."""
   make, of_recipe, of_loop = _section_names(section)
   loop_settings = {k: v for k, v in section.items() if k in of_loop}
   lookup.check_settings(check_section, loop_settings, 'a phase')
@@ -98,7 +98,7 @@ def _make_phase(section, lms, grade):
 
 
 def _section_names(section):
-  """Checks the names of a section; the recipe's `make`, its and the loop's."""
+  """Checks the names of a section; returns `make` and both parts' settings."""
   lookup.check_has('recipe', section, 'module of critic_jax.recipes')
   make = lookup.module('recipes', section.recipe).make
   of_recipe, of_loop = map(lookup.settings_of, (make, check_section))
@@ -108,7 +108,7 @@ def _section_names(section):
 
 
 def phase_ends(config) -> dict[str, int]:
-  """The step of the run at which each phase ends, in order."""
+  """Returns the step of the run at which each phase ends, in order."""
   ends, step = {}, 0
   for name in config['order']:
     step += config['phases'][name]['steps']

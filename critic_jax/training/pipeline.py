@@ -42,9 +42,9 @@ class Pipeline:
     frozen: parameters of the roles that are not trained.
     trained: parameters of those that are.
     batches: the examples of each step, beginning with step `done`.
-    key: of the phase; each step folds its number in.
+    key: the key of the phase; each step folds its number in.
     mesh: where batches are put.
-    layouts: of the roles that sample, see `roles.sampling_shardings`.
+    layouts: layouts of roles for sampling (`roles.sampling_shardings`).
     done: steps of the phase that were run before.
     before: parameters that write the first batch, if it is not fresh.
   """
@@ -94,7 +94,7 @@ class Pipeline:
 
   @property
   def before(self) -> Params | None:
-    """The parameters that wrote the batch in flight; None: there is none."""
+    """Returns the parameters that wrote the batch in flight, or None."""
     return self._writer if self._ahead else None
 
   def _collect(self, step: int, trained: Roles) -> Collected:

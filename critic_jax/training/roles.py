@@ -27,11 +27,11 @@ HEADS = ('lm_head', 'scalar_head')
 def make_lms(
   settings: Mapping, *, compile_ahead: bool = False
 ) -> dict[str, LM]:
-  """The LMs of a run by role; no weights are read.
+  """Makes the LMs of a run by role; no weights are read.
 
   Args:
     settings: by role, the sections that `configs/common.model` makes.
-    compile_ahead: see `LM`.
+    compile_ahead: whether the sampler compiles all shapes at its first call.
 
   Raises:
     ValueError: a setting, a name or a file is wrong.
@@ -54,7 +54,7 @@ def make_lms(
 
 
 def load_params(settings: Mapping) -> dict[str, Params]:
-  """The host parameters of the roles that have a source, by role.
+  """Loads the parameters of the roles that have a source, on the host.
 
   Args:
     settings: by role, the sections that `configs/common.model` makes.
@@ -96,17 +96,17 @@ def check_section(
   Args:
     size: a name in models/sizes.py, if there is no source.
     source: a Hugging Face folder, a .gguf file, or package:NAME.
-    tokenizer: of a size: a folder, or a function of critic_jax.tasks.
+    tokenizer: for a size, a folder or a function of critic_jax.tasks.
     head: 'lm', 'value' or 'reward'.
-    dtype: of computation.
-    param_dtype: of parameters; int8 for roles that are not trained.
+    dtype: the type of computation.
+    param_dtype: the type of parameters; int8 for roles not trained.
     remat: what the backward pass keeps, in `transformer.REMAT_POLICIES`.
     prompts: a module of critic_jax.rollouts.styles.
     prefix: how every response begins.
     temperature: logits are divided by it; 0 is greedy.
     top_k: only the k likeliest tokens are sampled; 0 is all.
     top_p: only the likeliest tokens that have this probability; 1 is all.
-    max_new_tokens: of a response, at most.
+    max_new_tokens: the most tokens of a response.
     lengths: columns that prompts and rows are padded to, ascending.
     max_rows: responses that are sampled at once, a power of two.
 
@@ -123,7 +123,7 @@ def check_section(
 
 
 def _from_scratch(section):
-  """The config of a named size, and its tokenizer."""
+  """Makes the config of a named size, and its tokenizer."""
   lookup.check_name('size', section['size'], sizes.SIZES)
   if isinstance(section['tokenizer'], str):
     tokenizer = tokenizer_lib.load(section['tokenizer'])
@@ -135,7 +135,7 @@ def _from_scratch(section):
 
 
 def make_lm(config, tokenizer, section) -> LM:
-  """The LM of a role's section, whose sizes and tokenizer are known."""
+  """Makes the LM of a role's section for sizes and a tokenizer."""
   config = dataclasses.replace(
     config,
     head=section['head'],
@@ -177,7 +177,7 @@ def resample(lm: LM, *, max_new_tokens: int | None = None, **sampling) -> LM:
 
 
 def sampling_shardings(lms, mesh_sizes) -> dict[str, Any] | None:
-  """The layout of each role's parameters when they sample.
+  """Returns the layout of each role's parameters for sampling.
 
   Args:
     lms: by role.
@@ -207,7 +207,7 @@ def to_sample(roles, layouts):
 
 
 def init_params(lms, loaded, mesh, key) -> dict[str, Params]:
-  """The parameters of every role on the mesh: loaded, or drawn.
+  """Puts the parameters of every role on the mesh: loaded, or drawn.
 
   A head that a loaded model lacks (a value head, say) is drawn. A role in int8
   is quantized from the floats that were loaded or drawn.
@@ -264,7 +264,7 @@ def _is_same_vocabulary(ours, theirs) -> bool:
 
 
 def copy_roles(roles: Roles, copies: Mapping[str, str]) -> dict[str, Params]:
-  """The roles after a phase's copies, made all at once.
+  """Makes a phase's copies all at once; returns the roles.
 
   Every source is read as it was before any copy, so that the order of names
   does not matter: `ref=policy` beside `policy=cold` keeps the old policy.
@@ -312,7 +312,7 @@ def copy(target: Params, source: Params) -> Params:
 
 
 def _without_heads(params, other):
-  """The parts of `params` without the heads that `other` lacks."""
+  """Returns `params` without the heads that `other` lacks."""
   return {
     name: part
     for name, part in params.items()

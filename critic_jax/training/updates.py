@@ -118,14 +118,14 @@ def update(
 
 
 def _gradient(loss, params, batch):
-  """`(gradient, sums), per_row` of a batch; 'loss/total' is among the sums."""
+  """Computes `(gradient, sums), per_row`; 'loss/total' is among the sums."""
   grad_fn = jax.value_and_grad(loss, has_aux=True)
   (total, (sums, per_row)), grads = grad_fn(params, batch)
   return (grads, {**sums, 'loss/total': total}), per_row
 
 
 def _parts(number, x):
-  """[B, T, ...] -> [number, B / number, T, ...], rows split in each part."""
+  """Cuts [B, T, ...] into [number, B / number, T, ...]; parts split rows."""
   parts = x.reshape(number, -1, *x.shape[1:])
   return sharding.constrain(parts, None, 'rows', 'columns')
 
@@ -208,7 +208,7 @@ def compile_ahead(phase, lms, state: TrainState, batch, mesh) -> None:
     lms: by role.
     state: only its shapes and shardings are read.
     batch: the phase's first, [B, T] each; tells its arrays and their dtypes.
-    mesh: of the rows, see `sharding.put_batch`.
+    mesh: the mesh that rows are put on.
   """
   shapes = phase.config.row_shapes
   if shapes:
@@ -235,7 +235,7 @@ def compile_ahead(phase, lms, state: TrainState, batch, mesh) -> None:
 
 
 def _call(phase, state, batch):
-  """The positional arguments and the keywords of a phase's `update`."""
+  """Returns the arguments and the keywords of a phase's `update`."""
   layout = tuple(x.sharding for x in jax.tree.leaves(state))
   if layout[0].num_devices == 1:
     layout = ()
