@@ -12,7 +12,7 @@ from critic_jax.plan import abstract, compiled, memory, speed, workload
 from critic_jax.plan.chips import Chip
 from critic_jax.plan.speed import Shares, Time
 from critic_jax.runtime import sharding
-from critic_jax.sampling import lm as lm_lib
+from critic_jax.sampling.lm import Shape
 
 _MAX_COUNT = 1 << 20  # of rows and slots; no plan looks for more
 
@@ -225,7 +225,7 @@ def _max_rows(num_bytes, row_bytes, mesh, learned) -> int:
   return min(rows * sharding.num_shards(mesh, 'rows'), _MAX_COUNT)
 
 
-def _shape(stage, lms) -> lm_lib.Shape:
+def _shape(stage, lms) -> Shape:
   """Returns the prompts of a stage in lanes at once, and rows of each."""
   return lms[stage.role].shape(stage.prompts, stage.samples)
 

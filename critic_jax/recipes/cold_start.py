@@ -22,7 +22,7 @@ from critic_jax.data import batching
 from critic_jax.loss_fns import imitation
 from critic_jax.rewards import refinement
 from critic_jax.rollouts import rollout, stage_metrics
-from critic_jax.sampling import lm as language_models
+from critic_jax.sampling.lm import get_models
 from critic_jax.types import Recipe, Sampled
 
 
@@ -50,7 +50,7 @@ def make(
     row_shapes: (rows, columns) that a batch may be packed in; () for none.
     microbatches: parts that a batch is cut into.
   """
-  solver, critic = language_models.get_models(models, 'solver', 'critic')
+  solver, critic = get_models(models, 'solver', 'critic')
   lookup.check_counts(num_critiques=num_critiques)
   stage = critic.stages.critique
   write_critique = _bind_writer(writer)

@@ -24,7 +24,7 @@ from critic_jax.loss_fns import policy_gradient
 from critic_jax.objectives import advantages
 from critic_jax.rewards import refinement
 from critic_jax.rollouts import rollout, stage_metrics
-from critic_jax.sampling import lm as language_models
+from critic_jax.sampling.lm import get_models
 from critic_jax.types import Recipe, Sampled
 
 
@@ -55,7 +55,7 @@ def make(
     row_shapes: (rows, columns) that a batch may be packed in; () for none.
     microbatches: parts that a batch is cut into.
   """
-  [solver] = language_models.get_models(models, 'solver')
+  [solver] = get_models(models, 'solver')
   lookup.check_counts(2, num_solutions=num_solutions)  # a group to compare
   advantage_fn = lookup.bind(advantages, advantage, 'advantage')
   policy = policy_gradient.make_policy_loss(

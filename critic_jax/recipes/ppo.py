@@ -28,7 +28,7 @@ from critic_jax.objectives import value as value_objectives
 from critic_jax.rewards import refinement
 from critic_jax.rollouts import rollout, stage_metrics
 from critic_jax.runtime import sharding
-from critic_jax.sampling import lm as language_models
+from critic_jax.sampling.lm import get_models
 from critic_jax.types import Recipe, Sampled
 
 
@@ -66,7 +66,7 @@ def make(
     row_shapes: (rows, columns) that a batch may be packed in; () for none.
     microbatches: parts that a batch is cut into.
   """
-  solver, value = language_models.get_models(models, 'solver', 'value')
+  solver, value = get_models(models, 'solver', 'value')
   lookup.check_counts(num_solutions=num_solutions)
   lookup.check_numbers(0, value_coef=value_coef)
   for name, share in (('discount', discount), ('lambda_', lambda_)):

@@ -32,7 +32,7 @@ from critic_jax.objectives import advantages
 from critic_jax.rewards import refinement
 from critic_jax.rewards import shaping as shaping_rewards
 from critic_jax.rollouts import controls, rollout, stage_metrics
-from critic_jax.sampling import lm as language_models
+from critic_jax.sampling.lm import get_models
 from critic_jax.types import Problem, Recipe, Record, Sampled
 
 
@@ -82,7 +82,7 @@ def make(
     row_shapes: (rows, columns) that a batch may be packed in; () for none.
     microbatches: parts that a batch is cut into.
   """
-  solver, critic = language_models.get_models(models, 'solver', 'critic')
+  solver, critic = get_models(models, 'solver', 'critic')
   lookup.check_counts(num_solutions=num_solutions)
   lookup.check_counts(2, num_critiques=num_critiques)  # a group to compare
   lookup.check_counts(

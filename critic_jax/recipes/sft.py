@@ -19,7 +19,7 @@ from critic_jax import lookup
 from critic_jax.data import batching
 from critic_jax.loss_fns import imitation
 from critic_jax.rollouts import rollout, stage_metrics
-from critic_jax.sampling import lm as language_models
+from critic_jax.sampling.lm import get_models
 from critic_jax.types import Recipe, Record
 
 
@@ -47,7 +47,7 @@ def make(
     row_shapes: (rows, columns) that a batch may be packed in; () for none.
     microbatches: parts that a batch is cut into.
   """
-  [lm] = language_models.get_models(models, role)
+  [lm] = get_models(models, role)
   write_lesson = lookup.bind_in('tasks', lessons, 'lessons', ('problem', 'rng'))
   to_rows, pack = batching.make_rows(
     lm,

@@ -29,8 +29,7 @@ from critic_jax.report import eval_plots, result_tables
 from critic_jax.rewards import refinement
 from critic_jax.rollouts import rollout, stage_metrics
 from critic_jax.runtime import distributed
-from critic_jax.sampling import lm as language_models
-from critic_jax.sampling.lm import LM
+from critic_jax.sampling.lm import LM, get_models
 from critic_jax.training import roles as roles_lib
 from critic_jax.types import Key, Problem, Record, Roles
 from critic_jax.workdir import progress, run_dir
@@ -173,7 +172,7 @@ def _check_models(section, examples, lms) -> None:
   roles = {'critic'}
   if section.num_refinements or isinstance(examples[0], Problem):
     roles.add('solver')
-  language_models.get_models(lms, *roles)
+  get_models(lms, *roles)
 
 
 def _examples(section, config, splits) -> list[Problem | Record]:
