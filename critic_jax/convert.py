@@ -44,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   )
   args = parser.parse_args(argv)
   try:
+    # Refuse a wrong destination first: loading a model takes minutes.
     _check_destination(args.src, args.dst, args.overwrite)
     config, params, tokenizer = hf_weights.load(args.src)
     names = hf_weights.save(

@@ -82,6 +82,7 @@ def majority(critiques: Sequence[Record]) -> str | None:
 def table(records: Sequence[Record]) -> Table:
   """Returns a row for each solution, with columns for each bin's sums."""
   solutions = voted(records)
+  # A solution fills the columns of its own bin; the other bins get 0.
   rows = [_row(*item) for item in solutions.items()]
   names = [*_COLUMNS, *(f'{n}/{b}' for n in _BINNED for b in range(NUM_BINS))]
   columns = {name: [row.get(name, 0.0) for row in rows] for name in names}

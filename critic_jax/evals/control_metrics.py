@@ -40,6 +40,7 @@ def table(records: Sequence[Record]) -> Table:
   clusters = []
   columns = collections.defaultdict(list)
   for critique in critique_metrics.judged(records):
+    # Critiques that rightly call a wrong solution wrong: there is help to give.
     if critique_metrics.truth(critique.parent):
       continue
     if critique_metrics.verdict(critique) != 'incorrect':
@@ -47,6 +48,7 @@ def table(records: Sequence[Record]) -> Table:
     refined = responses[id(critique), 'refine']
     for name, stage in STAGES.items():
       control = responses[id(critique), stage]
+      # Both or neither, so that a lift compares the same critiques.
       has_both = bool(refined and control)
       columns[name].append(has_both)
       columns[f'{name}_with'].append(_accuracy(refined) if has_both else 0.0)

@@ -59,6 +59,7 @@ _COLUMNS = (
 def _row(critique: Record, refinements: Sequence[Record]) -> dict[str, float]:
   solution = critique.parent
   before = critique_metrics.truth(solution)
+  # The answers after the critique: the solution's own if it was not refined.
   refined = refinements
   if critique_metrics.verdict(critique) != 'incorrect' or not refinements:
     refined = [solution]

@@ -95,6 +95,7 @@ def make_tables(entries, evaluations: Mapping[str, Any]) -> list[Table]:
 
 
 def _make_table(entry, evaluations) -> Table:
+  # The form first: names are looked up only in a table that has one.
   names = set(entry) if isinstance(entry, Mapping) else set()
   kind = names - {'evaluation', 'columns'}
   if len(names) != 3 or kind not in ({'metrics'}, {'methods'}):
@@ -175,6 +176,7 @@ def _cells(table, metric, base, group) -> dict[str, Cell]:
   }
   cells = {}
   for column, value in values.items():
+    # The first column is the baseline of metrics, and has none itself.
     baseline = None
     if base is None and cells:
       baseline = values[table.columns[0]]

@@ -33,6 +33,7 @@ def _replaced(critique: Record) -> tuple[str, int]:
   answer, conclusion = critique.problem.answer.strip(), _conclusion(critique)
   if not answer:
     return conclusion, 0
+  # No sign, fraction or decimal may continue the answer on either side.
   pattern = rf'(?<![\w/-])(?<!\d[.,]){_grouped(answer)}(?!\w|[.,/]\d)'
   return re.subn(pattern, MASK, conclusion)
 

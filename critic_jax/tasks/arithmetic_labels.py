@@ -58,6 +58,7 @@ def slip(program: arithmetic.Program, rng: random.Random) -> str:
   The later steps are worked out from the wrong result, and stay in the range
   of the world's numbers.
   """
+  # Try until no later result leaves the range of the world's numbers.
   while True:
     wrong_step = rng.randrange(len(program.operations))
     offset = rng.choice((-3, -2, -1, 1, 2, 3))
