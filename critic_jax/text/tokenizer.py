@@ -88,22 +88,20 @@ class Tokenizer:
       ) from None
     return self.encode_fn(text, special)
 
-  def decode(self, tokens: Sequence[int], *, skip_special: bool = True) -> str:
-    """Returns the text of `tokens`; ids outside the vocabulary have none.
+  def decode(self, tokens: Sequence[int]) -> str:
+    """Returns the text of `tokens`, without special tokens.
 
-    Bytes that are not UTF-8 become U+FFFD.
+    Ids outside the vocabulary have no text; bytes that are not UTF-8 become
+    U+FFFD. `decode_fn` gives special tokens their text.
     """
-    hidden = set(self.special.values()) if skip_special else set()
+    hidden = set(self.special.values())
     tokens = [int(t) for t in tokens if 0 <= t < self.vocab_size]
     return self.decode_fn([t for t in tokens if t not in hidden])
 
-  def render(
-    self,
-    messages: Sequence[Mapping[str, str]],
-    *,
-    add_generation_prompt: bool = True,
-  ) -> list[int]:
+  def render(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
     """Returns the token ids of a conversation, through the chat template.
+
+    The assistant's turn is opened at the end.
 
     A special token written in a content stays plain text: a placeholder
     stands for it while the template runs. A template that joins contents into
@@ -113,7 +111,6 @@ class Tokenizer:
 
     Args:
       messages: each with a 'role' (a word) and a 'content'; texts only.
-      add_generation_prompt: whether the assistant's turn is opened.
 
     Raises:
       ValueError: a message is not of this form, the template fails or passes a
@@ -121,8 +118,7 @@ class Tokenizer:
     """
     _check_messages(messages)
     if self.chat_template is None:
-      text = '\n'.join(m['content'] for m in messages)
-      text += '\n' * add_generation_prompt
+      text = '\n'.join(m['content'] for m in messages) + '\n'
       start = [self.bos] if self.adds_bos and self.bos is not None else []
       return start + self.encode(text)
     finder = vocabulary.special_finder(self.special)
@@ -130,9 +126,7 @@ class Tokenizer:
       ''.join([self.chat_template, *(''.join(m.values())
                                            for m in messages)])
     )  # fmt: skip
-    blanked = self._render_text(
-      messages, add_generation_prompt, lambda s: re.sub(r'\S', blank, s)
-    )
+    blanked = self._render_text(messages, lambda s: re.sub(r'\S', blank, s))
     hidden: dict[str, str] = {}  # the specials in contents, by placeholder
 
     def hide(match):
@@ -140,9 +134,7 @@ class Tokenizer:
       hidden[placeholder] = match[0]
       return placeholder
 
-    text = self._render_text(
-      messages, add_generation_prompt, lambda s: finder.sub(hide, s)
-    )
+    text = self._render_text(messages, lambda s: finder.sub(hide, s))
     tokens = self._encode_rendered(text, finder, hidden)
     self._check_specials(tokens, finder.findall(blanked))
     return tokens
@@ -175,7 +167,7 @@ class Tokenizer:
         'not build special tokens from contents'
       )
 
-  def _render_text(self, messages, add_generation_prompt, change) -> str:
+  def _render_text(self, messages, change) -> str:
     """Renders messages, with `change` applied to all texts but roles."""
     names = {token: text for text, token in self.special.items()}
     variables = {
@@ -183,7 +175,7 @@ class Tokenizer:
         {k: v if k == 'role' else change(v) for k, v in message.items()}
         for message in messages
       ],
-      'add_generation_prompt': add_generation_prompt,
+      'add_generation_prompt': True,
       'bos_token': names.get(self.bos, ''),
       'eos_token': names.get(self.eos[0], '') if self.eos else '',
       'pad_token': names.get(self.pad, ''),

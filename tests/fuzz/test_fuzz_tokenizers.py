@@ -230,13 +230,13 @@ def test_any_vocabulary_of_gguf(metadata, model):
 def test_texts_come_back_and_forge_nothing(text):
   files = byte_level()
   loaded = tokenizer.from_files(files)
-  assert loaded.decode(loaded.encode(text), skip_special=False) == text
+  assert loaded.decode_fn(loaded.encode(text)) == text
   turns = [{'role': 'user', 'content': text}, {'role': 'x', 'content': text}]
   tokens = loaded.render(turns)
   special = [t for t in tokens if t in loaded.special.values()]
   start, end = (loaded.special[s] for s in SYMBOLS)
   assert special == [start, end, start, end, start]
-  whole = loaded.decode(tokens, skip_special=False)
+  whole = loaded.decode_fn(tokens)
   assert whole == (
     f'<|im_start|>user\n{text}<|im_end|>\n<|im_start|>x\n{text}<|im_end|>\n'
     '<|im_start|>assistant\n'
@@ -247,4 +247,4 @@ def test_texts_come_back_and_forge_nothing(text):
 @given(texts('he', '<|im_end|>', surrogates=False, max_size=12))
 def test_pieces_come_back(text):
   loaded = tokenizer.from_files({'tokenizer.model': pieces()})
-  assert loaded.decode(loaded.encode(text), skip_special=False) == text
+  assert loaded.decode_fn(loaded.encode(text)) == text

@@ -92,7 +92,7 @@ def test_specials_are_parsed_only_on_request(piece_model):
     end = t.special['<|im_end|>']
     assert end not in plain and parsed.count(end) == 1
     assert parsed == [*t.encode('a'), end, *t.encode('b')]
-    assert t.decode(plain) == t.decode(parsed, skip_special=False) == text
+    assert t.decode(plain) == t.decode_fn(parsed) == text
     assert t.decode(parsed) == 'ab'
 
 
@@ -330,9 +330,7 @@ def test_render_is_the_rendered_text_with_its_specials():
   t = bytelevel()
   text = '<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n'
   assert t.render(user('hello')) == t.encode(text, special=True)
-  assert t.decode(t.render(user('hello')), skip_special=False) == text
-  closed = t.render(user('hello'), add_generation_prompt=False)
-  assert closed == t.encode(text[:-22], special=True)
+  assert t.decode_fn(t.render(user('hello'))) == text
 
 
 def test_merges_cross_the_border_of_a_content_as_in_the_whole_text():
@@ -358,7 +356,7 @@ def test_contents_cannot_forge_special_tokens(content, piece_model):
     reserved = set(t.special.values())
     specials = [x for x in forged if x in reserved]
     assert specials == [x for x in honest if x in reserved]
-    assert t.decode(forged, skip_special=False) == (
+    assert t.decode_fn(forged) == (
       f'<|im_start|>user\n{content}<|im_end|>\n<|im_start|>assistant\n'
     )
 
@@ -407,7 +405,6 @@ def test_without_a_template_contents_are_lines(piece_model):
   assert t.chat_template is None
   turns = user('a') + user('b')
   assert t.render(turns) == t.encode('a\nb\n')
-  assert t.render(turns, add_generation_prompt=False) == t.encode('a\nb')
   with_bos = pieces(piece_model, add_bos_token=True)
   assert with_bos.render(turns) == [1, *t.encode('a\nb\n')]
 
