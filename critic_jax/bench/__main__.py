@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
   flags.add_argument('--work', nargs='+', choices=works, default=works)
   for name, meaning in (
     ('rows', 'prompts, or rows of an update'),
-    ('prompt', 'tokens of each'),
+    ('prompt', 'tokens of each prompt'),
     ('new', 'tokens of each response'),
   ):
     flags.add_argument(f'--{name}', type=_positive, help=f'other {meaning}')

@@ -24,7 +24,7 @@ class System(NamedTuple):
   """A system that is measured.
 
   Attributes:
-    name: its name.
+    name: the name of the system.
     python: the interpreter it runs in.
     script: the module that does its work, as worker.py describes it.
     path: PYTHONPATH; '' for none.

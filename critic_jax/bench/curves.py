@@ -46,11 +46,11 @@ class Curve(NamedTuple):
   """One panel of the figure.
 
   Attributes:
-    title: its title.
+    title: the title of the panel.
     x_label: the size that varies.
     y_label: the cost.
     x: sizes, ascending.
-    y: the cost at each.
+    y: the cost at each size.
   """
 
   title: str
@@ -165,7 +165,7 @@ def measure(values=None, say=lambda text: None) -> list[Curve]:
   """Measures all curves.
 
   Args:
-    values: the sizes by curve, in the place of those of `VALUES`.
+    values: the sizes by curve; those of `VALUES` where a curve has none.
     say: is called with a line before each measurement.
   """
   values = {**VALUES, **(values or {})}

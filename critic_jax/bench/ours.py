@@ -34,7 +34,7 @@ def generate(
     model: a transformer.
     params: its parameters.
     prompts: token lists of one length.
-    num_samples: responses to each.
+    num_samples: responses to each prompt.
     max_new_tokens: tokens of each response.
     key: consumed.
 

@@ -53,7 +53,7 @@ class Work:
   Attributes:
     name: its name in tables.
     rows: prompts of the first stage, or rows of the update.
-    prompt: tokens of each.
+    prompt: tokens of each prompt or row.
     stages: the stages of sampling, in order.
   """
 
@@ -125,7 +125,7 @@ def resized(
   Args:
     work: the work.
     rows: prompts of the first stage, or rows of the update.
-    prompt: tokens of each.
+    prompt: tokens of each prompt or row.
     new: tokens of each response, in each stage.
   """
   stages = work.stages

@@ -47,7 +47,7 @@ OPTIONS = {
     dict(type=int, default=1, help='number of nodes that a run spans'),
     'slurm gke',
   ),
-  'gpus': (dict(type=int, default=0, help='number of each node'), 'slurm'),
+  'gpus': (dict(type=int, default=0, help='GPUs of each node'), 'slurm'),
   'name': (
     dict(default='critic', help='name of the slices: NAME-0, ...'),
     'tpu',
@@ -58,10 +58,10 @@ OPTIONS = {
   'image': (dict(help='image with this checkout in /critic_jax'), 'gke'),
   'accelerator': (dict(help='kind of a node: tpu-v5-lite-podslice'), 'gke'),
   'topology': (dict(default='', help='shape of the TPUs: 4x4'), 'gke'),
-  'chips': (dict(type=int, default=4, help='number of each node'), 'gke'),
+  'chips': (dict(type=int, default=4, help='chips of each node'), 'gke'),
   'bucket': (dict(help='gs://NAME/FOLDER, where runs live'), 'tpu gke'),
   'option': (
-    dict(action='append', default=[], help='of sbatch or gcloud: --option=-X'),
+    dict(action='append', default=[], help='option of sbatch or gcloud'),
     'slurm tpu',
   ),
 }
@@ -308,7 +308,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     choices=tables.FORMATS,
     help='print mean and interval over seeds',
   )
-  add('--metrics', nargs='+', default=[], help='in place of those of TABLE')
+  add('--metrics', nargs='+', default=[], help='other metrics than TABLE has')
   add('--on', choices=_PLACES, default='local', help='where runs are trained')
   add('--parallel', type=int, metavar='N', help='runs at once')
   add('--dry_run', action='store_true', help='print commands, run none')

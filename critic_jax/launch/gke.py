@@ -32,7 +32,7 @@ class Pods(NamedTuple):
     accelerator: GKE's name, e.g. 'tpu-v5-lite-podslice' or 'nvidia-h100-80gb'.
     topology: the shape of the TPUs, e.g. '4x4'; '' for GPUs.
     nodes: number of pods, each on a node of its own.
-    chips: accelerators of each.
+    chips: accelerators of each node.
     bucket: gs://NAME/FOLDER, which is mounted.
   """
 

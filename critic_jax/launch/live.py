@@ -36,7 +36,7 @@ def table(
 
   Args:
     tasks: the runs, in the order of --index.
-    states: the state of each.
+    states: the state of each run.
     seconds: seconds of training by name, for the runs of this process; for
       others it is the time from the first to the last line of metrics.
     height: the number of rows that there is room for: if there are more runs,

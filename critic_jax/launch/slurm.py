@@ -64,7 +64,7 @@ def ranges(indices: Sequence[int]) -> str:
   >>> ranges([0, 1, 2, 5, 7, 8])
   '0-2,5,7-8'
   """
-  pairs = []  # of a first and a last index
+  pairs = []  # a first and a last index each
   for index in sorted(indices):
     if pairs and pairs[-1][1] == index - 1:
       pairs[-1][1] = index

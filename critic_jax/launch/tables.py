@@ -38,7 +38,7 @@ def show(
     workdir: the folder of its runs.
     console: prints them.
     form: one of `FORMATS`.
-    metrics: metrics in the place of those of its TABLE.
+    metrics: other metrics than its TABLE has.
 
   Raises:
     ValueError: the runs have no such metric.

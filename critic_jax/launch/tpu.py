@@ -56,7 +56,7 @@ class Slice(NamedTuple):
   """A queued resource and the arguments that create it.
 
   Attributes:
-    name: its name.
+    name: the name of the slice.
     zone: Google's zone.
     type: the type of accelerators, e.g. 'v5litepod-16'.
     version: the version of the software, e.g. 'v2-alpha-tpuv5-lite'.
@@ -236,7 +236,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
   for name, text in _HELP.items():
     parser.add_argument(f'--{name}', required=True, help=text)
   parser.add_argument(
-    '--option', action='append', default=[], help='of gcloud: --option=--spot'
+    '--option',
+    action='append',
+    default=[],
+    help='such as --option=--spot, for gcloud',
   )
   parser.add_argument(
     'command', nargs='+', help='words that all workers run, after --'

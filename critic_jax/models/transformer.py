@@ -104,7 +104,7 @@ class Attention(nn.Module):
       self.q_norm, self.k_norm = RMSNorm(c), RMSNorm(c)
 
   def __call__(self, x, angles, mask, cache, slot, prefix):
-    """Returns `([B, T, D], (keys, values))`; see `Transformer`."""
+    """Attends with `Transformer`'s arguments: ([B, T, D], (keys, values))."""
     q, k, v = self.q(x), self.k(x), self.v(x)
     if self.config.qk_norm:
       q, k = self.q_norm(q), self.k_norm(k)
@@ -151,7 +151,7 @@ class Block(nn.Module):
     self.mlp = MLP(self.config)
 
   def __call__(self, x, angles, mask, cache, slot, prefix):
-    """Returns `([B, T, D], (keys, values))`; see `Transformer`."""
+    """Computes one layer of `Transformer`: ([B, T, D], (keys, values))."""
     mixed, cache = self.attention(
       self.attention_norm(x), angles, mask, cache, slot, prefix
     )

@@ -197,7 +197,7 @@ def _response_mean(x: Array, mask: Array, segments: Array | None) -> Array:
   if segments is None:
     return masked.mean(x, mask, axis=1)[:, None]
 
-  def total(x, segments):  # of one row
+  def total(x, segments):  # one row
     sums = jax.ops.segment_sum(x, segments, num_segments=len(segments) + 1)
     return sums[segments]
 

@@ -48,12 +48,12 @@ def make_lms(config) -> dict[str, LM]:
   Raises:
     ValueError: a setting is wrong, or a missing source has no size.
   """
-  lms, ahead = {}, config.compile_ahead
+  lms, compile_ahead = {}, config.compile_ahead
   for role, section in config.models.items():
     try:
       lookup.check_settings(roles.check_section, section, 'a model')
       if not section['source']:
-        lms |= roles.make_lms({role: section}, compile_ahead=ahead)
+        lms |= roles.make_lms({role: section}, compile_ahead=compile_ahead)
         continue
       roles.check_section(**section)
       fields = sizes.SIZES.get(section['size'])
@@ -63,7 +63,7 @@ def make_lms(config) -> dict[str, LM]:
       else:
         model_config = hf_weights.load_config(section['source'])
       lm = roles.make_lm(model_config, _no_tokenizer(), section)
-      lms[role] = dataclasses.replace(lm, compile_ahead=ahead)
+      lms[role] = dataclasses.replace(lm, compile_ahead=compile_ahead)
     except ValueError as error:
       text = str(error).removeprefix(f'models.{role}: ')
       raise ValueError(f'models.{role}: {text}') from error

@@ -19,8 +19,8 @@ class Chip(NamedTuple):
   Attributes:
     memory: bytes.
     flops: flops a second of matrix products in bfloat16.
-    float32_flops: the same as jax multiplies float32 by default: in one pass
-      of bfloat16 on TPUs, in TF32 on GPUs.
+    float32_flops: flops a second as jax multiplies float32 by default: in one
+      pass of bfloat16 on TPUs, in TF32 on GPUs.
     bandwidth: bytes a second of its memory.
     link: bytes a second that it sends to chips beside it.
     network: bytes a second that it sends to others.

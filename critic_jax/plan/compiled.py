@@ -34,11 +34,14 @@ def temporaries(name, config, lms, mesh, batch_shape) -> int:
   # Two compilations tell those of any number of layers.
   configs = [lms[r].model.config for r in config.phases[name].train]
   num_layers = max(c.num_layers for c in configs)
-  second = _of_layers(min(num_layers, 2), name, config, lms, mesh, batch_shape)
+  bytes_of_two = _of_layers(
+    min(num_layers, 2), name, config, lms, mesh, batch_shape
+  )
   if num_layers <= 2:
-    return second
-  third = _of_layers(3, name, config, lms, mesh, batch_shape)
-  return second + (num_layers - 2) * (third - second)
+    return bytes_of_two
+  bytes_of_three = _of_layers(3, name, config, lms, mesh, batch_shape)
+  layer_bytes = bytes_of_three - bytes_of_two
+  return bytes_of_two + (num_layers - 2) * layer_bytes
 
 
 def _of_layers(num_layers, name, config, lms, mesh, batch_shape) -> int:

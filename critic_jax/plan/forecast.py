@@ -14,7 +14,7 @@ from critic_jax.plan.speed import Shares, Time
 from critic_jax.runtime import sharding
 from critic_jax.sampling.lm import Shape
 
-_MAX_COUNT = 1 << 20  # of rows and slots; no plan looks for more
+_MAX_COUNT = 1 << 20  # rows or slots; no plan looks for more
 
 
 class Target(NamedTuple):

@@ -202,8 +202,8 @@ def sampler(
     lm: the LM that samples.
     mesh: the mesh that a process samples on.
     lanes: prompts sampled for at once.
-    rows: responses to each at once.
-    samples: responses to each.
+    rows: responses to a prompt at once.
+    samples: responses to a prompt.
     columns: columns of the prompts.
   """
   model = abstract.on_one_device(lm, mesh).model

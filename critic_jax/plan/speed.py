@@ -44,7 +44,7 @@ class Time(NamedTuple):
   """The time of one stage.
 
   Attributes:
-    stage: its name.
+    stage: the name of the stage.
     role: the role whose model computes.
     rows: number of prompts, responses or rows of the batch.
     tokens: number of tokens that are read or sampled.
@@ -81,7 +81,8 @@ class Model(NamedTuple):
   Attributes:
     fields: the fields of its config.
     embed: number of devices that matrices are split among along 'embed'.
-    heads: the same along heads, MLP and vocabulary.
+    heads: number of devices that they are split among along heads, MLP and
+      vocabulary.
     flops: flops a second.
     bandwidth: bytes of memory read a second.
     gather: bytes sent a second, where matrices are gathered.
@@ -115,9 +116,9 @@ class Model(NamedTuple):
   @property
   def gather_s(self) -> float:
     """Returns the seconds to gather the matrices for one pass."""
-    missing = 1 - 1 / self.embed
+    missing_share = 1 - 1 / self.embed
     item = self.item / self.heads
-    return cost.read_params(self.fields) * item * missing / self.gather
+    return cost.read_params(self.fields) * item * missing_share / self.gather
 
   def reduce_s(self, tokens: float) -> float:
     """Returns the seconds of both sums over heads in each layer of a pass."""

@@ -17,10 +17,10 @@ class Sampled(NamedTuple):
   """One stage of sampling.
 
   Attributes:
-    stage: its name in records.
+    stage: the name of the stage in records.
     role: the role that writes it.
     prompts: number of prompts.
-    samples: responses to each.
+    samples: responses to each prompt.
     prompt: tokens of each prompt.
     new: tokens of each response.
   """

@@ -178,7 +178,7 @@ def _prefill(model, params, prompts, length, shared_prefixes, columns):
     )
     cache = _join(*caches, prefix_length, columns)
     index = length - 1 - prefix_length
-  index = jnp.maximum(index, 0)[:, None, None]  # of the last token
+  index = jnp.maximum(index, 0)[:, None, None]  # the last token
   hidden = jnp.take_along_axis(hidden, index, axis=1)[:, 0]
   return model.apply({'params': params}, hidden, method='logits'), cache
 

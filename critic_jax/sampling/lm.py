@@ -38,7 +38,7 @@ class LM:
   Attributes:
     model: the linen module; its configuration names the head.
     tokenizer: text <-> tokens.
-    stages: its prompts to solve, to critique and to refine, and their parsers.
+    stages: the prompts to solve, to critique and to refine, and their parsers.
     sampling_params: temperature, top-k and top-p of its responses.
     max_new_tokens: the most tokens of a response, its end included.
     lengths: the allowed numbers of columns of prompts and of training rows,
@@ -180,7 +180,7 @@ class LM:
 
     Args:
       num_prompts: prompts of the call.
-      n: samples of each.
+      n: samples of each prompt.
     """
     num_rows = min(n, self.max_rows)
     for _ in range(2):

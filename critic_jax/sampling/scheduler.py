@@ -70,7 +70,7 @@ def run(
     max_new_tokens: R.
     columns: P.
     num_lanes: L, prompts at once; a power of two.
-    num_rows: s, responses to each of them at once, at most n.
+    num_rows: s, responses to a prompt at once, at most n.
 
   Returns:
     For each number, numpy arrays of the n responses to its prompt.
@@ -95,23 +95,23 @@ def _run(insert_fn, decode_fn, lanes: Lanes, prompts, keys):
   # Lanes are refilled by a quarter, whatever the number of devices.
   quarter, size = num_inserted(num_lanes), num_inserted(num_lanes, num_shards)
   queue = collections.deque(prompts)
-  prompt_of_lane: dict[int, int] = {}  # of the lanes that are not free
+  prompt_of_lane: dict[int, int] = {}  # without the free lanes
   results: dict[int, Samples] = {}
   clock = 0
   while queue or prompt_of_lane:
     # Fill the free lanes.
-    free = [lane for lane in range(num_lanes) if lane not in prompt_of_lane]
-    while queue and len(free) >= min(quarter, len(queue)):
-      count = min(size, len(free), len(queue))
+    free_lanes = [x for x in range(num_lanes) if x not in prompt_of_lane]
+    while queue and len(free_lanes) >= min(quarter, len(queue)):
+      count = min(size, len(free_lanes), len(queue))
       numbers = [queue.popleft() for _ in range(count)]
-      filled, free = free[:count], free[count:]
-      prompt_of_lane |= zip(filled, numbers, strict=True)
+      filled_lanes, free_lanes = free_lanes[:count], free_lanes[count:]
+      prompt_of_lane |= zip(filled_lanes, numbers, strict=True)
       tokens, length, shared_prefixes = lay_out(
         [prompts[i] for i in numbers], size, lanes.columns, num_shards
       )
       lanes = insert_fn(
         lanes,
-        _padded(filled, size, num_lanes),
+        _padded(filled_lanes, size, num_lanes),
         tokens,
         length,
         _sample_keys(keys, _padded(numbers, size, 0), num_samples),
@@ -183,10 +183,10 @@ def compile_one(
   with sharding.on_mesh_of(params):
     num_shards = sharding.num_shards_here('rows')
     size = num_inserted(num_lanes, num_shards)
-    unlike = [[i] * columns for i in range(size)]
-    batches = [unlike]  # inserted whole
+    distinct = [[i] * columns for i in range(size)]
+    batches = [distinct]  # inserted whole
     if num_shared_prefixes(size, num_shards):
-      batches.append(unlike[:1])  # inserted behind a shared prefix
+      batches.append(distinct[:1])  # inserted behind a shared prefix
     lane_index = _padded([], size, 0)
     keys = _sample_keys(keys, lane_index, num_samples)
     lanes = _compile(

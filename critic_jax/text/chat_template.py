@@ -32,8 +32,8 @@ import jinja2.utils
 MAX_SOURCE = 500_000  # characters of a template
 MAX_STEPS = 100_000  # loop iterations and calls of one rendering
 MAX_TEXT = 2_000_000  # characters of any text in a rendering
-MAX_ITEMS = 50_000  # of a list, with the items of its items
-MAX_BITS = 1024  # of an integer
+MAX_ITEMS = 50_000  # items of a list, with the items of its items
+MAX_BITS = 1024  # bits of an integer
 MAX_REPEAT = 1000  # copies of a text or list by `*`
 MAX_WORK = 100_000_000  # the sizes of a filter's arguments, multiplied
 # A hundred items weighed, or this much work, also count as a step.
@@ -123,7 +123,7 @@ class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
       trim_blocks=True,
       lstrip_blocks=True,
       extensions=[_Generation, jinja2.ext.loopcontrols],
-      finalize=lambda value: self.weighed(value),  # of output
+      finalize=lambda value: self.weighed(value),  # weighs output
     )
     self.steps = 0
     self.filters['tojson'] = _tojson

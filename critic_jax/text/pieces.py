@@ -34,7 +34,7 @@ def tokenizers(config: Mapping[str, Any]) -> dict[str, Tokenizer]:
   }
 
 
-_MAX_SIZE = 100_000  # of a vocabulary to be trained, or of its texts
+_MAX_SIZE = 100_000  # tokens or texts of a vocabulary to be trained
 
 
 @functools.lru_cache(maxsize=8)
@@ -65,15 +65,15 @@ def split(
   space. A character of several tokens belongs to the token that completes it.
   """
   tokens = tuple(tokens)
-  pieces, start, whole = [], 0, ''
+  pieces, start, prefix = [], 0, ''
   for end in range(1, len(tokens) + 1):
     text = decode(tokens[start:end])
     if text.endswith('\ufffd') and end < len(tokens):
       pieces.append('')
       continue
-    pieces.append(text[len(whole) :])
+    pieces.append(text[len(prefix) :])
     start = end - 1
-    whole = decode(tokens[start:end])
+    prefix = decode(tokens[start:end])
   return pieces
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import sentencepiece as sentencepiece_lib
 import tokenizers
 
-MAX_SIZE = 10_000_000  # of a vocabulary
+MAX_SIZE = 10_000_000  # tokens of a vocabulary
 _WORD_BOUNDARY = '\u2581'  # sentencepiece writes a space so
 _RARE = '\U0010fffd'  # in no vocabulary as a whole
 
