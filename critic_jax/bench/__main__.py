@@ -95,13 +95,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def compare(flags: argparse.Namespace, console: Console) -> int:
   """Measures the works that the flags name, and shows and writes them."""
-  systems, missing = [OURS], {}
+  systems, unmade_systems = [OURS], {}
   for name in flags.compare:
     try:
       python = environments.python(name, flags.environments, say=console.print)
       systems.append(System(name, python, environments.script(name)))
     except ValueError as error:
-      missing[name] = {'error': str(error)}
+      unmade_systems[name] = {'error': str(error)}
 
   # Measure work by work.
   limits = machine.measured()
@@ -126,7 +126,7 @@ def compare(flags: argparse.Namespace, console: Console) -> int:
       deadline_s=flags.deadline,
       say=console.print,
     )
-    result['systems'].update(missing)
+    result['systems'].update(unmade_systems)
     results.append(result)
     if flags.json:  # after each work, so that nothing is lost
       results_table.write(flags.json, results, limits, settings)

@@ -97,7 +97,7 @@ def bandwidth(num_bytes: int) -> float:
   array = jnp.ones((num_bytes // 4 // width, width), jnp.float32)
   vector = jnp.ones((width, 1), jnp.float32)
   product, total = jax.jit(jnp.matmul), jax.jit(jnp.sum)
-  # Which of these is the fastest depends on the machine and on XLA.
+  # The fastest of these depends on the machine and on XLA.
   seconds = [
     best_seconds(lambda: total(array)),
     best_seconds(lambda: product(array, vector)),

@@ -97,12 +97,12 @@ def load(path: str | Path) -> Experiment:
       'that can be run'
     ) from error
   question = (names['__doc__'] or '').strip().partition('\n')[0]
-  missing = [k for k in ('CONFIG', 'GRID', 'TABLE') if k not in names]
-  missing += [] if question.endswith('?') else ['question']
-  if missing:
+  missing_parts = [k for k in ('CONFIG', 'GRID', 'TABLE') if k not in names]
+  missing_parts += [] if question.endswith('?') else ['question']
+  if missing_parts:
     raise ValueError(
-      f'{path}: got no {", ".join(missing)}; expected CONFIG, GRID, TABLE and, '
-      'in the first line of the docstring, a question; see '
+      f'{path}: got no {", ".join(missing_parts)}; expected CONFIG, GRID, '
+      'TABLE and, in the first line of the docstring, a question; see '
       'experiments/rewards.py'
     )
   try:

@@ -294,10 +294,11 @@ def _params(config: TransformerConfig, tensors) -> dict[str, Any]:
   # Old checkpoints hold the rotary frequencies, which follow from the config.
   extra = {n for n in tensors if not n.endswith('.rotary_emb.inv_freq')}
   extra -= {row.name for row in rows}
-  missing = [row.name for row in rows if row.name not in tensors]
-  if missing:
+  missing_names = [row.name for row in rows if row.name not in tensors]
+  if missing_names:
     raise ValueError(
-      f'{missing[0]}: got no such tensor; expected it ({len(missing)} missing)'
+      f'{missing_names[0]}: got no such tensor; expected it '
+      f'({len(missing_names)} missing)'
     )
   if config.tie_embeddings and 'lm_head.weight' in extra:
     # Some tied checkpoints hold the head too; then it must be the embedding.
