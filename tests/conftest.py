@@ -6,14 +6,16 @@ import pathlib
 import jax
 import pytest
 
-# Tests compile much and compute little: programs that are not optimised, and of
-# which each operation has the compiler's older, plainer code, take half of the
-# time. Read when the first test asks jax for its devices.
-os.environ.setdefault(
-  'XLA_FLAGS',
-  '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false '
+# Tests compile much and compute little: programs that are not optimised take
+# half of the time, and jax 0.10 has older, plainer code for operations, which
+# later ones no longer know. Read when a test first asks jax for its devices.
+FLAGS = [
+  '--xla_backend_optimization_level=0',
   '--xla_cpu_parallel_codegen_split_count=1',
-)
+]
+if jax.__version_info__ < (0, 11):
+  FLAGS.append('--xla_cpu_use_fusion_emitters=false')
+os.environ.setdefault('XLA_FLAGS', ' '.join(FLAGS))
 
 # A test packs `.git` while another asks git for its state: it writes nothing.
 os.environ['GIT_OPTIONAL_LOCKS'] = '0'
@@ -34,13 +36,10 @@ def pytest_cmdline_main(config):
   that is printed, or for another number (`-n 0`). The folders come in order of
   their names: those that take seconds come last, so both processes end at once.
   """
-  # A worker must not have workers of its own: without this line each of them
-  # started two more, which took all memory of the machine.
-  if is_worker():
-    return
-  option = config.option
+  # A worker must not have workers of its own.
   if not config.pluginmanager.hasplugin('xdist') or is_worker():
     return
+  option = config.option
   is_quick = option.markexpr == 'not slow' and option.capture != 'no'
   names_folders = all(pathlib.Path(name).is_dir() for name in config.args)
   if option.numprocesses is None and is_quick and names_folders:
