@@ -7,7 +7,7 @@ from critic_jax.rewards import leaks
 from critic_jax.types import Problem, Record
 
 
-def said(conclusion, answer):
+def critique(conclusion, answer):
   """A critique with this conclusion, of a problem with this answer."""
   nothing = np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0)
   parsed = {'conclusion': conclusion}
@@ -40,11 +40,11 @@ def said(conclusion, answer):
   ],
 )
 def test_leaks(answer, conclusion, is_leak):
-  assert leaks.leaks(said(conclusion, answer)) is is_leak
+  assert leaks.leaks(critique(conclusion, answer)) is is_leak
 
 
 @pytest.mark.parametrize(
-  ('answer', 'conclusion', 'shown'),
+  ('answer', 'conclusion', 'masked_text'),
   [
     ('12', 'Step 3: 4 * 3 = 12, so 12.', 'Step 3: 4 * 3 = ?, so ?.'),
     ('12', '112 stays', '112 stays'),
@@ -53,5 +53,5 @@ def test_leaks(answer, conclusion, is_leak):
     ('12', None, ''),
   ],
 )
-def test_masked(answer, conclusion, shown):
-  assert leaks.masked(said(conclusion, answer)) == shown
+def test_masked(answer, conclusion, masked_text):
+  assert leaks.masked(critique(conclusion, answer)) == masked_text

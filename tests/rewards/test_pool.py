@@ -123,18 +123,18 @@ def test_too_little_memory_to_start_is_an_error():
 
 def test_killed_worker_is_replaced_and_its_item_tried_again(graders):
   graders.grade([(box(r'\sqrt{25}'), '5')])
-  idle = pids(graders)[0]
-  os.kill(idle, signal.SIGKILL)  # while idle
+  idle_pid = pids(graders)[0]
+  os.kill(idle_pid, signal.SIGKILL)  # while idle
   assert graders.grade([(box(r'\sqrt{36}'), '6')]) == ['right']
 
-  with pool.Pool(1, deadline_s=10.0) as one:
-    one.grade([(box(r'\sqrt{4}'), '2')])
+  with pool.Pool(1, deadline_s=10.0) as single_worker:
+    single_worker.grade([(box(r'\sqrt{4}'), '2')])
     killed = set()
     done = threading.Event()
 
     def kill_the_busy():
       while not done.wait(0.01):
-        for worker in list(one._workers):
+        for worker in list(single_worker._workers):
           if worker.job and worker.job != pool.CHECK:
             if worker.process.pid not in killed:
               killed.add(worker.process.pid)
@@ -142,7 +142,7 @@ def test_killed_worker_is_replaced_and_its_item_tried_again(graders):
 
     thread = threading.Thread(target=kill_the_busy)
     thread.start()
-    grades = one.grade([(HANGS, r'\sqrt{3}')])
+    grades = single_worker.grade([(HANGS, r'\sqrt{3}')])
     done.set()
     thread.join()
     # Two children died of it, and it was given up.
@@ -166,11 +166,11 @@ def test_cache_is_bounded_and_keyed_by_content(monkeypatch, graders):
 def test_old_workers_are_replaced(monkeypatch):
   monkeypatch.setattr(pool, '_MAX_ITEMS', 2)
   with pool.Pool(1) as graders:
-    seen = set()
+    worker_pids = set()
     for k in range(3):
       graders.grade([(box(rf'\sqrt{{{k}}}'), r'\sqrt{7}')])
-      seen.update(pids(graders))
-    assert len(seen) == 2
+      worker_pids.update(pids(graders))
+    assert len(worker_pids) == 2
 
 
 @pytest.fixture

@@ -78,14 +78,14 @@ def test_a_hanging_grader_holds_up_no_other(bad):
   assert grade(graders, *texts) == ['timeout'] + ['right'] * 50
 
 
-@pytest.mark.parametrize('how', ['allocate', 'allocate slowly'])
-def test_a_grader_that_allocates_100_gb_is_stopped(how, bad):
+@pytest.mark.parametrize('fault', ['allocate', 'allocate slowly'])
+def test_a_grader_that_allocates_100_gb_is_stopped(fault, bad):
   graders = bad()
   with open('/proc/meminfo') as file:
     total_kb = int(file.readline().split()[1])
   # MemoryError, which this grader does not catch, ends it.
   start = time.monotonic()
-  assert grade(graders, how, 'b') == ['timeout', 'right']
+  assert grade(graders, fault, 'b') == ['timeout', 'right']
   assert time.monotonic() - start < 15.0
   assert total_kb > 2**20, 'a limit of 1 GB is no limit here'
 
@@ -115,10 +115,10 @@ def test_a_grader_writes_no_file(bad, tmp_path):
   assert not path.exists() or path.read_text() == ''
 
 
-@pytest.mark.parametrize('how', ['flood', 'babble'])
-def test_a_grader_that_speaks_no_grades_is_replaced(how, bad):
+@pytest.mark.parametrize('fault', ['flood', 'babble'])
+def test_a_grader_that_speaks_no_grades_is_replaced(fault, bad):
   start = time.monotonic()
-  assert grade(bad(), how, 'b') == ['timeout', 'right']
+  assert grade(bad(), fault, 'b') == ['timeout', 'right']
   assert time.monotonic() - start < 10.0
 
 

@@ -29,12 +29,12 @@ def critique(text, *, correct, finish='stop'):
   return record('critique', text, verdicts.parse(text), solution, finish)
 
 
-def refined(of, *corrects):
-  return [record('refine', '', dict(correct=c), of) for c in corrects]
+def refinements_of(parent, *corrects):
+  return [record('refine', '', dict(correct=c), parent) for c in corrects]
 
 
 @pytest.mark.parametrize(
-  'text, when_right, when_wrong',
+  'text, reward_if_right, reward_if_wrong',
   [
     ('Verdict: correct', 1.0, 0.0),
     ('Verdict: incorrect', 0.0, 1.0),
@@ -46,9 +46,9 @@ def refined(of, *corrects):
     ('<think>Verdict: incorrect</think> Verdict: correct', 1.0, 0.0),
   ],
 )
-def test_judge(text, when_right, when_wrong):
-  assert refinement.judge(critique(text, correct=RIGHT), []) == when_right
-  assert refinement.judge(critique(text, correct=WRONG), []) == when_wrong
+def test_judge(text, reward_if_right, reward_if_wrong):
+  assert refinement.judge(critique(text, correct=RIGHT), []) == reward_if_right
+  assert refinement.judge(critique(text, correct=WRONG), []) == reward_if_wrong
 
 
 @pytest.mark.parametrize(
@@ -67,11 +67,11 @@ def test_judge(text, when_right, when_wrong):
 def test_gates(gate, admitted):
   for truth in (RIGHT, WRONG):
     for word in ('correct', 'incorrect'):
-      one = critique(f'Verdict: {word}', correct=truth)
-      assert refinement.admits(gate, one) == ((truth, word) in admitted)
+      record = critique(f'Verdict: {word}', correct=truth)
+      assert refinement.admits(gate, record) == ((truth, word) in admitted)
       share = 0.75 if (truth, word) in admitted else 0.0
-      refinements = refined(one, RIGHT, RIGHT, WRONG, RIGHT)
-      assert refinement.refine(one, refinements, gate=gate) == share
+      refinements = refinements_of(record, RIGHT, RIGHT, WRONG, RIGHT)
+      assert refinement.refine(record, refinements, gate=gate) == share
 
 
 def test_every_gate_is_tested():
@@ -80,9 +80,9 @@ def test_every_gate_is_tested():
 
 def test_default_gate_is_rightly_called_wrong():
   fooled = critique('Verdict: incorrect', correct=RIGHT)
-  assert refinement.refine(fooled, refined(fooled, RIGHT)) == 0.0
+  assert refinement.refine(fooled, refinements_of(fooled, RIGHT)) == 0.0
   good = critique('Verdict: incorrect', correct=WRONG)
-  assert refinement.refine(good, refined(good, RIGHT)) == 1.0
+  assert refinement.refine(good, refinements_of(good, RIGHT)) == 1.0
 
 
 @pytest.mark.parametrize('gate', ALL_GATES)
@@ -99,47 +99,47 @@ def test_default_gate_is_rightly_called_wrong():
   ],
 )
 def test_without_a_whole_verdict_nothing_is_earned(gate, truth, text, finish):
-  one = critique(text, correct=truth, finish=finish)
-  refinements = refined(one, RIGHT, RIGHT)
-  assert not refinement.admits(gate, one)
-  assert refinement.judge(one, refinements) == 0.0
-  assert refinement.refine(one, refinements, gate=gate) == 0.0
-  assert refinement.delta(one, refinements) == 0.0
+  record = critique(text, correct=truth, finish=finish)
+  refinements = refinements_of(record, RIGHT, RIGHT)
+  assert not refinement.admits(gate, record)
+  assert refinement.judge(record, refinements) == 0.0
+  assert refinement.refine(record, refinements, gate=gate) == 0.0
+  assert refinement.delta(record, refinements) == 0.0
 
 
 def test_delta():
   wrong = critique('Verdict: incorrect', correct=WRONG)
   right = critique('Verdict: correct', correct=RIGHT)
   # wrong -> (right, wrong): (1 + 0) / 2
-  assert refinement.delta(wrong, refined(wrong, RIGHT, WRONG)) == 0.5
+  assert refinement.delta(wrong, refinements_of(wrong, RIGHT, WRONG)) == 0.5
   # right -> (right, wrong, wrong, wrong): (0 - 1 - 1 - 1) / 4
-  refinements = refined(right, RIGHT, WRONG, WRONG, WRONG)
+  refinements = refinements_of(right, RIGHT, WRONG, WRONG, WRONG)
   assert refinement.delta(right, refinements) == -0.75
   # TRAPS 31: copying a right solution is worth nothing.
-  assert refinement.delta(right, refined(right, RIGHT, RIGHT)) == 0.0
+  assert refinement.delta(right, refinements_of(right, RIGHT, RIGHT)) == 0.0
 
 
 def test_no_refinements_are_worth_nothing():
-  one = critique('Verdict: incorrect', correct=WRONG)
-  assert refinement.refine(one, []) == 0.0
-  assert refinement.delta(one, []) == 0.0
+  record = critique('Verdict: incorrect', correct=WRONG)
+  assert refinement.refine(record, []) == 0.0
+  assert refinement.delta(record, []) == 0.0
 
 
 def test_unknown_gate_lists_the_gates():
-  one = critique('Verdict: incorrect', correct=WRONG)
+  record = critique('Verdict: incorrect', correct=WRONG)
   with pytest.raises(ValueError, match="'sometimes'.*'always'.*'wrong'"):
-    refinement.refine(one, [], gate='sometimes')
+    refinement.refine(record, [], gate='sometimes')
 
 
 @pytest.mark.parametrize('correct', [None, 'False', 1])
 def test_ungraded_solution_or_refinement_is_an_error(correct):
-  one = critique('Verdict: incorrect', correct=correct)
+  record = critique('Verdict: incorrect', correct=correct)
   for reward in (refinement.judge, refinement.refine, refinement.delta):
     with pytest.raises(ValueError, match='p/solve.0.*expected a bool'):
-      reward(one, [])
+      reward(record, [])
   graded = critique('Verdict: incorrect', correct=np.bool_(False))
   with pytest.raises(ValueError, match='refine.0.*expected a bool'):
-    refinement.refine(graded, refined(graded, correct))
+    refinement.refine(graded, refinements_of(graded, correct))
 
 
 def test_critique_of_nothing_is_an_error():

@@ -31,8 +31,8 @@ def build_walls(name):
       pass
   except OSError as error:
     pytest.skip(f'{name} builds no walls here: {error}')
-  if lacking := sandbox.missing(walls):
-    pytest.skip(f'this machine has no protection of {lacking}')
+  if protections := sandbox.missing(walls):
+    pytest.skip(f'this machine has no protection of {protections}')
   return walls
 
 
@@ -227,9 +227,9 @@ def attack():
   "the parent's environment": """
 import glob, os
 def attack():
-  found = b''.join(open(path, 'rb').read()
-                   for path in glob.glob('/proc/[0-9]*/environ'))
-  return <SECRET> in found.decode() or <SECRET> in str(os.environ)
+  data = b''.join(open(path, 'rb').read()
+                  for path in glob.glob('/proc/[0-9]*/environ'))
+  return <SECRET> in data.decode() or <SECRET> in str(os.environ)
 """,
   'ptrace': """
 import ctypes, os
@@ -419,23 +419,24 @@ os._exit(0)
   'reads the tests in memory and on disk': ("""
 import gc, glob, re, sys
 def answer(x):
-  frame, found = sys._getframe(), []
+  frame, places = sys._getframe(), []
   while frame:
-    found += [frame.f_locals, frame.f_globals, frame.f_code.co_consts]
+    places += [frame.f_locals, frame.f_globals, frame.f_code.co_consts]
     frame = frame.f_back
-  found += gc.get_objects()
+  places += gc.get_objects()
   for path in glob.glob('/proc/[0-9]*/*') + glob.glob('/scratch/*'):
     try:
-      found.append(open(path, 'rb').read(10**6))
+      places.append(open(path, 'rb').read(10**6))
     except OSError:
       pass
-  for thing in found:
+  for place in places:
     try:
-      seen = re.search('answer.' + str(x) + '. == ([0-9]+)', str(thing)[:10**5])
+      text = str(place)[:10**5]
+      match = re.search('answer.' + str(x) + '. == ([0-9]+)', text)
     except Exception:
       continue
-    if seen:
-      return int(seen[1])
+    if match:
+      return int(match[1])
 """, 'wrong'),
   'reads the data set': ("""
 def answer(x):
@@ -443,16 +444,16 @@ def answer(x):
 """, 'wrong'),
   'memory': ("""
 def answer(x):
-  found = []
+  blocks = []
   while True:
-    found.append(bytearray(10**7))
+    blocks.append(bytearray(10**7))
 """, 'wrong'),
   'a huge result': ("def answer(x): return 'x' * 10**8", 'wrong'),
   'a nested result': ("""
 def answer(x):
-  found = []
-  for _ in range(100_000): found = [found]
-  return found
+  result = []
+  for _ in range(100_000): result = [result]
+  return result
 """, 'wrong'),
   'an endless result': ("""
 import itertools
@@ -512,8 +513,8 @@ def graded(program, tests, walls, world):
     walls=walls,
   )
   assert time.monotonic() - start < DEADLINE_S + 1.0
-  late = time.monotonic() + 1.0
-  while insiders() - before and time.monotonic() < late:
+  deadline = time.monotonic() + 1.0
+  while insiders() - before and time.monotonic() < deadline:
     time.sleep(0.01)
   assert not insiders() - before
   assert world.victim.read_text() == 'whole'
@@ -530,8 +531,8 @@ def test_attacks_are_contained(name, walls, world):
 @pytest.mark.parametrize('name', CHEATS)
 def test_programs_get_what_they_deserve(name, walls, world):
   (world.folder / 'tests.txt').write_text('{3: 9, -271: 73441}')
-  program, deserved = CHEATS[name]
-  assert graded(program, ANSWERED, walls, world) == deserved
+  program, expected = CHEATS[name]
+  assert graded(program, ANSWERED, walls, world) == expected
 
 
 @pytest.mark.parametrize(
@@ -546,7 +547,7 @@ def test_programs_get_what_they_deserve(name, walls, world):
 )
 def test_without_walls_they_succeed(name, world):
   """So that the tests above can fail. Nothing harmful is tried."""
-  none = sandbox.Walls('', '')
+  no_walls = sandbox.Walls('', '')
   if os.geteuid() and name == 'fork':
     pytest.skip('a limit that binds users who are not root holds here, too')
   (world.folder / 'tests.txt').write_text('{3: 9, -271: 73441}')
@@ -557,7 +558,7 @@ def test_without_walls_they_succeed(name, world):
   reference = code.reference(tests)
   assert (
     code.decide(
-      world.fill(program), reference, deadline_s=DEADLINE_S, walls=none
+      world.fill(program), reference, deadline_s=DEADLINE_S, walls=no_walls
     )
     == 'right'
   )
@@ -582,30 +583,30 @@ def test_the_filter_holds_without_walls(world):
   filter_ = sandbox.syscall_filter().hex()
   if not filter_:
     pytest.skip('no libseccomp2 here: no protection of syscalls')
-  alone = sandbox.Walls('', filter_)
-  assert sandbox.missing(alone) == ['files']
+  filter_only = sandbox.Walls('', filter_)
+  assert sandbox.missing(filter_only) == ['files']
   for name in (
     'network', 'abstract socket', 'fork', 'fork bomb', 'ptrace', 'setuid file',
     'signal to others', 'daemon that outlives', 'files in memory',
   ):  # fmt: skip
-    grade = graded(ATTACKS[name] + ANSWER, CONTAINED, alone, world)
+    grade = graded(ATTACKS[name] + ANSWER, CONTAINED, filter_only, world)
     assert grade == 'right', name
 
 
 def test_a_missing_protection_must_be_accepted(monkeypatch):
-  bare = sandbox.Walls('', '')
-  monkeypatch.setattr(sandbox, '_find_walls', lambda: bare)
+  no_walls = sandbox.Walls('', '')
+  monkeypatch.setattr(sandbox, '_find_walls', lambda: no_walls)
   with pytest.raises(ValueError, match="got no protection of .'network', 'fil"):
     sandbox.find_walls()
   with pytest.raises(ValueError, match="of .'files'. on this machine"):
     sandbox.find_walls(('network', 'processes', 'syscalls'))
-  assert sandbox.find_walls(sandbox.PROTECTIONS) == bare
+  assert sandbox.find_walls(sandbox.PROTECTIONS) == no_walls
   with pytest.raises(ValueError, match=r"accept_missing: got \['all'\]"):
     sandbox.find_walls(('all',))
 
 
 @pytest.mark.parametrize(
-  ('namespaces', 'filter_', 'root', 'lacking'),
+  ('namespaces', 'filter_', 'root', 'expected'),
   [
     ('bubblewrap', 'ff', True, []),
     ('unshare', 'ff', False, []),
@@ -615,9 +616,9 @@ def test_a_missing_protection_must_be_accepted(monkeypatch):
     ('', '', False, ['network', 'files', 'processes', 'syscalls']),
   ],
 )
-def test_what_is_missing(monkeypatch, namespaces, filter_, root, lacking):
+def test_what_is_missing(monkeypatch, namespaces, filter_, root, expected):
   monkeypatch.setattr(os, 'geteuid', lambda: 0 if root else 1000)
-  assert sandbox.missing(sandbox.Walls(namespaces, filter_)) == lacking
+  assert sandbox.missing(sandbox.Walls(namespaces, filter_)) == expected
 
 
 def test_tools_that_fail_are_not_taken(monkeypatch):

@@ -53,8 +53,8 @@ def test_format_of_a_record_without_status_is_an_error():
 )
 def test_overlong(num_tokens, reward):
   # TRAPS 17: tokens, whatever the number of characters.
-  one = record(range(num_tokens), text='a' * 1000)
-  assert shaping.overlong(one, [], max_len=20, buffer=4) == reward
+  solution = record(range(num_tokens), text='a' * 1000)
+  assert shaping.overlong(solution, [], max_len=20, buffer=4) == reward
 
 
 @pytest.mark.parametrize('buffer', [0, -1, 21])
@@ -73,14 +73,14 @@ def test_length():
 
 def test_repetition():
   # Bigrams of 1 2 1 2 1: 12 21 12 21; two of four occurred before.
-  one = record([1, 2, 1, 2, 1])
-  assert shaping.repetition(one, [], n=2) == -0.5
+  solution = record([1, 2, 1, 2, 1])
+  assert shaping.repetition(solution, [], n=2) == -0.5
   # Unigrams: three of five occurred before.
-  assert shaping.repetition(one, [], n=1) == pytest.approx(-0.6)
+  assert shaping.repetition(solution, [], n=1) == pytest.approx(-0.6)
   assert shaping.repetition(record(range(100)), []) == 0.0
   assert shaping.repetition(record([7] * 3), [], n=4) == 0.0  # too short
   assert shaping.repetition(record([7] * 1003), [], n=4) == pytest.approx(
     -0.999
   )
   with pytest.raises(ValueError, match='n: got 0'):
-    shaping.repetition(one, [], n=0)
+    shaping.repetition(solution, [], n=0)

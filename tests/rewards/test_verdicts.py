@@ -201,11 +201,11 @@ _PIECES = (
 
 def test_random_texts_raise_nothing_and_agree():
   rng = random.Random(0)
-  seen = set()
+  statuses = set()
   for _ in range(20_000):
     text = ''.join(rng.choices(_PIECES, k=rng.randrange(9)))
     parsed = verdicts.parse(text)
-    seen.add(parsed['status'])
+    statuses.add(parsed['status'])
     assert (parsed['verdict'] is not None) == (parsed['status'] == 'ok')
     assert (parsed['conclusion'] is None) == (parsed['status'] == 'unfinished')
     if parsed['conclusion'] is not None:
@@ -216,4 +216,4 @@ def test_random_texts_raise_nothing_and_agree():
       assert again == parsed
     assert parsed['verdict'] == verdicts.verdict(text)
     assert parsed['status'] == verdicts.status(text)
-  assert seen == {'ok', 'missing', 'contradictory', 'unfinished'}
+  assert statuses == {'ok', 'missing', 'contradictory', 'unfinished'}

@@ -19,14 +19,16 @@ from critic_jax.types import Problem
 
 
 def critique(lm, conclusion, problem=PROBLEM):
-  said = critique_text('incorrect', conclusion)
+  text = critique_text('incorrect', conclusion)
   parent = solution(lm, problem=problem)
-  return rollout.write(lm.stages.critique, parent, said)
+  return rollout.write(lm.stages.critique, parent, text)
 
 
 def run(critiques, lm, n=1):
-  asks = controls.requests(lm.stages.refine, critiques, jax.random.key(0), n=n)
-  groups = rollout.run_graded_together(asks, lm.bind(None), grade)
+  requests = controls.requests(
+    lm.stages.refine, critiques, jax.random.key(0), n=n
+  )
+  groups = rollout.run_graded_together(requests, lm.bind(None), grade)
   return [record for records in groups for record in records]
 
 
@@ -43,8 +45,10 @@ def test_the_prompts_by_hand():
   assert [r.index for r in records] == [0, 1] * 6
   assert all(isinstance(r.parsed['correct'], bool) for r in records)
 
-  shown = [prompt.partition('Critique:\n')[2] for prompt in lm.prompts]
-  assert shown == [
+  critiques_shown = [
+    prompt.partition('Critique:\n')[2] for prompt in lm.prompts
+  ]
+  assert critiques_shown == [
     '\nRefined solution:',
     '\nRefined solution:',
     'No idea.\nVerdict: incorrect\nRefined solution:',

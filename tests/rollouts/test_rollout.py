@@ -72,20 +72,20 @@ def test_no_parents_no_records():
 
 
 def test_the_sampler_hears_how_many_parents_there_may_be():
-  heard = []
+  calls = []
 
   def generate(prompts, keys, n, max_prompts):
-    heard.append((len(prompts), n, max_prompts))
+    calls.append((len(prompts), n, max_prompts))
     return [[]] * len(prompts)
 
   stage, key = scripted(None).stages.solve, jax.random.key(0)
-  for asks in (
+  for requests in (
     [rollout.Request(stage, [], key, 2, 7)],
     [rollout.Request(stage, problems(3), key, 2)],
     [rollout.Request(stage, problems(3), key, 2, 7)] * 2,
   ):
-    rollout.run_graded_together(asks, generate, lambda pairs: [])
-  assert heard == [(0, 2, 7), (3, 2, 3), (6, 2, 14)]
+    rollout.run_graded_together(requests, generate, lambda pairs: [])
+  assert calls == [(0, 2, 7), (3, 2, 3), (6, 2, 14)]
 
 
 def test_the_key_decides(lm, params):
@@ -176,7 +176,7 @@ def test_grade_asks_once_with_the_reference():
 # ------------------------------------------------------------------ together
 
 
-def asks(lm, keys, counts=(2, 2, 1)):
+def make_requests(lm, keys, counts=(2, 2, 1)):
   """Three asks, of which two have a key and parents in common."""
   solve, critique_stage = lm.stages.solve, lm.stages.critique
   solutions = [rollout.write(solve, p, WRONG) for p in problems(2)]
@@ -198,7 +198,7 @@ def test_together_is_as_alone(lm, params, counts):
     calls.append((len(prompts), n))
     return generate(prompts, keys, n, max_prompts)
 
-  requests = asks(lm, jax.random.split(jax.random.key(0)), counts)
+  requests = make_requests(lm, jax.random.split(jax.random.key(0)), counts)
   results = rollout.run_graded_together(requests, counting, grade)
   assert calls == ([(6, 2)] if counts[2] == 2 else [(3, 2), (3, 1)])
   for request, records in zip(requests, results, strict=True):
@@ -229,19 +229,19 @@ def threads():
 
 def test_grading_goes_on_while_the_block_runs():
   """Each waits for the other, so neither could go first."""
-  begun, ended = threading.Event(), threading.Event()
+  start, end = threading.Event(), threading.Event()
 
   def slow(pairs):
-    begun.set()
-    assert ended.wait(10)
+    start.set()
+    assert end.wait(10)
     return grade(pairs)
 
   records = [make_record(problem=PROBLEM, text=t) for t in (RIGHT, WRONG)]
   with timing.opened() as sums:
     with rollout.grading(records, slow) as graded:
-      assert begun.wait(10) and not graded.done()
+      assert start.wait(10) and not graded.done()
       time.sleep(0.05)
-      ended.set()
+      end.set()
   assert [r.parsed['correct'] for r in graded.result()] == [True, False]
   assert not threads()
   # Graded all the while; waited for at the end only.
@@ -264,23 +264,25 @@ def test_what_one_call_gave_is_graded_while_the_next_samples():
     return grade(pairs)
 
   keys = jax.random.split(jax.random.key(0))
-  rollout.run_graded_together(asks(lm, keys), logged, signalling)
+  rollout.run_graded_together(make_requests(lm, keys), logged, signalling)
   assert log == [2, 6, 1, 3]
 
 
-@pytest.mark.parametrize('how', ['grading', 'together'])
-def test_what_the_grader_raises_arrives_with_its_text(how):
+@pytest.mark.parametrize('place', ['grading', 'together'])
+def test_what_the_grader_raises_arrives_with_its_text(place):
   def broken(pairs):
     raise RuntimeError('grader process: dead')
 
   lm = scripted(lambda prompt, index: WRONG)
   with pytest.raises(RuntimeError, match='grader process: dead'):
-    if how == 'grading':
+    if place == 'grading':
       with rollout.grading([make_record()], broken):
         pass  # nobody asked for the result
     else:
       keys = jax.random.split(jax.random.key(0))
-      rollout.run_graded_together(asks(lm, keys), lm.bind(None), broken)
+      rollout.run_graded_together(
+        make_requests(lm, keys), lm.bind(None), broken
+      )
   assert not threads()
 
 

@@ -22,7 +22,7 @@ def chain(style, critique=CRITIQUE):
   return its, solution, rollout.write(its.critique, solution, critique)
 
 
-def shown(style, critique=CRITIQUE):
+def prompts_of(style, critique=CRITIQUE):
   """The prompts of the three stages."""
   its, solution, record = chain(style, critique)
   return (
@@ -34,7 +34,7 @@ def shown(style, critique=CRITIQUE):
 
 @STYLES
 def test_what_each_stage_is_shown(style):
-  solve, critique, refine = shown(style)
+  solve, critique, refine = prompts_of(style)
   assert 'QUESTION' in solve
   for part in ('QUESTION', 'SOLUTION \\boxed{7}'):
     assert part in critique and part in refine
@@ -46,7 +46,7 @@ def test_what_each_stage_is_shown(style):
 
 @STYLES
 def test_no_prompt_shows_the_reference(style):
-  for prompt in shown(style):
+  for prompt in prompts_of(style):
     assert 'REFERENCE' not in prompt
 
 
@@ -62,7 +62,7 @@ def test_no_prompt_shows_the_reference(style):
   ],
 )
 def test_the_solver_never_sees_the_thinking(style, critique):
-  refine = shown(style, critique)[2]
+  refine = prompts_of(style, critique)[2]
   assert 'THOUGHT' not in refine and 'think>' not in refine
   assert 'ADVICE' in refine
 
@@ -77,7 +77,7 @@ def test_the_solver_never_sees_the_thinking(style, critique):
   ],
 )
 def test_thinking_without_an_end_is_all_hidden(style, critique):
-  refine = shown(style, critique)[2]
+  refine = prompts_of(style, critique)[2]
   assert 'THOUGHT' not in refine and 'think>' not in refine
   assert 'None' not in refine
 
@@ -94,7 +94,7 @@ def test_a_refinement_is_of_the_solution_not_of_the_reference(style):
 
 
 def test_the_prompts_of_the_plain_style_by_hand():
-  assert shown('plain') == (
+  assert prompts_of('plain') == (
     'Problem: QUESTION\nSolution:',
     'Problem: QUESTION\nSolution:\nSOLUTION \\boxed{7}\nCritique:',
     'Problem: QUESTION\nSolution:\nSOLUTION \\boxed{7}\nCritique:\n'

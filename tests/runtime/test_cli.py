@@ -11,7 +11,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def said(*words):
+def run_command(*words):
   """The exit status and the output of a command."""
   done = subprocess.run(
     [sys.executable, '-m', *words],
@@ -33,7 +33,7 @@ def said(*words):
   ],
 )
 def test_help_is_a_line_the_flags_and_two_examples(command, flags):
-  status, text, errors = said(f'critic_jax.{command}', '--help')
+  status, text, errors = run_command(f'critic_jax.{command}', '--help')
   assert (status, errors) == (0, '')
   name = 'plan.__main__' if command == 'plan' else command
   doc = importlib.import_module(f'critic_jax.{name}').__doc__
@@ -67,7 +67,7 @@ def test_help_is_a_line_the_flags_and_two_examples(command, flags):
 def test_an_unknown_setting_is_one_line_with_the_nearest(
   tmp_path, override, message
 ):
-  status, text, errors = said(
+  status, text, errors = run_command(
     'critic_jax.train',
     '--config=configs/refcritic.py:tiny',
     f'--workdir={tmp_path}/run',

@@ -152,8 +152,8 @@ def assert_warm_after_first_steps(compiled, rows):
   report = '\n'.join(f'{w}: {m}' for w, ms in late.items() for m in ms)
   assert not late, f'compiled after the first step of a phase:\n{report}'
   for row in rows:
-    at_first = row['step'] == first[row['phase']]
-    assert bool(row['compile/count']) == at_first, row
+    is_first = row['step'] == first[row['phase']]
+    assert bool(row['compile/count']) == is_first, row
 
 
 def test_a_tiny_run_is_warm_after_the_first_step_of_a_phase(

@@ -59,7 +59,7 @@ def main(path):
     train.run(config(), path)
 
 
-def told(path):
+def end_on_notice(path):
   """The second is told to end after its second step, and the notice spreads."""
   distributed.initialize()
   log = train.Run._log
@@ -88,8 +88,8 @@ def move():
     jax.make_array_from_callback(value.shape, split, lambda at: value[at])
     for _ in range(NUM_MOVED)
   ]
-  moved = [sharding.reshard(params, [layout] * NUM_MOVED) for _ in range(5)]
-  for x in jax.tree.leaves(moved):
+  copies = [sharding.reshard(params, [layout] * NUM_MOVED) for _ in range(5)]
+  for x in jax.tree.leaves(copies):
     np.testing.assert_array_equal(x, value)
     assert x.sharding == layout
   distributed.wait('end')
@@ -120,44 +120,46 @@ def start(*arguments, **environment):
 
 
 @pytest.fixture(scope='module')
-def two(tmp_path_factory):
+def killed_run(tmp_path_factory):
   """A run of two processes; what each of them said, and how it ended."""
   path = tmp_path_factory.mktemp('two') / 'run'
   processes = start('main', str(path))
-  _, killed_said = processes[1].communicate(timeout=300), time.monotonic()
-  said, _ = processes[0].communicate(timeout=300)
-  took = time.monotonic() - killed_said
-  return path, said, processes[0].returncode, processes[1].returncode, took
+  _, kill_time = processes[1].communicate(timeout=300), time.monotonic()
+  output, _ = processes[0].communicate(timeout=300)
+  wait_s = time.monotonic() - kill_time
+  return path, output, processes[0].returncode, processes[1].returncode, wait_s
 
 
 def test_if_one_process_is_told_to_end_all_save_the_same_step(tmp_path):
   path = tmp_path / 'run'
-  processes = start('told', str(path))
-  said = [process.communicate(timeout=300)[0] for process in processes]
-  assert [p.returncode for p in processes] == [preemption.EXIT] * 2, said
+  processes = start('end_on_notice', str(path))
+  outputs = [process.communicate(timeout=300)[0] for process in processes]
+  assert [p.returncode for p in processes] == [preemption.EXIT] * 2, outputs
   steps = [r['step'] for r in run_dir.read_metrics(path / 'metrics.jsonl')]
   saved = max(int(p.name) for p in (path / 'checkpoints').iterdir())
   assert steps == [*range(saved)] and 2 <= saved < 5
   assert not (path / 'DONE').exists() and not (path / 'FAILED').exists()
-  assert 'told to end' in said[0]
+  assert 'told to end' in outputs[0]
 
 
 @pytest.fixture(scope='module')
-def one(tmp_path_factory):
+def single_run(tmp_path_factory):
   """The same run of one process, that nobody disturbs."""
   path = tmp_path_factory.mktemp('one') / 'run'
   return train.run(config(), str(path), Console(file=io.StringIO()))
 
 
-def test_if_one_process_is_killed_the_other_ends(two):
-  _, said, first, second, took = two
-  assert second == -signal.SIGKILL, said
-  assert first not in (0, None) and took < 3 * HEARTBEAT_S
-  assert re.search('another (task|process) (died|ended first)', said), said
+def test_if_one_process_is_killed_the_other_ends(killed_run):
+  _, output, first, second, wait_s = killed_run
+  assert second == -signal.SIGKILL, output
+  assert first not in (0, None) and wait_s < 3 * HEARTBEAT_S
+  assert re.search('another (task|process) (died|ended first)', output), output
 
 
-def test_two_processes_do_as_one_and_one_continues_what_they_began(two, one):
-  path = two[0]
+def test_two_processes_do_as_one_and_one_continues_what_they_began(
+  killed_run, single_run
+):
+  path = killed_run[0]
   assert [row['step'] for row in run_dir.read_metrics(path / 'metrics.jsonl')][
     :3
   ] == [0, 1, 2]
@@ -165,26 +167,28 @@ def test_two_processes_do_as_one_and_one_continues_what_they_began(two, one):
   before = (path / 'records/rl/000001.jsonl.gz').read_bytes()
   train.run(config(), str(path), Console(file=io.StringIO()))
   assert (path / 'records/rl/000001.jsonl.gz').read_bytes() == before
-  rows, alone = (
-    list(run_dir.read_metrics(p / 'metrics.jsonl')) for p in (path, one)
+  rows, single_rows = (
+    list(run_dir.read_metrics(p / 'metrics.jsonl')) for p in (path, single_run)
   )
-  assert [r['step'] for r in rows] == [r['step'] for r in alone] == [*range(5)]
-  for row, expected in zip(rows, alone, strict=True):
+  assert (
+    [r['step'] for r in rows] == [r['step'] for r in single_rows] == [*range(5)]
+  )
+  for row, expected in zip(rows, single_rows, strict=True):
     for name in ('loss/total', 'grad_norm', 'critique/reward'):
       assert row[name] == pytest.approx(expected[name], abs=5e-3), name
-  same = total = 0
+  num_same = total = 0
   for step in range(5):
     records, expected_records = (
       run_dir.read_records(p / f'records/rl/{step:06d}.jsonl.gz')
-      for p in (path, one)
+      for p in (path, single_run)
     )
     assert [r.id for r in records] == [r.id for r in expected_records]
     equal = [
       a.text == b.text for a, b in zip(records, expected_records, strict=True)
     ]
-    same, total = same + sum(equal), total + len(equal)
+    num_same, total = num_same + sum(equal), total + len(equal)
     assert step > 1 or all(equal)  # rounding has turned nothing yet
-  assert same > 0.9 * total
+  assert num_same > 0.9 * total
 
 
 @pytest.mark.slow
@@ -193,8 +197,8 @@ def test_many_parameters_of_many_devices_are_moved_to_sample_with():
   processes = start('move', XLA_FLAGS=devices)
   try:
     for process in processes:
-      said, _ = process.communicate(timeout=90)
-      assert process.returncode == 0, said
+      output, _ = process.communicate(timeout=90)
+      assert process.returncode == 0, output
   finally:
     for process in processes:
       process.kill()

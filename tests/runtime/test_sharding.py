@@ -200,7 +200,7 @@ def heads_on_meshes(path):
   np.savez(path / 'heads.npz', **sizes_by_mesh)
 
 
-def refcritic_on_mesh(name, path, begun_on=None, every=2):
+def refcritic_on_mesh(name, path, first_mesh=None, every=2):
   """Two steps of a tiny RefCritic on a mesh: records and parameters.
 
   Where it was begun on another, the second of them, in a copy of that run's
@@ -218,9 +218,9 @@ def refcritic_on_mesh(name, path, begun_on=None, every=2):
   heads |= dict(num_layers=1)  # which compiles in less time than two
   nano = {'nano': sizes.SIZES['nano'] | heads}
   devices = devices_of(name)
-  if begun_on:
-    begun, name = path / begun_on, f'{begun_on}-{name}'
-    shutil.copytree(begun, path / name)
+  if first_mesh:
+    source, name = path / first_mesh, f'{first_mesh}-{name}'
+    shutil.copytree(source, path / name)
     shutil.rmtree(path / name / 'checkpoints/2')
   with (
     mock.patch.dict(sizes.SIZES, nano),
@@ -291,7 +291,7 @@ def main(path):
 def continue_on_meshes(path):
   refcritic_on_mesh('fsdp', path, every=1)
   for name in ('tensor', 'one'):
-    refcritic_on_mesh(name, path, begun_on='fsdp', every=1)
+    refcritic_on_mesh(name, path, first_mesh='fsdp', every=1)
 
 
 def leaf(tree, path):
@@ -344,33 +344,33 @@ SEVERAL = [case for case in CASES if case[1] != 'one']
 def test_loss_and_gradients_are_those_of_one_device(
   arrays_by_case, family, mesh
 ):
-  one, several = arrays_by_case[family, 'one'], arrays_by_case[family, mesh]
-  names = [n for n in one if n.startswith(('loss', 'grad'))]
+  single, sharded = arrays_by_case[family, 'one'], arrays_by_case[family, mesh]
+  names = [n for n in single if n.startswith(('loss', 'grad'))]
   model = FAMILY_MODELS.get(family, MODEL)
   kinds = 2 if family == 'all' else 1
   assert len(names) == kinds * (1 + len(jax.tree.leaves(random_params(model))))
   for name in names:
     # 1e-5 of the largest entry: small entries are differences of large ones.
-    scale = np.max(np.abs(one[name]))
+    scale = np.max(np.abs(single[name]))
     # Softmax does not see a bias of all keys.
     assert scale > (1e-3 if "['k']['bias']" not in name else 0), name
     np.testing.assert_allclose(
-      several[name] / max(scale, 1e-3), one[name] / max(scale, 1e-3),
+      sharded[name] / max(scale, 1e-3), single[name] / max(scale, 1e-3),
       atol=1e-5, err_msg=name,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(('family', 'mesh'), SEVERAL)
 def test_samples_are_those_of_one_device(arrays_by_case, family, mesh):
-  one, several = arrays_by_case[family, 'one'], arrays_by_case[family, mesh]
+  single, sharded = arrays_by_case[family, 'one'], arrays_by_case[family, mesh]
   for field in ('tokens', 'length', 'stopped'):
     np.testing.assert_array_equal(
-      several[f'samples/{field}'], one[f'samples/{field}']
+      sharded[f'samples/{field}'], single[f'samples/{field}']
     )
   np.testing.assert_allclose(
-    several['samples/logprobs'], one['samples/logprobs'], atol=1e-4
+    sharded['samples/logprobs'], single['samples/logprobs'], atol=1e-4
   )
-  assert len(set(one['samples/length'])) > 1
+  assert len(set(single['samples/length'])) > 1
 
 
 @pytest.mark.parametrize('case', CASES)
@@ -428,7 +428,7 @@ def test_a_run_continues_on_another_mesh(continued, mesh):
 
 
 @pytest.mark.parametrize(
-  ('mesh', 'sizes', 'rows', 'up_shard'),
+  ('mesh', 'sizes', 'rows', 'kernel_shape'),
   [
     ('one', [1, 1, 1, 1], [16, 10], [32, 64]),
     ('data', [8, 1, 1, 1], [2, 10], [32, 64]),
@@ -437,14 +437,16 @@ def test_a_run_continues_on_another_mesh(continued, mesh):
     ('mixed', [1, 2, 2, 2], [8, 5], [32 // 2, 64 // 2]),
   ],
 )
-def test_what_each_device_holds(arrays_by_case, mesh, sizes, rows, up_shard):
+def test_what_each_device_holds(
+  arrays_by_case, mesh, sizes, rows, kernel_shape
+):
   """Rows of 16, 10 columns, and of the kernel of `up`, [embed 32, mlp 64]."""
   facts = arrays_by_case['all', mesh]
   assert facts['fact/mesh'].tolist() == sizes
   assert facts['fact/rows'].tolist() == rows
   assert facts['fact/odd_rows'].tolist() == [3, 9]  # whole: 3 do not divide
   for tree in ('up', 'copy'):
-    assert facts[f'fact/{tree}_shard'].tolist() == up_shard
+    assert facts[f'fact/{tree}_shard'].tolist() == kernel_shape
 
 
 def test_prompts_that_do_not_divide_are_padded(folder):

@@ -55,7 +55,7 @@ def test_metrics_by_hand():
 def test_memory_is_what_the_process_holds():
   before = timing.memory()
   assert before and all(name.startswith('memory/') for name in before)
-  held = bytearray(2**28)  # a quarter GiB of pages, written to
-  held[:: 2**12] = b'x' * 2**16
+  pages = bytearray(2**28)  # a quarter GiB of pages, written to
+  pages[:: 2**12] = b'x' * 2**16
   assert 0.05 < timing.memory()['memory/host_gib'] < 1000
   assert timing.memory()['memory/host_gib'] >= before['memory/host_gib']
