@@ -24,12 +24,12 @@ def judge(right, verdict, *, problem='p', **fields):
   """A solution and a critique of it."""
   parsed = {'correct': right, 'answer': '1', 'grade': 'right'}
   solution = record(problem, 'solve', None, parsed)
-  said = {
+  parsed = {
     'verdict': verdict,
     'status': fields.pop('status', 'ok'),
     'step': None,
   }
-  return [solution, record(problem, 'critique', solution, said, **fields)]
+  return [solution, record(problem, 'critique', solution, parsed, **fields)]
 
 
 def values(estimates):
@@ -82,10 +82,10 @@ def test_a_contradiction_earns_nothing():
 
 
 def test_solutions_of_unknown_correctness_are_left_out():
-  solution, said = judge(False, 'correct')
+  solution, critique = judge(False, 'correct')
   parsed = {'correct': False, 'answer': '1', 'grade': 'timeout'}
   timeout = dataclasses.replace(solution, parsed=parsed)
-  records = [timeout, dataclasses.replace(said, parent=timeout)]
+  records = [timeout, dataclasses.replace(critique, parent=timeout)]
   got = critique_metrics.metrics(records + judge(True, 'correct'))
   assert got['called_wrong'].n == 1
   assert got['accuracy_right'].value == 1
@@ -112,7 +112,7 @@ def test_compare_pairs_problems():
 
 
 def test_a_solution_from_a_file_has_a_truth_without_a_grade():
-  solution, said = judge(True, 'correct')
+  solution, critique = judge(True, 'correct')
   parents = [
     dataclasses.replace(solution, parsed=parsed)
     for parsed in ({'correct': True}, {'first_error': 1}, {'answer': '3'})
@@ -123,7 +123,7 @@ def test_a_solution_from_a_file_has_a_truth_without_a_grade():
     None,
   ]
   got = critique_metrics.metrics(
-    [dataclasses.replace(said, parent=parent) for parent in parents]
+    [dataclasses.replace(critique, parent=parent) for parent in parents]
   )
   assert got['called_wrong'].n == 2
   assert got['accuracy_right'].value == 1 and got['accuracy_wrong'].value == 0
@@ -166,20 +166,20 @@ def test_metrics_of_a_group_are_those_of_its_critiques():
 
 
 def test_a_group_has_the_records_below_its_critiques():
-  solution, said = judge(False, 'incorrect')
-  refined = record('p', 'refine', said, {'correct': True})
-  seen = critique_metrics.by(
-    [solution, said, refined],
+  solution, critique = judge(False, 'incorrect')
+  refinement = record('p', 'refine', critique, {'correct': True})
+  groups = critique_metrics.by(
+    [solution, critique, refinement],
     lambda c: c.parsed['verdict'],
     lambda records: {'records': [r.stage for r in records]},
   )
-  assert seen == {'incorrect': {'records': ['critique', 'refine']}}
+  assert groups == {'incorrect': {'records': ['critique', 'refine']}}
 
 
 def test_a_group_of_unknown_correctness_is_left_out():
-  solution, said = judge(False, 'incorrect')
+  solution, critique = judge(False, 'incorrect')
   solution.parsed['grade'] = 'timeout'
-  assert critique_metrics.by([said], lambda _: 'all') == {}
+  assert critique_metrics.by([critique], lambda _: 'all') == {}
 
 
 def test_ranges():

@@ -33,18 +33,18 @@ def record(problem, stage, parent, index, text, parsed):
   )  # fmt: skip
 
 
-def case(label, *critiques, name='p', **parsed):
+def case(label, *critiques, name='p', **fields):
   """A solution, and critiques given by what was parsed of them."""
   solution = record(
-    name, 'solve', None, 0, '', {'first_error': label, **parsed}
+    name, 'solve', None, 0, '', {'first_error': label, **fields}
   )
   return [solution] + [
-    record(name, 'critique', solution, index, '', said)
-    for index, said in enumerate(critiques)
+    record(name, 'critique', solution, index, '', parsed)
+    for index, parsed in enumerate(critiques)
   ]
 
 
-def said(verdict, step=None, status='ok'):
+def reading(verdict, step=None, status='ok'):
   return {'verdict': verdict, 'status': status, 'step': step}
 
 
@@ -124,9 +124,9 @@ def trees(rows, num_critiques):
     )  # fmt: skip
     records.append(solution)
     for index, text in enumerate(row['critiques'][:num_critiques]):
-      parsed = parse_boxed_step(text)
+      reading = parse_boxed_step(text)
       records.append(
-        record(row['id'], 'critique', solution, index, text, parsed)
+        record(row['id'], 'critique', solution, index, text, reading)
       )
   return records
 
@@ -222,20 +222,20 @@ def test_single_critiques_are_a_mean_over_the_k():
 
 
 @pytest.mark.parametrize(
-  ('parsed', 'predicted'),
+  ('reading', 'predicted'),
   [
-    (said('correct'), -1),
-    (said('correct', 3), -1),
-    (said('incorrect', 3), 3),
-    (said('incorrect', 0), 0),
-    (said('incorrect'), None),
-    (said('incorrect', -1), None),  # says both
-    (said(None, 2, 'contradictory'), None),
-    (said('correct', None, 'contradictory'), None),
-    (said(None, None, 'unfinished'), None),
-    (said(None, 2, 'missing'), 2),  # the index is all that is asked for
-    (said(None, -1, 'missing'), -1),
-    (said(None, None, 'missing'), None),
+    (reading('correct'), -1),
+    (reading('correct', 3), -1),
+    (reading('incorrect', 3), 3),
+    (reading('incorrect', 0), 0),
+    (reading('incorrect'), None),
+    (reading('incorrect', -1), None),  # says both
+    (reading(None, 2, 'contradictory'), None),
+    (reading('correct', None, 'contradictory'), None),
+    (reading(None, None, 'unfinished'), None),
+    (reading(None, 2, 'missing'), 2),  # the index is all that is asked for
+    (reading(None, -1, 'missing'), -1),
+    (reading(None, None, 'missing'), None),
     (box('3'), 3),
     (box('none'), None),
     # Our own format, read by our own parser; the box holds an answer.
@@ -244,8 +244,8 @@ def test_single_critiques_are_a_mean_over_the_k():
     (verdicts.parse('Verdict: correct\nVerdict: incorrect \\boxed{2}'), None),
   ],
 )
-def test_prediction(parsed, predicted):
-  assert processbench.prediction(case(0, parsed)[1]) == predicted
+def test_prediction(reading, predicted):
+  assert processbench.prediction(case(0, reading)[1]) == predicted
 
 
 @pytest.mark.parametrize(
@@ -256,9 +256,9 @@ def test_prediction(parsed, predicted):
     ([box('3'), box('2'), box('2'), box('3')], 3),
     ([box('1'), box('01'), box('2'), box('2')], 2),  # strings, not numbers
     ([box('1'), box('no'), box('no')], None),  # counted before it is read
-    ([said(None, None, 'missing')] * 3 + [said('correct')], -1),
-    ([said(None, None, 'missing')] * 3, None),
-    ([said('incorrect', 4), said('incorrect', 4), said('correct')], 4),
+    ([reading(None, None, 'missing')] * 3 + [reading('correct')], -1),
+    ([reading(None, None, 'missing')] * 3, None),
+    ([reading('incorrect', 4), reading('incorrect', 4), reading('correct')], 4),
   ],
 )
 def test_vote(critiques, winner):
@@ -273,11 +273,15 @@ def test_the_first_seen_is_that_of_the_lowest_index():
 
 def test_by_hand():
   records = [
-    *case(2, said('incorrect', 2), said('incorrect', 1), said('correct')),
-    *case(0, said('incorrect', 0), said('incorrect', 0), said(None)),
-    *case(-1, said('correct'), said('incorrect', 0), said('incorrect', -1)),
-    *case(-1, said('correct'), said('correct'), said('incorrect', 0)),
-    *case(None, said('correct')),  # no label: no row
+    *case(
+      2, reading('incorrect', 2), reading('incorrect', 1), reading('correct')
+    ),
+    *case(0, reading('incorrect', 0), reading('incorrect', 0), reading(None)),
+    *case(
+      -1, reading('correct'), reading('incorrect', 0), reading('incorrect', -1)
+    ),
+    *case(-1, reading('correct'), reading('correct'), reading('incorrect', 0)),
+    *case(None, reading('correct')),  # no label: no row
   ]
   got = processbench.metrics(records)
   assert values(got) == {
@@ -297,12 +301,12 @@ def test_by_hand():
 
 def test_the_mean_over_parts_weighs_parts_not_solutions():
   records = [
-    *case(0, said('incorrect', 0), part='a', name='1'),
-    *case(-1, said('correct'), part='a', name='2'),
-    *case(1, said('incorrect', 0), part='b', name='3'),
-    *case(1, said('incorrect', 1), part='b', name='4'),
-    *case(1, said('incorrect', 1), part='b', name='5'),
-    *case(-1, said('correct'), part='b', name='6'),
+    *case(0, reading('incorrect', 0), part='a', name='1'),
+    *case(-1, reading('correct'), part='a', name='2'),
+    *case(1, reading('incorrect', 0), part='b', name='3'),
+    *case(1, reading('incorrect', 1), part='b', name='4'),
+    *case(1, reading('incorrect', 1), part='b', name='5'),
+    *case(-1, reading('correct'), part='b', name='6'),
   ]
   got = processbench.metrics(records)
   # b: 2/3 and 1, F1 = 2 * (2/3) / (5/3) = 4/5.
@@ -320,25 +324,25 @@ def test_the_mean_over_parts_weighs_parts_not_solutions():
 
 
 def test_one_part_is_not_shown_twice():
-  got = processbench.metrics(case(0, said('correct'), part='gsm8k'))
+  got = processbench.metrics(case(0, reading('correct'), part='gsm8k'))
   assert not any('/' in name for name in got)
 
 
 def test_a_right_answer_by_a_wrong_step_is_an_erroneous_solution():
   # ProcessBench labels steps, not answers.
-  records = case(1, said('correct'), correct=True)
-  got = values(processbench.metrics(records + case(-1, said('correct'))))
+  records = case(1, reading('correct'), correct=True)
+  got = values(processbench.metrics(records + case(-1, reading('correct'))))
   assert (got['accuracy_erroneous'], got['accuracy_correct']) == (0, 1)
   assert got['f1'] == 0
 
 
 def test_f1_of_two_zeros_is_zero():
-  records = case(0, said(None)) + case(-1, said(None))
+  records = case(0, reading(None)) + case(-1, reading(None))
   assert processbench.metrics(records)['f1'].value == 0.0
 
 
 def test_nothing_without_labels():
-  unlabelled = case(None, said('correct'))
+  unlabelled = case(None, reading('correct'))
   assert processbench.metrics(unlabelled) == {}
   assert processbench.compare(unlabelled, unlabelled) == {}
   assert processbench.metrics(case(3)) == {}  # a solution nobody criticised
@@ -355,7 +359,9 @@ def test_the_best_guess_is_the_best_of_all_probabilities(hit):
 def test_guesses_by_hand():
   rows = [(0, 2), (0, 4), (1, 4), (3, 4), (-1, 5)]  # label, steps
   records = [
-    r for row in rows for r in case(row[0], said('correct'), num_steps=row[1])
+    r
+    for row in rows
+    for r in case(row[0], reading('correct'), num_steps=row[1])
   ]
   got = values(processbench.metrics(records))
   # A uniform step is right on (1/2 + 1/4 + 1/4 + 1/4) / 4 = 5/16 of the
@@ -388,7 +394,7 @@ def test_no_critic_that_guesses_beats_the_floor():
 
 
 def test_guesses_need_both_kinds_of_solutions():
-  got = processbench.metrics(case(0, said('correct'), num_steps=2))
+  got = processbench.metrics(case(0, reading('correct'), num_steps=2))
   assert np.isnan(got['f1_modal_step'].value) and got['f1_modal_step'].n == 0
 
 

@@ -31,10 +31,10 @@ def scored(right, wrong, name='p'):
 def criticised(right, approvals, k=4, name='p', index=0):
   """A solution that `approvals` of k critiques call right."""
   solution = record(name, 'solve', None, index, {'correct': right})
-  said = ['correct'] * approvals + ['incorrect'] * (k - approvals)
+  verdicts = ['correct'] * approvals + ['incorrect'] * (k - approvals)
   return [solution] + [
     record(name, 'critique', solution, i, {'verdict': v, 'status': 'ok'})
-    for i, v in enumerate(said)
+    for i, v in enumerate(verdicts)
   ]
 
 

@@ -36,10 +36,10 @@ def tree(answer, *critiques, reference='12', name='p'):
       'status': 'ok' if verdict else 'missing',
       'conclusion': conclusion[0] if conclusion else None,
     }
-    said = record(problem, 'critique', solution, index, parsed)
-    records.append(said)
+    critique = record(problem, 'critique', solution, index, parsed)
+    records.append(critique)
     for number, text in enumerate(refined):
-      records.append(solved(problem, 'refine', said, number, text))
+      records.append(solved(problem, 'refine', critique, number, text))
   return records
 
 

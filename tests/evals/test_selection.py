@@ -35,8 +35,8 @@ def pool(*solutions, problem='p'):
     solution = record(problem, 'solve', None, index, parsed, scores)
     records.append(solution)
     for number, verdict in enumerate(verdicts):
-      said = {'verdict': verdict, 'status': 'ok' if verdict else 'missing'}
-      records.append(record(problem, 'critique', solution, number, said))
+      parsed = {'verdict': verdict, 'status': 'ok' if verdict else 'missing'}
+      records.append(record(problem, 'critique', solution, number, parsed))
   return records
 
 
@@ -67,7 +67,7 @@ def vote(solutions, weight):
   return mean(a == '0' for a, total in totals.items() if total == best)
 
 
-def one(_):
+def equal_weight(_):
   return 1
 
 
@@ -76,16 +76,18 @@ def share(solution):
   return Fraction(verdicts.count(YES), len(verdicts)) if verdicts else 0
 
 
-def kept(solutions):
+def accepted_solutions(solutions):
   return [s for s in solutions if share(s) > Fraction(1, 2) and s[0]]
 
 
 def keep_at_random(solutions):
-  number = len(kept(solutions))
+  number = len(accepted_solutions(solutions))
   voters = [s for s in solutions if s[0]]
   if not number:
-    return vote(solutions, one)
-  return mean(vote(s, one) for s in itertools.combinations(voters, number))
+    return vote(solutions, equal_weight)
+  return mean(
+    vote(s, equal_weight) for s in itertools.combinations(voters, number)
+  )
 
 
 def best(solutions):
@@ -97,11 +99,15 @@ def best(solutions):
 
 DEFINITIONS = {
   'pass': lambda s: any(x[0] == '0' for x in s),
-  'majority': lambda s: vote(s, one) or 0,
-  'filtered': lambda s: vote(kept(s), one) if kept(s) else vote(s, one) or 0,
+  'majority': lambda s: vote(s, equal_weight) or 0,
+  'filtered': lambda s: (
+    vote(accepted_solutions(s), equal_weight)
+    if accepted_solutions(s)
+    else vote(s, equal_weight) or 0
+  ),
   'random_filtered': lambda s: keep_at_random(s) or 0,
   'weighted': lambda s: (
-    vote(s, one) or 0 if vote(s, share) is None else vote(s, share)
+    vote(s, equal_weight) or 0 if vote(s, share) is None else vote(s, share)
   ),
   'best_of': best,
 }
@@ -200,7 +206,7 @@ def test_the_order_of_records_is_free():
 def test_without_a_critic_there_is_no_filter():
   solutions = [('0', []), ('1', []), ('1', [])]
   assert list(values(pool(*solutions))) == ['pass', 'majority']
-  scored = [(answer, said, 1.0) for answer, said in solutions]
+  scored = [(answer, verdicts, 1.0) for answer, verdicts in solutions]
   assert list(values(pool(*scored))) == ['pass', 'majority', 'best_of']
 
 
@@ -294,11 +300,11 @@ def test_equal_answers_vote_together():
   records = pool(('0', []), ('0', []), ('0.5', []), (r'\frac12', []), ('3', []))
   assert values(records)['majority'][-1] == 0.5
   # Right answers are one, however they are written.
-  spelt = [
+  solutions = [
     dataclasses.replace(r, parsed={**r.parsed, 'answer': answer})
     for r, answer in zip(records, ['x=0', 'nil', '1', '1.0', '2'], strict=True)
   ]
-  assert values(spelt)['majority'][-1] == 0.5
+  assert values(solutions)['majority'][-1] == 0.5
 
 
 def test_a_missing_score_is_the_worst():

@@ -75,11 +75,11 @@ def test_the_interval_covers():
 def test_rows_in_any_order_and_seeds():
   values = np.random.default_rng(5).random(100)
   ids = np.arange(100) // 3
-  one = statistics.estimate(table(values, ids), MEAN)
+  estimate = statistics.estimate(table(values, ids), MEAN)
   other = statistics.estimate(table(values[::-1], ids[::-1]), MEAN)
-  for a, b in zip(one['mean'], other['mean'], strict=True):
+  for a, b in zip(estimate['mean'], other['mean'], strict=True):
     assert a == pytest.approx(b, abs=1e-6)
-  assert statistics.estimate(table(values, ids), MEAN, seed=1) != one
+  assert statistics.estimate(table(values, ids), MEAN, seed=1) != estimate
 
 
 def test_nothing_but_successes_still_leaves_doubt():

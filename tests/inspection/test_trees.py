@@ -136,13 +136,13 @@ def test_confusion_counts_silence_and_leaves_out_the_unknown():
   right, wrong = solution(True), solution(False)
   unknown = message(PROBLEM, 'solve', parsed={})
   # Solutions from files that have labels of steps only.
-  given = message(PROBLEM, 'solve', parsed={'first_error': 2})
+  solution_from_file = message(PROBLEM, 'solve', parsed={'first_error': 2})
   records = [
     critique(right, 'correct'),
     critique(right, None),
     critique(wrong, 'incorrect'),
     critique(wrong, 'correct'),
-    critique(given, 'incorrect'),
+    critique(solution_from_file, 'incorrect'),
     critique(unknown, 'correct'),
   ]
   assert trees.confusion(records) == {

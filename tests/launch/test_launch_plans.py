@@ -162,8 +162,8 @@ def test_words_arrive_as_they_are(script, tmp_path):
   tools = tmp_path / 'tools'
   tools.mkdir()
   for name in ('gcloud', 'python'):
-    shown = 'import json, sys; print(json.dumps(sys.argv[1:]))'
-    (tools / name).write_text(f'#!{sys.executable}\n{shown}\n')
+    code = 'import json, sys; print(json.dumps(sys.argv[1:]))'
+    (tools / name).write_text(f'#!{sys.executable}\n{code}\n')
     (tools / name).chmod(0o755)
   done = subprocess.run(
     [ROOT / 'tpu_scripts' / script, *CALLS[script]],
@@ -172,10 +172,10 @@ def test_words_arrive_as_they_are(script, tmp_path):
       'PATH': f'{tools}:{os.environ["PATH"]}', 'SLURM_ARRAY_TASK_ID': '3'
     },
   )  # fmt: skip
-  (shown,) = (
+  (arguments,) = (
     json.loads(line) for line in done.stdout.splitlines() if line[0] == '['
   )
-  commands = [w for w in shown if w.startswith('--command=')]
+  commands = [w for w in arguments if w.startswith('--command=')]
   for command in commands:  # what a worker's shell makes of it
     inner = command.removeprefix('--command=').partition('&& ')[2]
     code = f'set -- {inner}; printf "%s\\0" "$@"'
@@ -183,11 +183,11 @@ def test_words_arrive_as_they_are(script, tmp_path):
       ['bash', '-c', code], cwd=tmp_path, check=True, text=True,
       capture_output=True,
     )  # fmt: skip
-    shown = [*shown, *read.stdout.split('\0')]
+    arguments = [*arguments, *read.stdout.split('\0')]
   for word in CALLS[script]:
     candidates = {word, f'gs://{word}', f'--zone={word}', f'--worker={word}'}
     candidates |= {f'--accelerator-type={word}', f'--runtime-version={word}'}
-    assert candidates & set(shown) or word == 'python', (word, shown)
+    assert candidates & set(arguments) or word == 'python', (word, arguments)
   assert not (tmp_path / 'x').exists()
 
 

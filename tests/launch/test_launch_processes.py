@@ -97,16 +97,16 @@ def test_a_grid_that_was_never_run_begins_with_one(
   tmp_path, quick, monkeypatch
 ):
   free(monkeypatch, 1000)
-  work, seen = tasks(tmp_path), []
+  work, counts = tasks(tmp_path), []
 
   def go(going):
-    seen.append(len(going))
-    if len(seen) == 10:
+    counts.append(len(going))
+    if len(counts) == 10:
       log_step(work[0], 1.0)
     return len(going) == 3
 
   _, text = train(work, go, parallel=3)
-  assert seen[:10] == [1] * 10 and max(seen) == 3
+  assert counts[:10] == [1] * 10 and max(counts) == 3
   assert text.count('memory: others wait for a first step') == 1
 
 

@@ -148,26 +148,29 @@ def test_a_run_on_two_nodes_is_that_of_one_process(tmp_path):
       evaluation='heldout', columns=('rl',), metrics=('accuracy before',)
     ),
   )
-  two, one = (tmp_path / name for name in ('two', 'one'))
-  job = submit(path, workdir=two, options=['--nodes=2']).split()[-1]
+  shared_run, single_run = (tmp_path / name for name in ('two', 'one'))
+  job = submit(path, workdir=shared_run, options=['--nodes=2']).split()[-1]
   wait_for(job)
-  command = [sys.executable, '-m', 'critic_jax.launch', path, '--workdir', one]
+  command = [sys.executable, '-m', 'critic_jax.launch', path]
+  command += ['--workdir', single_run]
   subprocess.run(command, cwd=ROOT, check=True)
-  two, one = (grids.folder(path, workdir) for workdir in (two, one))
-  assert reading.state(two) == 'done'
+  shared_run, single_run = (
+    grids.folder(path, workdir) for workdir in (shared_run, single_run)
+  )
+  assert reading.state(shared_run) == 'done'
   assert re.search(
-    r'devices cpu:\d+, cpu:\d+$', (two / 'env.txt').read_text(), re.M
+    r'devices cpu:\d+, cpu:\d+$', (shared_run / 'env.txt').read_text(), re.M
   )
   for row, expected in zip(
-    run_dir.read_metrics(two / 'metrics.jsonl'),
-    run_dir.read_metrics(one / 'metrics.jsonl'),
+    run_dir.read_metrics(shared_run / 'metrics.jsonl'),
+    run_dir.read_metrics(single_run / 'metrics.jsonl'),
     strict=True,
   ):
     for name in ('loss/total', 'grad_norm', 'critique/reward'):
       assert row[name] == pytest.approx(expected[name], abs=1e-4), name
-  for file in one.glob('**/*.jsonl.gz'):
+  for file in single_run.glob('**/*.jsonl.gz'):
     records, expected = (
       [(r.id, r.text) for r in run_dir.read_records(p)]
-      for p in (two / file.relative_to(one), file)
+      for p in (shared_run / file.relative_to(single_run), file)
     )
     assert records == expected

@@ -151,8 +151,8 @@ def test_a_layout_to_sample_with():
   norms = (48 * 2 + 1) * 5120  # whole in both, so not copied
   entries = (14_770_033_664 - norms) / 4
   # Frozen copies stay, in bfloat16; trained ones go before the update.
-  added = {'solver to sample with': 2 * entries}
-  assert phase.held == plain.held | added
+  copies = {'solver to sample with': 2 * entries}
+  assert phase.held == plain.held | copies
   assert phase.sampling['critic to sample with'] == 4 * entries
   assert phase.update == plain.update
   assert phase.total > plain.total + 2 * entries and phase.most_slots > 0
@@ -169,10 +169,10 @@ def test_a_layout_to_sample_with():
 
 def test_processes_sample_shares():
   settings = 'qwen2.5-14b-v5p', 'v5p', None
-  one = plan(*settings, sample_mesh=dict(data=16, tensor=4))
-  many = plan(*settings, sample_mesh=dict(data=-1, tensor=4), processes=16)
-  assert many.sample_mesh == dict(data=1, fsdp=1, tensor=4, sequence=1)
-  [phase], [same] = many.phases, one.phases
+  single = plan(*settings, sample_mesh=dict(data=16, tensor=4))
+  shared = plan(*settings, sample_mesh=dict(data=-1, tensor=4), processes=16)
+  assert shared.sample_mesh == dict(data=1, fsdp=1, tensor=4, sequence=1)
+  [phase], [same] = shared.phases, single.phases
   assert phase.held == same.held
   assert [(t.stage, t.rows, t.tokens) for t in phase.times] == [
     (t.stage, t.rows, t.tokens) for t in same.times
@@ -197,5 +197,5 @@ def test_what_is_whole_everywhere_is_not_held_twice():
   made = forecast.make(config, mesh, CHIPS['v5e'], Shares(), False, 2)
   assert made.sample_mesh['data'] == 2
   for phase in made.phases:
-    added = {k: v for k, v in phase.held.items() if k.endswith('sample with')}
-    assert set(added.values()) <= {0}
+    copies = {k: v for k, v in phase.held.items() if k.endswith('sample with')}
+    assert set(copies.values()) <= {0}

@@ -42,13 +42,13 @@ def num_bytes(tree):
 def test_what_is_held_is_what_a_run_allocates():
   phase, config, lms, _ = tiny()
   mesh = sharding.make_mesh({}, jax.devices()[:1])
-  held = memory.persistent_bytes(phase, lms, mesh)
+  num_bytes_by_part = memory.persistent_bytes(phase, lms, mesh)
   key = jax.random.key(0, impl='rbg')
   real = roles.init_params(roles.make_lms(config.models), {}, mesh, key)
   for role, params in real.items():
-    assert held[f'parameters of {role}'] == num_bytes(params)
+    assert num_bytes_by_part[f'parameters of {role}'] == num_bytes(params)
   state = updates.init_state(phase.tx, {'critic': real['critic']}, mesh)
-  assert held['optimiser'] == num_bytes(state.opt_state)
+  assert num_bytes_by_part['optimiser'] == num_bytes(state.opt_state)
   _, update = memory.update(phase, config, lms, mesh, tiny()[3])
   assert update['gradients'] == num_bytes(real['critic'])
 
@@ -79,24 +79,33 @@ def test_a_stale_phase_holds_the_old_parameters_too():
   phase, _, lms, _ = tiny()
   section = phase.config.copy_and_resolve_references()
   section.staleness = 1
-  held = memory.persistent_bytes(phase._replace(config=section), lms, on())
-  assert held['old parameters'] == held['parameters of critic']
+  num_bytes_by_part = memory.persistent_bytes(
+    phase._replace(config=section), lms, on()
+  )
+  assert (
+    num_bytes_by_part['old parameters']
+    == num_bytes_by_part['parameters of critic']
+  )
 
 
 def test_activations_of_a_layer_that_is_computed_again():
   """Its input is kept, [T, D] in float32, and one layer's inner values."""
   _, config, lms, learned = tiny()
-  kept = {}
+  activations = {}
   for layers in (2, 3):
     for remat in ('none', 'full'):
       few = {
         r: abstract.changed(lm, num_layers=layers, remat=remat)
         for r, lm in lms.items()
       }
-      kept[layers, remat] = memory.activations('rl', config, few, learned)
-  assert kept[3, 'full'] - kept[2, 'full'] == learned.columns * 32 * 4
-  layer = kept[3, 'none'] - kept[2, 'none']
-  assert layer < kept[2, 'full'] < kept[2, 'none']
+      activations[layers, remat] = memory.activations(
+        'rl', config, few, learned
+      )
+  assert (
+    activations[3, 'full'] - activations[2, 'full'] == learned.columns * 32 * 4
+  )
+  layer = activations[3, 'none'] - activations[2, 'none']
+  assert layer < activations[2, 'full'] < activations[2, 'none']
 
 
 def test_a_loss_of_pairs_is_asked_for_whole_pairs(monkeypatch):
@@ -125,10 +134,10 @@ def test_a_loss_of_pairs_is_asked_for_whole_pairs(monkeypatch):
 
 
 @pytest.mark.parametrize(
-  'remat, kept, bound',
+  'remat, activation_share, bound',
   [('none', 1, 1.3), ('dots_and_attention', 1, 1.4), ('full', 0.8, 1.3)],
 )
-def test_against_the_compiled_update(remat, kept, bound):
+def test_against_the_compiled_update(remat, activation_share, bound):
   """XLA's temporaries, of four layers and extrapolated from two and three."""
   phase, config, lms, learned = tiny(
     'solver', num_layers=4, embed_dim=128, mlp_dim=384, num_heads=4,
@@ -141,32 +150,38 @@ def test_against_the_compiled_update(remat, kept, bound):
   assert extrapolation == pytest.approx(direct, rel=0.05)
   estimate = each * learned.rows + update['gradients'] + update['working set']
   assert direct < estimate < bound * direct
-  assert each * learned.rows == pytest.approx(kept * direct, rel=0.15)
+  assert each * learned.rows == pytest.approx(
+    activation_share * direct, rel=0.15
+  )
 
 
 def test_keys_and_values():
   lm = tiny()[2]['critic']  # 2 layers, one head of 16 for keys
   settings = dict(lanes=8, rows=2, samples=2, columns=128)
-  one, four = (memory.sampler(lm, on(data=n), **settings) for n in (1, 4))
+  single, sharded = (memory.sampler(lm, on(data=n), **settings) for n in (1, 4))
   cached = 2 * 2 * 16 * 4 * (8 * 128 + 16 * lm.max_new_tokens)
   samples = 16 * (lm.max_new_tokens * (4 + 4) + 4 + 1)
-  assert one['keys and values'] == cached + samples
-  assert four['keys and values'] == one['keys and values'] // 4
+  assert single['keys and values'] == cached + samples
+  assert sharded['keys and values'] == single['keys and values'] // 4
   # Eight prompts are not split among 16, their 16 responses are.
   odd = memory.sampler(lm, on(data=16), **settings)
   prompts = 2 * 2 * 16 * 4 * 8 * 128
-  whole = one['keys and values'] - prompts
+  whole = single['keys and values'] - prompts
   assert odd['keys and values'] == prompts + whole // 16
   # Two of eight lanes are filled at once, and one by each of four devices.
-  prompts = (one['filling lanes'] - 16 * 4 * 4 * lm.model.config.vocab_size) / 2
+  prompts = (
+    single['filling lanes'] - 16 * 4 * 4 * lm.model.config.vocab_size
+  ) / 2
   rows_of_four = 4 * 4 * 4 * lm.model.config.vocab_size
-  assert four['filling lanes'] == pytest.approx(prompts + rows_of_four, abs=1)
+  assert sharded['filling lanes'] == pytest.approx(
+    prompts + rows_of_four, abs=1
+  )
 
 
 def test_scoring_is_a_forward_pass_over_all_rows():
   lm, learned = tiny()[2]['critic'], tiny()[3]
-  one, four = (memory.scorer(lm, on(data=n), learned) for n in (1, 4))
-  assert one['a layer of all rows'] == 4 * four['a layer of all rows'] > 0
+  single, sharded = (memory.scorer(lm, on(data=n), learned) for n in (1, 4))
+  assert single['a layer of all rows'] == 4 * sharded['a layer of all rows'] > 0
 
 
 def test_one_device_sees_its_part_of_the_model():

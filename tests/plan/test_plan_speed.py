@@ -67,17 +67,17 @@ def test_devices_share_rows_and_heads(lms):
   fields = dict(num_heads=4, num_kv_heads=4)
   lm = abstract.changed(lms['solver'], **fields)
   stage = Sampled('solve', 'solver', 16, 2, 30, 48)
-  one = speed.sample(model(lm, on()), on(), stage, lm)[1]
+  single = speed.sample(model(lm, on()), on(), stage, lm)[1]
   mesh = on(fsdp=2, tensor=2)
-  four = speed.sample(model(lm, mesh), mesh, stage, lm)[1]
-  assert four.matmul_s == pytest.approx(one.matmul_s / 4)
+  sharded = speed.sample(model(lm, mesh), mesh, stage, lm)[1]
+  assert sharded.matmul_s == pytest.approx(single.matmul_s / 4)
   # Each step gathers half of a half of the matrices, and sums the 32 rows of 16
   # lanes, half of them padding, of width 32, twice in each of 2 layers; of each
   # sum a ring of two sends a half, twice.
   config = vars(lm.model.config)
   gathered = cost.read_params(config) * 4 / 2 / 2
   summed = 2 * 2 * 32 * 32 * 4
-  assert four.link_s == pytest.approx(47 * (gathered + summed) / 1e4)
+  assert sharded.link_s == pytest.approx(47 * (gathered + summed) / 1e4)
 
 
 def test_devices_that_are_not_beside_each_other(lms):
@@ -98,8 +98,8 @@ def test_update(lms):
   assert time.matmul_s == pytest.approx(flops / 5e5)
   # Two micro-batches read the matrices twice; AdamW has seven arrays of them.
   read = 4 * (4 * cost.read_params(vars(config)))
-  moved = read + 7 * 4 * cost.num_params(vars(config))
-  assert time.memory_s == pytest.approx(moved / 1e5)
+  traffic = read + 7 * 4 * cost.num_params(vars(config))
+  assert time.memory_s == pytest.approx(traffic / 1e5)
   section['epochs'] = 2
   twice = speed.update(
     model(lms['critic'], mesh), mesh, 'critic', learned, ConfigDict(section)

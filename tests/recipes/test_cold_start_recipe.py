@@ -70,11 +70,11 @@ def rows(batch, critic):
 def test_the_teacher_is_imitated_in_equal_parts():
   _, critic, batch, records = collect()
   assert len([r for r in records if r.stage == 'critique']) == 8 * 3
-  kept = rows(batch, critic)
-  assert len(kept) == 4
-  said = [text.rsplit('Verdict: ', 1)[1] for _, text in kept]
-  assert sorted(said) == ['correct', 'correct', 'incorrect', 'incorrect']
-  for prompt, text in kept:
+  rows_trained = rows(batch, critic)
+  assert len(rows_trained) == 4
+  verdicts = [text.rsplit('Verdict: ', 1)[1] for _, text in rows_trained]
+  assert sorted(verdicts) == ['correct', 'correct', 'incorrect', 'incorrect']
+  for prompt, text in rows_trained:
     assert prompt.rstrip().endswith('Critique:')
     assert text.startswith('<think>')
     # Right verdicts only: the wrong solution's is 'incorrect'.
@@ -87,9 +87,9 @@ def test_wrong_verdicts_are_never_kept():
   writer = TEACHER | dict(check_share=0.0)
   for seed in range(3):
     _, critic, batch, _ = collect(seed=seed, writer=writer, batch_size=24)
-    kept = rows(batch, critic)
-    assert 4 <= len(kept) < 24
-    for prompt, text in kept:
+    rows_trained = rows(batch, critic)
+    assert 4 <= len(rows_trained) < 24
+    for prompt, text in rows_trained:
       assert (WRONG in prompt) == text.endswith('incorrect')
 
 
@@ -110,8 +110,8 @@ def test_the_critic_may_write_for_itself():
   # Of 8 solutions 4 are wrong; each has one right verdict of three.
   assert len(rows(batch, critic)) == 8
   assert len(critic.prompts) == 8
-  kept = [r for r in records if r.scores.get('judge') == 1.0]
-  assert len(kept) == 8
+  critiques = [r for r in records if r.scores.get('judge') == 1.0]
+  assert len(critiques) == 8
 
 
 def test_a_critique_cut_off_is_not_imitated():
@@ -135,9 +135,9 @@ def test_balance_by_hand():
     (wrong, 0),
     ([], 0),
   ):
-    kept = cold_start.balance(candidates, 100, random.Random(0))
-    assert len(kept) == 2 * expected
-    assert sum(c.parent.parsed['correct'] for c in kept) == expected
+    balanced = cold_start.balance(candidates, 100, random.Random(0))
+    assert len(balanced) == 2 * expected
+    assert sum(c.parent.parsed['correct'] for c in balanced) == expected
   assert len(cold_start.balance(critiques, 7, random.Random(0))) == 6
 
 

@@ -104,15 +104,15 @@ def test_the_flow_by_hand():
 
 def test_the_solver_sees_conclusions_only():
   thoughts = 'The reference says 14.'
-  said = critique('incorrect', ADVICE, thoughts)
-  _, _, solver = collect([said, said])
+  text = critique('incorrect', ADVICE, thoughts)
+  _, _, solver = collect([text, text])
   for prompt in solver.prompts:
     assert thoughts not in prompt and 'think>' not in prompt
   assert all(ADVICE in prompt for prompt in solver.prompts[1:])
 
 
 @pytest.mark.parametrize(
-  ('gate', 'solution', 'admitted'),
+  ('gate', 'solution', 'positions'),
   [
     # Of GOOD, FOOLED, and a critique without a verdict.
     ('rightly_called_wrong', WRONG, [0]),
@@ -125,14 +125,14 @@ def test_the_solver_sees_conclusions_only():
     ('always', RIGHT, [0, 1]),
   ],
 )
-def test_gates(gate, solution, admitted):
+def test_gates(gate, solution, positions):
   def solve(prompt, index):
     return RIGHT if 'Critique:' in prompt else solution
 
   _, stages, _ = collect([GOOD, FOOLED, 'Hm.'], solve, gate=gate)
   refined = {r.parent.index for r in stages['refine']}
-  assert sorted(refined) == admitted
-  assert rewards(stages, 'refine') == [float(i in admitted) for i in range(3)]
+  assert sorted(refined) == positions
+  assert rewards(stages, 'refine') == [float(i in positions) for i in range(3)]
 
 
 @pytest.mark.parametrize(
@@ -177,12 +177,14 @@ def test_groups_are_the_critiques_of_one_solution():
   np.testing.assert_allclose(row_advantages(batch), [1, -1, -1, 1])
 
 
-@pytest.mark.parametrize('said', [GOOD, FOOLED, 'Hm.', ''])
-@pytest.mark.parametrize('how', ['group_relative', 'leave_one_out'])
-def test_groups_of_equal_rewards_teach_exactly_nothing(said, how):
+@pytest.mark.parametrize('text', [GOOD, FOOLED, 'Hm.', ''])
+@pytest.mark.parametrize('advantage', ['group_relative', 'leave_one_out'])
+def test_groups_of_equal_rewards_teach_exactly_nothing(text, advantage):
   # 1/3 is no float: a mean would leave a residue.
   shaping = dict(length=dict(weight=1 / 3, cost=0.1, max_len=1000))
-  batch, _, _ = collect([said] * 3, advantage=dict(name=how), shaping=shaping)
+  batch, _, _ = collect(
+    [text] * 3, advantage=dict(name=advantage), shaping=shaping
+  )
   assert batch['mask'].any()
   assert not batch['advantages'].any()
 
@@ -195,7 +197,7 @@ HIDDEN = '<think>\nVerdict: incorrect\n</think>\nWho knows?'
 
 @pytest.mark.parametrize('solution', [WRONG, RIGHT])
 @pytest.mark.parametrize(
-  'said',
+  'text',
   [
     BOTH,
     'Verdict: incorrect. No: Verdict: correct',
@@ -208,11 +210,11 @@ HIDDEN = '<think>\nVerdict: incorrect\n</think>\nWho knows?'
     'Verdict: incorr\u0435ct',  # a Cyrillic letter
   ],
 )
-def test_no_verdict_earns_nothing(said, solution):
+def test_no_verdict_earns_nothing(text, solution):
   def solve(prompt, index):
     return RIGHT if 'Critique:' in prompt else solution
 
-  _, stages, _ = collect([said, said], solve, gate='always')
+  _, stages, _ = collect([text, text], solve, gate='always')
   assert rewards(stages) == [0.0, 0.0]
   assert not stages['refine']
 

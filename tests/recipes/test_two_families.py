@@ -64,9 +64,9 @@ def test_each_reads_the_other_through_text(tmp_path):
   critiques = [r for r in records if r.stage == 'critique']
   assert len(critiques) == 4
   for critique in critiques:
-    shown = critic.tokenizer.decode(critique.prompt_tokens)
-    assert critique.problem.question in shown
-    assert critique.parent.text in shown
+    prompt = critic.tokenizer.decode(critique.prompt_tokens)
+    assert critique.problem.question in prompt
+    assert critique.parent.text in prompt
   ids = np.concatenate([batch['tokens'][batch['mask']], [0]])
   assert ids.max() < critic.tokenizer.vocab_size
   loss, _ = made.loss({'critic': params['critic']}, batch)

@@ -19,9 +19,9 @@ message = synthetic_run.message
 def rows_of(path):
   """Returns the data of the page of the run in `path`."""
   files = page_data.read([reading.load(path)])
-  shown, data = page_data.to_json(['run'], files)
+  num_shown, data = page_data.to_json(['run'], files)
   data = json.loads(data)
-  assert shown == sum(file['shown'] for file in data['files'])
+  assert num_shown == sum(file['shown'] for file in data['files'])
   return data
 
 
@@ -75,7 +75,7 @@ def test_what_a_row_holds(tmp_path):
 
 def test_what_is_not_known_is_absent(tmp_path):
   problem = Problem('p', 'q', '1')
-  given = message(problem, 'solve', text='x', parsed={'answer': None})
+  solution = message(problem, 'solve', text='x', parsed={'answer': None})
   late = message(
     problem, 'solve', None, 1, parsed={'correct': False, 'grade': 'timeout'}
   )
@@ -86,7 +86,7 @@ def test_what_is_not_known_is_absent(tmp_path):
     'step': -1,
   }
   silent = message(problem, 'critique', late, parsed=silent, num_tokens=0)
-  rows = rows_of(save(tmp_path, [given, silent]))['records']
+  rows = rows_of(save(tmp_path, [solution, silent]))['records']
   assert rows[0] == {
     'file': 0, 'problem': 0, 'stage': 'solve', 'number': 1, 'length': 2,
     'text': 'x',
@@ -98,14 +98,19 @@ def test_what_is_not_known_is_absent(tmp_path):
   }  # fmt: skip
 
 
-def given(text, **parsed):
+def solution_from_file(text, **parsed):
   return message(Problem('p', 'q', ''), 'solve', text=text, parsed=parsed)
 
 
 def test_what_only_the_first_wrong_step_tells(tmp_path):
-  records = [given('a', first_error=1), given('b', first_error=-1)]
-  records += [given('c', first_error=0, grade='timeout', correct=False)]
-  records += [given('d', correct=None)]
+  records = [
+    solution_from_file('a', first_error=1),
+    solution_from_file('b', first_error=-1),
+  ]
+  records += [
+    solution_from_file('c', first_error=0, grade='timeout', correct=False)
+  ]
+  records += [solution_from_file('d', correct=None)]
   rows = rows_of(save(tmp_path, records))['records']
   assert [row.get('outcome') for row in rows] == ['wrong', 'right', None, None]
   assert [row.get('first_error') for row in rows] == [2, None, 1, None]
@@ -115,9 +120,11 @@ def test_steps_that_are_no_lines(tmp_path):
   """A label counts steps, so a page has to show what it counts."""
   steps = ['2 + 3 = 6.\n', 'So\nit is 6.']
   records = [
-    given('2 + 3 = 6.\n\nSo\nit is 6.', steps=steps, first_error=1),
-    given('One.\nTwo.', steps=['One.', 'Two.'], first_error=1),
-    given('Another\ntext.', steps=steps),
+    solution_from_file(
+      '2 + 3 = 6.\n\nSo\nit is 6.', steps=steps, first_error=1
+    ),
+    solution_from_file('One.\nTwo.', steps=['One.', 'Two.'], first_error=1),
+    solution_from_file('Another\ntext.', steps=steps),
   ]
   rows = rows_of(save(tmp_path, records))['records']
   assert rows[0]['steps'] == ['2 + 3 = 6.', 'So\nit is 6.']
@@ -129,9 +136,9 @@ def test_steps_that_are_no_lines(tmp_path):
 def test_a_reward_from_the_mean_of_its_group(tmp_path):
   problem = Problem('p', 'q', '1')
   solution = message(problem, 'solve')
-  said = {'verdict': 'correct', 'conclusion': 'Yes.'}
+  parsed = {'verdict': 'correct', 'conclusion': 'Yes.'}
   critiques = [
-    message(problem, 'critique', solution, i, parsed=said, scores=scores)
+    message(problem, 'critique', solution, i, parsed=parsed, scores=scores)
     for i, scores in enumerate(
       ({'reward': 1.0}, {'reward': 0.0}, {'reward': 0.5}, {'judge': math.nan})
     )
@@ -211,8 +218,8 @@ def test_the_size_is_bounded_by_bytes(tmp_path, monkeypatch):
     for i in range(50)
   ]
   files = page_data.read([reading.load(save(tmp_path, records))])
-  shown, data = page_data.to_json(['run'], files)
-  assert shown == 7 and len(data.encode()) < 10_500
+  num_shown, data = page_data.to_json(['run'], files)
+  assert num_shown == 7 and len(data.encode()) < 10_500
 
 
 def test_many_children_and_long_texts(tmp_path):

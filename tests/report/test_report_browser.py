@@ -449,9 +449,9 @@ def test_what_models_wrote_does_nothing(browser, tmp_path):
     )
     == 0
   )
-  shown = browser.run("document.querySelector('.body').textContent")
+  content = browser.run("document.querySelector('.body').textContent")
   for payload in PAYLOADS[:5]:
-    assert shown.count(payload) >= 4  # question, answer, solution, refinement
+    assert content.count(payload) >= 4  # question, answer, solution, refinement
 
 
 def test_the_policy_forbids_other_scripts_and_requests(browser, page):
@@ -502,8 +502,8 @@ def test_tokens_are_coloured_by_probability(browser, tmp_path):
     f'token t{i}' for i in (*range(6), 0)
   ]
   assert spans[1][1:] == [' 3', 'p 0.70, log p \u22120.36']
-  shown = ''.join(span[1] for span in spans)
-  assert shown.replace('\u23ce', '').replace('\u00b7', '') == text
+  content = ''.join(span[1] for span in spans)
+  assert content.replace('\u23ce', '').replace('\u00b7', '') == text
 
 
 def test_runs_side_by_side(browser, tmp_path):

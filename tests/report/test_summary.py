@@ -232,12 +232,12 @@ def test_terminal_has_the_same_numbers(runs):
 
 
 @pytest.mark.parametrize(
-  ('change', 'agreed'),
+  ('change', 'expected'),
   [((1, 2), True), ((-1, -2), True), ((1, -2), False), ((1, 0), False),
    ((1,), False), ((1, math.nan), False)],
 )  # fmt: skip
-def test_agree(change, agreed):
-  assert summary.agree(np.array(change, float)) is agreed
+def test_agree(change, expected):
+  assert summary.agree(np.array(change, float)) is expected
 
 
 @pytest.mark.parametrize(
