@@ -65,9 +65,9 @@ def test_verdicts_by_generator(tmp_path):
   out = io.StringIO()
   evaluate.run(config, str(tmp_path / 'run'), Console(file=out))
   results = json.loads((tmp_path / 'run/results/slips.json').read_text())
-  by = results['groups']['evaluation']['generator']
-  assert sorted(by) == ['large', 'small']
-  assert by['small']['accuracy_right']['n'] == 2 * 2
+  groups = results['groups']['evaluation']['generator']
+  assert sorted(groups) == ['large', 'small']
+  assert groups['small']['accuracy_right']['n'] == 2 * 2
   assert 'by generator of the solution' in out.getvalue()
   assert re.search(r'small +0.0 \[', out.getvalue())
 
@@ -178,8 +178,8 @@ def test_the_best_checkpoint_is_kept_and_measured(tmp_path, metric, best):
   path = run_helpers.run(config, tmp_path / 'run')
   losses = [row['loss/nll'] for row in run_helpers.contents(path)['metrics']]
   assert losses == sorted(losses, reverse=True)
-  kept = {int(p.name) for p in (path / 'checkpoints').iterdir()}
-  assert kept == {best, 3}
+  steps = {int(p.name) for p in (path / 'checkpoints').iterdir()}
+  assert steps == {best, 3}
   config = config_file.get_config('run')
   config.checkpoint = f'{path}:best'
   assert evaluate.resolve(config)[1].step == best

@@ -245,11 +245,11 @@ def environment():
   return {**os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': path}
 
 
-def in_disk(disk, kept, options, *command):
+def in_disk(disk, copy, options, *command):
   """Runs a command with `disk` a disk of its own; copies it to `kept`."""
   script = (
     f'mount -t tmpfs -o {options} tmpfs {disk} || exit 77; shift;'
-    f' "$@"; status=$?; cp -r {disk}/. {kept}; exit $status'
+    f' "$@"; status=$?; cp -r {disk}/. {copy}; exit $status'
   )
   child = subprocess.run(
     ['unshare', '--user', '--map-root-user', '--mount', 'sh', '-c', script,
@@ -261,17 +261,20 @@ def in_disk(disk, kept, options, *command):
   return child
 
 
-@pytest.mark.parametrize('what', ['saving', 'logging'])
+@pytest.mark.parametrize('fault', ['saving', 'logging'])
 def test_a_full_disk_ends_the_run_with_the_last_checkpoint_whole(
-  tmp_path, what, whole
+  tmp_path, fault, whole
 ):
-  disk, kept = tmp_path / 'disk', tmp_path / 'kept'
+  disk, copy = tmp_path / 'disk', tmp_path / 'kept'
   disk.mkdir()
-  kept.mkdir()
-  one = sum(f.stat().st_size for f in whole.rglob('checkpoints/3/**/*'))
-  room = 1.6 if what == 'saving' else 2.5  # beside the other files
+  copy.mkdir()
+  checkpoint_size = sum(
+    f.stat().st_size for f in whole.rglob('checkpoints/3/**/*')
+  )
+  room = 1.6 if fault == 'saving' else 2.5  # beside the other files
   child = in_disk(
-    disk, kept, f'size={int(one * room)}', sys.executable, __file__, what,
+    disk, copy, f'size={int(checkpoint_size * room)}',
+    sys.executable, __file__, fault,
     str(disk / 'run'),
   )  # fmt: skip
   assert child.returncode == 1, child.stderr
@@ -281,7 +284,7 @@ def test_a_full_disk_ends_the_run_with_the_last_checkpoint_whole(
   assert lines[0].startswith(f'error: {disk}/run'), child.stderr
   assert 'Event loop is closed' not in child.stderr
   assert 'make room there and start the run again' in lines[0]
-  path = kept / 'run'
+  path = copy / 'run'
   assert [p.name for p in (path / 'checkpoints').glob('?')] == ['3']
   run(stale_config(), path)  # there is room again
   assert_same(path, whole)
@@ -307,12 +310,12 @@ def test_a_folder_that_is_a_file_is_one_error(tmp_path):
 
 
 def test_two_runs_in_one_folder_are_refused(tmp_path):
-  held = files.lock(tmp_path)
+  lock = files.lock(tmp_path)
   with log_compilations() as compiled:
     with pytest.raises(ValueError, match='is writing to; expected one that no'):
       run(sft_config(), tmp_path)
   assert not compiled and not (tmp_path / 'FAILED').exists()
-  held.close()
+  lock.close()
   run(sft_config(), tmp_path)
   assert (tmp_path / 'DONE').exists()
 
@@ -336,17 +339,17 @@ def test_a_clock_that_goes_backwards(tmp_path, monkeypatch):
   assert [name[:4] for name in names] == ['0000', '0001']
 
 
-def main(what, path):
+def main(fault, path):
   """What the children of these tests do."""
   train.html_report.write = lambda path: None
   config = stale_config()
-  if what == 'twice':
+  if fault == 'twice':
     config.phases.rl.checkpoint_every = 3
     with pytest.MonkeyPatch.context() as patch:
       signalled(patch, 4, times=2)
       run(config, path)
   with cli.errors_in_one_line():
-    if what == 'logging':
+    if fault == 'logging':
       log_metrics = run_dir.RunDir.log_metrics
 
       def fill(self, step, metrics, phase):

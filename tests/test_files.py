@@ -46,12 +46,12 @@ def test_appended_lines_stand_in_order(tmp_path):
 
 
 def test_a_folder_has_one_writer(tmp_path):
-  held = files.lock(tmp_path)
+  lock = files.lock(tmp_path)
   message = f'got a folder that process {os.getpid()} on .* is writing to'
   for _ in range(2):
     with pytest.raises(ValueError, match=message):
       files.lock(tmp_path)
-  held.close()
+  lock.close()
   files.lock(tmp_path).close()
 
 
@@ -77,7 +77,7 @@ def test_a_writer_that_is_killed_holds_nothing(tmp_path):
 def test_who_holds_a_lock_is_seen(tmp_path):
   path = tmp_path / files.WRITER
   assert not files.is_locked(path)
-  held = files.lock(tmp_path)
+  lock = files.lock(tmp_path)
   assert files.is_locked(path) and files.is_locked(path)
-  held.close()
+  lock.close()
   assert not files.is_locked(path)

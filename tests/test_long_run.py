@@ -38,12 +38,12 @@ def smallest_config(steps):
 
 def watch(monkeypatch, every):
   """What the process holds after each so many steps, as it will be."""
-  log, held, process = train.Run._log, [], psutil.Process()
+  log, rows, process = train.Run._log, [], psutil.Process()
 
   def watched(self, phase, step, collected, metrics):
     metrics = log(self, phase, step, collected, metrics)
     if (step + 1) % every == 0:
-      held.append(
+      rows.append(
         dict(
           mib=process.memory_info().rss / 2**20,
           files=len(os.listdir('/proc/self/fd')),
@@ -54,12 +54,12 @@ def watch(monkeypatch, every):
     return metrics
 
   monkeypatch.setattr(train.Run, '_log', watched)
-  return held
+  return rows
 
 
 @pytest.mark.slow
 def test_nothing_grows(tmp_path, monkeypatch):
-  held = watch(monkeypatch, STEPS // 20)
+  usage = watch(monkeypatch, STEPS // 20)
   run(smallest_config(STEPS), tmp_path)
   rows = list(run_dir.read_metrics(tmp_path / 'metrics.jsonl'))
   assert len(rows) == STEPS
@@ -69,10 +69,10 @@ def test_nothing_grows(tmp_path, monkeypatch):
     for i in range(0, STEPS, STEPS // 10)
   ]
   print([f'{1e3 * x:.1f} ms' for x in tenths])
-  for row in held:
+  for row in usage:
     print(row)
   # What the first tenth compiles and caches is no leak.
-  first, last = held[2], held[-1]
+  first, last = usage[2], usage[-1]
   assert last['mib'] < first['mib'] + 50
   for name in ('files', 'threads', 'children'):
     assert last[name] <= first[name] + 2, name

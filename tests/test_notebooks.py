@@ -34,12 +34,12 @@ def execute(name):
   namespace, texts, pages = {}, [], []
   for source in cells(FOLDER / f'{name}.ipynb'):
     tree = ast.parse(source)
-    shown = None
+    last_expression = None
     if isinstance(tree.body[-1], ast.Expr):
-      shown = ast.Expression(tree.body.pop().value)
+      last_expression = ast.Expression(tree.body.pop().value)
     exec(compile(tree, name, 'exec'), namespace)
-    if shown:
-      value = eval(compile(shown, name, 'eval'), namespace)
+    if last_expression:
+      value = eval(compile(last_expression, name, 'eval'), namespace)
       texts.append(str(value))
       pages.append(value._repr_html_())
   return '\n'.join(texts), '\n'.join(pages)

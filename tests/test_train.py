@@ -325,18 +325,18 @@ def test_a_stale_batch_is_written_by_the_parameters_before_the_update(
 ):
   """Step by step: what each collection is given, by a look at its roles."""
   monkeypatch.setattr(train.html_report, 'write', lambda path: None)
-  given, collect = [], pipeline.Pipeline._collect
+  embeddings, collect = [], pipeline.Pipeline._collect
 
   def look(self, step, trained):
-    given.append(np.asarray(trained['critic']['embed']['embedding']))
+    embeddings.append(np.asarray(trained['critic']['embed']['embedding']))
     return collect(self, step, trained)
 
   monkeypatch.setattr(pipeline.Pipeline, '_collect', look)
   run(stale_config(), tmp_path)
-  same = [np.array_equal(x, y) for x, y in itertools.pairwise(given)]
+  is_same = [np.array_equal(x, y) for x, y in itertools.pairwise(embeddings)]
   # Step 1 by the parameters of step 0, step 2 by those before update 1; step 3
   # is the first after the checkpoint.
-  assert same == [True, False, False, True]
+  assert is_same == [True, False, False, True]
 
 
 def test_a_limit_stops_a_run_and_nothing_is_lost(tmp_path, monkeypatch):
@@ -551,6 +551,6 @@ def test_the_command_line_answers_in_one_line(
     timeout=120,
   )
   assert done.returncode == 1
-  said = (done.stdout + done.stderr).strip()
-  assert message in said and len(said.splitlines()) == 1
+  output = (done.stdout + done.stderr).strip()
+  assert message in output and len(output.splitlines()) == 1
   assert not (tmp_path / 'run').exists()

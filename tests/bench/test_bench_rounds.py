@@ -126,8 +126,8 @@ def test_a_worker_that_hangs(system):
 
 
 def test_no_interpreter():
-  missing = System('gone', '/no/python', __file__)
-  assert 'gone: got' in run([missing])['systems']['gone']['error']
+  system = System('gone', '/no/python', __file__)
+  assert 'gone: got' in run([system])['systems']['gone']['error']
 
 
 def test_stages_follow_each_other():
@@ -294,5 +294,5 @@ def test_ours_beside_a_peer_that_can_not_be_had(
   assert update['compiled_bytes'] > 2**20
   # Random weights know nothing: about log V.
   assert update['losses'][0] == pytest.approx(8.3, abs=1.0)
-  said = capsys.readouterr().out
-  assert said.count('no network') == 2 and 'critic_step' in said
+  output = capsys.readouterr().out
+  assert output.count('no network') == 2 and 'critic_step' in output

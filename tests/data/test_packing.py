@@ -72,10 +72,10 @@ def seen_by(batch, row, column):
   return tuple(batch['tokens'][row][columns][np.argsort(positions)].tolist())
 
 
-def trained_places(batch, seen):
+def trained_places(batch, predicate):
   """What each trained token sees, and what is known of it; sorted."""
   return sorted(
-    (seen(b, t), *(float(batch[name][b, t]) for name in TRAINED))
+    (predicate(b, t), *(float(batch[name][b, t]) for name in TRAINED))
     for b, t in zip(*np.nonzero(batch['mask']), strict=True)
   )
 
@@ -192,9 +192,10 @@ def program(family):
 
   def evaluate(batch):
     if 'segments' in batch:  # to one shape: compiled once
-      missing = np.subtract((8, 32), batch['tokens'].shape)
+      num_missing = np.subtract((8, 32), batch['tokens'].shape)
       batch = {
-        name: np.pad(x, [(0, n) for n in missing]) for name, x in batch.items()
+        name: np.pad(x, [(0, n) for n in num_missing])
+        for name, x in batch.items()
       }
     (total, logprobs), gradient = grad(params, batch)
     # Each trained token was given another old log-probability.

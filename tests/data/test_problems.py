@@ -475,9 +475,11 @@ def test_split_does_not_move_what_was_there():
 
 
 def test_split_depends_on_the_seed():
-  one, other = (problems.split(many(99), FRACTIONS, seed=s) for s in (0, 1))
-  assert one != other
-  assert one == problems.split(many(99), FRACTIONS, seed=0)
+  split, other_split = (
+    problems.split(many(99), FRACTIONS, seed=s) for s in (0, 1)
+  )
+  assert split != other_split
+  assert split == problems.split(many(99), FRACTIONS, seed=0)
 
 
 def test_split_golden():

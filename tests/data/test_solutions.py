@@ -134,8 +134,8 @@ def test_prm800k(file):
     'error_reason': 'addition',
     'answer': None,
   }
-  stated = wrong | {'id': 'prm-2', 'answer': '10'}
-  records = read(file, wrong, PRM800K, stated)
+  answered = wrong | {'id': 'prm-2', 'answer': '10'}
+  records = read(file, wrong, PRM800K, answered)
   # The first row's id; the right solution's answer.
   problem = Problem('prm-0', 'What is 2 + 3 + 4?', '9')
   assert all(r.problem == problem for r in records)
@@ -214,10 +214,14 @@ def test_rewardmath(file):
 
 
 def test_ranking(file):
-  one = RANKING | {'problem': 'Not this.', 'answer': 5, 'rejected': 'It is 6.'}
+  whole_number = RANKING | {
+    'problem': 'Not this.',
+    'answer': 5,
+    'rejected': 'It is 6.',
+  }
   other = {**RANKING, 'problem': 'What is 1?', 'chosen': ['1', 'one']}
   del other['question']
-  records = read(file, RANKING, one, other)
+  records = read(file, RANKING, whole_number, other)
   assert [r.id for r in records] == [
     'dev-0/solve.0',
     'dev-0/solve.1',

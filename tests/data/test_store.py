@@ -228,8 +228,8 @@ def test_shuffled_is_a_permutation_for_each_seed_and_epoch():
   ]
   for order in orders:
     assert sorted(order) == list(range(50))
-  for one, other in itertools.combinations(orders, 2):
-    assert list(one) != list(other)
+  for first, second in itertools.combinations(orders, 2):
+    assert list(first) != list(second)
 
 
 def test_shuffled_places_are_uniform():
@@ -258,8 +258,8 @@ def test_batches_resume_at_any_step(batch_size):
 def test_batches_drop_no_row_at_the_end_of_an_epoch(batch_size):
   stream = sum(take(7, range(7), batch_size, seed=3), [])
   for epoch in range(batch_size):
-    one = stream[7 * epoch : 7 * (epoch + 1)]
-    assert one == store.shuffled(7, seed=3, epoch=epoch).tolist()
+    indices = stream[7 * epoch : 7 * (epoch + 1)]
+    assert indices == store.shuffled(7, seed=3, epoch=epoch).tolist()
 
 
 def test_batches_depend_on_the_seed():

@@ -59,10 +59,10 @@ def main():
   while time.time() - start < 60 * args.minutes:
     # The area that had the least time so far.
     area = min(args.areas, key=lambda area: seconds[area])
-    began = time.time()
+    round_start = time.time()
     count, failure = run_round(area, seed)
     examples[area] += count
-    seconds[area] += time.time() - began
+    seconds[area] += time.time() - round_start
     if failure:
       failed += 1
       print(f'--- {area}, seed {seed}: {failure}', flush=True)

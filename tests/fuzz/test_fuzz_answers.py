@@ -63,10 +63,10 @@ def test_integers_are_equal_if_they_are(a, b, form):
 
 
 @given(st.integers(0, 10**6), st.integers(1, 10**6), st.integers(2, 99))
-def test_fractions_are_equal_if_they_are(top, bottom, by):
-  larger = f'\\frac{{{top * by}}}{{{bottom * by}}}'
-  assert answers.exact(larger, f'{top}/{bottom}') is True
-  other = Fraction(top + 1, bottom)
+def test_fractions_are_equal_if_they_are(numerator, denominator, factor):
+  larger = f'\\frac{{{numerator * factor}}}{{{denominator * factor}}}'
+  assert answers.exact(larger, f'{numerator}/{denominator}') is True
+  other = Fraction(numerator + 1, denominator)
   assert answers.exact(f'{other.numerator}/{other.denominator}', larger) in (
     False, None
   )  # fmt: skip

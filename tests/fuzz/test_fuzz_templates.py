@@ -95,13 +95,13 @@ def render(source):
   """What a template says, or '' if it is refused."""
   message = {'role': 'user', 'content': 'hello ' * 100}
   variables = {'messages': [message] * 3, 'x': 'x', 'text': 'y' * 10_000}
-  began = time.process_time()
+  start = time.process_time()
   try:
     text = chat_template.render(source, variables)
   except ValueError as error:
     assert str(error).startswith('chat template: got ')
     text = ''
-  assert time.process_time() - began < 30
+  assert time.process_time() - start < 30
   assert len(text) <= chat_template.MAX_TEXT
   return text
 

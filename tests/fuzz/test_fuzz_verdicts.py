@@ -45,10 +45,10 @@ def test_what_surrounds_a_verdict_does_not_change_it(before, word, after):
 
 @given(critiques, WORDS, silent)
 def test_a_second_verdict_never_wins(text, word, after):
-  said = verdicts.verdict(text)
-  again = verdicts.verdict(f'{text}\nVerdict: {word}\n{after}')
-  assert again in (said, None) if said else True
-  assert again == word or again is None
+  first_verdict = verdicts.verdict(text)
+  verdict_of_both = verdicts.verdict(f'{text}\nVerdict: {word}\n{after}')
+  assert verdict_of_both in (first_verdict, None) if first_verdict else True
+  assert verdict_of_both == word or verdict_of_both is None
 
 
 @given(silent, WORDS, silent, WORDS, silent)
@@ -60,11 +60,11 @@ def test_both_verdicts_are_none(before, first, between, second, after):
 
 
 @given(texts(*PARTS), texts(*PARTS))
-def test_no_thinking_is_in_the_conclusion(thinking, said):
-  assume('think>' not in thinking + said)
-  text = f'<think>{thinking}</think>{said}'
-  assert verdicts.conclusion(text) == said.strip()
-  assert verdicts.parse(text) == verdicts.parse(said) or not said.strip()
+def test_no_thinking_is_in_the_conclusion(thinking, answer):
+  assume('think>' not in thinking + answer)
+  text = f'<think>{thinking}</think>{answer}'
+  assert verdicts.conclusion(text) == answer.strip()
+  assert verdicts.parse(text) == verdicts.parse(answer) or not answer.strip()
   assert verdicts.conclusion(f'<think>{thinking}') is None
 
 

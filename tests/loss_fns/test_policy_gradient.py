@@ -86,11 +86,11 @@ def test_on_policy_the_ratio_is_one(lm, roles, records, grad):
 
 
 def test_the_share_of_clipped_tokens(lm, roles, records, grad):
-  moved = [
+  shifted_records = [
     dataclasses.replace(r, logprobs=r.logprobs - 0.1 * np.arange(len(r.tokens)))
     for r in records
   ]
-  batch = make_batch(moved, lm, 'token')
+  batch = make_batch(shifted_records, lm, 'token')
   places = np.cumsum(batch['mask'], axis=1) - 1
   # PPO's clip at 1.2; what is to become less likely is not clipped there.
   clipped = (places * 0.1 > np.log(1.2)) & (batch['advantages'] > 0)
@@ -171,11 +171,11 @@ def test_the_penalty_is_added_by_its_coefficient(lm, roles, records, grad):
 @pytest.mark.parametrize('aggregate', ['token', 'sequence', 'constant'])
 def test_what_must_not_change_the_loss(lm, roles, records, grad, aggregate):
   # Off-policy, so that the ratio matters.
-  moved = [
+  shifted_records = [
     dataclasses.replace(r, logprobs=r.logprobs - 0.1 * np.arange(len(r.tokens)))
     for r in records
   ]
-  batch = make_batch(moved, lm, aggregate)
+  batch = make_batch(shifted_records, lm, aggregate)
   (total, (metrics, _)), gradient = grad(trained(roles), batch)
   order = [2, 0, 3, 1]
   shuffled = {name: x[order] for name, x in batch.items()}

@@ -80,7 +80,7 @@ def test_blocks_give_the_values_and_gradients_of_one_product(
   if prefixes:
     parts += arrays(*[(prefixes, 2, 5, 8)] * 2, seed=1)
   random = np.random.default_rng(2)
-  seen = random.random((prefixes or 1, 1, 5)) < 0.5
+  prefix_mask = random.random((prefixes or 1, 1, 5)) < 0.5
   toward = arrays((4, length, 6, 8), seed=3)[0]
 
   @functools.partial(jax.jit, static_argnums=0)
@@ -88,8 +88,8 @@ def test_blocks_give_the_values_and_gradients_of_one_product(
     mask = causal if in_blocks else causal.mask(length)
 
     def total(q, k, v, *prefix):
-      behind = [(*prefix, seen)] if prefix else []
-      output = attend(q, (k, v, mask), *behind)
+      prefix_args = [(*prefix, prefix_mask)] if prefix else []
+      output = attend(q, (k, v, mask), *prefix_args)
       return jnp.sum(output * toward), output
 
     argnums = tuple(range(len(parts)))
@@ -131,9 +131,9 @@ def temporary_bytes(length):
 
 
 def test_memory_grows_with_the_length_and_not_its_square():
-  one, two, four = (temporary_bytes(n) for n in (1024, 2048, 4096))
-  assert four - two < 2.1 * (two - one)
-  assert four < 4 * 4 * 4096**2 / 16  # of all its scores
+  short, middle, long = (temporary_bytes(n) for n in (1024, 2048, 4096))
+  assert long - middle < 2.1 * (middle - short)
+  assert long < 4 * 4 * 4096**2 / 16  # of all its scores
 
 
 def test_bfloat16_in_blocks(small_blocks):
@@ -194,9 +194,9 @@ def test_what_follows_a_prefix_computed_in_blocks(small_blocks):
   first_hidden, cache = run(model, params, tokens[:, :6])
   prefix = cache, np.ones((4, 6), bool)
   after, _ = run(model, params, tokens[:, 6:], positions=behind, prefix=prefix)
-  one, _ = run(
+  last_row, _ = run(
     model, params, tokens[:, 6:7], positions=behind[:, :1], prefix=prefix
   )
   np.testing.assert_allclose(first_hidden, whole[:, :6], atol=1e-5)
   np.testing.assert_allclose(after, whole[:, 6:], atol=1e-5)
-  np.testing.assert_allclose(one, whole[:, 6:7], atol=1e-5)
+  np.testing.assert_allclose(last_row, whole[:, 6:7], atol=1e-5)

@@ -36,10 +36,10 @@ def plain(hidden, kernel, targets, sampling_params, axes='vd'):
     preferred_element_type=jnp.float32,
   )  # fmt: skip
   log_probs = sampling_distribution.log_probs(logits, sampling_params, targets)
-  taken = jnp.take_along_axis(log_probs, targets[..., None], -1)[..., 0]
+  logprobs = jnp.take_along_axis(log_probs, targets[..., None], -1)[..., 0]
   fixed = jax.lax.stop_gradient(log_probs)
   entropies = -jnp.where(fixed > -jnp.inf, jnp.exp(fixed) * fixed, 0.0)
-  return taken, entropies.sum(-1)
+  return logprobs, entropies.sum(-1)
 
 
 def arrays(axes='vd', seed=0):
@@ -92,8 +92,8 @@ def test_some_targets_were_outside_of_each_truncated_distribution():
   logits = jnp.einsum('btd,vd->btv', hidden, kernel)
   for sampling_params in SETTINGS[2:]:
     log_probs = sampling_distribution.log_probs(logits, sampling_params)
-    taken = np.take_along_axis(np.array(log_probs), targets[..., None], -1)
-    assert np.any(taken == -np.inf) and np.any(taken > -np.inf)
+    logprobs = np.take_along_axis(np.array(log_probs), targets[..., None], -1)
+    assert np.any(logprobs == -np.inf) and np.any(logprobs > -np.inf)
 
 
 @pytest.mark.parametrize('chunk', [1, 3, 5, 9, 20, 21, 1000, None])
@@ -115,9 +115,14 @@ def test_by_hand():
   )  # fmt: skip
   entropy = 2 / 3 * math.log(3 / 2) + 2 * (1 / 6 * math.log(6))
   # (1 at the target - probabilities) / temperature.
-  to_logits = 2 * np.array([-2 / 3, 1 - 1 / 6, -1 / 6])
-  to_hidden = np.sum(to_logits * np.asarray(kernel)[:, 0])
-  expected = [math.log(1 / 6)], [entropy], [[to_hidden]], to_logits[:, None]
+  logits_gradient = 2 * np.array([-2 / 3, 1 - 1 / 6, -1 / 6])
+  hidden_gradient = np.sum(logits_gradient * np.asarray(kernel)[:, 0])
+  expected = (
+    [math.log(1 / 6)],
+    [entropy],
+    [[hidden_gradient]],
+    logits_gradient[:, None],
+  )
   for x, y in zip(statistics, expected, strict=True):
     np.testing.assert_allclose(np.reshape(x, np.shape(y)), y, atol=1e-6)
 
@@ -180,8 +185,8 @@ def test_a_model_has_the_gradient_of_its_logits(family, tied):
       sampling_params,
       tokens[:, 1:],
     )
-    taken = jnp.take_along_axis(log_probs, tokens[:, 1:, None], -1)[..., 0]
-    return jnp.sum(slopes[:, 1:] * taken)
+    logprobs = jnp.take_along_axis(log_probs, tokens[:, 1:, None], -1)[..., 0]
+    return jnp.sum(slopes[:, 1:] * logprobs)
 
   def statistics(params):
     logprobs = forward.token_logprobs(

@@ -243,17 +243,17 @@ def test_roles_are_loaded_and_copied(monkeypatch):
   expected = quantize.quantize(stored)
   assert_trees_close(params['solver'], expected, rtol=0)
   assert shapes(params['solver']) == shapes(expected)
-  moved = jax.tree.map(lambda x: 1.5 * x, params['critic'])
+  scaled = jax.tree.map(lambda x: 1.5 * x, params['critic'])
   # Each way, and of int8 to int8; none shares an array with its source.
-  copied = roles.copy(params['solver'], moved)
-  assert_trees_close(copied, quantize.quantize(moved), rtol=0)
+  copied = roles.copy(params['solver'], scaled)
+  assert_trees_close(copied, quantize.quantize(scaled), rtol=0)
   assert_trees_close(
     roles.copy(params['critic'], copied), quantize.dequantize(copied), rtol=0
   )
   again = roles.copy(params['solver'], copied)
   for x in jax.tree.leaves(copied):
     x.delete()
-  assert_trees_close(again, quantize.quantize(moved), rtol=0)
+  assert_trees_close(again, quantize.quantize(scaled), rtol=0)
   for x, y in zip(
     jax.tree.leaves(again), jax.tree.leaves(params['solver']), strict=True
   ):

@@ -121,9 +121,9 @@ def test_gradient_by_hand():
 )
 def test_gradient_of_every_observed_token_is_finite(sampling_params):
   def total(logits):
-    observed = jnp.arange(4)
-    rows = log_probs(jnp.tile(logits, (4, 1)), sampling_params, observed)
-    return jnp.sum(jnp.take_along_axis(rows, observed[:, None], axis=1))
+    tokens = jnp.arange(4)
+    rows = log_probs(jnp.tile(logits, (4, 1)), sampling_params, tokens)
+    return jnp.sum(jnp.take_along_axis(rows, tokens[:, None], axis=1))
 
   value, gradient = jax.value_and_grad(total)(LOGITS)
   assert np.isfinite(value) and np.all(np.isfinite(gradient))
@@ -175,8 +175,8 @@ def rows_of_all_kinds():
   random = np.random.default_rng(0)
   normal = random.normal(size=(6, 50)) * [[0.1], [1], [1], [3], [10], [100]]
   peaked = np.append(30.0, np.zeros(49))
-  ruled_out = np.where(random.random(50) < 0.5, -np.inf, normal[2])
-  one_left = np.append(1.5, np.full(49, -np.inf))
+  infinite = np.where(random.random(50) < 0.5, -np.inf, normal[2])
+  single = np.append(1.5, np.full(49, -np.inf))
   return {
     **{f'normal {row[0]:.2f}': row for row in normal},
     'ties': random.integers(-2, 3, 50) / 2,
@@ -186,8 +186,8 @@ def rows_of_all_kinds():
     'all positive': np.abs(normal[3]) + 100,
     'all negative': -np.abs(normal[3]) - 100,
     'peaked': peaked,
-    'ruled out': ruled_out,
-    'one left': one_left,
+    'ruled out': infinite,
+    'one left': single,
   }
 
 

@@ -90,10 +90,10 @@ def test_positions_are_relative():
   # Rotary attention depends on differences of positions alone.
   model, params = tiny_model(num_layers=1)
   at = jnp.arange(9)[None]
-  first, moved, stretched = (
+  first, shifted, stretched = (
     run(model, params, tokens(), x)[-1] for x in (at, at + 5, 2 * at)
   )
-  np.testing.assert_allclose(first, moved, atol=1e-4)
+  np.testing.assert_allclose(first, shifted, atol=1e-4)
   assert np.max(np.abs(first - stretched)) > 0.01
 
 
@@ -124,13 +124,13 @@ def test_llama_scaling_by_hand():
   # Wavelengths are 2 pi times 1, 10, 100, 1000. The first is below 100 / 4:
   # kept. The last two are above 100 / 1: divided by 8. Between: 62.8 lies in
   # 25 .. 100, and keeps (100 / 62.83 - 1) / (4 - 1) = 0.19718.
-  kept = (100 / (20 * math.pi) - 1) / 3
+  weight = (100 / (20 * math.pi) - 1) / 3
   np.testing.assert_allclose(
     rotary_frequencies(config),
-    [1, 0.1 * kept + 0.1 / 8 * (1 - kept), 0.01 / 8, 0.001 / 8],
+    [1, 0.1 * weight + 0.1 / 8 * (1 - weight), 0.01 / 8, 0.001 / 8],
     rtol=1e-6,
   )
-  assert kept == pytest.approx(0.19718, abs=1e-5)
+  assert weight == pytest.approx(0.19718, abs=1e-5)
 
 
 def test_remat_changes_no_gradient():

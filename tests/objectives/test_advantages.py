@@ -85,9 +85,9 @@ def test_groups_do_not_mix(estimate):
 
 
 @pytest.mark.parametrize('estimate', GROUPS)
-@pytest.mark.parametrize('missing', [np.nan, 0.0, 100.0])
-def test_unscorable_rewards_are_in_no_baseline(estimate, missing):
-  rewards = np.array([[1.0, missing, 0.0, 0.5]], np.float32)
+@pytest.mark.parametrize('placeholder', [np.nan, 0.0, 100.0])
+def test_unscorable_rewards_are_in_no_baseline(estimate, placeholder):
+  rewards = np.array([[1.0, placeholder, 0.0, 0.5]], np.float32)
   where = np.array([[True, False, True, True]])
   actual = estimate(rewards, where=where)
   expected = estimate(np.array([[1.0, 0.0, 0.5]], np.float32))

@@ -66,9 +66,9 @@ def test_gae_gaps_and_their_contents_change_nothing():
   spread_rewards, spread_values = spread.copy(), spread.copy()
   spread_rewards[:, 1::2], spread_values[:, 1::2] = rewards, values
   actual = gae.gae(spread_rewards, spread_values, gaps, **settings)
-  for one, other in zip(actual, dense, strict=True):
-    np.testing.assert_allclose(one[:, 1::2], other, atol=1e-6)
-    assert not np.any(one[:, ::2])
+  for array, dense_array in zip(actual, dense, strict=True):
+    np.testing.assert_allclose(array[:, 1::2], dense_array, atol=1e-6)
+    assert not np.any(array[:, ::2])
 
 
 def test_bootstrap_is_the_value_after_a_cut():

@@ -6,7 +6,7 @@ import pytest
 from critic_jax.objectives import masked
 
 KINDS = [np.asarray, jnp.asarray]
-HOWS = ['token', 'sequence', 'constant']
+AGGREGATES = ['token', 'sequence', 'constant']
 
 
 def random_case(seed=0, shape=(5, 7)):
@@ -94,8 +94,8 @@ def test_an_empty_mask_gives_zeros(kind):
     assert masked.mean(x, mask) == 0
     assert not np.any(masked.center(x, mask))
     assert not np.any(masked.whiten(x, mask))
-    for how in HOWS:
-      assert not np.any(masked.loss_weights(mask, how, max_len=3))
+    for aggregate in AGGREGATES:
+      assert not np.any(masked.loss_weights(mask, aggregate, max_len=3))
 
 
 # Three trained tokens in row 0, one in row 1, none in row 2: padding.
@@ -106,7 +106,7 @@ MASK = np.array(
 
 
 @pytest.mark.parametrize(
-  'how, long, short',
+  'aggregate, long, short',
   [
     ('token', 1 / 4, 1 / 4),  # 3 + 1 tokens
     ('sequence', 1 / (3 * 2), 1 / (1 * 2)),  # 2 rows that have any
@@ -114,32 +114,32 @@ MASK = np.array(
   ],
 )
 @pytest.mark.parametrize('kind', KINDS)
-def test_loss_weights_by_hand(how, long, short, kind):
-  weights = masked.loss_weights(kind(MASK), how, max_len=10)
+def test_loss_weights_by_hand(aggregate, long, short, kind):
+  weights = masked.loss_weights(kind(MASK), aggregate, max_len=10)
   expected = [[0, long, long, long], [0, short, 0, 0], [0, 0, 0, 0]]
   np.testing.assert_allclose(weights, np.float32(expected), rtol=1e-6)
   assert isinstance(weights, type(kind(MASK)))
   assert weights.dtype == np.float32
 
 
-@pytest.mark.parametrize('how', HOWS)
-def test_padding_does_not_change_the_loss(how):
+@pytest.mark.parametrize('aggregate', AGGREGATES)
+def test_padding_does_not_change_the_loss(aggregate):
   x, mask = random_case()
   mask[:, 0] = True
-  loss = np.sum(x * masked.loss_weights(mask, how, max_len=9))
+  loss = np.sum(x * masked.loss_weights(mask, aggregate, max_len=9))
   x = np.pad(x, ((0, 3), (0, 4)), constant_values=7)
   mask = np.pad(mask, ((0, 3), (0, 4)))
-  padded = np.sum(x * masked.loss_weights(mask, how, max_len=9))
+  padded = np.sum(x * masked.loss_weights(mask, aggregate, max_len=9))
   np.testing.assert_allclose(padded, loss, rtol=1e-5)
 
 
-@pytest.mark.parametrize('how', HOWS)
-def test_microbatches_add_up(how):
+@pytest.mark.parametrize('aggregate', AGGREGATES)
+def test_microbatches_add_up(aggregate):
   x, mask = random_case(shape=(6, 5))
   mask[2] = False
-  terms = x * masked.loss_weights(mask, how, max_len=5)
+  terms = x * masked.loss_weights(mask, aggregate, max_len=5)
   parts = [np.sum(rows) for rows in np.split(terms, 3)]
-  if how == 'sequence':
+  if aggregate == 'sequence':
     rows = [
       row[trained].mean()
       for row, trained in zip(x, mask, strict=True)
@@ -147,7 +147,7 @@ def test_microbatches_add_up(how):
     ]
     expected = np.mean(rows)
   else:
-    count = mask.sum() if how == 'token' else 5 * mask.any(1).sum()
+    count = mask.sum() if aggregate == 'token' else 5 * mask.any(1).sum()
     expected = x[mask].sum() / count
   np.testing.assert_allclose(sum(parts), expected, rtol=1e-5)
 

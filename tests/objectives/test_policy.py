@@ -185,10 +185,10 @@ def test_masked_places_reach_neither_value_nor_gradient(objective, bad):
 
   expected = value_and_gradient(0.0)
   actual = value_and_gradient(bad)
-  for one, other in zip(actual, expected, strict=True):
-    np.testing.assert_array_equal(one, other)
-    assert not np.any(np.asarray(one)[~np.asarray(mask)])
-    assert np.all(np.isfinite(one))
+  for array, expected_array in zip(actual, expected, strict=True):
+    np.testing.assert_array_equal(array, expected_array)
+    assert not np.any(np.asarray(array)[~np.asarray(mask)])
+    assert np.all(np.isfinite(array))
 
 
 @pytest.mark.parametrize('objective', OBJECTIVES)
@@ -219,13 +219,13 @@ def test_kl_is_zero_at_equality_and_where_masked(estimator):
 
 def test_kl_by_hand():
   log_ratio, zero = jnp.array([[0.5]]), jnp.zeros((1, 1))
-  one = jnp.ones((1, 1), bool)
+  mask = jnp.ones((1, 1), bool)
   for estimator, expected in [
     (kl.k1, 0.5),
     (kl.k2, 0.5 * 0.5**2),
     (kl.k3, math.exp(-0.5) - 1 + 0.5),
   ]:
-    actual = estimator(log_ratio, zero, one)
+    actual = estimator(log_ratio, zero, mask)
     np.testing.assert_allclose(actual, [[expected]], rtol=1e-6)
 
 

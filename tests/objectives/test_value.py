@@ -35,8 +35,8 @@ def test_squared_by_hand():
   ],
 )
 def test_clipped_by_hand(values, expected, slope):
-  one = jnp.ones((1, 1))
-  case = values * one, 0 * one, one, one > 0
+  unit = jnp.ones((1, 1))
+  case = values * unit, 0 * unit, unit, unit > 0
   actual = value.clipped(*case, clip=0.5)
   np.testing.assert_allclose(actual, [[expected]], rtol=1e-6)
   actual = gradient(value.clipped, *case, clip=0.5)

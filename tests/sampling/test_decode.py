@@ -165,9 +165,9 @@ def test_a_text_depends_on_its_own_key_only(qwen3):
   # Another order, with other rows around: row 1 stays what it was as row 3.
   tokens, length, row_keys = prompts(1), np.array([4, 2, 8, 8]), keys(1)
   tokens[3], row_keys = prompts()[1], row_keys.at[6:8].set(keys()[2:4])
-  moved = sample(*qwen3, tokens=tokens, length=length, keys=row_keys)
+  shifted = sample(*qwen3, tokens=tokens, length=length, keys=row_keys)
   for sibling in range(2):
-    assert_row(moved, 6 + sibling, base, 2 + sibling)
+    assert_row(shifted, 6 + sibling, base, 2 + sibling)
   # More rows, in a wider bucket.
   tokens = prompts(2, columns=16, rows=8)
   tokens[4:, :8], length = prompts(), np.array([16, 9, 3, 1, *LENGTH])

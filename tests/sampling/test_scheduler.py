@@ -169,9 +169,9 @@ def test_numbers_of_prompts_and_shared_prefixes_of_an_insert():
 
 def test_numbers_choose_the_keys():
   prompts = siblings(parents=1, children=1)
-  moved = {5: prompts[0]}
-  assert_same(run(moved), one_by_one(moved))
-  assert np.any(run(moved)[5].tokens != run(prompts)[0].tokens)
+  renumbered = {5: prompts[0]}
+  assert_same(run(renumbered), one_by_one(renumbered))
+  assert np.any(run(renumbered)[5].tokens != run(prompts)[0].tokens)
 
 
 def test_one_new_token_needs_no_step():

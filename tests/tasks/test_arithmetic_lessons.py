@@ -53,8 +53,8 @@ def test_misconceptions_are_the_same_every_time_and_about_the_share():
 
 def test_a_wrong_belief_is_no_negative_number_of_eggs():
   for left in range(3, 12):
-    believed = arithmetic_lessons.belief(left, '-', left - 1, share=1.0)
-    assert believed >= 0 and believed != 1
+    value = arithmetic_lessons.belief(left, '-', left - 1, share=1.0)
+    assert value >= 0 and value != 1
 
 
 def test_a_student_without_misconceptions_is_right():
@@ -111,7 +111,7 @@ def test_the_student_follows_concrete_advice(critique, expected):
 
 
 def test_lessons_of_refining_follow_their_critique():
-  followed = ignored = 0
+  num_followed = num_ignored = 0
   for i, problem in enumerate(arithmetic.problems('train', 200)):
     lesson = arithmetic_lessons.solver_lesson(
       problem, random.Random(i), share=0.2, refine_share=1.0
@@ -121,7 +121,7 @@ def test_lessons_of_refining_follow_their_critique():
     assert verdicts.verdict(critique) == 'incorrect'
     advice = arithmetic.read_steps(critique)
     if advice:
-      followed += 1
+      num_followed += 1
       number, result = advice[0].number, advice[0].result
       assert arithmetic.read_steps(refined)[number - 1].result == result
       assert (
@@ -129,10 +129,10 @@ def test_lessons_of_refining_follow_their_critique():
         == arithmetic.read_steps(first)[: number - 1]
       )
     else:
-      ignored += 1
+      num_ignored += 1
       assert refined == first
   # kind < 0.2 of the lessons are vague or point only.
-  assert 20 <= ignored <= 60 and followed + ignored == 200
+  assert 20 <= num_ignored <= 60 and num_followed + num_ignored == 200
 
 
 # ----------------------------------------------------------------- teacher
@@ -186,7 +186,7 @@ def test_a_teacher_who_checks_reads_to_the_end(text, verdict):
 
 
 def test_a_teacher_who_glances_guesses():
-  said = [
+  verdicts_given = [
     verdicts.verdict(
       arithmetic_lessons.teacher_critique(
         solution(WRONG), random.Random(i), **SHARES | dict(check_share=0.0)
@@ -194,8 +194,9 @@ def test_a_teacher_who_glances_guesses():
     )
     for i in range(200)
   ]
-  assert 70 <= said.count('correct') <= 130  # 100 +- 4 deviations of 7
-  assert set(said) == {'correct', 'incorrect'}
+  # 100 +- 4 deviations of 7.
+  assert 70 <= verdicts_given.count('correct') <= 130
+  assert set(verdicts_given) == {'correct', 'incorrect'}
 
 
 def test_the_teacher_is_seeded():

@@ -47,8 +47,9 @@ def test_a_new_folder_says_what_is_run(tmp_path, monkeypatch):
 
 def test_git_state_has_commit_and_diff(tmp_path):
   def git(*words):
-    who = ['-c', 'user.name=a', '-c', 'user.email=a@b', '-C', str(tmp_path)]
-    subprocess.run(['git', *who, *words], check=True, capture_output=True)
+    command = ['git', '-C', str(tmp_path), '-c', 'user.name=a']
+    command += ['-c', 'user.email=a@b', *words]
+    subprocess.run(command, check=True, capture_output=True)
 
   git('init')
   (tmp_path / 'file').write_text('old\n')
