@@ -1,4 +1,4 @@
-"""What tests share: tiny models, a byte tokenizer, records, compile counts."""
+"""Shared by tests: tiny models, a byte tokenizer, records, compile counts."""
 
 import contextlib
 import functools
@@ -20,7 +20,7 @@ from critic_jax.types import Problem, Record
 
 VOCAB_SIZE = 64
 
-# What tells the families apart; grouped queries in all of them.
+# The fields that tell families apart; all have grouped queries.
 FAMILIES = {
   'llama': dict(rope_scaling=RopeScaling(8.0, 1.0, 4.0, 16), norm_eps=1e-5),
   'qwen2': dict(qkv_bias=True, rope_theta=1e6),

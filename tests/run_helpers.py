@@ -48,7 +48,7 @@ def stale_config(staleness=1):
 
 
 def contents(path):
-  """What must not depend on whether a run was stopped, by file."""
+  """Returns the contents that no stop of a run may change, by file."""
   metrics = [
     {k: v for k, v in row.items() if not k.startswith(timing.OF_MACHINE)}
     for row in run_dir.read_metrics(path / 'metrics.jsonl')

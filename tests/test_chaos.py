@@ -25,7 +25,7 @@ from critic_jax.training import eval_phases, updates
 from critic_jax.workdir import checkpoint
 
 ROOT = pathlib.Path(__file__).parents[1]
-# What the run begins to do when it is killed.
+# The operations at whose start a run is killed.
 INSTANTS = {
   'sampling': (lm.LM, '_generate'),
   'grading': (pool.Pool, 'grade'),

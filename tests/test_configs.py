@@ -63,7 +63,7 @@ def test_configs_are_data_that_no_jax_makes(built):
 
 
 def test_configs_hold_together(built):
-  """What the loop will look up, checked for those that are not trained here."""
+  """Checks what the loop looks up in configs that no test trains."""
   for name, config in built[0].items():
     roles = set(config['models'])
     assert set(config['order']) <= set(config['phases']), name

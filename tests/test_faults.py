@@ -1,4 +1,4 @@
-"""What goes wrong in a run: numbers, disks, clocks, signals, other writers.
+"""Faults of a run: numbers, disks, clocks, signals, other writers.
 
 Graders' faults are in tests/rewards/test_pool_faults.py, those of checkpoints
 in test_checkpoint_faults.py, kills at any moment in test_chaos.py.
@@ -340,7 +340,7 @@ def test_a_clock_that_goes_backwards(tmp_path, monkeypatch):
 
 
 def main(fault, path):
-  """What the children of these tests do."""
+  """Runs in the child processes of these tests."""
   train.html_report.write = lambda path: None
   config = stale_config()
   if fault == 'twice':

@@ -37,7 +37,7 @@ def smallest_config(steps):
 
 
 def watch(monkeypatch, every):
-  """What the process holds after each so many steps, as it will be."""
+  """Returns a list that fills with what the process holds, every few steps."""
   log, rows, process = train.Run._log, [], psutil.Process()
 
   def watched(self, phase, step, collected, metrics):
@@ -71,7 +71,7 @@ def test_nothing_grows(tmp_path, monkeypatch):
   print([f'{1e3 * x:.1f} ms' for x in tenths])
   for row in usage:
     print(row)
-  # What the first tenth compiles and caches is no leak.
+  # Compilations and caches of the first tenth are no leak.
   first, last = usage[2], usage[-1]
   assert last['mib'] < first['mib'] + 50
   for name in ('files', 'threads', 'children'):

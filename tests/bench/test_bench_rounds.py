@@ -104,7 +104,7 @@ def test_a_bad_worker(system, source, says):
 
 
 def test_garbage(system, monkeypatch, tmp_path):
-  """A process that is no worker at all."""
+  """The process is no worker at all."""
   script = tmp_path / 'garbage.py'
   script.write_text('print("<html>", flush=True)\ninput()\ninput()')
   monkeypatch.setattr(connection, 'SCRIPT', script)
@@ -276,7 +276,7 @@ def fixed_machine(monkeypatch):
 def test_ours_beside_a_peer_that_can_not_be_had(
   fixed_machine, tmp_path, capsys, monkeypatch
 ):
-  """The whole command, at sizes that take seconds."""
+  """Runs the whole command, at sizes that take seconds."""
 
   def fails(name, *_, **__):
     raise ValueError(f'{name}: no network')

@@ -26,7 +26,7 @@ NUM_ROWS = 24  # of plain rows
 
 
 def make_records(seed=0, groups=GROUPS, vocab_size=264):
-  """Groups in an order of their own: siblings are not neighbours."""
+  """Makes groups in a shuffled order: siblings are not neighbours."""
   random = np.random.default_rng(seed)
   draw = functools.partial(random.integers, 0, vocab_size)
   records = []
@@ -60,7 +60,7 @@ def reversed_batch(batch):
 
 
 def seen_by(batch, row, column):
-  """What a token sees: tokens by position, as the docstring of packing says."""
+  """Returns the tokens that a token sees, by position (packing.py)."""
   segments, prefixes = batch['segments'][row], batch['prefixes'][row]
   columns = [
     s
@@ -73,7 +73,7 @@ def seen_by(batch, row, column):
 
 
 def trained_places(batch, predicate):
-  """What each trained token sees, and what is known of it; sorted."""
+  """Returns what each trained token sees, and its targets, sorted."""
   return sorted(
     (predicate(b, t), *(float(batch[name][b, t]) for name in TRAINED))
     for b, t in zip(*np.nonzero(batch['mask']), strict=True)
@@ -170,7 +170,7 @@ def test_an_empty_batch_has_the_first_shape():
 
 @functools.cache
 def program(family):
-  """A loss that looks at whole responses, its gradient, and what it is of."""
+  """Makes a loss of whole responses, its gradient and log-probabilities."""
   model, params = tiny_model(family, vocab_size=264)
 
   def loss(params, batch):
@@ -206,7 +206,7 @@ def program(family):
 
 
 def assert_the_same(actual, expected):
-  """Totals, log-probabilities and gradients within 1e-5."""
+  """Asserts equal totals, log-probabilities and gradients, within 1e-5."""
   for x, y in zip(actual[:2], expected[:2], strict=True):
     np.testing.assert_allclose(x, y, atol=1e-5)
   assert_trees_close(actual[2], expected[2], atol=1e-5)

@@ -1,4 +1,4 @@
-"""What the fuzz tests share: hostile values, broken files, what may come of it.
+"""Parts that fuzz tests share: hostile values, broken files, allowed errors.
 
 A property is a test of hypothesis. Every test here may raise one error only, a
 ValueError of the house's form.
@@ -31,7 +31,7 @@ FRAGMENTS = (
 
 
 def texts(*more, max_size=8, surrogates=True):
-  """Texts of fragments, those given among them, and of any characters."""
+  """Draws texts of fragments, those given among them, and of any characters."""
   fragments = [
     f for f in FRAGMENTS if surrogates or not re.search('[\ud800-\udfff]', f)
   ]
@@ -40,7 +40,7 @@ def texts(*more, max_size=8, surrogates=True):
 
 
 def numbers():
-  """Numbers that JSON can spell, and some that it cannot."""
+  """Draws numbers that JSON can spell, and some that it cannot."""
   edges = [0, -1, 1, 2**31, 2**32 - 1, 2**62, 2**63, -(2**63), 10**30, 10**400]
   return (
     st.sampled_from([*edges, 1e308, 1e-320, float('inf'), float('nan')])
@@ -50,7 +50,7 @@ def numbers():
 
 
 def values(**more):
-  """What JSON can hold, nested a little."""
+  """Draws values that JSON can hold, nested a little."""
   return st.recursive(
     st.none() | st.booleans() | numbers() | texts(max_size=3),
     lambda inner: (
@@ -62,12 +62,12 @@ def values(**more):
 
 
 def deep(levels):
-  """JSON so many levels deep."""
+  """Returns JSON so many levels deep."""
   return '[' * levels + ']' * levels
 
 
 def broken(data):
-  """Strategy of what becomes of a file: bytes changed, cut, moved, doubled."""
+  """Draws broken copies of a file: bytes changed, cut, inserted, doubled."""
   size = len(data)
 
   def apply(edits):
@@ -102,7 +102,7 @@ def broken(data):
 
 @st.composite
 def altered(draw, value):
-  """A JSON value of which up to three parts were replaced, dropped or added."""
+  """Draws a JSON value with up to three parts replaced, dropped or added."""
   for _ in range(draw(st.integers(1, 3))):
     value = _alter(draw, value)
   return value
@@ -127,7 +127,7 @@ def _alter(draw, value):
 
 
 def record(stage, text, answer='12', parent=None, question='What is it?'):
-  """A record that nobody sampled, with what its stage's parser finds."""
+  """Makes a record by hand, parsed by its stage's parser."""
   parsed = verdicts.parse(text) if stage == 'critique' else {}
   return Record(
     problem=Problem('p', question, answer),
@@ -166,7 +166,7 @@ def at_most(num_bytes):
 
 @contextlib.contextmanager
 def folder(files):
-  """A folder with these files, {name: bytes}, that is gone afterwards."""
+  """Makes a folder with these files, {name: bytes}; deletes it afterwards."""
   with tempfile.TemporaryDirectory() as path:
     path = pathlib.Path(path)
     for name, content in files.items():

@@ -45,7 +45,7 @@ def test_a_text_that_is_cut_in_its_box_has_no_answer(before, after):
 def test_any_two_answers_are_compared(answer, reference):
   decided = answers.exact(answer, reference)
   assert decided in (True, False, None)
-  # What is decided by strings and rationals has no direction; None may.
+  # Decisions are the same in both directions; only None may be one-sided.
   other = answers.exact(reference, answer)
   assert None in (decided, other) or decided == other
 

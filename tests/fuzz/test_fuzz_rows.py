@@ -46,12 +46,12 @@ SOLUTIONS = (
 
 
 def lines(rows):
-  """JSON lines, with NaN and infinity as Python writes them."""
+  """Writes JSON lines, with NaN and infinity as Python writes them."""
   return b'\n'.join(json.dumps(row).encode() for row in rows)
 
 
 def files(row_kinds):
-  """Files of rows, altered and sound ones, and lines that are no rows."""
+  """Draws files of rows, altered and sound ones, and lines that are no rows."""
   sound = st.sampled_from(row_kinds)
   row = sound | sound.flatmap(altered)
   named = st.builds(
@@ -85,7 +85,7 @@ def check_problem(problem):
 
 
 def read_both_ways(content, read):
-  """What a file holds where bad rows are left out, after it was refused."""
+  """Reads a file strictly, if possible, and then without its bad rows."""
   with folder({'d.jsonl': content}) as path:
     path, messages = path / 'd.jsonl', []
     with refused():
@@ -97,7 +97,7 @@ def read_both_ways(content, read):
       with pytest.raises(ValueError):
         read(path)
       return []
-  # Lines that ask what others ask are told of, too.
+  # Repeated questions are reported, too.
   if any(' rows skipped; the first: ' in line for line in messages):
     assert 'strict' not in vars()
   else:

@@ -156,7 +156,7 @@ def test_any_phase(name, data):
 
 
 def _like(old):
-  """What the command line could set in a value's place."""
+  """Values that the command line could set in a value's place."""
   if isinstance(old, bool):
     return st.booleans()
   if isinstance(old, int):

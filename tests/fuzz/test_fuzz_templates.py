@@ -92,7 +92,7 @@ def statements():
 
 
 def render(source):
-  """What a template says, or '' if it is refused."""
+  """Renders a template; '' if it is refused."""
   message = {'role': 'user', 'content': 'hello ' * 100}
   variables = {'messages': [message] * 3, 'x': 'x', 'text': 'y' * 10_000}
   start = time.process_time()
@@ -132,7 +132,7 @@ BOMBS = (
   "{{ [['a'] * 1000] * 1000|sum(start=[])|length }}",
   "{{ 1.5|round(100000000, 'ceil') }}",
   '{{ lipsum(n=100000)|length }}',
-  # Of lists, each holding the one before twice.
+  # Lists, each holding the one before twice.
   '{% set n = namespace(a=[1]) %}{% for i in range(60) %}'
   '{% set n.a = [n.a, n.a] %}{% endfor %}{{ n.a }}',
   '{% set n = namespace(a=(1,), b=(1,)) %}{% for i in range(60) %}'

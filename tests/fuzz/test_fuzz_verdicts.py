@@ -14,7 +14,7 @@ PARTS = (
   '\\boxed{3}', '\\boxed{correct}', 'Step 2 is wrong', '.', '\n', 'correct',
 )  # fmt: skip
 critiques = texts(*PARTS, max_size=14)
-# What says nothing of its own, neither a verdict nor a tag.
+# Texts that are neither a verdict nor a tag.
 silent = texts().filter(
   lambda text: not re.search('verdict|</?think>', text, re.I)
 )

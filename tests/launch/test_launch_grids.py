@@ -60,7 +60,7 @@ def trained(monkeypatch):
 
 
 def start(*paths, workdir, options=(), width=150, terminal=False):
-  """Launches; what failed, and what was printed."""
+  """Launches; returns failures, and what was printed."""
   console = Console(
     width=width, height=40, record=True, force_terminal=terminal
   )

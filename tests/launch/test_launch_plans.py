@@ -48,7 +48,7 @@ CALLS = {
 
 
 def portable(text, root=str(ROOT), python=sys.executable):
-  """Commands without the paths of a checkout and of its python.
+  """Replaces the paths of a checkout and of its python in commands.
 
   Words are compared whole: the python may lie inside the checkout, and a path
   with a space is quoted.
@@ -88,7 +88,7 @@ def test_plans_are_the_same_wherever_the_environment_lies(root, python):
 
 
 def compare(name, text):
-  """A plan with the recorded one, or records it."""
+  """Compares a plan with the recorded one, or records it."""
   path = PLANS / f'{name}.txt'
   if os.environ.get('UPDATE_PLANS'):
     path.write_text(text)
@@ -97,7 +97,7 @@ def compare(name, text):
 
 @pytest.fixture
 def nothing(tmp_path):
-  """A PATH on which what must not be called leaves the file `called`."""
+  """Makes a PATH on which forbidden programs leave the file `called`."""
   tools = tmp_path / 'tools'
   tools.mkdir()
   for name in ('gcloud', 'kubectl', 'sbatch', 'srun', 'ssh', 'sudo', 'touch'):

@@ -54,7 +54,7 @@ def free(monkeypatch, gib):
 
 
 def train(work, go, **options):
-  """Trains with processes that wait for a file; the most at once, the output.
+  """Trains with processes that wait for a file; returns peak and output.
 
   `go` is called at every look at the runs, with the folders of those under way.
   """
@@ -199,7 +199,7 @@ def test_an_interruption_stops_what_is_under_way(tmp_path, quick, monkeypatch):
 
 
 def test_the_command_stops_its_runs_when_it_is_terminated(tmp_path):
-  """As a cluster does; a run that was started ends with it."""
+  """A cluster terminates so; a run that was started ends with it."""
   path = grids.write(tmp_path, grid="grid.sweep('seed', [0])")
   sleeps = f'{sys.executable} -c "import time; time.sleep(60)"'
   process = psutil.Popen(

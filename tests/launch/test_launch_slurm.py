@@ -21,7 +21,7 @@ STAND_INS = pathlib.Path(__file__).parent / 'stand_ins'
 
 
 def submit(*paths, workdir, options=(), **variables):
-  """Launches on SLURM; what it printed."""
+  """Launches on SLURM; returns what it printed."""
   command = [sys.executable, '-m', 'critic_jax.launch', *map(str, paths)]
   command += ['--workdir', str(workdir), '--on', 'slurm', *options]
   done = subprocess.run(
@@ -33,7 +33,7 @@ def submit(*paths, workdir, options=(), **variables):
 
 @pytest.fixture
 def stand_ins(tmp_path, monkeypatch):
-  """sbatch, srun, scontrol and a training of this folder, on the path."""
+  """Puts stand-ins of sbatch, srun, scontrol and training on the path."""
   monkeypatch.setenv('PATH', f'{STAND_INS}:{os.environ["PATH"]}')
   monkeypatch.setenv('PYTHONPATH', f'{ROOT}:{ROOT / "tests"}')
   train = tmp_path / 'train.py'
@@ -78,7 +78,7 @@ def test_ranges():
 
 
 def num_nodes():
-  """The nodes of this machine's SLURM (CONTRIBUTING.md); 0 without one."""
+  """Counts the nodes of this machine's SLURM (CONTRIBUTING.md)."""
   if not shutil.which('sinfo'):
     return 0
   process = subprocess.run(['sinfo', '-hN'], capture_output=True, text=True)

@@ -21,7 +21,7 @@ SLICE = tpu.Slice('critic-0', 'z', 'v5litepod-16', 'v2', 'gs://b/r')
 
 @pytest.fixture
 def cloud(tmp_path, monkeypatch):
-  """A folder of the stand-in for gcloud, with a worker's home."""
+  """Makes the folder of the stand-in for gcloud, with a worker's home."""
   folder = tmp_path / 'cloud'
   python = folder / 'home' / 'critic_jax' / '.venv' / 'bin' / 'python'
   python.parent.mkdir(parents=True)
@@ -41,7 +41,7 @@ def cloud(tmp_path, monkeypatch):
 
 
 def kinds(cloud):
-  """The kinds of gcloud's calls, in order."""
+  """Returns the kinds of gcloud's calls, in order."""
   verbs = ('create', 'delete', 'describe', 'scp', 'rsync')
   calls = []
   for line in (cloud / 'calls').read_text().splitlines():

@@ -182,7 +182,7 @@ def test_what_must_not_change_the_loss(lm, roles, records, grad, aggregate):
   (other, _), other_gradient = grad(trained(roles), shuffled)
   assert float(other) == pytest.approx(float(total), rel=1e-5)
   assert_trees_close(other_gradient, gradient, rtol=1e-3, atol=1e-6)
-  # Whatever stands where nothing is trained.
+  # Masked places may hold anything.
   noise = np.random.default_rng(0).normal(size=batch['mask'].shape)
   noisy = {
     name: np.where(batch['mask'], x, 9 * noise).astype(np.float32)

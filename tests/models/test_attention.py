@@ -13,7 +13,7 @@ from critic_jax.models.attention import Causal, attend
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-  """Blocks of four tokens, for all rows of more."""
+  """Sets blocks of four tokens, for all rows of more."""
   monkeypatch.setattr(attention, 'BLOCK', 4)
   monkeypatch.setattr(attention, 'SHORT', 4)
 

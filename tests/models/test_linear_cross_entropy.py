@@ -30,7 +30,7 @@ SETTINGS = [
 
 
 def plain(hidden, kernel, targets, sampling_params, axes='vd'):
-  """The same with all logits at once, and the gradient that jax derives."""
+  """Computes the same with all logits at once; jax derives its gradient."""
   logits = jnp.einsum(
     f'btd,{axes}->btv', hidden, kernel.astype(hidden.dtype),
     preferred_element_type=jnp.float32,
@@ -55,7 +55,7 @@ def arrays(axes='vd', seed=0):
 
 
 def run(function, hidden, kernel, targets, slopes, sampling_params, **keywords):
-  """Both results, and the gradients of the weighted sum of both."""
+  """Returns both results, and the gradients of their weighted sum."""
 
   def total(hidden, kernel, sampling_params):
     statistics = function(hidden, kernel, targets, sampling_params, **keywords)

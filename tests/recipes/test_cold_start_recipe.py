@@ -107,7 +107,7 @@ def test_the_critic_may_write_for_itself():
   critic = scripted(write, max_new_tokens=64)
   writer = dict(module='', name='')
   _, _, batch, records = collect(critic, writer=writer, batch_size=16)
-  # Of 8 solutions 4 are wrong; each has one right verdict of three.
+  # 4 of 8 solutions are wrong; each has one right verdict of three.
   assert len(rows(batch, critic)) == 8
   assert len(critic.prompts) == 8
   critiques = [r for r in records if r.scores.get('judge') == 1.0]

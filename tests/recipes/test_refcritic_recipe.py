@@ -114,7 +114,7 @@ def test_the_solver_sees_conclusions_only():
 @pytest.mark.parametrize(
   ('gate', 'solution', 'positions'),
   [
-    # Of GOOD, FOOLED, and a critique without a verdict.
+    # Positions among GOOD, FOOLED, and a critique without a verdict.
     ('rightly_called_wrong', WRONG, [0]),
     ('rightly_called_wrong', RIGHT, []),
     ('called_wrong', WRONG, [0]),
@@ -332,7 +332,7 @@ def test_missing_settings_fail_when_the_recipe_is_made(name):
 
 
 def test_the_records_are_whole_trees():
-  """What responds to a critique hangs on the scored one; no record is twice."""
+  """Responses have the scored critique as parent; no record is twice."""
   _, stages, _ = collect([GOOD, VAGUE], num_controls=2)
   scored = {id(c) for c in stages['critique']}
   assert stages['refine'] and all(c.scores for c in stages['critique'])

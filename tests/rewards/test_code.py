@@ -175,7 +175,7 @@ def test_setup_is_seen_by_the_tests_alone(walls):
 
 
 def test_programs_are_as_equal_as_can_be(walls):
-  # What a hash or the default random stream decides is decided alike.
+  # Hashes and the default random stream are the same in each process.
   program = 'import random\ndef f(): return [hash("a"), random.random()]'
   seed = 'import random\nrandom.seed(0)\nassert f()[1] == random.random()'
   assert decide(program, [seed], walls) == 'right'

@@ -14,7 +14,7 @@ FOLDER = pathlib.Path(bad_graders.__file__).parent
 
 @pytest.fixture
 def bad(monkeypatch):
-  """Makes a pool of a bad grader."""
+  """Makes pools of a bad grader."""
   path = os.pathsep.join([str(FOLDER), os.environ.get('PYTHONPATH', '')])
   monkeypatch.setenv('PYTHONPATH', path)
   monkeypatch.setitem(pool.GRADERS, 'bad', 'bad_graders')

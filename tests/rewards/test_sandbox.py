@@ -42,7 +42,7 @@ def walls(request):
 
 
 class World:
-  """What a program might reach: a file, a server, sockets, an environment."""
+  """Targets of a program: a file, a server, sockets, an environment."""
 
   def __init__(self, folder):
     self.folder = folder

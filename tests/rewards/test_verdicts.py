@@ -211,7 +211,7 @@ def test_random_texts_raise_nothing_and_agree():
     if parsed['conclusion'] is not None:
       assert '<think>' not in parsed['conclusion']
       assert '</think>' not in parsed['conclusion']
-      # What is judged is what the solver is shown.
+      # The judge reads the same text as the solver.
       again = verdicts.parse(parsed['conclusion'])
       assert again == parsed
     assert parsed['verdict'] == verdicts.verdict(text)

@@ -1,4 +1,4 @@
-"""What the solver is shown in a critique's place."""
+"""Texts that the solver is shown in a critique's place."""
 
 import dataclasses
 

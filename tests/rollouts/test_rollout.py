@@ -146,7 +146,7 @@ def test_a_written_record_has_no_tokens(lm):
     (RIGHT, 'stop', 'right', True),
     (WRONG, 'stop', 'wrong', False),
     ('I give up.', 'stop', 'unparsable', False),
-    # What was cut off is not right, whatever it says so far.
+    # A truncated text is not right, even with the right answer.
     (RIGHT, 'length', 'right', False),
   ],
 )
@@ -177,7 +177,7 @@ def test_grade_asks_once_with_the_reference():
 
 
 def make_requests(lm, keys, counts=(2, 2, 1)):
-  """Three asks, of which two have a key and parents in common."""
+  """Makes three requests; two have a key and parents in common."""
   solve, critique_stage = lm.stages.solve, lm.stages.critique
   solutions = [rollout.write(solve, p, WRONG) for p in problems(2)]
   return [

@@ -84,7 +84,7 @@ def test_thinking_without_an_end_is_all_hidden(style, critique):
 
 @STYLES
 def test_a_refinement_is_of_the_solution_not_of_the_reference(style):
-  """Whatever was written into `parsed`, prompts read texts."""
+  """Prompts read texts, not `parsed`."""
   its, solution, critique = chain(style)
   graded = dataclasses.replace(
     solution, parsed={**solution.parsed, 'grade': 'REFERENCE', 'correct': False}

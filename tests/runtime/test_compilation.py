@@ -1,4 +1,4 @@
-"""What compiles, when, and how often: of a function, and of whole runs."""
+"""Counts of compilations, by step: of a function, and of whole runs."""
 
 import io
 import logging
@@ -63,7 +63,7 @@ def test_a_program_that_does_not_compile_is_an_error():
 
 @pytest.fixture
 def jax_config():
-  """What `use_cache` changes is as it was after the test."""
+  """Restores the settings that `use_cache` changes, after the test."""
   names = (
     'jax_compilation_cache_dir',
     'jax_persistent_cache_min_compile_time_secs',
@@ -102,7 +102,7 @@ def test_no_cache_is_jax_as_it_is_configured():
 
 
 class Log(logging.Handler):
-  """What jax says it compiles, with shapes, by the step that asked for it."""
+  """Programs that jax logs as compiled, with shapes, by the step that asked."""
 
   def __init__(self):
     super().__init__()

@@ -60,7 +60,7 @@ def main(path):
 
 
 def end_on_notice(path):
-  """The second is told to end after its second step, and the notice spreads."""
+  """Tells the second process to end after its second step."""
   distributed.initialize()
   log = train.Run._log
 
@@ -96,7 +96,7 @@ def move():
 
 
 def start(*arguments, **environment):
-  """Two processes that run this file; they know of each other."""
+  """Starts two processes that run this file and know of each other."""
   with socket.socket() as s:
     s.bind(('127.0.0.1', 0))
     port = s.getsockname()[1]
@@ -121,7 +121,7 @@ def start(*arguments, **environment):
 
 @pytest.fixture(scope='module')
 def killed_run(tmp_path_factory):
-  """A run of two processes; what each of them said, and how it ended."""
+  """Runs two processes and kills one; returns output and exit codes."""
   path = tmp_path_factory.mktemp('two') / 'run'
   processes = start('main', str(path))
   _, kill_time = processes[1].communicate(timeout=300), time.monotonic()
@@ -144,7 +144,7 @@ def test_if_one_process_is_told_to_end_all_save_the_same_step(tmp_path):
 
 @pytest.fixture(scope='module')
 def single_run(tmp_path_factory):
-  """The same run of one process, that nobody disturbs."""
+  """Runs the same config in one process, undisturbed."""
   path = tmp_path_factory.mktemp('one') / 'run'
   return train.run(config(), str(path), Console(file=io.StringIO()))
 
@@ -230,7 +230,7 @@ def test_what_devices_never_finish_ends_the_process():
 
 @dataclasses.dataclass
 class Group:
-  """Processes of which one is asked after the other; they exchange at last."""
+  """Processes that run one after the other; the last has all payloads."""
 
   size: int
   given: dict = dataclasses.field(default_factory=dict)

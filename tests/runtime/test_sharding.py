@@ -105,7 +105,7 @@ def on_mesh(family, name, path):
   with sharding.on_mesh_of(params):
     losses = {'': loss_and_gradient(model, 10, params, batch)}
     if family == 'all':
-      # Of 10 columns, or the 5 that a device has, the last block has a part.
+      # Blocks of 4 do not divide 10 columns, nor the 5 of a device.
       losses[' in blocks'] = loss_and_gradient(model, 4, params, batch)
   prompts = dict(enumerate(random.integers(4, 64, (11, 4)).tolist()))
   settings = dict(
@@ -225,7 +225,7 @@ def refcritic_on_mesh(name, path, first_mesh=None, every=2):
   with (
     mock.patch.dict(sizes.SIZES, nano),
     mock.patch.object(jax, 'devices', lambda: devices),
-    # What an untrained critic says is refined.
+    # An untrained critic earns no refinement: every conclusion is refined.
     mock.patch.object(
       refinement, 'admits', lambda gate, c: bool(c.parsed['conclusion'])
     ),
@@ -379,7 +379,7 @@ def test_what_is_compiled_ahead_is_not_compiled_again(arrays_by_case, case):
 
 
 def refcritic_of(folder, name, step):
-  """Of a run: texts of a step, their scores, and the last parameters."""
+  """Returns texts of a step of a run, their scores, and the last parameters."""
   records = run_dir.read_records(
     folder / name / f'records/rl/{step:06d}.jsonl.gz'
   )

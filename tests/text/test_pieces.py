@@ -1,4 +1,4 @@
-"""What each token adds to a text."""
+"""The piece that each token adds to a text."""
 
 import pytest
 from helpers import tiny_lm

@@ -470,7 +470,7 @@ def test_special_finder_prefers_the_longest():
 
 
 def test_limits_leave_room_for_long_conversations():
-  """What templates of published models do, for 500 long messages."""
+  """Templates of published models use such parts, for 500 long messages."""
   template = (
     '{%- set ns = namespace(last=messages|length - 1, seen=[]) %}'
     '{%- macro text(m) %}{{ m.content | trim | replace("x", "y") }}'

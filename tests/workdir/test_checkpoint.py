@@ -12,7 +12,7 @@ from critic_jax.workdir import checkpoint
 
 
 def make_state(optimizer=None):
-  """What a run saves: two roles, one of them trained in bfloat16."""
+  """Makes what a run saves: two roles, one of them trained in bfloat16."""
   tx = optimizer or optax.chain(
     optax.clip_by_global_norm(1.0), optax.adamw(1e-3)
   )
