@@ -43,7 +43,7 @@ print(json.dumps([built, heavy]))
 @pytest.fixture(scope='module')
 def built():
   """All configs as plain data by 'file:variant', and jax if it was loaded."""
-  done = subprocess.run(
+  process = subprocess.run(
     [sys.executable, '-c', BUILD, *FILES],
     cwd=ROOT,
     capture_output=True,
@@ -51,7 +51,7 @@ def built():
     check=True,
     timeout=60,
   )
-  return json.loads(done.stdout)
+  return json.loads(process.stdout)
 
 
 def test_configs_are_data_that_no_jax_makes(built):
@@ -70,8 +70,8 @@ def test_configs_hold_together(built):
     for section in config['evals'].values():
       assert set(section['after']) <= set(config['order']), name
     for phase in config['phases'].values():
-      used = {*phase['train'], *phase['copy'], *phase['copy'].values()}
-      assert used <= roles, name
+      roles_used = {*phase['train'], *phase['copy'], *phase['copy'].values()}
+      assert roles_used <= roles, name
       recipe = ROOT / 'critic_jax' / 'recipes' / f'{phase["recipe"]}.py'
       assert recipe.exists(), name
 
@@ -86,9 +86,9 @@ def test_every_phase_of_the_embedded_world_can_be_made(built):
     if config.data.get('name') != 'arithmetic':
       continue
     lms = roles.make_lms(config.models)
-    made = phases.make_phases(config, lms, None)
+    phase_list = phases.make_phases(config, lms, None)
     eval_phases.make_evaluations(config, lms)
-    assert [phase.name for phase in made] == list(config.order), name
+    assert [phase.name for phase in phase_list] == list(config.order), name
 
 
 @pytest.mark.parametrize('stem', FILES)

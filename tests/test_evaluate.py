@@ -110,10 +110,10 @@ def test_a_run_is_measured_on_other_data_too(tmp_path, tiny_run):
   config = config_file.get_config('tiny')
   config.checkpoint = str(tiny_run)
   path = run(config, tmp_path)
-  saved = json.loads((path / 'config.json').read_text())
-  assert saved['data']['name'] == 'arithmetic_slips'
+  saved_config = json.loads((path / 'config.json').read_text())
+  assert saved_config['data']['name'] == 'arithmetic_slips'
   trained = json.loads((tiny_run / 'config.json').read_text())
-  assert saved['models'] == trained['models']
+  assert saved_config['models'] == trained['models']
   # The critic that was trained last, not one that was drawn.
   fresh = run(config_file.get_config('tiny'), tmp_path / 'fresh')
   assert outcome(path, 'slips')[0] != outcome(fresh, 'slips')[0]
@@ -193,14 +193,14 @@ def test_without_a_best_metric_there_is_no_best(tmp_path, tiny_run):
 
 
 def test_the_command_line_says_what_is_wrong(tmp_path):
-  done = subprocess.run(
+  process = subprocess.run(
     [sys.executable, '-m', 'critic_jax.evaluate', '--config',
      'configs/evaluate.py:mr_gsm8k', '--workdir', tmp_path, '--checkpoint',
      'nowhere'],
     cwd=ROOT, text=True, capture_output=True,
   )  # fmt: skip
-  assert done.returncode == 1
-  [line] = done.stderr.strip().splitlines()
+  assert process.returncode == 1
+  [line] = process.stderr.strip().splitlines()
   assert line.startswith('error: ') and 'nowhere' in line
 
 
@@ -208,12 +208,12 @@ def test_the_command_line_says_what_is_wrong(tmp_path):
   ('graders', 'name'), [({'name': 'code'}, 'code'), ({}, 'answers')]
 )
 def test_a_run_is_measured_by_its_own_grader(graders, name, tmp_path):
-  saved = dict(
+  saved_config = dict(
     models={}, data={'name': 'jsonl'}, graders=graders, evals={}, seed=0,
     order=['rl'], phases={'rl': {'steps': 2}},
   )  # fmt: skip
   (tmp_path / 'checkpoints' / '2').mkdir(parents=True)
-  (tmp_path / 'config.json').write_text(json.dumps(saved))
+  (tmp_path / 'config.json').write_text(json.dumps(saved_config))
   config = config_file.get_config('run')
   config.checkpoint = str(tmp_path)
   assert evaluate.resolve(config)[0].graders.name == name

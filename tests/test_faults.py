@@ -187,12 +187,12 @@ def test_an_old_batch_may_disagree(whole):
 
 def signalled(monkeypatch, at, times=1):
   """Has the process signalled when it logs a step, once."""
-  log_metrics, left = run_dir.RunDir.log_metrics, [at]
+  log_metrics, remaining_steps = run_dir.RunDir.log_metrics, [at]
 
   def log(self, step, metrics, phase):
     log_metrics(self, step, metrics, phase)
-    if step in left:
-      left.remove(step)
+    if step in remaining_steps:
+      remaining_steps.remove(step)
       for _ in range(times):
         os.kill(os.getpid(), signal.SIGTERM)
 

@@ -37,11 +37,11 @@ def tokenizer() -> Tokenizer:
 
 
 def make_critic() -> lm.LM:
-  drawn = nano()
+  nano_lm = nano()
   return dataclasses.replace(
-    drawn,
+    nano_lm,
     tokenizer=tokenizer(),
-    model=Transformer(dataclasses.replace(drawn.model.config, vocab_size=8)),
+    model=Transformer(dataclasses.replace(nano_lm.model.config, vocab_size=8)),
     lengths=(2,),
     max_new_tokens=3,
   )

@@ -145,9 +145,9 @@ def test_a_run_that_has_everything(grid, monkeypatch, capsys):
 def test_a_grid(grid, monkeypatch, capsys):
   monkeypatch.setenv('RUNS', str(grid / '*'))
   text, page = execute('compare_runs')
-  printed = capsys.readouterr().out
-  assert '4 runs in 2 groups, looking at phase rl' in printed
-  assert 'less refine_weight=0.0:' in printed
+  output = capsys.readouterr().out
+  assert '4 runs in 2 groups, looking at phase rl' in output
+  assert 'less refine_weight=0.0:' in output
   assert 'phases.rl.refine_weight' in text
   names = [path.name for path in sorted(grid.iterdir())]
   for name in names:
@@ -177,8 +177,8 @@ def test_runs_that_were_trained(tiny_run, tmp_path, monkeypatch):
     copy = tmp_path / f'seed={seed}'
     ignored = shutil.ignore_patterns('checkpoints', 'tensorboard', 'report.*')
     shutil.copytree(tiny_run, copy, ignore=ignored)
-    saved = json.loads((copy / 'config.json').read_text())
-    (copy / 'config.json').write_text(json.dumps(saved | {'seed': seed}))
+    saved_config = json.loads((copy / 'config.json').read_text())
+    (copy / 'config.json').write_text(json.dumps(saved_config | {'seed': seed}))
   monkeypatch.setenv('RUNS', str(tmp_path / '*'))
   text, _ = execute('compare_runs')
   assert '[Rewards: ' in text and 'seed=1, wrong solutions' in text

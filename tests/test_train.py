@@ -512,14 +512,14 @@ def test_scripted_models_are_what_tests_of_recipes_use():
 
 def command(*arguments):
   """The exit status and what the command line says."""
-  done = subprocess.run(
+  process = subprocess.run(
     [sys.executable, '-m', 'critic_jax.train', *arguments],
     cwd=ROOT,
     capture_output=True,
     text=True,
     timeout=120,
   )
-  return done.returncode, done.stdout + done.stderr
+  return process.returncode, process.stdout + process.stderr
 
 
 @pytest.mark.parametrize(
@@ -542,7 +542,7 @@ def command(*arguments):
 def test_the_command_line_answers_in_one_line(
   tmp_path, config, arguments, message
 ):
-  done = subprocess.run(
+  process = subprocess.run(
     [sys.executable, '-m', 'critic_jax.train', f'--config=configs/{config}']
     + [f'--workdir={tmp_path}/run', *arguments],
     cwd=ROOT,
@@ -550,7 +550,7 @@ def test_the_command_line_answers_in_one_line(
     text=True,
     timeout=120,
   )
-  assert done.returncode == 1
-  output = (done.stdout + done.stderr).strip()
+  assert process.returncode == 1
+  output = (process.stdout + process.stderr).strip()
   assert message in output and len(output.splitlines()) == 1
   assert not (tmp_path / 'run').exists()

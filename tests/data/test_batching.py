@@ -124,9 +124,9 @@ def test_a_record_without_tokens_is_an_empty_row_in_its_place(lm, empty):
 
 
 def test_a_long_refused_prompt_does_not_widen_the_batch(lm):
-  refused = record(1000, 0, finish='prompt')
+  overlong_record = record(1000, 0, finish='prompt')
   batch = batching.from_records(
-    [record(3, 2), refused], lm, num_rows=2, aggregate='token'
+    [record(3, 2), overlong_record], lm, num_rows=2, aggregate='token'
   )
   assert batch['tokens'].shape == (2, 8)
 
@@ -211,10 +211,12 @@ def test_encode_is_what_a_model_would_have_written():
     ('lengths', (fits['lengths'][0] - 1,)),
     ('max_new_tokens', fits['max_new_tokens'] - 1),
   ):
-    refused = batching.encode(
+    overlong_record = batching.encode(
       written,
       stage.prompt(PROBLEM),
       dataclasses.replace(short, **{field: less}),
     )
-    assert refused.finish == 'prompt' and refused.tokens.size == 0
-    assert refused.truncated
+    assert (
+      overlong_record.finish == 'prompt' and overlong_record.tokens.size == 0
+    )
+    assert overlong_record.truncated

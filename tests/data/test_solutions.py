@@ -361,12 +361,12 @@ def many(file):
 def test_a_sample_keeps_order_and_ids(file):
   records = many(file)
   assert solutions.sample(records, 4) == records[:4]
-  drawn = solutions.sample(records, 4, seed=0)
-  assert len(drawn) == 4
-  assert drawn == [r for r in records if r in drawn]
-  assert drawn == solutions.sample(records, 4, seed=0)
+  subset = solutions.sample(records, 4, seed=0)
+  assert len(subset) == 4
+  assert subset == [r for r in records if r in subset]
+  assert subset == solutions.sample(records, 4, seed=0)
   seeds = [solutions.sample(records, 4, seed=seed) for seed in range(5)]
-  assert any(sample != drawn for sample in seeds)
+  assert any(sample != subset for sample in seeds)
   assert solutions.sample(records, 6, seed=1) == records
 
 

@@ -46,8 +46,8 @@ def test_a_file_is_split_once_and_for_all(tmp_path):
   assert not questions['train'] & questions['test']
   assert not questions['train'] & questions['dev']
   assert not questions['dev'] & questions['test']
-  again = lookup.bind(sources, config)()
-  assert {n: list(s) for n, s in again.items()} == {
+  sources_again = lookup.bind(sources, config)()
+  assert {n: list(s) for n, s in sources_again.items()} == {
     n: list(s) for n, s in splits.items()
   }
   # A row more moves no other row to another split.
@@ -84,9 +84,9 @@ def test_two_files_must_not_hold_the_same_ids(tmp_path):
   paths = [tmp_path / 'a.jsonl', tmp_path / 'b.jsonl']
   for path in paths:
     path.write_text(json.dumps(row))
-  for twice in (paths, [paths[0]] * 2):
+  for file_pair in (paths, [paths[0]] * 2):
     with pytest.raises(ValueError, match='paths: got 1 solutions again in'):
-      sources.solutions(paths=[str(path) for path in twice])
+      sources.solutions(paths=[str(path) for path in file_pair])
   paths[1].write_text(json.dumps(row | {'id': 'p-2'}))
   assert (
     len(sources.solutions(paths=[str(path) for path in paths])['test']) == 2

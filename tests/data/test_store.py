@@ -139,14 +139,14 @@ def test_neither_tensorflow_nor_jax_nor_noise(file, tmp_path):
     'wrong = {"tensorflow", "jax", "torch"} & set(sys.modules)\n'
     'assert not wrong, wrong\n'
   )
-  done = subprocess.run(
+  process = subprocess.run(
     [sys.executable, '-c', program, file, tmp_path / 'data'],
     capture_output=True,
     text=True,
     cwd=pathlib.Path(__file__).parents[2],
   )
-  assert done.returncode == 0, done.stderr
-  assert done.stdout == done.stderr == ''
+  assert process.returncode == 0, process.stderr
+  assert process.stdout == process.stderr == ''
 
 
 def publish(data_dir, rows, file_format='array_record'):

@@ -8,8 +8,8 @@ from critic_jax.types import Problem, Record
 
 
 def record(problem, stage, parent, **parsed):
-  nothing = np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0)
-  return Record(problem, stage, parent, 0, *nothing, '', 'stop', parsed)
+  no_tokens = np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0)
+  return Record(problem, stage, parent, 0, *no_tokens, '', 'stop', parsed)
 
 
 def tree(name, right, verdict, **refined):

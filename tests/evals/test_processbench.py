@@ -97,17 +97,17 @@ def cases():
     part = ('gsm8k', 'math', 'olympiadbench', 'omnimath')[number % 4]
     steps = rng.randint(1, 9)
     label = -1 if rng.random() < 0.4 else rng.randrange(steps)
-    drawn = [rng.choice(COMMON if i % 2 else kinds) for i in range(8)]
-    drawn[0] = kinds[number % len(kinds)]  # each, as the greedy one too
+    row_kinds = [rng.choice(COMMON if i % 2 else kinds) for i in range(8)]
+    row_kinds[0] = kinds[number % len(kinds)]  # each, as the greedy one too
     if number % 5 == 0:  # two camps
-      drawn = rng.sample([drawn[0], 'right'] * 4, 8)
+      row_kinds = rng.sample([row_kinds[0], 'right'] * 4, 8)
     if number % 50 == 49:
-      drawn = ['silent', 'empty'] * 4
+      row_kinds = ['silent', 'empty'] * 4
     if part == 'omnimath':  # nobody is ever right: 0/0
-      drawn = ['silent' if k == 'right' else 'no number' for k in drawn]
-    critiques = [KINDS[kind](label) for kind in drawn]
+      row_kinds = ['silent' if k == 'right' else 'no number' for k in row_kinds]
+    critiques = [KINDS[kind](label) for kind in row_kinds]
     row = dict(id=f'{part}-{number}', label=label, steps=[''] * steps)
-    rows.append(row | dict(part=part, kinds=drawn, critiques=critiques))
+    rows.append(row | dict(part=part, kinds=row_kinds, critiques=critiques))
   return rows
 
 
@@ -161,8 +161,8 @@ def reckoned(rows, predict):
         hit = predict(row['critiques']) == row['label']
         match[row['label'] != -1].append(hit)
     wrong, right = np.mean(match[True]), np.mean(match[False])
-    both = wrong + right
-    scores[part] = wrong, right, 2 * wrong * right / both if both else 0.0
+    total = wrong + right
+    scores[part] = wrong, right, 2 * wrong * right / total if total else 0.0
   return scores, np.mean([f1 for *_, f1 in scores.values()])
 
 

@@ -100,10 +100,10 @@ def test_refinements_of_an_accepted_solution_do_not_count():
 
 
 def test_a_critique_without_its_refinements_changes_nothing():
-  refused = tree('5', ('incorrect', []))
-  got = values(refused + tree('5', ('incorrect', ['12']), name='q'))
+  records = tree('5', ('incorrect', []))
+  got = values(records + tree('5', ('incorrect', ['12']), name='q'))
   assert got['accuracy_after'] == 0.5 and got['wrong_to_wrong'] == 0.5
-  assert refinement_metrics.metrics(refused) == {}, 'nobody refined'
+  assert refinement_metrics.metrics(records) == {}, 'nobody refined'
 
 
 def test_two_right_answers_are_the_same_answer():

@@ -193,8 +193,8 @@ def test_too_large_a_k():
 
 def test_a_problem_drawn_twice_is_one_pool():
   half = [('0', [YES]), ('1', [NO])]
-  twice = pool(*half) + pool(*half)
-  assert values(twice, [1, 2, 4]) == values(pool(*half, *half), [1, 2, 4])
+  records = pool(*half) + pool(*half)
+  assert values(records, [1, 2, 4]) == values(pool(*half, *half), [1, 2, 4])
 
 
 def test_the_order_of_records_is_free():
@@ -263,8 +263,8 @@ def test_a_critic_that_accepts_everything_changes_nothing():
 
 def test_a_perfect_critic_reaches_the_ceiling():
   for seed in range(4):
-    drawn = draw(np.random.default_rng(seed), 9)
-    got = values(pool(*[(a, [YES if a == '0' else NO]) for a, _ in drawn]))
+    solutions = draw(np.random.default_rng(seed), 9)
+    got = values(pool(*[(a, [YES if a == '0' else NO]) for a, _ in solutions]))
     for method in ('filtered', 'weighted', 'best_of'):
       assert got[method] == pytest.approx(got['pass'])
 
@@ -346,8 +346,8 @@ def test_many_solutions_are_sampled(n, weight):
   got = voting.votes(labels, [1, n], accepted, weight * accepted)
   assert got['filtered'][-1] == got['weighted'][-1] == 1
   assert got['majority'][0] == pytest.approx(1 / 3, abs=0.045)
-  nobody = voting.votes(np.full(n, -1), [n], accepted, weight * accepted)
-  assert all(value == [0] for value in nobody.values())
+  metrics = voting.votes(np.full(n, -1), [n], accepted, weight * accepted)
+  assert all(value == [0] for value in metrics.values())
 
 
 def test_curves_are_read_back_from_metrics_of_all_protocols():

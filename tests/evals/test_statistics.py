@@ -56,8 +56,8 @@ def test_copies_of_a_problem_narrow_nothing():
     table(np.repeat(values, 10), np.repeat(ids, 10)), MEAN
   )['mean']
   assert tenfold[:3] == pytest.approx(once[:3], abs=1e-6)
-  alone = statistics.wilson(10 * values.sum(), 600)
-  assert tenfold.high - tenfold.low > 2 * (alone.high - alone.low)
+  independent = statistics.wilson(10 * values.sum(), 600)
+  assert tenfold.high - tenfold.low > 2 * (independent.high - independent.low)
 
 
 def test_the_interval_covers():
@@ -98,8 +98,8 @@ def test_a_difference_may_be_over_what_is_shared():
   before, after = table([1, 0], ['a', 'b']), table([0, 1], ['b', 'c'])
   got = statistics.difference(before, after, MEAN, shared=True)['mean']
   assert (got.value, got.n) == (0, 1)
-  nothing = table([], [])
-  assert statistics.difference(before, nothing, MEAN, shared=True) == {}
+  empty_table = table([], [])
+  assert statistics.difference(before, empty_table, MEAN, shared=True) == {}
 
 
 def test_a_paired_difference_is_narrower():

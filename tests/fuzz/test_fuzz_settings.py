@@ -149,8 +149,8 @@ def test_any_phase(name, data):
   old = dict(settings_lib.leaves(settings_lib.plain(config)))[name]
   _changed(config, name, data.draw(_like(old)))
   try:
-    made = phases.make_phases(config, lms(), None)
-    assert [phase.name for phase in made] == list(config.order)
+    phase_list = phases.make_phases(config, lms(), None)
+    assert [phase.name for phase in phase_list] == list(config.order)
   except ValueError as error:  # with the reason as Python has it, if by a type
     assert str(error).startswith(f'phases.{name.split(".")[1]}: ')
 

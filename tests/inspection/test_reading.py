@@ -139,10 +139,12 @@ def test_records(run):
 
 
 def test_replay_gives_what_was_measured(run):
-  again = reading.replay(run, 2, critique_metrics.metrics)
-  assert again == critique_metrics.metrics(synthetic_run.trees())
-  assert again['balanced_accuracy'].value == 0.5  # each critic is constant
-  assert again['length'].value == 10  # though no tokens were saved
+  replayed_metrics = reading.replay(run, 2, critique_metrics.metrics)
+  assert replayed_metrics == critique_metrics.metrics(synthetic_run.trees())
+  assert (
+    replayed_metrics['balanced_accuracy'].value == 0.5
+  )  # each critic is constant
+  assert replayed_metrics['length'].value == 10  # though no tokens were saved
 
 
 def test_what_notebooks_import_needs_no_jax():

@@ -98,7 +98,7 @@ def test_advantages_without_normalisation_by_hand():
 
 def test_solutions_of_a_problem_are_a_group_though_they_have_no_parent():
   other = Problem('p-1', 'How few?', '8')
-  twice = [
+  records = [
     dataclasses.replace(
       solution(problem=problem), index=index, scores={'reward': reward}
     )
@@ -108,7 +108,7 @@ def test_solutions_of_a_problem_are_a_group_though_they_have_no_parent():
       (other, 2, 0.0), (other, 3, 3.0),
     )
   ]  # fmt: skip
-  assert list(trees.advantages(twice, normalize=False).values()) == [
+  assert list(trees.advantages(records, normalize=False).values()) == [
     0.5, -0.5, 0.0, 0.0, -1.5, 1.5
   ]  # fmt: skip
 
@@ -123,8 +123,8 @@ def test_advantages_are_known_from_saved_records(tmp_path):
   records = [parent, critique(parent, None, 0, 3.0), critique(parent, None, 1)]
   records[2] = dataclasses.replace(records[2], scores={'reward': 1.0})
   run_dir.write_records(tmp_path / 'x.jsonl.gz', records)
-  saved = run_dir.read_records(tmp_path / 'x.jsonl.gz')
-  assert list(trees.advantages(saved).values()) == [1.0, -1.0]
+  records_read = run_dir.read_records(tmp_path / 'x.jsonl.gz')
+  assert list(trees.advantages(records_read).values()) == [1.0, -1.0]
 
 
 def test_advantages_of_another_estimator():

@@ -52,12 +52,12 @@ def test_another_process_gives_the_same_digest(tmp_path):
   path = grids.write(tmp_path)
   code = 'import sys; from critic_jax.launch import experiment; '
   code += 'print(*[r.name for r in experiment.load(sys.argv[1]).runs])'
-  done = subprocess.run(
+  process = subprocess.run(
     [sys.executable, '-c', code, path],
     cwd=ROOT, check=True, text=True, capture_output=True,
     env={'PYTHONHASHSEED': '7', 'PYTHONPATH': str(ROOT)},
   )  # fmt: skip
-  assert done.stdout.split() == names(path)
+  assert process.stdout.split() == names(path)
   assert names(path)[0] == 'seed=0-93a6065c'  # for ever: folders have it
 
 
@@ -83,7 +83,7 @@ def test_a_point_that_changes_nothing_has_a_name(tmp_path):
   assert run.label == 'default'
 
 
-def saved(run, folder, **changes):
+def save_config(run, folder, **changes):
   """A run's folder, as far as its config goes."""
   config = json.loads(run.settings.to_json()) | changes
   folder.mkdir(parents=True)
@@ -96,10 +96,10 @@ def test_a_folder_of_the_same_settings_is_taken(name, tmp_path):
   run = experiment.load(grids.write(tmp_path)).runs[1]
   runs = tmp_path / 'runs'
   folder = runs / name.format(digest=run.digest)
-  saved(run, folder)
-  saved(run, runs / 'seed=1-00000000', order=[])  # nobody's
+  save_config(run, folder)
+  save_config(run, runs / 'seed=1-00000000', order=[])  # nobody's
   assert experiment.folder(run, runs) == folder
-  saved(run, runs / run.name)
+  save_config(run, runs / run.name)
   assert experiment.folder(run, runs) == runs / run.name
 
 
@@ -107,7 +107,7 @@ def test_a_folder_of_the_same_settings_is_taken(name, tmp_path):
 def test_a_folder_of_other_settings_is_refused(own, tmp_path):
   run = experiment.load(grids.write(tmp_path)).runs[1]
   folder = tmp_path / 'runs' / (run.name if own else 'seed=1')
-  saved(run, folder, order=['rl'])
+  save_config(run, folder, order=['rl'])
   with pytest.raises(
     ValueError, match=r'seed=1.*: got a run that differs in 1 settings \(order'
   ):

@@ -354,15 +354,16 @@ def test_a_grid_that_is_killed_is_finished(tmp_path):
   times = {mark: mark.stat().st_mtime for mark in marks}
   states = [runs.state(path.parent) for path in workdir.glob('*/config.json')]
   assert 'unfinished' in states and 'running' not in states
-  done = subprocess.run(
+  launch_result = subprocess.run(
     [*command, '--missing'], cwd=ROOT, check=True, text=True,
     capture_output=True,
   )  # fmt: skip
   assert {mark: mark.stat().st_mtime for mark in marks} == times
   assert len(list(workdir.glob('*/DONE'))) == 6
-  assert 'Does it learn?' in done.stdout and 'refine_weight=0.0' in done.stdout
-  again = subprocess.run(
+  assert 'Does it learn?' in launch_result.stdout
+  assert 'refine_weight=0.0' in launch_result.stdout
+  table_result = subprocess.run(
     [*command, '--table', 'csv'], cwd=ROOT, check=True, text=True,
     capture_output=True,
   )  # fmt: skip
-  assert again.stdout.count('critique length in tokens,rl,3,') == 2
+  assert table_result.stdout.count('critique length in tokens,rl,3,') == 2

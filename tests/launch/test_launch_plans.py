@@ -96,8 +96,8 @@ def compare(name, text):
 
 
 @pytest.fixture
-def nothing(tmp_path):
-  """Makes a PATH on which forbidden programs leave the file `called`."""
+def environment(tmp_path):
+  """Puts programs on the PATH that must not be called: they leave a file."""
   tools = tmp_path / 'tools'
   tools.mkdir()
   for name in ('gcloud', 'kubectl', 'sbatch', 'srun', 'ssh', 'sudo', 'touch'):
@@ -111,7 +111,7 @@ def nothing(tmp_path):
 
 
 @pytest.mark.parametrize('name', LAUNCHES)
-def test_plans_of_launches(name, nothing, tmp_path):
+def test_plans_of_launches(name, environment, tmp_path):
   grid = (
     "grid.chain(grid.sweep('seed', [0, 1]),"
     f' [{{"seed": 0, "phases.rl.gate": {NASTY!r}}}])'
@@ -120,32 +120,32 @@ def test_plans_of_launches(name, nothing, tmp_path):
   folder.mkdir()
   path = grids.write(folder, grid=grid)
   workdir = folder / 'runs'
-  done = grids.folder(path, workdir)
-  done.mkdir(parents=True)
+  finished_run = grids.folder(path, workdir)
+  finished_run.mkdir(parents=True)
   config = grids.experiment.load(path).runs[0].settings.to_json()
-  (done / 'config.json').write_text(config)
-  (done / 'DONE').touch()
+  (finished_run / 'config.json').write_text(config)
+  (finished_run / 'DONE').touch()
   command = [sys.executable, '-m', 'critic_jax.launch', 'learn.py']
   command += ['--workdir=runs', '--dry_run', *LAUNCHES[name]]
-  printed = subprocess.run(
-    command, cwd=folder, env=nothing, check=True, text=True,
+  output = subprocess.run(
+    command, cwd=folder, env=environment, check=True, text=True,
     capture_output=True,
   ).stdout  # fmt: skip
-  printed = portable(printed)
+  output = portable(output)
   # Manifests write a dollar sign as two.
   for root in (str(folder), str(folder).replace('$', '$$')):
-    printed = printed.replace(root, 'HERE')
-  compare(name, printed)
-  assert {file.name for file in workdir.iterdir()} == {done.name}
+    output = output.replace(root, 'HERE')
+  compare(name, output)
+  assert {file.name for file in workdir.iterdir()} == {finished_run.name}
 
 
 @pytest.mark.parametrize('name', CALLS)
-def test_plans_of_scripts(name, nothing, tmp_path):
-  done = subprocess.run(
+def test_plans_of_scripts(name, environment, tmp_path):
+  process = subprocess.run(
     [ROOT / 'tpu_scripts' / name, '--dry_run', *CALLS[name]],
-    cwd=tmp_path, env=nothing, check=True, text=True, capture_output=True,
+    cwd=tmp_path, env=environment, check=True, text=True, capture_output=True,
   )  # fmt: skip
-  compare(name.replace('.', '_'), done.stdout)
+  compare(name.replace('.', '_'), process.stdout)
 
 
 def test_every_script_has_a_plan_and_no_plan_is_left_over():
@@ -165,7 +165,7 @@ def test_words_arrive_as_they_are(script, tmp_path):
     code = 'import json, sys; print(json.dumps(sys.argv[1:]))'
     (tools / name).write_text(f'#!{sys.executable}\n{code}\n')
     (tools / name).chmod(0o755)
-  done = subprocess.run(
+  process = subprocess.run(
     [ROOT / 'tpu_scripts' / script, *CALLS[script]],
     cwd=tmp_path, check=True, text=True, capture_output=True,
     env=os.environ | {
@@ -173,7 +173,7 @@ def test_words_arrive_as_they_are(script, tmp_path):
     },
   )  # fmt: skip
   (arguments,) = (
-    json.loads(line) for line in done.stdout.splitlines() if line[0] == '['
+    json.loads(line) for line in process.stdout.splitlines() if line[0] == '['
   )
   commands = [w for w in arguments if w.startswith('--command=')]
   for command in commands:  # what a worker's shell makes of it
@@ -195,7 +195,7 @@ def test_words_arrive_as_they_are(script, tmp_path):
 def test_shellcheck(path):
   if not shutil.which('shellcheck'):
     pytest.skip('needs shellcheck')
-  done = subprocess.run(
+  process = subprocess.run(
     ['shellcheck', path], text=True, capture_output=True, check=False
   )
-  assert not done.returncode, done.stdout
+  assert not process.returncode, process.stdout

@@ -24,11 +24,11 @@ def submit(*paths, workdir, options=(), **variables):
   """Launches on SLURM; returns what it printed."""
   command = [sys.executable, '-m', 'critic_jax.launch', *map(str, paths)]
   command += ['--workdir', str(workdir), '--on', 'slurm', *options]
-  done = subprocess.run(
+  process = subprocess.run(
     command, cwd=ROOT, env=os.environ | variables, check=True, text=True,
     capture_output=True,
   )  # fmt: skip
-  return done.stdout
+  return process.stdout
 
 
 @pytest.fixture
@@ -57,8 +57,8 @@ def test_an_array_trains_the_grid_on_all_tasks(stand_ins, tmp_path):
     log = (workdir / 'slurm' / f'100_{index}.log').read_text()
     assert f'--index {index} --prefix srun' in log and ': done after' in log
   assert (workdir / 'learn it.md').exists()  # written by the last task
-  again = submit(path, workdir=workdir, options=['--missing'])
-  assert again == 'nothing is left to submit\n'
+  output = submit(path, workdir=workdir, options=['--missing'])
+  assert output == 'nothing is left to submit\n'
 
 
 def test_near_the_time_limit_a_run_is_queued_again(stand_ins, tmp_path):

@@ -25,9 +25,9 @@ def lm():
 
 @pytest.fixture(scope='module')
 def roles(lm):
-  drawn = init(solver=lm, ref=lm)
+  params = init(solver=lm, ref=lm)
   # Drawn logits are close to each other: sharpen them.
-  return jax.tree.map(lambda x: 2 * x, drawn)
+  return jax.tree.map(lambda x: 2 * x, params)
 
 
 @pytest.fixture(scope='module')

@@ -54,8 +54,8 @@ def test_attend_merges_shared_parts_exactly():
   mask = np.concatenate([own_mask, each], axis=2)
   np.testing.assert_allclose(merged, attend(q, (*copied, mask)), atol=1e-5)
   # The rows whose prefix is empty see their own slots alone.
-  alone = attend(q[2:], (*own[:, 2:], own_mask[2:]))
-  np.testing.assert_allclose(merged[2:], alone, atol=1e-6)
+  unshared = attend(q[2:], (*own[:, 2:], own_mask[2:]))
+  np.testing.assert_allclose(merged[2:], unshared, atol=1e-6)
 
 
 def packed(rows, length, seed=0):

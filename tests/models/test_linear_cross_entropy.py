@@ -194,13 +194,13 @@ def test_a_model_has_the_gradient_of_its_logits(family, tied):
     )
     return jnp.sum(slopes * logprobs)
 
-  both = jax.jit(
+  results = jax.jit(
     lambda p: (
       jax.value_and_grad(statistics)(p),
       jax.value_and_grad(expected)(p),
     )
   )(params)
-  for x, y in zip(*map(jax.tree.leaves, both), strict=True):
+  for x, y in zip(*map(jax.tree.leaves, results), strict=True):
     np.testing.assert_allclose(x, y, atol=1e-5 * max(1, np.max(np.abs(y))))
 
 

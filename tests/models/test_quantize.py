@@ -122,9 +122,9 @@ def test_no_weight_is_off_by_more_than_half_a_scale(family, changes):
 
 def test_int8_of_int8_is_the_same():
   *_, quantized = pair()
-  again = quantize.quantize(quantize.dequantize(quantized))
-  assert_trees_close(again, quantized, rtol=1e-6)
-  assert shapes(again) == shapes(quantized)
+  requantized = quantize.quantize(quantize.dequantize(quantized))
+  assert_trees_close(requantized, quantized, rtol=1e-6)
+  assert shapes(requantized) == shapes(quantized)
 
 
 def test_parameters_take_a_quarter():
@@ -250,12 +250,12 @@ def test_roles_are_loaded_and_copied(monkeypatch):
   assert_trees_close(
     roles.copy(params['critic'], copied), quantize.dequantize(copied), rtol=0
   )
-  again = roles.copy(params['solver'], copied)
+  second_copy = roles.copy(params['solver'], copied)
   for x in jax.tree.leaves(copied):
     x.delete()
-  assert_trees_close(again, quantize.quantize(scaled), rtol=0)
+  assert_trees_close(second_copy, quantize.quantize(scaled), rtol=0)
   for x, y in zip(
-    jax.tree.leaves(again), jax.tree.leaves(params['solver']), strict=True
+    jax.tree.leaves(second_copy), jax.tree.leaves(params['solver']), strict=True
   ):
     assert x.dtype == y.dtype and x.sharding == y.sharding
 

@@ -215,10 +215,10 @@ def test_support_is_the_same_alone_and_mapped():
   expected = many_log_probs(rows, sampling_params)
   mapped = jax.jit(jax.vmap(log_probs, (0, None)))(rows, sampling_params)
   many = log_probs(rows[None], sampling_params)[0]
-  alone = np.stack([many_log_probs(row, sampling_params) for row in rows])
+  single_rows = np.stack([many_log_probs(row, sampling_params) for row in rows])
   all_params = jax.tree.map(lambda x: jnp.full(len(rows), x), sampling_params)
   by_row = jax.jit(jax.vmap(log_probs))(rows, all_params)
-  for logprobs in (mapped, many, alone, by_row):
+  for logprobs in (mapped, many, single_rows, by_row):
     np.testing.assert_array_equal(logprobs > -np.inf, expected > -np.inf)
     np.testing.assert_allclose(logprobs, expected, rtol=1e-5)
 

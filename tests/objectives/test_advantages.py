@@ -80,8 +80,8 @@ def test_a_scale_changes_what_is_not_normalised(scale):
 @pytest.mark.parametrize('estimate', GROUPS)
 def test_groups_do_not_mix(estimate):
   rewards = random_rewards()
-  alone = [estimate(row[None])[0] for row in rewards]
-  np.testing.assert_allclose(estimate(rewards), alone, atol=1e-6)
+  single_groups = [estimate(row[None])[0] for row in rewards]
+  np.testing.assert_allclose(estimate(rewards), single_groups, atol=1e-6)
 
 
 @pytest.mark.parametrize('estimate', GROUPS)

@@ -39,11 +39,11 @@ def run(*arguments):
 def test_the_paper_on_64_fake_devices(tmp_path):
   """Matrices have 64 shards, biases 4 along tensor, norms one."""
   path = tmp_path / 'plan.json'
-  done = run(
+  process = run(
     '--config=configs/refcritic.py:qwen2.5-14b-v5p', '--chip=v5p',
     f'--json={path}',
   )  # fmt: skip
-  assert done.returncode == 0, done.stderr[-2000:]
+  assert process.returncode == 0, process.stderr[-2000:]
   printed_plan = json.loads(path.read_text())
   count = 14_770_033_664
   assert printed_plan['parameters'] == {'critic': count, 'solver': count}
@@ -66,7 +66,7 @@ def test_the_paper_on_64_fake_devices(tmp_path):
     stages[1::2] == ['solve', 'critique', 'refine'] and stages[6] == 'update'
   )
   for text in ('14,770,033,664 parameters', 'slots', 'fits', 's a step'):
-    assert text in done.stdout
+    assert text in process.stdout
 
 
 @pytest.mark.parametrize('chip', ('v5p', 'v6e', 'h100', 'h200'))
@@ -113,8 +113,8 @@ def test_a_stale_phase_samples_beside_the_update():
     config.order = ('rl',)
     [phase] = forecast.make(config, mesh, CHIPS['cpu'], Shares(), False).phases
     parts = [sum(p.values()) for p in (phase.update, phase.sampling)]
-    together = sum(parts) if staleness else max(parts)
-    assert phase.total == sum(phase.held.values()) + together
+    temporary = sum(parts) if staleness else max(parts)
+    assert phase.total == sum(phase.held.values()) + temporary
     totals.append(phase.total)
     seconds.append(phase.seconds)
   assert totals[0] < totals[1] and seconds[0] > seconds[1]
@@ -130,12 +130,12 @@ def test_a_matrix_that_can_not_be_split_so():
 def test_wrong_commands():
   with pytest.raises(ValueError, match="mesh: got 'fsdp:4'; expected sizes"):
     command.mesh_sizes('fsdp:4')
-  done = run(
+  process = run(
     '--config=configs/refcritic.py:tiny', '--chip=v5p', '--mesh=fsdp=2,tensr=2'
   )
-  assert done.returncode == 1
+  assert process.returncode == 1
   assert (
-    done.stderr.strip()
+    process.stderr.strip()
     .splitlines()[-1]
     .startswith("error: mesh: got the axes ['tensr']; expected")
   )
@@ -194,8 +194,8 @@ def test_what_is_whole_everywhere_is_not_held_twice():
   config = refcritic.get_config('tiny')
   sizes = tuple({'data': 4}.get(axis, 1) for axis in sharding.AXES)
   mesh = AbstractMesh(sizes, sharding.AXES)
-  made = forecast.make(config, mesh, CHIPS['v5e'], Shares(), False, 2)
-  assert made.sample_mesh['data'] == 2
-  for phase in made.phases:
+  forecast_plan = forecast.make(config, mesh, CHIPS['v5e'], Shares(), False, 2)
+  assert forecast_plan.sample_mesh['data'] == 2
+  for phase in forecast_plan.phases:
     copies = {k: v for k, v in phase.held.items() if k.endswith('sample with')}
     assert set(copies.values()) <= {0}

@@ -101,15 +101,15 @@ def test_update(lms):
   traffic = read + 7 * 4 * cost.num_params(vars(config))
   assert time.memory_s == pytest.approx(traffic / 1e5)
   section['epochs'] = 2
-  twice = speed.update(
+  double_time = speed.update(
     model(lms['critic'], mesh), mesh, 'critic', learned, ConfigDict(section)
   )
-  assert twice.seconds == pytest.approx(2 * time.seconds)
-  again = abstract.changed(lms['critic'], remat='full')
+  assert double_time.seconds == pytest.approx(2 * time.seconds)
+  remat_lm = abstract.changed(lms['critic'], remat='full')
   more = speed.update(
-    model(again, mesh), mesh, 'critic', learned, ConfigDict(section)
+    model(remat_lm, mesh), mesh, 'critic', learned, ConfigDict(section)
   )
-  assert more.matmul_s == pytest.approx(4 / 3 * twice.matmul_s)
+  assert more.matmul_s == pytest.approx(4 / 3 * double_time.matmul_s)
 
 
 def test_stages_of_refcritic(lms):

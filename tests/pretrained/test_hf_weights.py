@@ -599,7 +599,7 @@ def test_flipped_bytes_never_raise_anything_else(tmp_path, seed):
   write_gguf(path, 'llama', config, params)
   data = path.read_bytes()
   rng = np.random.default_rng(seed)
-  refused = 0
+  num_refused = 0
   for _ in range(60):
     changed = bytearray(data)
     changed[rng.integers(0, 2500)] = rng.integers(0, 256)
@@ -607,8 +607,8 @@ def test_flipped_bytes_never_raise_anything_else(tmp_path, seed):
     try:
       hf_weights.load_weights(path)
     except ValueError:
-      refused += 1
-  assert refused > 0
+      num_refused += 1
+  assert num_refused > 0
 
 
 # --- The command ------------------------------------------------------------

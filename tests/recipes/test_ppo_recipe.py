@@ -31,7 +31,7 @@ def section(**changes):
 
 
 @pytest.fixture(scope='module')
-def made():
+def ppo_case():
   """The recipe, its roles, and a batch with its records."""
   solver = scripted(
     lambda prompt, i: TEXTS['Ben' if 'Ben' in prompt else 'Ada'][i]
@@ -43,8 +43,8 @@ def made():
   return recipe, roles, batch, records
 
 
-def test_the_batch(made):
-  _, roles, batch, records = made
+def test_the_batch(ppo_case):
+  _, roles, batch, records = ppo_case
   assert [r.scores['reward'] for r in records] == [1, 0, 0, 0]
   assert [r.truncated for r in records] == [False, False, False, True]
   for name in ('values', 'returns', 'advantages'):
@@ -60,9 +60,9 @@ def test_the_batch(made):
   assert not batch['advantages'][~batch['mask']].any()
 
 
-def test_returns_against_a_loop(made):
+def test_returns_against_a_loop(ppo_case):
   """discount 1: the advantage is the sum of lambda^k delta."""
-  _, roles, batch, records = made
+  _, roles, batch, records = ppo_case
   lambda_ = section().lambda_
   final = jax.jit(forward.response_scores, static_argnums=0)(
     nano(head='value').model, roles['value'], batch['tokens'], batch['mask']
@@ -103,8 +103,8 @@ def test_the_reward_is_at_the_last_token():
   )
 
 
-def test_the_loss_trains_both_roles(made):
-  recipe, roles, batch, _ = made
+def test_the_loss_trains_both_roles(ppo_case):
+  recipe, roles, batch, _ = ppo_case
   grad = jax.jit(jax.value_and_grad(recipe.loss, has_aux=True))
   (total, (metrics, _)), gradient = grad(dict(roles), batch)
   assert float(total) == pytest.approx(
@@ -120,8 +120,8 @@ def test_the_loss_trains_both_roles(made):
   assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
 
 
-def test_packed_rows_give_the_same_loss(made):
-  recipe, roles, batch, records = made
+def test_packed_rows_give_the_same_loss(ppo_case):
+  recipe, roles, batch, records = ppo_case
   # Two problems with two solutions each; 176 columns hold any of them.
   solver = scripted(
     lambda prompt, i: TEXTS['Ben' if 'Ben' in prompt else 'Ada'][i]

@@ -57,9 +57,13 @@ def test_each_reads_the_other_through_text(tmp_path):
     refcritic.refcritic(num_critiques=2)
     | dict(batch_size=2, aggregate='token', row_shapes=(), microbatches=1)
   )
-  made = make_recipe(recipe, config, lms, lambda pairs: ['wrong'] * len(pairs))
+  two_family_recipe = make_recipe(
+    recipe, config, lms, lambda pairs: ['wrong'] * len(pairs)
+  )
   problems = arithmetic.problems('train', 2)
-  batch, records = made.collect(params, problems, jax.random.key(2))
+  batch, records = two_family_recipe.collect(
+    params, problems, jax.random.key(2)
+  )
 
   critiques = [r for r in records if r.stage == 'critique']
   assert len(critiques) == 4
@@ -69,5 +73,5 @@ def test_each_reads_the_other_through_text(tmp_path):
     assert critique.parent.text in prompt
   ids = np.concatenate([batch['tokens'][batch['mask']], [0]])
   assert ids.max() < critic.tokenizer.vocab_size
-  loss, _ = made.loss({'critic': params['critic']}, batch)
+  loss, _ = two_family_recipe.loss({'critic': params['critic']}, batch)
   assert np.isfinite(loss)

@@ -330,9 +330,9 @@ def test_curves_of_several_runs(tmp_path):
 
 def test_main_writes_one_page(path, tmp_path, capsys, monkeypatch):
   html_report.main([str(path)])
-  printed = capsys.readouterr().out
-  assert printed.rstrip().endswith(str(path / 'report.html'))
-  assert 'balanced_accuracy' in printed
+  output = capsys.readouterr().out
+  assert output.rstrip().endswith(str(path / 'report.html'))
+  assert 'balanced_accuracy' in output
   other = synthetic_run.write(tmp_path / 'other')
   monkeypatch.chdir(tmp_path)
   html_report.main([str(path), str(other)])

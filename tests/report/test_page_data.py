@@ -276,9 +276,9 @@ def test_tokens_have_their_texts(tmp_path):
 def test_tokens_without_their_law_or_tokenizer_are_absent(tmp_path):
   tokenizer = arithmetic_tokenizer.tokenizer()
   tokens = tokenizer.encode(TEXT)
-  nothing = [math.nan] * len(tokens)
+  nans = [math.nan] * len(tokens)
   zeros = [0.0] * len(tokens)
-  assert 'tokens' not in tokens_of(tmp_path / 'a', TEXT, tokens, nothing)
+  assert 'tokens' not in tokens_of(tmp_path / 'a', TEXT, tokens, nans)
   assert 'tokens' not in tokens_of(tmp_path / 'b', TEXT, tokens, zeros, '/none')
   # A tokenizer that does not make the text is another one.
   assert 'tokens' not in tokens_of(tmp_path / 'c', 'No.', tokens, zeros)

@@ -22,8 +22,8 @@ def test_format_estimate():
   assert result_tables.format_estimate(length, 'length in tokens', 'RL') == (
     '120.2 [100.0, 140.0]'
   )
-  nothing = Estimate(math.nan, math.nan, math.nan, 0)
-  assert result_tables.format_estimate(nothing, 'a', 'RL') == '–'
+  empty_estimate = Estimate(math.nan, math.nan, math.nan, 0)
+  assert result_tables.format_estimate(empty_estimate, 'a', 'RL') == '–'
   assert result_tables.format_estimate(None, 'a', 'RL') == '–'
 
 

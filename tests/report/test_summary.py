@@ -282,14 +282,14 @@ def test_methods_are_those_of_selection():
 @pytest.fixture
 def figures(monkeypatch):
   """The figures that are saved."""
-  saved, save = [], Figure.savefig
+  figures, save = [], Figure.savefig
 
   def keep(figure, *args, **options):
-    saved.append(figure)
+    figures.append(figure)
     save(figure, *args, **options)
 
   monkeypatch.setattr(Figure, 'savefig', keep)
-  return saved
+  return figures
 
 
 def test_a_figure_has_each_seed_and_the_mean(runs, tmp_path, figures):
@@ -359,8 +359,8 @@ def test_figures_show_in_the_unit_of_tables(runs, tmp_path, figures):
       text = result_tables.format_estimate(
         Estimate(mean, 0, 0, 3), row.metric, ''
       )
-      drawn = axes.lines[-1].get_ydata()[x]
-      assert f'{drawn:.1f}' == text.split()[0]
+      height = axes.lines[-1].get_ydata()[x]
+      assert f'{height:.1f}' == text.split()[0]
 
 
 def test_titles_tell_evaluations_apart(runs, tmp_path, figures):

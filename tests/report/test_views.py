@@ -192,9 +192,14 @@ def test_a_negative_advantage_is_red():
 
 def test_without_tokens_the_text_is_shown():
   record, tokenizer = rollout(text=f'no {SCRIPT}')
-  saved = dataclasses.replace(record, tokens=np.full(3, -1, np.int32))
+  tokenless_record = dataclasses.replace(
+    record, tokens=np.full(3, -1, np.int32)
+  )
   for view, lacking in (
-    (views.colored_tokens(saved, tokenizer, 1.0), 'tokens were not saved'),
+    (
+      views.colored_tokens(tokenless_record, tokenizer, 1.0),
+      'tokens were not saved',
+    ),
     (views.colored_tokens(record, None, 1.0), 'tokenizer is not available'),
   ):
     page = Page(view)

@@ -9,10 +9,10 @@ from critic_jax.types import Problem, Record
 
 def critique(conclusion, answer):
   """A critique with this conclusion, of a problem with this answer."""
-  nothing = np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0)
+  no_tokens = np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0)
   parsed = {'conclusion': conclusion}
   problem = Problem('p', '', answer)
-  return Record(problem, 'critique', None, 0, *nothing, '', 'stop', parsed)
+  return Record(problem, 'critique', None, 0, *no_tokens, '', 'stop', parsed)
 
 
 @pytest.mark.parametrize(

@@ -129,25 +129,25 @@ def test_killed_worker_is_replaced_and_its_item_tried_again(graders):
 
   with pool.Pool(1, deadline_s=10.0) as single_worker:
     single_worker.grade([(box(r'\sqrt{4}'), '2')])
-    killed = set()
-    done = threading.Event()
+    killed_pids = set()
+    end = threading.Event()
 
     def kill_the_busy():
-      while not done.wait(0.01):
+      while not end.wait(0.01):
         for worker in list(single_worker._workers):
           if worker.job and worker.job != pool.CHECK:
-            if worker.process.pid not in killed:
-              killed.add(worker.process.pid)
+            if worker.process.pid not in killed_pids:
+              killed_pids.add(worker.process.pid)
               os.kill(worker.process.pid, signal.SIGKILL)
 
     thread = threading.Thread(target=kill_the_busy)
     thread.start()
     grades = single_worker.grade([(HANGS, r'\sqrt{3}')])
-    done.set()
+    end.set()
     thread.join()
     # Two children died of it, and it was given up.
     assert grades == ['timeout']
-    assert len(killed) == 2
+    assert len(killed_pids) == 2
 
 
 def test_cache_is_bounded_and_keyed_by_content(monkeypatch, graders):

@@ -18,20 +18,20 @@ def bad(monkeypatch):
   path = os.pathsep.join([str(FOLDER), os.environ.get('PYTHONPATH', '')])
   monkeypatch.setenv('PYTHONPATH', path)
   monkeypatch.setitem(pool.GRADERS, 'bad', 'bad_graders')
-  made = []
+  pools = []
 
   def make(num_workers=1, **settings):
-    made.append(
+    pools.append(
       pool.Pool(
         num_workers,
         name='bad',
         **dict(deadline_s=20.0, memory_bytes=2**30) | settings,
       )
     )
-    return made[-1]
+    return pools[-1]
 
   yield make
-  for graders in made:
+  for graders in pools:
     graders.close()
 
 

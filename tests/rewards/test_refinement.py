@@ -143,6 +143,6 @@ def test_ungraded_solution_or_refinement_is_an_error(correct):
 
 
 def test_critique_of_nothing_is_an_error():
-  alone = record('critique', '', verdicts.parse('Verdict: correct'))
+  orphan = record('critique', '', verdicts.parse('Verdict: correct'))
   with pytest.raises(ValueError, match='parent of p/critique.0'):
-    refinement.judge(alone, [])
+    refinement.judge(orphan, [])

@@ -98,15 +98,15 @@ def test_the_key_decides(lm, params):
 
 
 def test_a_text_depends_on_its_parent_alone(lm, params):
-  together = texts(solve(lm, params, problems(3)))
+  texts_of_all = texts(solve(lm, params, problems(3)))
   for problem in problems(3):
-    alone = texts(solve(lm, params, [problem]))
-    assert alone.items() <= together.items()
-  backwards = texts(solve(lm, params, problems(3)[::-1]))
-  assert backwards == together
+    texts_of_one = texts(solve(lm, params, [problem]))
+    assert texts_of_one.items() <= texts_of_all.items()
+  texts_of_reversed = texts(solve(lm, params, problems(3)[::-1]))
+  assert texts_of_reversed == texts_of_all
   # More than fit into one batch of rows.
-  few = dataclasses.replace(lm, max_rows=4)
-  assert texts(solve(few, params, problems(3))) == together
+  small_lm = dataclasses.replace(lm, max_rows=4)
+  assert texts(solve(small_lm, params, problems(3))) == texts_of_all
 
 
 def test_another_number_of_parents_compiles_nothing(lm, params):
@@ -202,11 +202,13 @@ def test_together_is_as_alone(lm, params, counts):
   results = rollout.run_graded_together(requests, counting, grade)
   assert calls == ([(6, 2)] if counts[2] == 2 else [(3, 2), (3, 1)])
   for request, records in zip(requests, results, strict=True):
-    alone = rollout.run_graded(
+    separate_records = rollout.run_graded(
       request.stage, generate, request.parents, request.key, grade, n=request.n
     )
-    assert texts(records) == texts(alone) and len(records) == len(alone)
-    assert [r.parsed for r in records] == [r.parsed for r in alone]
+    assert texts(records) == texts(separate_records) and len(records) == len(
+      separate_records
+    )
+    assert [r.parsed for r in records] == [r.parsed for r in separate_records]
     # Records have the parents they were asked for, not equal ones.
     parents = [p for p in request.parents for _ in range(request.n)]
     if request.stage.name != 'solve':
@@ -218,9 +220,9 @@ def test_nothing_asked_together():
     raise AssertionError('asked for nothing')
 
   stage = scripted(None).stages.solve
-  nothing = rollout.Request(stage, [], jax.random.key(0), 0)
+  empty_request = rollout.Request(stage, [], jax.random.key(0), 0)
   assert rollout.run_graded_together([], generate, grade) == []
-  assert rollout.run_graded_together([nothing], generate, grade) == [[]]
+  assert rollout.run_graded_together([empty_request], generate, grade) == [[]]
 
 
 def threads():

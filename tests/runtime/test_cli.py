@@ -13,14 +13,14 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 def run_command(*words):
   """The exit status and the output of a command."""
-  done = subprocess.run(
+  process = subprocess.run(
     [sys.executable, '-m', *words],
     cwd=ROOT,
     capture_output=True,
     text=True,
     timeout=120,
   )
-  return done.returncode, done.stdout, done.stderr
+  return process.returncode, process.stdout, process.stderr
 
 
 @pytest.mark.parametrize(

@@ -136,8 +136,8 @@ def test_if_one_process_is_told_to_end_all_save_the_same_step(tmp_path):
   outputs = [process.communicate(timeout=300)[0] for process in processes]
   assert [p.returncode for p in processes] == [preemption.EXIT] * 2, outputs
   steps = [r['step'] for r in run_dir.read_metrics(path / 'metrics.jsonl')]
-  saved = max(int(p.name) for p in (path / 'checkpoints').iterdir())
-  assert steps == [*range(saved)] and 2 <= saved < 5
+  last_checkpoint = max(int(p.name) for p in (path / 'checkpoints').iterdir())
+  assert steps == [*range(last_checkpoint)] and 2 <= last_checkpoint < 5
   assert not (path / 'DONE').exists() and not (path / 'FAILED').exists()
   assert 'told to end' in outputs[0]
 

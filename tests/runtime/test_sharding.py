@@ -233,8 +233,10 @@ def refcritic_on_mesh(name, path, first_mesh=None, every=2):
     folder = train.run(config, str(path / name), Console(file=io.StringIO()))
   with checkpoint.make_manager(folder / 'checkpoints', keep=None) as manager:
     roles_only = ocp.args.Composite(roles=ocp.args.StandardRestore())
-    saved = manager.restore(2, args=roles_only)
-  arrays = jax.tree_util.tree_leaves_with_path(saved['roles']['critic'])
+    restored_state = manager.restore(2, args=roles_only)
+  arrays = jax.tree_util.tree_leaves_with_path(
+    restored_state['roles']['critic']
+  )
   np.savez(
     path / f'refcritic-{name}.npz',
     **{jax.tree_util.keystr(where): x for where, x in arrays},
@@ -262,9 +264,9 @@ def moved_on_mesh(path):
     }
     with compilation.Counter() as compilations:
       moved_arrays = sharding.reshard(arrays, targets)
-      first = compilations.read()['compile/count']
+      first_count = compilations.read()['compile/count']
       sharding.reshard(arrays, targets)
-      again = compilations.read()['compile/count']
+      second_count = compilations.read()['compile/count']
     pointers = [
       tree['whole'].addressable_shards[0].data.unsafe_buffer_pointer()
       for tree in (arrays, moved_arrays)
@@ -273,7 +275,7 @@ def moved_on_mesh(path):
       path / f'moved-{name}.npz',
       **moved_arrays,
       is_laid_out=[moved_arrays[k].sharding == targets[k] for k in targets],
-      compiled=[first, again],
+      compiled=[first_count, second_count],
       is_copied=pointers[0] != pointers[1],
     )
 

@@ -101,8 +101,10 @@ def test_greedy_is_the_largest_logit_with_logprob_0(qwen3):
   np.testing.assert_array_equal(recorded, 0)
   assert mask.sum() > 20
   # Keys do not matter.
-  again = sample(model, params, SamplingParams(temperature=0.0), keys=keys(9))
-  np.testing.assert_array_equal(samples.tokens, again.tokens)
+  samples_of_other_keys = sample(
+    model, params, SamplingParams(temperature=0.0), keys=keys(9)
+  )
+  np.testing.assert_array_equal(samples.tokens, samples_of_other_keys.tokens)
 
 
 def test_form_of_the_samples(qwen3):
@@ -190,8 +192,8 @@ def test_other_keys_give_other_texts(qwen3):
     assert np.any(base.tokens[row] != base.tokens[row + 1])
   # A step's noise is its own: no row repeats one token.
   assert all(len(set(base.tokens[row])) > 3 for row in live)
-  again = sample(*qwen3, eos=eos)
-  np.testing.assert_array_equal(base.tokens, again.tokens)
+  second_sample = sample(*qwen3, eos=eos)
+  np.testing.assert_array_equal(base.tokens, second_sample.tokens)
 
 
 def test_values_do_not_recompile(qwen3):
@@ -235,16 +237,16 @@ def test_frequencies_are_those_of_the_sampling_distribution(qwen3):
   )
   supports = []
   for number, sampling_params in enumerate(settings):
-    drawn = sample(
+    draws = sample(
       model, params, sampling_params, tokens=tokens, length=np.array([8]),
       num_samples=4096, max_new_tokens=1, keys=keys(10 + number, 4096),
     ).tokens[:, 0]  # fmt: skip
     probs = np.exp(np.asarray(log_probs(scores, sampling_params), np.float64))
     supports.append(np.sum(probs > 0))
-    assert frequencies_fit(drawn, probs), sampling_params
+    assert frequencies_fit(draws, probs), sampling_params
   # The test would notice one distribution instead of another.
   assert supports[:3] == [64, 64, 8] and 4 < supports[3] < 64
-  assert not frequencies_fit(drawn[np.isin(drawn, drawn[:10])], probs)
+  assert not frequencies_fit(draws[np.isin(draws, draws[:10])], probs)
   plain = np.exp(np.asarray(log_probs(scores, settings[0]), np.float64))
   sharp = np.random.default_rng(0).choice(
     64, 4096, p=plain**1.1 / np.sum(plain**1.1)

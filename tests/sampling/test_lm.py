@@ -145,18 +145,18 @@ def test_no_prompt_is_padded_to_more_than_twice_its_column(lm, fake_run):
 
 def test_a_text_depends_on_its_key_and_prompt_only(lm, params):
   generate, key = lm.bind(params), keys()
-  [alone] = generate([SHORT], key[jnp.arange(2, 18) % 16], 4)
+  [single_group] = generate([SHORT], key[jnp.arange(2, 18) % 16], 4)
   # Among others, later, in a wider batch.
-  together = generate([WIDE, FULL, SHORT], key, 4)
-  again = generate([SHORT, SHORT], key[jnp.arange(1, 17) % 16], 4)
-  assert len({tuple(g.tokens) for g in alone}) == 4  # siblings differ
-  for other in (together[2], again[1]):
-    for x, y in zip(alone, other, strict=True):
+  groups = generate([WIDE, FULL, SHORT], key, 4)
+  equal_groups = generate([SHORT, SHORT], key[jnp.arange(1, 17) % 16], 4)
+  assert len({tuple(g.tokens) for g in single_group}) == 4  # siblings differ
+  for other in (groups[2], equal_groups[1]):
+    for x, y in zip(single_group, other, strict=True):
       np.testing.assert_array_equal(x.tokens, y.tokens)
       np.testing.assert_allclose(x.logprobs, y.logprobs, atol=1e-5)
       assert (x.text, x.finish) == (y.text, y.finish)
   # The same prompt with another key is another text.
-  for x, y in zip(alone, again[0], strict=True):
+  for x, y in zip(single_group, equal_groups[0], strict=True):
     assert x.tokens.tolist() != y.tokens.tolist()
 
 

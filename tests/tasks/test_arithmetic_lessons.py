@@ -67,13 +67,13 @@ def test_a_student_without_misconceptions_is_right():
 
 def test_a_student_solves_the_same_way_every_time():
   [problem] = arithmetic.problems('train', 1)
-  made = {
+  texts = {
     arithmetic_lessons.solver_lesson(
       problem, random.Random(i), share=0.4
     ).messages[0]
     for i in range(10)
   }
-  assert len(made) == 1
+  assert len(texts) == 1
 
 
 def believe(left, op, right):

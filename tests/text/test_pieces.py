@@ -52,8 +52,10 @@ def test_tokenizers_of_a_run(tmp_path):
     vocab_size=640,
     num_problems=50,
   )
-  made = arithmetic_tokenizer.tokenizer(vocab_size=640, num_problems=50)
-  made.save(tmp_path)
+  saved_tokenizer = arithmetic_tokenizer.tokenizer(
+    vocab_size=640, num_problems=50
+  )
+  saved_tokenizer.save(tmp_path)
   config = dict(
     models=dict(
       critic=dict(source='', tokenizer=named),
@@ -67,7 +69,7 @@ def test_tokenizers_of_a_run(tmp_path):
   tokenizers = pieces.tokenizers(config)
   assert list(tokenizers) == ['critic', 'solver']
   for tokenizer in tokenizers.values():
-    assert tokenizer.encode('Step 1: 5') == made.encode('Step 1: 5')
+    assert tokenizer.encode('Step 1: 5') == saved_tokenizer.encode('Step 1: 5')
   assert pieces.tokenizers({}) == {}
 
 

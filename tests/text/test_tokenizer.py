@@ -190,11 +190,13 @@ def test_save_and_load_give_the_same_tokenizer(tmp_path, piece_model):
   for i, t in enumerate((pieces(piece_model), bytelevel())):
     folder = tmp_path / str(i)
     assert t.save(folder) == sorted(t.files)
-    again = tokenizer.load(folder)
-    assert again.files == t.files
-    assert again.eos == t.eos and again.special == t.special
-    assert again.chat_template == t.chat_template
-    assert again.encode('hello') == t.encode('hello')
+    loaded_tokenizer = tokenizer.load(folder)
+    assert loaded_tokenizer.files == t.files
+    assert (
+      loaded_tokenizer.eos == t.eos and loaded_tokenizer.special == t.special
+    )
+    assert loaded_tokenizer.chat_template == t.chat_template
+    assert loaded_tokenizer.encode('hello') == t.encode('hello')
 
 
 def test_saving_leaves_no_file_of_another_tokenizer(tmp_path, piece_model):

@@ -181,8 +181,8 @@ def test_the_best_is_kept_and_found_again(tmp_path):
         checkpoint.save(manager, step, state(step), values[step])
   assert sorted(p.name for p in tmp_path.iterdir()) == ['1', '4']
   assert checkpoint.best_step(tmp_path) == 1
-  saved = json.loads((tmp_path / '1/metrics/metrics').read_text())
-  assert saved == {'value': 0.9}
+  metrics = json.loads((tmp_path / '1/metrics/metrics').read_text())
+  assert metrics == {'value': 0.9}
 
 
 def test_of_equal_values_the_newest_is_the_best(tmp_path):

@@ -130,8 +130,10 @@ def test_a_run_continues_with_another_operational_setting(
   first = (tmp_path / 'config.json').read_bytes()
   run_dir.open_run(tmp_path, two_phases(**{name: value})).close()
   assert (tmp_path / 'config.1.json').read_bytes() == first
-  saved = dict(settings.leaves(strict_json.read(tmp_path / 'config.json')))
-  assert saved[name] == value
+  saved_settings = dict(
+    settings.leaves(strict_json.read(tmp_path / 'config.json'))
+  )
+  assert saved_settings[name] == value
   # The same again changes nothing.
   run_dir.open_run(tmp_path, two_phases(**{name: value})).close()
   assert len([*tmp_path.glob('config*.json')]) == 2
@@ -194,8 +196,8 @@ def test_more_steps_put_the_evaluations_of_the_old_end_aside(tmp_path):
     run_dir.write_records(tmp_path / f'partial/last/{name}/000000.jsonl.gz', [])
   run_dir.open_run(tmp_path, two_phases(**{'phases.rl.steps': 150})).close()
   assert (tmp_path / 'replaced/rl-100/eval/heldout/rl.jsonl.gz').exists()
-  left = [p.relative_to(tmp_path) for p in tmp_path.glob('[ep]*/*/**/*.gz')]
-  assert sorted(map(str, left)) == [
+  paths = [p.relative_to(tmp_path) for p in tmp_path.glob('[ep]*/*/**/*.gz')]
+  assert sorted(map(str, paths)) == [
     'eval/heldout/cold.jsonl.gz',
     'partial/last/cold/000000.jsonl.gz',
   ]
