@@ -49,7 +49,7 @@ def write(folder, name='learn', *, grid=SEEDS, table=TABLE, config=None):
 
 
 def folder(path, workdir, index=0):
-  """The folder of a run of an experiment's file."""
+  """Returns the folder of a run of an experiment's file."""
   run = experiment.load(path).runs[index]
   return experiment.folder(run, Path(workdir))
 

@@ -29,7 +29,7 @@ FAMILIES = {
 
 
 def tiny_config(family='qwen3', **changes) -> TransformerConfig:
-  """A model of a family that compiles in a second."""
+  """Makes the config of a model that compiles in a second."""
   sizes = dict(
     vocab_size=VOCAB_SIZE,
     embed_dim=32,
@@ -44,7 +44,7 @@ def tiny_config(family='qwen3', **changes) -> TransformerConfig:
 
 
 def random_params(model: Transformer, seed=0):
-  """Parameters of which none is 0 or 1, drawn by numpy: nothing compiles.
+  """Draws parameters, none 0 or 1, by numpy: nothing compiles.
 
   Logits of different tokens differ by about 1, so that no sampling_params is
   flat and none is a point.
@@ -67,13 +67,13 @@ def random_params(model: Transformer, seed=0):
 
 @functools.cache
 def tiny_model(family='qwen3', **changes):
-  """A model of a family and its parameters; the same ones for each caller."""
+  """Makes a model and its parameters; the same ones for each caller."""
   model = Transformer(tiny_config(family, **changes))
   return model, random_params(model)
 
 
 def byte_tokenizer() -> Tokenizer:
-  """Ids 0 to 255 are bytes; 256 and 257 end a message, 258 pads."""
+  """Makes a tokenizer: ids 0-255 are bytes; 256, 257 end a text, 258 pads."""
   special = {'<eos>': 256, '<end>': 257, '<pad>': 258}
   names = {number: text.encode() for text, number in special.items()}
 
@@ -105,7 +105,7 @@ def byte_tokenizer() -> Tokenizer:
 
 
 def tiny_lm(family='qwen3', **settings) -> LM:
-  """A tiny model that reads bytes; `settings` replace the fields of `LM`."""
+  """Makes a tiny model that reads bytes; `settings` replace fields of `LM`."""
   fields = dict(
     model=Transformer(tiny_config(family, vocab_size=264)),
     tokenizer=byte_tokenizer(),
@@ -124,7 +124,7 @@ PROBLEM = Problem('sum-0', 'What is 3 + 4?', '7')
 def make_record(
   stage='solve', parent=None, *, problem=PROBLEM, index=0, text='', **fields
 ) -> Record:
-  """A record; by default three prompt tokens and two response tokens.
+  """Makes a record; by default three prompt tokens and two response tokens.
 
   Args:
     stage: its stage.
@@ -150,7 +150,7 @@ def make_record(
 
 
 def assemble(prompts, length, samples):
-  """Training rows of sampled responses, as trainers see them.
+  """Lays out training rows of sampled responses, as trainers see them.
 
   Args:
     prompts: int32[B, P].
@@ -203,7 +203,7 @@ def log_compilations():
 
 
 def assert_trees_close(actual, expected, **tolerances):
-  """`np.testing.assert_allclose` of each leaf, named by its path."""
+  """Asserts that leaves are close; an error names the path of a leaf."""
   assert jax.tree.structure(actual) == jax.tree.structure(expected)
   for (path, x), y in zip(
     jax.tree_util.tree_leaves_with_path(actual),

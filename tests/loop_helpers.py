@@ -32,17 +32,17 @@ ADVICE = 'Step 1 is wrong. It should be\nStep 1: 5 + 2 = 7'
 
 
 def grade(pairs):
-  """The grader without processes."""
+  """Grades without processes."""
   return [answers.grade(*pair) for pair in pairs]
 
 
 def critique(verdict, advice='There is a mistake.', thoughts='Hm.'):
-  """A critique in the form the parser expects."""
+  """Writes a critique in the form the parser expects."""
   return f'<think>\n{thoughts}\n</think>\n{advice}\nVerdict: {verdict}'
 
 
 def solution(lm, text=WRONG, problem=PROBLEM, **parsed):
-  """A graded solution that nobody sampled."""
+  """Makes a graded solution by hand."""
   record = rollout.write(lm.stages.solve, problem, text)
   [record] = rollout.grade([record], grade)
   return dataclasses.replace(record, parsed={**record.parsed, **parsed})
@@ -50,12 +50,12 @@ def solution(lm, text=WRONG, problem=PROBLEM, **parsed):
 
 @functools.cache
 def mesh():
-  """One device."""
+  """Makes a mesh of one device."""
   return sharding.make_mesh({'data': 1}, jax.devices()[:1])
 
 
 def nano(**settings) -> LM:
-  """A nano model that reads the arithmetic world's tokens."""
+  """Makes a nano model that reads the arithmetic world's tokens."""
   tokenizer = dict(
     module='arithmetic_tokenizer',
     name='tokenizer',
@@ -72,7 +72,7 @@ def nano(**settings) -> LM:
 
 
 def init(seed=0, **lms):
-  """Fresh parameters of LMs by role."""
+  """Draws parameters of LMs by role."""
   return roles.init_params(lms, {}, mesh(), jax.random.key(seed))
 
 
@@ -89,7 +89,7 @@ class Scripted(LM):
   prompts: list = dataclasses.field(default_factory=list)
 
   def bind(self, params):
-    """A `Generate` that reads no parameters."""
+    """Returns a `Generate` that reads no parameters."""
     del params
 
     def generate(prompts, keys, n, max_prompts):
@@ -117,7 +117,7 @@ class Scripted(LM):
 
 
 def scripted(script, **settings) -> Scripted:
-  """A nano model with a script."""
+  """Makes a nano model with a script."""
   lm = nano(**settings)
   fields = {
     f.name: getattr(lm, f.name) for f in dataclasses.fields(lm) if f.init
@@ -126,17 +126,17 @@ def scripted(script, **settings) -> Scripted:
 
 
 def problems(n):
-  """The first problems of the world."""
+  """Returns the first problems of the world."""
   return arithmetic.problems('train', n, min_steps=3, max_steps=4)
 
 
 def make_recipe(module, section, models, grade):
-  """The recipe of a phase's section, without the settings of the loop."""
+  """Makes the recipe of a phase's section, without the loop's settings."""
   names = lookup.settings_of(module.make)
   own = {name: value for name, value in section.items() if name in names}
   return module.make(models, grade, **own)
 
 
 def settings(section, **changes):
-  """A phase's section as a ConfigDict."""
+  """Returns a phase's section as a ConfigDict."""
   return ConfigDict({'row_shapes': (), 'microbatches': 1, **section, **changes})

@@ -14,12 +14,12 @@ from critic_jax.workdir import checkpoint, run_dir
 
 
 def run(config, path):
-  """A run that shows nothing."""
+  """Trains a run that shows nothing."""
   return train.run(config, str(path), Console(file=io.StringIO()))
 
 
 def short_config():
-  """Imitation and RL, each of three steps, a checkpoint after the second."""
+  """Configures imitation and RL of three steps, a checkpoint after two."""
   config = refcritic.get_config('tiny')
   config.order = ('solver', 'rl')
   config.phases.rl.copy = {'critic': 'solver'}
@@ -35,7 +35,7 @@ def short_config():
 
 
 def stale_config(staleness=1):
-  """RL of five steps from scratch, a checkpoint after the third."""
+  """Configures RL of five steps from scratch, a checkpoint after the third."""
   config = refcritic.get_config('tiny')
   config.order, config.phases.rl.copy, config.evals = ('rl',), {}, {}
   del config.models.cold
@@ -62,7 +62,7 @@ def contents(path):
 
 
 def last_checkpoint(path):
-  """The step of a run's last checkpoint, and what is in it."""
+  """Returns the step of a run's last checkpoint, and what is in it."""
   args = dict.fromkeys(('roles', 'opt_state'), ocp.args.StandardRestore())
   args['grades'] = ocp.args.JsonRestore()
   folder = path / 'checkpoints'
@@ -72,7 +72,7 @@ def last_checkpoint(path):
 
 
 def assert_same(path, other):
-  """Metrics, records, parameters, optimiser and grades, bit for bit."""
+  """Asserts equal metrics, records, parameters, optimiser and grades."""
   assert contents(path) == contents(other)
   (step, tree), (other_step, other_tree) = map(last_checkpoint, (path, other))
   assert step == other_step

@@ -10,7 +10,7 @@ SCRIPT = '<script>alert("x")</script>'
 
 
 def message(problem, stage, parent=None, index=0, text='', **fields):
-  """A record of three prompt and two response tokens."""
+  """Makes a record of three prompt and two response tokens."""
   fields = {'num_tokens': 2, 'finish': 'stop'} | fields
   num_tokens = fields.pop('num_tokens')
   return Record(
@@ -27,7 +27,7 @@ def message(problem, stage, parent=None, index=0, text='', **fields):
 
 
 def trees(num_problems=4, caught=True):
-  """For each problem a right and a wrong solution, two critiques of each.
+  """Makes a right and a wrong solution per problem, two critiques of each.
 
   Critique 0 accepts the solution; critique 1 rejects it and is refined twice,
   the first time rightly. If not `caught`, both accept.
@@ -90,7 +90,7 @@ def _critique(solution, index, caught):
 
 
 def write(path, seed=0):
-  """Three logged steps of two phases, records of two, and results."""
+  """Writes three logged steps of two phases, records of two, and results."""
   config = {'recipe': 'refcritic', 'seed': seed}
   before, after = trees(caught=False), trees()
   with run_dir.open_run(path, config, devices='cpu x1') as run:

@@ -42,7 +42,7 @@ INSTANTS = {
 
 
 def config(cache):
-  """Two phases, the second one stale, and an evaluation; 8 steps."""
+  """Configures two phases, the second one stale, an evaluation, 8 steps."""
   config = short_config()
   config.compilation_cache = str(cache)
   config.phases.rl.update(dict(steps=5, staleness=1))
@@ -50,7 +50,7 @@ def config(cache):
 
 
 def main(path, cache, instant, seed):
-  """The run, which ends itself when a call has been made often enough."""
+  """Trains a run that kills itself after a number of calls."""
   rng = random.Random(seed)
   train.html_report.write = lambda path: None
 
@@ -82,14 +82,14 @@ def main(path, cache, instant, seed):
 
 @pytest.fixture(scope='module')
 def undisturbed(tmp_path_factory):
-  """A run that nobody kills, and the cache of its programs."""
+  """Trains a run undisturbed; returns it, and the cache of its programs."""
   folder = tmp_path_factory.mktemp('undisturbed')
   assert begin(folder / 'run', folder / 'cache', 'none', 0) == 0
   return folder / 'run', folder / 'cache'
 
 
 def begin(path, cache, instant, seed):
-  """Starts or continues the run; its exit status."""
+  """Starts or continues the run; returns its exit status."""
   paths = os.pathsep.join([str(ROOT), str(ROOT / 'tests')])
   child = subprocess.run(
     [sys.executable, __file__, str(path), str(cache), instant, str(seed)],

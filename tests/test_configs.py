@@ -42,7 +42,7 @@ print(json.dumps([built, heavy]))
 
 @pytest.fixture(scope='module')
 def built():
-  """All configs as plain data by 'file:variant', and jax if it was loaded."""
+  """Returns all configs as data by 'file:variant', and jax if it was loaded."""
   process = subprocess.run(
     [sys.executable, '-c', BUILD, *FILES],
     cwd=ROOT,
@@ -123,7 +123,7 @@ def test_configs_that_the_papers_name_exist(built):
 
 # refcritic's is trained in test_train.py; evaluate's trains nothing.
 def sections(config, name=''):
-  """Every section in a config with its dotted name."""
+  """Yields every section in a config with its dotted name."""
   for key, value in config.items():
     if isinstance(value, ConfigDict):
       yield f'{name}{key}', value

@@ -21,7 +21,7 @@ ROOT = pathlib.Path(evaluate.__file__).parents[1]
 
 
 def run(config, path):
-  """An evaluation that shows nothing, without its page."""
+  """Runs an evaluation that shows nothing, without its page."""
   return evaluate.run(config, str(path), Console(file=io.StringIO()))
 
 
@@ -170,7 +170,7 @@ def test_a_phase_without_a_checkpoint(tmp_path, tiny_run):
   ('metric', 'best'), [('loss/nll', 1), ('-loss/nll', 3)]
 )
 def test_the_best_checkpoint_is_kept_and_measured(tmp_path, metric, best):
-  """By the mean so far of a loss that falls."""
+  """The best is the mean so far of a loss that falls."""
   config = run_helpers.short_config()
   config.order, config.evals, config.best_metric = ('solver',), {}, metric
   config.keep_checkpoints = 1

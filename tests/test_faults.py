@@ -42,7 +42,7 @@ def _no_report(monkeypatch):
 
 
 def sft_config(**settings):
-  """Three steps of imitation, a checkpoint after each."""
+  """Configures three steps of imitation, a checkpoint after each."""
   config = short_config()
   config.order, config.evals = ('solver',), {}
   config.phases.solver.update(dict(checkpoint_every=1, **settings))
@@ -51,7 +51,7 @@ def sft_config(**settings):
 
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
-  """An undisturbed run of `stale_config`."""
+  """Trains an undisturbed run of `stale_config`."""
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(train.html_report, 'write', lambda path: None)
     return run(stale_config(), tmp_path_factory.mktemp('whole') / 'run')
@@ -186,7 +186,7 @@ def test_an_old_batch_may_disagree(whole):
 
 
 def signalled(monkeypatch, at, times=1):
-  """Has the process signalled when it logs a step, once."""
+  """Signals the process when it logs a step, once."""
   log_metrics, remaining_steps = run_dir.RunDir.log_metrics, [at]
 
   def log(self, step, metrics, phase):
@@ -203,7 +203,7 @@ def signalled(monkeypatch, at, times=1):
 def test_sigterm_saves_and_the_run_goes_on_as_if_never_told(
   tmp_path, monkeypatch, whole, at
 ):
-  """Also with a batch in flight, which is collected again as it was."""
+  """A batch in flight is collected again as it was."""
   signalled(monkeypatch, at)
   with pytest.raises(SystemExit) as ended:
     run(stale_config(), tmp_path)

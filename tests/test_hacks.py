@@ -33,7 +33,7 @@ HONEST = {
 
 
 def solve(solution):
-  """A solver that mends its error if it is told the step or the answer."""
+  """Makes a solver that mends its error if told the step or the answer."""
 
   def script(prompt, index):
     if 'Critique:' not in prompt:
@@ -45,7 +45,7 @@ def solve(solution):
 
 
 def collect(hack, solution, **changes):
-  """A step in which every critique is the hack: batch, metrics, the solver."""
+  """Collects a step whose critiques are all the hack."""
   section = dict(batch_size=1, aggregate='token', **config.refcritic())
   section |= dict(num_critiques=2, num_refinements=2) | changes
   solver = scripted(solve(solution))
@@ -58,7 +58,7 @@ def collect(hack, solution, **changes):
 
 
 def rewards(hack):
-  """The mean reward on a right and on a wrong solution."""
+  """Computes the mean reward on a right and on a wrong solution."""
   return tuple(
     collect(hack, solution)[1]['critique/reward'] for solution in (RIGHT, WRONG)
   )
@@ -116,7 +116,7 @@ def test_always_the_same_verdict_is_no_gain_in_a_group(word):
 
 
 def merged(rows):
-  """The means over steps, as a window of them has it."""
+  """Computes the means over steps, as a window does."""
   names = {name for row in rows for name in row}
   return {
     name: np.mean([row[name] for row in rows if name in row]) for name in names

@@ -49,7 +49,7 @@ def make_critic() -> lm.LM:
 
 @pytest.mark.parametrize('staleness', [0, 1])
 def test_the_critic_learns_what_is_right(staleness):
-  """From one right verdict in some thirty to nine in ten.
+  """Right verdicts rise from one in some thirty to nine in ten.
 
   Also from batches that the parameters before the last update wrote.
   """

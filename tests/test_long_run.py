@@ -17,7 +17,7 @@ STEPS = 10_000
 
 
 def smallest_config(steps):
-  """RefCritic with one problem a step, and answers of a few tokens."""
+  """Configures RefCritic with one problem a step, and short answers."""
   config = stale_config(staleness=0)
   config.data.num_train = 64
   for role in config.models:

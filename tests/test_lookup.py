@@ -10,7 +10,7 @@ PATH = 'critic_jax.objectives.policy'
 
 
 def make_catalogue():
-  """A module with one function of each kind."""
+  """Makes a module with one function of each kind."""
   module = types.ModuleType('catalogue')
   exec(
     'from textwrap import dedent\n'

@@ -19,7 +19,7 @@ NOTEBOOKS = sorted(FOLDER.glob('*.ipynb'))
 
 
 def cells(path):
-  """The sources of a notebook's cells of code."""
+  """Returns the sources of a notebook's cells of code."""
   notebook = json.loads(path.read_text())
   assert notebook['nbformat'] == 4
   return [
@@ -46,7 +46,7 @@ def execute(name):
 
 
 def config(seed, refine_weight):
-  """The tiny run's, as far as notebooks read it."""
+  """Makes the tiny run's config, as far as notebooks read it."""
   made = refcritic.get_config('tiny')
   made.seed = seed
   made.phases.rl.refine_weight = refine_weight
@@ -61,7 +61,7 @@ def config(seed, refine_weight):
 
 
 def trees(caught):
-  """Records whose critiques have tokens of the run's tokenizer and rewards."""
+  """Makes records; critiques have tokens of the run's tokenizer and rewards."""
   tokenizer = arithmetic_tokenizer.tokenizer(vocab_size=640, num_problems=50)
   records = synthetic_run.trees(5, caught)
   for record in records:
@@ -76,7 +76,7 @@ def trees(caught):
 
 
 def write(path, seed=0, refine_weight=1.0, caught=True):
-  """A run as training leaves it, with tokens and several solutions."""
+  """Writes a run as training leaves it, with tokens and several solutions."""
   with run_dir.open_run(path, config(seed, refine_weight), devices='') as run:
     for step in range(12):
       values = {
@@ -108,7 +108,7 @@ def write(path, seed=0, refine_weight=1.0, caught=True):
 
 @pytest.fixture(scope='module')
 def grid(tmp_path_factory):
-  """Four runs, two settings by two seeds."""
+  """Writes four runs, two settings by two seeds."""
   folder = tmp_path_factory.mktemp('grid')
   for weight in (1.0, 0.0):
     for seed in (0, 1):

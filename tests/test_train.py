@@ -72,7 +72,7 @@ TX, _ = optimizer.make_optimizer(learning_rate=0.1, steps=10)
 
 @pytest.mark.parametrize('aggregate', ['token', 'sequence', 'constant'])
 def test_the_number_of_microbatches_does_not_matter(aggregate):
-  """With rows of all lengths, two of them empty."""
+  """The rows have all lengths; two are empty."""
   results = [
     updates.update(
       toy_loss, TX, toy_state(TX), toy_batch(aggregate), microbatches=count
@@ -182,7 +182,7 @@ def test_a_finished_run_is_left_as_it_is(tiny_run):
 def test_an_evaluation_that_is_missing_is_made_of_the_phase_it_follows(
   tiny_run, tmp_path
 ):
-  """Not of the roles as later phases left them."""
+  """It is made of the roles before later phases changed them."""
   path = tmp_path / 'run'
   shutil.copytree(tiny_run, path)
   records = path / 'eval/heldout/rl.jsonl.gz'
@@ -260,7 +260,7 @@ def test_a_run_stopped_twice_equals_one_that_was_not(tmp_path, monkeypatch):
 def test_a_run_with_more_steps_equals_one_that_was_longer(
   tmp_path, monkeypatch
 ):
-  """Also what is measured at its end, and how each setting has got there."""
+  """Its last evaluation is equal, too, and each config is kept."""
   monkeypatch.setattr(train.html_report, 'write', lambda path: None)
   longer = short_config()
   longer.phases.rl.steps = 5
@@ -323,7 +323,7 @@ def test_a_stale_run(tmp_path, monkeypatch):
 def test_a_stale_batch_is_written_by_the_parameters_before_the_update(
   tmp_path, monkeypatch
 ):
-  """Step by step: what each collection is given, by a look at its roles."""
+  """Looks at the roles of each collection, step by step."""
   monkeypatch.setattr(train.html_report, 'write', lambda path: None)
   embeddings, collect = [], pipeline.Pipeline._collect
 
@@ -511,7 +511,7 @@ def test_scripted_models_are_what_tests_of_recipes_use():
 
 
 def command(*arguments):
-  """The exit status and what the command line says."""
+  """Returns the exit status and what the command line says."""
   process = subprocess.run(
     [sys.executable, '-m', 'critic_jax.train', *arguments],
     cwd=ROOT,

@@ -11,7 +11,7 @@ CHATML = (
 
 
 def gguf_metadata(pre='gpt-2', **more):
-  """A byte-level vocabulary: 256 bytes, two merges, three specials."""
+  """Makes a byte-level vocabulary: 256 bytes, two merges, three specials."""
   alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
   texts = [*alphabet, 'he', 'hel', '<|end|>', *SYMBOLS, '<think>', '11']
   prefix = 'tokenizer.ggml.'

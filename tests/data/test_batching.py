@@ -11,12 +11,12 @@ from critic_jax.types import Record
 
 @pytest.fixture(scope='module')
 def lm():
-  """Rows of 8, 16 or 20 columns; responses of at most 4 tokens."""
+  """Makes a model with rows of 8, 16 or 20 columns, responses of 4 tokens."""
   return nano(lengths=(8, 16), max_new_tokens=4)
 
 
 def record(num_prompt, num_tokens, first=100, **fields):
-  """A record of tokens 1, 2, ... and then `first`, `first` + 1, ..."""
+  """Makes a record of tokens 1, 2, ... and then `first`, `first` + 1, ..."""
   return Record(
     problem=PROBLEM,
     stage='solve',

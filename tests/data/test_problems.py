@@ -22,7 +22,7 @@ GENERIC = {'question': 'What is 3 + 4?', 'answer': '7'}
 
 
 def write(path, *rows):
-  """Rows are objects, or lines as bytes."""
+  """Writes rows, which are objects, or lines as bytes."""
   lines = [
     row if isinstance(row, bytes) else json.dumps(row).encode() for row in rows
   ]

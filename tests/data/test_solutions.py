@@ -350,7 +350,7 @@ def test_an_id_belongs_to_one_row_and_one_question(file):
 
 
 def many(file):
-  """Solutions 0 and 3, 1 and 4, 2 and 5 are siblings."""
+  """Reads six solutions; 0 and 3, 1 and 4, 2 and 5 are siblings."""
   rows = [
     PROCESSBENCH | {'id': f'p-{i}', 'problem': f'What is {i % 3}?'}
     for i in range(6)

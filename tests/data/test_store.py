@@ -150,7 +150,7 @@ def test_neither_tensorflow_nor_jax_nor_noise(file, tmp_path):
 
 
 def publish(data_dir, rows, file_format='array_record'):
-  """A set in `data_dir`, as tfds leaves it there after a download."""
+  """Writes a set to `data_dir`, as tfds leaves it there after a download."""
   tfds = importlib.import_module('tensorflow_datasets')
 
   class Toy(tfds.core.GeneratorBasedBuilder, skip_registration=True):

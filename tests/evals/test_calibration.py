@@ -21,7 +21,7 @@ def record(problem, stage, parent, index, parsed):
 
 
 def voted(right, *verdicts, name='p', **parsed):
-  """A solution and its critiques."""
+  """Makes a solution and its critiques."""
   solution = record(name, 'solve', None, 0, {'correct': right, **parsed})
   return [solution] + [
     record(

@@ -13,7 +13,7 @@ def record(problem, stage, parent, **parsed):
 
 
 def tree(name, right, verdict, **refined):
-  """A solution, a critique, and refinements: stage -> whether each is right."""
+  """Makes a solution, a critique, and refinements: stage -> is each right."""
   problem = Problem(name, '', '1')
   solution = record(problem, 'solve', None, correct=right, grade='')
   critique = record(problem, 'critique', solution, verdict=verdict, status='ok')

@@ -21,7 +21,7 @@ def record(problem, stage, parent, parsed, *, length=4, finish='stop'):
 
 
 def judge(right, verdict, *, problem='p', **fields):
-  """A solution and a critique of it."""
+  """Makes a solution and a critique of it."""
   parsed = {'correct': right, 'answer': '1', 'grade': 'right'}
   solution = record(problem, 'solve', None, parsed)
   parsed = {
@@ -130,7 +130,7 @@ def test_a_solution_from_a_file_has_a_truth_without_a_grade():
 
 
 def written_by(generator, steps, right, verdict, length):
-  """A solution with what is known of it, and a critique of it."""
+  """Makes a solution with what is known of it, and a critique of it."""
   records = judge(right, verdict, problem=generator or 'p', length=length)
   records[0].parsed.update(generator=generator, num_steps=steps)
   return records

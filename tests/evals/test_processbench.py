@@ -34,7 +34,7 @@ def record(problem, stage, parent, index, text, parsed):
 
 
 def case(label, *critiques, name='p', **fields):
-  """A solution, and critiques given by what was parsed of them."""
+  """Makes a solution, and critiques given by what was parsed of them."""
   solution = record(
     name, 'solve', None, 0, '', {'first_error': label, **fields}
   )
@@ -90,7 +90,7 @@ COMMON = ('right', 'right', 'right', 'none', 'off by one', 'padded')
 
 
 def cases():
-  """200 rows in four parts; each kind is there, ties by the dozen."""
+  """Makes 200 rows in four parts, with each kind, and dozens of ties."""
   rng = random.Random(0)
   rows, kinds = [], sorted(KINDS)
   for number in range(200):
@@ -112,7 +112,7 @@ def cases():
 
 
 def trees(rows, num_critiques):
-  """The rows as records, each text parsed as the critic's stage would."""
+  """Returns the rows as records, parsed as the critic's stage does."""
   records = []
   for row in rows:
     solution = record(
@@ -152,7 +152,7 @@ def reckoned_vote(texts):
 
 
 def reckoned(rows, predict):
-  """(erroneous, correct, F1) of each part, and the mean F1."""
+  """Returns (erroneous, correct, F1) of each part, and the mean F1."""
   scores = {}
   for part in sorted({row['part'] for row in rows}):
     match = collections.defaultdict(list)

@@ -20,7 +20,7 @@ def record(problem, stage, parent, index, parsed, scores=None):
 
 
 def scored(right, wrong, name='p'):
-  """Solutions of a problem with the scores of a reward model."""
+  """Makes solutions of a problem with the scores of a reward model."""
   truths = [True] * len(right) + [False] * len(wrong)
   return [
     record(name, 'solve', None, i, {'correct': truth}, {'score': score})
@@ -29,7 +29,7 @@ def scored(right, wrong, name='p'):
 
 
 def criticised(right, approvals, k=4, name='p', index=0):
-  """A solution that `approvals` of k critiques call right."""
+  """Makes a solution that `approvals` of k critiques call right."""
   solution = record(name, 'solve', None, index, {'correct': right})
   verdicts = ['correct'] * approvals + ['incorrect'] * (k - approvals)
   return [solution] + [

@@ -26,7 +26,7 @@ def solved(problem, stage, parent, index, answer):
 
 
 def tree(answer, *critiques, reference='12', name='p'):
-  """A solution and (verdict, answers of the refinements, conclusion) each."""
+  """Makes a solution; per critique (verdict, refined answers, conclusion)."""
   problem = Problem(name, '', reference)
   solution = solved(problem, 'solve', None, 0, answer)
   records = [solution]
@@ -48,7 +48,7 @@ def values(records):
 
 
 def test_solutions_of_which_only_the_first_wrong_step_is_known():
-  """As files give them: no grade, no answer; they stay as they are."""
+  """Files give them without grade and answer; they stay as they are."""
   records = [*tree('5', ('correct', [])), *tree('12', ('correct', []))]
   for solution, label in zip(records[::2], (1, -1), strict=True):
     solution.parsed.clear()

@@ -26,7 +26,7 @@ def record(problem, stage, parent, index, parsed, scores=None):
 
 
 def pool(*solutions, problem='p'):
-  """Solutions (answer, verdicts, score or none); the answer '0' is right."""
+  """Makes solutions (answer, verdicts, score or none); '0' is right."""
   records = []
   for index, (answer, verdicts, *score) in enumerate(solutions):
     grade = {'0': 'right', None: 'unparsable'}.get(answer, 'wrong')
@@ -41,7 +41,7 @@ def pool(*solutions, problem='p'):
 
 
 def values(records, ks=None):
-  """Values by method: float[K]."""
+  """Returns the values by method: float[K]."""
   curves = selection.curves(records, ks)
   return {m: [e.value for e in curve.values()] for m, curve in curves.items()}
 
@@ -114,13 +114,13 @@ DEFINITIONS = {
 
 
 def listed(solutions, k):
-  """The accuracy of each method over all subsets of k."""
+  """Computes the accuracy of each method over all subsets of k."""
   subsets = list(itertools.combinations(solutions, k))
   return {m: mean(map(fn, subsets)) for m, fn in DEFINITIONS.items()}
 
 
 def draw(rng, n, *, scored=False):
-  """Solutions with ties, missing answers, missing verdicts, 0-3 critiques."""
+  """Draws solutions with ties, missing answers and verdicts, 0-3 critiques."""
   names = ['0', '1', '2', '3', None]
   verdicts = [YES, NO, None]
   odds = rng.dirichlet([1, 1, 1])

@@ -25,7 +25,7 @@ EXAMPLES = re.compile(r'(\d+) passing, (\d+) failing')
 
 
 def run_round(area: str, seed: int) -> tuple[int, str]:
-  """Examples, and what failed, of an area with a seed."""
+  """Runs an area with a seed; returns its number of examples and failures."""
   command = [
     sys.executable, '-m', 'pytest', FOLDER / f'test_fuzz_{area}.py', '-q',
     '--hypothesis-profile=long', f'--hypothesis-seed={seed}',

@@ -71,7 +71,7 @@ CONFIG = {
 
 
 def rows(tokens=False):
-  """The rows of a file of records."""
+  """Returns the rows of a file of records."""
   with folder({}) as path:
     run_dir.write_records(path / 'r.gz', synthetic_run.trees(1), tokens=tokens)
     content = gzip.decompress((path / 'r.gz').read_bytes())
@@ -157,7 +157,7 @@ def test_a_chain_without_end_is_refused():
 
 
 def _check_page_data(records):
-  """The page's data of records is JSON, and no markup."""
+  """Asserts that the page's data of records is JSON, and no markup."""
   file = page_data.File(
     0, 'rl', 1, trees.confusion(records), page_data._by_problem(records),
     trees.responses(records), lambda: [],
@@ -276,7 +276,7 @@ def sound_page():
 
 
 def write_page(path, draw):
-  """A run's folder in which every file says something hostile."""
+  """Writes a run's folder in which every file says something hostile."""
   synthetic_run.write(path)
   text = texts(max_size=4)
   for name in ('FAILED', 'command.txt', 'git.txt', 'env.txt', 'overrides.json'):

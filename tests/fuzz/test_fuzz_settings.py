@@ -40,7 +40,7 @@ def names():
 
 
 def parse(arguments):
-  """The config of a command line, or what it exits with."""
+  """Returns the config of a command line, or what it exits with."""
   argv = ['train', f'--config={ROOT}/configs/refcritic.py:tiny', *arguments]
   flag_values = flags.FlagValues()
   flags.DEFINE_string('workdir', None, '', flag_values=flag_values)
@@ -156,7 +156,7 @@ def test_any_phase(name, data):
 
 
 def _like(old):
-  """Values that the command line could set in a value's place."""
+  """Draws values that the command line could set in a value's place."""
   if isinstance(old, bool):
     return st.booleans()
   if isinstance(old, int):

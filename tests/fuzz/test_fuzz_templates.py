@@ -28,7 +28,7 @@ LITERALS = (
 
 
 def expressions():
-  """Expressions of jinja2, such as templates are made of."""
+  """Draws expressions of jinja2, such as templates are made of."""
 
   def larger(inner):
     arguments = st.lists(inner, max_size=2).map(', '.join)
@@ -57,7 +57,7 @@ def expressions():
 
 
 def statements():
-  """Templates: loops, macros, blocks and assignments around expressions."""
+  """Draws templates: loops, macros, blocks, assignments around expressions."""
   simple = (
     st.builds('{{{{ {} }}}}'.format, expressions())
     | st.builds('{{% set x = {} %}}'.format, expressions())

@@ -25,13 +25,13 @@ FILES = tokenizer.FILES[2:]
 
 @functools.cache
 def byte_level():
-  """The files of a small byte-level vocabulary, by name."""
+  """Returns the files of a small byte-level vocabulary, by name."""
   return gguf_import.tokenizer_files(gguf_metadata())
 
 
 @functools.cache
 def pieces(rule='identity'):
-  """A small sentencepiece model."""
+  """Makes a small sentencepiece model."""
   lines = ['hello world, 12 + 3 = 15', 'the quick brown fox\njumps'] * 10
   data = tokenizer.train_sentencepiece(lines, 360, SYMBOLS)
   if rule == 'identity':
@@ -176,7 +176,7 @@ def test_broken_sentencepiece_models(rule, data):
 
 @given(st.sampled_from(('identity', 'nmt_nfkc')), st.data())
 def test_any_sentencepiece_model(rule, data):
-  """Whole as a protocol buffer, with fields that nobody trained."""
+  """The model is a sound protocol buffer with fields that nobody trained."""
   proto = sentencepiece_model_pb2.ModelProto.FromString(pieces(rule))
   for _ in range(data.draw(st.integers(1, 3))):
     piece = proto.pieces[data.draw(st.integers(0, len(proto.pieces) - 1))]

@@ -89,7 +89,7 @@ def model_files(config=CONFIG, weights=None):
 
 @functools.cache
 def gguf_bytes():
-  """The same model, and an array of texts, as llama.cpp's library writes it."""
+  """Writes the same model, and an array of texts, by llama.cpp's library."""
   with folder({}) as path:
     writer = gguf.GGUFWriter(path / 'm.gguf', 'llama')
     for key, value in KEYS.items():

@@ -10,7 +10,7 @@ from critic_jax.workdir import run_dir
 
 
 def make(path, *, metrics=(), records=None, **config):
-  """A run that logs `metrics` in phase 'rl', after a step of another."""
+  """Writes a run that logs `metrics` in phase 'rl', after a step of another."""
   with run_dir.open_run(path, config, devices='') as run:
     run.log_metrics(0, {'loss': 9.0}, 'cold')
     for step, values in enumerate(metrics, 1):

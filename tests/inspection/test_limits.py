@@ -8,7 +8,7 @@ from critic_jax.inspection import limits
 
 
 def crossings(values, window=2, **limit):
-  """The steps (from 0) at which a limit on 'x' is told of."""
+  """Returns the steps (from 0) at which a limit on 'x' is reported."""
   watch = limits.Watch({'x': limit}, window)
   return [step for step, x in enumerate(values) if watch.add({'x': x})]
 

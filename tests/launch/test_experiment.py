@@ -38,7 +38,7 @@ def test_a_name_tells_what_is_changed_and_has_the_digest(tmp_path):
 
 
 def test_the_same_settings_have_the_same_name(tmp_path):
-  """However they are named, and in whatever order, type and experiment."""
+  """Names do not depend on order, type and experiment."""
   plain = names(grids.write(tmp_path, grid='[{"seed": 1}]'))
   grid = "[{'phases.rl.refine_weight': 1, 'seed': 1}]"
   other = "[{'seed': 1, 'phases.rl.refine_weight': 1.0}]"
@@ -84,7 +84,7 @@ def test_a_point_that_changes_nothing_has_a_name(tmp_path):
 
 
 def save_config(run, folder, **changes):
-  """A run's folder, as far as its config goes."""
+  """Writes a run's folder with its config only."""
   config = json.loads(run.settings.to_json()) | changes
   folder.mkdir(parents=True)
   (folder / 'config.json').write_text(json.dumps(config))

@@ -40,7 +40,7 @@ class Process:
 
 @pytest.fixture
 def trained(monkeypatch):
-  """Stands in for training: the `commands` it was given, and what `fails`."""
+  """Stands in for training; collects `commands`, and fails where told."""
 
   def start_process(command, log, lock):
     assert command[:3] == [sys.executable, '-m', 'critic_jax.train']

@@ -93,7 +93,7 @@ def wait_for(job):
 @pytest.mark.slow
 @pytest.mark.parametrize('real', [False, True])
 def test_two_tiny_runs(real, tmp_path, monkeypatch):
-  """With real training; a run that is preempted under way continues."""
+  """Training is real; a preempted run continues."""
   if real and not num_nodes():
     pytest.skip('needs SLURM')
   table = grids.TABLE | dict(metrics=('critique length in tokens',))

@@ -120,7 +120,7 @@ def test_a_coefficient_without_a_reference_is_refused(lm):
 
 
 def test_the_reference_is_scored_by_its_own_model(lm, roles, records):
-  """In int8 its parameters are another tree, which another model reads."""
+  """In int8 its parameters are another tree, for another model."""
   config = dataclasses.replace(lm.model.config, param_dtype='int8')
   int8 = dataclasses.replace(lm, model=Transformer(config))
   policy = policy_gradient.make_policy_loss(

@@ -59,7 +59,7 @@ def test_attend_merges_shared_parts_exactly():
 
 
 def packed(rows, length, seed=0):
-  """Labels of rows that hold a shared prompt and responses behind it."""
+  """Labels rows that hold a shared prompt and responses behind it."""
   random = np.random.default_rng(seed)
   segments = np.sort(random.integers(0, 4, (rows, length)), axis=1)
   segments = segments.astype(np.int32)
@@ -119,7 +119,7 @@ def test_blocks_behind_a_block_are_not_computed(small_blocks):
 
 
 def temporary_bytes(length):
-  """Temporary memory of the gradient of attention over one row."""
+  """Returns the temporary memory of attention's gradient over one row."""
 
   def total(q, k, v):
     return jnp.sum(jnp.sin(attend(q, (k, v, Causal()))))

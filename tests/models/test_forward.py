@@ -73,7 +73,7 @@ def test_padding_to_the_right_changes_nothing(value_model):
 
 
 def constant_model(probs, **changes):
-  """A model that predicts `probs` whatever it reads.
+  """Makes a model that predicts `probs` after any text.
 
   Its hidden states are ones, since its layers add nothing to embeddings of
   ones; each of the 32 rows of its head holds log(p) / 32.
@@ -142,7 +142,7 @@ def test_the_entropy_carries_no_gradient():
 
 
 def arrays_in(jaxpr):
-  """The shapes of all values computed in a jaxpr and in those inside of it."""
+  """Returns the shapes of all values computed in a jaxpr, nested ones too."""
   for equation in jaxpr.eqns:
     yield from (v.aval.shape for v in equation.outvars)
     for inner in jax.extend.core.jaxprs_in_params(equation.params):

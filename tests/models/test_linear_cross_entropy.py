@@ -43,7 +43,7 @@ def plain(hidden, kernel, targets, sampling_params, axes='vd'):
 
 
 def arrays(axes='vd', seed=0):
-  """Hidden states, a kernel, targets that no support has all, slopes."""
+  """Draws hidden states, a kernel, targets (some unsupported) and slopes."""
   random = np.random.default_rng(seed)
   shape = dict(v=VOCAB, d=SIZE)
   return (
@@ -205,7 +205,7 @@ def test_a_model_has_the_gradient_of_its_logits(family, tied):
 
 
 def shapes_in(jaxpr):
-  """The shapes of all values computed in a jaxpr and in those inside of it."""
+  """Returns the shapes of all values computed in a jaxpr, nested ones too."""
   for equation in jaxpr.eqns:
     yield from (v.aval.shape for v in equation.outvars)
     for inner in jax.extend.core.jaxprs_in_params(equation.params):
@@ -244,7 +244,7 @@ def test_no_logits_of_more_than_a_chunk(sampling_params, monkeypatch):
 
 
 def temporary_bytes(num_rows, vocab_size):
-  """Temporary memory of an update, by the compiler's account."""
+  """Returns the temporary memory of an update, by the compiler's account."""
   model = Transformer(tiny_config(vocab_size=vocab_size, num_layers=1))
   tx = optax.adamw(1e-3)
 

@@ -42,7 +42,7 @@ logits = jax.jit(forward.logits, static_argnums=0)
 
 
 def pair(family='qwen3', **changes):
-  """A model of one layer in float32 and in int8, with the same weights."""
+  """Makes a model of one layer in float32 and in int8, with equal weights."""
   models = [
     Transformer(tiny_config(family, num_layers=1, **changes, param_dtype=dtype))
     for dtype in ('float32', 'int8')

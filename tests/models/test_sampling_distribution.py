@@ -150,7 +150,7 @@ def test_check_returns_the_sampling_params():
 
 
 def support_by_sorting(logits, sampling_params):
-  """The support of one row of logits, computed in float64: bool[V]."""
+  """Computes the support of one row of logits in float64: bool[V]."""
   if sampling_params.temperature == 0:
     return np.arange(len(logits)) == np.argmax(logits)
   # Divided as in the code, so that equals are equal here and there.
@@ -171,7 +171,7 @@ def support_by_sorting(logits, sampling_params):
 
 
 def rows_of_all_kinds():
-  """Peculiar logits by name; 50 tokens each."""
+  """Draws peculiar logits by name; 50 tokens each."""
   random = np.random.default_rng(0)
   normal = random.normal(size=(6, 50)) * [[0.1], [1], [1], [3], [10], [100]]
   peaked = np.append(30.0, np.zeros(49))

@@ -4,7 +4,7 @@ from critic_jax.models import cost, sizes
 
 
 def qwen_14b():
-  """Parameters of Qwen2.5-14B, matrix by matrix.
+  """Counts the parameters of Qwen2.5-14B, matrix by matrix.
 
   Returns:
     All matrices, all biases, and all norms.

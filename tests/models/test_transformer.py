@@ -34,7 +34,7 @@ def tokens(rows=3, columns=9, seed=0):
 
 @functools.partial(jax.jit, static_argnums=0)
 def run(model, params, tokens, positions=None):
-  """Hidden states, the cache, and what the head makes of them."""
+  """Computes hidden states, the cache, and what the head makes of them."""
   hidden, cache = model.apply({'params': params}, tokens, positions)
   method = 'logits' if model.config.head == 'lm' else 'scalars'
   return hidden, cache, model.apply({'params': params}, hidden, method=method)
@@ -42,7 +42,7 @@ def run(model, params, tokens, positions=None):
 
 @functools.partial(jax.jit, static_argnums=0)
 def decode(model, params, tokens, positions, mask, cache, slot):
-  """Logits and the cache after some tokens in the middle of a row."""
+  """Computes logits and cache after some tokens in the middle of a row."""
   hidden, cache = model.apply(
     {'params': params}, tokens, positions, mask, cache, slot
   )

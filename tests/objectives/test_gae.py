@@ -7,7 +7,7 @@ from critic_jax.objectives import gae
 
 
 def loop_gae(rewards, values, mask, bootstrap, discount, lambda_):
-  """The recursion row by row, on the trained tokens only."""
+  """Computes the recursion row by row, on the trained tokens only."""
   result = np.zeros(rewards.shape)
   for b, row in enumerate(mask):
     next_value, advantage = bootstrap[b], 0.0

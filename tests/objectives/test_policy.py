@@ -265,7 +265,7 @@ def exact_kl(log_p, log_q):
 
 
 def expected_estimate(logits, estimator):
-  """E over the policy's own samples, whose probabilities are constants."""
+  """Computes the mean over the policy's samples (constant probabilities)."""
   logprobs = jax.nn.log_softmax(logits)
   probs = jax.lax.stop_gradient(jnp.exp(logprobs))
   mask = jnp.ones((1, 4), bool)

@@ -190,7 +190,7 @@ def test_processes_sample_shares():
 
 
 def test_what_is_whole_everywhere_is_not_held_twice():
-  """Two processes without a mesh to sample with, and data alone."""
+  """Two processes have no mesh to sample with, and data alone."""
   config = refcritic.get_config('tiny')
   sizes = tuple({'data': 4}.get(axis, 1) for axis in sharding.AXES)
   mesh = AbstractMesh(sizes, sharding.AXES)

@@ -14,14 +14,14 @@ from critic_jax.training import roles, updates
 
 
 def on(**sizes):
-  """A mesh without devices."""
+  """Makes a mesh without devices."""
   shape = tuple(sizes.get(axis, 1) for axis in sharding.AXES)
   return AbstractMesh(shape, sharding.AXES)
 
 
 @functools.cache
 def tiny(name='rl', **changes):
-  """A phase of the embedded world's tiny config: its parts."""
+  """Makes a phase of the embedded world's tiny config, in parts."""
   config = refcritic.get_config('tiny')
   lms = abstract.make_lms(config)
   if changes:
@@ -54,7 +54,7 @@ def test_what_is_held_is_what_a_run_allocates():
 
 
 def test_more_devices_hold_less():
-  """Half as much along fsdp, but for norms, which all have."""
+  """Shards of fsdp hold half as much, but for norms, which all have."""
   phase, _, lms, _ = tiny()
   norms = 4 * (2 * (2 * 32 + 2 * 16) + 32)  # nano: D=32, Dh=16, two layers
   before, after = (
@@ -199,7 +199,7 @@ def test_batches_have_the_keys_and_the_layout():
 
 
 def test_rows_that_the_mesh_does_not_divide_are_everywhere():
-  """As `sharding.put_batch` puts them."""
+  """The plan agrees with `sharding.put_batch`."""
   mesh = on(data=2, fsdp=4)
   num_shards = [abstract.num_shards_of(mesh, 'rows', n) for n in (8, 16, 12)]
   assert num_shards == [8, 8, 1]

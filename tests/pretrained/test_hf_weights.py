@@ -477,7 +477,7 @@ def test_gguf_types(tmp_path, family, kind):
 
 
 def rope_factors(scaling, config):
-  """Divisors of the frequencies, by the loop of convert_hf_to_gguf.py."""
+  """Computes the frequencies' divisors by convert_hf_to_gguf.py's loop."""
   factors = []
   for i in range(0, config.head_dim, 2):
     wavelength = 2 * np.pi * config.rope_theta ** (i / config.head_dim)

@@ -35,7 +35,7 @@ def section(**changes):
 
 
 def solve_half(prompt, index):
-  """Every second of the world's problems is solved."""
+  """Solves every second problem of the world."""
   problem = next(p for p in problems(8) if p.question in prompt)
   number = int(problem.id.split('-')[-1])
   return problem.solution if number % 2 else WRONG
@@ -53,7 +53,7 @@ def collect(critic=None, solve=solve_half, seed=0, count=8, **changes):
 
 
 def rows(batch, critic):
-  """Prompts and texts of the rows that are not empty."""
+  """Returns prompts and texts of the rows that are not empty."""
   records = []
   for tokens, mask in zip(batch['tokens'], batch['mask'], strict=True):
     if mask.any():

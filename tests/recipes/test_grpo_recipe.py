@@ -32,7 +32,7 @@ def section(**changes):
 
 
 def collect(texts, **changes):
-  """One group of scripted solutions; the second problem is all wrong."""
+  """Collects scripted groups; the second problem's solutions are all wrong."""
   other = Problem('other', 'Ben has 1 pen.', '1')
   solver = scripted(lambda p, i: WRONG if 'Ben' in p else texts[i])
   recipe = make_recipe(grpo, section(**changes), {'solver': solver}, grade)

@@ -32,7 +32,7 @@ def section(**changes):
 
 @pytest.fixture(scope='module')
 def ppo_case():
-  """The recipe, its roles, and a batch with its records."""
+  """Makes the recipe, its roles, and a batch with its records."""
   solver = scripted(
     lambda prompt, i: TEXTS['Ben' if 'Ben' in prompt else 'Ada'][i]
   )

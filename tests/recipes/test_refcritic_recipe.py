@@ -29,7 +29,7 @@ HANGS = 'So it is \\boxed{9^{9^{9^{9}}}}.'
 
 
 def solver_script(prompt, index):
-  """Wrong at first, right with concrete advice."""
+  """Solves wrongly at first, rightly with concrete advice."""
   if 'Critique:' not in prompt:
     return WRONG
   return RIGHT if 'It should be' in prompt else WRONG
@@ -48,7 +48,7 @@ def section(**changes):
 
 
 def collect(critiques, solve=solver_script, grade=grade, **changes):
-  """The batch and the records by stage of scripted roles."""
+  """Collects the batch and the records by stage of scripted roles."""
   solver = scripted(solve)
   critic = scripted(lambda prompt, index: critiques[index], max_new_tokens=64)
   roles = {'solver': None, 'critic': None}
@@ -71,7 +71,7 @@ def rewards(stages, name='reward'):
 
 
 def row_advantages(batch):
-  """The advantage of each row, which all its tokens share."""
+  """Returns the advantage of each row, which all its tokens share."""
   return [
     row[mask].mean() if mask.any() else 0.0
     for row, mask in zip(batch['advantages'], batch['mask'], strict=True)

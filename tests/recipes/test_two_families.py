@@ -17,7 +17,7 @@ from critic_jax.training import roles
 
 
 def save_llama(folder):
-  """A Llama with a small tokenizer of its own, as a Hugging Face folder."""
+  """Saves a Llama with a small tokenizer of its own, as Hugging Face does."""
   texts = arithmetic_tokenizer.corpus(40, seed=1)
   tokenizer = from_sentencepiece(train_sentencepiece(texts, 400))
   config = TransformerConfig(

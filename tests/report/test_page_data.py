@@ -33,7 +33,7 @@ def save(path, records, steps=(0,), **fields):
 
 
 def parents(rows):
-  """The row above each row, None above a solution."""
+  """Returns the row above each row, None above a solution."""
   return [
     rows[i - row['up']] if 'up' in row else None for i, row in enumerate(rows)
   ]
@@ -244,7 +244,7 @@ TEXT = 'Step 1: 3 + 4 = 7\nSo é 漢字 🙂 it is \\boxed{7}.'
 
 
 def tokens_of(path, text, tokens, logprobs, tokenizer=None):
-  """The row of one solution whose tokens were saved."""
+  """Returns the row of one solution whose tokens were saved."""
   tokenizer = tokenizer or {
     'module': 'arithmetic_tokenizer',
     'name': 'tokenizer',

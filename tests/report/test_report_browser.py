@@ -81,7 +81,7 @@ class Browser:
       self.process.kill()
 
   def call(self, method, **params):
-    """The result of a command; what happens meanwhile goes to `events`."""
+    """Returns the result of a command; `events` collects other messages."""
     self.number += 1
     command = {'id': self.number, 'method': method, 'params': params}
     command |= {'sessionId': self.session} if self.session else {}
@@ -92,7 +92,7 @@ class Browser:
     return message['result']
 
   def read(self):
-    """The next message."""
+    """Reads the next message."""
     while b'\0' not in self.unread:
       ready = select.select([self.input], [], [], PATIENCE_S)[0]
       more = os.read(self.input, 2**20) if ready else b''
@@ -122,7 +122,7 @@ class Browser:
     assert not self.happened('Log.entryAdded')
 
   def run(self, script):
-    """The value of a script, which may be a promise."""
+    """Returns the value of a script, which may be a promise."""
     result = self.call(
       'Runtime.evaluate',
       expression=script,
@@ -133,7 +133,7 @@ class Browser:
     return result['result'].get('value')
 
   def texts(self, selector):
-    """The visible texts of the elements."""
+    """Returns the visible texts of the elements."""
     return self.run(
       f'[...document.querySelectorAll({json.dumps(selector)})]'
       '.map((node) => node.innerText.trim())'
@@ -163,7 +163,7 @@ class Browser:
 
 
 def _pipe():
-  """Both ends, numbered above 9: 3 and 4 are wanted in the child."""
+  """Opens both ends, numbered above 9: the child needs 3 and 4."""
   ends = os.pipe()
   high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in ends]
   for fd in ends:
@@ -185,7 +185,7 @@ def page(tmp_path_factory):
 
 
 def write_records(path, records, **fields):
-  """The page of a run that saved these records at one step."""
+  """Writes the page of a run that saved these records at one step."""
   run = run_dir.open_run(path, fields.pop('config', {}))
   run.write_records(0, records, 'records/rl', **fields)
   return html_report.write(path)
@@ -388,7 +388,7 @@ def test_a_refinement_that_changed_nothing(browser, tmp_path):
 
 
 def longest_common(a, b):
-  """The length of the longest common subsequence, by its definition."""
+  """Computes the length of the longest common subsequence, by definition."""
   row = [0] * (len(b) + 1)
   for x in a:
     diagonal = 0

@@ -52,7 +52,7 @@ def estimate(value):
 
 
 def write_run(folder, seed):
-  """The results of a run, as training leaves them."""
+  """Writes the results of a run, as training leaves them."""
   heldout = {
     column: {
       'balanced verdict accuracy': estimate(ACCURACY[column][seed]),
@@ -281,7 +281,7 @@ def test_methods_are_those_of_selection():
 
 @pytest.fixture
 def figures(monkeypatch):
-  """The figures that are saved."""
+  """Collects the figures that are saved."""
   figures, save = [], Figure.savefig
 
   def keep(figure, *args, **options):

@@ -141,7 +141,7 @@ def test_true_verdicts_are_green_and_false_ones_red(records):
 
 
 def rollout(text='so é', logprobs=None, **fields):
-  """A message that was saved with the tokens of a byte tokenizer."""
+  """Makes a message that was saved with the tokens of a byte tokenizer."""
   tokenizer = tiny_lm().tokenizer
   tokens = [*tokenizer.encode(text), tokenizer.eos[0]]
   if logprobs is None:

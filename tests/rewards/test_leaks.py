@@ -8,7 +8,7 @@ from critic_jax.types import Problem, Record
 
 
 def critique(conclusion, answer):
-  """A critique with this conclusion, of a problem with this answer."""
+  """Makes a critique with this conclusion, of a problem with this answer."""
   no_tokens = np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0)
   parsed = {'conclusion': conclusion}
   problem = Problem('p', '', answer)

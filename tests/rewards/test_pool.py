@@ -32,7 +32,7 @@ def is_alive(pid):
 
 @pytest.fixture(scope='module')
 def graders():
-  """One started pool for the tests that need nothing special."""
+  """Starts one pool for the tests that need nothing special."""
   with pool.Pool(2, deadline_s=10.0, memory_bytes=2**31) as graders:
     yield graders
 

@@ -24,7 +24,7 @@ ANSWERED = ['assert answer(3) == 9', 'assert answer(-271) == 73441']
 
 
 def build_walls(name):
-  """The walls with this kind of namespaces, or a skip that says why not."""
+  """Builds walls with this kind of namespaces, or skips the test."""
   walls = sandbox.Walls(name, sandbox.syscall_filter().hex())
   try:
     with sandbox.Process('program', walls):
@@ -90,7 +90,7 @@ def world(tmp_path, monkeypatch):
 
 
 def insiders():
-  """Processes of the sandbox that are alive, of this process or of nobody.
+  """Returns the sandbox's live processes, below this process or orphaned.
 
   Those of other tests that run now have a parent that is not above this one.
   """
@@ -504,7 +504,7 @@ def answer(x):
 
 
 def graded(program, tests, walls, world):
-  """The grade of a program, which takes no longer and leaves nothing."""
+  """Grades a program; asserts that it ends in time and leaves nothing."""
   before, start = insiders(), time.monotonic()
   grade = code.decide(
     world.fill(program),
@@ -546,7 +546,7 @@ def test_programs_get_what_they_deserve(name, walls, world):
   ],
 )
 def test_without_walls_they_succeed(name, world):
-  """So that the tests above can fail. Nothing harmful is tried."""
+  """Shows that the tests above can fail; nothing harmful is tried."""
   no_walls = sandbox.Walls('', '')
   if os.geteuid() and name == 'fork':
     pytest.skip('a limit that binds users who are not root holds here, too')
@@ -565,7 +565,7 @@ def test_without_walls_they_succeed(name, world):
 
 
 def test_walls_hold_without_the_filter(walls, world):
-  """Each layer alone: files, network and ids of processes."""
+  """Each layer holds alone: files, network and ids of processes."""
   walls = walls._replace(syscall_filter='')
   for name in (
     'network', 'abstract socket', 'file outside', 'symlink escape',

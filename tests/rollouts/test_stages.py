@@ -23,7 +23,7 @@ def chain(style, critique=CRITIQUE):
 
 
 def prompts_of(style, critique=CRITIQUE):
-  """The prompts of the three stages."""
+  """Returns the prompts of the three stages."""
   its, solution, record = chain(style, critique)
   return (
     its.solve.prompt(PROBLEM),
@@ -118,7 +118,7 @@ def test_parsers():
 
 
 def located(text, steps=None):
-  """The critique prompt for a solution with this text."""
+  """Returns the critique prompt for a solution with this text."""
   its = stages.make_stages('first_error')
   solution = rollout.write(its.solve, PROBLEM, text)
   if steps:

@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 def run_command(*words):
-  """The exit status and the output of a command."""
+  """Returns the exit status and the output of a command."""
   process = subprocess.run(
     [sys.executable, '-m', *words],
     cwd=ROOT,

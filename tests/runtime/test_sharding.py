@@ -54,7 +54,7 @@ MESHES = {
 
 
 def sized(family, **changes):
-  """A family in sizes that four divides."""
+  """Makes a model of a family in sizes that four divides."""
   sizes = dict(num_heads=8, num_kv_heads=4, head_dim=4, num_layers=1)
   return Transformer(tiny_config(family, **sizes, **changes))
 
@@ -71,7 +71,7 @@ CASES = [('all', mesh) for mesh in MESHES] + [
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def loss_and_gradient(model, block, params, batch):
-  """With attention in blocks of so many tokens, where rows have more."""
+  """Computes both, with attention in blocks of so many tokens."""
 
   def loss(params):
     logprobs = forward.token_logprobs(model, params, batch['tokens'], chunk=32)
@@ -143,7 +143,7 @@ def on_mesh(family, name, path):
 
 
 def inserts_on_mesh(path):
-  """The flops of a device when two prompts are put into eight lanes."""
+  """Counts a device's flops when two prompts are put into eight lanes."""
   mesh = sharding.make_mesh(MESHES['data'])
   shardings = sharding.param_shardings(transformer.abstract_params(MODEL), mesh)
   params = jax.device_put(random_params(MODEL), shardings)
@@ -162,7 +162,7 @@ def inserts_on_mesh(path):
 
 
 def heads_on_meshes(path):
-  """The loss of a head by mesh: its chunks, and a device's temporaries."""
+  """Compiles a head's loss on meshes; writes chunks and temporaries."""
   shapes = (16, 512, 64), (4096, 64), (16, 512)  # hidden, kernel, targets
   names = ('rows', 'columns'), ('vocab', 'embed'), ('rows', 'columns')
 
@@ -201,7 +201,7 @@ def heads_on_meshes(path):
 
 
 def refcritic_on_mesh(name, path, first_mesh=None, every=2):
-  """Two steps of a tiny RefCritic on a mesh: records and parameters.
+  """Trains two steps of a tiny RefCritic on a mesh; writes the parameters.
 
   Where it was begun on another, the second of them, in a copy of that run's
   folder, from the checkpoint that was written there after the first.
@@ -244,7 +244,7 @@ def refcritic_on_mesh(name, path, first_mesh=None, every=2):
 
 
 def moved_on_mesh(path):
-  """Arrays that are laid out anew, for devices in one order and in another."""
+  """Lays arrays out anew, for devices in one order and in another."""
   mesh = sharding.make_mesh(dict(fsdp=4, tensor=2))
   shuffled = np.array(jax.devices())[[1, 0, 3, 2, 4, 6, 5, 7]]
   arrays = {
@@ -321,19 +321,19 @@ def run_here(path, main):
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-  """Where the process with eight devices wrote."""
+  """Runs a process with eight devices; returns its folder."""
   return run_here(tmp_path_factory.mktemp('sharding'), 'main')
 
 
 @pytest.fixture(scope='module')
 def continued(tmp_path_factory):
-  """Where it wrote runs that continue on another mesh."""
+  """Runs trainings that continue on another mesh; returns their folder."""
   return run_here(tmp_path_factory.mktemp('continued'), 'continue_on_meshes')
 
 
 @pytest.fixture(scope='module')
 def arrays_by_case(folder):
-  """The arrays of each case."""
+  """Reads the arrays of each case."""
   return {
     case: dict(np.load(folder / f'{"-".join(case)}.npz')) for case in CASES
   }
@@ -416,7 +416,7 @@ def test_a_step_of_refcritic_is_that_of_one_device(folder, mesh):
 @pytest.mark.slow
 @pytest.mark.parametrize('mesh', ['tensor', 'one'])
 def test_a_run_continues_on_another_mesh(continued, mesh):
-  """Begun on fsdp 8; the checkpoint has all of the state."""
+  """The run starts on fsdp 8; the checkpoint has all of the state."""
   texts, scores, params = refcritic_of(continued, f'fsdp-{mesh}', 1)
   same_texts, same_scores, same_params = refcritic_of(continued, 'fsdp', 1)
   assert texts == same_texts

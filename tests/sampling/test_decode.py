@@ -33,7 +33,7 @@ def keys(seed=0, rows=8):
 def sample(
   model, params, sampling_params=PLAIN, *, tokens=None, length=LENGTH, **changes
 ):
-  """Twelve tokens after each of four prompts, twice; numpy arrays."""
+  """Samples twelve tokens after each of four prompts, twice; numpy arrays."""
   settings = dict(keys=keys(), eos=EOS, max_new_tokens=12, num_samples=2)
   settings |= changes
   settings['eos'] = jnp.array(settings['eos'])

@@ -27,13 +27,13 @@ def params():
 
 
 def keys(seed=0):
-  """Always the same number of keys, since another one would compile anew."""
+  """Returns always as many keys, since another number would compile anew."""
   return jax.random.split(jax.random.key(seed), 16)
 
 
 @pytest.fixture
 def fake_run(monkeypatch):
-  """Replaces the sampler; a list of (prompts, lanes, columns, n, rows)."""
+  """Replaces the sampler; collects (prompts, lanes, columns, n, rows)."""
   calls = []
 
   def run(

@@ -14,7 +14,7 @@ NEVER = np.full(6, -1, np.int32)
 
 
 def siblings(seed=0, parents=4, children=4, shared=9, columns=16):
-  """Prompts by number; the children of a parent begin alike."""
+  """Makes prompts by number; the children of a parent begin alike."""
   random = np.random.default_rng(seed)
   prompts = []
   for _ in range(parents):
@@ -28,7 +28,7 @@ def siblings(seed=0, parents=4, children=4, shared=9, columns=16):
 
 
 def small_model(family):
-  """Two layers in one family; where there is one, less is compiled."""
+  """Makes a model of two layers in one family, of one in the others."""
   return tiny_model(family, num_layers=2 if family == 'llama' else 1)
 
 
@@ -48,7 +48,7 @@ def run(prompts, *, family='qwen3', **changes):
 
 
 def one_by_one(prompts, *, family='qwen3', eos=EOS, n=2, max_new_tokens=20):
-  """The plain path: each prompt is sampled alone."""
+  """Samples each prompt alone: the plain path."""
   model, params = small_model(family)
   keys = jax.random.split(jax.random.key(0), 64)
   results = {}

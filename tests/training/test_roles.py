@@ -33,7 +33,7 @@ KEY = jax.random.key(0, impl='rbg')  # it compiles in a third of the time
 
 @pytest.fixture
 def source(monkeypatch):
-  """A stored model of one layer; a list of what was read."""
+  """Stores a model of one layer; returns a list of what was read."""
   config = tiny_config(
     'qwen2', num_layers=1, vocab_size=264, tie_embeddings=False
   )

@@ -36,7 +36,7 @@ def folder(tmp_path):
 
 
 def open_manager(folder):
-  """As a new process would: a manager that has saved nothing."""
+  """Opens a manager that has saved nothing, as a new process would."""
   return checkpoint.make_manager(folder, keep=2)
 
 

@@ -12,14 +12,14 @@ from critic_jax.workdir import checkpoint
 
 
 def state(value):
-  """A run's state, all of whose numbers are a value."""
+  """Makes a run's state whose numbers all equal a value."""
   tree = {'critic': {'kernel': jnp.full((64, 48), value, jnp.float32)}}
   return {'roles': tree, 'opt_state': tree, 'grades': {'00ff': 'right'}}
 
 
 @pytest.fixture
 def folder(tmp_path):
-  """Checkpoints of the steps 1, 2 and 3."""
+  """Saves checkpoints of the steps 1, 2 and 3."""
   folder = tmp_path / 'checkpoints'
   with checkpoint.make_manager(folder, keep=3) as manager:
     for step in (1, 2, 3):
@@ -28,7 +28,7 @@ def folder(tmp_path):
 
 
 def restored(folder, step):
-  """The number that a checkpoint's arrays are full of."""
+  """Returns the number that a checkpoint's arrays are full of."""
   with checkpoint.make_manager(folder, keep=3) as manager:
     assert manager.latest_step() == step
     contents = checkpoint.restore(manager, step, state(0))
@@ -42,7 +42,7 @@ def restored(folder, step):
 
 
 def data_file(folder, step):
-  """The largest file of a checkpoint: its arrays."""
+  """Returns the largest file of a checkpoint: its arrays."""
   files = [f for f in (folder / str(step) / 'roles').rglob('*') if f.is_file()]
   return max(files, key=lambda f: f.stat().st_size)
 

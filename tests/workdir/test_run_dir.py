@@ -89,7 +89,7 @@ def test_a_run_may_continue_on_another_mesh(tmp_path):
 
 
 def two_phases(**changes):
-  """A config of two phases, some of its settings changed by dotted name."""
+  """Makes a config of two phases, with settings changed by dotted name."""
   config = ConfigDict(common.base())
   config.order = ('cold', 'rl')
   for name in config.order:
