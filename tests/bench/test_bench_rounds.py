@@ -154,8 +154,8 @@ def test_prompts_are_the_same_for_the_same_seed():
   assert first == rounds.prompts(SAMPLING, MODEL, 0)
   assert first != rounds.prompts(SAMPLING, MODEL, 1)
   assert [len(row) for row in first] == [3, 3]
-  many = rounds.prompts(Work('x', 10, 1000), {'vocab_size': 3}, 0)
-  assert {token for row in many for token in row} == {1, 2}
+  token_rows = rounds.prompts(Work('x', 10, 1000), {'vocab_size': 3}, 0)
+  assert {token for row in token_rows for token in row} == {1, 2}
 
 
 def test_ratios_are_of_rounds():

@@ -367,8 +367,8 @@ def test_repeated_questions_are_kept_and_told_with_their_ids(file):
   rows[2]['id'] = 'a'
   with pytest.raises(ValueError, match=":3: id: got 'a' again; expected a new"):
     problems.read_jsonl(write(file, *rows))
-  many = [{'question': 'x?', 'answer': '1'}] * 9
-  problems.read_jsonl(write(file, *many), report=reports.append)
+  repeated_rows = [{'question': 'x?', 'answer': '1'}] * 9
+  problems.read_jsonl(write(file, *repeated_rows), report=reports.append)
   assert '8 of 9 rows' in reports[-1] and reports[-1].endswith(', ...')
 
 
@@ -437,7 +437,7 @@ def test_the_published_gsm8k():
 FRACTIONS = {'train': 0.8, 'dev': 0.1, 'test': 0.1}
 
 
-def many(number, start=0):
+def make_problems(number, start=0):
   return [
     Problem(f'p-{i}', f'What is {i} + 1?', str(i + 1))
     for i in range(start, start + number)
@@ -445,9 +445,9 @@ def many(number, start=0):
 
 
 def test_split_is_disjoint_complete_and_of_the_asked_size():
-  parts = problems.split(many(2000), FRACTIONS, seed=0)
+  parts = problems.split(make_problems(2000), FRACTIONS, seed=0)
   ids = [p.id for part in parts.values() for p in part]
-  assert sorted(ids) == sorted(p.id for p in many(2000))
+  assert sorted(ids) == sorted(p.id for p in make_problems(2000))
   # Binomial: a standard deviation is at most sqrt(2000 * 0.8 * 0.2) = 18.
   for name, share in FRACTIONS.items():
     assert abs(len(parts[name]) - 2000 * share) < 5 * 18
@@ -468,28 +468,28 @@ def test_split_keeps_copies_of_a_question_together():
 
 
 def test_split_does_not_move_what_was_there():
-  before = problems.split(many(300), FRACTIONS, seed=0)
-  after = problems.split(many(600)[::-1], FRACTIONS, seed=0)
+  before = problems.split(make_problems(300), FRACTIONS, seed=0)
+  after = problems.split(make_problems(600)[::-1], FRACTIONS, seed=0)
   for name, part in before.items():
     assert {p.id for p in part} <= {p.id for p in after[name]}
 
 
 def test_split_depends_on_the_seed():
   split, other_split = (
-    problems.split(many(99), FRACTIONS, seed=s) for s in (0, 1)
+    problems.split(make_problems(99), FRACTIONS, seed=s) for s in (0, 1)
   )
   assert split != other_split
-  assert split == problems.split(many(99), FRACTIONS, seed=0)
+  assert split == problems.split(make_problems(99), FRACTIONS, seed=0)
 
 
 def test_split_golden():
   # The parts of a published run must never change.
-  parts = problems.split(many(12), {'train': 0.5, 'test': 0.5}, seed=0)
+  parts = problems.split(make_problems(12), {'train': 0.5, 'test': 0.5}, seed=0)
   assert [p.answer for p in parts['test']] == ['1', '5', '8', '10', '11']
 
 
 def test_split_shares_of_none_and_all():
-  parts = problems.split(many(50), {'none': 0.0, 'all': 1.0}, seed=0)
+  parts = problems.split(make_problems(50), {'none': 0.0, 'all': 1.0}, seed=0)
   assert len(parts['none']) == 0
   assert len(parts['all']) == 50
 
@@ -499,7 +499,7 @@ def test_split_shares_of_none_and_all():
 )
 def test_split_needs_shares_of_a_whole(fractions):
   with pytest.raises(ValueError, match='fractions: got .* sum to 1'):
-    problems.split(many(3), fractions, seed=0)
+    problems.split(make_problems(3), fractions, seed=0)
 
 
 def test_question_key_tells_questions_apart():

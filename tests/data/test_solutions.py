@@ -349,7 +349,7 @@ def test_an_id_belongs_to_one_row_and_one_question(file):
     read(file, REWARDMATH, other)
 
 
-def many(file):
+def read_six(file):
   """Reads six solutions; 0 and 3, 1 and 4, 2 and 5 are siblings."""
   rows = [
     PROCESSBENCH | {'id': f'p-{i}', 'problem': f'What is {i % 3}?'}
@@ -359,7 +359,7 @@ def many(file):
 
 
 def test_a_sample_keeps_order_and_ids(file):
-  records = many(file)
+  records = read_six(file)
   assert solutions.sample(records, 4) == records[:4]
   subset = solutions.sample(records, 4, seed=0)
   assert len(subset) == 4
@@ -371,7 +371,7 @@ def test_a_sample_keeps_order_and_ids(file):
 
 
 def test_a_sample_of_problems_keeps_their_solutions(file):
-  records = many(file)
+  records = read_six(file)
   assert solutions.sample(records, 1, by='problem') == [records[0], records[3]]
   assert {
     tuple(r.id for r in solutions.sample(records, 1, seed=seed, by='problem'))
@@ -380,7 +380,7 @@ def test_a_sample_of_problems_keeps_their_solutions(file):
 
 
 def test_a_sample_draws_all_solutions_alike(file):
-  records = many(file)
+  records = read_six(file)
   counts = np.zeros(6)
   for seed in range(600):
     for record in solutions.sample(records, 2, seed=seed):
@@ -391,7 +391,7 @@ def test_a_sample_draws_all_solutions_alike(file):
 
 @pytest.mark.parametrize('number', [0, -1, 7])
 def test_a_sample_of_more_than_there_are_is_an_error(file, number):
-  records = many(file)
+  records = read_six(file)
   with pytest.raises(
     ValueError, match=f'number: got {number}; expected 1 to 6'
   ):

@@ -21,8 +21,8 @@ def test_the_embedded_world_by_a_config():
   programs = [
     arithmetic.read_program(p) for split in splits.values() for p in split
   ]
-  train, rest = set(programs[:30]), set(programs[30:])
-  assert not train & rest
+  train, other_programs = set(programs[:30]), set(programs[30:])
+  assert not train & other_programs
   assert splits == sources.arithmetic(
     num_train=30, num_dev=4, num_test=5, max_steps=3
   )
@@ -54,9 +54,9 @@ def test_a_file_is_split_once_and_for_all(tmp_path):
   path.write_text(
     '\n'.join(map(json.dumps, [*rows, dict(question='?', answer='#### 1')]))
   )
-  more = lookup.bind(sources, config)()
+  larger_sources = lookup.bind(sources, config)()
   for name in questions:
-    assert questions[name] <= {p.question for p in more[name]}
+    assert questions[name] <= {p.question for p in larger_sources[name]}
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -250,8 +250,10 @@ def test_batches_resume_at_any_step(batch_size):
   whole = take(12, range(7), batch_size, seed=3)
   assert all(len(batch) == batch_size for batch in whole)
   for step in range(12):
-    rest = take(12 - step, range(7), batch_size, seed=3, start_step=step)
-    assert rest == whole[step:]
+    resumed_batches = take(
+      12 - step, range(7), batch_size, seed=3, start_step=step
+    )
+    assert resumed_batches == whole[step:]
 
 
 @pytest.mark.parametrize('batch_size', [1, 3, 7, 20])

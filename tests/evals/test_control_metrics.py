@@ -35,7 +35,7 @@ def test_lifts_by_hand():
       'q', False, 'incorrect',
       refine=[True], refine_empty=[False], refine_masked=[True],
     ),
-    # Not of wrong solutions, not called wrong, without controls: not counted.
+    # Not counted: right solutions, those called right, trees without controls.
     *tree('r', True, 'incorrect', refine=[True], refine_empty=[True]),
     *tree('s', False, 'correct'),
     *tree('t', False, 'incorrect', refine=[False]),

@@ -52,9 +52,9 @@ def test_by_hand():
   got = values(records)
   assert got['accuracy'] == pytest.approx(1 / 4)
   assert got['accuracy_ties_shared'] == pytest.approx((1 + 0 + 1 / 3 + 0) / 4)
-  tied, behind = (1 + 1 / 2 + 1 / 3) / 3, (1 / 2 + 1 / 3) / 2
+  tie_rank, last_rank = (1 + 1 / 2 + 1 / 3) / 3, (1 / 2 + 1 / 3) / 2
   assert got['reciprocal_rank'] == pytest.approx(
-    (1 + 1 / 3 + tied + behind) / 4
+    (1 + 1 / 3 + tie_rank + last_rank) / 4
   )
   assert got['accuracy_chance'] == pytest.approx(1 / 4)
   harmonic = 1 + 1 / 2 + 1 / 3 + 1 / 4
@@ -66,8 +66,8 @@ def test_the_chance_of_many_or_few():
   records = scored([1.0], [0.0] * 9) + scored([1.0], [0.0], name='q')
   got = ranking.metrics(records)['accuracy_chance']
   assert got.value == pytest.approx((1 / 10 + 1 / 2) / 2)
-  same = ranking.metrics(scored([1.0], [0.0] * 9))['accuracy_chance']
-  assert same[:3] == pytest.approx((0.1, 0.1, 0.1))  # no doubt about it
+  chance = ranking.metrics(scored([1.0], [0.0] * 9))['accuracy_chance']
+  assert chance[:3] == pytest.approx((0.1, 0.1, 0.1))  # no doubt about it
 
 
 @pytest.mark.parametrize(

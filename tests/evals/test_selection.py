@@ -179,8 +179,12 @@ def test_names_and_numbers_of_solutions():
 
 def test_nothing_to_select():
   records = pool(('0', [YES])) + pool(('1', [NO]), problem='q')
-  for few in ([], records):
-    assert selection.metrics(few) == selection.compare(few, few) == {}
+  for unusable_records in ([], records):
+    assert (
+      selection.metrics(unusable_records)
+      == selection.compare(unusable_records, unusable_records)
+      == {}
+    )
   # Where sampling is not over, or the grader has not seen a solution.
   ungraded = [dataclasses.replace(r, parsed={}) for r in records[::2]]
   assert selection.metrics(ungraded * 4) == {}
@@ -315,9 +319,9 @@ def test_a_missing_score_is_the_worst():
 def test_pass_does_not_overflow():
   right = np.arange(4000) < 3
   # 1 - C(3997, 2000) / C(4000, 2000)
-  rest = math.prod(Fraction(2000 - i, 4000 - i) for i in range(3))
+  failure_odds = math.prod(Fraction(2000 - i, 4000 - i) for i in range(3))
   got = voting.pass_at(right, [1, 2000, 3998])
-  assert got == pytest.approx([3 / 4000, float(1 - rest), 1])
+  assert got == pytest.approx([3 / 4000, float(1 - failure_odds), 1])
   assert voting.pass_at(np.ones(3, bool), [1, 3]).tolist() == [1, 1]
   assert voting.pass_at(np.zeros(3, bool), [1, 3]).tolist() == [0, 0]
 
@@ -355,9 +359,12 @@ def test_curves_are_read_back_from_metrics_of_all_protocols():
     ('0', [YES]), ('1', [NO]), ('0', [NO]), ('2', [YES]), problem=str(i)
   )]  # fmt: skip
   named = {f'selection/{k}': v for k, v in selection.metrics(records).items()}
-  others = {'critique/f1': named['selection/pass@1'], 'accuracy before': None}
-  assert selection.curves_of(named | others) == selection.curves(records)
-  assert selection.curves_of(others) == {}
+  other_metrics = {
+    'critique/f1': named['selection/pass@1'],
+    'accuracy before': None,
+  }
+  assert selection.curves_of(named | other_metrics) == selection.curves(records)
+  assert selection.curves_of(other_metrics) == {}
 
 
 def test_compare_pairs_problems_and_takes_what_both_have():

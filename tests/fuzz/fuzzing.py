@@ -30,12 +30,14 @@ FRAGMENTS = (
 )  # fmt: skip
 
 
-def texts(*more, max_size=8, surrogates=True):
+def texts(*extra_fragments, max_size=8, surrogates=True):
   """Draws texts of fragments, those given among them, and of any characters."""
   fragments = [
     f for f in FRAGMENTS if surrogates or not re.search('[\ud800-\udfff]', f)
   ]
-  piece = st.sampled_from([*fragments, *more, *more]) | st.text(max_size=5)
+  piece = st.sampled_from(
+    [*fragments, *extra_fragments, *extra_fragments]
+  ) | st.text(max_size=5)
   return st.lists(piece, max_size=max_size).map(''.join)
 
 

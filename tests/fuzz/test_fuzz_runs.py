@@ -32,7 +32,7 @@ from critic_jax.text import pieces
 from critic_jax.types import Problem
 from critic_jax.workdir import record_rows, run_dir
 
-few = settings(
+few_examples = settings(
   max_examples=max(4, settings.default.max_examples // 20),
   phases=(Phase.explicit, Phase.generate),  # to shrink them takes minutes
 )
@@ -233,10 +233,12 @@ def test_any_config_of_a_run(config, lines):
     numbers().map(lambda x: x if x == x else 0) | st.just('/tmp/x'),
   ),
 )
-def test_a_config_calls_no_function_but_that_of_a_tokenizer(name, module, more):
-  called = {'module': module, 'name': name, **more}
+def test_a_config_calls_no_function_but_that_of_a_tokenizer(
+  name, module, extra_keys
+):
+  section = {'module': module, 'name': name, **extra_keys}
   if name != 'tokenizer':
-    assert pieces._load(json.dumps(called)) is None
+    assert pieces._load(json.dumps(section)) is None
 
 
 @given(st.binary(max_size=30) | values().map(lambda v: json.dumps(v).encode()))
@@ -306,7 +308,7 @@ def write_page(path, draw):
   run_dir.write_records(path / 'records' / 'rl' / '000009.jsonl.gz', [critique])
 
 
-@few
+@few_examples
 @given(st.data())
 def test_a_page_of_hostile_records_is_no_program(data):
   with folder({}) as path, pytest.MonkeyPatch.context() as patch:
@@ -327,7 +329,7 @@ def test_a_page_of_hostile_records_is_no_program(data):
       assert text.count('<script') == 2 == text.count('</script>')
 
 
-@few
+@few_examples
 @given(st.data())
 def test_the_report_s_command_prints_any_name(data):
   out = io.TextIOWrapper(io.BytesIO(), encoding='utf-8', write_through=True)

@@ -159,8 +159,8 @@ def test_a_file_without_a_part_is_refused(drop, message, tmp_path):
   path = grids.write(tmp_path)
   path.write_text(path.read_text().replace(drop, '#'))
   if drop == '"""':
-    rest = grids.EXPERIMENT.split('"""')[2]
-    text = rest.format(config='c', grid='[]', table='[]')
+    template = grids.EXPERIMENT.split('"""')[2]
+    text = template.format(config='c', grid='[]', table='[]')
     path.write_text(f'"""No question."""\n{text}')
   with pytest.raises(ValueError, match=message):
     experiment.load(path)

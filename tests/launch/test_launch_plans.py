@@ -57,8 +57,8 @@ def portable(text, root=str(ROOT), python=sys.executable):
   def replace(word):
     if word == python:
       return 'PYTHON'
-    inside = word.startswith(f'{root}/')
-    return 'CHECKOUT' + word.removeprefix(root) if inside else word
+    is_inside = word.startswith(f'{root}/')
+    return 'CHECKOUT' + word.removeprefix(root) if is_inside else word
 
   lines = text.splitlines()
   for i, line in enumerate(lines):

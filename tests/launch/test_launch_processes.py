@@ -227,7 +227,7 @@ def test_the_live_table(tmp_path):
   text = console.export_text()
   assert f'1       {work[1].name}   running   1/8 rl' in text
   assert '1:02:03' in text and '1 done, 1 running, 1 waiting' in text
-  # With room for one run, it is the one that runs.
+  # If there is room for one run, it is the one that runs.
   console.print(live.table(work, states, height=1))
   text = console.export_text()
   assert work[1].name in text and work[0].name not in text

@@ -189,13 +189,15 @@ def run(model, params, tokens, mask=None, positions=None, prefix=None):
 def test_what_follows_a_prefix_computed_in_blocks(small_blocks):
   """Six tokens precede five, in blocks, or one, as in decoding."""
   model, params = tiny_model('qwen3', num_layers=1)
-  tokens, behind = row(), 6 + np.arange(5)[None]
+  tokens, positions = row(), 6 + np.arange(5)[None]
   whole, _ = run(model, params, tokens, Causal().mask(11))
   first_hidden, cache = run(model, params, tokens[:, :6])
   prefix = cache, np.ones((4, 6), bool)
-  after, _ = run(model, params, tokens[:, 6:], positions=behind, prefix=prefix)
+  after, _ = run(
+    model, params, tokens[:, 6:], positions=positions, prefix=prefix
+  )
   last_row, _ = run(
-    model, params, tokens[:, 6:7], positions=behind[:, :1], prefix=prefix
+    model, params, tokens[:, 6:7], positions=positions[:, :1], prefix=prefix
   )
   np.testing.assert_allclose(first_hidden, whole[:, :6], atol=1e-5)
   np.testing.assert_allclose(after, whole[:, 6:], atol=1e-5)

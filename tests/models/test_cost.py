@@ -57,9 +57,9 @@ def test_forward_flops_against_xla():
   tokens = jnp.ones((1, length), jnp.int32)
   analysis = jax.jit(forward).lower(params, tokens).compile().cost_analysis()
   fields = dataclasses.asdict(model.config)
-  least = cost.forward_flops(fields, length, 0, length)
+  product_flops = cost.forward_flops(fields, length, 0, length)
   looks = KEYS_OF(fields) * (length * length - length * (length + 1) // 2)
-  assert least + looks == pytest.approx(analysis['flops'], rel=0.05)
+  assert product_flops + looks == pytest.approx(analysis['flops'], rel=0.05)
 
 
 def KEYS_OF(fields):

@@ -341,8 +341,8 @@ def test_smollm2_says_nearly_the_same():
   model = Transformer(dataclasses.replace(config, param_dtype='int8'))
   actual = logits(model, quantize.quantize(params), tokens)[0]
   actual = jax.nn.log_softmax(actual)
-  same = np.argmax(actual, axis=-1) == np.argmax(expected, axis=-1)
+  is_same = np.argmax(actual, axis=-1) == np.argmax(expected, axis=-1)
   divergence = jnp.sum(jnp.exp(expected) * (expected - actual), axis=-1)
   # 0.98 and 0.005 when written.
-  assert np.mean(same) > 0.9
+  assert np.mean(is_same) > 0.9
   assert 1e-5 < np.mean(divergence) < 0.02

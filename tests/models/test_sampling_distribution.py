@@ -214,11 +214,11 @@ def test_support_is_the_same_alone_and_mapped():
   sampling_params = SamplingParams(0.9, 9, 0.8)
   expected = many_log_probs(rows, sampling_params)
   mapped = jax.jit(jax.vmap(log_probs, (0, None)))(rows, sampling_params)
-  many = log_probs(rows[None], sampling_params)[0]
+  batched = log_probs(rows[None], sampling_params)[0]
   single_rows = np.stack([many_log_probs(row, sampling_params) for row in rows])
   all_params = jax.tree.map(lambda x: jnp.full(len(rows), x), sampling_params)
   by_row = jax.jit(jax.vmap(log_probs))(rows, all_params)
-  for logprobs in (mapped, many, single_rows, by_row):
+  for logprobs in (mapped, batched, single_rows, by_row):
     np.testing.assert_array_equal(logprobs > -np.inf, expected > -np.inf)
     np.testing.assert_allclose(logprobs, expected, rtol=1e-5)
 
@@ -274,7 +274,7 @@ many_draws = jax.jit(draw)
 @pytest.mark.parametrize('vocab_size', [1, 60, 128, 300, 1024])
 def test_draw_inverts_the_cumulative_distribution(vocab_size):
   logits = 2 * jax.random.normal(jax.random.key(vocab_size), (64, vocab_size))
-  # Also both ends of what a uniform may be.
+  # Both ends of the range of a uniform are tested, too.
   uniform = uniforms(64).at[:2].set(jnp.array([0.0, 1 - 2.0**-24]))
   for sampling_params in SETTINGS:
     tokens, logprobs = many_draws(logits, uniform, sampling_params)
@@ -350,11 +350,11 @@ def test_first_above_by_hand():
   # Cumulative: 0, 2, 2, 5, 6, 6.
   weights = jnp.array([0.0, 2.0, 0.0, 3.0, 1.0, 0.0])
   targets = jnp.array([-1.0, 0.0, 1.9, 2.0, 4.9, 5.0, 6.0, 9.0])
-  index, rest = jax.vmap(sampling_distribution._first_above, (None, 0))(
+  index, remainder = jax.vmap(sampling_distribution._first_above, (None, 0))(
     weights, targets
   )
   np.testing.assert_array_equal(index, [1, 1, 1, 3, 3, 4, 4, 4])
-  np.testing.assert_allclose(rest, [0, 0, 1.9, 0, 2.9, 0, 1, 1], atol=1e-6)
+  np.testing.assert_allclose(remainder, [0, 0, 1.9, 0, 2.9, 0, 1, 1], atol=1e-6)
 
 
 def test_draw_keeps_nothing_as_long_as_the_vocabulary():

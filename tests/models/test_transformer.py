@@ -195,7 +195,7 @@ def test_bfloat16_computes_in_it_but_logits_and_values_are_float32(changes):
   method = 'scalars' if changes.get('head') else 'logits'
   scores = model.apply({'params': params}, hidden, method=method)
   assert scores.dtype == jnp.float32
-  # Not rounded to bfloat16 on the way: 16 bits more.
+  # A value rounded to bfloat16 on the way would lack 16 bits.
   rounded = scores.astype(jnp.bfloat16).astype(jnp.float32)
   assert np.mean(rounded != scores) > 0.9
 
@@ -305,7 +305,7 @@ def test_named_sizes_are_configs():
     for name, size in sizes.SIZES.items()
     if 'vocab_size' in size
   }
-  # As published: 134,515,008 of SmolLM2-135M; 0.494, 1.543 and 14.770 billion.
+  # Published: 134,515,008 of SmolLM2-135M; 0.494, 1.543 and 14.770 billion.
   assert count['smollm2-135m'] == 134_515_008
   assert count['qwen2.5-0.5b'] == 494_032_768
   assert count['qwen2.5-1.5b'] == 1_543_714_304

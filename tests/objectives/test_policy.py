@@ -29,8 +29,8 @@ def one_token(objective, ratio, advantage, **settings):
   return objective(logprobs, zero, zero + advantage, mask, **settings)[0, 0]
 
 
-def gradient(objective, logprobs, *rest):
-  return jax.grad(lambda x: jnp.sum(objective(x, *rest)))(logprobs)
+def gradient(objective, logprobs, *args):
+  return jax.grad(lambda x: jnp.sum(objective(x, *args)))(logprobs)
 
 
 @pytest.mark.parametrize(

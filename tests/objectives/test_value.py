@@ -12,8 +12,8 @@ def random_case(shape=(4, 6)):
   return *map(jnp.asarray, arrays), jnp.asarray(random.random(shape) < 0.7)
 
 
-def gradient(objective, values, *rest, **settings):
-  total = lambda x: jnp.sum(objective(x, *rest, **settings))  # noqa: E731
+def gradient(objective, values, *args, **settings):
+  total = lambda x: jnp.sum(objective(x, *args, **settings))  # noqa: E731
   return jax.grad(total)(values)
 
 

@@ -87,12 +87,12 @@ def test_one_device_holds_every_parameter():
 def test_the_most_rows_fit_and_more_do_not():
   printed_plan = plan('qwen2.5-14b-v6e', 'v6e')
   [phase], limit = printed_plan.phases, printed_plan.memory
-  rest = sum(phase.held.values()) + sum(phase.update.values())
+  other_bytes = sum(phase.held.values()) + sum(phase.update.values())
   each = phase.update['activations'] / phase.rows
-  rest -= phase.update['activations']
+  other_bytes -= phase.update['activations']
   num_shards = 16
-  assert rest + each * phase.most_rows <= limit
-  assert rest + each * (phase.most_rows + num_shards) > limit
+  assert other_bytes + each * phase.most_rows <= limit
+  assert other_bytes + each * (phase.most_rows + num_shards) > limit
 
 
 def test_phases_of_the_embedded_world():
@@ -172,10 +172,10 @@ def test_processes_sample_shares():
   single = plan(*settings, sample_mesh=dict(data=16, tensor=4))
   shared = plan(*settings, sample_mesh=dict(data=-1, tensor=4), processes=16)
   assert shared.sample_mesh == dict(data=1, fsdp=1, tensor=4, sequence=1)
-  [phase], [same] = shared.phases, single.phases
-  assert phase.held == same.held
+  [phase], [single_phase] = shared.phases, single.phases
+  assert phase.held == single_phase.held
   assert [(t.stage, t.rows, t.tokens) for t in phase.times] == [
-    (t.stage, t.rows, t.tokens) for t in same.times
+    (t.stage, t.rows, t.tokens) for t in single_phase.times
   ]
   # Without a mesh each device has all.
   [whole] = plan(*settings, processes=16).phases

@@ -71,8 +71,13 @@ def test_micro_batches_need_a_sum_of_gradients_beside_one():
   section.microbatches = 2
   each, update = memory.update(phase, config, lms, on(), learned)
   halves = phase._replace(config=section)
-  same, more = memory.update(halves, config, lms, on(), learned)
-  assert same == each and more['gradients'] == 2 * update['gradients']
+  each_half, update_of_halves = memory.update(
+    halves, config, lms, on(), learned
+  )
+  assert (
+    each_half == each
+    and update_of_halves['gradients'] == 2 * update['gradients']
+  )
 
 
 def test_a_stale_phase_holds_the_old_parameters_too():
@@ -94,12 +99,12 @@ def test_activations_of_a_layer_that_is_computed_again():
   activations = {}
   for layers in (2, 3):
     for remat in ('none', 'full'):
-      few = {
+      small_lms = {
         r: abstract.changed(lm, num_layers=layers, remat=remat)
         for r, lm in lms.items()
       }
       activations[layers, remat] = memory.activations(
-        'rl', config, few, learned
+        'rl', config, small_lms, learned
       )
   assert (
     activations[3, 'full'] - activations[2, 'full'] == learned.columns * 32 * 4

@@ -343,7 +343,7 @@ def test_a_refinement_is_shown_as_what_it_changed(browser, tmp_path):
   ]
   assert ''.join(browser.texts('.diff del')) == '88'
   assert ''.join(browser.texts('.diff ins')) == '77,Ithink.Done'
-  # Not by colour alone.
+  # Colour alone would not tell them apart.
   style = 'getComputedStyle(document.querySelector("%s")).textDecorationLine'
   assert browser.run(style % '.diff del') == 'line-through'
   assert browser.run(style % '.diff ins') == 'underline'

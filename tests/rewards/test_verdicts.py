@@ -212,8 +212,8 @@ def test_random_texts_raise_nothing_and_agree():
       assert '<think>' not in parsed['conclusion']
       assert '</think>' not in parsed['conclusion']
       # The judge reads the same text as the solver.
-      again = verdicts.parse(parsed['conclusion'])
-      assert again == parsed
+      parsed_conclusion = verdicts.parse(parsed['conclusion'])
+      assert parsed_conclusion == parsed
     assert parsed['verdict'] == verdicts.verdict(text)
     assert parsed['status'] == verdicts.status(text)
   assert statuses == {'ok', 'missing', 'contradictory', 'unfinished'}

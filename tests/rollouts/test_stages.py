@@ -39,7 +39,7 @@ def test_what_each_stage_is_shown(style):
   for part in ('QUESTION', 'SOLUTION \\boxed{7}'):
     assert part in critique and part in refine
   assert 'ADVICE' in refine
-  # In the order of the conversation.
+  # The parts come in the order of the conversation.
   assert refine.index('QUESTION') < refine.index('SOLUTION')
   assert refine.index('SOLUTION') < refine.index('ADVICE')
 

@@ -233,7 +233,7 @@ class Group:
   """Processes that run one after the other; the last has all payloads."""
 
   size: int
-  given: dict = dataclasses.field(default_factory=dict)
+  payloads: dict = dataclasses.field(default_factory=dict)
   me: int = 0
 
   def install(self, monkeypatch):
@@ -242,8 +242,8 @@ class Group:
     monkeypatch.setattr(distributed, 'exchange', self.exchange)
 
   def exchange(self, name, payload):
-    self.given[name, self.me] = payload
-    return [self.given.get((name, i), payload) for i in range(self.size)]
+    self.payloads[name, self.me] = payload
+    return [self.payloads.get((name, i), payload) for i in range(self.size)]
 
 
 @pytest.mark.parametrize('size', [2, 3])

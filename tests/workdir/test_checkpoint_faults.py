@@ -174,7 +174,7 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path):
 
 def test_the_best_is_kept_and_found_again(tmp_path):
   values = [0.1, 0.9, None, 0.3, 0.2]
-  # By two processes: the second one knows of the values by their files.
+  # Two processes save; the second one knows the values by their files.
   for part in (slice(0, 3), slice(3, 5)):
     with checkpoint.make_manager(tmp_path, keep_best=True) as manager:
       for step in range(5)[part]:
