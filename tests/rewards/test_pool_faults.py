@@ -101,7 +101,7 @@ def test_a_grader_can_not_fork(bad):
 def test_what_a_grader_forked_ends_with_it(bad, monkeypatch):
   monkeypatch.setattr(bad_graders, 'IN_SANDBOX', True)
   graders = bad()
-  # The child is not patched: it may fork, as a sandbox's does.
+  # The child is in no sandbox, and may fork, as a sandbox's does.
   graders._settings['walls'] = sandbox.Walls('', '')
   graders._settings['grader'] = 'bad_graders_that_fork'
   assert grade(graders, 'fork') == ['right']
