@@ -498,7 +498,7 @@ def test_a_role_that_a_recipe_needs_is_named(tmp_path):
   ('name', 'value', 'message'),
   [
     ('microbatches', 2**63, 'phases.rl: microbatches: got 9223372036854775808'),
-    ('steps', 0, 'phases.rl: steps: got 0; expected 1 to'),
+    ('steps', 0, 'phases.rl: steps: got 0; expected an integer of 1'),
     ('train', ([],), r'phases.rl: train: got \[\]; expected one of'),
   ],
 )

@@ -119,7 +119,8 @@ def test_a_role_from_scratch_has_no_parameters_yet():
     ),
     (
       common.model('nano', tokenizer=dict(module='x', name='y'), **LENGTHS),
-      "models.critic: module of critic_jax.tasks: got 'x'; expected one of",
+      'models.critic: tokenizer: module of critic_jax.tasks: '
+      "got 'x'; expected one of",
     ),
     (
       common.model('nano', tokenizer='nowhere', **LENGTHS),
