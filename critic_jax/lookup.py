@@ -228,14 +228,15 @@ def _check_types(function, settings) -> None:
   for name, parameter in settings_of(function).items():
     annotation = str(parameter.annotation)
     kinds = annotation.split(' | ')
-    if name in settings and set(kinds) <= set(_TYPES):
-      value = settings[name]
-      # A bool is an int in Python, but no number in a config.
-      kind = 'bool' if isinstance(value, bool) else ''
-      if not any(
-        isinstance(value, _TYPES[k]) and kind in ('', k) for k in kinds
-      ):
-        raise ValueError(f'{name}: got {value!r}; expected {annotation}')
+    if name not in settings or not set(kinds) <= set(_TYPES):
+      continue
+    value = settings[name]
+    if isinstance(value, bool):  # in Python it is an int, too
+      is_right = 'bool' in kinds
+    else:
+      is_right = any(isinstance(value, _TYPES[kind]) for kind in kinds)
+    if not is_right:
+      raise ValueError(f'{name}: got {value!r}; expected {annotation}')
 
 
 def check_numbers(low: float = -math.inf, **values: float) -> None:

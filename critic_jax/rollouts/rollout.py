@@ -74,11 +74,11 @@ def run(
   """Samples n responses of a stage to each parent.
 
   Args:
-    stage: see `Ask`.
+    stage: the prompt of each response, and its parser.
     generate: the sampler of the model that answers.
-    parents: see `Ask`.
+    parents: problems for a first stage, records for a later one.
     key: consumed.
-    n: see `Ask`.
+    n: responses to each parent.
 
   Returns:
     len(parents) * n records.
