@@ -50,11 +50,12 @@ def make_lms(config) -> dict[str, LM]:
   """
   lms, compile_ahead = {}, config.compile_ahead
   for role, section in config.models.items():
-    try:
+    with lookup.naming(f'models.{role}'):
       lookup.check_settings(roles.check_section, section, 'a model')
-      if not section['source']:
-        lms |= roles.make_lms({role: section}, compile_ahead=compile_ahead)
-        continue
+    if not section['source']:
+      lms |= roles.make_lms({role: section}, compile_ahead=compile_ahead)
+      continue
+    with lookup.naming(f'models.{role}'):
       roles.check_section(**section)
       fields = sizes.SIZES.get(section['size'])
       is_absent = not os.path.exists(section['source'])
@@ -64,9 +65,6 @@ def make_lms(config) -> dict[str, LM]:
         model_config = hf_weights.load_config(section['source'])
       lm = roles.make_lm(model_config, _no_tokenizer(), section)
       lms[role] = dataclasses.replace(lm, compile_ahead=compile_ahead)
-    except ValueError as error:
-      text = str(error).removeprefix(f'models.{role}: ')
-      raise ValueError(f'models.{role}: {text}') from error
   return lms
 
 

@@ -73,9 +73,10 @@ def make_phases(config, lms, grade) -> list[Phase]:
       recipe, tx, schedule = _make_phase(section, lms, grade)
     phases.append(Phase(name, section, recipe, tx, schedule, start))
     start += section.steps
-  for name in set(config.phases) - set(config.order):
-    with lookup.naming(f'phases.{name}'):  # it is not run, but its names are
-      _section_names(config.phases[name])  # checked all the same
+  # A phase that is not run has its names checked all the same.
+  for name in sorted(set(config.phases) - set(config.order)):
+    with lookup.naming(f'phases.{name}'):
+      _section_names(config.phases[name])
   _check_best_metric(config.get('best_metric'), phases)
   return phases
 

@@ -62,15 +62,15 @@ def load_params(settings: Mapping) -> dict[str, Params]:
   Raises:
     ValueError: a file is not as it should be.
   """
-  sources = {role: section['source'] for role, section in settings.items()}
-  params = {}
-  for source in dict.fromkeys(filter(None, sources.values())):
-    try:
-      params[source] = hf_weights.load_weights(source)[1]
-    except ValueError as error:
-      roles = [role for role, name in sources.items() if name == source]
-      raise ValueError(f'models.{roles[0]}: {error}') from error
-  return {role: params[name] for role, name in sources.items() if name}
+  params, by_source = {}, {}
+  for role, section in settings.items():
+    source = section['source']
+    if source and source not in by_source:
+      with lookup.naming(f'models.{role}'):
+        by_source[source] = hf_weights.load_weights(source)[1]
+    if source:
+      params[role] = by_source[source]
+  return params
 
 
 def check_section(
