@@ -2,7 +2,9 @@
 
 Siblings, the records with one parent, are adjacent and in order. A record's
 random key depends on the stage's key and on its parent's id alone, so that its
-text does not depend on what else is sampled with it.
+text does not depend on what else is sampled with it. A problem that a step has
+twice is the one exception: ids repeat then, and those that come again have keys
+of their own.
 
 Rules grade on the host, in a thread, while the device samples. Records do not
 change: a graded record is a new one, and the responses to the old one are
@@ -11,6 +13,7 @@ reattached to it.
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import contextlib
 import contextvars
@@ -116,10 +119,20 @@ def _sample(requests: Sequence[Request], generate: Generate) -> list[Record]:
   return records
 
 
+def _distinct_names(parents):
+  """Yields each parent's id, with a number where the id comes again."""
+  num_earlier = collections.Counter()
+  for parent in parents:
+    number = num_earlier[parent.id]
+    yield f'{parent.id}#{number}' if number else parent.id
+    num_earlier[parent.id] += 1
+
+
 def _keys(requests):
   """Makes a key for each parent, and more, so that the array has few shapes."""
-  parents = [parent for request in requests for parent in request.parents]
-  ids = [parent.id for parent in parents]
+  ids = [
+    name for request in requests for name in _distinct_names(request.parents)
+  ]
   owners = [i for i, request in enumerate(requests) for _ in request.parents]
   size = max(_MIN_KEYS, 1 << (len(ids) - 1).bit_length())
   names, owner = np.zeros(size, np.uint32), np.zeros(size, np.int32)

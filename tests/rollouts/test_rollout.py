@@ -109,6 +109,21 @@ def test_a_text_depends_on_its_parent_alone(lm, params):
   assert texts(solve(small_lm, params, problems(3))) == texts_of_all
 
 
+def test_a_problem_that_comes_again_gets_other_samples(lm, params):
+  """The first time it gets those that it has alone, whatever comes again."""
+  [one, other] = problems(2)
+  alone = [r.text for r in solve(lm, params, [one])]
+  records = solve(lm, params, [one, other, one, one])
+  assert [r.text for r in records[:2]] == alone
+  assert len({r.text for r in records}) == 8
+  # So do the responses to its records, whose ids repeat, too.
+  again = [rollout.write(lm.stages.solve, one, WRONG) for _ in range(2)]
+  critiques = rollout.run(
+    lm.stages.critique, lm.bind(params), again, jax.random.key(1), n=2
+  )
+  assert len({r.text for r in critiques}) == 4
+
+
 def test_another_number_of_parents_compiles_nothing(lm, params):
   solve(lm, params, problems(8))
   solve(lm, params, problems(5))
