@@ -19,8 +19,9 @@ import functools
 import logging
 import re
 from collections.abc import Callable, Iterator
-from fractions import Fraction
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from critic_jax.rewards import numerals, spelling
 
 Grade = Literal['right', 'wrong', 'unparsable', 'timeout']
 
@@ -118,7 +119,9 @@ def equivalent(answer: str, reference: str) -> bool:
   decision = exact(answer, reference)
   if decision is not None:
     return decision
-  return _symbolic(_normalize(answer).body, _normalize(reference).body)
+  return _symbolic(
+    spelling.normalize(answer).body, spelling.normalize(reference).body
+  )
 
 
 def exact(answer: str, reference: str) -> bool | None:
@@ -128,7 +131,7 @@ def exact(answer: str, reference: str) -> bool | None:
   """
   if max(len(answer), len(reference)) > MAX_ANSWER:
     return False
-  left, right = _normalize(answer), _normalize(reference)
+  left, right = spelling.normalize(answer), spelling.normalize(reference)
   if left.whole == right.whole:
     return bool(left.whole)  # also '3 m' and '3m', be m a unit or a variable
   if left.unit and right.unit and left.unit != right.unit:
@@ -138,144 +141,14 @@ def exact(answer: str, reference: str) -> bool | None:
     return False
   if left.body == right.body:
     return True
-  numbers = _number(left.body), _number(right.body)
+  numbers = numerals.read(left.body), numerals.read(right.body)
   if None not in numbers:
-    return _equal(*numbers)
+    return numerals.equal(*numbers)
   if _is_words(left.body) or _is_words(right.body):
     return left.body.casefold() == right.body.casefold()
   if any(refuse(left.body, right.body) for refuse in _REFUSALS):
     return False
   return None
-
-
-class _Answer(NamedTuple):
-  body: str
-  unit: str  # '' if none
-  whole: str  # with the unit; spaces only between digits
-
-
-class _Number(NamedTuple):
-  value: Fraction
-  percent: bool
-  decimal: bool  # written with a decimal point
-
-
-_REPLACEMENTS = [
-  (re.compile(pattern, re.A), replacement)
-  for pattern, replacement in [
-    (r'(?<!\\)(?:\\!|\\(?:left|right)(?![a-zA-Z]))', ''),
-    # Not after a backslash: `\\ ` begins a row of a matrix.
-    (r'(?<!\\)\\(?:[,;: ()\[\]]|q?quad(?![a-zA-Z]))|[~\s]', ' '),
-    (r'\\?\$', '$'),
-    (r'\\[dtc]frac(?![a-zA-Z])', r'\\frac'),
-    (r'\\frac ?([0-9]) ?([0-9])', r'\\frac{\1}{\2}'),
-    (r'\\(?:text|mathrm|textbf|mathbf|textit|textrm|mbox) ?'
-     r'\{([^{}\\]*)\}', r' \1 '),
-    (r'\{,\}', ','),
-    ('[\u2212\u2010\u2011]', '-'),
-    (r'\\%', '%'),
-    (r' ?(?:\^ ?\{? ?\\circ ?\}?|°)', ' degrees'),
-    (r' +', ' '),
-  ]
-]  # fmt: skip
-# Short words that are units; a longer word is one unless it is in _NOT_UNITS.
-_SHORT_UNITS = (
-  'mm|cm|dm|km|m|in|ft|yd|mi|mg|kg|g|lb|lbs|oz|ml|cl|l|L|s|ms|sec|min|h|hr|hrs'
-  '|mph|kph|am|pm|AM|PM|cup|cups|day|days|men|sq|cu|per|of|the|km/h|m/s|USD|EUR'
-)
-_NOT_UNITS = frozenset(
-  'hundred thousand million billion trillion dozen half halves third thirds'
-  ' quarter quarters fifths tenths hundredths hundreds thousands millions'
-  ' billions dozens times plus minus over more less than least most factorial'
-  ' squared cubed mod modulo base percent percentage infinity sqrt choose'
-  ' remainder wrong incorrect false undefined'.split()
-)
-_UNIT = re.compile(
-  rf'(?<=[0-9)}}a-z.]) ((?:{_SHORT_UNITS}|[a-zA-Z]{{4,}}|/)'
-  rf'(?: (?:{_SHORT_UNITS}|[a-zA-Z]{{3,}}|/)){{0,5}})'
-  r'( ?\^ ?\{?[23]\}?)?$',
-  re.A,
-)
-
-
-def _normalize(text: str) -> _Answer:
-  r"""Returns one spelling of an answer, split from its unit: '\$5.' is '5'."""
-  # One spelling of LaTeX and of spaces.
-  text = f' {text} '
-  for pattern, replacement in _REPLACEMENTS:
-    text = pattern.sub(replacement, text)
-  text = text.strip().rstrip('.').strip()
-  # Split off a currency, then another unit.
-  unit = ''
-  currency = re.match(r'([-+]?) ?[$€£] ?(?=[0-9.])', text)
-  if currency and text.count('$') < 2:
-    unit = 'dollar' if '$' in currency[0] else currency[0].strip('-+ ')
-    text = currency[1] + text[currency.end() :]
-  text = re.sub(' +', ' ', text.replace('$', ' ')).strip()
-  whole = re.sub(r'(?<![0-9]) | (?![0-9])', '', text) + unit
-  match = _UNIT.search(text)
-  if match and not _NOT_UNITS.intersection(match[1].lower().split()):
-    if re.search(r'[0-9]|\\[a-zA-Z]', text[: match.start()]):
-      words = (word.rstrip('s') for word in match[1].lower().split())
-      power = re.sub('[^23]', '', match[2] or '')
-      unit, text = ' '.join(words) + power, text[: match.start()]
-  # Strip brackets of a choice, and spell percent one way.
-  choice = re.fullmatch(r'\(? ?([A-Z]) ?\)?', text)  # '(A)', 'A)'
-  body = choice[1] if choice else text
-  body = re.sub(r'(?<=[0-9]) ?%$| percent$', '%', body).strip()
-  return _Answer(body, unit, whole)
-
-
-_INTEGER = r'[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,3}(?: [0-9]{3})+|[0-9]+'
-_NUMBER = re.compile(
-  rf'([-+]?) ?(?:({_INTEGER})?(\.[0-9]+)?'
-  rf'|(?:([0-9]+) ?)?\\frac ?\{{ ?(-?[0-9]+) ?\}} ?\{{ ?([0-9]+) ?\}}'
-  rf'|(?:([0-9]+) )?([0-9]+) ?/ ?([0-9]+))(%?)',
-  re.A,
-)
-
-
-def _number(text: str) -> _Number | None:
-  r"""Reads an integer, decimal, fraction or mixed number ('2\frac{1}{2}')."""
-  match = _NUMBER.fullmatch(text)
-  if not match or not re.search('[0-9]', text):
-    return None
-  sign, integer, decimals, *fractions, percent = match.groups()
-  whole = fractions[0] or fractions[3]
-  top, bottom = fractions[1] or fractions[4], fractions[2] or fractions[5]
-  if bottom:
-    if not int(bottom) or (whole and top.startswith('-')):
-      return None
-    value = int(whole or 0) + Fraction(int(top), int(bottom))
-  else:
-    value = Fraction(re.sub('[, ]', '', integer or '0') + (decimals or ''))
-  return _Number(-value if sign == '-' else value, bool(percent), '.' in text)
-
-
-def _equal(answer: _Number, reference: _Number) -> bool | None:
-  """Whether two numbers are equal; None if rounding must decide it."""
-  values = {answer.value}
-  if answer.percent != reference.percent:  # '50%' is 0.5 and is 50
-    values |= {answer.value / 100 if answer.percent else answer.value * 100}
-  if reference.value in values:
-    return True
-  # math_verify decides whether 0.333333 is 1/3.
-  is_rounded = answer.decimal != reference.decimal and not _terminates(
-    answer, reference
-  )
-  return None if is_rounded else False
-
-
-def _terminates(*numbers: _Number) -> bool:
-  """Whether every number can be written as a decimal."""
-  for number in numbers:
-    bottom = number.value.denominator
-    for prime in (2, 5):
-      while bottom % prime == 0:
-        bottom //= prime
-    if bottom != 1:
-      return False
-  return True
 
 
 _NAME = r'[a-zA-Z](?:_\{?[a-zA-Z0-9]\}?|\([a-zA-Z]\))?'
@@ -284,7 +157,9 @@ _NAMED = re.compile(
 )
 
 
-def _drop_name(answer: _Answer, other: _Answer) -> _Answer:
+def _drop_name(
+  answer: spelling.Answer, other: spelling.Answer
+) -> spelling.Answer:
   """Shortens 'x = 5' to '5' if the other side has no name."""
   if '=' in other.body:
     return answer
@@ -316,7 +191,7 @@ def _other_equation(answer: str, reference: str) -> bool:
 def _spaced_digits(answer: str, reference: str) -> bool:
   """Whether a side is like '2 3', which math_verify adds, and no number."""
   return any(
-    re.search(r'[0-9] +\.?[0-9]', side) and not _number(side)
+    re.search(r'[0-9] +\.?[0-9]', side) and not numerals.read(side)
     for side in (answer, reference)
   )
 
@@ -343,7 +218,7 @@ def _unevaluated(answer: str, reference: str) -> bool:
   math_verify would evaluate the answer, and so reward a model that repeats the
   expression of the question.
   """
-  number = _number(reference)
+  number = numerals.read(reference)
   if number is None:
     return False
   if number.decimal and re.search(r'\\(?!frac|times|cdot|div|ast)', answer):
