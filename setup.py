@@ -38,6 +38,7 @@ INSTALL = [
   'sentencepiece>=0.2.3,<0.3',
   'tensorboardX>=2.6.5,<3',
   'tensorflow-datasets>=4.9.10,<4.10',
+  'tensorstore>=0.1.86,<0.2',
   'tokenizers>=0.23,<0.24',
 ]
 

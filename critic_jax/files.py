@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 WRITER = '.writer'  # a file that the folder's writer holds a lock on
+_PATTERN = '*?[\\'  # characters that a pattern of paths does not read as such
 
 
 @contextlib.contextmanager
@@ -27,6 +28,29 @@ def writing(path: Path) -> Iterator[None]:
       f'{path}: got {error}; expected a place that can be written; what was '
       'saved before is whole: make room there and start the run again'
     ) from error
+
+
+def check_checkpoints_path(folder: str | Path) -> None:
+  r"""Raises ValueError for a folder whose checkpoints could not be read.
+
+  Orbax looks for what it has written by a pattern that begins with the folder's
+  path: in `runs[1]` it would find nothing, in `run*` the files of another run.
+
+  Args:
+    folder: the folder of a run, or one of several; it need not exist.
+  """
+  path = str(Path(folder).absolute())
+  bad = ' '.join(sorted({*path} & {*_PATTERN}))
+  try:
+    path.encode()
+  except UnicodeEncodeError as error:
+    bad = ascii(path[error.start : error.end])
+  if bad:
+    raise ValueError(
+      f'workdir: got {bad} in {ascii(path)}; expected a path in UTF-8 without '
+      f'{" ".join(_PATTERN)}, in which checkpoints can be read back; give '
+      'another folder'
+    )
 
 
 def replace(path: Path, content: bytes) -> None:

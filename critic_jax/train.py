@@ -33,7 +33,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from critic_jax import lookup
+from critic_jax import files, lookup
 from critic_jax.data import sources, store
 from critic_jax.report import html_report
 from critic_jax.rewards.pool import Pool
@@ -322,6 +322,7 @@ def run(
     ValueError: the config or an input is wrong; before anything compiles.
   """
   checks.check_names(config)
+  files.check_checkpoints_path(workdir)
   console = console or Console(quiet=not distributed.is_first())
   compilation.use_cache(config.compilation_cache)
   with contextlib.ExitStack() as stack:
@@ -349,7 +350,11 @@ def run(
       )
     )
     distributed.wait('folder')
-    manager = stack.enter_context(_checkpoints(folder.path, config, console))
+    manager = stack.enter_context(
+      checkpoint.opened(
+        folder.path / 'checkpoints', console.print, **_kept(config)
+      )
+    )
     key = jax.random.fold_in(jax.random.key(config.seed), 0)
     Run(
       config=config,
@@ -370,24 +375,13 @@ def run(
   return folder.path
 
 
-@contextlib.contextmanager
-def _checkpoints(folder: Path, config, console: Console) -> Iterator[Any]:
-  """Yields the manager of a run's checkpoints, after the last whole one."""
-  path = folder / 'checkpoints'
-  if distributed.is_first():
-    for problem in checkpoint.recover(path):
-      console.print(f'warning: {problem}; the checkpoint before it is used')
-  distributed.wait('checkpoints')
-  manager = checkpoint.make_manager(
-    path,
-    keep=config.keep_checkpoints,
-    always=phases_lib.phase_ends(config).values(),
-    keep_best=bool(config.best_metric),
-  )
-  try:
-    yield manager
-  finally:
-    checkpoint.close(manager)
+def _kept(config) -> dict[str, Any]:
+  """Returns the checkpoints that a run keeps, for `checkpoint.make_manager`."""
+  return {
+    'keep': config.keep_checkpoints,
+    'always': phases_lib.phase_ends(config).values(),
+    'keep_best': bool(config.best_metric),
+  }
 
 
 def main(argv: Sequence[str]) -> None:

@@ -36,7 +36,8 @@ def outcome(path, name):
 
 
 def test_given_solutions_from_end_to_end(tmp_path):
-  path = run(config_file.get_config('tiny'), tmp_path)
+  # In a path that a run, which saves checkpoints, could not have.
+  path = run(config_file.get_config('tiny'), tmp_path / 'a[1]*\\ b%41é')
   assert (path / 'DONE').exists() and not (path / 'partial').exists()
   records = run_dir.read_records(path / 'eval/slips/evaluation.jsonl.gz')
   assert [r.stage for r in records].count('solve') == 6

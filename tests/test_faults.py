@@ -309,6 +309,16 @@ def test_a_folder_that_is_a_file_is_one_error(tmp_path):
   assert 'update' not in compiled
 
 
+@pytest.mark.parametrize('part', ['[1]', 'a\\b', '*', '?'])
+def test_a_folder_whose_checkpoints_could_not_be_read_is_refused(
+  tmp_path, part
+):
+  with log_compilations() as compiled:
+    with pytest.raises(ValueError, match='workdir: got .* give another folder'):
+      run(sft_config(), tmp_path / part / 'run')
+  assert not compiled and not list(tmp_path.iterdir())
+
+
 def test_two_runs_in_one_folder_are_refused(tmp_path):
   lock = files.lock(tmp_path)
   with log_compilations() as compiled:

@@ -29,7 +29,8 @@ ROOMS = {
   'runtime': 'types lookup | absl flax jax ml_collections numpy',
   'models': 'runtime | flax jax',
   'workdir':
-    'types files strict_json runtime | jax numpy orbax rich tensorboardX',
+    'types files strict_json runtime | jax numpy orbax rich tensorboardX '
+    'tensorstore',
   'rollouts': 'types lookup rewards runtime | jax numpy',
   'pretrained':
     'strict_json text models | gguf ml_dtypes numpy safetensors sentencepiece '
@@ -48,8 +49,8 @@ ROOMS = {
     'types lookup text rewards runtime models workdir rollouts pretrained '
     'sampling data evals inspection report | jax numpy optax rich',
   'train':
-    'lookup rewards runtime workdir rollouts data report training | jax numpy '
-    'rich',
+    'files lookup rewards runtime workdir rollouts data report training | jax '
+    'numpy rich',
   'evaluate':
     'types strict_json rewards runtime workdir report training | absl jax '
     'ml_collections rich',

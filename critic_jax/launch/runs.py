@@ -55,8 +55,10 @@ def tasks(experiments: Sequence[Experiment], workdir: Path) -> list[Task]:
   """Returns the runs of all experiments, each once, in the order of --index.
 
   Raises:
-    ValueError: a run's folder holds a run with other settings.
+    ValueError: a run's folder holds a run with other settings, or none in
+      `workdir` could save checkpoints.
   """
+  files.check_checkpoints_path(workdir)
   runs = {}
   for experiment in experiments:
     for run in experiment.runs:

@@ -11,23 +11,27 @@ whole state, a dict of items, each of which can be restored without the others:
     grades     the graders' cache
 
 Checkpoints are orbax's, one folder a step. A thread writes them while the run
-goes on, beside the last, with the SHA-256 of every file, and then renames them.
-A checkpoint with another content was damaged later.
+goes on, beside the last, reads back which arrays they hold, adds the SHA-256 of
+every file, and then renames them. So nothing is called saved that could not be
+restored, and a checkpoint with another content was damaged later.
 """
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import functools
 import hashlib
 import json
+import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+import tensorstore
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from critic_jax import files
@@ -61,7 +65,12 @@ def make_manager(
     always: steps whose checkpoints are kept too.
     keep_best: whether the checkpoint of the largest value is kept too.
     read_only: whether nothing is made, saved or deleted.
+
+  Raises:
+    ValueError: what is saved in such a folder could not be read back.
   """
+  if not read_only:
+    files.check_checkpoints_path(folder)
   policies = [
     preservation_policy.LatestN(keep),
     preservation_policy.CustomSteps(list(always)),
@@ -91,6 +100,31 @@ def make_manager(
     item_names=(*handlers, 'grades'),
     item_handlers=handlers | {'grades': ocp.JsonCheckpointHandler()},
   )
+
+
+@contextlib.contextmanager
+def opened(
+  folder: Path, report: Callable[[str], None], **settings
+) -> Iterator[ocp.CheckpointManager]:
+  """Yields the manager of a run that begins after its last whole checkpoint.
+
+  Args:
+    folder: the folder of the checkpoints.
+    report: called with a line about each one that was damaged.
+    **settings: keywords of `make_manager`.
+
+  Raises:
+    ValueError: as `recover`, `make_manager` and `close`.
+  """
+  if distributed.is_first():
+    for problem in recover(folder):
+      report(f'warning: {problem}; the checkpoint before it is used')
+  distributed.wait('checkpoints')
+  manager = make_manager(folder, **settings)
+  try:
+    yield manager
+  finally:
+    close(manager)
 
 
 def save(
@@ -234,10 +268,45 @@ def _value(metrics: Mapping[str, float]) -> float:
 
 
 def _write_digests(folder: Path) -> None:
-  """Writes the digests of the checkpoint that is about to be renamed."""
+  """Writes the digests of the checkpoint that is about to be renamed.
+
+  Raises:
+    DamagedError: it could not be restored, so it must not be called saved.
+  """
   [unfinished] = folder.glob(_UNFINISHED)
+  for item in TREES:
+    path = (unfinished / item).absolute()
+    if path.exists() and (gap := _gap(path)):
+      raise DamagedError(
+        f'{path}: got {gap}; expected all arrays that were saved; '
+        'the checkpoint before it is whole: start again where all processes '
+        'see one folder'
+      )
   path = unfinished / _DIGESTS
   path.write_text(json.dumps(_digests(unfinished), indent=2))
+
+
+def _gap(item: Path) -> str:
+  """Returns the first thing that a written tree lacks in words, '' if none.
+
+  Each process writes its parts of the arrays into a database of its own, and
+  these are merged into one, which is read here as it is restored: by the names
+  of the arrays, their shapes, and the keys of their parts.
+  """
+  try:
+    tree = ocp.StandardCheckpointHandler().metadata(item)
+    base = {'driver': 'file', 'path': f'{item}/'}
+    store = tensorstore.KvStore.open({'driver': 'ocdbt', 'base': base})
+    keys = [key.decode() for key in store.result().list().result()]
+  except (ValueError, OSError) as error:
+    return f'no arrays that can be read ({error})'
+  num_keys = collections.Counter(key.rpartition('/')[0] for key in keys)
+  for leaf in jax.tree.leaves(tree):
+    grid = zip(leaf.shape, leaf.storage.chunk_shape, strict=True)
+    num_parts = math.prod(-(-size // part) for size, part in grid)
+    if num_keys[leaf.name] != num_parts + 1:  # and the array's own entry
+      return f'{num_keys[leaf.name] - 1} of {num_parts} parts of {leaf.name}'
+  return ''
 
 
 def _digests(folder: Path) -> dict[str, str]:

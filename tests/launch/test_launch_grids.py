@@ -249,6 +249,15 @@ def test_a_typo_is_refused_before_the_first_run(trained, tmp_path):
   assert not trained.commands and not workdir.exists()
 
 
+def test_a_folder_whose_checkpoints_could_not_be_read_is_refused(
+  trained, tmp_path
+):
+  workdir = tmp_path / 'runs[1]'
+  with pytest.raises(ValueError, match='workdir: got .* give another folder'):
+    start(write(tmp_path), workdir=workdir)
+  assert not trained.commands and not workdir.exists()
+
+
 def test_a_file_that_is_not_there(tmp_path):
   with pytest.raises(SystemExit) as error:
     launch.main([str(tmp_path / 'x.py'), '--workdir', str(tmp_path)])

@@ -1,13 +1,16 @@
 """Checkpoints that were damaged, half-written or lost, and which are kept."""
 
 import json
+import pathlib
 import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tensorstore
 
+from critic_jax import files
 from critic_jax.workdir import checkpoint
 
 
@@ -207,3 +210,97 @@ def test_the_arrays_may_change_while_they_are_written(tmp_path):
       np.testing.assert_array_equal(
         np.unique(contents['roles']['x']), [3 * step]
       )
+
+
+REFUSED = (*'*?[\\', '\udcff', '\ud800', '[a]', '**')
+ACCEPTED = (
+  *(chr(code) for code in range(1, 128) if chr(code) not in '/*?[\\'),
+  *('é', 'e\u0301', '漢', '\u2028', '\x85', '😀', '%41', '${HOME}', 'gs:'),
+)
+
+
+@pytest.mark.parametrize('part', REFUSED, ids=ascii)
+def test_a_path_that_is_read_as_a_pattern_is_refused(tmp_path, part):
+  folder = tmp_path / f'x{part}y' / 'checkpoints'
+  with pytest.raises(ValueError, match='expected a path in UTF-8') as error:
+    checkpoint.make_manager(folder)
+  assert str(error.value).isprintable()
+  assert not list(tmp_path.iterdir())
+
+
+def test_in_any_other_path_what_is_saved_is_read_back(tmp_path):
+  """All characters at once, in folders of 60, relative and absolute."""
+  text = ''.join(ACCEPTED)
+  names = [text[i : i + 60] for i in range(0, len(text), 60)]
+  for part in ACCEPTED:
+    files.check_checkpoints_path(f'x{part}y')
+  folder = tmp_path.joinpath(*(f'x{name}y' for name in names), 'checkpoints')
+  with checkpoint.make_manager(folder) as manager:
+    checkpoint.save(manager, 3, state(3))
+  assert restored(folder, 3) == {3.0}
+  assert not checkpoint.damage(folder / '3')
+  # A folder may get another name later: it is only written by patterns.
+  moved = tmp_path / 'moved[1]*'
+  folder.rename(moved)
+  with checkpoint.make_manager(moved, read_only=True) as manager:
+    contents = checkpoint.restore(manager, 3, state(0))
+  np.testing.assert_array_equal(contents['roles']['critic']['kernel'], 3.0)
+
+
+def test_a_relative_folder_is_saved_to_and_read(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  with checkpoint.make_manager(pathlib.Path('checkpoints')) as manager:
+    checkpoint.save(manager, 3, state(3))
+  assert restored(tmp_path / 'checkpoints', 3) == {3.0}
+
+
+def merge_nothing(item):
+  """Leaves the arrays unmerged, as orbax does where it finds no files."""
+  (item / 'manifest.ocdbt').unlink()
+
+
+def lose_a_part(item):
+  """Removes a part of an array, as if another process had it elsewhere."""
+  base = {'driver': 'file', 'path': f'{item}/'}
+  store = tensorstore.KvStore.open({'driver': 'ocdbt', 'base': base}).result()
+  store.write(b'critic.kernel/0.0', None).result()
+
+
+@pytest.mark.parametrize(
+  ('fail', 'problem'),
+  [
+    (merge_nothing, 'no arrays that can be read'),
+    (lose_a_part, '0 of 1 parts of critic.kernel'),
+  ],
+)
+def test_what_cannot_be_read_back_is_not_called_saved(
+  folder, fail, problem, monkeypatch
+):
+  gap = checkpoint._gap
+
+  def gap_after_fault(item):
+    fail(item)
+    return gap(item)
+
+  monkeypatch.setattr(checkpoint, '_gap', gap_after_fault)
+  with checkpoint.make_manager(folder, keep=3) as manager:
+    checkpoint.save(manager, 4, state(4))
+    with pytest.raises(checkpoint.DamagedError, match=f'roles: got {problem}'):
+      checkpoint.wait(manager)
+  assert not (folder / '4').exists()
+  assert not checkpoint.recover(folder)
+  assert restored(folder, 3) == {3.0}
+
+
+@pytest.mark.parametrize('part', ['[a]', '\\'])
+def test_a_path_that_orbax_reads_otherwise_is_found_at_the_first_save(
+  tmp_path, part, monkeypatch
+):
+  """Were such a path not refused, nothing in it would be called saved."""
+  monkeypatch.setattr(files, 'check_checkpoints_path', lambda folder: None)
+  folder = tmp_path / f'x{part}y'
+  with checkpoint.make_manager(folder) as manager:
+    checkpoint.save(manager, 1, state(1))
+    with pytest.raises(checkpoint.DamagedError, match='got no arrays that can'):
+      checkpoint.wait(manager)
+  assert not (folder / '1').exists()
