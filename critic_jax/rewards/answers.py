@@ -100,7 +100,11 @@ def grade(text: str, reference: str) -> Grade:
 
 
 def decide(answer: str, reference: str) -> Grade:
-  """Grades an answer by `equivalent`; the children of a pool call it."""
+  """Grades an answer by `equivalent`; the children of a pool call it.
+
+  Raises:
+    MemoryError: nothing is known of the answer.
+  """
   return 'right' if equivalent(answer, reference) else 'wrong'
 
 
@@ -244,7 +248,9 @@ def _symbolic(answer: str, reference: str) -> bool:
   try:
     target = parse(f'${reference}$')
     return bool(target and verify(target, parse(f'${answer}$')))
-  except Exception:  # RecursionError, MemoryError: not shown to be equal
+  except MemoryError:  # not shown to be unequal, either
+    raise
+  except Exception:  # RecursionError: not shown to be equal
     return False
 
 
@@ -252,9 +258,9 @@ def _symbolic(answer: str, reference: str) -> bool:
 def _math_verify() -> tuple[Callable[..., list], Callable[..., bool]]:
   """Returns math_verify's parse and verify, without timeouts.
 
-  Its timeouts raise a BaseException from SIGALRM in the main thread. The pool
-  has the deadline, so they are off, and so is its warning about that. The
-  import takes 1 s.
+  Errors are raised, as a lack of memory is no wrong answer. Its timeouts raise
+  a BaseException from SIGALRM in the main thread. The pool has the deadline, so
+  they are off, and so is its warning about that. The import takes 1 s.
   """
   import math_verify
 
@@ -265,5 +271,9 @@ def _math_verify() -> tuple[Callable[..., list], Callable[..., bool]]:
     fallback_mode='no_fallback',
     extraction_mode='first_match',
     parsing_timeout=None,
+    raise_on_error=True,
   )
-  return parse, functools.partial(math_verify.verify, timeout_seconds=None)
+  verify = functools.partial(
+    math_verify.verify, timeout_seconds=None, raise_on_error=True
+  )
+  return parse, verify

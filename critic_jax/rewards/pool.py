@@ -14,7 +14,12 @@ in a sandbox of their own (`sandbox`).
 
 Canaries are items whose grades are known. After children graded items, each
 child still alive, and at least one, grades the canaries before any grade is
-returned; a wrong one refuses them all.
+returned. What a child graded that fails them is graded again, by fresh
+children; if one of these fails, too, all grades are refused.
+
+Sympy keeps what it computed, so a child's memory fills. A child that ever
+needed half of it is replaced, and until then its 'wrong' is not trusted: too
+little memory may be the reason, and libraries hide that.
 
 'right', 'wrong' and 'unparsable' are functions of the text, the reference and
 the grader alone, except for programs that read a clock; those that took a child
@@ -46,7 +51,7 @@ GRADERS = {
   'code': 'critic_jax.rewards.code',
 }
 _MAX_CACHED = 100_000  # grades; 75 bytes each when they are saved
-_MAX_ITEMS = 1_000  # items of a worker: sympy's caches only grow
+_MAX_ITEMS = 1_000  # items of a worker
 _TRIES = 2
 
 _CACHED = ('right', 'wrong')
@@ -64,8 +69,8 @@ class Pool:
     name: the grader, a name in `GRADERS`.
     deadline_s: seconds an item may take, from the moment it reaches a
       child that has imported everything, or a sandbox that has started.
-    memory_bytes: address space of a child. An expression that needs more is
-      not shown to be equal, and so is 'wrong'.
+    memory_bytes: address space of a child. An expression that needs more than
+      half of it may be a 'timeout'.
     accept_missing: protections that a sandbox may lack (`sandbox.find_walls`).
 
   Raises:
@@ -107,7 +112,7 @@ class Pool:
     self._cache: collections.OrderedDict[bytes, Grade] = (
       collections.OrderedDict()
     )
-    self._is_checked, self._failed_checks = True, 0
+    self._is_checked, self._has_failed, self._is_last = True, False, False
     self._closed = False
 
   def __enter__(self) -> Pool:
@@ -126,15 +131,16 @@ class Pool:
     """Returns the grades of (text, reference) pairs, in their order.
 
     A grade is the grader's, or 'timeout' for an item that could not be graded
-    within the limits: it missed its deadline, or two children died of it (the
-    system may have killed the first for another's memory). A timeout is not
-    cached, since a busy machine may be to blame; a pair that occurs twice in a
-    call is graded once.
+    within the limits: it missed its deadline, it needed too much memory of a
+    child that had graded nothing else, or two children died of it (the system
+    may have killed the first for another's memory). A timeout is not cached,
+    since a busy machine may be to blame; a pair that occurs twice in a call is
+    graded once.
 
     Raises:
       ValueError: the pool is closed.
-      RuntimeError: children cannot be started, or a canary gets a wrong
-        grade; then no grade of this call is to be trusted.
+      RuntimeError: children cannot be started, or a canary gets a wrong grade
+        of a fresh child, too; then no grade of this call is to be trusted.
     """
     if self._closed:
       raise ValueError(
@@ -211,9 +217,32 @@ class Pool:
 
   def _run(self, pairs: Sequence[Pair]) -> dict[Pair, Grade]:
     """Grades distinct pairs in children."""
+    if not pairs:
+      return {}
+    grades = self._run_once(pairs, is_last=False)
+    if self._has_failed:
+      while self._workers:
+        self._discard(self._workers[0])
+      doubted_pairs = [pair for pair in pairs if pair not in grades]
+      grades |= self._run_once(doubted_pairs, is_last=True)
+    # Cache the grades; forget those that were not read for the longest.
+    for pair, grade in grades.items():
+      if grade in _CACHED:
+        self._cache[self._key(pair)] = grade
+    while len(self._cache) > _MAX_CACHED:
+      self._cache.popitem(last=False)
+    return grades
+
+  def _run_once(
+    self, pairs: Sequence[Pair], is_last: bool
+  ) -> dict[Pair, Grade]:
+    """Grades pairs, but for those of children that fail the canaries.
+
+    Sets `_has_failed` to whether a child did; the last time that is an error.
+    """
     waiting = collections.deque((pair, 1) for pair in pairs)
     grades: dict[Pair, Grade] = {}
-    self._is_checked, self._failed_checks = not pairs, 0
+    self._is_checked, self._has_failed, self._is_last = False, False, is_last
     try:
       while (
         waiting
@@ -228,18 +257,12 @@ class Pool:
       # a later item, and a child that failed a canary must grade no more.
       for worker in [w for w in self._workers if w.job or w.unchecked]:
         self._discard(worker)
-    # Cache the grades; forget those that were not read for the longest.
-    for pair, grade in grades.items():
-      if grade in _CACHED:
-        self._cache[self._key(pair)] = grade
-    while len(self._cache) > _MAX_CACHED:
-      self._cache.popitem(last=False)
     return grades
 
   def _assign(self, waiting: collections.deque[Job]) -> None:
     """Starts the workers that are needed; gives items to the ready ones."""
     for worker in [w for w in self._workers if not w.job and not w.unchecked]:
-      if worker.num_items >= _MAX_ITEMS:
+      if _is_used_up(worker):
         self._discard(worker)
     num_free = sum(not worker.job for worker in self._workers)
     num_allowed = self._num_workers - len(self._workers)
@@ -249,7 +272,7 @@ class Pool:
     for _ in range(min(num_needed, num_allowed)):
       self._workers.append(Worker(self._settings))
     for worker in [w for w in self._workers if w.ready and not w.job]:
-      if waiting and worker.num_items < _MAX_ITEMS:
+      if waiting and not _is_used_up(worker):
         worker.send(waiting.popleft())
       elif worker.unchecked or not self._is_checked:
         worker.send(CHECK)
@@ -278,23 +301,56 @@ class Pool:
     if job == CHECK and isinstance(answer, list):
       canaries = pool_child.canaries(self._grader)
       for grade, (text, _, expected) in zip(answer, canaries, strict=True):
-        self._check_canary(grade, expected, text)
-      worker.unchecked, self._is_checked = False, True
-    elif job and job != CHECK and answer in ('right', 'wrong', 'timeout'):
+        if grade != expected:
+          return self._doubt(worker, grades, (grade, expected, text))
+      worker.unchecked, self._is_checked = [], True
+    elif job == CHECK:
+      self._doubt(worker, grades, (answer, 'alive', 'any'))
+    elif job and (
+      answer == 'memory' or (answer == 'wrong' and worker.is_short_of_memory)
+    ):
+      # Earlier items may have filled the memory, but not if there were none.
+      if worker.num_items > 1:
+        waiting.appendleft(job)
+      else:
+        grades[job[0]] = 'timeout'
+    elif job and answer in ('right', 'wrong', 'timeout'):
       grades[job[0]] = answer
-      worker.unchecked = True
+      worker.unchecked.append(job[0])
     else:
       self._discard(worker)
       if not worker.ready or isinstance(answer, dict):
         raise RuntimeError(self._start_error(worker, answer))
-      if job == CHECK:
-        self._failed_checks += 1
-        if self._failed_checks >= _TRIES:
-          self._check_canary(answer, expected='alive', text='any')
-      elif job and answer == 'dead' and job[1] < _TRIES:
+      if job and answer == 'dead' and job[1] < _TRIES:
         waiting.append((job[0], job[1] + 1))
       elif job:
         grades[job[0]] = 'timeout'
+
+  def _doubt(
+    self,
+    worker: Worker,
+    grades: dict[Pair, Grade],
+    failure: tuple[str, str, str],
+  ) -> None:
+    """Forgets the grades of a child that failed the canaries, and the child.
+
+    Args:
+      worker: the child.
+      grades: the grades so far.
+      failure: the canary's grade, its expected grade and its text.
+
+    Raises:
+      RuntimeError: it was a fresh child.
+    """
+    self._discard(worker)
+    if isinstance(failure[0], dict):
+      raise RuntimeError(self._start_error(worker, failure[0]))
+    if self._is_last:
+      self._check_canary(*failure)
+    for pair in worker.unchecked:
+      del grades[pair]
+    # There will be a check of the fresh children.
+    self._has_failed = self._is_checked = True
 
   def _start_error(self, worker: Worker, answer: Any) -> str:
     settings = json.dumps(self._settings)
@@ -308,3 +364,8 @@ class Pool:
   def _discard(self, worker: Worker) -> None:
     worker.kill()
     self._workers.remove(worker)
+
+
+def _is_used_up(worker: Worker) -> bool:
+  """Whether a child must grade no more: sympy's caches only grow."""
+  return worker.num_items >= _MAX_ITEMS or worker.is_short_of_memory

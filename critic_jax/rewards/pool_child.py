@@ -2,7 +2,8 @@
 
 Messages are length-prefixed JSON. The process receives `[answer, reference]`
 and 'check'; it sends 'ready', a grade for each pair, the grades of the canaries
-for 'check', and `{'error': ...}` if a sandbox did not start.
+for 'check', 'memory' if there was too little of it for an answer, and
+`{'error': ...}` if a sandbox did not start.
 """
 
 from __future__ import annotations
@@ -72,6 +73,8 @@ def main(settings: Mapping[str, Any]) -> None:
         answer = decide(*message)
     except ChildProcessError as error:  # a sandbox that did not start
       answer = {'error': str(error)}
+    except MemoryError:
+      answer = 'memory'
     _end_children()
     signal.setitimer(signal.ITIMER_REAL, 0)
     code_host.write(output, answer)

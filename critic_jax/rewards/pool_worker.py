@@ -7,6 +7,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -33,7 +34,7 @@ class Worker:
     ready: whether it has imported everything.
     job: the pair that it grades with the number of the try, None if idle.
     num_items: the number of items sent to it.
-    unchecked: whether it graded anything since it graded the canaries.
+    unchecked: the pairs that it graded since it graded the canaries.
     deadline: the time (`time.monotonic`) at which it is late.
   """
 
@@ -59,16 +60,38 @@ class Worker:
     self.ready = False
     self.job: Job | None = None
     self.num_items = 0
-    self.unchecked = False
+    self.unchecked: list[Pair] = []
     self.deadline = time.monotonic() + _READY_S
     startup_s = pool_child.STARTUP_S if settings.get('walls') else 0.0
     self._seconds = settings['deadline_s'] + startup_s
     self._received = b''
+    self._max_bytes = settings['memory_bytes']
+    self._ready_bytes = 0
+    self._has_failed = False
 
   @property
   def late(self) -> bool:
     """Whether its deadline has passed."""
     return self.deadline <= time.monotonic()
+
+  @property
+  def is_short_of_memory(self) -> bool:
+    """Whether memory failed it, or half of what it has to grade in was used.
+
+    As long as not, no expression that fits into the other half failed for what
+    earlier ones left behind.
+    """
+    used_bytes = self._peak_bytes() - self._ready_bytes
+    is_half_used = 2 * used_bytes > self._max_bytes - self._ready_bytes
+    return self.ready and (self._has_failed or is_half_used)
+
+  def _peak_bytes(self) -> int:
+    """Returns the greatest address space that it had; 0 if it is dead."""
+    with contextlib.suppress(OSError):
+      status = pathlib.Path(f'/proc/{self.process.pid}/status').read_text()
+      if peak := re.search(r'VmPeak:\s+([0-9]+) kB', status):
+        return 1024 * int(peak[1])
+    return 0
 
   def send(self, job: Job) -> None:
     """Sends the child an item; a ready child reads, so this is quick."""
@@ -84,8 +107,9 @@ class Worker:
   def receive(self) -> Any:
     """Returns a message, 'dead', 'late', or None: nothing yet.
 
-    Messages are 'ready', a grade, the grades of the canaries, and a dict with
-    the reason why nothing could be graded.
+    Messages are 'ready', a grade, 'memory' if there was too little of it, the
+    grades of the canaries, and a dict with the reason why nothing could be
+    graded.
     """
     with contextlib.suppress(BlockingIOError):
       data = os.read(self.stdout.fileno(), 1 << 16)
@@ -103,6 +127,9 @@ class Worker:
         except ValueError:
           return 'dead'
         self._received = self._received[size:]
+        if not self.ready:
+          self._ready_bytes = self._peak_bytes()
+        self._has_failed |= message == 'memory'
         self.ready, self.job, self.deadline = True, None, math.inf
         return message
     return 'late' if self.late else None

@@ -9,6 +9,7 @@ from critic_jax.rewards.answers import Grade
 IN_SANDBOX = False
 CANARIES = (('fine', '', 'right'), ('no', '', 'wrong'))
 MARK = 'critic-jax-stray'
+_kept = []
 
 
 def extract(text: str) -> str:
@@ -21,7 +22,12 @@ def exact(answer: str, reference: str) -> None:
 
 def decide(answer: str, reference: str) -> Grade:
   """Does what the answer says; 'right', if that can be done."""
-  if answer == 'no':
+  if answer == 'fine' and _kept:
+    try:
+      bytearray(2**28)  # a canary, too, needs memory
+    except MemoryError:
+      return 'wrong'
+  if answer == 'no' or 'poison' in _kept:
     return 'wrong'
   if answer.startswith('die'):
     os._exit(int(answer.split()[1]))
@@ -34,6 +40,12 @@ def decide(answer: str, reference: str) -> Grade:
     blocks = []
     while True:
       blocks.append(bytearray(2**24))
+  if answer.startswith('keep'):
+    _kept.append(b'x' * 2**26)
+  if answer == 'swallow':
+    return _swallow()
+  if answer.startswith('poison') and (not reference or _make(reference)):
+    _kept.append('poison')
   if answer == 'fork':
     return _fork()
   if answer == 'write':
@@ -58,3 +70,22 @@ def _fork() -> Grade:
     return 'wrong'
   time.sleep(0.3)  # until it can be found by its mark
   return 'right'
+
+
+def _swallow() -> Grade:
+  """'wrong' for lack of memory, as libraries say it that hide the error."""
+  blocks = []
+  try:
+    while True:
+      blocks.append(b'x' * 2**24)
+  except MemoryError:
+    return 'wrong'
+
+
+def _make(path: str) -> bool:
+  """Whether there was no such file; a child may make empty ones."""
+  try:
+    open(path, 'x').close()
+    return True
+  except FileExistsError:
+    return False

@@ -90,6 +90,36 @@ def test_a_grader_that_allocates_100_gb_is_stopped(fault, bad):
   assert total_kb > 2**20, 'a limit of 1 GB is no limit here'
 
 
+def test_a_grader_without_memory_says_nothing_is_wrong(bad):
+  # The item may be to blame, or what earlier ones left: it is tried alone.
+  assert grade(bad(), 'a', 'swallow', 'b', 'no') == [
+    'right', 'timeout', 'right', 'wrong'
+  ]  # fmt: skip
+  assert grade(bad(), 'swallow') == ['timeout']
+
+
+def test_a_child_whose_memory_fills_is_replaced(bad):
+  # Each item keeps 64 MB of 1 GB, and the canaries need 256 MB.
+  graders = bad()
+  texts = [f'keep {k}' for k in range(13)]
+  assert grade(graders, *texts, 'no') == ['right'] * 13 + ['wrong']
+  [worker] = graders._workers
+  assert worker.num_items < 14
+
+
+def test_what_a_child_graded_that_fails_is_graded_again(bad, tmp_path):
+  graders = bad(2)
+  poison = [(f'poison {k}', str(tmp_path / 'once')) for k in range(2)]
+  items = [('a', ''), *poison, ('b', ''), ('c', '')]
+  # The first child that meets the poison calls everything wrong from then on.
+  assert graders.grade(items) == ['right'] * 5
+  assert list(graders.state().values()) == ['right'] * 5
+  # A fresh child that fails, too, ends it; the next call starts anew.
+  with pytest.raises(RuntimeError, match='no grade of this step'):
+    grade(graders, 'poison')
+  assert grade(graders, 'd') == ['right']
+
+
 def test_a_grader_can_not_fork(bad):
   if not sandbox.syscall_filter() and os.geteuid() == 0:
     pytest.skip('root, and no libseccomp2 here: nothing refuses to fork')
