@@ -54,7 +54,7 @@ def confine(limits: dict[str, int], syscall_filter: bytes = b'') -> None:
 
   Args:
     limits: names in `resource` without 'RLIMIT_', e.g. {'AS': 2**29}.
-    syscall_filter: a result of `sandbox.syscall_filter`; b'' for none.
+    syscall_filter: a result of `syscalls.make_filter`; b'' for none.
 
   Raises:
     OSError: the kernel refused.

@@ -20,7 +20,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from critic_jax.rewards import code_host, sandbox
+from critic_jax.rewards import code_host, sandbox, syscalls
 
 STARTUP_S = 60.0  # for a sandbox to start on a busy machine, beyond a deadline
 
@@ -62,7 +62,7 @@ def main(settings: Mapping[str, Any]) -> None:
     decide = grader.decide
     decide(*_pair(grader, checks[0]))  # imports and warms up
     with contextlib.suppress(OSError):  # a kernel without seccomp
-      code_host.confine({'NPROC': 0, 'FSIZE': 0}, sandbox.syscall_filter())
+      code_host.confine({'NPROC': 0, 'FSIZE': 0}, syscalls.make_filter())
   code_host.write(output, 'ready')
   while (message := code_host.read(sys.stdin.buffer)) is not None:
     signal.setitimer(signal.ITIMER_REAL, seconds)

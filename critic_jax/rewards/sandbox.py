@@ -14,9 +14,7 @@ They use features of Linux:
               both also for users who are not root: a root folder of read-only
               mounts without /proc and /etc, a network without devices, and
               process ids of its own, which all end with the first
-  seccomp     a filter, compiled by libseccomp if it is installed; it refuses to
-              start processes and threads, run files, open sockets, send
-              signals, trace, mount and more
+  seccomp     a filter, compiled by libseccomp if it is installed (`syscalls`)
   limits      of resources, and an empty environment, always
 
 If a machine lacks a protection, `find_walls` raises, unless the config accepts
@@ -30,7 +28,6 @@ memory that a program takes within its limits are missing elsewhere.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import json
 import os
@@ -43,7 +40,7 @@ import time
 from collections.abc import Collection
 from typing import BinaryIO, NamedTuple
 
-from critic_jax.rewards import code_host
+from critic_jax.rewards import code_host, syscalls
 
 PROTECTIONS = ('network', 'files', 'processes', 'syscalls')
 MAX_MESSAGE = 16 * 2**20  # bytes
@@ -58,24 +55,6 @@ _LIMITS = {
   'CORE': 0,
   'CPU': 600,  # seconds; deadlines are shorter
 }
-# Calls that a pure program can do without: the walls do not rest on this list.
-_REFUSED = """
-  fork vfork clone clone3 execve execveat
-  socket socketpair connect bind listen accept accept4 sendto sendmsg sendmmsg
-  kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_open
-  pidfd_send_signal pidfd_getfd ptrace process_vm_readv process_vm_writev
-  process_madvise kcmp setpriority sched_setaffinity sched_setscheduler
-  mount umount2 pivot_root chroot unshare setns mknod mknodat open_by_handle_at
-  name_to_handle_at fsopen fsmount fsconfig fspick move_mount open_tree
-  mount_setattr swapon swapoff quotactl fanotify_init
-  memfd_create memfd_secret shmget shmat shmctl msgget semget mq_open
-  io_uring_setup io_uring_enter io_uring_register io_setup userfaultfd bpf
-  perf_event_open keyctl add_key request_key personality seccomp
-  init_module finit_module delete_module kexec_load kexec_file_load reboot
-  acct syslog settimeofday clock_settime adjtimex clock_adjtime sethostname
-  setdomainname setuid setgid setreuid setregid setresuid setresgid setgroups
-  ioperm iopl modify_ldt vhangup lookup_dcookie nfsservctl
-""".split()
 
 
 class Walls(NamedTuple):
@@ -83,7 +62,8 @@ class Walls(NamedTuple):
 
   Attributes:
     namespaces: 'bubblewrap', 'unshare', or '' for none.
-    syscall_filter: the result of `syscall_filter` in hexadecimal; '' for none.
+    syscall_filter: the result of `syscalls.make_filter` in hexadecimal; '' for
+      none.
   """
 
   namespaces: str
@@ -131,8 +111,8 @@ def missing(walls: Walls) -> list[str]:
 
 @functools.cache
 def _find_walls() -> Walls:
-  syscalls = syscall_filter().hex()
-  for filter_ in dict.fromkeys([syscalls, '']):
+  syscall_filter = syscalls.make_filter().hex()
+  for filter_ in dict.fromkeys([syscall_filter, '']):
     for namespaces in ('bubblewrap', 'unshare', ''):
       walls = Walls(namespaces, filter_)
       with contextlib.suppress(OSError), Process('program', walls):
@@ -140,35 +120,6 @@ def _find_walls() -> Walls:
   raise ChildProcessError(
     f'sandbox: got no answer of {sys.executable}; expected python to start'
   )
-
-
-def syscall_filter() -> bytes:
-  """Returns the seccomp filter for `confine`; b'' without libseccomp."""
-  try:
-    library = ctypes.CDLL('libseccomp.so.2')
-  except OSError:
-    return b''
-  library.seccomp_init.restype = ctypes.c_void_p
-  library.seccomp_init.argtypes = [ctypes.c_uint32]
-  library.seccomp_rule_add.argtypes = [
-    *(ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint)
-  ]
-  library.seccomp_export_bpf.argtypes = [ctypes.c_void_p, ctypes.c_int]
-  library.seccomp_release.argtypes = [ctypes.c_void_p]
-  allow, refuse = 0x7FFF0000, 0x00050000 | 1  # SCMP_ACT_ALLOW, ERRNO(EPERM)
-  context = library.seccomp_init(allow)
-  try:
-    for name in _REFUSED:
-      number = library.seccomp_syscall_resolve_name(name.encode())
-      if number >= 0:  # else unknown to libseccomp or to this architecture
-        library.seccomp_rule_add(context, refuse, number, 0)
-    with tempfile.TemporaryFile() as file:
-      if library.seccomp_export_bpf(context, file.fileno()):
-        return b''
-      file.seek(0)
-      return file.read()
-  finally:
-    library.seccomp_release(context)
 
 
 class Process:

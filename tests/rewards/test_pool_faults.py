@@ -7,7 +7,7 @@ import time
 import bad_graders
 import pytest
 
-from critic_jax.rewards import answers, code, pool, sandbox
+from critic_jax.rewards import answers, code, pool, sandbox, syscalls
 
 FOLDER = pathlib.Path(bad_graders.__file__).parent
 
@@ -121,7 +121,7 @@ def test_what_a_child_graded_that_fails_is_graded_again(bad, tmp_path):
 
 
 def test_a_grader_can_not_fork(bad):
-  if not sandbox.syscall_filter() and os.geteuid() == 0:
+  if not syscalls.make_filter() and os.geteuid() == 0:
     pytest.skip('root, and no libseccomp2 here: nothing refuses to fork')
   graders = bad()
   assert grade(graders, 'fork') == ['wrong']  # it says that it could not

@@ -14,7 +14,7 @@ import time
 import psutil
 import pytest
 
-from critic_jax.rewards import code, sandbox
+from critic_jax.rewards import code, sandbox, syscalls
 
 DEADLINE_S = 2.0
 SECRET = 'hush-31337'
@@ -25,7 +25,7 @@ ANSWERED = ['assert answer(3) == 9', 'assert answer(-271) == 73441']
 
 def build_walls(name):
   """Builds walls with this kind of namespaces, or skips the test."""
-  walls = sandbox.Walls(name, sandbox.syscall_filter().hex())
+  walls = sandbox.Walls(name, syscalls.make_filter().hex())
   try:
     with sandbox.Process('program', walls):
       pass
@@ -580,7 +580,7 @@ def test_walls_hold_without_the_filter(walls, world):
 
 
 def test_the_filter_holds_without_walls(world):
-  filter_ = sandbox.syscall_filter().hex()
+  filter_ = syscalls.make_filter().hex()
   if not filter_:
     pytest.skip('no libseccomp2 here: no protection of syscalls')
   filter_only = sandbox.Walls('', filter_)
