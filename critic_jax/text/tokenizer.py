@@ -55,6 +55,7 @@ class Tokenizer:
     files: the files it was made from, by name.
     encode_fn: (text, whether to parse specials) -> ids.
     decode_fn: ids below `vocab_size` -> text, specials included.
+    date: the day that a chat template is told that asks for today's.
   """
 
   vocab_size: int
@@ -68,6 +69,7 @@ class Tokenizer:
   files: Mapping[str, bytes]
   encode_fn: Callable[[str, bool], list[int]]
   decode_fn: Callable[[list[int]], str]
+  date: str = chat_template_lib.DATE
 
   def encode(self, text: str, *, special: bool = False) -> list[int]:
     """Returns the token ids of `text`.
@@ -181,7 +183,9 @@ class Tokenizer:
       'pad_token': names.get(self.pad, ''),
       'unk_token': names.get(self.unknown, ''),
     }
-    return chat_template_lib.render(self.chat_template, variables)
+    return chat_template_lib.render(
+      self.chat_template, variables, date=self.date
+    )
 
   def save(self, folder: str | os.PathLike) -> list[str]:
     """Writes the tokenizer's files, and only those; returns their names."""

@@ -118,6 +118,7 @@ def test_parts_of_templates_that_know_each_other(source):
     render(f'{{% for i in range(30) %}}{source}{{% endfor %}}')
 
 
+TEXT = "{% set x = 'a' * 1000 * 1000 %}"
 BOMBS = (
   "{{ 'a'|center(3000000000) }}",
   "{{ 'a'.center(3000000000)|length }}",
@@ -156,6 +157,29 @@ BOMBS = (
     for i in range(60)
   ),
   'x' * 10_000_000,
+  # A width makes a date, or a line, as long as it says.
+  "{{ strftime_now('%470000000Y') }}",
+  "{{ strftime_now('%010000000Y') }}",
+  "{{ strftime_now('%c' * 900) }}",
+  "{{ ('\\n' * 1000)|indent(99999)|length }}",
+  "{{ ('\\t' * 1000).expandtabs(99999)|length }}",
+  '{{ [[[[1] * 1000] * 10]]|tojson(indent=9999)|length }}',
+  # A text that is put in everywhere.
+  "{{ ('a' * 1000 * 90).replace('a', 'b' * 1000)|length }}",
+  "{{ ('a' * 1000 * 90)|replace(new='b' * 1000, old='a')|length }}",
+  "{{ ('{0}' * 1000).format('a' * 1000 * 90)|length }}",
+  "{{ ('a' * 1000 * 2).join(['a'] * 990 * 30)|length }}",
+  "{{ (['a'] * 990 * 30)|join('a' * 1000 * 2)|length }}",
+  "{{ ('a' * 1000).translate({97: 'b' * 1000 * 90})|length }}",
+  "{{ 'a' * 1000 * 1000 * 1000 }}",
+  # Many texts, each of an allowed length.
+  TEXT + ''.join(f'{{% set a{i} = x ~ 1 %}}' for i in range(600)),
+  TEXT + ''.join(f'{{% set a{i} = x[1:] %}}' for i in range(600)),
+  TEXT + ''.join(f'{{% set a{i} = x.upper() %}}' for i in range(600)),
+  TEXT + ''.join(f'{{% set a{i} = x|lower %}}' for i in range(600)),
+  "{% set x = ['a' * 1000 * 1000] %}{% macro m() %}{% for i in range(400) %}"
+  '{{ x }}{% endfor %}{% endmacro %}{{ m()|length }}',
+  '{{ (1).to_bytes(99999, "big") * 1000 }}',
 )
 
 
@@ -163,6 +187,43 @@ BOMBS = (
 def test_bombs_do_not_go_off(source):
   with at_most(10**8):
     assert render(source) == ''
+
+
+LOOP = '{{% for i in range(99999) %}}{}{{% endfor %}}'.format
+HANGS = {
+  'a filter of a loop': LOOP(
+    '{% for j in range(99999) if false %}{% endfor %}'
+  ),
+  'a range': LOOP('{{ range(99999)|max }}'),
+  'a range that is read': LOOP("{{ range(99999)|select('none')|list }}"),
+  'a long text in a text': TEXT + LOOP("{% if 'ab' in x %}{% endif %}"),
+  'a test': TEXT + LOOP("{% if 'ab' is in x %}{% endif %}"),
+  'equal texts': TEXT + "{% set y = x ~ '' %}" + LOOP('{{ x == y }}'),
+  'a list': '{% set x = range(40000)|list %}' + LOOP('{{ 50000 in x }}'),
+  'a list that is sorted': '{% set x = range(40000)|list %}'
+  + LOOP('{{ x|sort|first }}'),
+  'distinct items': '{% set x = range(40000)|list %}'
+  + LOOP('{{ x|unique|first }}'),
+  'a text that is stripped': TEXT + LOOP('{% set y = x.strip() %}'),
+  'a slice': TEXT + LOOP('{% set y = x[1:] %}'),
+  'a precision': LOOP('{{ 1.5|round(4000) }}'),
+  'a long body': LOOP('{% set a = [1] %}' * 3000),
+  'a long body of a macro': '{% macro m() %}'
+  + '{% set a = [1] %}' * 3000
+  + '{% endmacro %}'
+  + LOOP('{{ m() }}'),
+  'a codec': TEXT + "{{ (x ~ '\u20ac\u0100').encode('punycode') }}",
+  'wrapped words': TEXT + '{{ x|wordwrap(1) }}',
+}
+
+
+@pytest.mark.parametrize('name', HANGS)
+def test_work_is_bounded(name, monkeypatch):
+  monkeypatch.setattr(chat_template, 'MAX_STEPS', 5000)  # a twentieth
+  start = time.process_time()
+  with pytest.raises(ValueError, match='steps|the method|No filter'):
+    chat_template.render(HANGS[name], {})
+  assert time.process_time() - start < 1.5  # that is 30 s in all
 
 
 @given(texts('{{ x }}', '{% if %}', '<think>', 'Verdict: correct', max_size=9))

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import random
 
@@ -459,6 +460,34 @@ def test_templates_see_what_transformers_gives_them():
   )
 
 
+@pytest.mark.parametrize(
+  ('form', 'text'),
+  [
+    ('%d %b %Y', '26 Jul 2024'),
+    ('%-d/%m', '26/07'),
+    ('%Y-%m-%dT%H:%M:%S %%', '2024-07-26T00:00:00 %'),
+    ('', ''),
+  ],
+)
+def test_the_date_of_a_template_is_given(form, text):
+  source = f'{{{{ strftime_now({form!r}) }}}}'
+  assert chat_template.render(source, {}, date='2024-07-26') == text
+  dated = dataclasses.replace(with_template(source), date='2024-07-26')
+  assert dated.decode(dated.render(user('hi'))) == text
+  # No clock: a prompt of tomorrow is today's.
+  assert chat_template.render('{{ strftime_now("%Y-%m-%d") }}', {}) == (
+    chat_template.DATE
+  )
+
+
+@pytest.mark.parametrize(
+  'form', ['%9Y', '%010Y', '%-9d', '%', '%_5m', 'x' * 101]
+)
+def test_formats_of_a_date_have_no_widths(form):
+  with pytest.raises(ValueError, match='got the date format'):
+    chat_template.render(f'{{{{ strftime_now({form!r}) }}}}', {})
+
+
 def test_steps_are_counted_anew_for_each_rendering():
   source = '{% for i in range(60000) %}{% endfor %}done'
   for _ in range(3):
@@ -469,6 +498,57 @@ def test_special_finder_prefers_the_longest():
   finder = vocabulary.special_finder({'<a': 0, '<ab>': 1})
   assert finder.findall('x<ab><a>') == ['<ab>', '<a']
   assert vocabulary.special_finder({}).findall('anything') == []
+
+
+LLAMA_2 = (  # with calls of methods inside a loop
+  "{% if messages[0]['role'] == 'system' %}{% set turns = messages[1:] %}"
+  "{% set system = messages[0]['content'] %}{% else %}"
+  '{% set turns = messages %}{% set system = false %}{% endif %}'
+  '{% for message in turns %}'
+  "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+  "{{ raise_exception('roles must alternate') }}{% endif %}"
+  '{% if loop.index0 == 0 and system != false %}{% set content = '
+  "'<<SYS>>\\n' + system + '\\n<</SYS>>\\n\\n' + message['content'] %}"
+  "{% else %}{% set content = message['content'] %}{% endif %}"
+  "{% if message['role'] == 'user' %}"
+  "{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}"
+  "{% else %}{{ ' ' + content.strip() + ' ' + eos_token }}{% endif %}"
+  '{% endfor %}'
+)
+LONG = {
+  'llama 2': LLAMA_2,
+  'chatml': CHATML,
+  'a split': "{% for m in messages %}{% set x = m['content'] %}"
+  "{% if '</think>' in x %}{% set x = x.split('</think>')[-1] %}{% endif %}"
+  '{{ x }}{% endfor %}',
+  'replaced': "{% for m in messages %}{{ m['content'].replace('</think>', "
+  "'<|end_of_thought|>') | replace('w', 'ww') }}{% endfor %}",
+  'methods': "{% for m in messages %}{% set x = m['content'] %}"
+  "{% if x.startswith('<t>') or x.endswith('</t>') or x.find('<t>') > 0 %}"
+  "x{% endif %}{{ x.strip().lstrip('\\n').rstrip('\\n') }}{% endfor %}",
+  'filters': "{% for m in messages %}{{ m['content'] | trim | default('none') "
+  "| string | indent(4) | tojson }}{{ [m['content'], 'x'] | join('\\n\\n') }}"
+  '{% endfor %}',
+  'a macro': "{% macro f(m) %}{{ m['content'] }}{% endmacro %}"
+  '{% for m in messages %}{{ f(m) ~ 1 }}{% endfor %}',
+  'a namespace': "{% set ns = namespace(text='') %}{% for m in messages %}"
+  "{% set ns.text = ns.text + m['content'] %}{% endfor %}{{ ns.text }}",
+}
+
+
+@pytest.mark.parametrize('length', [10_001, 300_000])
+@pytest.mark.parametrize('name', LONG)
+def test_texts_may_be_long(name, length):
+  contents = ['s' * length, '\nw\n  ' + 'word ' * (length // 5), 'a' * 99]
+  messages = [
+    {'role': role, 'content': content}
+    for role, content in zip(
+      ('system', 'user', 'assistant'), contents, strict=True
+    )
+  ]
+  variables = {'messages': messages, 'bos_token': '<s>', 'eos_token': '</s>'}
+  text = chat_template.render(LONG[name], variables)
+  assert len(text) > 2 * length
 
 
 def test_limits_leave_room_for_long_conversations():
