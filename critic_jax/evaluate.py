@@ -29,7 +29,7 @@ from critic_jax import strict_json
 from critic_jax.report import html_report
 from critic_jax.rewards.pool import Pool
 from critic_jax.runtime import cli, distributed, sharding
-from critic_jax.training import checks, eval_phases, phases
+from critic_jax.training import checks, eval_phases, inputs, phases
 from critic_jax.training import roles as roles_lib
 from critic_jax.types import Roles
 from critic_jax.workdir import checkpoint, run_dir
@@ -64,13 +64,16 @@ def run(
   mesh = sharding.make_mesh(config.mesh)
   lms = roles_lib.make_lms(config.models)
   evaluations = eval_phases.make_evaluations(config, lms)
-  loaded = roles_lib.load_params(config.models)
+  # Of a run all roles are restored: the sources of its models are not needed.
+  loaded = {} if trained else roles_lib.load_params(config.models)
+  digest = trained.digest() if trained else ''
   devices = ', '.join(map(str, jax.devices()))
   with (
     Pool(**config.graders) as pool,
     run_dir.open_run(
       workdir,
       config,
+      inputs=inputs.digests(lms, loaded, evaluations, checkpoint=digest),
       overrides=overrides,
       devices=devices,
       is_writer=distributed.is_first(),
@@ -112,6 +115,10 @@ class Trained(NamedTuple):
 
   path: Path
   step: int
+
+  def digest(self) -> str:
+    """Returns the SHA-256 of the parameters as they are saved."""
+    return checkpoint.digest(self.path, self.step, 'roles')
 
   def restore(self, roles: Roles) -> dict[str, Any]:
     """Restores the roles, in the shapes and shardings of `roles`."""

@@ -54,13 +54,13 @@ from critic_jax.runtime import (
   sharding,
   timing,
 )
-from critic_jax.training import checks, eval_phases, updates
+from critic_jax.training import checks, eval_phases, inputs, updates
 from critic_jax.training import phases as phases_lib
 from critic_jax.training import roles as roles_lib
 from critic_jax.training.alarms import Alarms
 from critic_jax.training.phases import Phase
 from critic_jax.training.pipeline import Pipeline, is_saved
-from critic_jax.workdir import checkpoint, progress, run_dir
+from critic_jax.workdir import checkpoint, progress, provenance, run_dir
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -105,6 +105,9 @@ class Run:
     """Runs the phases from the last checkpoint on, and their evaluations."""
     done, state = self.restore(phases)
     self.folder.rewind(done)
+    if distributed.is_first():
+      ends = phases_lib.phase_ends(self.config)
+      provenance.keep_later_evaluations(self.folder.path, ends, done)
     distributed.wait('rewind')
     for phase in phases:
       steps_done = min(max(done - phase.start, 0), phase.config.steps)
@@ -344,6 +347,7 @@ def run(
       run_dir.open_run(
         workdir,
         config,
+        inputs=inputs.digests(lms, loaded, evaluations, train=splits['train']),
         overrides=overrides,
         devices=', '.join(map(str, jax.devices())),
         is_writer=distributed.is_first(),

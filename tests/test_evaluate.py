@@ -8,13 +8,15 @@ import shutil
 import subprocess
 import sys
 
+import helpers
 import pytest
 import run_helpers
 from rich.console import Console
 
 from configs import evaluate as config_file
 from critic_jax import evaluate
-from critic_jax.training import eval_phases
+from critic_jax.pretrained import hf_weights
+from critic_jax.training import eval_phases, roles
 from critic_jax.workdir import run_dir
 
 ROOT = pathlib.Path(evaluate.__file__).parents[1]
@@ -95,6 +97,54 @@ def test_an_evaluation_that_was_killed_goes_on(tmp_path, monkeypatch):
   assert len(sizes) == 3, 'a finished evaluation is left as it is'
 
 
+def save_weights(folder, seed):
+  """Saves a model of one seed as a Hugging Face folder."""
+  [lm] = roles.make_lms(
+    {'critic': config_file.get_config('tiny').models.critic}
+  ).values()
+  params = helpers.random_params(lm.model, seed)
+  hf_weights.save(folder, lm.model.config, params, lm.tokenizer)
+
+
+def test_weights_that_were_replaced_in_place_are_refused(tmp_path, monkeypatch):
+  """One table never has records of two models, and welcomes a moved one."""
+  weights = tmp_path / 'weights'
+  config = config_file.get_config('tiny')
+  config.checkpoint = str(weights)
+  collect, parts = eval_phases.critic_loop.collect, []
+
+  def stop(*arguments, **settings):
+    parts.append(len(parts))
+    if len(parts) == 2:
+      raise KeyboardInterrupt
+    return collect(*arguments, **settings)
+
+  save_weights(weights, 1)
+  with monkeypatch.context() as patch:
+    patch.setattr(eval_phases.critic_loop, 'collect', stop)
+    with pytest.raises(KeyboardInterrupt):
+      run(config, tmp_path / 'run')
+  [part] = tmp_path.glob('run/partial/slips/*/*')
+
+  def is_refused():
+    weights.rename(tmp_path / 'moved')
+    save_weights(weights, 2)
+    with pytest.raises(ValueError, match='models.critic.weights, .*: got anot'):
+      run(config, tmp_path / 'run')
+    shutil.rmtree(weights)
+
+  is_refused()
+  assert part.exists()
+  config.checkpoint = str(tmp_path / 'moved')
+  path = run(config, tmp_path / 'run')
+  records = outcome(path, 'slips')
+  (tmp_path / 'moved').rename(weights)
+  config.checkpoint = str(weights)
+  run(config, path)
+  is_refused()
+  assert outcome(path, 'slips') == records and len(parts) == 2
+
+
 @pytest.mark.parametrize('phase', ['rl', 'judge_only'])
 def test_a_phase_measured_again_gives_the_numbers_of_the_run(
   tmp_path, tiny_run, phase
@@ -105,6 +155,26 @@ def test_a_phase_measured_again_gives_the_numbers_of_the_run(
   path = run(config, tmp_path)
   records = (path / 'eval/heldout/evaluation.jsonl.gz').read_bytes()
   assert records == (tiny_run / f'eval/heldout/{phase}.jsonl.gz').read_bytes()
+
+
+def test_a_run_that_was_trained_again_is_not_the_one_that_was_measured(
+  tmp_path, tiny_run
+):
+  copy = tmp_path / 'copy'
+  shutil.copytree(tiny_run, copy)
+  config = config_file.get_config('tiny')
+  config.checkpoint = f'{copy}:rl'
+  path = run(config, tmp_path / 'run')
+  records = outcome(path, 'slips')
+  # The same checkpoint elsewhere, and another one in its place.
+  config.checkpoint = f'{copy.rename(tmp_path / "moved")}:rl'
+  run(config, path)
+  ends = sorted((tmp_path / 'moved/checkpoints').iterdir())
+  shutil.rmtree(ends[-2])
+  shutil.copytree(ends[-1], ends[-2])
+  with pytest.raises(ValueError, match='^checkpoint: got another content'):
+    run(config, path)
+  assert outcome(path, 'slips') == records
 
 
 def test_a_run_is_measured_on_other_data_too(tmp_path, tiny_run):

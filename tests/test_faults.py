@@ -6,6 +6,7 @@ in test_checkpoint_faults.py, kills at any moment in test_chaos.py.
 
 import functools
 import io
+import json
 import os
 import pathlib
 import signal
@@ -328,6 +329,36 @@ def test_two_runs_in_one_folder_are_refused(tmp_path):
   lock.close()
   run(sft_config(), tmp_path)
   assert (tmp_path / 'DONE').exists()
+
+
+# ----------------------------------------------------------------- inputs
+
+
+def test_a_file_of_problems_may_move_but_not_change(tmp_path, monkeypatch):
+  monkeypatch.setattr(train.Run, 'run', lambda run, phases: None)
+  file = tmp_path / 'sums.jsonl'
+  rows = [
+    dict(question=f'What is {i} + 1?', answer=f'It is {i + 1}.\n#### {i + 1}')
+    for i in range(20)
+  ]
+  text = ''.join(json.dumps(row) + '\n' for row in rows)
+  file.write_text(text)
+  config = sft_config()
+  data = dict(name='jsonl', path=str(file), data_dir=str(tmp_path / 'data'))
+  with config.unlocked():
+    config.data = data
+    config.phases.solver.lessons = dict(module='lessons', name='reference')
+  run(config, tmp_path / 'run')
+  file.write_text(text.replace('It is', 'That is'))
+  with pytest.raises(ValueError, match='^data: got another content than'):
+    run(config, tmp_path / 'run')
+  moved = tmp_path / 'moved' / 'sums.jsonl'
+  moved.parent.mkdir()
+  moved.write_text(text)
+  with config.unlocked():
+    config.data = data | dict(path=str(moved), data_dir=str(tmp_path / 'new'))
+  run(config, tmp_path / 'run')
+  assert (tmp_path / 'run' / 'config.1.json').exists()
 
 
 # ----------------------------------------------------------------- clocks

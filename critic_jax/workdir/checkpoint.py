@@ -320,6 +320,33 @@ def _digests(folder: Path) -> dict[str, str]:
   return digests
 
 
+def digest(folder: Path, step: int, item: str) -> str:
+  """Returns the SHA-256 of an item of a checkpoint, by those of its files.
+
+  Args:
+    folder: the folder of the checkpoints.
+    step: the step of one of them.
+    item: one of `TREES`.
+
+  Raises:
+    DamagedError: there are no digests.
+  """
+  path = folder / str(step) / _DIGESTS
+  try:
+    digests = json.loads(path.read_text())
+  except (OSError, ValueError) as error:
+    raise DamagedError(
+      f'{path}: got {type(error).__name__}: {error}; expected the digests that '
+      'were written; bring them back'
+    ) from error
+  lines = [
+    f'{name} {digests[name]}'
+    for name in sorted(digests)
+    if name.startswith(f'{item}/')
+  ]
+  return hashlib.sha256('\n'.join(lines).encode()).hexdigest()
+
+
 def damage(folder: Path) -> str:
   """Returns the first problem of a checkpoint's files in words, '' if none."""
   try:

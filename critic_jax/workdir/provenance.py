@@ -1,8 +1,8 @@
-"""The provenance of a run: its code, packages and config, and their changes.
+"""The provenance of a run: code, packages, config, inputs, and their changes.
 
 The code's commit and the packages are text. A version that has changed since a
 folder was last opened is written beside the first, and the config that another
-one replaces is kept.
+one replaces is kept. Inputs are digests of contents, which never change.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 from critic_jax import files, strict_json
 from critic_jax.workdir import settings
 
+INPUTS = 'inputs.json'
 _MAX_DIFF = 1_000_000  # characters
 
 
@@ -39,17 +40,28 @@ def _write_version(folder: Path, stem: str, text: str) -> None:
     files.replace(path, text.encode())
 
 
-def keep_replaced(config: Mapping[str, Any], saved: Path) -> None:
+def keep_replaced(
+  config: Mapping[str, Any], inputs: Mapping[str, str], saved: Path
+) -> None:
   """Keeps the config that another one replaces, and its last evaluations.
 
   Args:
     config: the new config, as JSON has it.
-    saved: the folder's config.json.
+    inputs: the digests of the new inputs.
+    saved: the folder's config.json; its inputs.json is beside it, but not in a
+      folder of an older version.
 
   Raises:
-    ValueError: the new config does not continue the run (`settings.changes`).
+    ValueError: the new config does not continue the run (`settings.changes`),
+      or an input has another content than the run began with.
   """
-  changed = settings.changes(config, strict_json.read(saved), saved)
+  path = saved.with_name(INPUTS)
+  is_known = bool(inputs) and path.exists()
+  changed = settings.changes(
+    config, strict_json.read(saved), saved, may_move=is_known
+  )
+  if is_known:
+    _check_inputs(inputs, strict_json.read(path), path)
   if not changed:
     return
   number = 1
@@ -58,6 +70,36 @@ def keep_replaced(config: Mapping[str, Any], saved: Path) -> None:
   files.replace(copy, saved.read_bytes())
   if steps := changed.get(settings.last_steps(config)):
     _put_evaluations_aside(saved.parent, config['order'][-1], steps[1])
+
+
+def _check_inputs(inputs, saved, path: Path) -> None:
+  """Raises ValueError for inputs with another content than the saved ones."""
+  names = [
+    name
+    for name in sorted({*inputs, *saved})
+    if inputs.get(name) != saved.get(name)
+  ]
+  if names:
+    raise ValueError(
+      f'{", ".join(names)}: got another content than this run began with; '
+      f'expected the SHA-256 of {path}, wherever the files are; bring them '
+      'back, or give another folder'
+    )
+
+
+def keep_later_evaluations(
+  folder: Path, ends: Mapping[str, int], step: int
+) -> None:
+  """Moves the records of evaluations after phases that are run again.
+
+  Args:
+    folder: the folder of the run.
+    ends: the step at which each phase ends.
+    step: the step that the run goes on from.
+  """
+  for phase, end in ends.items():
+    if step < end:
+      _put_evaluations_aside(folder, phase, step)
 
 
 def _put_evaluations_aside(folder: Path, phase: str, steps: int) -> None:

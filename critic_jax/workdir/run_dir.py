@@ -1,6 +1,7 @@
 """A run's folder: its config, its metrics, and the texts that models wrote.
 
     config.json  config.1.json         the config, and those it has replaced
+    inputs.json                        SHA-256 of weights, tokenizers, data
     overrides.json  command.txt  git.txt  env.txt
     metrics.jsonl                      lines of 'step', 'phase', 'time', floats
     tensorboard/                       the same floats
@@ -53,6 +54,7 @@ def open_run(
   path: str | Path,
   config: Mapping[str, Any],
   *,
+  inputs: Mapping[str, str] | None = None,
   overrides: Mapping[str, Any] | None = None,
   devices: str = '',
   is_writer: bool = True,
@@ -70,14 +72,15 @@ def open_run(
   Args:
     path: the folder of the run.
     config: a mapping or ConfigDict, as the run will use it.
+    inputs: digests of what the run has read, by setting.
     overrides: settings that the command line changed, by dotted name.
     devices: names of the run's devices, for env.txt.
     is_writer: whether this process writes the files of the run.
 
   Raises:
     ValueError: the folder holds a run with another config (names every
-      setting that may not differ, with both values), cannot be written, or
-      another process writes to it.
+      setting that may not differ, with both values) or with inputs of another
+      content, cannot be written, or another process writes to it.
   """
   run = RunDir(path, is_writer=is_writer)
   if not is_writer:
@@ -86,19 +89,19 @@ def open_run(
     run.path.mkdir(parents=True, exist_ok=True)
   run.lock = files.lock(run.path)
   try:
-    _describe(run, config, overrides, devices)
+    _describe(run, config, inputs or {}, overrides, devices)
   except BaseException:
     run.close()
     raise
   return run
 
 
-def _describe(run: RunDir, config, overrides, devices) -> None:
+def _describe(run: RunDir, config, inputs, overrides, devices) -> None:
   """Writes the config and the versions, if they continue the folder's run."""
   config = _sorted(settings.plain(config))
   saved = run.path / 'config.json'
   if saved.exists():
-    provenance.keep_replaced(config, saved)
+    provenance.keep_replaced(config, inputs, saved)
     run.rewind(None)
   for marker in ('DONE', 'FAILED'):
     (run.path / marker).unlink(missing_ok=True)
@@ -106,6 +109,8 @@ def _describe(run: RunDir, config, overrides, devices) -> None:
   files.append(run.path / 'command.txt', line.encode())
   provenance.write_versions(run.path, devices)
   _write_json(run.path / 'overrides.json', overrides or {})
+  if inputs:
+    _write_json(run.path / provenance.INPUTS, inputs)
   _write_json(saved, config)  # the last: a folder that has it is complete
 
 

@@ -24,7 +24,9 @@ _OPERATIONAL_OF_PHASES = (
   'max_ratio_error',
   'max_skipped',
 )
-# Not among them: `compile_ahead` pads the sampler's calls to one shape, which
+# Settings of data/sources.py that say where a file or a folder is.
+_PLACES = ('path', 'paths', 'data_dir')
+# Not operational: `compile_ahead` pads the sampler's calls to one shape, which
 # rounds otherwise; `best_metric` gives checkpoints their saved values.
 
 
@@ -98,10 +100,31 @@ def operational(config: Any) -> set[str]:
   return names
 
 
-def changes(ours: Any, saved: Any, path: Path) -> dict[str, tuple[Any, Any]]:
+def places(config: Any) -> set[str]:
+  """Returns the dotted names of settings that say where an input is.
+
+  >>> sorted(places({'models': {'critic': {}}, 'data': {'path': 'a.jsonl'}}))
+  ['checkpoint', 'data.data_dir', 'data.path', 'data.paths', \
+'models.critic.source', 'models.critic.tokenizer']
+
+  Args:
+    config: a config as JSON has it.
+  """
+  sections = ['data']
+  sections += [f'evals.{name}.data' for name in config.get('evals') or ()]
+  models = [f'models.{role}' for role in config.get('models') or ()]
+  names = {f'{section}.{name}' for section in sections for name in _PLACES}
+  names |= {f'{m}.{name}' for m in models for name in ('source', 'tokenizer')}
+  return {'checkpoint', *names}
+
+
+def changes(
+  ours: Any, saved: Any, path: Path, *, may_move: bool = False
+) -> dict[str, tuple[Any, Any]]:
   """Returns the settings that change when a run continues, or refuses them.
 
-  Layouts on devices and operational settings may. The last phase may have more
+  Layouts on devices and operational settings may. So may the places of inputs,
+  if their contents are compared. The last phase may have more
   `steps`, if the run then equals one that had as many from its beginning: its
   schedule must be constant, as another ends at `steps`; and if it is stale, the
   old `steps` must be a multiple of `checkpoint_every`, as its first batch after
@@ -111,6 +134,7 @@ def changes(ours: Any, saved: Any, path: Path) -> dict[str, tuple[Any, Any]]:
     ours: the config to continue with, as JSON has it.
     saved: the config of the run so far.
     path: the file of `saved`, for the message.
+    may_move: whether inputs may be at other places.
 
   Returns:
     Both values by dotted name, or `ABSENT`.
@@ -120,6 +144,8 @@ def changes(ours: Any, saved: Any, path: Path) -> dict[str, tuple[Any, Any]]:
   """
   differing = differences(ours, saved)
   may_change, refused = operational(ours), []
+  if may_move:
+    may_change |= places(ours)
   for name, (our_value, saved_value) in differing.items():
     if name in may_change or name.partition('.')[0] in _LAYOUTS:
       continue

@@ -1,6 +1,7 @@
 """A run's folder: written whole, resumed exactly, read back as it was."""
 
 import gzip
+import inspect
 import json
 import math
 import subprocess
@@ -13,6 +14,7 @@ from ml_collections import ConfigDict
 
 from configs import common
 from critic_jax import strict_json
+from critic_jax.data import sources
 from critic_jax.types import Problem
 from critic_jax.workdir import provenance, run_dir, settings
 
@@ -435,3 +437,100 @@ def test_a_parent_stands_above(tmp_path):
     path.write_bytes(gzip.compress(json.dumps(row).encode()))
     with pytest.raises(ValueError, match='got a truncated or broken file'):
       run_dir.read_records(path)
+
+
+INPUTS = {'models.critic.weights': 'aa', 'data': 'bb', 'evals.test': 'cc'}
+
+
+def config_with_inputs(**changes):
+  """Makes a config that names files, with settings changed by dotted name."""
+  config = {
+    'seed': 0,
+    'checkpoint': 'runs/a:rl',
+    'data': {'name': 'jsonl', 'path': 'a.jsonl', 'data_dir': 'prepared'},
+    'models': {'critic': {'source': 'weights', 'tokenizer': 'folder'}},
+    'evals': {'test': {'data': {'paths': ['a.json', 'b.json']}}},
+  }
+  for name, value in changes.items():
+    *parents, last = name.split('.')
+    section = config
+    for parent in parents:
+      section = section[parent]
+    section[last] = value
+  return config
+
+
+PLACES = {
+  'checkpoint': 'runs/b:rl',
+  'data.path': 'moved/a.jsonl',
+  'data.data_dir': 'elsewhere',
+  'models.critic.source': 'moved/weights',
+  'models.critic.tokenizer': 'moved/folder',
+  'evals.test.data.paths': ['moved/a.json', 'moved/b.json'],
+}
+
+
+def test_inputs_are_written_beside_the_config(tmp_path):
+  run_dir.open_run(tmp_path, CONFIG, inputs=INPUTS).close()
+  assert strict_json.read(tmp_path / 'inputs.json') == INPUTS
+
+
+@pytest.mark.parametrize('place', PLACES)
+def test_an_input_may_move_but_not_change(tmp_path, place):
+  run_dir.open_run(tmp_path, config_with_inputs(), inputs=INPUTS).close()
+  moved = config_with_inputs(**{place: PLACES[place]})
+  for name in INPUTS:
+    for config in (config_with_inputs(), moved):
+      with pytest.raises(ValueError, match=f'^{name}: got another content'):
+        run_dir.open_run(tmp_path, config, inputs=INPUTS | {name: 'dd'})
+  with pytest.raises(ValueError, match='^data: got another content than'):
+    run_dir.open_run(
+      tmp_path, moved, inputs={k: v for k, v in INPUTS.items() if k != 'data'}
+    )
+  assert strict_json.read(tmp_path / 'config.json') == config_with_inputs()
+  run_dir.open_run(tmp_path, moved, inputs=INPUTS).close()
+  assert strict_json.read(tmp_path / 'config.json') == moved
+  assert strict_json.read(tmp_path / 'config.1.json') == config_with_inputs()
+  # Other settings define the run as ever, and are told of first.
+  other = {**moved, 'seed': 1}
+  with pytest.raises(ValueError, match='^config: got seed=1'):
+    run_dir.open_run(tmp_path, other, inputs=INPUTS | {'data': 'dd'})
+
+
+@pytest.mark.parametrize('place', PLACES)
+def test_where_contents_are_unknown_nothing_may_move(tmp_path, place):
+  """As in a folder of an older version, which then gets to know them."""
+  run_dir.open_run(tmp_path, config_with_inputs()).close()
+  moved = config_with_inputs(**{place: PLACES[place]})
+  with pytest.raises(ValueError, match=f'config: got {place}='):
+    run_dir.open_run(tmp_path, moved, inputs=INPUTS)
+  run_dir.open_run(tmp_path, config_with_inputs(), inputs=INPUTS).close()
+  run_dir.open_run(tmp_path, moved, inputs=INPUTS).close()
+
+
+def test_all_settings_of_sources_that_name_files_are_places():
+  """A new source whose files have another setting is found here."""
+  names = {
+    name
+    for function in vars(sources).values()
+    if inspect.isfunction(function) and function.__module__ == sources.__name__
+    for name in inspect.signature(function).parameters
+  }
+  of_files = {n for n in names if 'path' in n or 'dir' in n or 'file' in n}
+  assert of_files == {*settings._PLACES}
+
+
+def test_evaluations_of_steps_that_are_run_again_are_put_aside(tmp_path):
+  for name in ('eval/test/cold.jsonl.gz', 'eval/test/rl.jsonl.gz'):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_bytes(b'records')
+  (tmp_path / 'partial/test/rl').mkdir(parents=True)
+  ends = {'cold': 10, 'rl': 30}
+  provenance.keep_later_evaluations(tmp_path, ends, 30)
+  assert (tmp_path / 'partial/test/rl').exists()
+  provenance.keep_later_evaluations(tmp_path, ends, 20)
+  files = [p for p in tmp_path.rglob('*') if p.is_file()]
+  assert {str(p.relative_to(tmp_path)) for p in files} == {
+    'eval/test/cold.jsonl.gz', 'replaced/rl-20/eval/test/rl.jsonl.gz',
+  }  # fmt: skip
+  assert not (tmp_path / 'partial/test/rl').exists()
