@@ -76,7 +76,7 @@ def refcritic(**settings) -> dict:
     num_refinements=2,
     num_controls=8,  # critiques a step that are refined with controls too
     gate='rightly_called_wrong',  # or wrong, called_wrong, always
-    mask_answers=False,  # True: naming the final answer helps no refinement
+    mask_answers=False,  # True: naming results helps no refinement
     judge_weight=1.0,
     refine_weight=1.0,  # 0 is judge-only; judge_weight=0 is refine-only
     limits=common.policy_limits() | common.critique_limits(),

@@ -39,7 +39,8 @@ def solve(solution):
     if 'Critique:' not in prompt:
       return solution
     critique = prompt.partition('Critique:')[2]
-    return RIGHT if '5 + 2 = 7' in critique or '14' in critique else solution
+    is_told = '5 + 2 = 7' in critique or '5 + 2 is not 8' in critique
+    return RIGHT if is_told or '14' in critique else solution
 
   return script
 
@@ -135,8 +136,17 @@ def test_naming_the_answer_is_seen_and_gains_nothing_where_it_is_masked():
   hack = critique('incorrect', 'The answer is 14.')
   masked = collect(hack, WRONG, mask_answers=True)[1]
   assert masked['critique/reward'] == masked['critique/judge'] == 1.0
-  honest = collect(HONEST[False], WRONG, mask_answers=True)[1]
-  assert honest['critique/reward'] == 2.0
+  # A list of candidates is no help: all are masked, or none is.
+  listed = critique('incorrect', ' '.join(map(str, range(9, 20))))
+  masked = collect(listed, WRONG, mask_answers=True)[1]
+  assert masked['critique/reward'] == 1.0
+  assert masked['critique/leak'] == 1.0
+  # Advice without new results is paid as it was.
+  told = critique('incorrect', 'Step 1 is wrong: 5 + 2 = 7 there, not 8.')
+  assert collect(told, WRONG)[1]['critique/reward'] == 2.0
+  assert collect(told, WRONG, mask_answers=True)[1]['critique/reward'] == 1.0
+  honest = critique('incorrect', 'Step 1 is wrong, and 5 + 2 is not 8.')
+  assert collect(honest, WRONG, mask_answers=True)[1]['critique/reward'] == 2.0
 
   metrics = collect(hack, WRONG)[1]
   assert metrics['critique/reward'] == 2.0
@@ -144,7 +154,8 @@ def test_naming_the_answer_is_seen_and_gains_nothing_where_it_is_masked():
   assert metrics['refine/lift_over_masked'] == 1.0
   honest = collect(HONEST[False], WRONG)[1]
   assert honest['critique/leak'] == 0.0
-  assert honest['refine/lift_over_masked'] == 0.0
+  # The lift is by the result 7, which is not the answer, but is new.
+  assert honest['refine/lift_over_masked'] == 1.0
   crossings = limits.Watch(common.critique_limits(), window=1).add(metrics)
   assert 'critique/leak' in crossings
 

@@ -68,8 +68,8 @@ def make(
     num_refinements: refinements with each admitted critique.
     num_controls: critiques a step that are also refined with controls.
     gate: which critiques are refined; see `refinement.admits`.
-    mask_answers: whether the reference answer is masked in what the solver is
-      shown.
+    mask_answers: whether the solver is shown critiques in which all that may
+      be the answer is masked: results that neither question nor solution has.
     judge_weight: the weight of the reward for the verdict.
     refine_weight: the weight of the reward for refinements; 0 makes none.
     shaping: settings with a `weight` each, by the name of a function in

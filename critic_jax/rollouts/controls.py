@@ -4,7 +4,7 @@ A control refines a solution with something else in the critique's place:
 
   refine_empty    no critique: does the solver mend its error by trying again?
   refine_swapped  the conclusion of a critique of another problem's solution
-  refine_masked   the conclusion with the reference answer masked
+  refine_masked   the conclusion without what may be the answer (leaks.py)
 
 Each is a stage of its own, so that its records and metrics have its name; the
 parent of its records is the critique whose place was taken.
@@ -70,9 +70,10 @@ def _concluding_with(refine: Stage, name: str, texts) -> Stage:
 
 
 def masking(refine: Stage) -> Stage:
-  """Returns the stage with the reference answer masked in conclusions.
+  """Returns the stage that masks in conclusions what may be the answer.
 
-  A critic that is paid for such refinements gains nothing by naming the answer.
+  A critic that is paid for such refinements gains nothing by naming the answer,
+  nor by naming many for the mask to choose from (`leaks.masked`).
   """
 
   def prompt(critique):

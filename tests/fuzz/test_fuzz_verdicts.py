@@ -68,11 +68,32 @@ def test_no_thinking_is_in_the_conclusion(thinking, answer):
   assert verdicts.conclusion(f'<think>{thinking}') is None
 
 
-@given(texts('12', ' 12 ', '1,234', '1234'), texts('12', '1,234', max_size=2))
-def test_a_masked_answer_is_masked(conclusion, answer):
-  critique = record('critique', conclusion, answer)
-  conclusion = critique.parsed['conclusion'] or ''
-  if leaks.masked(critique) != conclusion:
-    assert leaks.leaks(critique)
-  if not leaks.leaks(critique):
-    assert answer.strip() != conclusion or not answer.strip()
+ANSWERS = (
+  '12',
+  '1,234',
+  '2x+1',
+  '(1, 2)',
+  'B',
+  'yes',
+  'Tuesday',
+  '-7',
+  r'\frac12',
+)
+
+
+@given(texts(*ANSWERS), texts(*ANSWERS), texts(*ANSWERS, max_size=2))
+def test_masks_are_functions_of_the_kind_of_the_answer(text, other, answer):
+  critiques = [record('critique', text, name) for name in (*ANSWERS, answer)]
+  masked_texts = {}
+  for critique in critiques:
+    kind = leaks.kind_of(critique.problem.answer)
+    masked_text = leaks.masked(critique)
+    assert masked_texts.setdefault(kind, masked_text) == masked_text
+    leaks.leaks(critique)
+
+
+@given(texts(*ANSWERS[:2]), st.integers(-(10**6), 10**6).map(str))
+def test_a_number_between_any_texts_is_a_leak_and_masked(text, number):
+  critique = record('critique', f'{text}\n: {number} .', number)
+  assert leaks.leaks(critique)
+  assert number not in leaks.masked(critique).split('\n: ')[-1]

@@ -111,6 +111,16 @@ def test_the_solver_sees_conclusions_only():
   assert all(ADVICE in prompt for prompt in solver.prompts[1:])
 
 
+@pytest.mark.parametrize('mask_answers', [False, True])
+def test_the_solver_sees_masked_conclusions_where_answers_are_masked(
+  mask_answers,
+):
+  _, _, solver = collect([GOOD, GOOD], mask_answers=mask_answers)
+  for prompt in solver.prompts[1:]:
+    advice = ADVICE.replace('= 7', '= ?') if mask_answers else ADVICE
+    assert f'Critique:\n{advice}\n' in prompt
+
+
 @pytest.mark.parametrize(
   ('gate', 'solution', 'positions'),
   [
