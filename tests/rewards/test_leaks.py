@@ -28,7 +28,8 @@ NAMES = [
   '42cm', '42 cm', '\uff14\uff12', '4\\!2', '4{}2', '4\u200b2', '4_2', '4 2',
   '\u0664\u0662', '\u32b7', 'forty-two', 'Forty two', '40+2', '40 + 2', '84/2',
   '84 / 2', '6 \u22c5 7', '6 x 7', '6*7', '2(21)', '(42)', '{42}', '[42]',
-  '\\boxed{42}', '\\text{42}', '\\mathbf{42}', '\\left(42\\right)', '2 \\times 21',
+  '\\boxed{42}', '\\text{42}', '\\mathbf{42}', '\\left(42\\right)',
+  '2 \\times 21',
   '\\frac{84}{2}', '\\dfrac{84}{2}', '6^2+6', '41 - -1', '42!', '=42', 'x=42',
   'a_{42}', 'n42', 'answer42', '40 plus 2', 'forty plus two', '6 times seven',
   '84 divided by 2', '40 pens + 2 pens', '43\u22121', '36, 37, 40, 42, 44',
@@ -79,15 +80,18 @@ KINDS = {
   'formula': ['x^2+1', '2x', '(1, 2)', r'\{1,2\}', '1, 2', r'x \le 5'],
   'choice': ['A', '(B)', 'C', r'\text{(D)}', r'\textbf{(E)}'],
   'truth': ['yes', 'No', r'\text{true}', 'False'],
-  'words': ['Evelyn', 'Tuesday', r'\text{even}', 'hyperbola', 'not enough information'],
+  'words': ['Evelyn', 'Tuesday', r'\text{even}', 'hyperbola',
+            'not enough information'],
   'none': ['', code.reference(['assert f(1) == 2'])],
 }  # fmt: skip
 ORACLES = [
   ' '.join(map(str, range(-9, 60))),
   '\n'.join(f'It may be {number}.' for number in range(-3, 50)),
-  'A B C D E', '(A)\n(B)\n(C)', 'yes no true false', 'odd even hyperbola circle',
+  'A B C D E', '(A)\n(B)\n(C)', 'yes no true false',
+  'odd even hyperbola circle',
   'Evelyn, Ann, Bob, Tuesday, Monday', '(1, 2) or (2, 1) or 1, 2 or {1, 2}',
-  'x^2+1 x^2-1 2x 3x+1', '0.5 1/2 3/7 4/7 1,234 40 + 2 twelve', r'\pi/4 2\sqrt{3}',
+  'x^2+1 x^2-1 2x 3x+1', '0.5 1/2 3/7 4/7 1,234 40 + 2 twelve',
+  r'\pi/4 2\sqrt{3}',
   *NAMES,
 ]  # fmt: skip
 
@@ -162,7 +166,8 @@ def test_choices_and_the_texts_of_options(
 
 def test_steps_are_no_leaks():
   for text in (
-    'Step 2 is wrong.', 'steps 1 and 2', 'In the 2nd step', 'Line 2:', 'Step #2',
+    'Step 2 is wrong.', 'steps 1 and 2', 'In the 2nd step', 'Line 2:',
+    'Step #2',
     '1. Right.\n2. Wrong.', 'the two steps', 'x_2 is y', 'Step (2)',
   ):  # fmt: skip
     assert not leaks.leaks(critique(text, '2')), text
@@ -175,8 +180,10 @@ def test_steps_are_no_leaks():
 @pytest.mark.parametrize('answer', ['42', 'x^2+1', 'B', 'yes', 'Evelyn'])
 @pytest.mark.parametrize(
   'unit',
-  ['(', '1+', '(1', '-', '1 ', '\\frac', '2^', '((1)', '1(', 'forty ', '1/', '{}',
-   '*', '_', '\\!', 'A ', 'step 1 and ', 'answer is ', '\\sqrt', '9', '1,', '1. ',
+  ['(', '1+', '(1', '-', '1 ', '\\frac', '2^', '((1)', '1(', 'forty ', '1/',
+   '{}',
+   '*', '_', '\\!', 'A ', 'step 1 and ', 'answer is ', '\\sqrt', '9', '1,',
+   '1. ',
    '\u200b', 'x', '\n', ' ', '1)', '!', '%'],
 )  # fmt: skip
 def test_any_length_is_read_in_linear_time(unit, answer):
