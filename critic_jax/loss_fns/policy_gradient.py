@@ -110,7 +110,8 @@ def make_policy_loss(
     log_ratio = jnp.where(
       mask, jax.lax.stop_gradient(logprobs) - batch['logprobs'], 0.0
     )
-    ratio_error = jnp.abs(jnp.expm1(log_ratio))
+    bounded = jnp.minimum(log_ratio, policy.MAX_LOG_RATIO)
+    ratio_error = jnp.abs(jnp.expm1(bounded))
     metrics = {
       'loss/policy': per_token,
       'policy/entropy': entropy,

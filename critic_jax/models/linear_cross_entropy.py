@@ -129,6 +129,10 @@ def _backward(axes, residuals, cotangents):
     jnp.zeros(shape, jnp.float32),
     (hidden, targets, normalizer, slope),
   )
+  if hidden.dtype != jnp.float32:
+    # With a single chunk XLA on CPUs folds the transposition into the product,
+    # and has none of bfloat16 in that form: keep the two apart.
+    dkernel = jax.lax.optimization_barrier(dkernel)
   dkernel = jnp.einsum(f'dv->{axes}', dkernel).astype(kernel.dtype)
   return dhidden, dkernel, None, None
 

@@ -11,6 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from critic_jax.objectives import policy
+
 Array = Any
 
 
@@ -58,7 +60,9 @@ def k3(logprobs: Array, ref_logprobs: Array, mask: Array) -> Array:
   https://arxiv.org/abs/2402.03300, eq. 4. Its value is unbiased for
   KL(policy || ref) and varies less than `k1`'s: the one to report. Minimised,
   its on-policy gradient is in expectation that of KL(ref || policy), the other
-  direction, and agrees with `k2`'s to first order only.
+  direction, and agrees with `k2`'s to first order only. Where the reference is
+  `exp(policy.MAX_LOG_RATIO)` times as likely as the policy, or more, the value
+  is constant and the gradient 0: neither becomes infinite.
 
   Args:
     logprobs: float[B, T], those of the policy that is trained.
@@ -68,5 +72,7 @@ def k3(logprobs: Array, ref_logprobs: Array, mask: Array) -> Array:
   Returns:
     float[B, T] >= 0, zero where masked.
   """
-  log_ratio = k1(logprobs, ref_logprobs, mask)
+  log_ratio = jnp.maximum(
+    k1(logprobs, ref_logprobs, mask), -policy.MAX_LOG_RATIO
+  )
   return jnp.expm1(-log_ratio) + log_ratio

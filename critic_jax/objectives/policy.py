@@ -23,9 +23,10 @@ from critic_jax.objectives import masked
 
 Array = Any
 
-# exp(20) = 4.9e8: above it the ratio is constant, so that it cannot become
-# infinite and turn a zero advantage into NaN. It is far outside every clip.
-_MAX_LOG_RATIO = 20.0
+# exp(20) = 4.9e8: above it every ratio is constant, also those of `kl.py` and
+# of metrics, so that it cannot become infinite and turn a zero advantage into
+# NaN. It is far outside every clip.
+MAX_LOG_RATIO = 20.0
 
 # Those with a ratio, which corrects for batches that older parameters sampled.
 OFF_POLICY = ('ppo_clip', 'gspo', 'cispo')
@@ -138,7 +139,7 @@ def gspo(
   """
   log_ratio = _trained(logprobs - jax.lax.stop_gradient(old_logprobs), mask)
   mean_log_ratio = _response_mean(log_ratio, mask, segments)
-  ratio = jnp.exp(jnp.minimum(mean_log_ratio, _MAX_LOG_RATIO))
+  ratio = jnp.exp(jnp.minimum(mean_log_ratio, MAX_LOG_RATIO))
   advantages = _trained(advantages, mask)
   return _clipped_surrogate(ratio, advantages, clip_low, clip_high)
 
@@ -210,7 +211,7 @@ def _log_ratio(logprobs: Array, old_logprobs: Array, mask: Array) -> Array:
   # Zero where masked *before* exp: a later `where` would hide an infinite ratio
   # from the value, but multiply its gradient by zero, which is NaN.
   log_ratio = _trained(logprobs - jax.lax.stop_gradient(old_logprobs), mask)
-  return jnp.minimum(log_ratio, _MAX_LOG_RATIO)
+  return jnp.minimum(log_ratio, MAX_LOG_RATIO)
 
 
 def _clipped_surrogate(

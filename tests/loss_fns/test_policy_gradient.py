@@ -85,6 +85,14 @@ def test_on_policy_the_ratio_is_one(lm, roles, records, grad):
   assert float(metrics['policy/ratio_error']) > 0.05
 
 
+@pytest.mark.parametrize('shift', [-1e5, 1e5])
+def test_metrics_of_absurd_ratios_are_finite(lm, roles, records, grad, shift):
+  batch = make_batch(records, lm)
+  logprobs = (batch['logprobs'] + shift * batch['mask']).astype(np.float32)
+  result = grad(trained(roles), {**batch, 'logprobs': logprobs})
+  assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(result))
+
+
 def test_the_share_of_clipped_tokens(lm, roles, records, grad):
   shifted_records = [
     dataclasses.replace(r, logprobs=r.logprobs - 0.1 * np.arange(len(r.tokens)))

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import jax
@@ -13,6 +14,7 @@ from critic_jax.models import (
   linear_cross_entropy,
   sampling_distribution,
 )
+from critic_jax.models.config import DTYPES
 from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.models.transformer import Transformer
 from critic_jax.training import updates
@@ -167,6 +169,32 @@ def test_half_precision(dtypes):
   assert_close(statistics[:2], expected[:2])
   # The gradient of a logit is rounded to 8 bits for the products.
   assert_close(statistics[2:], expected[2:], atol=0.05)
+
+
+def test_all_precisions_in_one_chunk():
+  """As in most updates; all cases are one program, which compiles at once."""
+  names = 'float32', 'bfloat16', 'float16'
+  assert set(names) == {*DTYPES}
+  cases = [*itertools.product(names, names, ('vd', 'dv'))]
+  sampling_params = SamplingParams(0.8)
+
+  def compute(function):
+    statistics = []
+    for dtype, kernel_dtype, axes in cases:
+      hidden, kernel, targets, slopes = arrays(axes)
+      half = jnp.asarray(hidden, dtype), jnp.asarray(kernel, kernel_dtype)
+      inputs = *half, targets, slopes, sampling_params
+      statistics.append(run(function, *inputs, axes=axes))
+    return statistics
+
+  function = linear_cross_entropy.token_logprobs_and_entropy
+  actual = jax.jit(lambda: compute(function))()
+  expected = jax.jit(lambda: compute(plain))()
+  for case, x, y in zip(cases, actual, expected, strict=True):
+    assert x[0].dtype == x[1].dtype == jnp.float32, case
+    assert_close(x[:2], y[:2])
+    # The gradient of a logit is rounded to 8 bits for the products.
+    assert_close(x[2:], y[2:], atol=0.05)
 
 
 @pytest.mark.parametrize(

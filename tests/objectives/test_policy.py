@@ -1,4 +1,5 @@
 import functools
+import inspect
 import math
 
 import jax
@@ -198,6 +199,34 @@ def test_an_absurd_ratio_is_finite(objective):
   case = logprobs, old_logprobs, jnp.zeros((2, 1)), jnp.ones((2, 2), bool)
   assert not np.any(objective(*case))
   assert not np.any(gradient(objective, *case))
+
+
+def public_functions(module):
+  return [
+    function
+    for name, function in inspect.getmembers(module, inspect.isfunction)
+    if function.__module__ == module.__name__ and not name.startswith('_')
+  ]
+
+
+def test_the_lists_have_all_functions_of_their_modules():
+  assert set(public_functions(policy)) <= {*OBJECTIVES}
+  assert set(public_functions(kl)) == {*KL}
+
+
+# float32 holds exp(88); the logits of a broken model differ by more.
+@pytest.mark.parametrize('log_ratio', [-1e5, -100.0, 100.0, 1e5])
+@pytest.mark.parametrize('formula', [*OBJECTIVES, *KL])
+def test_no_log_ratio_makes_a_value_or_a_gradient_infinite(formula, log_ratio):
+  """Each difference of log-probabilities is bounded before its exponential."""
+  logprobs, old_logprobs = jnp.array([[[log_ratio], [0.0]], [[0.0], [0.0]]])
+  advantages, mask = jnp.array([[2.0], [-2.0]]), jnp.ones((2, 1), bool)
+  case = (mask,) if formula in KL else (advantages, mask)
+  for sign in (1, -1):
+    others = [sign * x if x is advantages else x for x in case]
+    assert np.all(np.isfinite(formula(logprobs, old_logprobs, *others)))
+    slope = gradient(formula, logprobs, old_logprobs, *others)
+    assert np.all(np.isfinite(slope))
 
 
 @pytest.mark.parametrize('objective', OBJECTIVES)
