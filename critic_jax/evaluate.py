@@ -18,21 +18,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 from absl import flags
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from critic_jax import strict_json
+from critic_jax import lookup
 from critic_jax.report import html_report
 from critic_jax.rewards.pool import Pool
 from critic_jax.runtime import cli, distributed, sharding
-from critic_jax.training import checks, eval_phases, inputs, phases
+from critic_jax.training import checks, eval_phases, inputs, model_sources
 from critic_jax.training import roles as roles_lib
-from critic_jax.types import Roles
-from critic_jax.workdir import checkpoint, run_dir
+from critic_jax.workdir import run_dir
+from critic_jax.workdir import trained as trained_lib
+from critic_jax.workdir.trained import Trained
 
 
 def run(
@@ -66,14 +67,13 @@ def run(
   evaluations = eval_phases.make_evaluations(config, lms)
   # Of a run all roles are restored: the sources of its models are not needed.
   loaded = {} if trained else roles_lib.load_params(config.models)
-  digest = trained.digest() if trained else ''
   devices = ', '.join(map(str, jax.devices()))
   with (
     Pool(**config.graders) as pool,
     run_dir.open_run(
       workdir,
       config,
-      inputs=inputs.digests(lms, loaded, evaluations, checkpoint=digest),
+      inputs=_inputs(lms, loaded, evaluations, trained),
       overrides=overrides,
       devices=devices,
       is_writer=distributed.is_first(),
@@ -110,22 +110,19 @@ def run(
   return folder.path
 
 
-class Trained(NamedTuple):
-  """A checkpoint of a run: the folder of checkpoints, and a step."""
-
-  path: Path
-  step: int
-
-  def digest(self) -> str:
-    """Returns the SHA-256 of the parameters as they are saved."""
-    return checkpoint.digest(self.path, self.step, 'roles')
-
-  def restore(self, roles: Roles) -> dict[str, Any]:
-    """Restores the roles, in the shapes and shardings of `roles`."""
-    with checkpoint.make_manager(self.path, read_only=True) as manager:
-      return checkpoint.restore(manager, self.step, {'roles': dict(roles)})[
-        'roles'
-      ]
+def _inputs(lms, loaded, evaluations, trained: Trained | None):
+  """Returns the digests of what is measured; tokenizers are as in training."""
+  if trained:
+    for role, lm in lms.items():
+      origin = model_sources.TrainedRole(trained, role)
+      with lookup.naming(f'models.{role}'):
+        model_sources.check_tokenizer(origin, lm.tokenizer)
+  return inputs.digests(
+    lms,
+    loaded,
+    eval_phases.examples(evaluations),
+    checkpoint=trained.digest() if trained else '',
+  )
 
 
 def resolve(config) -> tuple[ConfigDict, Trained | None]:
@@ -140,20 +137,19 @@ def resolve(config) -> tuple[ConfigDict, Trained | None]:
   config = ConfigDict(config.to_dict())
   if not config.checkpoint:
     return config, None
-  path, _, phase = config.checkpoint.rpartition(':')
-  if not (Path(path) / 'checkpoints').is_dir():
-    path, phase = config.checkpoint, ''
-  if not (Path(path) / 'checkpoints').is_dir():  # weights, not a run
+  named = trained_lib.find(config.checkpoint)
+  if named is None:  # weights, not a run
     for role in config.models.values():
       role.source = config.checkpoint
     return config, None
-  saved = strict_json.read(Path(path) / 'config.json')
-  missing = {'models', 'data', 'graders', 'evals', 'seed', 'order', 'phases'}
-  if missing := sorted(missing - {*saved}):
+  trained, role = named
+  if role:
     raise ValueError(
-      f'checkpoint: got a config.json without {missing} in {path}; expected '
-      'that of a run'
+      f'checkpoint: got the role {role!r} of {config.checkpoint}; expected '
+      'RUN:PHASE, all of whose roles are measured; for one of them set '
+      'models.ROLE.source'
     )
+  saved = trained.config
   config.models = ConfigDict(saved['models'])
   if not config.data:
     config.data = ConfigDict(saved['data'])
@@ -162,22 +158,7 @@ def resolve(config) -> tuple[ConfigDict, Trained | None]:
     config.evals, config.seed = ConfigDict(saved['evals']), saved['seed']
     for section in config.evals.values():
       section.after = ()
-  folder = Path(path) / 'checkpoints'
-  ends = {
-    name: step
-    for name, step in phases.phase_ends(saved).items()
-    if (folder / str(step)).is_dir()
-  }
-  best = checkpoint.best_step(folder)
-  if best is not None:
-    ends.setdefault('best', best)
-  phase = phase or saved['order'][-1]
-  if phase not in ends:
-    raise ValueError(
-      f'checkpoint: got phase {phase!r} of {path}; expected one that is '
-      f"finished, or 'best' where the run has a best_metric: {list(ends)}"
-    )
-  return config, Trained(folder, ends[phase])
+  return config, trained
 
 
 _CHECKPOINT = flags.DEFINE_string(

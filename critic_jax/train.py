@@ -106,8 +106,7 @@ class Run:
     done, state = self.restore(phases)
     self.folder.rewind(done)
     if distributed.is_first():
-      ends = phases_lib.phase_ends(self.config)
-      provenance.keep_later_evaluations(self.folder.path, ends, done)
+      provenance.keep_later_evaluations(self.folder.path, self.config, done)
     distributed.wait('rewind')
     for phase in phases:
       steps_done = min(max(done - phase.start, 0), phase.config.steps)
@@ -340,6 +339,7 @@ def run(
     splits = lookup.bind(sources, config.data)()
     pool.check(split[0] for split in splits.values() if split)
     evaluations = eval_phases.make_evaluations(config, lms, splits)
+    examples = {'data': splits['train'], **eval_phases.examples(evaluations)}
     loaded = roles_lib.load_params(config.models)
 
     # Open the folder, and make the roles.
@@ -347,7 +347,7 @@ def run(
       run_dir.open_run(
         workdir,
         config,
-        inputs=inputs.digests(lms, loaded, evaluations, train=splits['train']),
+        inputs=inputs.digests(lms, loaded, examples),
         overrides=overrides,
         devices=', '.join(map(str, jax.devices())),
         is_writer=distributed.is_first(),
@@ -356,7 +356,7 @@ def run(
     distributed.wait('folder')
     manager = stack.enter_context(
       checkpoint.opened(
-        folder.path / 'checkpoints', console.print, **_kept(config)
+        folder.path / 'checkpoints', console.print, **_kept(config, phases)
       )
     )
     key = jax.random.fold_in(jax.random.key(config.seed), 0)
@@ -379,11 +379,11 @@ def run(
   return folder.path
 
 
-def _kept(config) -> dict[str, Any]:
+def _kept(config, phases: Sequence[Phase]) -> dict[str, Any]:
   """Returns the checkpoints that a run keeps, for `checkpoint.make_manager`."""
   return {
     'keep': config.keep_checkpoints,
-    'always': phases_lib.phase_ends(config).values(),
+    'always': [phase.start + phase.config.steps for phase in phases],
     'keep_best': bool(config.best_metric),
   }
 

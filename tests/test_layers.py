@@ -52,9 +52,9 @@ ROOMS = {
     'files lookup rewards runtime workdir rollouts data report training | jax '
     'numpy rich',
   'evaluate':
-    'types strict_json rewards runtime workdir report training | absl jax '
-    'ml_collections rich',
-  'convert': 'pretrained |',
+    'lookup rewards runtime workdir report training | absl jax ml_collections '
+    'rich',
+  'convert': 'pretrained training |',
   'plan':
     'types lookup text runtime models pretrained sampling training | absl '
     'flax jax rich',

@@ -24,7 +24,7 @@ from critic_jax.pretrained import hf_weights
 from critic_jax.runtime import sharding
 from critic_jax.sampling.lm import LM
 from critic_jax.text.tokenizer import Tokenizer
-from critic_jax.training import phases, roles
+from critic_jax.training import model_sources, phases, roles
 
 # The keys of critic_jax/data/batching.py.
 _KEYS = {
@@ -58,11 +58,13 @@ def make_lms(config) -> dict[str, LM]:
     with lookup.naming(f'models.{role}'):
       roles.check_section(**section)
       fields = sizes.SIZES.get(section['size'])
-      is_absent = not os.path.exists(section['source'])
-      if fields and 'vocab_size' in fields and is_absent:
+      origin = model_sources.find(section['source'], role)
+      if not isinstance(origin, str):
+        model_config = model_sources.load_config_and_tokenizer(origin)[0]
+      elif fields and 'vocab_size' in fields and not os.path.exists(origin):
         model_config = TransformerConfig(**fields)
       else:
-        model_config = hf_weights.load_config(section['source'])
+        model_config = hf_weights.load_config(origin)
       lm = roles.make_lm(model_config, _no_tokenizer(), section)
       lms[role] = dataclasses.replace(lm, compile_ahead=compile_ahead)
   return lms

@@ -77,6 +77,11 @@ def make_evaluations(config, lms, splits=None) -> list[Evaluation]:
   return evaluations
 
 
+def examples(evaluations: Sequence[Evaluation]) -> dict[str, Sequence]:
+  """Returns the examples of evaluations, by the setting that names them."""
+  return {f'evals.{e.name}': e.examples for e in evaluations}
+
+
 def check_evaluations(config, lms) -> None:
   """Checks the evaluations of a config without reading their data.
 

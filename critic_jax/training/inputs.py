@@ -28,7 +28,6 @@ from critic_jax.models.config import TransformerConfig
 from critic_jax.runtime import distributed
 from critic_jax.sampling.lm import LM
 from critic_jax.text.tokenizer import Tokenizer
-from critic_jax.training.eval_phases import Evaluation
 from critic_jax.types import Params, Problem, Record
 from critic_jax.workdir import settings
 
@@ -39,9 +38,8 @@ _SETTINGS = ('head', 'dtype', 'param_dtype', 'remat')
 def digests(
   lms: Mapping[str, LM],
   loaded: Mapping[str, Params],
-  evaluations: Sequence[Evaluation],
+  examples: Mapping[str, Sequence[Problem | Record]],
   *,
-  train: Sequence[Problem | Record] | None = None,
   checkpoint: str = '',
 ) -> dict[str, str]:
   """Returns the SHA-256 of each input of a run, by the setting that names it.
@@ -49,8 +47,7 @@ def digests(
   Args:
     lms: by role.
     loaded: parameters on the host of the roles that have a source.
-    evaluations: their examples are digested.
-    train: the examples that are trained on, if any are.
+    examples: by the setting that names them.
     checkpoint: the digest of the checkpoint that is measured, if one is.
 
   Raises:
@@ -64,10 +61,8 @@ def digests(
       if id(tree) not in of_params:  # roles may share a source
         of_params[id(tree)] = of_weights(lm.model.config, tree)
       by_setting[f'models.{role}.weights'] = of_params[id(tree)]
-  if train is not None:
-    by_setting['data'] = of_examples(train)
-  for evaluation in evaluations:
-    by_setting[f'evals.{evaluation.name}'] = of_examples(evaluation.examples)
+  for name, sequence in examples.items():
+    by_setting[name] = of_examples(sequence)
   if checkpoint:
     by_setting['checkpoint'] = checkpoint
   first = distributed.agreed('inputs', by_setting)

@@ -108,15 +108,6 @@ def _section_names(section):
   return make, of_recipe, of_loop
 
 
-def phase_ends(config) -> dict[str, int]:
-  """Returns the step of the run at which each phase ends, in order."""
-  ends, step = {}, 0
-  for name in config['order']:
-    step += config['phases'][name]['steps']
-    ends[name] = step
-  return ends
-
-
 def check_section(
   *,
   recipe: str,

@@ -10,15 +10,13 @@ import jax
 import jax.numpy as jnp
 
 from critic_jax import lookup
-from critic_jax.models import quantize, sizes, transformer
-from critic_jax.models.config import TransformerConfig
+from critic_jax.models import quantize, transformer
 from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.models.transformer import Transformer
-from critic_jax.pretrained import hf_weights
 from critic_jax.rollouts import stages
 from critic_jax.runtime import distributed, sharding
 from critic_jax.sampling.lm import LM
-from critic_jax.text import tokenizer as tokenizer_lib
+from critic_jax.training import model_sources
 from critic_jax.types import Params, Roles
 
 HEADS = ('lm_head', 'scalar_head')
@@ -36,17 +34,18 @@ def make_lms(
   Raises:
     ValueError: a setting, a name or a file is wrong.
   """
-  lms, sources = {}, {}
+  lms, read = {}, {}
   for role, section in settings.items():
     with lookup.naming(f'models.{role}'):
       lookup.check_settings(check_section, section, 'a model')
       source = section['source']
       if not source:
-        config, tokenizer = _from_scratch(section)
+        config, tokenizer = model_sources.from_scratch(section)
       else:
-        if source not in sources:
-          sources[source] = hf_weights.load_config_and_tokenizer(source)
-        config, tokenizer = sources[source]
+        origin = model_sources.find(source, role)
+        if origin not in read:
+          read[origin] = model_sources.load_config_and_tokenizer(origin)
+        config, tokenizer = read[origin]
       check_section(**section)
       lm = make_lm(config, tokenizer, section)
       lms[role] = dataclasses.replace(lm, compile_ahead=compile_ahead)
@@ -62,14 +61,15 @@ def load_params(settings: Mapping) -> dict[str, Params]:
   Raises:
     ValueError: a file is not as it should be.
   """
-  params, by_source = {}, {}
+  params, read = {}, {}
   for role, section in settings.items():
-    source = section['source']
-    if source and source not in by_source:
-      with lookup.naming(f'models.{role}'):
-        by_source[source] = hf_weights.load_weights(source)[1]
-    if source:
-      params[role] = by_source[source]
+    if not section['source']:
+      continue
+    with lookup.naming(f'models.{role}'):
+      origin = model_sources.find(section['source'], role)
+      if origin not in read:
+        read[origin] = model_sources.load_weights(origin)
+      params[role] = read[origin]
   return params
 
 
@@ -95,7 +95,7 @@ def check_section(
 
   Args:
     size: a name in models/sizes.py, if there is no source.
-    source: a Hugging Face folder, a .gguf file, or package:NAME.
+    source: a Hugging Face folder, a .gguf file, package:NAME, or RUN:PHASE.
     tokenizer: for a size, a folder or a function of critic_jax.tasks.
     head: 'lm', 'value' or 'reward'.
     dtype: the type of computation.
@@ -120,18 +120,6 @@ def check_section(
     raise ValueError(f'lengths: got {lengths!r}; expected some numbers')
   for length in lengths:
     lookup.check_counts(lengths=length)
-
-
-def _from_scratch(section):
-  """Makes the config of a named size, and its tokenizer."""
-  lookup.check_name('size', section['size'], sizes.SIZES)
-  if isinstance(section['tokenizer'], str):
-    tokenizer = tokenizer_lib.load(section['tokenizer'])
-  else:
-    named = section['tokenizer']
-    tokenizer = lookup.bind_in('tasks', named, 'tokenizer', ())()
-  size = {'vocab_size': tokenizer.vocab_size, **sizes.SIZES[section['size']]}
-  return TransformerConfig(**size), tokenizer
 
 
 def make_lm(config, tokenizer, section) -> LM:

@@ -18,12 +18,9 @@ restored, and a checkpoint with another content was damaged later.
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import functools
-import hashlib
 import json
-import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,22 +28,14 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-import tensorstore
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from critic_jax import files
 from critic_jax.runtime import distributed
+from critic_jax.workdir import checkpoint_files
+from critic_jax.workdir.checkpoint_files import TREES, UNFINISHED, DamagedError
 
-TREES = ('roles', 'opt_state', 'before')
-_DIGESTS = 'sha256.json'
 _VALUE = 'value'
-# Orbax notes the time of the renaming in the first, and writes the other last.
-_WRITTEN_LATER = ('_CHECKPOINT_METADATA', 'commit_success.txt')
-_UNFINISHED = '*.orbax-checkpoint-tmp*'
-
-
-class DamagedError(ValueError):
-  """A checkpoint is not as it was written."""
 
 
 def make_manager(
@@ -87,7 +76,9 @@ def make_manager(
     create=not read_only,
     read_only=read_only,
     async_options=ocp.AsyncOptions(
-      post_finalization_callback=functools.partial(_write_digests, folder),
+      post_finalization_callback=functools.partial(
+        checkpoint_files.write_digests, folder
+      ),
       # Or threads would wait for a folder that could not be made.
       create_directories_asynchronously=False,
     ),
@@ -189,12 +180,12 @@ def recover(folder: Path) -> list[str]:
   Raises:
     DamagedError: none is whole; nothing was moved.
   """
-  for unfinished in folder.glob(_UNFINISHED):
+  for unfinished in folder.glob(UNFINISHED):
     shutil.rmtree(unfinished)
   problems = {}
   steps = [path for path in folder.glob('*') if path.name.isdecimal()]
   for path in sorted(steps, key=lambda path: int(path.name), reverse=True):
-    problem = damage(path)
+    problem = checkpoint_files.damage(path)
     if not problem:
       break
     problems[path] = problem
@@ -225,7 +216,7 @@ def restore(
     raise ValueError(
       f'{folder}: got no checkpoint; expected one of {manager.all_steps()}'
     )
-  problem = damage(folder) if distributed.is_first() else ''
+  problem = checkpoint_files.damage(folder) if distributed.is_first() else ''
   if problem := distributed.agreed('damage', problem):
     raise DamagedError(
       f'{folder}: got {problem}; expected the files that were written; bring '
@@ -265,102 +256,6 @@ def best_step(folder: Path) -> int | None:
 
 def _value(metrics: Mapping[str, float]) -> float:
   return metrics[_VALUE]
-
-
-def _write_digests(folder: Path) -> None:
-  """Writes the digests of the checkpoint that is about to be renamed.
-
-  Raises:
-    DamagedError: it could not be restored, so it must not be called saved.
-  """
-  [unfinished] = folder.glob(_UNFINISHED)
-  for item in TREES:
-    path = (unfinished / item).absolute()
-    if path.exists() and (gap := _gap(path)):
-      raise DamagedError(
-        f'{path}: got {gap}; expected all arrays that were saved; '
-        'the checkpoint before it is whole: start again where all processes '
-        'see one folder'
-      )
-  path = unfinished / _DIGESTS
-  path.write_text(json.dumps(_digests(unfinished), indent=2))
-
-
-def _gap(item: Path) -> str:
-  """Returns the first thing that a written tree lacks in words, '' if none.
-
-  Each process writes its parts of the arrays into a database of its own, and
-  these are merged into one, which is read here as it is restored: by the names
-  of the arrays, their shapes, and the keys of their parts.
-  """
-  try:
-    tree = ocp.StandardCheckpointHandler().metadata(item)
-    base = {'driver': 'file', 'path': f'{item}/'}
-    store = tensorstore.KvStore.open({'driver': 'ocdbt', 'base': base})
-    keys = [key.decode() for key in store.result().list().result()]
-  except (ValueError, OSError) as error:
-    return f'no arrays that can be read ({error})'
-  num_keys = collections.Counter(key.rpartition('/')[0] for key in keys)
-  for leaf in jax.tree.leaves(tree):
-    grid = zip(leaf.shape, leaf.storage.chunk_shape, strict=True)
-    num_parts = math.prod(-(-size // part) for size, part in grid)
-    if num_keys[leaf.name] != num_parts + 1:  # and the array's own entry
-      return f'{num_keys[leaf.name] - 1} of {num_parts} parts of {leaf.name}'
-  return ''
-
-
-def _digests(folder: Path) -> dict[str, str]:
-  """Returns the SHA-256 of a checkpoint's files, by their path in it."""
-  digests = {}
-  for path in sorted(folder.rglob('*')):
-    name = str(path.relative_to(folder))
-    if path.is_file() and name not in (*_WRITTEN_LATER, _DIGESTS):
-      with path.open('rb') as file:
-        digests[name] = hashlib.file_digest(file, 'sha256').hexdigest()
-  return digests
-
-
-def digest(folder: Path, step: int, item: str) -> str:
-  """Returns the SHA-256 of an item of a checkpoint, by those of its files.
-
-  Args:
-    folder: the folder of the checkpoints.
-    step: the step of one of them.
-    item: one of `TREES`.
-
-  Raises:
-    DamagedError: there are no digests.
-  """
-  path = folder / str(step) / _DIGESTS
-  try:
-    digests = json.loads(path.read_text())
-  except (OSError, ValueError) as error:
-    raise DamagedError(
-      f'{path}: got {type(error).__name__}: {error}; expected the digests that '
-      'were written; bring them back'
-    ) from error
-  lines = [
-    f'{name} {digests[name]}'
-    for name in sorted(digests)
-    if name.startswith(f'{item}/')
-  ]
-  return hashlib.sha256('\n'.join(lines).encode()).hexdigest()
-
-
-def damage(folder: Path) -> str:
-  """Returns the first problem of a checkpoint's files in words, '' if none."""
-  try:
-    expected = json.loads((folder / _DIGESTS).read_text())
-    json.loads((folder / _WRITTEN_LATER[0]).read_text())
-    actual = _digests(folder)
-  except (OSError, ValueError) as error:
-    return f'{type(error).__name__}: {error}'
-  for name in sorted({*expected, *actual}):
-    if name not in actual:
-      return f'no {name}'
-    if actual[name] != expected.get(name):
-      return f'another content of {name} than was written'
-  return ''
 
 
 def _put_aside(folder: Path) -> None:

@@ -87,17 +87,15 @@ def _check_inputs(inputs, saved, path: Path) -> None:
     )
 
 
-def keep_later_evaluations(
-  folder: Path, ends: Mapping[str, int], step: int
-) -> None:
+def keep_later_evaluations(folder: Path, config, step: int) -> None:
   """Moves the records of evaluations after phases that are run again.
 
   Args:
     folder: the folder of the run.
-    ends: the step at which each phase ends.
+    config: the config of the run.
     step: the step that the run goes on from.
   """
-  for phase, end in ends.items():
+  for phase, end in settings.phase_ends(config).items():
     if step < end:
       _put_evaluations_aside(folder, phase, step)
 

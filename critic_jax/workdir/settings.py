@@ -166,6 +166,15 @@ def changes(
   return differing
 
 
+def phase_ends(config) -> dict[str, int]:
+  """Returns the step of the run at which each phase ends, in order."""
+  ends, step = {}, 0
+  for name in config['order']:
+    step += config['phases'][name]['steps']
+    ends[name] = step
+  return ends
+
+
 def last_steps(config) -> str:
   """Returns the name of the last phase's `steps`, '' without phases."""
   order = config.get('order') or ['']

@@ -148,9 +148,9 @@ def test_processes_that_have_read_different_files_are_told_of(monkeypatch):
   class Lm:
     tokenizer = byte_tokenizer()
 
-  first = inputs.digests({'critic': Lm}, {}, [], train=[PROBLEM])
+  first = inputs.digests({'critic': Lm}, {}, {'data': [PROBLEM]})
   assert sorted(first) == ['data', 'models.critic.tokenizer']
   monkeypatch.setattr(distributed, 'agreed', lambda name, value: first)
-  assert inputs.digests({'critic': Lm}, {}, [], train=[PROBLEM]) == first
+  assert inputs.digests({'critic': Lm}, {}, {'data': [PROBLEM]}) == first
   with pytest.raises(ValueError, match='^data: got another content in process'):
-    inputs.digests({'critic': Lm}, {}, [], train=[])
+    inputs.digests({'critic': Lm}, {}, {'data': []})

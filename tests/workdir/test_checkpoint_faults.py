@@ -11,7 +11,8 @@ import pytest
 import tensorstore
 
 from critic_jax import files
-from critic_jax.workdir import checkpoint
+from critic_jax.workdir import checkpoint, checkpoint_files
+from critic_jax.workdir.checkpoint_files import DamagedError
 
 
 def state(value):
@@ -131,7 +132,7 @@ def test_several_damaged_ones(folder):
 def test_none_that_is_whole_is_an_error_and_nothing_is_moved(folder):
   for step in (1, 2, 3):
     truncate(folder, step)
-  with pytest.raises(checkpoint.DamagedError, match=f'or delete {folder}'):
+  with pytest.raises(DamagedError, match=f'or delete {folder}'):
     checkpoint.recover(folder)
   assert sorted(p.name for p in folder.iterdir()) == ['1', '2', '3']
 
@@ -139,7 +140,7 @@ def test_none_that_is_whole_is_an_error_and_nothing_is_moved(folder):
 def test_a_damaged_one_is_not_restored_by_its_step(folder):
   flip(folder, 2)
   with checkpoint.make_manager(folder, keep=3) as manager:
-    with pytest.raises(checkpoint.DamagedError, match='/2: got another cont'):
+    with pytest.raises(DamagedError, match='/2: got another cont'):
       checkpoint.restore(manager, 2, state(0))
 
 
@@ -238,7 +239,7 @@ def test_in_any_other_path_what_is_saved_is_read_back(tmp_path):
   with checkpoint.make_manager(folder) as manager:
     checkpoint.save(manager, 3, state(3))
   assert restored(folder, 3) == {3.0}
-  assert not checkpoint.damage(folder / '3')
+  assert not checkpoint_files.damage(folder / '3')
   # A folder may get another name later: it is only written by patterns.
   moved = tmp_path / 'moved[1]*'
   folder.rename(moved)
@@ -276,16 +277,16 @@ def lose_a_part(item):
 def test_what_cannot_be_read_back_is_not_called_saved(
   folder, fail, problem, monkeypatch
 ):
-  gap = checkpoint._gap
+  gap = checkpoint_files._gap
 
   def gap_after_fault(item):
     fail(item)
     return gap(item)
 
-  monkeypatch.setattr(checkpoint, '_gap', gap_after_fault)
+  monkeypatch.setattr(checkpoint_files, '_gap', gap_after_fault)
   with checkpoint.make_manager(folder, keep=3) as manager:
     checkpoint.save(manager, 4, state(4))
-    with pytest.raises(checkpoint.DamagedError, match=f'roles: got {problem}'):
+    with pytest.raises(DamagedError, match=f'roles: got {problem}'):
       checkpoint.wait(manager)
   assert not (folder / '4').exists()
   assert not checkpoint.recover(folder)
@@ -301,6 +302,6 @@ def test_a_path_that_orbax_reads_otherwise_is_found_at_the_first_save(
   folder = tmp_path / f'x{part}y'
   with checkpoint.make_manager(folder) as manager:
     checkpoint.save(manager, 1, state(1))
-    with pytest.raises(checkpoint.DamagedError, match='got no arrays that can'):
+    with pytest.raises(DamagedError, match='got no arrays that can'):
       checkpoint.wait(manager)
   assert not (folder / '1').exists()

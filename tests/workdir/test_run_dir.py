@@ -525,10 +525,11 @@ def test_evaluations_of_steps_that_are_run_again_are_put_aside(tmp_path):
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_bytes(b'records')
   (tmp_path / 'partial/test/rl').mkdir(parents=True)
-  ends = {'cold': 10, 'rl': 30}
-  provenance.keep_later_evaluations(tmp_path, ends, 30)
+  phases = {'cold': {'steps': 10}, 'rl': {'steps': 20}}
+  config = {'order': ('cold', 'rl'), 'phases': phases}
+  provenance.keep_later_evaluations(tmp_path, config, 30)
   assert (tmp_path / 'partial/test/rl').exists()
-  provenance.keep_later_evaluations(tmp_path, ends, 20)
+  provenance.keep_later_evaluations(tmp_path, config, 20)
   files = [p for p in tmp_path.rglob('*') if p.is_file()]
   assert {str(p.relative_to(tmp_path)) for p in files} == {
     'eval/test/cold.jsonl.gz', 'replaced/rl-20/eval/test/rl.jsonl.gz',

@@ -1,0 +1,164 @@
+"""The sources of a role's model: nothing, files of others, or another run.
+
+A section of `models` names its `source`:
+
+    ''                   drawn, of a named size and with a named tokenizer
+    FOLDER, FILE.gguf, package:NAME
+                         weights from elsewhere (pretrained/hf_weights.py)
+    RUN, RUN:PHASE, RUN:best, RUN:PHASE:ROLE
+                         a role that a run has trained (workdir/trained.py): of
+                         the same name, or ROLE
+
+A model of a run has the sizes and the tokenizer of its own source there, which
+may be a run again, and which must be as they were in training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from critic_jax import lookup
+from critic_jax.models import quantize, sizes
+from critic_jax.models.config import TransformerConfig
+from critic_jax.pretrained import hf_weights
+from critic_jax.text import tokenizer as tokenizer_lib
+from critic_jax.text.tokenizer import Tokenizer
+from critic_jax.training import inputs
+from critic_jax.types import Params
+from critic_jax.workdir import trained as trained_lib
+from critic_jax.workdir.trained import Trained
+
+_MAX_RUNS = 20  # of which each begins with a model of the next
+
+
+class TrainedRole(NamedTuple):
+  """A role of a run.
+
+  Attributes:
+    checkpoint: the run, and when.
+    role: the role's name there.
+  """
+
+  checkpoint: Trained
+  role: str
+
+
+Origin = TrainedRole | str  # a role of a run, or a name for hf_weights
+
+
+def find(source: str, role: str) -> Origin:
+  """Returns what a source is of, by which equal sources are found.
+
+  Args:
+    source: not ''.
+    role: the role of the run, where the source names none.
+
+  Raises:
+    ValueError: the run has no such checkpoint.
+  """
+  named = trained_lib.find(source)
+  if named is None:
+    return source
+  return TrainedRole(named[0], named[1] or role)
+
+
+def load(source: str, role: str) -> tuple[TransformerConfig, Params, Tokenizer]:
+  """Reads a model, its parameters on the host, and its tokenizer.
+
+  Args:
+    source: not ''.
+    role: the role of the run, where the source names none.
+
+  Raises:
+    ValueError: a file is missing, or is not as it should be.
+  """
+  origin = find(source, role)
+  if isinstance(origin, str):
+    return hf_weights.load(origin)
+  config, tokenizer = load_config_and_tokenizer(origin)
+  return config, load_weights(origin), tokenizer
+
+
+def load_config_and_tokenizer(
+  origin: Origin, num_runs: int = 0
+) -> tuple[TransformerConfig, Tokenizer]:
+  """Reads all of a model but its weights.
+
+  Args:
+    origin: the model.
+    num_runs: the runs that have led to it.
+
+  Raises:
+    ValueError: a file is missing, or is not as it should be; a run's tokenizer
+      is not the one that it was trained with; runs name each other in a circle.
+  """
+  if isinstance(origin, str):
+    return hf_weights.load_config_and_tokenizer(origin)
+  run, role = origin.checkpoint.run, origin.role
+  if num_runs > _MAX_RUNS:
+    raise ValueError(
+      f'{run}: got a run that begins with a run, and so on, {_MAX_RUNS} times; '
+      'expected one that begins with weights'
+    )
+  with lookup.naming(f'{run}: models'):
+    models = origin.checkpoint.config['models']
+    lookup.check_name('role', role, models)
+    section = models[role]
+  with lookup.naming(f'{run}: models.{role}'):
+    for name in ('size', 'source', 'tokenizer'):
+      lookup.check_has(name, section, 'model')
+    if section['source']:
+      own = find(section['source'], role)
+      config, tokenizer = load_config_and_tokenizer(own, num_runs + 1)
+    else:
+      config, tokenizer = from_scratch(section)
+    check_tokenizer(origin, tokenizer)
+  return config, tokenizer
+
+
+def check_tokenizer(origin: TrainedRole, tokenizer: Tokenizer) -> None:
+  """Raises ValueError for a tokenizer that the role was not trained with."""
+  run = origin.checkpoint.run
+  digests = origin.checkpoint.inputs
+  digest = digests.get(f'models.{origin.role}.tokenizer')
+  if digest not in (None, inputs.of_tokenizer(tokenizer)):
+    raise ValueError(
+      f'tokenizer: got another content than {run} was trained with; expected '
+      'its files as they were; bring them back'
+    )
+
+
+def from_scratch(
+  section: Mapping[str, Any],
+) -> tuple[TransformerConfig, Tokenizer]:
+  """Makes the config of a named size, and its tokenizer.
+
+  Raises:
+    ValueError: there is no such size or tokenizer.
+  """
+  lookup.check_name('size', section['size'], sizes.SIZES)
+  if isinstance(section['tokenizer'], str):
+    tokenizer = tokenizer_lib.load(section['tokenizer'])
+  else:
+    named = section['tokenizer']
+    tokenizer = lookup.bind_in('tasks', named, 'tokenizer', ())()
+  size = {'vocab_size': tokenizer.vocab_size, **sizes.SIZES[section['size']]}
+  return TransformerConfig(**size), tokenizer
+
+
+def load_weights(origin: Origin) -> Params:
+  """Reads the parameters of a model on the host; int8 becomes float32.
+
+  Raises:
+    ValueError: a file is missing, or is not as it should be.
+  """
+  if isinstance(origin, str):
+    return hf_weights.load_weights(origin)[1]
+  params = origin.checkpoint.read_role(origin.role)
+  if quantize.is_quantized(params):
+    params = quantize.dequantize(params)
+  return jax.tree.map(np.asarray, params)
