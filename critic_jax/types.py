@@ -61,7 +61,8 @@ class Record:
     finish: 'stop' (an end-of-sequence token), 'length' (cut at the limit), or
       'prompt' (the prompt was too long, nothing was sampled).
     parsed: what the stage's parser found, e.g. {'answer': '12'}.
-    scores: rewards by name, and 'reward', their weighted sum.
+    scores: rewards by name, and 'reward', their weighted sum; without those
+      that could not be determined.
     control_of: the stage that this one is a control of; see `Stage`.
   """
 
@@ -119,8 +120,9 @@ class Generation(NamedTuple):
 # compiled depends on that alone) -> n generations for each prompt.
 Generate = Callable[[Sequence[str], Key, int, int], list[list[Generation]]]
 
-# A record and the responses to it -> a reward. Host, pure.
-RewardFn = Callable[[Record, Sequence[Record]], float]
+# A record and the responses to it -> a reward; None where it could not be
+# determined, since a grader timed out. Host, pure.
+RewardFn = Callable[[Record, Sequence[Record]], float | None]
 
 
 class Stage(NamedTuple):
@@ -164,8 +166,11 @@ class Recipe(NamedTuple):
       rewards, estimates advantages.
     loss: `(trained roles, batch) -> (scalar, (sums, per_row))`; on the device,
       pure. The loss is a sum over rows weighted by `batch['weights']`, so that
-      it adds up over micro-batches and devices; so do the metrics in `sums`.
-      Those in `per_row` have a value for each row, [B].
+      it adds up over micro-batches and devices; so do the metrics in `sums`:
+      the parts of the loss, called 'loss/x', by the same weights, and all
+      others by `batch['mean_weights']`, which make them means over the trained
+      tokens whatever the loss is. Those in `per_row` have a value for each row,
+      [B].
     trained: the roles that the loss trains.
     num_rows: rows of a batch before it is packed, a response each.
     rows_per_group: adjacent rows that the loss needs together.

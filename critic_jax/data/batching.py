@@ -5,6 +5,7 @@ The keys of a batch, and their shapes; a recipe adds what its loss needs:
   tokens        int32[B, T]    prompt and response, right-padded with 0
   mask          bool[B, T]     True at the response tokens that are trained
   weights       float32[B, T]  factors of a token's loss (`masked.loss_weights`)
+  mean_weights  float32[B, T]  factors of a token's metrics: their sum is a mean
   logprobs      float32[B, T]  log-probabilities when sampled, 0 where masked
   advantages    float32[B, T]  0 where masked
   ref_logprobs  float32[B, T]  log-probabilities under the frozen reference
@@ -37,6 +38,7 @@ def from_records(
   num_rows: int,
   aggregate: str,
   advantages: Sequence[float] | None = None,
+  where: Sequence[bool] | None = None,
 ) -> Batch:
   """Lays out records, a row each; missing rows are empty and weigh nothing.
 
@@ -46,9 +48,11 @@ def from_records(
     num_rows: B, the rows of the batch.
     aggregate: how the loss is normalised; a name in `masked.loss_weights`.
     advantages: the advantage of each record, spread over its tokens; None: 0.
+    where: False for a record that nothing is to be learned from, as its reward
+      could not be determined; its row is empty. None: True for all.
 
   Returns:
-    tokens, mask, weights, logprobs, advantages.
+    tokens, mask, weights, mean_weights, logprobs, advantages.
 
   Raises:
     ValueError: more records than rows, or a record longer than the limits.
@@ -59,7 +63,16 @@ def from_records(
     )
   if advantages is None:
     advantages = np.zeros(len(records), np.float32)
-  lengths = [len(r.prompt_tokens) + len(r.tokens) for r in records if _used(r)]
+  if where is None:
+    where = [True] * len(records)
+  learned = [
+    (row, record, advantage)
+    for row, (record, advantage, is_known) in enumerate(
+      zip(records, advantages, where, strict=True)
+    )
+    if is_known and len(record.prompt_tokens) > 0 and len(record.tokens) > 0
+  ]
+  lengths = [len(r.prompt_tokens) + len(r.tokens) for _, r, _ in learned]
   # Take as few columns as the table of shapes allows: each shape compiles.
   columns = lm.row_length(max(lengths, default=1))
   batch = {
@@ -68,11 +81,7 @@ def from_records(
     'logprobs': np.zeros((num_rows, columns), np.float32),
     'advantages': np.zeros((num_rows, columns), np.float32),
   }
-  for row, (record, advantage) in enumerate(
-    zip(records, advantages, strict=True)
-  ):
-    if not _used(record):
-      continue
+  for row, record, advantage in learned:
     # The prompt and then the response; only the response is trained.
     start = len(record.prompt_tokens)
     end = start + len(record.tokens)
@@ -85,11 +94,8 @@ def from_records(
   batch['weights'] = masked.loss_weights(
     batch['mask'], aggregate, max_len=lm.max_new_tokens
   )
+  batch['mean_weights'] = masked.loss_weights(batch['mask'], 'token')
   return batch
-
-
-def _used(record: Record) -> bool:
-  return len(record.prompt_tokens) > 0 and len(record.tokens) > 0
 
 
 def make_rows(
@@ -111,8 +117,8 @@ def make_rows(
     microbatches: the number of parts that a batch is cut into.
 
   Returns:
-    `(records, advantages=None) -> batch` of plain rows, and `batch -> batch`,
-    which packs them.
+    `(records, advantages=None, where=None) -> batch` of plain rows (see
+    `from_records`), and `batch -> batch`, which packs them.
 
   Raises:
     ValueError: an unknown aggregate, a malformed shape, or rows, packed or
@@ -138,13 +144,14 @@ def make_rows(
       f'{num_rows} rows of a batch that is not packed'
     )
 
-  def to_rows(records, advantages=None):
+  def to_rows(records, advantages=None, where=None):
     return from_records(
       records,
       lm,
       num_rows=num_rows,
       aggregate=aggregate,
       advantages=advantages,
+      where=where,
     )
 
   return to_rows, functools.partial(packing.pack, shapes=shapes)

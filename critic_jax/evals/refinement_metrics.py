@@ -5,7 +5,8 @@ trial. If its verdict is 'incorrect', the solver refines, and the answer after
 it is the refinement's (the mean over several); if not, the solution's own
 answer stands. So refining a right solution can only do harm, and leaving a
 wrong one unrefined gains nothing. A critique that calls for refinements but has
-none on record (its prompt was too long) leaves the answer as it was.
+none on record (its prompt was too long) leaves the answer as it was. A
+refinement whose grader timed out is left out: it is no wrong answer.
 
 Two metrics tell whether the critique gave the answer away: `answer_leak` is how
 often the conclusion of a critique of a wrong solution contains the reference
@@ -41,7 +42,8 @@ def table(records: Sequence[Record]) -> Table:
   """Returns a row for each critique, with the columns of the metrics."""
   refinements = collections.defaultdict(list)
   for record in records:
-    if record.stage == 'refine':
+    is_known = critique_metrics.truth(record) is not None
+    if record.stage == 'refine' and is_known:
       refinements[id(record.parent)].append(record)
   critiques = critique_metrics.judged(records)
   rows = [_row(critique, refinements[id(critique)]) for critique in critiques]

@@ -103,7 +103,7 @@ def make(
     sampled.append(Sampled('critique', 'critic', batch_size, num_critiques))
   return Recipe(
     collect,
-    imitation.make_imitation_loss(critic, 'critic'),
+    imitation.make_imitation_loss(models, 'critic'),
     trained=('critic',),
     num_rows=batch_size,
     sampled=tuple(sampled),
@@ -126,7 +126,9 @@ def _bind_writer(settings):
 
 def balance(critiques, num_rows, rng):
   """Keeps critiques with right verdicts, on right and wrong solutions alike."""
-  kept = [c for c in critiques if c.scores['judge'] == 1.0 and not c.truncated]
+  kept = [
+    c for c in critiques if c.scores.get('judge') == 1.0 and not c.truncated
+  ]
   rng.shuffle(kept)
   by_truth = {
     truth: [c for c in kept if c.parent.parsed['correct'] is truth]

@@ -8,6 +8,11 @@ solution, and its `parsed['correct']` and that of each refinement are bools
 which the recipe writes before it scores. A critique that states no verdict
 or was cut off earns nothing from any of these rewards.
 
+A grader's timeout is not a wrong answer: a reward that depends on such a grade
+is None, and no advantage is made of it. That goes for the mean of refinements,
+too, if one of them timed out: over the others alone it would pay a critic for
+advice that makes wrong answers hang the grader.
+
 The paper's method section was not available to us: the gate, the weight and
 the number of refinements are settings of ours, not the paper's.
 """
@@ -21,14 +26,16 @@ import numpy as np
 from critic_jax.types import Record
 
 
-def correct(record: Record, responses: Sequence[Record]) -> float:
+def correct(record: Record, responses: Sequence[Record]) -> float | None:
   """Returns 1.0 if a solution's final answer is right, else 0.0."""
-  return float(_correct(record))
+  return _mean([record])
 
 
-def judge(critique: Record, refinements: Sequence[Record]) -> float:
+def judge(critique: Record, refinements: Sequence[Record]) -> float | None:
   """Returns 1.0 if the verdict is true of the solution, else 0.0."""
-  right = _correct(critique.parent, critique=critique)
+  right = is_right(critique.parent, critique=critique)
+  if right is None:
+    return None
   if not _has_verdict(critique):
     return 0.0
   return float(_calls_right(critique) == right)
@@ -39,26 +46,55 @@ def refine(
   refinements: Sequence[Record],
   *,
   gate: str = 'rightly_called_wrong',
-) -> float:
+) -> float | None:
   """Returns the share of right refinements if `gate` admits the critique.
 
   It is 0.0 if the gate does not, and without refinements.
   """
+  right = is_right(critique.parent, critique=critique)
+  if right is None and _depends_on_truth(gate, critique):
+    return None
   if not admits(gate, critique) or not refinements:
     return 0.0
-  return float(np.mean([_correct(r) for r in refinements]))
+  return _mean(refinements)
 
 
-def delta(critique: Record, refinements: Sequence[Record]) -> float:
+def delta(critique: Record, refinements: Sequence[Record]) -> float | None:
   """Returns the change by refining, in [-1, 1]: 1 for wrong to right.
 
   Critique-RL's r_delta (https://arxiv.org/abs/2510.24320), averaged over the
   refinements; 0.0 without any. It does not pay for copying a right solution.
   """
-  right = _correct(critique.parent, critique=critique)
+  right = is_right(critique.parent, critique=critique)
+  if right is None:
+    return None
   if not _has_verdict(critique) or not refinements:
     return 0.0
-  return float(np.mean([_correct(r) for r in refinements]) - right)
+  share = _mean(refinements)
+  return None if share is None else share - right
+
+
+def is_right(
+  record: Record | None, *, critique: Record | None = None
+) -> bool | None:
+  """Returns whether an answer is right; None where its grader timed out.
+
+  A response that was cut off is not right, whatever its grade. The grade is
+  read strictly: a string 'False' must not count as true.
+
+  Args:
+    record: a solution or refinement; None, a missing solution, is an error.
+    critique: the critique of the solution, which the error then names.
+  """
+  correct = record.parsed.get('correct') if record is not None else None
+  if not isinstance(correct, bool | np.bool_):
+    source = record.id if record is not None else f'the parent of {critique.id}'
+    raise ValueError(
+      f"parsed['correct'] of {source}: got {correct!r}; expected a bool; grade"
+      ' solutions and refinements before scoring critiques'
+    )
+  timed_out = record.parsed.get('grade') == 'timeout' and not record.truncated
+  return None if timed_out else bool(correct)
 
 
 def admits(gate: str, critique: Record) -> bool:
@@ -67,14 +103,15 @@ def admits(gate: str, critique: Record) -> bool:
   Args:
     gate: 'rightly_called_wrong' (the solution is wrong and called wrong),
       'wrong' (it is wrong), 'called_wrong' (it is called wrong) or 'always'.
-      None of them admits a critique without a verdict.
+      None of them admits a critique without a verdict, and the first two none
+      of a solution whose grader timed out.
     critique: a critique whose solution is graded.
 
   Raises:
     ValueError: there is no such gate, or the solution is not graded.
   """
   check_gate(gate)
-  right = _correct(critique.parent, critique=critique)
+  right = is_right(critique.parent, critique=critique)
   if not _has_verdict(critique):
     return False
   return GATES[gate](right, _calls_right(critique))
@@ -88,28 +125,44 @@ def check_gate(gate: str) -> None:
     )
 
 
-def _rightly_called_wrong(right: bool, called_right: bool) -> bool:
-  return not right and not called_right
+def _rightly_called_wrong(right: bool | None, called_right: bool) -> bool:
+  return right is False and not called_right
 
 
-def _wrong(right: bool, called_right: bool) -> bool:
-  return not right
+def _wrong(right: bool | None, called_right: bool) -> bool:
+  return right is False
 
 
-def _called_wrong(right: bool, called_right: bool) -> bool:
+def _called_wrong(right: bool | None, called_right: bool) -> bool:
   return not called_right
 
 
-def _always(right: bool, called_right: bool) -> bool:
+def _always(right: bool | None, called_right: bool) -> bool:
   return True
 
 
-GATES: dict[str, Callable[[bool, bool], bool]] = {
+# Is the solution right (None: its grader timed out), and is it called right?
+GATES: dict[str, Callable[[bool | None, bool], bool]] = {
   'rightly_called_wrong': _rightly_called_wrong,
   'wrong': _wrong,
   'called_wrong': _called_wrong,
   'always': _always,
 }
+
+
+def _depends_on_truth(gate: str, critique: Record) -> bool:
+  """Whether a gate admits a critique by whether its solution is right."""
+  check_gate(gate)
+  if not _has_verdict(critique):
+    return False
+  called_right = _calls_right(critique)
+  return GATES[gate](True, called_right) != GATES[gate](False, called_right)
+
+
+def _mean(records: Sequence[Record]) -> float | None:
+  """Returns the share of right records; None if that of one is not known."""
+  grades = [is_right(record) for record in records]
+  return None if None in grades else float(np.mean(grades))
 
 
 def _has_verdict(critique: Record) -> bool:
@@ -118,20 +171,3 @@ def _has_verdict(critique: Record) -> bool:
 
 def _calls_right(critique: Record) -> bool:
   return critique.parsed['verdict'] == 'correct'
-
-
-def _correct(record: Record | None, *, critique: Record | None = None) -> bool:
-  """Reads the grade strictly: a string 'False' must not count as true.
-
-  Args:
-    record: a solution or refinement; None, a missing solution, is an error.
-    critique: the critique of the solution, which the error then names.
-  """
-  correct = record.parsed.get('correct') if record is not None else None
-  if not isinstance(correct, bool | np.bool_):
-    source = record.id if record is not None else f'the parent of {critique.id}'
-    raise ValueError(
-      f"parsed['correct'] of {source}: got {correct!r}; expected a bool; grade"
-      ' solutions and refinements before scoring critiques'
-    )
-  return bool(correct)

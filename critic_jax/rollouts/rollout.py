@@ -296,14 +296,30 @@ def score(
 
   Returns:
     The records with `scores`: each rule's value, and their weighted sum as
-    'reward'.
+    'reward'. A value that could not be determined is left out, and so is a sum
+    to which it would add.
   """
   scored = []
   for record, its in zip(records, children(records, responses), strict=True):
-    values = {name: float(rule(record, its)) for name, rule in rewards.items()}
-    values['reward'] = sum(weights[name] * values[name] for name in rewards)
+    values = {name: rule(record, its) for name, rule in rewards.items()}
+    values = {name: float(x) for name, x in values.items() if x is not None}
+    if all(name in values or not weights[name] for name in rewards):
+      values['reward'] = sum(weights[name] * values[name] for name in values)
     scored.append(dataclasses.replace(record, scores=values))
   return scored
+
+
+def determined_rewards(
+  records: Sequence[Record],
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the rewards of scored records, and which could be determined.
+
+  Returns:
+    float32[N], 0 where there is none, and bool[N].
+  """
+  rewards = [record.scores.get('reward') for record in records]
+  where = np.array([reward is not None for reward in rewards], bool)
+  return np.array([reward or 0.0 for reward in rewards], np.float32), where
 
 
 def reattach(

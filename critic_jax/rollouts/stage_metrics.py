@@ -11,16 +11,20 @@ judge_right, judge_wrong       'judge' on right and on wrong solutions
 leak                           critiques of wrong solutions that name the
                                reference answer
 lift_over_<control>            of a stage: its accuracy less that of a control
-                               (controls.py)
+                               (controls.py), over the critiques that have both
+
+A grade that timed out is left out of all but 'correct', 'unparsable' and
+'timeout', which are shares of all responses.
 """
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from critic_jax.rewards import leaks
+from critic_jax.rewards import leaks, refinement
 from critic_jax.types import Record
 
 _EVERY = ('count', 'length', 'truncated')
@@ -38,11 +42,29 @@ def summary(records: Sequence[Record]) -> dict[str, float]:
   controlled = {record.stage: record.control_of for record in records}
   for stage, compared in controlled.items():
     means[f'{stage}/count'] = sum(r.stage == stage for r in records)
-    if compared and {f'{compared}/correct', f'{stage}/correct'} <= set(means):
+    if compared and (lifts := _lifts(records, compared, stage)):
       control = stage[len(compared) + 1 :]  # 'empty' of 'refine_empty'
-      lift = means[f'{compared}/correct'] - means[f'{stage}/correct']
-      means[f'{compared}/lift_over_{control}'] = lift
+      means[f'{compared}/lift_over_{control}'] = float(np.mean(lifts))
   return means
+
+
+def _lifts(records, stage: str, control: str) -> list[float]:
+  """Returns each parent's accuracy of a stage less that of its control.
+
+  Parents without graded responses of both are left out: a few critiques are
+  refined with controls, and those of others would be compared with them.
+  """
+  grades = collections.defaultdict(lambda: {stage: [], control: []})
+  for record in records:
+    if record.stage in (stage, control) and 'correct' in record.parsed:
+      right = refinement.is_right(record)
+      if right is not None:
+        grades[id(record.parent)][record.stage].append(right)
+  return [
+    float(np.mean(pair[stage]) - np.mean(pair[control]))
+    for pair in grades.values()
+    if all(pair.values())
+  ]
 
 
 def names(
@@ -94,12 +116,14 @@ def _of_record(record: Record) -> dict[str, float]:
     for status in _FAULTS:
       metrics[status] = parsed['status'] == status
     if 'correct' in record.parent.parsed:
-      metrics |= _of_critique(record, record.parent.parsed['correct'])
+      metrics |= _of_critique(record, refinement.is_right(record.parent))
   return metrics
 
 
-def _of_critique(critique: Record, is_right: bool) -> dict[str, float]:
+def _of_critique(critique: Record, is_right: bool | None) -> dict[str, float]:
   """Returns the metrics that depend on whether the solution is right."""
+  if is_right is None:
+    return {}
   metrics = {} if is_right else {'leak': leaks.leaks(critique)}
   if 'judge' in critique.scores:
     name = 'judge_right' if is_right else 'judge_wrong'

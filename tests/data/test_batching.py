@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -62,13 +63,14 @@ def test_a_batch_by_hand(lm):
       [0] * 8,
     ],
   }
+  expected['mean_weights'] = expected['weights']  # the loss is a mean, too
   assert sorted(batch) == sorted(expected)
   for name, rows in expected.items():
     np.testing.assert_allclose(batch[name], rows, rtol=1e-6, err_msg=name)
   kinds = {name: array.dtype.name for name, array in batch.items()}
   assert kinds == dict(
     tokens='int32', mask='bool', logprobs='float32', advantages='float32',
-    weights='float32',
+    weights='float32', mean_weights='float32',
   )  # fmt: skip
   assert not batch['mask'][:, 0].any()
 
@@ -121,6 +123,20 @@ def test_a_record_without_tokens_is_an_empty_row_in_its_place(lm, empty):
   assert batch['mask'].sum(axis=1).tolist() == [2, 0, 3]
   assert not batch['advantages'][1].any()
   np.testing.assert_allclose(batch['weights'].sum(axis=1), [0.5, 0, 0.5])
+
+
+def test_a_record_that_nothing_is_learned_from_is_an_empty_row(lm):
+  """The others weigh what they would without it; it does not widen them."""
+  records, advantages = [record(3, 2), record(9, 4), record(3, 1)], [1, 2, 3]
+  for aggregate in ('token', 'sequence', 'constant'):
+    make = functools.partial(
+      batching.from_records, lm=lm, num_rows=3, aggregate=aggregate
+    )
+    batch = make(records, advantages=advantages, where=[True, False, True])
+    assert not any(x[1].any() for x in batch.values())
+    expected = make(records[::2], advantages=advantages[::2])
+    for name, x in batch.items():
+      np.testing.assert_array_equal(x[::2], expected[name][:2], err_msg=name)
 
 
 def test_a_long_refused_prompt_does_not_widen_the_batch(lm):

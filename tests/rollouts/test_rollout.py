@@ -442,6 +442,36 @@ def test_summary_of_critiques_by_truth_and_of_controls():
   assert 'refine/lift_over_swapped' not in metrics
 
 
+def test_a_lift_compares_refinements_of_the_same_critiques():
+  """Few critiques are refined with controls; a timeout tells of neither."""
+
+  def refinements(stage, parent, *grades):
+    return [
+      make_record(
+        stage,
+        parent,
+        parsed={'correct': grade == 'right', 'grade': grade},
+        control_of='' if stage == 'refine' else 'refine',
+      )
+      for grade in grades
+    ]
+
+  critiques = [make_record('critique', make_record()) for _ in range(4)]
+  metrics = stage_metrics.summary(
+    [
+      # A lift of a half, one of -1, and what has no pair.
+      *refinements('refine', critiques[0], 'right', 'wrong', 'timeout'),
+      *refinements('refine_empty', critiques[0], 'wrong', 'timeout'),
+      *refinements('refine', critiques[1], 'wrong'),
+      *refinements('refine_empty', critiques[1], 'right'),
+      *refinements('refine', critiques[2], 'right', 'right'),
+      *refinements('refine', critiques[3], 'right'),
+      *refinements('refine_empty', critiques[3], 'timeout'),
+    ]
+  )
+  assert metrics['refine/lift_over_empty'] == (0.5 - 1) / 2
+
+
 def test_a_stage_with_an_underscore_is_no_control():
   """A graded stage beside an ungraded one whose name begins alike."""
   right = {'correct': True, 'grade': 'right'}
