@@ -37,6 +37,7 @@ def ppo():
     num_solutions=4,
     discount=1.0,
     lambda_=0.95,
+    bootstrap_cut=False,  # True: a value follows solutions that were cut off
     objective=dict(name='ppo_clip', clip_low=0.2, clip_high=0.2),
     value_loss=dict(name='clipped', clip=0.2),
     value_coef=0.5,

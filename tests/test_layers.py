@@ -41,8 +41,8 @@ ROOMS = {
   'loss_fns': 'types lookup objectives runtime models sampling | jax numpy',
   'evals': 'types rewards rollouts sampling | jax numpy',
   'recipes':
-    'types lookup objectives rewards runtime models rollouts sampling data '
-    'loss_fns | jax numpy',
+    'types lookup objectives rewards rollouts sampling data loss_fns | jax '
+    'numpy',
   'inspection': 'types lookup strict_json objectives workdir evals | numpy',
   'report': 'types text evals inspection | jinja2 matplotlib numpy rich',
   'training':

@@ -9,7 +9,6 @@ needed.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -18,10 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from critic_jax import lookup
-from critic_jax.models import forward
+from critic_jax.loss_fns import scoring
 from critic_jax.objectives import clipping, policy
 from critic_jax.objectives import kl as kl_estimators
-from critic_jax.runtime import sharding
 from critic_jax.sampling.lm import LM
 from critic_jax.types import Batch, Roles
 
@@ -33,18 +31,21 @@ _METRICS = (
   'policy/ratio_error',
   'policy/max_ratio_error',
 )
+_KL_METRICS = ('loss/kl', 'policy/kl_ref')
 
 
 class PolicyLoss(NamedTuple):
   """A policy-gradient loss, and what a recipe must know of it.
 
   Attributes:
-    loss: `(trained roles, batch) -> (scalar, (sums, per_row))`. Sums over
-      tokens by weight: 'loss/policy', 'loss/kl', 'policy/entropy' in nats,
-      'policy/kl_old' = mean of log(old / new), 'policy/clipped' = tokens with
-      an advantage that does not move them, 'policy/ratio_error' = the mean of
-      |ratio - 1|. A value for each row, [B]: 'policy/max_ratio_error', the
-      largest; a matter of rounding where the same parameters wrote the batch.
+    loss: `(trained roles, batch) -> (scalar, (sums, per_row))`. Parts of the
+      loss, by its weights: 'loss/policy', 'loss/kl'. Means over the trained
+      tokens, whatever the weights are: 'policy/entropy' in nats,
+      'policy/kl_old' = log(old / new), 'policy/kl_ref' = the estimate of
+      'loss/kl', 'policy/clipped' = tokens with an advantage that does not move
+      them, 'policy/ratio_error' = |ratio - 1|. A value for each row, [B]:
+      'policy/max_ratio_error', the largest; a matter of rounding where the same
+      parameters wrote the batch.
     add_ref_logprobs: `(batch, roles) -> batch`, with the reference's
       log-probabilities if the KL needs them.
     scored: the roles that read the rows of a batch for it.
@@ -61,7 +62,12 @@ class PolicyLoss(NamedTuple):
 
 
 def make_policy_loss(
-  models: Mapping[str, LM], role: str, *, objective: Mapping, kl: Mapping
+  models: Mapping[str, LM],
+  role: str,
+  *,
+  objective: Mapping,
+  kl: Mapping,
+  microbatches: int,
 ) -> PolicyLoss:
   """Makes the loss of `role`'s responses in a batch.
 
@@ -71,11 +77,12 @@ def make_policy_loss(
     role: the trained role.
     objective: a name and keywords of `objectives/policy.py`.
     kl: `name`, of a function of `objectives/kl.py`, and `coef`.
+    microbatches: parts of a batch that the reference reads one after another.
 
   Raises:
     ValueError: a setting is wrong, or the reference is missing.
   """
-  lm = models[role]
+  sampling_params = models[role].sampling_params
   surrogate = lookup.bind(policy, objective, 'objective')
   with lookup.naming('objective'):  # its values are checked when it is called
     jax.eval_shape(
@@ -90,15 +97,13 @@ def make_policy_loss(
       f'{sorted(models)}; copy a role to it, or set kl.coef to 0'
     )
 
+  for name in (role, 'ref') if kl_coef else (role,):
+    scoring.check_head(models, name, 'lm')
+
   def loss(trained: Roles, batch: Batch):
     mask = batch['mask']
-    logprobs, entropy = forward.token_statistics(
-      lm.model,
-      trained[role],
-      batch['tokens'],
-      sampling_params=lm.sampling_params,
-      layout=forward.layout(batch),
-    )
+    scorer = scoring.bind(models, trained, role, sampling_params)
+    logprobs, entropy = scorer.logprobs_and_entropies(batch)
     per_token, is_clipped = clipping.value_and_clipped(
       surrogate,
       logprobs,
@@ -112,8 +117,8 @@ def make_policy_loss(
     )
     bounded = jnp.minimum(log_ratio, policy.MAX_LOG_RATIO)
     ratio_error = jnp.abs(jnp.expm1(bounded))
+    losses = {'loss/policy': per_token}
     metrics = {
-      'loss/policy': per_token,
       'policy/entropy': entropy,
       'policy/kl_old': -log_ratio,
       'policy/clipped': is_clipped,
@@ -122,30 +127,27 @@ def make_policy_loss(
     if kl_coef:
       kl_to_ref = kl_estimator(logprobs, batch['ref_logprobs'], mask)
       per_token = per_token + kl_coef * kl_to_ref
-      metrics['loss/kl'] = kl_to_ref
-    weights = batch['weights']
-    sums = {name: jnp.sum(weights * x) for name, x in metrics.items()}
+      losses['loss/kl'] = metrics['policy/kl_ref'] = kl_to_ref
+    weights, mean_weights = batch['weights'], batch['mean_weights']
+    sums = {name: jnp.sum(weights * x) for name, x in losses.items()}
+    sums |= {name: jnp.sum(mean_weights * x) for name, x in metrics.items()}
     per_row = {'policy/max_ratio_error': jnp.max(ratio_error, axis=1)}
     return jnp.sum(weights * per_token), (sums, per_row)
 
   def add_ref_logprobs(batch: Batch, roles: Roles) -> Batch:
     if not kl_coef:
       return batch
-    with sharding.on_mesh_of(roles['ref']):
-      logprobs = _logprobs(
-        models['ref'].model,
-        roles['ref'],
-        batch['tokens'],
-        lm.sampling_params,
-        forward.layout(batch),
-      )
-    return {**batch, 'ref_logprobs': jax.device_get(logprobs)}
+    ref = scoring.bind(models, roles, 'ref', sampling_params)
+    logprobs = scoring.score(
+      scoring.Scorer.logprobs, ref, batch, microbatches=microbatches
+    )
+    return {**batch, 'ref_logprobs': logprobs}
 
   return PolicyLoss(
     loss=loss,
     add_ref_logprobs=add_ref_logprobs,
     scored=('ref',) if kl_coef else (),
-    metrics=(*_METRICS, 'loss/kl') if kl_coef else _METRICS,
+    metrics=(*_METRICS, *(_KL_METRICS if kl_coef else ())),
     corrects_staleness=objective['name'] in policy.OFF_POLICY,
   )
 
@@ -154,10 +156,3 @@ def _kl_penalty(*, name: str, coef: float) -> tuple[Callable, float]:
   """Returns the estimator and the coefficient; the settings of `kl`."""
   lookup.check_numbers(0, coef=coef)
   return lookup.function(kl_estimators, name), float(coef)
-
-
-@functools.partial(jax.jit, static_argnames='model')
-def _logprobs(model, params, tokens, sampling_params, layout):
-  return forward.token_logprobs(
-    model, params, tokens, sampling_params=sampling_params, layout=layout
-  )

@@ -31,6 +31,7 @@ _KEYS = {
   'tokens': jnp.int32,
   'mask': jnp.bool_,
   'weights': jnp.float32,
+  'mean_weights': jnp.float32,
   'logprobs': jnp.float32,
   'advantages': jnp.float32,
   'ref_logprobs': jnp.float32,

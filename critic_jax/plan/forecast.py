@@ -169,7 +169,7 @@ def _plan(name, config, lms, target, compiles) -> Phase:
   largest = max(samplers, key=lambda s: _sum(samplers[s]), default=None)
   sampling = copies | samplers.get(largest, {})
   scorers = [
-    copies | memory.scorer(lms[r], sample_mesh, learned)
+    copies | memory.scorer(lms[r], sample_mesh, learned, section.microbatches)
     for r in phase.recipe.scored
   ]
   scoring = max(scorers, key=_sum, default={})

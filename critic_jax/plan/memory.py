@@ -223,14 +223,13 @@ def sampler(
   }
 
 
-def scorer(lm, mesh, batch_shape) -> dict[str, int]:
-  """Returns bytes of a forward pass over the batch, beside the batch."""
+def scorer(lm, mesh, batch_shape, microbatches: int) -> dict[str, int]:
+  """Returns bytes of a forward pass over a micro-batch, beside the batch."""
   model = abstract.on_one_device(lm, mesh).model
-  layer = _layer_bytes(model, batch_shape.columns) * batch_shape.rows
-  num_shards = abstract.num_batch_shards(
-    mesh, batch_shape.rows, batch_shape.columns
-  )
-  return {'a layer of all rows': layer // num_shards}
+  rows = batch_shape.rows // microbatches
+  layer = _layer_bytes(model, batch_shape.columns) * rows
+  num_shards = abstract.num_batch_shards(mesh, rows, batch_shape.columns)
+  return {'a layer of a micro-batch': layer // num_shards}
 
 
 @functools.cache

@@ -59,7 +59,7 @@ def make(
   lookup.check_counts(2, num_solutions=num_solutions)  # a group to compare
   advantage_fn = lookup.bind(advantages, advantage, 'advantage')
   policy = policy_gradient.make_policy_loss(
-    models, 'solver', objective=objective, kl=kl
+    models, 'solver', objective=objective, kl=kl, microbatches=microbatches
   )
   num_rows = batch_size * num_solutions
   to_rows, pack = batching.make_rows(
@@ -82,9 +82,10 @@ def make(
     solutions = rollout.score(
       solutions, [], {'correct': refinement.correct}, {'correct': 1.0}
     )
-    reward = np.array([s.scores['reward'] for s in solutions], np.float32)
-    groups = reward.reshape(-1, num_solutions)
-    batch = to_rows(solutions, np.asarray(advantage_fn(groups)).reshape(-1))
+    reward, where = rollout.determined_rewards(solutions)
+    groups = -1, num_solutions
+    advantage = advantage_fn(reward.reshape(groups), where.reshape(groups))
+    batch = to_rows(solutions, np.asarray(advantage).reshape(-1), where)
     return policy.add_ref_logprobs(pack(batch), roles), solutions
 
   names = stage_metrics.names('solve', rewards=['correct'], is_graded=True)

@@ -5,8 +5,9 @@ https://arxiv.org/abs/1707.06347, with generalised advantages
 
 1. The policy solves each problem `num_solutions` times.
 2. Reward, at the last token: the final answer is right.
-3. The value model's estimates before each token give advantages and returns;
-   after a solution that was cut off the value itself stands for the future.
+3. The value model's estimates before each token give advantages and returns.
+   A solution that was cut off is worth what a finished wrong one is; with
+   `bootstrap_cut` the value after it stands for what would have followed.
 4. Loss: clipped surrogate + value_coef * clipped value loss.
 """
 
@@ -21,13 +22,11 @@ import numpy as np
 
 from critic_jax import lookup
 from critic_jax.data import batching
-from critic_jax.loss_fns import policy_gradient
-from critic_jax.models import forward
+from critic_jax.loss_fns import policy_gradient, scoring
 from critic_jax.objectives import gae, masked
 from critic_jax.objectives import value as value_objectives
 from critic_jax.rewards import refinement
 from critic_jax.rollouts import rollout, stage_metrics
-from critic_jax.runtime import sharding
 from critic_jax.sampling.lm import get_models
 from critic_jax.types import Recipe, Sampled
 
@@ -39,6 +38,7 @@ def make(
   num_solutions: int,
   discount: float,
   lambda_: float,
+  bootstrap_cut: bool,
   objective: Mapping,
   kl: Mapping,
   value_loss: Mapping,
@@ -57,6 +57,10 @@ def make(
     num_solutions: solutions of each problem.
     discount: the discount of the future, for each token.
     lambda_: the lambda of the generalised advantages.
+    bootstrap_cut: whether the value after a solution that was cut off counts as
+      its future. False: it has none, and so the return of a finished wrong one,
+      which is what `rollout.grade` makes of it. True is for limits that are an
+      accident of the sampler's; a value above 0 then pays for being cut.
     objective: the surrogate, a name and keywords of `objectives/policy.py`.
     kl: the penalty: `name` in `objectives/kl.py`, and its `coef`.
     value_loss: a name and keywords of `objectives/value.py`.
@@ -66,24 +70,21 @@ def make(
     row_shapes: (rows, columns) that a batch may be packed in; () for none.
     microbatches: parts that a batch is cut into.
   """
-  solver, value = get_models(models, 'solver', 'value')
+  solver, _ = get_models(models, 'solver', 'value')
   lookup.check_counts(num_solutions=num_solutions)
   lookup.check_numbers(0, value_coef=value_coef)
   for name, share in (('discount', discount), ('lambda_', lambda_)):
     lookup.check_numbers(0, **{name: share})
     if share > 1:
       raise ValueError(f'{name}: got {share}; expected at most 1')
-  if value.model.config.head != 'value':
-    raise ValueError(
-      f"models.value: got head={value.model.config.head!r}; expected 'value'"
-    )
+  scoring.check_head(models, 'value', 'value')
   value_fn = lookup.bind(value_objectives, value_loss, 'value_loss')
   with lookup.naming('value_loss'):  # its values are checked when it is called
     jax.eval_shape(
       value_fn, *np.zeros((3, 1, 1), np.float32), np.ones((1, 1), bool)
     )
   policy = policy_gradient.make_policy_loss(
-    models, 'solver', objective=objective, kl=kl
+    models, 'solver', objective=objective, kl=kl, microbatches=microbatches
   )
   num_rows = batch_size * num_solutions
   to_rows, pack = batching.make_rows(
@@ -109,29 +110,29 @@ def make(
     )
 
     # 3. Estimate values, on plain rows: packed ones hold several responses.
-    batch = to_rows(solutions)
-    with sharding.on_mesh_of(roles['value']):
-      estimates = estimate(
-        value.model,
-        roles['value'],
-        batch['tokens'],
-        batch['mask'],
-        reward_at_end(solutions, batch['mask']),
-        was_cut(solutions, batch['mask']),
-        discount=discount,
-        lambda_=lambda_,
-      )
-    batch = pack({**batch, **jax.device_get(estimates)})
+    _, where = rollout.determined_rewards(solutions)
+    batch = to_rows(solutions, where=where)
+    values, final = scoring.score(
+      scoring.Scorer.values_and_final,
+      scoring.bind(models, roles, 'value'),
+      batch,
+      microbatches=microbatches,
+    )
+    is_open = was_cut(solutions, batch['mask']) & bootstrap_cut
+    estimates = estimate(
+      reward_at_end(solutions, batch['mask']),
+      values,
+      batch['mask'],
+      np.where(is_open, final, np.float32(0)),
+      discount=discount,
+      lambda_=lambda_,
+    )
+    batch = pack({**batch, 'values': values, **jax.device_get(estimates)})
     return policy.add_ref_logprobs(batch, roles), solutions
 
   def loss(trained, batch):
     policy_total, (sums, per_row) = policy.loss(trained, batch)
-    values = forward.token_values(
-      value.model,
-      trained['value'],
-      batch['tokens'],
-      layout=forward.layout(batch),
-    )
+    values = scoring.bind(models, trained, 'value').values(batch)
     per_token = value_fn(
       values, batch['values'], batch['returns'], batch['mask']
     )
@@ -152,36 +153,27 @@ def make(
   )
 
 
-@functools.partial(jax.jit, static_argnames=('model', 'discount', 'lambda_'))
-def estimate(model, params, tokens, mask, rewards, cut, *, discount, lambda_):
-  """Computes values, returns and whitened advantages, float32[B, T] each.
+@functools.partial(jax.jit, static_argnames=('discount', 'lambda_'))
+def estimate(rewards, values, mask, bootstrap, *, discount, lambda_):
+  """Computes returns and whitened advantages, float32[B, T] each.
 
   Args:
-    model: with a value head.
-    params: its parameters.
-    tokens: int32[B, T].
-    mask: bool[B, T].
     rewards: float32[B, T].
-    cut: bool[B], the response was cut off: the value after its last token
-      stands for what would have followed.
+    values: float32[B, T], the value before each token.
+    mask: bool[B, T].
+    bootstrap: float32[B], the value after each response.
     discount: the discount of the future, for each token.
     lambda_: the lambda of the generalised advantages.
   """
-  values = forward.token_values(model, params, tokens)
-  final = forward.response_scores(model, params, tokens, mask)
   advantage, returns = gae.gae(
     rewards,
     values,
     mask,
     discount=discount,
     lambda_=lambda_,
-    bootstrap=jnp.where(cut, final, 0.0),
+    bootstrap=bootstrap,
   )
-  return {
-    'values': values,
-    'returns': returns,
-    'advantages': masked.whiten(advantage, mask),
-  }
+  return {'returns': returns, 'advantages': masked.whiten(advantage, mask)}
 
 
 def reward_at_end(records, mask):

@@ -92,7 +92,7 @@ def make(
   rewards, weights = make_rewards(gate, judge_weight, refine_weight, shaping)
   advantage_fn = lookup.bind(advantages, advantage, 'advantage')
   policy = policy_gradient.make_policy_loss(
-    models, 'critic', objective=objective, kl=kl
+    models, 'critic', objective=objective, kl=kl, microbatches=microbatches
   )
   num_refinements = num_refinements if refine_weight else 0
   num_rows = batch_size * num_solutions * num_critiques
@@ -151,9 +151,10 @@ def make(
     )
 
     # 5. Advantages among the critiques of one solution; the batch.
-    reward = np.array([c.scores['reward'] for c in scored], np.float32)
-    groups = reward.reshape(-1, num_critiques)
-    batch = to_rows(scored, np.asarray(advantage_fn(groups)).reshape(-1))
+    reward, where = rollout.determined_rewards(scored)
+    groups = -1, num_critiques
+    advantage = advantage_fn(reward.reshape(groups), where.reshape(groups))
+    batch = to_rows(scored, np.asarray(advantage).reshape(-1), where)
     batch = policy.add_ref_logprobs(pack(batch), roles)
     return batch, solutions + scored + responses
 

@@ -65,7 +65,7 @@ def make(
   names = [stage_metrics.names(stage) for stage in lm.stages._fields]
   return Recipe(
     collect,
-    imitation.make_imitation_loss(lm, role),
+    imitation.make_imitation_loss(models, role),
     trained=(role,),
     num_rows=batch_size,
     metrics=frozenset(imitation.METRICS).union(*names),

@@ -245,6 +245,15 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
   return jax.lax.with_sharding_constraint(x, _dividing(names, x.shape, mesh))
 
 
+def cut_rows(number: int, x: jax.Array) -> jax.Array:
+  """Cuts a batch's [B, T, ...] into [number, B / number, T, ...].
+
+  The rows of each part, and the columns, are split among devices.
+  """
+  parts = x.reshape(number, -1, *x.shape[1:])
+  return constrain(parts, None, 'rows', 'columns')
+
+
 def num_parts(name: str, size: int) -> int:
   """Returns how many parts `constrain` splits an axis of this size into."""
   shards = num_shards_here(name)

@@ -92,6 +92,7 @@ def _make_phase(section, lms, grade):
   lookup.check_settings(make, settings, f'the recipe {section.recipe}')
   recipe = make(lms, grade, **settings)
   _check_recipe(section, recipe)
+  roles_lib.check_recipe(recipe, lms)
   tx, schedule = optimizers.make_optimizer(
     steps=section.steps * section.epochs, **section.optimizer
   )

@@ -87,7 +87,9 @@ def update(
   if microbatches == 1:
     (grads, sums), per_row = gradient(batch)
   else:
-    parts = jax.tree.map(functools.partial(_parts, microbatches), batch)
+    parts = jax.tree.map(
+      functools.partial(sharding.cut_rows, microbatches), batch
+    )
     first = jax.tree.map(lambda x: x[0], parts)
     shapes, _ = jax.eval_shape(gradient, first)
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
@@ -122,12 +124,6 @@ def _gradient(loss, params, batch):
   grad_fn = jax.value_and_grad(loss, has_aux=True)
   (total, (sums, per_row)), grads = grad_fn(params, batch)
   return (grads, {**sums, 'loss/total': total}), per_row
-
-
-def _parts(number, x):
-  """Cuts [B, T, ...] into [number, B / number, T, ...]; parts split rows."""
-  parts = x.reshape(number, -1, *x.shape[1:])
-  return sharding.constrain(parts, None, 'rows', 'columns')
 
 
 def init_state(tx, params, mesh) -> TrainState:

@@ -14,7 +14,11 @@ from critic_jax.models import forward, quantize
 from critic_jax.models.transformer import Transformer
 from critic_jax.rollouts import rollout
 
-SETTINGS = dict(objective=dict(name='ppo_clip'), kl=dict(name='k3', coef=0.0))
+SETTINGS = dict(
+  objective=dict(name='ppo_clip'),
+  kl=dict(name='k3', coef=0.0),
+  microbatches=1,
+)
 WITH_KL = SETTINGS | dict(kl=dict(name='k2', coef=0.5))
 
 
@@ -222,7 +226,9 @@ def test_empty_rows_and_parts_of_the_batch_add_up(lm, roles, records, grad):
 
 
 def test_packed_rows_have_the_same_loss(lm, roles, records):
-  settings = dict(objective=dict(name='gspo'), kl=dict(name='k2', coef=1e-3))
+  settings = SETTINGS | dict(
+    objective=dict(name='gspo'), kl=dict(name='k2', coef=1e-3)
+  )
   policy = make_policy(lm, settings)
   grad = jax.jit(jax.value_and_grad(policy.loss, has_aux=True))
   plain = make_batch(records, lm)

@@ -183,10 +183,12 @@ def test_keys_and_values():
   )
 
 
-def test_scoring_is_a_forward_pass_over_all_rows():
+def test_scoring_is_a_forward_pass_over_a_micro_batch():
   lm, learned = tiny()[2]['critic'], tiny()[3]
-  single, sharded = (memory.scorer(lm, on(data=n), learned) for n in (1, 4))
-  assert single['a layer of all rows'] == 4 * sharded['a layer of all rows'] > 0
+  single, sharded = (memory.scorer(lm, on(data=n), learned, 1) for n in (1, 4))
+  name = 'a layer of a micro-batch'
+  assert single[name] == 4 * sharded[name] > 0
+  assert single[name] == 4 * memory.scorer(lm, on(data=1), learned, 4)[name]
 
 
 def test_one_device_sees_its_part_of_the_model():
@@ -200,7 +202,7 @@ def test_one_device_sees_its_part_of_the_model():
 def test_batches_have_the_keys_and_the_layout():
   plain, packed = (abstract.batch(4, 8, packed) for packed in (False, True))
   assert set(packed) - set(plain) == {'segments', 'prefixes', 'positions'}
-  assert abstract.all_bytes(plain) == 4 * 8 * (7 * 4 + 1)
+  assert abstract.all_bytes(plain) == 4 * 8 * (8 * 4 + 1)
 
 
 def test_rows_that_the_mesh_does_not_divide_are_everywhere():

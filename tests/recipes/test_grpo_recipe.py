@@ -83,7 +83,7 @@ def test_a_solution_cut_off_is_not_right():
 def test_without_a_penalty_there_is_no_reference():
   _, batch, _ = collect([RIGHT, WRONG, WRONG, WRONG])
   assert sorted(batch) == [
-    'advantages', 'logprobs', 'mask', 'tokens', 'weights'
+    'advantages', 'logprobs', 'mask', 'mean_weights', 'tokens', 'weights'
   ]  # fmt: skip
 
 

@@ -31,12 +31,16 @@ def section(**changes):
 
 
 @pytest.fixture(scope='module')
-def ppo_case():
-  """Makes the recipe, its roles, and a batch with its records."""
+def models():
   solver = scripted(
     lambda prompt, i: TEXTS['Ben' if 'Ben' in prompt else 'Ada'][i]
   )
-  models = {'solver': solver, 'value': nano(head='value')}
+  return {'solver': solver, 'value': nano(head='value')}
+
+
+@pytest.fixture(scope='module')
+def ppo_case(models):
+  """Makes the recipe, its roles, and a batch with its records."""
   roles = init(**models)
   recipe = make_recipe(ppo, section(), models, grade)
   batch, records = recipe.collect(roles, PROBLEMS, jax.random.key(0))
@@ -60,17 +64,24 @@ def test_the_batch(ppo_case):
   assert not batch['advantages'][~batch['mask']].any()
 
 
-def test_returns_against_a_loop(ppo_case):
+@pytest.mark.parametrize('bootstrap_cut', [False, True])
+def test_returns_against_a_loop(models, ppo_case, bootstrap_cut):
   """discount 1: the advantage is the sum of lambda^k delta."""
   _, roles, batch, records = ppo_case
   lambda_ = section().lambda_
+  if bootstrap_cut:
+    changed = section(bootstrap_cut=True)
+    recipe = make_recipe(ppo, changed, models, grade)
+    batch, _ = recipe.collect(roles, PROBLEMS, jax.random.key(0))
   final = jax.jit(forward.response_scores, static_argnums=0)(
     nano(head='value').model, roles['value'], batch['tokens'], batch['mask']
   )
   for row, record in enumerate(records):
     places = np.flatnonzero(batch['mask'][row])
-    # After an end comes nothing; after a cut the value itself.
-    after = float(final[row]) if record.truncated else 0.0
+    # After an end comes nothing; after a cut the value itself, if it is asked
+    # for.
+    is_open = record.truncated and bootstrap_cut
+    after = float(final[row]) if is_open else 0.0
     advantage, expected = 0.0, {}
     for place in reversed(places):
       reward = record.scores['reward'] if place == places[-1] else 0.0
@@ -84,6 +95,21 @@ def test_returns_against_a_loop(ppo_case):
       rtol=1e-4,
       atol=1e-5,
     )
+
+
+def test_a_cut_solution_is_worth_what_a_finished_wrong_one_is(models, ppo_case):
+  """The default of the config; nobody is paid for not coming to an end."""
+  _, roles, _, _ = ppo_case
+  # lambda_ = 1: the return is the sum of the rewards to come.
+  changed = section(lambda_=1.0)
+  recipe = make_recipe(ppo, changed, models, grade)
+  batch, records = recipe.collect(roles, PROBLEMS, jax.random.key(0))
+  assert [r.finish for r in records] == ['stop', 'stop', 'stop', 'length']
+  returns = [
+    row[mask] for row, mask in zip(batch['returns'], batch['mask'], strict=True)
+  ]
+  for row, expected in zip(returns, [1, 0, 0, 0], strict=True):
+    np.testing.assert_allclose(row, expected, atol=1e-5)
 
 
 def test_the_reward_is_at_the_last_token():
@@ -120,13 +146,9 @@ def test_the_loss_trains_both_roles(ppo_case):
   assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
 
 
-def test_packed_rows_give_the_same_loss(ppo_case):
+def test_packed_rows_give_the_same_loss(models, ppo_case):
   recipe, roles, batch, records = ppo_case
   # Two problems with two solutions each; 176 columns hold any of them.
-  solver = scripted(
-    lambda prompt, i: TEXTS['Ben' if 'Ben' in prompt else 'Ada'][i]
-  )
-  models = {'solver': solver, 'value': nano(head='value')}
   other = make_recipe(ppo, section(row_shapes=((2, 176),)), models, grade)
   packed, _ = other.collect(roles, PROBLEMS, jax.random.key(0))
   assert packed['tokens'].shape == (2, 176)

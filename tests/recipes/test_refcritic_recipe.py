@@ -246,7 +246,8 @@ def test_a_verdict_before_the_cut_earns_nothing():
   np.testing.assert_allclose(row_advantages(batch), [-1, 1])
 
 
-def test_a_refinement_that_hangs_the_grader_is_worth_nothing():
+def test_a_refinement_that_hangs_the_grader_is_no_wrong_one():
+  """Nor is the mean of the others paid: advice to hang it would be."""
   hard = Problem('sum-0', PROBLEM.question, r'\sqrt{2}', PROBLEM.solution)
 
   def solve(prompt, index):
@@ -265,12 +266,13 @@ def test_a_refinement_that_hangs_the_grader_is_worth_nothing():
     )
     roles = {'solver': None, 'critic': None}
     first = time.perf_counter()
-    _, records = recipe.collect(roles, [hard], jax.random.key(0))
+    batch, records = recipe.collect(roles, [hard], jax.random.key(0))
     assert time.perf_counter() - first < 60
   refined = [r for r in records if r.stage == 'refine']
   assert [r.parsed['grade'] for r in refined] == ['right', 'timeout'] * 2
   critiques = [r for r in records if r.stage == 'critique']
-  assert [c.scores['refine'] for c in critiques] == [0.5, 0.5]
+  assert [c.scores for c in critiques] == [{'judge': 1.0}] * 2
+  assert not batch['mask'].any()
 
 
 def test_an_overlong_chain_gives_empty_records():

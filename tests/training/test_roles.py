@@ -19,7 +19,9 @@ from critic_jax.models.transformer import Transformer
 from critic_jax.pretrained import hf_weights
 from critic_jax.rollouts.styles import instruct
 from critic_jax.runtime import sharding
+from critic_jax.sampling.lm import LM
 from critic_jax.training import roles
+from critic_jax.types import Recipe
 
 ARITHMETIC = dict(
   module='arithmetic_tokenizer',
@@ -258,11 +260,29 @@ def test_roles_of_other_tokenizers_are_not_copied():
   )
   lms['critic'] = dataclasses.replace(lms['critic'], tokenizer=tokenizer)
   roles.check_copy(dict(critic='solver', solver='critic'), lms)
+  reads = Recipe(None, None, trained=('solver', 'critic'), scored=('critic',))
+  roles.check_recipe(reads, lms)
   for source in ('fewer', 'other'):
     copies = dict(solver='critic', critic=source)
     message = f'copy: got critic={source}, whose tokenizers'
     with pytest.raises(ValueError, match=message):
       roles.check_copy(copies, lms)
+    message = f'models.{source}: got another vocabulary than .* models.solver'
+    for change in (dict(scored=(source,)), dict(trained=('solver', source))):
+      with pytest.raises(ValueError, match=message):
+        roles.check_recipe(reads._replace(**change), lms)
+
+
+def test_a_role_reads_rows_as_long_as_another_writes():
+  section = common.model('nano', tokenizer=ARITHMETIC, **LENGTHS)
+  lm = roles.make_lms({'solver': section})['solver']
+  config = dataclasses.replace(lm.model.config, max_len=16)
+  short = LM(
+    Transformer(config), lm.tokenizer, lm.stages, lm.sampling_params, 4, (8,)
+  )
+  recipe = Recipe(None, None, trained=('solver',), scored=('ref',))
+  with pytest.raises(ValueError, match='models.ref: got .* at most 16 tokens'):
+    roles.check_recipe(recipe, {'solver': lm, 'ref': short})
 
 
 @pytest.mark.parametrize('change', [dict(mlp_dim=96), dict(num_layers=2)])

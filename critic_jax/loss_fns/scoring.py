@@ -1,0 +1,142 @@
+"""Roles that read a batch: each a model with its parameters, in one value.
+
+`bind` takes both by the role's name, so that no parameters meet the model of
+another role, whose family, dtypes or int8 may differ. Nothing else in losses
+and recipes applies a model to a batch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from critic_jax.models import forward
+from critic_jax.models.sampling_distribution import SamplingParams
+from critic_jax.models.transformer import Transformer
+from critic_jax.runtime import sharding
+from critic_jax.sampling.lm import LM
+from critic_jax.types import Array, Batch, Params, Roles
+
+
+@functools.partial(
+  jax.tree_util.register_dataclass,
+  data_fields=('params', 'sampling_params'),
+  meta_fields=('model',),
+)
+@dataclasses.dataclass(frozen=True)
+class Scorer:
+  """A role that reads batches; float32[B, T] of each, as in models/forward.py.
+
+  Attributes:
+    model: the role's model.
+    params: its parameters.
+    sampling_params: the distribution that log-probabilities are under.
+  """
+
+  model: Transformer
+  params: Params
+  sampling_params: SamplingParams
+
+  def logprobs_and_entropies(self, batch: Batch) -> tuple[Array, Array]:
+    """Computes each token's log-probability, and the entropy there in nats."""
+    return forward.token_statistics(
+      self.model,
+      self.params,
+      batch['tokens'],
+      sampling_params=self.sampling_params,
+      layout=forward.layout(batch),
+    )
+
+  def logprobs(self, batch: Batch) -> Array:
+    """Computes the log-probability of each token given those before it."""
+    return self.logprobs_and_entropies(batch)[0]
+
+  def values(self, batch: Batch) -> Array:
+    """Computes the value before each token."""
+    return forward.token_values(
+      self.model, self.params, batch['tokens'], layout=forward.layout(batch)
+    )
+
+  def values_and_final(self, batch: Batch) -> tuple[Array, Array]:
+    """Computes `values`, and those after the last tokens, [B]; plain rows."""
+    final = forward.response_scores(
+      self.model, self.params, batch['tokens'], batch['mask']
+    )
+    return self.values(batch), final
+
+
+def bind(
+  models: Mapping[str, LM],
+  roles: Roles,
+  role: str,
+  sampling_params: SamplingParams | None = None,
+) -> Scorer:
+  """Binds a role's model to its parameters.
+
+  Args:
+    models: LMs by role.
+    roles: parameters by role.
+    role: the name of both.
+    sampling_params: the distribution that log-probabilities are under; None is
+      the plain softmax.
+  """
+  return Scorer(
+    models[role].model, roles[role], sampling_params or SamplingParams()
+  )
+
+
+def check_head(models: Mapping[str, LM], role: str, head: str) -> None:
+  """Raises ValueError if a role's model has another head than is read."""
+  if models[role].model.config.head != head:
+    raise ValueError(
+      f'models.{role}: got head={models[role].model.config.head!r}; expected '
+      f'{head!r}; set models.{role}.head'
+    )
+
+
+# The arrays of a batch that a scorer reads.
+_READ = ('tokens', 'mask', *forward.Layout._fields)
+
+
+def score(
+  statistic: Callable[[Scorer, Batch], Any],
+  scorer: Scorer,
+  batch: Batch,
+  *,
+  microbatches: int,
+) -> Any:
+  """Computes a statistic of a batch before the update, as the update would.
+
+  It goes through the micro-batches of the update, one after another, so that
+  it needs no more memory than the update does.
+
+  Args:
+    statistic: a method of `Scorer`, such as `Scorer.logprobs`.
+    scorer: the role.
+    batch: leading axis B, a multiple of `microbatches`; numpy.
+    microbatches: parts that the batch is cut into.
+
+  Returns:
+    numpy arrays, [B, ...] each.
+  """
+  arrays = {name: batch[name] for name in _READ if name in batch}
+  with sharding.on_mesh_of(scorer.params):
+    return jax.device_get(in_parts(statistic, scorer, arrays, microbatches))
+
+
+@functools.partial(jax.jit, static_argnames=('statistic', 'microbatches'))
+def in_parts(statistic, scorer: Scorer, batch: Batch, microbatches: int):
+  """Computes `score` on the device."""
+  if microbatches == 1:
+    return statistic(scorer, batch)
+  parts = jax.tree.map(
+    functools.partial(sharding.cut_rows, microbatches), batch
+  )
+  results = jax.lax.map(lambda part: statistic(scorer, part), parts)
+  return jax.tree.map(
+    lambda x: sharding.constrain(x.reshape(-1, *x.shape[2:]), 'rows'), results
+  )

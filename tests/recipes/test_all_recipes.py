@@ -1,0 +1,295 @@
+"""Properties that every recipe has, new ones too: a recipe adds a row here."""
+
+import dataclasses
+import functools
+import pkgutil
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import pytest
+from helpers import random_params
+from loop_helpers import (
+  ADVICE,
+  PROBLEM,
+  RIGHT,
+  WRONG,
+  Scripted,
+  critique,
+  make_recipe,
+  nano,
+  settings,
+)
+from loop_helpers import grade as grade_at_once
+
+from configs import common
+from configs import ppo as ppo_config
+from configs import refcritic as refcritic_config
+from critic_jax import lookup, recipes
+from critic_jax.models import quantize
+from critic_jax.models.transformer import Transformer
+from critic_jax.types import Problem
+
+WRONG_PROBLEM = Problem('wrong', 'Ben has 1 pen. How many?', '1', '1')
+HUNG_PROBLEM = Problem('hung', 'Eve has 1 hat. How many?', '1', '1')
+HANGS = 'The answer is \\boxed{99}.'  # the test's graders say so
+HANG_ADVICE = 'Make the grader hang.'
+
+# The settings of each recipe, beside those that all have.
+CASES = {
+  'sft': dict(role='solver', lessons=dict(module='lessons', name='reference')),
+  'cold_start': dict(num_critiques=2, writer=dict(module='')),
+  'grpo': common.policy_gradient() | dict(num_solutions=2),
+  'ppo': ppo_config.ppo().phases.rl.to_dict() | dict(num_solutions=2),
+  'refcritic': refcritic_config.refcritic(
+    num_critiques=2, num_refinements=2, num_controls=2
+  ),
+}
+PENALTY = dict(kl=dict(name='k2', coef=0.5))
+IN_INT8 = ('ref',)
+HEADS = {'value': 'value'}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Checked(Scripted):
+  """A scripted LM that samples with parameters of its own model only.
+
+  Attributes:
+    keys: the data of the keys of each call.
+  """
+
+  keys: list = dataclasses.field(default_factory=list)
+
+  def bind(self, params):
+    """Returns a `Generate`; raises if the parameters are another role's."""
+    assert num_hidden(params) == self.model.config.mlp_dim
+    generate = super().bind(params)
+
+    def logged(prompts, keys, n, max_prompts):
+      data = np.asarray(jax.random.key_data(keys))[: len(prompts)]
+      self.keys.append([tuple(key) for key in data.tolist()])
+      return generate(prompts, keys, n, max_prompts)
+
+    return logged
+
+
+def num_hidden(params):
+  return params['layers_0']['mlp']['up']['kernel'].shape[-1]
+
+
+def solve(prompt, index):
+  """Solves a problem rightly once in two times, and one problem never."""
+  if HANG_ADVICE in prompt or 'Eve' in prompt:
+    return HANGS
+  return RIGHT if index == 0 and 'Ben' not in prompt else WRONG
+
+
+def criticise(prompt, index):
+  return critique(('incorrect', 'correct')[index % 2], ADVICE)
+
+
+@functools.cache
+def make_models(solve: Callable = solve, criticise: Callable = criticise):
+  """Makes models of five roles, each of a size of its own, and parameters."""
+  scripts = dict(solver=solve, critic=criticise)
+  models, params = {}, {}
+  for i, role in enumerate(('solver', 'critic', 'ref', 'value')):
+    lm = nano(max_new_tokens=64, head=HEADS.get(role, 'lm'))
+    config = dataclasses.replace(lm.model.config, mlp_dim=32 + 8 * i)
+    params[role] = random_params(Transformer(config), seed=i)
+    if role in IN_INT8:
+      params[role] = quantize.quantize(params[role])
+      config = dataclasses.replace(config, param_dtype='int8')
+    fields = {f.name: getattr(lm, f.name) for f in dataclasses.fields(lm)}
+    fields.pop('_compiled')
+    script = scripts.get(role)
+    models[role] = Checked(
+      **fields | dict(model=Transformer(config)), script=script
+    )
+  return models, params
+
+
+def make(name, models, grade=grade_at_once, **changes):
+  section = settings(
+    CASES[name] | dict(batch_size=4, aggregate='token'), row_shapes=()
+  )
+  names = lookup.settings_of(lookup.module('recipes', name).make)
+  section.update({k: v for k, v in changes.items() if k in names})
+  return make_recipe(lookup.module('recipes', name), section, models, grade)
+
+
+def collect(recipe, params, problems):
+  return recipe.collect(params, problems, jax.random.key(0))
+
+
+def trained(recipe, params):
+  return {role: params[role] for role in recipe.trained}
+
+
+def test_every_recipe_has_a_row():
+  names = {module.name for module in pkgutil.iter_modules(recipes.__path__)}
+  assert set(CASES) == names
+
+
+# ------------------------------------------------------ models of the roles
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_parameters_meet_the_model_of_their_role_only(name):
+  """All sizes differ, so that a model refuses parameters of another role."""
+  models, params = make_models()
+  recipe = make(name, models, **PENALTY)
+  batch, _ = collect(recipe, params, [PROBLEM, WRONG_PROBLEM])
+  jax.eval_shape(recipe.loss, trained(recipe, params), batch)
+  readers = {'grpo': ('ref',), 'ppo': ('ref', 'value'), 'refcritic': ('ref',)}
+  assert recipe.scored == readers.get(name, ())
+
+
+# ----------------------------------------------------------------- metrics
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_metrics_are_means_over_trained_tokens_whatever_the_loss_is(name):
+  """All but the parts of the loss; so limits mean the same for every loss."""
+  models, params = make_models()
+  batches = {
+    aggregate: collect(
+      make(name, models, aggregate=aggregate, **PENALTY),
+      params,
+      [PROBLEM, WRONG_PROBLEM],
+    )[0]
+    for aggregate in ('token', 'sequence', 'constant')
+  }
+  loss = make(name, models, **PENALTY).loss
+  loss = jax.jit(functools.partial(loss, trained(make(name, models), params)))
+  totals, metrics = {}, {}
+  for aggregate, batch in batches.items():
+    totals[aggregate], (sums, per_row) = loss(batch)
+    metrics[aggregate] = per_row | {
+      name: x for name, x in sums.items() if not name.startswith('loss/')
+    }
+  assert totals['constant'] != totals['token']
+  for aggregate in ('sequence', 'constant'):
+    for metric, value in metrics['token'].items():
+      np.testing.assert_array_equal(metrics[aggregate][metric], value, metric)
+  if name not in ('sft', 'cold_start'):
+    # Scripts have log-probability -1 a token; the policy is far from that.
+    assert 0.1 < metrics['constant']['policy/ratio_error']
+    assert 0.1 < metrics['constant']['policy/kl_ref']
+
+
+# -------------------------------------------------------------------- keys
+
+
+@pytest.mark.parametrize('name', [name for name in CASES if name != 'sft'])
+def test_a_problem_that_comes_again_is_sampled_with_other_keys(name):
+  models, params = make_models()
+  for lm in models.values():
+    lm.keys.clear()
+  # Controls of a critique share its key on purpose (rollouts/controls.py).
+  recipe = make(name, models, num_controls=0)
+  collect(recipe, params, [PROBLEM, WRONG_PROBLEM, PROBLEM, WRONG_PROBLEM])
+  calls = [keys for lm in models.values() for keys in lm.keys]
+  assert max(map(len, calls)) >= 4
+  for keys in calls:
+    assert len(set(keys)) == len(keys)
+
+
+# ---------------------------------------------------------------- timeouts
+
+
+def grade_in_time(pairs):
+  return [
+    'timeout' if text == HANGS else grade
+    for (text, _), grade in zip(pairs, grade_at_once(pairs), strict=True)
+  ]
+
+
+def learned(batch):
+  """Returns what is learned of each response, in an order of its own."""
+  names = [name for name in sorted(batch) if name not in ('tokens', 'mask')]
+  rows = [
+    (
+      tuple(batch['tokens'][row][mask].tolist()),
+      *(np.round(batch[name][row][mask], 5).tolist() for name in names),
+    )
+    for row, mask in enumerate(batch['mask'])
+    if mask.any()
+  ]
+  return sorted(rows)
+
+
+def hang_third(prompt, index):
+  return HANGS if index == 2 else solve(prompt, index % 2)
+
+
+def hang_second(prompt, index):
+  if 'Critique:' in prompt:
+    return solve(prompt, index)
+  return HANGS if index else WRONG
+
+
+def advise_badly(prompt, index):
+  text = critique('incorrect', HANG_ADVICE)
+  return text if index == 2 else criticise(prompt, index)
+
+
+# A recipe, its settings with one response more, which hangs the grader, and the
+# script that writes it.
+TIMEOUTS = {
+  'grpo': ('grpo', dict(num_solutions=3), dict(solve=hang_third)),
+  'ppo': ('ppo', dict(num_solutions=3), dict(solve=hang_third)),
+  'a solution': ('refcritic', dict(num_solutions=2), dict(solve=hang_second)),
+  'a refinement': (
+    'refcritic', dict(num_critiques=3), dict(criticise=advise_badly)
+  ),
+}  # fmt: skip
+
+
+def test_every_recipe_that_grades_has_a_timeout():
+  graded = {
+    name
+    for name in CASES
+    if any(
+      metric.endswith('/timeout') for metric in make(name, make_models()[0])
+      .metrics
+    )
+  }  # fmt: skip
+  assert graded - {'cold_start', 'sft'} == {x[0] for x in TIMEOUTS.values()}
+
+
+@pytest.mark.parametrize('case', TIMEOUTS)
+def test_a_timeout_is_not_a_wrong_answer(case):
+  """All is learned as if the response that hung the grader were not there."""
+  name, with_hung, scripts = TIMEOUTS[case]
+  models, params = make_models(**scripts)
+  # A bad refinement is of a wrong solution.
+  problems = [WRONG_PROBLEM] if case == 'a refinement' else [PROBLEM]
+  batch, records = collect(
+    make(name, models, grade_in_time, **with_hung), params, problems
+  )
+  assert any(r.parsed.get('grade') == 'timeout' for r in records)
+  expected, expected_records = collect(
+    make(name, models, grade_in_time), params, problems
+  )
+  assert learned(batch) == learned(expected) != []
+  assert any(map(np.any, batch['advantages'])), 'all are alike'
+  grades = [r.parsed.get('grade') for r in expected_records]
+  assert 'timeout' not in grades
+  # Were it wrong, more would be learned.
+  other, _ = collect(
+    make(name, models, grade_at_once, **with_hung), params, problems
+  )
+  assert learned(other) != learned(batch)
+
+
+def test_a_cold_start_keeps_no_critique_of_a_solution_that_timed_out():
+  models, params = make_models()
+  kept = []
+  for problems in (
+    [PROBLEM, WRONG_PROBLEM],
+    [PROBLEM, WRONG_PROBLEM, HUNG_PROBLEM],
+  ):
+    recipe = make('cold_start', models, grade_in_time, batch_size=8)
+    kept.append(learned(collect(recipe, params, problems)[0]))
+  assert len(kept[0]) == 2 and kept[0] == kept[1]
