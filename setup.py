@@ -23,6 +23,7 @@ INSTALL = [
   'importlib_resources>=6,<8',
   'jax>=0.10.2,<0.13',
   'jinja2>=3.1.6,<4',
+  'latex2sympy2_extended>=1.11,<1.12',  # math-verify's reader
   # One runtime of antlr for all: the parsers are generated for its version.
   'math-verify[antlr4-13-2]>=0.9,<0.10',
   'matplotlib>=3.11,<4',
@@ -36,6 +37,7 @@ INSTALL = [
   'rich>=15,<16',
   'safetensors>=0.8,<1',
   'sentencepiece>=0.2.3,<0.3',
+  'sympy>=1.14,<2',
   'tensorboardX>=2.6.5,<3',
   'tensorflow-datasets>=4.9.10,<4.10',
   'tensorstore>=0.1.86,<0.2',

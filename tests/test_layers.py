@@ -25,7 +25,7 @@ ROOMS = {
   'strict_json': '|',
   'text': 'lookup strict_json | jinja2 sentencepiece tokenizers',
   'objectives': '| jax',
-  'rewards': 'types | math_verify numpy',
+  'rewards': 'types | latex2sympy2_extended math_verify numpy sympy',
   'runtime': 'types lookup | absl flax jax ml_collections numpy',
   'models': 'runtime | flax jax',
   'workdir':

@@ -1,83 +1,142 @@
-"""Spellings of answers: one for LaTeX and spaces, and the unit apart.
+r"""One spelling of an answer: LaTeX, Unicode signs, spaces.
 
-Nothing here knows a reference, and nothing raises on a model's text.
+`plain` maps the spellings that a reader takes for the same to one of them, and
+knows neither references nor meaning: `\dfrac12`, `½` and `{\frac 1 2}` become
+`\frac{1}{2}`. In its result words of `\text{...}` stand between double quotes,
+scripts have braces, and a number of the form `3e8` is `3\times 10^{8}`. Nothing
+here raises on a model's text, and all of it is linear in the text's length.
 """
 
 from __future__ import annotations
 
+import functools
 import re
-from typing import NamedTuple
 
+_SIGNS = str.maketrans(
+  {
+    '"': ' ', '\u2212': '-', '\u2010': '-', '\u2011': '-', '\u00a0': ' ',
+    '\u2002': ' ', '\u2003': ' ', '\u2009': ' ', '\u202f': ' ',
+    '\u2032': "'", '\u2019': "'", '×': r'\times ', '⋅': r'\cdot ',
+    '·': r'\cdot ', '∙': r'\cdot ', '÷': r'\div ', '√': r'\sqrt ',
+    '±': r'\pm ', '∞': r'\infty ', '≤': r'\leq ', '≥': r'\geq ',
+    '≠': r'\neq ', '≈': r'\approx ', '≡': r'\equiv ', '∈': r'\in ',
+    '∪': r'\cup ', '∩': r'\cap ', '∅': r'\emptyset ', '∠': r'\angle ',
+    '°': r'\degree ', 'µ': r'\mu ', '⟨': r'\langle ', '⟩': r'\rangle ',
+    '∖': r'\setminus ', 'ℝ': r'\mathbb{R}', '…': r'\ldots ',
+    '½': r'\frac{1}{2}', '⅓': r'\frac{1}{3}', '⅔': r'\frac{2}{3}',
+    '¼': r'\frac{1}{4}', '¾': r'\frac{3}{4}', '⅛': r'\frac{1}{8}',
+  }
+  | {
+    letter: f'\\{name} '
+    for letter, name in zip(
+      'αβγδεζηθικλμνξπρστφχψωΓΔΘΛΞΠΣΦΨΩϕ',
+      'alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu'
+      ' xi pi rho sigma tau varphi chi psi omega Gamma Delta Theta Lambda Xi Pi'
+      ' Sigma Phi Psi Omega phi'.split(),
+      strict=True,
+    )
+  }
+)  # fmt: skip
+_SUPERSCRIPTS = str.maketrans('⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ', '0123456789-n')
+_SUBSCRIPTS = str.maketrans('₀₁₂₃₄₅₆₇₈₉ₙ', '0123456789n')
 
-class Answer(NamedTuple):
-  """An answer in one spelling."""
-
-  body: str
-  unit: str  # '' if none
-  whole: str  # with the unit; spaces only between digits
-
-
-_REPLACEMENTS = [
+_END = '(?![a-zA-Z])'  # of a command
+# The order matters: later rules read what earlier ones wrote.
+_RULES = [
   (re.compile(pattern, re.A), replacement)
   for pattern, replacement in [
-    (r'(?<!\\)(?:\\!|\\(?:left|right)(?![a-zA-Z]))', ''),
+    # Sizes, fonts and spaces.
+    (r'(?<!\\)(?:\\! *|\\(?:left|right|displaystyle|textstyle|limits'
+     rf'|[bB]igg?[lrm]?){_END} ?)', ''),
     # Not after a backslash: `\\ ` begins a row of a matrix.
-    (r'(?<!\\)\\(?:[,;: ()\[\]]|q?quad(?![a-zA-Z]))|[~\s]', ' '),
+    (rf'(?<!\\)\\(?:[,;:> ()\[\]]|(?:q?quad|enspace|thinspace){_END})|[~\s]',
+     ' '),
+    (r'(?<=[0-9])\\(?:mathrm|text|rm) ?\{ ?[eE] ?\} ?(?=[-+]?[0-9])', 'e'),
+    (r'\{ ?\\(?:rm|mathrm|text) ([^{}\\]{1,40})\}', r' "\1" '),
+    (rf'\\(?:bf|it|rm|sf|tt|boldmath){_END} ?', ''),
+    (r'\\(?:text(?:normal|bf|it|rm|sf|tt)?|mathrm|mathsf|mathbf|mathit|mbox'
+     r'|boldsymbol|bm|operatorname\*?) ?\{([^{}\\]*)\}', r' "\1" '),
+    (r'(?<![a-zA-Z])"([a-zA-Z])"(?=_)', r'\1'),
+    # Other names of a sign.
     (r'\\?\$', '$'),
-    (r'\\[dtc]frac(?![a-zA-Z])', r'\\frac'),
-    (r'\\frac ?([0-9]) ?([0-9])', r'\\frac{\1}{\2}'),
-    (r'\\(?:text|mathrm|textbf|mathbf|textit|textrm|mbox) ?'
-     r'\{([^{}\\]*)\}', r' \1 '),
     (r'\{,\}', ','),
-    ('[\u2212\u2010\u2011]', '-'),
-    (r'\\%', '%'),
-    (r' ?(?:\^ ?\{? ?\\circ ?\}?|°)', ' degrees'),
+    (rf'\\leq?(?:slant)?{_END}|<=|\\leqq{_END}', r'\\leq '),
+    (rf'\\geq?(?:slant)?{_END}|>=|\\geqq{_END}', r'\\geq '),
+    (rf'\\neq?{_END}|!=|\\not ?=', r'\\neq '),
+    (rf'\\lt{_END}', '<'),
+    (rf'\\gt{_END}', '>'),
+    (rf'\\lbrace{_END}', r'\\{'),
+    (rf'\\rbrace{_END}', r'\\}'),
+    (rf'\\(?:[lr]?vert|mid){_END}|\\\|', '|'),
+    (rf'\\varnothing{_END}|\\\{{ ?\\\}}', r'\\emptyset '),
+    (rf'\\(?:[cl]?dots|dotsc|dotsb){_END}', r'\\ldots '),
+    (rf'\\ast{_END}', '*'),
+    (r' ?\\?%| ?"? ?\b(?:percent(?:age)?|pct)\b ?"?', '%'),
+    (r' ?(?:\^ ?\{? ?\\circ ?\}?|\\degree) ?', ' "degrees" '),
+    (r'\^ ?\{? ?\\prime ?\}?', "'"),
+    (r'\(? ?(?:\\[pb]?mod|\\?"?\bmod"?) ?\{? ?([0-9]{1,9}) ?\}? ?\)?$',
+     r' "mod" \1'),
+    # Functions as programs write them.
+    (r'(?<![a-zA-Z.])(?:np|math)\.(?=[a-z])', ''),
+    (r'(?<![\\a-zA-Z"])(a?rc(?:sin|cos|tan)|sinh|cosh|tanh|sin|cos|tan|log|ln'
+     r'|exp|sqrt)(?= ?[({])', r'\\\1'),
+    (r'\\sqrt ?\(([^()]*)\)', r'\\sqrt{\1}'),
+    # Arguments without braces.
+    (r'\\[dtc]frac(?![a-zA-Z])', r'\\frac'),
+    (r'\\frac ?([0-9]) ?(?=[0-9{])', r'\\frac{\1}'),
+    (r'(\\frac ?\{[^{}]*\}) ?([0-9])', r'\1{\2}'),
+    (r'\\sqrt ?([0-9a-zA-Z])', r'\\sqrt{\1}'),
+    (r'([\^_]) ?(-?[0-9]+|-?[a-zA-Z])(?![0-9])', r'\1{\2}'),
+    (r'([\^_]) ?\{ ?([^{}]*?) ?\}', r'\1{\2}'),
+    (r'(?<![\\a-zA-Z0-9_^}\]])\{([^{}\\]*)\}', r'\1'),
+    # Powers of ten.
+    (r'(?<![A-Za-z0-9_.\\}])([0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE]([-+]?)0*'
+     r'([0-9]{1,4})(?![0-9A-Za-z_^{(]|\.[0-9])', r'\1\\times 10^{\2\3}'),
+    (r'(?<=[0-9]) ?(?:\\times|\\cdot|\*|\bx\b)'
+     r' ?10 ?\^ ?\{ ?(-?)\+?0*([0-9]+) ?\}', r'\\times 10^{\1\2}'),
+    (r'(?<=[0-9])\.(?=[/}])', ''),
+    (r'\^\{\+', r'^{'),
+    # Spaces.
+    (r'" +|"(?=")', '"'),
+    (r' +"', '"'),
+    (r'"([^"]*)"', r' "\1" '),
     (r' +', ' '),
+    (r' ?([,;]) ?$', ''),
   ]
 ]  # fmt: skip
-# Short words that are units; a longer word is one unless it is in _NOT_UNITS.
-_SHORT_UNITS = (
-  'mm|cm|dm|km|m|in|ft|yd|mi|mg|kg|g|lb|lbs|oz|ml|cl|l|L|s|ms|sec|min|h|hr|hrs'
-  '|mph|kph|am|pm|AM|PM|cup|cups|day|days|men|sq|cu|per|of|the|km/h|m/s|USD|EUR'
-)
-_NOT_UNITS = frozenset(
-  'hundred thousand million billion trillion dozen half halves third thirds'
-  ' quarter quarters fifths tenths hundredths hundreds thousands millions'
-  ' billions dozens times plus minus over more less than least most factorial'
-  ' squared cubed mod modulo base percent percentage infinity sqrt choose'
-  ' remainder wrong incorrect false undefined'.split()
-)
-_UNIT = re.compile(
-  rf'(?<=[0-9)}}a-z.]) ((?:{_SHORT_UNITS}|[a-zA-Z]{{4,}}|/)'
-  rf'(?: (?:{_SHORT_UNITS}|[a-zA-Z]{{3,}}|/)){{0,5}})'
-  r'( ?\^ ?\{?[23]\}?)?$',
-  re.A,
-)
+_CURRENCY = re.compile(r'([-+]?) ?([$€£¥]) ?(?=[0-9.])')
+_NAMES = {'$': 'dollars', '€': 'euros', '£': 'pounds sterling', '¥': 'yen'}
 
 
-def normalize(text: str) -> Answer:
-  r"""Returns one spelling of an answer, split from its unit: '\$5.' is '5'."""
-  # One spelling of LaTeX and of spaces.
-  text = f' {text} '
-  for pattern, replacement in _REPLACEMENTS:
+@functools.lru_cache(maxsize=4096)
+def plain(text: str) -> str:
+  r"""Returns one spelling of an answer: '\$5.' is '5 "dollars"'."""
+  text = text.strip().rstrip('.').rstrip()
+  if re.fullmatch('[-+]?[0-9]+(?:[.,][0-9]+)*', text, re.A):
+    return text
+  text = re.sub('[⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ]+', _superscript, text)
+  text = re.sub('[₀₁₂₃₄₅₆₇₈₉ₙ]+', _subscript, text)
+  text = f' {text.translate(_SIGNS)} '
+  if '\\begin' not in text:  # rows of a matrix begin with two backslashes
+    text = text.replace('\\\\', '\\')
+  for pattern, replacement in _RULES:
     text = pattern.sub(replacement, text)
   text = text.strip().rstrip('.').strip()
-  # Split off a currency, then another unit.
-  unit = ''
-  currency = re.match(r'([-+]?) ?[$€£] ?(?=[0-9.])', text)
-  if currency and text.count('$') < 2:
-    unit = 'dollar' if '$' in currency[0] else currency[0].strip('-+ ')
-    text = currency[1] + text[currency.end() :]
-  text = re.sub(' +', ' ', text.replace('$', ' ')).strip()
-  whole = re.sub(r'(?<![0-9]) | (?![0-9])', '', text) + unit
-  match = _UNIT.search(text)
-  if match and not _NOT_UNITS.intersection(match[1].lower().split()):
-    if re.search(r'[0-9]|\\[a-zA-Z]', text[: match.start()]):
-      words = (word.rstrip('s') for word in match[1].lower().split())
-      power = re.sub('[^23]', '', match[2] or '')
-      unit, text = ' '.join(words) + power, text[: match.start()]
-  # Strip brackets of a choice, and spell percent one way.
-  choice = re.fullmatch(r'\(? ?([A-Z]) ?\)?', text)  # '(A)', 'A)'
-  body = choice[1] if choice else text
-  body = re.sub(r'(?<=[0-9]) ?%$| percent$', '%', body).strip()
-  return Answer(body, unit, whole)
+  # A sign of a currency becomes a unit; two of them are marks of mathematics.
+  match = _CURRENCY.match(text)
+  if match and text.count('$') < 2:
+    text = f'{match[1]}{text[match.end() :]} "{_NAMES[match[2]]}"'
+  return re.sub(' +', ' ', text.replace('$', ' ')).strip()
+
+
+def _superscript(match: re.Match) -> str:
+  return '^{' + match[0].translate(_SUPERSCRIPTS) + '}'
+
+
+def _subscript(match: re.Match) -> str:
+  return '_{' + match[0].translate(_SUBSCRIPTS) + '}'
+
+
+def bare(text: str) -> str:
+  """Returns a plain spelling without quotes, and spaces but between digits."""
+  return re.sub(r'(?<![0-9]) | (?![0-9])|"', '', text.replace('" ', '"'))
