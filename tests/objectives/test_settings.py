@@ -1,0 +1,64 @@
+"""Defaults are the papers', and the limits of settings are where they are."""
+
+import inspect
+
+import jax.numpy as jnp
+import pytest
+
+from critic_jax.objectives import advantages, clipping, gae, kl, policy, value
+
+# Each default that a config may leave out, with its source.
+DEFAULTS = {
+  'group_relative': dict(normalize=True),  # GRPO
+  'ppo_clip': dict(clip_low=0.2, clip_high=0.2, dual_clip=None),  # PPO, 6.1
+  'gspo': dict(clip_low=3e-4, clip_high=4e-4),  # GSPO, 5.1
+  'gae': dict(bootstrap=None),  # nothing follows the last token
+  'cispo': dict(clip_low=1.0, clip_high=4.0),  # ours; see its docstring
+  'clipped': dict(clip=0.2),  # PPO's implementation
+}
+ONE = jnp.ones((1, 1))
+
+
+def defaults(function):
+  """Returns the keyword-only parameters of a function that have a default."""
+  return {
+    p.name: p.default
+    for p in inspect.signature(function).parameters.values()
+    if p.kind is p.KEYWORD_ONLY and p.default is not p.empty
+  }
+
+
+def test_defaults_are_those_of_the_papers():
+  functions = [
+    function
+    for module in (advantages, clipping, gae, kl, policy, value)
+    for name, function in inspect.getmembers(module, inspect.isfunction)
+    if function.__module__ == module.__name__ and not name.startswith('_')
+  ]
+  actual = {f.__name__: defaults(f) for f in functions if defaults(f)}
+  assert actual == DEFAULTS
+
+
+@pytest.mark.parametrize(
+  'function', [policy.ppo_clip, policy.gspo, policy.cispo]
+)
+@pytest.mark.parametrize('name', ['clip_low', 'clip_high'])
+def test_clips_may_be_zero_but_not_below(function, name):
+  function(ONE, ONE, ONE, ONE > 0, **{name: 0.0})
+  with pytest.raises(ValueError, match=r'clip_low, clip_high: got .*-0\.1'):
+    function(ONE, ONE, ONE, ONE > 0, **{name: -0.1})
+
+
+def test_the_clip_of_values_may_be_zero_but_not_below():
+  value.clipped(ONE, ONE, ONE, ONE > 0, clip=0.0)
+  with pytest.raises(ValueError, match=r'clip: got -0\.1'):
+    value.clipped(ONE, ONE, ONE, ONE > 0, clip=-0.1)
+
+
+def test_gspo_has_room_for_a_response_a_token():
+  # Every token its own response, numbered from 1, in rows of an odd length.
+  logprobs = jnp.linspace(-1.0, 1.0, 5)[None]
+  arrays = logprobs, 0 * logprobs, 1 + 0 * logprobs, logprobs < 9
+  actual = policy.gspo(*arrays, jnp.arange(1, 6)[None])
+  expected = policy.ppo_clip(*arrays, clip_low=3e-4, clip_high=4e-4)
+  assert jnp.allclose(actual, expected, rtol=1e-6)
