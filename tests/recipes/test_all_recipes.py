@@ -26,6 +26,7 @@ from configs import common
 from configs import ppo as ppo_config
 from configs import refcritic as refcritic_config
 from critic_jax import lookup, recipes
+from critic_jax.loss_fns import scoring
 from critic_jax.models import quantize
 from critic_jax.models.transformer import Transformer
 from critic_jax.types import Problem
@@ -143,6 +144,29 @@ def test_parameters_meet_the_model_of_their_role_only(name):
   jax.eval_shape(recipe.loss, trained(recipe, params), batch)
   readers = {'grpo': ('ref',), 'ppo': ('ref', 'value'), 'refcritic': ('ref',)}
   assert recipe.scored == readers.get(name, ())
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_readers_go_through_the_micro_batches_of_the_update(name, monkeypatch):
+  """`test_scoring.py` has the bytes that it saves."""
+  models, params = make_models()
+  passes = []
+
+  def in_parts(statistic, scorer, batch, microbatches):
+    passes.append(microbatches)
+    return scoring_in_parts(statistic, scorer, batch, microbatches)
+
+  scoring_in_parts = scoring.in_parts
+  monkeypatch.setattr(scoring, 'in_parts', in_parts)
+  recipe = make(name, models, microbatches=4, **PENALTY)
+  batch, _ = collect(recipe, params, [PROBLEM, WRONG_PROBLEM])
+  assert passes == [4] * len(recipe.scored)
+  # What they add to a batch has its rows, in their order.
+  monkeypatch.undo()
+  recipe = make(name, models, **PENALTY)
+  whole, _ = collect(recipe, params, [PROBLEM, WRONG_PROBLEM])
+  for array, x in batch.items():
+    np.testing.assert_allclose(x, whole[array], rtol=1e-4, atol=1e-4)
 
 
 # ----------------------------------------------------------------- metrics
