@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 
 from critic_jax.pretrained import hf_weights
+from critic_jax.terminal import printable
 from critic_jax.training import model_sources
 
 _EXAMPLES = """\
@@ -57,11 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
       args.dst, config, params, tokenizer, dtype=args.dtype
     )
   except (ValueError, OSError) as e:
-    print(f'error: {" ".join(str(e).split())}', file=sys.stderr)
+    line = ' '.join(str(e).split())
+    print(printable(f'error: {line}'), file=sys.stderr)
     return 2
   for name in names:
     path = args.dst / name
-    print(f'{path}  {path.stat().st_size:,} bytes')
+    print(printable(f'{path}  {path.stat().st_size:,} bytes'))
   return 0
 
 

@@ -23,12 +23,12 @@ from typing import Any
 import jax
 from absl import flags
 from ml_collections import ConfigDict
-from rich.console import Console
 
 from critic_jax import lookup
 from critic_jax.report import html_report
 from critic_jax.rewards.pool import Pool
 from critic_jax.runtime import cli, distributed, sharding
+from critic_jax.terminal import Console
 from critic_jax.training import checks, eval_phases, inputs, model_sources
 from critic_jax.training import roles as roles_lib
 from critic_jax.workdir import run_dir

@@ -1,7 +1,9 @@
 """Files that appear whole, and folders that one process at a time writes.
 
 A failure to write is one kind of error, whatever the reason: a full disk, a
-folder that is read-only, a mount that is gone.
+folder that is read-only, a mount that is gone. A folder may be somebody else's:
+no link in it is written through, and nothing in it that is no file is waited
+for.
 """
 
 from __future__ import annotations
@@ -10,11 +12,13 @@ import contextlib
 import fcntl
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
 WRITER = '.writer'  # a file that the folder's writer holds a lock on
+_SAFELY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _PATTERN = '*?[\\'  # characters that a pattern of paths does not read as such
 
 
@@ -53,8 +57,82 @@ def check_checkpoints_path(folder: str | Path) -> None:
     )
 
 
+def opened(path: str | Path) -> BinaryIO:
+  """Opens a file to read it; a pipe or a device would be waited for.
+
+  Raises:
+    ValueError: it is no file, or cannot be opened.
+    FileNotFoundError: there is none.
+  """
+  try:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+  except FileNotFoundError:
+    raise
+  except OSError as error:
+    raise ValueError(
+      f'{path}: got {error}; expected a file that can be read'
+    ) from error
+  if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    os.close(descriptor)
+    raise ValueError(
+      f'{path}: got a folder, a pipe or a device; expected a file; remove it'
+    )
+  return os.fdopen(descriptor, 'rb')
+
+
+def head(path: str | Path, size: int) -> bytes:
+  """Returns a file, or its first `size` bytes; b'' if there is none.
+
+  Raises:
+    ValueError: it is no file, or cannot be opened.
+  """
+  try:
+    with opened(path) as f:
+      return f.read(size)
+  except FileNotFoundError:
+    return b''
+
+
+def open_to_add(path: str | Path) -> IO:
+  """Opens a file of text to add to it; a link is an OSError."""
+  return open(path, 'a+', opener=_open)
+
+
+def _open(path: str | Path, flags: int) -> int:
+  return os.open(path, flags | _SAFELY, 0o666)
+
+
+def open_lock(path: Path) -> int:
+  """Opens a file to hold a lock on it, and makes it if there is none."""
+  return _open(path, os.O_RDWR | os.O_CREAT)
+
+
+def inside(folder: Path, name: str | Path) -> Path:
+  """Returns the path of a name in a folder, to write there.
+
+  Raises:
+    ValueError: the name leads out of the folder, or by a link to another.
+  """
+  path = folder
+  for part in Path(name).parts:
+    if part == '..' or Path(part).is_absolute():
+      raise ValueError(
+        f'name: got {str(name)!r}; expected a path within {folder}; give the '
+        'phase or the evaluation another name'
+      )
+    path = path / part
+    if path.is_symlink() and path.is_dir():
+      raise ValueError(
+        f'{path}: got a link to a folder; expected a folder, as a run writes '
+        'nothing outside of its own; remove the link'
+      )
+  return path
+
+
 def replace(path: Path, content: bytes) -> None:
   """Writes a file so that a reader sees the old one or the new one whole.
+
+  A link of this name is replaced, and leads to the same file as before.
 
   Raises:
     ValueError: it cannot be written; the old one is as it was.
@@ -62,7 +140,9 @@ def replace(path: Path, content: bytes) -> None:
   temporary = path.with_name(f'.{path.name}.tmp')
   with writing(path):
     path.parent.mkdir(parents=True, exist_ok=True)
-    with temporary.open('wb') as f:
+    temporary.unlink(missing_ok=True)  # of a run that was killed, or a link
+    create = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    with os.fdopen(_open(temporary, create), 'wb') as f:
       f.write(content)
       _sync(f)
     os.replace(temporary, path)
@@ -79,7 +159,8 @@ def append(path: Path, content: bytes) -> None:
   Raises:
     ValueError: it cannot be written; a part of it may be.
   """
-  with writing(path), path.open('ab') as f:
+  add = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+  with writing(path), os.fdopen(_open(path, add), 'ab') as f:
     f.write(content)
     _sync(f)
 
@@ -100,7 +181,7 @@ def lock(folder: Path) -> IO:
   """
   path = folder / WRITER
   with writing(path):
-    f = path.open('a+')
+    f = open_to_add(path)
   try:
     fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except BlockingIOError:
@@ -122,7 +203,7 @@ def lock(folder: Path) -> IO:
 def is_locked(path: Path) -> bool:
   """Whether a process holds a lock on a file."""
   try:
-    with path.open('r') as f:
+    with os.fdopen(_open(path, os.O_RDONLY)) as f:
       fcntl.flock(f, fcntl.LOCK_SH | fcntl.LOCK_NB)
     return False
   except BlockingIOError:

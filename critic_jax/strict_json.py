@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-import pathlib
 from typing import Any
+
+from critic_jax import files
 
 MAX_DEPTH = 100
 MAX_BYTES = 500_000_000  # of a file; a large vocabulary takes 40 million
@@ -41,16 +42,16 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
 
   Raises:
     ValueError: the file holds another value, or more than `MAX_BYTES`.
-    OSError: the file cannot be opened.
+    FileNotFoundError: there is none.
   """
-  try:
-    with pathlib.Path(path).open('rb') as file:
+  with files.opened(path) as file:
+    try:
       size = os.fstat(file.fileno()).st_size
       if size > MAX_BYTES:
         raise ValueError(f'more than {MAX_BYTES} bytes')
       value = loads(file.read(size))
-    if not isinstance(value, dict):
-      raise ValueError(f'a JSON {type(value).__name__}')
-  except ValueError as error:
-    raise ValueError(f'{path}: got {error}; expected a JSON object') from None
+      if not isinstance(value, dict):
+        raise ValueError(f'a JSON {type(value).__name__}')
+    except ValueError as error:
+      raise ValueError(f'{path}: got {error}; expected a JSON object') from None
   return value

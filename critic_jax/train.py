@@ -39,7 +39,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from rich.console import Console
 
 from critic_jax import files, lookup
 from critic_jax.data import sources, store
@@ -54,6 +53,7 @@ from critic_jax.runtime import (
   sharding,
   timing,
 )
+from critic_jax.terminal import Console
 from critic_jax.training import checks, eval_phases, inputs, updates
 from critic_jax.training import phases as phases_lib
 from critic_jax.training import roles as roles_lib

@@ -81,3 +81,70 @@ def test_who_holds_a_lock_is_seen(tmp_path):
   assert files.is_locked(path) and files.is_locked(path)
   lock.close()
   assert not files.is_locked(path)
+
+
+# ------------------------------------------------- folders of somebody else
+
+
+@pytest.fixture
+def victim(tmp_path):
+  """A file outside of a folder, which must stay as it is."""
+  path = tmp_path / 'outside' / 'victim'
+  path.parent.mkdir()
+  path.write_bytes(b'mine')
+  yield path
+  assert path.read_bytes() == b'mine'
+  assert [p.name for p in path.parent.iterdir()] == ['victim']
+
+
+@pytest.mark.parametrize('name', ['file', '.file.tmp'])
+def test_a_link_is_replaced_and_not_followed(name, tmp_path, victim):
+  folder = tmp_path / 'run'
+  folder.mkdir()
+  (folder / name).symlink_to(victim)
+  files.replace(folder / 'file', b'new')
+  assert (folder / 'file').read_bytes() == b'new'
+  assert not (folder / 'file').is_symlink()
+
+
+def test_nothing_is_added_by_way_of_a_link(tmp_path, victim):
+  folder = tmp_path / 'run'
+  folder.mkdir()
+  for name in ('metrics.jsonl', files.WRITER):
+    (folder / name).symlink_to(victim)
+  with pytest.raises(ValueError, match='metrics.jsonl: got .*symbolic links'):
+    files.append(folder / 'metrics.jsonl', b'line\n')
+  with pytest.raises(ValueError, match='.writer: got .*symbolic links'):
+    files.lock(folder)
+  with pytest.raises(OSError, match='symbolic links'):
+    files.open_to_add(folder / 'metrics.jsonl')
+
+
+def test_a_path_inside_passes_no_link_to_a_folder(tmp_path, victim):
+  folder = tmp_path / 'run'
+  (folder / 'plots').mkdir(parents=True)
+  assert files.inside(folder, 'plots/x.png') == folder / 'plots' / 'x.png'
+  (folder / 'linked').symlink_to(victim.parent)
+  for name in ('linked', 'linked/x.png', 'linked/new/x.png'):
+    with pytest.raises(ValueError, match='linked: got a link to a folder; exp'):
+      files.inside(folder, name)
+  for name in ('../x', 'plots/../../x', '/x'):
+    with pytest.raises(ValueError, match='got .*; expected a path within'):
+      files.inside(folder, name)
+  # The folder itself may be one.
+  (tmp_path / 'latest').symlink_to(folder)
+  assert files.inside(tmp_path / 'latest', 'plots/x.png')
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+  pipe = tmp_path / 'pipe'
+  os.mkfifo(pipe)
+  for path in (pipe, tmp_path, pathlib.Path('/dev/zero')):
+    with pytest.raises(ValueError, match='got a folder, a pipe or a device'):
+      files.opened(path)
+    with pytest.raises(ValueError, match='got a folder, a pipe or a device'):
+      files.head(path, 10)
+  with pytest.raises(ValueError, match='pipe: got .*; expected a place'):
+    files.append(pipe, b'line')
+  assert not files.is_locked(pipe)
+  assert files.head(tmp_path / 'absent', 10) == b''

@@ -22,15 +22,16 @@ ROOMS = {
   'types': '| numpy',
   'lookup': '|',
   'files': '|',
-  'strict_json': '|',
+  'strict_json': 'files |',
+  'terminal': '| rich',
   'text': 'lookup strict_json | jinja2 sentencepiece tokenizers',
   'objectives': '| jax',
   'rewards': 'types | latex2sympy2_extended math_verify numpy sympy',
-  'runtime': 'types lookup | absl flax jax ml_collections numpy',
+  'runtime': 'types lookup terminal | absl flax jax ml_collections numpy',
   'models': 'runtime | flax jax',
   'workdir':
-    'types files strict_json runtime | jax numpy orbax rich tensorboardX '
-    'tensorstore',
+    'types files strict_json terminal runtime | jax numpy orbax rich '
+    'tensorboardX tensorstore',
   'rollouts': 'types lookup rewards runtime | jax numpy',
   'pretrained':
     'strict_json text models | gguf ml_dtypes numpy safetensors sentencepiece '
@@ -44,26 +45,27 @@ ROOMS = {
     'types lookup objectives rewards rollouts sampling data loss_fns | jax '
     'numpy',
   'inspection': 'types lookup strict_json objectives workdir evals | numpy',
-  'report': 'types text evals inspection | jinja2 matplotlib numpy rich',
+  'report':
+    'types files terminal text evals inspection | jinja2 matplotlib numpy rich',
   'training':
-    'types lookup text rewards runtime models workdir rollouts pretrained '
-    'sampling data evals inspection report | jax numpy optax rich',
+    'types lookup files terminal text rewards runtime models workdir rollouts '
+    'pretrained sampling data evals inspection report | jax numpy optax',
   'train':
-    'files lookup rewards runtime workdir rollouts data report training | jax '
-    'numpy rich',
+    'lookup files terminal rewards runtime workdir rollouts data report '
+    'training | jax numpy',
   'evaluate':
-    'lookup rewards runtime workdir report training | absl jax ml_collections '
-    'rich',
-  'convert': 'pretrained training |',
+    'lookup terminal rewards runtime workdir report training | absl jax '
+    'ml_collections',
+  'convert': 'terminal pretrained training |',
   'plan':
-    'types lookup text runtime models pretrained sampling training | absl '
-    'flax jax rich',
+    'types lookup terminal text runtime models pretrained sampling training | '
+    'absl flax jax rich',
   'launch':
-    'files strict_json workdir inspection report | absl ml_collections psutil '
-    'rich',
+    'files strict_json terminal workdir inspection report | absl '
+    'ml_collections psutil rich',
   'bench':
-    'types runtime models workdir rollouts sampling training | jax matplotlib '
-    'numpy rich',
+    'types terminal runtime models workdir rollouts sampling training | jax '
+    'matplotlib numpy rich',
 }  # fmt: skip
 # A peer's worker is run by the peer's own Python.
 PEERS = {

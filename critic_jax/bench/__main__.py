@@ -15,11 +15,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from critic_jax.bench import environments, machine, results_table, rounds
 from critic_jax.bench import work as work_lib
 from critic_jax.bench.connection import System
+from critic_jax.terminal import Console, printable
 
 ROOT = Path(__file__).parents[2]
 OURS = System(
@@ -90,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   try:
     return compare(flags, console)
   except ValueError as error:
-    sys.exit(f'error: {error}')
+    sys.exit(printable(f'error: {error}'))
 
 
 def compare(flags: argparse.Namespace, console: Console) -> int:
@@ -133,7 +132,7 @@ def compare(flags: argparse.Namespace, console: Console) -> int:
   console.print(results_table.make(results, limits, flags.dtype))
   failed = results_table.errors(results)
   for line in failed:
-    console.print(f'failed: {line}', markup=False)
+    console.print(f'failed: {line}')
   return bool(failed)
 
 

@@ -172,7 +172,8 @@ def results(run: Run, evaluation: str) -> dict[str, dict[str, Estimate]]:
       for column, rows in columns.items()
     }
   except (
-    ValueError, KeyError, TypeError, AttributeError, OverflowError
+    ValueError, KeyError, TypeError, AttributeError, OverflowError,
+    FileNotFoundError,
   ) as error:  # fmt: skip
     raise ValueError(
       f'{path}: got no table of results ({error!r}); expected '

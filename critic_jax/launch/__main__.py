@@ -28,11 +28,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from critic_jax.launch import experiment as experiment_lib
 from critic_jax.launch import gke, live, processes, runs, slurm, tables, tpu
 from critic_jax.launch.runs import Task
+from critic_jax.terminal import Console, printable
 
 _EXAMPLES = """\
 examples:
@@ -95,7 +94,7 @@ def select(
     return [t for t in tasks if states[t.name] not in ('done', 'running')]
   for name, state in states.items():
     if state == 'done':
-      console.print(f'{name}: was done before', highlight=False, markup=False)
+      console.print(f'{name}: was done before', highlight=False)
   return [t for t in tasks if states[t.name] != 'done']
 
 
@@ -323,9 +322,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
   try:
     failed = launch(parse(arguments), Console())
   except ValueError as error:
-    sys.exit(f'error: {error}')
+    sys.exit(printable(f'error: {error}'))
   if failed:
-    sys.exit(f'error: {len(failed)} runs failed: {", ".join(failed)}')
+    names = ', '.join(failed)
+    sys.exit(printable(f'error: {len(failed)} runs failed: {names}'))
 
 
 if __name__ == '__main__':

@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
-import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,12 @@ from typing import Any
 import rich.box
 import rich.live
 import rich.table
-from rich.console import Console
+from rich.text import Text
 
+from critic_jax import files
 from critic_jax.launch.runs import Task
-from critic_jax.workdir import progress
+from critic_jax.terminal import Console
+from critic_jax.workdir import progress, run_dir
 
 _TAIL = 2**17  # bytes; more than a line of metrics.jsonl has
 _COLORS = {'done': 'green', 'running': 'cyan', 'failed': 'red'}
@@ -60,10 +62,10 @@ def table(
   for index, (task, state) in rows:
     first, last = ends(task.folder / 'metrics.jsonl')
     step = f'{last["step"] + 1}/{task.steps} {last["phase"]}' if last else ''
-    logged_s = last['time'] - first['time'] if last else None
+    logged_s = _time(last) - _time(first) if last else None
     duration = (seconds or {}).get(task.name, logged_s)
     clock = '' if duration is None else _clock(duration)
-    colored = f'[{_COLORS[state]}]{state}' if state in _COLORS else state
+    colored = Text(state, _COLORS.get(state, ''))
     drawing.add_row(str(index), task.name, colored, step, _metrics(last), clock)
   return drawing
 
@@ -92,7 +94,13 @@ def _metrics(row: Mapping[str, Any]) -> str:
   )
 
 
+def _time(row: Mapping[str, Any]) -> float:
+  return row.get('time', math.nan)
+
+
 def _clock(seconds: float) -> str:
+  if not math.isfinite(seconds):
+    return '–'
   minutes, seconds = divmod(int(seconds), 60)
   return f'{minutes // 60}:{minutes % 60:02}:{seconds:02}'
 
@@ -105,11 +113,11 @@ def ends(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 @functools.lru_cache(maxsize=4096)
 def _ends(path: Path, size: int) -> tuple[dict[str, Any], dict[str, Any]]:
   """Reads the ends of a file once for each of its sizes."""
-  with path.open('rb') as f:
-    first = f.readline()
-    f.seek(max(0, size - _TAIL))
-    lines = f.read().split(b'\n')[:-1]
   try:
-    return json.loads(first), json.loads(lines[-1])
-  except (IndexError, ValueError):  # nothing whole yet
+    with files.opened(path) as f:
+      first = f.readline(_TAIL)
+      f.seek(max(0, size - _TAIL))
+      lines = f.read(_TAIL).split(b'\n')[:-1]
+    return run_dir.metrics_row(first), run_dir.metrics_row(lines[-1])
+  except (IndexError, ValueError, OSError):  # nothing whole, or no metrics
     return {}, {}

@@ -18,11 +18,12 @@ from typing import NamedTuple
 
 import psutil
 import rich.table
-from rich.console import Console
 
+from critic_jax import files
 from critic_jax.inspection import reading
 from critic_jax.launch import live, runs
 from critic_jax.launch.runs import Task
+from critic_jax.terminal import Console
 
 # (run, number of its slot) -> words of its command
 Command = Callable[[Task, int], Sequence[str]]
@@ -194,7 +195,7 @@ class _Queue:
     os.close(run.lock)
 
   def _say(self, task: Task, text: str) -> None:
-    self.console.print(f'{task.name}: {text}', highlight=False, markup=False)
+    self.console.print(f'{task.name}: {text}', highlight=False)
 
 
 def start_process(
@@ -203,7 +204,7 @@ def start_process(
   """Starts a command that inherits `lock`; it prints to `log` if given."""
   if log is None:
     return subprocess.Popen(command, pass_fds=[lock])
-  with log.open('a') as f:
+  with files.open_to_add(log) as f:
     return subprocess.Popen(
       command,
       stdin=subprocess.DEVNULL,

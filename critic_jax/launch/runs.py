@@ -84,7 +84,7 @@ def hold(folder: Path, patience_s: float = 1.0) -> int | None:
     that trains inherits it. None if another process holds the folder.
   """
   folder.mkdir(parents=True, exist_ok=True)
-  descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+  descriptor = files.open_lock(folder / _LOCK)
   deadline = time.monotonic() + patience_s
   while True:  # `_is_held` of another process may hold it for a moment
     try:

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
+from critic_jax import files
 from critic_jax.inspection import reading
 from critic_jax.launch import experiment as experiment_lib
 from critic_jax.launch.experiment import Experiment
 from critic_jax.report import summary, summary_plots
+from critic_jax.terminal import Console
 
 FORMATS = ('text', 'csv', 'latex')
 
@@ -70,20 +70,20 @@ def write(experiment: Experiment, workdir: Path, console: Console) -> None:
   path = workdir / f'{experiment.name}.md'
   image = path.with_suffix('.png')
   text = summary.markdown(tables, runs)
-  path.write_text(
-    f'# {experiment.question}\n\n{text}\n![Figure]({image.name})\n'
-  )
-  path.with_suffix('.csv').write_text(summary.csv_text(tables, runs))
-  path.with_suffix('.tex').write_text(summary.latex(tables, runs))
+  page = f'# {experiment.question}\n\n{text}\n![Figure]({image.name})\n'
+  files.replace(path, page.encode())
+  csv_text, tex = summary.csv_text(tables, runs), summary.latex(tables, runs)
+  files.replace(path.with_suffix('.csv'), csv_text.encode())
+  files.replace(path.with_suffix('.tex'), tex.encode())
   summary_plots.write(tables, runs, image)
   console.print(f'{path}\n{image}', soft_wrap=True, highlight=False)
 
 
 def _show_text(experiment, tables, runs, console) -> None:
-  console.print(f'\n{experiment.question}', markup=False, highlight=False)
+  console.print(f'\n{experiment.question}', highlight=False)
   for table in tables:
     console.print(summary.terminal(table, runs))
-  console.print(summary.caption(tables, runs), markup=False, highlight=False)
+  console.print(summary.caption(tables, runs), highlight=False)
 
 
 def _results(experiment: Experiment, workdir: Path) -> summary.Runs:

@@ -24,6 +24,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from critic_jax.terminal import printable
+
 SCRIPTS = Path(__file__).parents[2] / 'tpu_scripts'
 _PENDING = (
   'CREATING', 'ACCEPTED', 'PROVISIONING', 'WAITING_FOR_RESOURCES'
@@ -135,7 +137,8 @@ def make_ready(slice_: Slice) -> None:
       time.sleep(_POLL_S)
       continue
     if slice_state:
-      print(f'{slice_.name} is {slice_state}: it is made anew', flush=True)
+      text = f'{slice_.name} is {slice_state}: it is made anew'
+      print(printable(text), flush=True)
       _call(slice_.delete())
     _call(slice_.create())
   _call(slice_.set_up())
@@ -249,7 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   try:
     sys.exit(train(slice_, args.command, args.run, Path(args.folder)))
   except ValueError as error:
-    sys.exit(f'error: {error}')
+    sys.exit(printable(f'error: {error}'))
 
 
 if __name__ == '__main__':

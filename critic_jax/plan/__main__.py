@@ -21,12 +21,12 @@ from pathlib import Path
 
 import jax
 from absl import app, flags
-from rich.console import Console
 
 from critic_jax.plan import forecast, forecast_table
 from critic_jax.plan.chips import CHIPS
 from critic_jax.plan.speed import Shares
 from critic_jax.runtime import cli, sharding
+from critic_jax.terminal import Console
 from critic_jax.training import checks
 
 _CHIP = flags.DEFINE_enum(

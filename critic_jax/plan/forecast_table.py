@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from critic_jax.plan.forecast import Phase, Plan
+from critic_jax.terminal import Console
 
 
 def show(plan: Plan, title: str, console: Console) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from critic_jax import files
 from critic_jax.evals.calibration import Bin
 from critic_jax.evals.statistics import Estimate, display_scale
 from critic_jax.report import plots
@@ -61,7 +62,9 @@ def _draw_reliability(
     )
     called = called + 0.8 * number  # so that intervals do not overlap
     axes.vlines(called, low, high, color=color, alpha=0.5, linewidth=1)
-    axes.plot(called, wrong, color=color, linewidth=1.2, label=name)
+    axes.plot(
+      called, wrong, color=color, linewidth=1.2, label=plots.literal(name)
+    )
     sizes = 12 + 150 * counts / max(1.0, counts.sum())
     axes.scatter(called, wrong, sizes, color=color, zorder=3)
   axes.set_xlim(-3, 105)
@@ -112,7 +115,7 @@ def _draw_intervals(
   for axes, metric in zip(grid, metrics, strict=False):
     plots.style(figure, axes, theme)
     axes.grid(axis='x', color=ink, alpha=0.15, linewidth=0.6)
-    axes.set_title(metric, fontsize=8.5, loc='left', color=ink)
+    axes.set_title(plots.literal(metric), fontsize=8.5, loc='left', color=ink)
     scale = display_scale(metric)
     for y, (_, number, estimates) in enumerate(runs):
       if metric in estimates:
@@ -120,7 +123,9 @@ def _draw_intervals(
         color = plots.PALETTE[number % len(plots.PALETTE)]
         axes.plot([low, high], [y, y], color=color, linewidth=1.5)
         axes.plot([value], [y], color=color, marker='o', markersize=4)
-    axes.set_yticks(range(len(runs)), [name for name, *_ in runs])
+    axes.set_yticks(
+      range(len(runs)), [plots.literal(name) for name, *_ in runs]
+    )
   for axes in grid[len(metrics) :]:
     axes.set_axis_off()
   grid[0].set_ylim(len(runs) - 0.5, -0.5)  # all axes share it
@@ -128,7 +133,7 @@ def _draw_intervals(
     Line2D([], [], color=plots.PALETTE[i % len(plots.PALETTE)], marker='o')
     for i in range(len(groups))
   ]
-  plots.add_legend(figure, theme, lines, list(groups), ncols=2)
+  plots.add_legend(figure, theme, lines, [*map(plots.literal, groups)], ncols=2)
   return figure
 
 
@@ -149,7 +154,7 @@ def selection_curves(
     raise ValueError(
       'curves: got none; expected a method or more; sample several solutions'
     )
-  _draw_selection(curves).savefig(path, format='png', dpi=144)
+  files.replace(Path(path), plots.png(_draw_selection(curves)))
 
 
 def selection_panel(
@@ -182,7 +187,7 @@ def _draw_selection(
       ks,
       value,
       color=color,
-      label=method.replace('_', ' '),
+      label=plots.literal(method.replace('_', ' ')),
       # A control is dashed.
       linestyle='--' if method.startswith('random') else '-',
       linewidth=1.5,

@@ -31,8 +31,8 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from rich.console import Console
 
+from critic_jax import files
 from critic_jax.evals import selection
 from critic_jax.evals.statistics import Estimate
 from critic_jax.inspection import comparison, reading
@@ -44,8 +44,10 @@ from critic_jax.report.result_tables import (
   results_table,
   row_names,
 )
+from critic_jax.terminal import Console
 
 MAX_APPENDIX = 40_000  # characters of the git diff or the list of packages
+MAX_FILE = 10_000_000  # bytes that are read of one of these files
 
 _FOLDER = Path(__file__).parent
 _APPENDIX = {
@@ -82,14 +84,14 @@ def write(*paths: str | Path, out: str | Path | None = None) -> Path:
   results = {name: reading.all_results(run) for name, run in named.items()}
   columns = {name: reading.metrics(run) for name, run in named.items()}
   if len(runs) == 1:
-    figures = plots.write(columns[names[0]], runs[0].path / 'plots')
+    figures = plots.write(columns[names[0]], runs[0].path)
     target = runs[0].path / 'report.html'
   else:
     figures = plots.compare(columns)
     target = Path('comparison.html')
-  files = page_data.read(runs)
+  saved = page_data.read(runs)
   views = [
-    _run_view(run, name, columns[name], [f for f in files if f.run == number])
+    _run_view(run, name, columns[name], [f for f in saved if f.run == number])
     for number, (name, run) in enumerate(named.items())
   ]
   page = _template().render(
@@ -98,11 +100,11 @@ def write(*paths: str | Path, out: str | Path | None = None) -> Path:
     differing=_differing(runs),
     results=_results_view(results),
     plots=figures + _selection_figures(results),
-    **_browser_view(runs, names, files),
+    **_browser_view(runs, names, saved),
   )
   target = Path(out or target)
   # Texts of models may hold lone surrogates, which UTF-8 cannot encode.
-  target.write_text(page, encoding='utf-8', errors='replace')
+  files.replace(target, page.encode('utf-8', errors='replace'))
   return target
 
 
@@ -181,7 +183,10 @@ def _differing(runs: Sequence[reading.Run]) -> list[tuple[str, list[str]]]:
 
 def _text(path: Path) -> str:
   """Returns the text of a file, cut to `MAX_APPENDIX`; '' without the file."""
-  text = path.read_text(errors='replace').strip() if path.exists() else ''
+  if path.is_symlink():  # a page shows nothing from outside of its run
+    return '(a link, which is not followed)'
+  content = files.head(path, MAX_FILE)
+  text = content.decode(errors='replace').strip()
   return page_data.cut(text, MAX_APPENDIX)
 
 

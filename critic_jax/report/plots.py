@@ -19,6 +19,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from critic_jax import files
+from critic_jax.terminal import printable
+
 Columns = Mapping[str, np.ndarray]  # as returned by inspection.reading.metrics
 
 # (file, title, pattern of metrics, whether each metric gets axes of its own). A
@@ -49,6 +52,8 @@ PANELS = (
   ('optimisation', 'Optimisation', r'policy/|grad_norm|learning_rate', True),
 )
 MAX_AXES = 12  # in a panel whose metrics have axes of their own
+MAX_CURVES = 24  # in the axes of another panel, and phases that it marks
+MAX_LABEL = 80  # characters
 
 PALETTE = ('#3f72af', '#c8643c', '#3f8f6b', '#8d5a9e', '#a08a2c', '#5b7f8f')
 MARKERS = 'os^vDP'  # colours alone do not tell lines apart for every eye
@@ -59,17 +64,21 @@ THEMES = {
 
 
 def write(columns: Columns, folder: Path) -> list[dict[str, str]]:
-  """Draws every panel that has metrics, and writes the light ones to `folder`.
+  """Draws every panel that has metrics; writes the light ones to plots/.
+
+  Args:
+    columns: the metrics of the run.
+    folder: its folder.
 
   Returns:
     A dict for each panel: 'title'; 'alt', the last value of each curve; 'wide',
     whether it needs the page's full width; the images 'light' and 'dark' in
     base64.
   """
-  folder.mkdir(exist_ok=True)
   panels = _draw_panels(columns)
   for file, panel in panels.items():
-    (folder / f'{file}.png').write_bytes(base64.b64decode(panel['light']))
+    path = files.inside(folder, f'plots/{file}.png')
+    files.replace(path, base64.b64decode(panel['light']))
   return list(panels.values())
 
 
@@ -112,7 +121,7 @@ def panel(
 ) -> dict[str, str]:
   """Returns a panel as those of `write`, drawn once for each of `THEMES`."""
   images = {
-    theme: base64.b64encode(_png(draw_one(theme))).decode() for theme in THEMES
+    theme: base64.b64encode(png(draw_one(theme))).decode() for theme in THEMES
   }
   return {'title': title, 'wide': wide, 'alt': alt, **images}
 
@@ -151,7 +160,8 @@ def _draw_panels(columns, files=None) -> dict[str, dict[str, str]]:
   return by_file
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+  """Returns a figure as the bytes of a PNG file."""
   buffer = io.BytesIO()
   figure.savefig(buffer, format='png', dpi=144)
   return buffer.getvalue()
@@ -173,7 +183,7 @@ def _draw(columns: Columns, names: Sequence[str], theme: str) -> Figure:
   axes = figure.add_subplot()
   style(figure, axes, theme)
   phases = spans(columns)
-  for number, name in enumerate(names):
+  for number, name in enumerate(names[:MAX_CURVES]):
     label = _label(name)
     for phase in phases:  # a running mean must not reach into another phase
       curve = _curve(columns, name, phase)
@@ -182,7 +192,7 @@ def _draw(columns: Columns, names: Sequence[str], theme: str) -> Figure:
         _line(axes, *curve, color, label)
         label = None
   first, last = axes.dataLim.intervalx
-  for phase, (start, end) in phases.items():
+  for phase, (start, end) in [*phases.items()][:MAX_CURVES]:
     if len(phases) > 1 and end >= first and start <= last:
       _mark(axes, max(start, first), phase, THEMES[theme]['faint'])
   add_legend(figure, theme, ncols=2, fontsize=7.5)
@@ -211,7 +221,7 @@ def _mark(axes, step, phase: str, color: str) -> None:
   """Draws a thin line with the phase's name where it begins."""
   axes.axvline(step, color=color, linewidth=0.6, linestyle=(0, (2, 2)))
   axes.annotate(
-    phase,
+    literal(phase),
     (step, 1),
     xycoords=('data', 'axes fraction'),
     xytext=(3, -2),
@@ -235,7 +245,7 @@ def _draw_apart(columns: Columns, names: Sequence[str], theme: str) -> Figure:
     style(figure, axes, theme)
     _line(axes, *_curve(columns, name, phase), PALETTE[0], None)
     ink = THEMES[theme]['ink']
-    title = f'{_label(name)} ({phase})'
+    title = f'{_label(name)} ({literal(phase)})'
     axes.set_title(title, fontsize=8.5, loc='left', color=ink)
   return figure
 
@@ -259,7 +269,23 @@ def _small_axes(number: int, width: int, margin: float = 0.0):
 
 def _label(metric: str) -> str:
   """Returns a metric's name as a legend shows it."""
-  return metric.replace('/', ' ').replace('_', ' ')
+  return literal(metric.replace('/', ' ').replace('_', ' '))
+
+
+def literal(text: str) -> str:
+  r"""Returns a name as matplotlib's text that shows it, and no formula.
+
+  A dollar is escaped, a label that began with `_` would be left out, and a long
+  one would leave no room for its figure.
+
+  >>> print(literal('loss $x$'))
+  loss \$x\$
+  """
+  text = ' '.join(printable(text).split())
+  if len(text) > MAX_LABEL:
+    text = f'{text[:MAX_LABEL]}…'
+  text = text.replace('$', r'\$')
+  return f' {text}' if text.startswith('_') else text
 
 
 def _draw_runs(
@@ -280,7 +306,8 @@ def _draw_runs(
     Line2D([], [], color=PALETTE[number % len(PALETTE)], linewidth=1.5)
     for number in range(len(runs))
   ]
-  add_legend(figure, theme, lines, list(runs), ncols=min(6, len(runs)))
+  names = [literal(name) for name in runs]
+  add_legend(figure, theme, lines, names, ncols=min(6, len(runs)))
   return figure
 
 

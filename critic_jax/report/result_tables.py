@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping
 
 import rich.box
 import rich.table
-import rich.text
+from rich.text import Text
 
 from critic_jax.evals.statistics import Estimate, display_scale
+from critic_jax.terminal import printable
 
 # Estimates of an evaluation by column and row.
 Columns = Mapping[str, Mapping[str, Estimate]]
@@ -26,7 +27,7 @@ def results_table(columns: Columns, title: str) -> rich.table.Table:
     title: the line above the table.
   """
   table = rich.table.Table(
-    title=_printable(title),
+    title=Text(printable(title)),
     caption='percent (tokens where named), with 95 % intervals over problems',
     title_justify='left',
     caption_justify='left',
@@ -35,20 +36,14 @@ def results_table(columns: Columns, title: str) -> rich.table.Table:
   )
   table.add_column('', min_width=12)
   for column in columns:
-    table.add_column(_printable(column), justify='right', no_wrap=True)
+    table.add_column(Text(printable(column)), justify='right', no_wrap=True)
   for row in row_names(columns.values()):
     cells = [
       format_estimate(rows.get(row), row, column)
       for column, rows in columns.items()
     ]
-    table.add_row(_printable(row), *cells)
+    table.add_row(Text(printable(row)), *cells)
   return table
-
-
-def _printable(text: str) -> rich.text.Text:
-  """Returns a name that is safe in a terminal: no markup, no control codes."""
-  safe = (c if c.isprintable() else '\N{REPLACEMENT CHARACTER}' for c in text)
-  return rich.text.Text(''.join(safe))
 
 
 def row_names(columns: Iterable[Mapping[str, Estimate]]) -> list[str]:

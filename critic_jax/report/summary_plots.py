@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from critic_jax import files
 from critic_jax.evals.statistics import display_scale, finite_mean
 from critic_jax.report import eval_plots, plots, summary
 
@@ -37,7 +38,7 @@ def write(
   legend, ink = {}, plots.THEMES['light']['ink']
   for axes, (title, draw) in zip(grid, panels, strict=False):
     plots.style(figure, axes, 'light')
-    axes.set_title(title, fontsize=8.5, loc='left', color=ink)
+    axes.set_title(plots.literal(title), fontsize=8.5, loc='left', color=ink)
     draw(axes)
     lines, labels = axes.get_legend_handles_labels()
     legend |= zip(labels, lines, strict=True)
@@ -46,7 +47,7 @@ def write(
   if legend:
     handles = legend.values(), legend.keys()
     plots.add_legend(figure, 'light', *handles, ncols=4, handlelength=2.0)
-  figure.savefig(path, format='png', dpi=144)
+  files.replace(Path(path), plots.png(figure))
 
 
 def _panels(
@@ -73,7 +74,7 @@ def _panels(
 
 def _dots(rows: Sequence[summary.Row], axes) -> None:
   """Draws a metric with the groups of runs side by side."""
-  columns = [summary.title(column) for column in rows[0].cells]
+  columns = [plots.literal(summary.title(column)) for column in rows[0].cells]
   places = np.arange(len(columns))
   for number, row in enumerate(rows):
     cells = [cell.values for cell in row.cells.values()]
@@ -84,7 +85,12 @@ def _dots(rows: Sequence[summary.Row], axes) -> None:
     for seed in values:
       axes.plot(x, seed, **marks | thin)
     axes.plot(
-      x, finite_mean(values), **marks, ls='', ms=6, label=row.group or None
+      x,
+      finite_mean(values),
+      **marks,
+      ls='',
+      ms=6,
+      label=plots.literal(row.group) or None,
     )
   rotation_options = {'rotation': 30, 'ha': 'right'} if len(columns) > 4 else {}
   axes.set_xticks(places, columns, **rotation_options)
@@ -105,7 +111,11 @@ def _curves(rows: Sequence[summary.Row], column: str, limits, axes) -> None:
     if name.startswith('random'):  # a control is dashed
       marks |= {'ls': '--'}
     axes.plot(
-      ks, finite_mean(values), **marks, ms=3.5, label=summary.title(name)
+      ks,
+      finite_mean(values),
+      **marks,
+      ms=3.5,
+      label=plots.literal(summary.title(name)),
     )
   eval_plots.scale_k(axes, ks, 'light')
   axes.set_ylim(limits)

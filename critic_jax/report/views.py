@@ -20,7 +20,6 @@ import numpy as np
 import rich.box
 import rich.table
 import rich.tree
-from rich.console import Console
 from rich.text import Text
 
 from critic_jax.evals import critique_metrics
@@ -31,6 +30,7 @@ from critic_jax.report.result_tables import (
   headline_rows,
   row_names,
 )
+from critic_jax.terminal import Console, printable
 from critic_jax.text import pieces
 from critic_jax.text.tokenizer import Tokenizer
 from critic_jax.types import Record
@@ -56,7 +56,7 @@ class View(NamedTuple):
     return self.html
 
   def __str__(self) -> str:
-    return self.text
+    return printable(self.text)
 
   __repr__ = __str__
 
@@ -74,7 +74,9 @@ def chain(record: Record) -> str:
   parts = [(_problem(record), problem.question)]
   for message in reversed(list(record.chain)):
     parts.append((title(message), message.text.strip()))
-  return '\n\n'.join(f'--- {head} ---\n{text}' for head, text in parts)
+  return printable(
+    '\n\n'.join(f'--- {head} ---\n{text}' for head, text in parts)
+  )
 
 
 def title(record: Record) -> str:

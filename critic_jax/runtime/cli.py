@@ -22,6 +22,7 @@ from ml_collections import ConfigDict, config_flags
 
 from critic_jax import lookup
 from critic_jax.runtime import distributed
+from critic_jax.terminal import printable
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config',
@@ -69,7 +70,7 @@ def errors_in_one_line() -> Iterator[None]:
   try:
     yield
   except ValueError as error:
-    sys.exit(f'error: {error}')
+    sys.exit(printable(f'error: {error}'))
 
 
 def _unraisablehook(unraisable) -> None:
@@ -96,7 +97,7 @@ def parse_flags(
     SystemExit: the status is an error, or 0 after `--help`.
   """
   if not {*_HELP}.isdisjoint(argv):
-    print(help_text(doc, required, argv[0]))
+    print(printable(help_text(doc, required, argv[0])))
     sys.exit(0)
   try:
     words = flags.FLAGS(list(argv))
@@ -114,7 +115,8 @@ def parse_flags(
       _check_overrides(argv)
     # The text may be a config's traceback, whose last line says it all.
     text = str(error.args[0] if len(error.args) == 1 else error)
-    sys.exit(f'error: {text.strip().splitlines()[-1].strip()}')
+    line = text.strip().splitlines()[-1].strip()
+    sys.exit(printable(f'error: {line}'))
 
 
 def help_text(doc: str, required: Sequence[str], program: str) -> str:

@@ -29,6 +29,7 @@ import jax
 import numpy as np
 from jax._src.distributed import global_state  # has no public name
 
+from critic_jax.terminal import printable
 from critic_jax.types import Generate, Generation
 
 WAIT_S = 3600.0  # seconds that a process may be later than another
@@ -99,15 +100,14 @@ def ending_together() -> Iterator[None]:
   except Exception as error:
     if jax.process_count() == 1:
       raise
-    traceback.print_exc()
-    print(
+    text = (
+      f'{traceback.format_exc()}'
       f'error: process {jax.process_index()} of {jax.process_count()} ends: '
       f'{str(error).splitlines()[0] if str(error) else type(error).__name__}\n'
       'If another process ended first, its log says why. Start all of them '
-      'again: the run continues from its last checkpoint.',
-      file=sys.stderr,
-      flush=True,
+      'again: the run continues from its last checkpoint.'
     )
+    print(printable(text), file=sys.stderr, flush=True)
     os._exit(1)
 
 
@@ -186,14 +186,13 @@ def finished(arrays):
 
 def _give_up() -> None:
   faulthandler.dump_traceback(all_threads=True)
-  print(
+  text = (
     f'error: process {jax.process_index()} of {jax.process_count()} ends: got '
     f'no result of what all devices compute for {WAIT_S:.0f} s; expected the '
     'other processes to take part; look at their logs, and start all of them '
-    'again',
-    file=sys.stderr,
-    flush=True,
+    'again'
   )
+  print(printable(text), file=sys.stderr, flush=True)
   os._exit(1)
 
 

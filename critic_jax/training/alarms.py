@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
 from critic_jax.inspection import limits
+from critic_jax.terminal import Console
 from critic_jax.workdir import run_dir
 
 _SKIPPED = 'update/skipped'

@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-from rich.console import Console
 
-from critic_jax import lookup
+from critic_jax import files, lookup
 from critic_jax.data import sources
 from critic_jax.evals import critic_loop, selection
 from critic_jax.evals.statistics import Estimate
@@ -30,6 +29,7 @@ from critic_jax.rewards import refinement
 from critic_jax.rollouts import rollout, stage_metrics
 from critic_jax.runtime import distributed
 from critic_jax.sampling.lm import LM, get_models
+from critic_jax.terminal import Console
 from critic_jax.training import roles as roles_lib
 from critic_jax.types import Key, Problem, Record, Roles
 from critic_jax.workdir import progress, run_dir
@@ -312,9 +312,8 @@ def show_results(
   )
   for stem in stems:
     if curves := selection.curves_of(columns[stem]):
-      path = folder.path / 'plots' / f'selection-{name}-{stem}.png'
-      path.parent.mkdir(exist_ok=True)
-      eval_plots.selection_curves(curves, path)
+      file = f'plots/selection-{name}-{stem}.png'
+      eval_plots.selection_curves(curves, files.inside(folder.path, file))
   shown = {
     column: critic_loop.headlines(rows) for column, rows in columns.items()
   }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 
-from rich.console import Console
 from rich.progress import (
   BarColumn,
   MofNCompleteColumn,
@@ -16,6 +15,8 @@ from rich.progress import (
   TimeRemainingColumn,
 )
 from rich.text import Text
+
+from critic_jax.terminal import Console
 
 # Shown as they come, the first few that a phase has.
 SHOWN = {
@@ -44,14 +45,14 @@ def phase(
   Where there is no terminal, it prints a line every tenth of the phase.
   """
   bar = Progress(
-    TextColumn('{task.description:>12}'),
+    TextColumn('{task.description:>12}', markup=False),
     BarColumn(),
     MofNCompleteColumn(),
     _Rate(),
     TimeElapsedColumn(),
-    TextColumn('left'),
+    TextColumn('left', markup=False),
     TimeRemainingColumn(),
-    TextColumn('{task.fields[metrics]}'),
+    TextColumn('{task.fields[metrics]}', markup=False),
     console=console,
     disable=not console.is_terminal,
   )

@@ -36,8 +36,9 @@ def _write_version(folder: Path, stem: str, text: str) -> None:
   while path.exists():
     latest, number = path, number + 1
     path = folder / f'{stem}.{number}.txt'
-  if latest is None or latest.read_bytes() != text.encode():
-    files.replace(path, text.encode())
+  content = text.encode()
+  if latest is None or files.head(latest, len(content) + 1) != content:
+    files.replace(path, content)
 
 
 def keep_replaced(
@@ -67,7 +68,7 @@ def keep_replaced(
   number = 1
   while (copy := saved.with_name(f'config.{number}.json')).exists():
     number += 1
-  files.replace(copy, saved.read_bytes())
+  files.replace(copy, files.head(saved, strict_json.MAX_BYTES))
   if steps := changed.get(settings.last_steps(config)):
     _put_evaluations_aside(saved.parent, config['order'][-1], steps[1])
 
@@ -102,14 +103,16 @@ def keep_later_evaluations(folder: Path, config, step: int) -> None:
 
 def _put_evaluations_aside(folder: Path, phase: str, steps: int) -> None:
   """Moves the records that evaluations have made after a phase's old end."""
-  aside = folder / 'replaced' / f'{phase}-{steps}'
+  aside = files.inside(folder, f'replaced/{phase}-{steps}')
   with files.writing(aside):
     for records in folder.glob(f'eval/*/{glob.escape(phase)}.jsonl.gz'):
-      target = aside / records.relative_to(folder)
+      name = records.relative_to(folder)
+      files.inside(folder, name)  # or somebody else's file would be moved
+      target = aside / name
       target.parent.mkdir(parents=True, exist_ok=True)
       records.replace(target)
     for unfinished in folder.glob(f'partial/*/{glob.escape(phase)}'):
-      shutil.rmtree(unfinished)
+      shutil.rmtree(files.inside(folder, unfinished.relative_to(folder)))
 
 
 def git_state(folder: Path) -> str:

@@ -42,11 +42,11 @@ from critic_jax.workdir import provenance, record_rows, settings, writers
 
 _RESERVED = ('step', 'phase', 'time')
 _NOT_FINITE = ('nan', 'inf', '-inf')
-MAX_RECORDS = 2_000_000_000  # bytes of a file of records, unpacked
+MAX_BYTES = 2_000_000_000  # of metrics, and of a file of records, unpacked
 MAX_DEPTH = 64  # of the responses to responses in it
 # Errors of reading a truncated or foreign file of records.
 _BROKEN = (
-  EOFError, gzip.BadGzipFile, zlib.error, ValueError, LookupError, TypeError
+  EOFError, OSError, zlib.error, ValueError, LookupError, TypeError
 )  # fmt: skip
 
 
@@ -186,7 +186,7 @@ class RunDir:
       return
     row = {'step': int(step), 'phase': phase, 'time': time.time(), **values}
     files.append(self.path / 'metrics.jsonl', (_dump(row) + '\n').encode())
-    folder = self.path / 'tensorboard'
+    folder = files.inside(self.path, 'tensorboard')
     with files.writing(folder):
       if self._tensorboard is None:
         self._tensorboard = writers.Writer(folder, self._first_step)
@@ -212,7 +212,7 @@ class RunDir:
       The file's path.
     """
     stem = name if isinstance(name, str) else f'{name:06d}'
-    path = self._inside(f'{folder}/{stem}.jsonl.gz')
+    path = files.inside(self.path, f'{folder}/{stem}.jsonl.gz')
     if self.is_writer:
       write_records(path, records, tokens=tokens)
     return path
@@ -228,7 +228,7 @@ class RunDir:
     Returns:
       The path of the arrays, `batches/<step>.npz`.
     """
-    path = self.path / 'batches' / f'{step:06d}.npz'
+    path = files.inside(self.path, f'batches/{step:06d}.npz')
     if self.is_writer:
       buffer = io.BytesIO()
       np.savez_compressed(buffer, **batch)
@@ -238,19 +238,10 @@ class RunDir:
 
   def write_results(self, name: str, results: Mapping[str, Any]) -> Path:
     """Writes `<name>.json`; an Estimate becomes {'value': ..., 'low': ...}."""
-    path = self._inside(f'{name}.json')
+    path = files.inside(self.path, f'{name}.json')
     if self.is_writer:
       _write_json(path, results)
     return path
-
-  def _inside(self, name: str) -> Path:
-    """Returns a path within the folder: the names come from a config."""
-    if '..' in Path(name).parts or Path(name).is_absolute():
-      raise ValueError(
-        f'name: got {name!r}; expected a path within {self.path}; give the '
-        'phase or the evaluation another name'
-      )
-    return self.path / name
 
   def done(self) -> None:
     """Marks the run as finished."""
@@ -281,19 +272,34 @@ def read_metrics(path: str | Path) -> Iterator[dict[str, Any]]:
     ValueError: another line is no JSON object of a step, a phase and numbers.
   """
   path = Path(path)
-  content = path.read_bytes() if path.exists() else b''
+  content = files.head(path, MAX_BYTES + 1)
+  if len(content) > MAX_BYTES:
+    raise ValueError(
+      f'{path}: got more than {MAX_BYTES} bytes; expected metrics; remove it'
+    )
   for number, line in enumerate(content.split(b'\n')[:-1], 1):
     try:
-      yield _metrics(strict_json.loads(line))
-    except (ValueError, KeyError, OverflowError, TypeError) as error:
+      yield metrics_row(line)
+    except ValueError as error:
       raise ValueError(
         f'{path}: got {line[:60]!r} in line {number}; expected a JSON object '
-        f'of numbers ({error!r}); delete the line'
+        f'of numbers ({error}); delete the line'
       ) from error
 
 
-def _metrics(row: Mapping[str, Any]) -> dict[str, Any]:
-  """Checks a line of metrics.jsonl, and returns it with its floats."""
+def metrics_row(line: bytes) -> dict[str, Any]:
+  """Returns a line of metrics.jsonl with its floats.
+
+  Raises:
+    ValueError: it is no JSON object of a step, a phase and numbers.
+  """
+  try:
+    return _checked(strict_json.loads(line))
+  except (KeyError, OverflowError, TypeError) as error:
+    raise ValueError(repr(error)) from error
+
+
+def _checked(row: Mapping[str, Any]) -> dict[str, Any]:
   step, phase = row['step'], row['phase']
   if not isinstance(phase, str) or type(step) is not int:
     raise ValueError(f'the phase {phase!r} and the step {step!r}')
@@ -345,18 +351,18 @@ def read_records(path: str | Path) -> list[Record]:
 
   Raises:
     ValueError: the file is truncated, no file of records, or holds more than
-      `MAX_RECORDS` bytes; it may be small, and unpack to any size.
+      `MAX_BYTES` bytes; it may be small, and unpack to any size.
   """
   records, depths, size = [], [], 0
   try:
-    with gzip.open(path) as f:
-      while line := f.readline(MAX_RECORDS + 1 - size):
+    with files.opened(path) as file, gzip.open(file) as f:
+      while line := f.readline(MAX_BYTES + 1 - size):
         size += len(line)
-        if size > MAX_RECORDS:
-          raise ValueError(f'more than {MAX_RECORDS} bytes')
+        if size > MAX_BYTES:
+          raise ValueError(f'more than {MAX_BYTES} bytes')
         row = strict_json.loads(line)
         number = row['parent_row']  # an earlier line, or LookupError
-        if number is not None and not 0 <= number < MAX_RECORDS:
+        if number is not None and not 0 <= number < MAX_BYTES:
           raise ValueError(f'the parent_row {number}')
         depths.append(0 if number is None else depths[number] + 1)
         if depths[-1] > MAX_DEPTH:

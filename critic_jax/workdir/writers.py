@@ -27,9 +27,9 @@ class Writer:
     folder.mkdir(exist_ok=True)
     # By number: a clock that was set back does not change their order.
     number = len(list(folder.iterdir()))
-    self._file = event_file_writer.EventsWriter(
-      str(folder / f'{number:04d}.events')
-    )
+    while (path := folder / f'{number:04d}.events').is_symlink():
+      number += 1
+    self._file = event_file_writer.EventsWriter(str(path))
     if first_step is not None:
       start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
       self._file.write_event(

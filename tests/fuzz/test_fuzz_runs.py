@@ -130,7 +130,7 @@ def test_broken_files_of_records(content):
 
 
 def test_a_small_file_that_unpacks_to_much(monkeypatch):
-  monkeypatch.setattr(run_dir, 'MAX_RECORDS', 10**6)
+  monkeypatch.setattr(run_dir, 'MAX_BYTES', 10**6)
   for content in (b' ' * 10**8, b'{}\n' * 10**7, b'\n' * 10**7):
     with folder({'r.gz': gzip.compress(content)}) as path, at_most(2**24):
       with pytest.raises(ValueError, match='r.gz: got'):

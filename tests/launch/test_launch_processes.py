@@ -256,9 +256,11 @@ def test_a_terminal_sees_the_table_and_a_file_does_not(
   ('text', 'steps'),
   [
     ('', None),
-    ('{"step": 0', None),
-    ('{"step": 0}\n', (0, 0)),
-    ('{"step": 0}\n{"step": 1}\n{"st', (0, 1)),
+    ('{"step": 0, "phase": "rl"', None),
+    ('{"step": 0, "phase": "rl"}\n', (0, 0)),
+    ('{"step": 0, "phase": "rl"}\n{"step": 1, "phase": ""}\n{"st', (0, 1)),
+    ('5\n', None),
+    ('[1]\n{"step": 1, "phase": "rl"}\n', None),
   ],
 )
 def test_the_ends_of_metrics(text, steps, tmp_path):
@@ -273,7 +275,8 @@ def test_the_ends_of_metrics(text, steps, tmp_path):
 
 def test_long_metrics_are_read_from_their_end(tmp_path):
   path = tmp_path / 'metrics.jsonl'
-  rows = [json.dumps({'step': step, 'x': 'y' * 100}) for step in range(5000)]
+  row = {'phase': 'rl', 'x' * 100: 1.0}
+  rows = [json.dumps({'step': step, **row}) for step in range(5000)]
   path.write_text('\n'.join(rows) + '\n')
   assert path.stat().st_size > 2 * live._TAIL
   assert [row['step'] for row in live.ends(path)] == [0, 4999]

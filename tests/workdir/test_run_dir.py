@@ -423,7 +423,7 @@ def test_records_are_bounded_in_size_and_depth(tmp_path, monkeypatch):
   with pytest.raises(ValueError, match='more than 1 levels deep'):
     run_dir.read_records(path)
   monkeypatch.undo()
-  monkeypatch.setattr(run_dir, 'MAX_RECORDS', 2000)
+  monkeypatch.setattr(run_dir, 'MAX_BYTES', 2000)
   with pytest.raises(ValueError, match='more than 2000 bytes'):
     run_dir.read_records(path)
 
