@@ -63,7 +63,7 @@ def run(
   if not config.evals:
     raise ValueError('evals: got none; expected a section; see common.py')
   mesh = sharding.make_mesh(config.mesh)
-  lms = roles_lib.make_lms(config.models)
+  lms = roles_lib.make_lms(config.models, date=config.date)
   evaluations = eval_phases.make_evaluations(config, lms)
   # Of a run all roles are restored: the sources of its models are not needed.
   loaded = {} if trained else roles_lib.load_params(config.models)
@@ -151,6 +151,7 @@ def resolve(config) -> tuple[ConfigDict, Trained | None]:
     )
   saved = trained.config
   config.models = ConfigDict(saved['models'])
+  config.date = saved.get('date', config.date)  # their prompts are the run's
   if not config.data:
     config.data = ConfigDict(saved['data'])
     config.graders.name = saved['graders'].get('name', 'answers')

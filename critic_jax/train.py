@@ -332,7 +332,7 @@ def run(
     compilations = stack.enter_context(compilation.Counter())
     pool = stack.enter_context(Pool(**config.graders))
     mesh = sharding.make_mesh(config.mesh)
-    lms = roles_lib.make_lms(config.models, compile_ahead=config.compile_ahead)
+    lms = roles_lib.make_lms(config.models, config.compile_ahead, config.date)
     grade = distributed.sharing_grades(pool.grade)
     phases = phases_lib.make_phases(config, lms, grade)
     eval_phases.check_evaluations(config, lms)

@@ -7,13 +7,15 @@ Models, phases and evaluations check their own sections when they are made.
 
 from __future__ import annotations
 
+import datetime
+
 from critic_jax import lookup
 from critic_jax.data import sources
 from critic_jax.rewards.pool import Pool
 from critic_jax.runtime import sharding
 
 SETTINGS = (
-  'seed', 'data', 'models', 'mesh', 'sample_mesh', 'graders',
+  'seed', 'date', 'data', 'models', 'mesh', 'sample_mesh', 'graders',
   'keep_checkpoints', 'best_metric', 'compile_ahead', 'compilation_cache',
   'phases', 'order', 'evals',
 )  # fmt: skip
@@ -34,6 +36,10 @@ def check_names(config, also: tuple[str, ...] = ()) -> None:
   for name in SETTINGS:
     lookup.check_has(name, config, 'config')
   lookup.check_counts(0, seed=config.seed)
+  if not _is_day(config.date):
+    raise ValueError(
+      f"date: got {config.date!r}; expected a day such as '2026-01-31'"
+    )
   lookup.check_counts(keep_checkpoints=config.keep_checkpoints)
   for section in ('mesh', 'sample_mesh'):
     for name in config[section]:
@@ -43,3 +49,10 @@ def check_names(config, also: tuple[str, ...] = ()) -> None:
     lookup.check_name('setting of graders', name, graders)
   if config.data:
     lookup.bind(sources, config.data)
+
+
+def _is_day(date) -> bool:
+  try:
+    return datetime.date.fromisoformat(date).isoformat() == date
+  except (ValueError, TypeError):
+    return False

@@ -16,6 +16,7 @@ from critic_jax.models.transformer import Transformer
 from critic_jax.rollouts import stages
 from critic_jax.runtime import distributed, sharding
 from critic_jax.sampling.lm import LM
+from critic_jax.text.chat_template import DATE
 from critic_jax.training import model_sources
 from critic_jax.types import Params, Recipe, Roles
 
@@ -23,13 +24,14 @@ HEADS = ('lm_head', 'scalar_head')
 
 
 def make_lms(
-  settings: Mapping, *, compile_ahead: bool = False
+  settings: Mapping, compile_ahead: bool = False, date: str = DATE
 ) -> dict[str, LM]:
   """Makes the LMs of a run by role; no weights are read.
 
   Args:
     settings: by role, the sections that `configs/common.model` makes.
     compile_ahead: whether the sampler compiles all shapes at its first call.
+    date: the day that chat templates are told that ask for today's.
 
   Raises:
     ValueError: a setting, a name or a file is wrong.
@@ -47,6 +49,7 @@ def make_lms(
           read[origin] = model_sources.load_config_and_tokenizer(origin)
         config, tokenizer = read[origin]
       check_section(**section)
+      tokenizer = dataclasses.replace(tokenizer, date=date)
       lm = make_lm(config, tokenizer, section)
       lms[role] = dataclasses.replace(lm, compile_ahead=compile_ahead)
   return lms

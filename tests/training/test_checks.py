@@ -142,6 +142,8 @@ def tiny(module):
 WRONG = [
   # The run.
   case(tiny(sft), "'sede'.*mean 'seed'", sede=1),
+  case(tiny(sft), "date: got '1 May'; expected a day", date='1 May'),
+  case(tiny(sft), "date: got '2026-02-30'; expected", date='2026-02-30'),
   case(tiny(sft), "order: got 'solve'.*mean 'solver'", order=('solve',)),
   case(tiny(sft), "best_metric: got 'los/nll'.*mean 'loss/nll'",
        best_metric='-los/nll'),

@@ -11,15 +11,17 @@ from helpers import (
   random_params,
   tiny_config,
 )
+from vocabularies import gguf_metadata
 
 from configs import common
 from critic_jax.models import sizes
 from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.models.transformer import Transformer
-from critic_jax.pretrained import hf_weights
+from critic_jax.pretrained import gguf_import, hf_weights
 from critic_jax.rollouts.styles import instruct
 from critic_jax.runtime import sharding
 from critic_jax.sampling.lm import LM
+from critic_jax.text import tokenizer
 from critic_jax.training import roles
 from critic_jax.types import Recipe
 
@@ -101,6 +103,20 @@ def test_settings_reach_the_lm(source):
   assert lm.sampling_params == SamplingParams(0.5, 7, 0.9)
   assert lm.stages == instruct.STAGES
   assert (lm.lengths, lm.max_new_tokens, lm.max_rows) == ((16, 32), 8, 4)
+
+
+def test_the_date_of_a_run_reaches_its_prompts(monkeypatch):
+  template = '{{ strftime_now("%d %b %Y") }}{{ messages[0].content }}<|im_end|>'
+  metadata = gguf_metadata() | {'tokenizer.chat_template': template}
+  dated = tokenizer.from_files(gguf_import.tokenizer_files(metadata))
+  config = tiny_config(vocab_size=264)
+  monkeypatch.setattr(
+    hf_weights, 'load_config_and_tokenizer', lambda path: (config, dated)
+  )
+  sections = {'critic': loaded(), 'solver': loaded()}
+  for lm in roles.make_lms(sections, date='2024-07-26').values():
+    prompt = lm.tokenizer.decode(lm.encode_prompt('Why?'))
+    assert prompt == '26 Jul 2024Why?'
 
 
 def test_a_role_from_scratch_has_no_parameters_yet():

@@ -145,6 +145,7 @@ def test_a_run_continues_with_another_operational_setting(
   ('name', 'value', 'before', 'reason'),
   [
     ('seed', 1, {}, ''),
+    ('date', '2026-01-02', {}, ''),
     ('graders.deadline_s', 1.0, {}, ''),
     ('compile_ahead', False, {}, ''),
     ('best_metric', 'loss/total', {}, ''),
