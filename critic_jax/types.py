@@ -24,6 +24,7 @@ Params = Any  # a tree of arrays
 Roles = Mapping[str, Params]  # {'critic': ..., 'solver': ...}
 Key = Array  # a jax random key, consumed by the callee
 Metrics = Mapping[str, Array]  # by name
+THINKING = ('<think>', '</think>')  # the tags around it in a model's text
 
 
 @dataclasses.dataclass(frozen=True)

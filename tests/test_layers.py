@@ -24,7 +24,7 @@ ROOMS = {
   'files': '|',
   'strict_json': 'files |',
   'terminal': '| rich',
-  'text': 'lookup strict_json | jinja2 sentencepiece tokenizers',
+  'text': 'types lookup strict_json | jinja2 sentencepiece tokenizers',
   'objectives': '| jax',
   'rewards': 'types | latex2sympy2_extended math_verify numpy sympy',
   'runtime': 'types lookup terminal | absl flax jax ml_collections numpy',

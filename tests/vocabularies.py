@@ -8,6 +8,10 @@ CHATML = (
   " + '<|im_end|>' + '\n' }}{% endfor %}"
   "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+# Of models that always think: the prompt opens the thinking.
+OPENED = CHATML.replace(
+  "'<|im_start|>assistant\n'", "'<|im_start|>assistant\n<think>\n'"
+)
 
 
 def gguf_metadata(pre='gpt-2', **more):

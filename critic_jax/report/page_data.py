@@ -314,7 +314,8 @@ def _tokens(
   for decode in decoders():
     texts = pieces.split(tokens, decode)
     text = ''.join(texts)
-    if text and record.text.startswith(text.rstrip('\ufffd')):
+    # Before it may be what was given, not sampled.
+    if text and text.rstrip('\ufffd') in record.text:
       rounded = [round(x, 3) for x in logprobs.tolist()]
       left_out = len(record.tokens) - len(tokens)
       return {

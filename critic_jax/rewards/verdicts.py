@@ -16,9 +16,9 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
-Status = Literal['ok', 'missing', 'contradictory', 'unfinished']
+from critic_jax.types import THINKING
 
-_OPEN, _CLOSE = '<think>', '</think>'  # the tags of thinking
+Status = Literal['ok', 'missing', 'contradictory', 'unfinished']
 
 # Quantifiers are bounded, so that the time is linear in the text's length.
 # ASCII: with Unicode rules a dotless i or a long s would match.
@@ -40,35 +40,36 @@ _WRONG_STEP = re.compile(
 )
 
 
-def conclusion(text: str, *, opened: bool = False) -> str | None:
+def conclusion(text: str) -> str | None:
   """Returns the text after a critique's thinking; None if that is unfinished.
 
   The conclusion is the text after the last closing tag, stripped, or the whole
   text if it has no tag. It never holds a tag, so no thinking reaches the
   solver, however many, nested or stray spans a critique has. A text is
   unfinished if a tag opens after the last close, or if more spans are opened
-  than closed. A closing tag alone is fine: the prompt opened the span.
+  than closed. A closing tag alone is fine: a text from elsewhere may lack the
+  tag that its prompt opened the span with. Texts that we sample have it
+  (`LM.decode_response`).
 
   Args:
-    text: the critique, tags included (so the tags must not be special tokens
-      that decoding leaves out).
-    opened: whether the prompt ended in the opening tag; then a text without a
-      closing tag is all thinking, and unfinished.
+    text: the critique, tags included, those too that the prompt gave.
   """
-  end = text.rfind(_CLOSE)
-  if text.rfind(_OPEN) > end or text.count(_OPEN) > text.count(_CLOSE):
+  end = text.rfind(THINKING[1])
+  if text.rfind(THINKING[0]) > end or text.count(THINKING[0]) > text.count(
+    THINKING[1]
+  ):
     return None
   if end < 0:
-    return None if opened else text.strip()
-  return text[end + len(_CLOSE) :].strip()
+    return text.strip()
+  return text[end + len(THINKING[1]) :].strip()
 
 
-def verdict(text: str, *, opened: bool = False) -> str | None:
+def verdict(text: str) -> str | None:
   """Returns the conclusion's 'correct' or 'incorrect', None without one."""
-  return _read(conclusion(text, opened=opened))[0]
+  return _read(conclusion(text))[0]
 
 
-def status(text: str, *, opened: bool = False) -> Status:
+def status(text: str) -> Status:
   """Returns whether there is a verdict, and if not the reason.
 
   Returns:
@@ -76,7 +77,7 @@ def status(text: str, *, opened: bool = False) -> Status:
     no sentence states a verdict; 'contradictory' if sentences disagree or one
     of several is malformed ('Verdict: not correct').
   """
-  return _read(conclusion(text, opened=opened))[1]
+  return _read(conclusion(text))[1]
 
 
 def _read(conclusion: str | None) -> tuple[str | None, Status]:
@@ -126,14 +127,14 @@ def _step(conclusion: str | None) -> int | None:
   return next((step for step in steps if step is not None), None)
 
 
-def parse(text: str, *, opened: bool = False) -> dict[str, Any]:
+def parse(text: str) -> dict[str, Any]:
   """Parses a critique, as the parser of its stage.
 
   Returns:
     The results of `verdict`, `status` and `conclusion` by their names, and
     'step', the first wrong step: 0-based, -1 for no step, None if not named.
   """
-  ending = conclusion(text, opened=opened)
+  ending = conclusion(text)
   verdict, status = _read(ending)
   return dict(
     verdict=verdict, status=status, conclusion=ending, step=_step(ending)

@@ -21,7 +21,7 @@ from critic_jax.rollouts.stages import Stages
 from critic_jax.runtime import compilation, distributed
 from critic_jax.sampling import scheduler
 from critic_jax.text.tokenizer import Tokenizer
-from critic_jax.types import Generate, Generation, Params
+from critic_jax.types import THINKING, Generate, Generation, Params
 
 
 class Shape(NamedTuple):
@@ -45,7 +45,9 @@ class LM:
       ascending; a prompt longer than the last is refused (`finish='prompt'`).
     max_rows: responses sampled at once; a power of two.
     prefix: the beginning of every response. It is given, not sampled: part of
-      the prompt's tokens and of the response's text.
+      the prompt's tokens and of the response's text. So is a tag of thinking
+      that the chat template opens, before it: a text tells by itself whether
+      its thinking has an end.
     compile_ahead: whether the first call with an n compiles for all `lengths`
       and for `max_prompts`, so that all calls have that shape.
   """
@@ -84,17 +86,55 @@ class LM:
         f'vocab_size: got {config.vocab_size} rows in the model; expected at '
         f"least the tokenizer's {self.tokenizer.vocab_size}"
       )
+    if self.tokenizer.opening and THINKING[0] in self.prefix:
+      raise ValueError(
+        f'prefix: got {self.prefix!r} after a chat template that opens the '
+        f'thinking with {self.tokenizer.opening!r}; expected one tag; leave it '
+        'out of prefix'
+      )
 
   def encode_prompt(self, text: str) -> list[int]:
     """Returns the tokens of a user's message and of the response's prefix."""
     tokens = self.tokenizer.render([{'role': 'user', 'content': text}])
-    prefix = self.tokenizer.encode(self.prefix) if self.prefix else []
-    return [*tokens, *prefix]
+    return [*tokens, *self._prefix_tokens]
 
   def encode_response(self, text: str) -> list[int]:
-    """Returns the tokens of a response after the prefix, its end included."""
+    """Returns the tokens of a response after what is given, its end included.
+
+    Where the chat template opens the thinking, that of a text without any is
+    closed first.
+    """
+    start, end = THINKING
+    if opening := self.tokenizer.opening:
+      space = opening.removeprefix(start)
+      if text.startswith(start):
+        text = text.removeprefix(start).removeprefix(space)
+      else:
+        text = f'\n{end}\n\n{text}'
     text = text.removeprefix(self.prefix)
-    return [*self.tokenizer.encode(text), self.tokenizer.eos[0]]
+    # Encode after the prefix: a tokenizer may put a space before every text.
+    tokens, size = self.tokenizer.encode(self.prefix + text), 0
+    if tokens[: len(self._prefix_tokens)] == self._prefix_tokens:
+      size = len(self._prefix_tokens)
+    else:  # a token crosses the border, which sampling would not write
+      tokens = self.tokenizer.encode(text)
+    return [*tokens[size:], self.tokenizer.end]
+
+  @functools.cached_property
+  def _prefix_tokens(self) -> list[int]:
+    return self.tokenizer.encode(self.prefix) if self.prefix else []
+
+  def decode_response(self, tokens: Sequence[int]) -> str:
+    """Returns the text of a response: what is given, then that of its tokens.
+
+    They are decoded after the prefix, as a tokenizer may drop the space before
+    a text's first token.
+    """
+    given = self.tokenizer.decode(self._prefix_tokens)
+    text = self.tokenizer.decode([*self._prefix_tokens, *tokens])
+    if not text.startswith(given):
+      given, text = '', self.tokenizer.decode(tokens)
+    return self.tokenizer.opening + self.prefix + text[len(given) :]
 
   def row_length(self, longest: int) -> int:
     """Returns the columns of training rows of at most `longest` tokens.
@@ -215,7 +255,7 @@ class LM:
       prompt_tokens=np.array(prompt, np.int32),
       tokens=tokens,
       logprobs=samples.logprobs[row, :length],
-      text=self.prefix + self.tokenizer.decode(tokens),
+      text=self.decode_response(tokens),
       finish='stop' if samples.stopped[row] else 'length',
     )
 

@@ -11,7 +11,7 @@ import random
 
 import numpy as np
 
-from critic_jax.rewards import answers
+from critic_jax.rewards import answers, verdicts
 from critic_jax.tasks import arithmetic
 from critic_jax.types import Problem, Record
 
@@ -88,7 +88,8 @@ def describe(critique: Record) -> dict[str, bool]:
     'computes': its thinking works steps out anew; 'names_step': its conclusion
     says which step is wrong; 'gives_result': and its right result.
   """
-  thinking, _, conclusion = critique.text.rpartition('</think>')
+  conclusion = verdicts.conclusion(critique.text) or ''
+  thinking = critique.text[: critique.text.rfind(conclusion or '\0')]
   return {
     'computes': ' = ' in thinking,
     'names_step': ' is wrong' in conclusion,

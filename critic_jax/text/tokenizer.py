@@ -8,23 +8,24 @@ A `Tokenizer` is built from files: those of a Hugging Face folder
 
 Special tokens (end of turn, padding, ...) are parsed from text only where the
 caller says so: `encode` reads '<|im_end|>' as plain characters, and `render`
-parses the specials of the chat template but never those of a message.
-Nothing adds a beginning-of-sequence token except a template.
+parses the specials of the chat template but never those of a message, nor the
+other tokens that the template writes as markers. Nothing adds a
+beginning-of-sequence token except a template.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
-from critic_jax import strict_json
 from critic_jax.text import chat_template as chat_template_lib
-from critic_jax.text import vocabulary
+from critic_jax.text import tokenizer_files, turns, vocabulary
+from critic_jax.types import THINKING
 
 # The files of a tokenizer in a folder; one of the first two must be there.
 FILES = (
@@ -55,6 +56,11 @@ class Tokenizer:
     files: the files it was made from, by name.
     encode_fn: (text, whether to parse specials) -> ids.
     decode_fn: ids below `vocab_size` -> text, specials included.
+    markers: ids of the other tokens that the chat template writes, by their
+      text. They are shown in texts, and parsed anywhere but in messages.
+    end_of_turn: the id that the chat template ends a turn with, if any; one of
+      `eos`.
+    blind_fn: text -> ids, without specials and markers.
     date: the day that a chat template is told that asks for today's.
   """
 
@@ -69,6 +75,9 @@ class Tokenizer:
   files: Mapping[str, bytes]
   encode_fn: Callable[[str, bool], list[int]]
   decode_fn: Callable[[list[int]], str]
+  markers: Mapping[str, int] = dataclasses.field(default_factory=dict)
+  end_of_turn: int | None = None
+  blind_fn: Callable[[str], list[int]] | None = None
   date: str = chat_template_lib.DATE
 
   def encode(self, text: str, *, special: bool = False) -> list[int]:
@@ -94,9 +103,10 @@ class Tokenizer:
     """Returns the text of `tokens`, without special tokens.
 
     Ids outside the vocabulary have no text; bytes that are not UTF-8 become
-    U+FFFD. `decode_fn` gives special tokens their text.
+    U+FFFD. Tags of thinking are shown, special or not, as what follows them is
+    read; `decode_fn` gives all special tokens their text.
     """
-    hidden = set(self.special.values())
+    hidden = {i for text, i in self.special.items() if text not in THINKING}
     tokens = [int(t) for t in tokens if 0 <= t < self.vocab_size]
     return self.decode_fn([t for t in tokens if t not in hidden])
 
@@ -105,11 +115,11 @@ class Tokenizer:
 
     The assistant's turn is opened at the end.
 
-    A special token written in a content stays plain text: a placeholder
-    stands for it while the template runs. A template that joins contents into
-    special tokens is caught afterwards: the specials must be those that come
-    out when every visible character of the contents is blanked. Without
-    specials in the contents, the ids are those of the rendered text.
+    A special token or a marker that is written in a content stays plain text: a
+    placeholder stands for it while the template runs. A template that joins
+    contents into such tokens is caught afterwards: they must be those that come
+    out when every visible character of the contents is blanked. Without them in
+    the contents, the ids are those of the rendered text.
 
     Args:
       messages: each with a 'role' (a word) and a 'content'; texts only.
@@ -123,7 +133,8 @@ class Tokenizer:
       text = '\n'.join(m['content'] for m in messages) + '\n'
       start = [self.bos] if self.adds_bos and self.bos is not None else []
       return start + self.encode(text)
-    finder = vocabulary.special_finder(self.special)
+    reserved = {**self.special, **self.markers}
+    finder = vocabulary.special_finder(reserved)
     blank, start, end = _unused_characters(
       ''.join([self.chat_template, *(''.join(m.values())
                                            for m in messages)])
@@ -132,44 +143,69 @@ class Tokenizer:
     hidden: dict[str, str] = {}  # the specials in contents, by placeholder
 
     def hide(match):
-      placeholder = f'{start}{self.special[match[0]]}{end}'
+      placeholder = f'{start}{reserved[match[0]]}{end}'
       hidden[placeholder] = match[0]
       return placeholder
 
     text = self._render_text(messages, lambda s: finder.sub(hide, s))
-    tokens = self._encode_rendered(text, finder, hidden)
-    self._check_specials(tokens, finder.findall(blanked))
+    tokens = [] if hidden else self.encode(text, special=True)
+    # A content may hold one in another spelling, where the file normalises it.
+    if hidden or self._reserved(tokens) != self._reserved(finder.findall(text)):
+      tokens = self._encode_rendered(text, finder, hidden)
+    self._check_reserved(tokens, finder.findall(blanked))
     return tokens
 
   def _encode_rendered(self, text, finder, hidden) -> list[int]:
-    """Encodes a rendered text; its `hidden` specials become plain text."""
-    if not hidden:
-      return self.encode(text, special=True)
+    """Encodes a rendered text; its `hidden` tokens become plain text."""
     tokens, place = [], 0
-    placeholder = re.compile('|'.join(hidden))
+    placeholder = re.compile('|'.join(hidden) or r'(?!)')
+    encode_plain = self.blind_fn or self.encode
     for match in [*finder.finditer(text), None]:
       plain = text[place : match.start() if match else None]
-      plain = placeholder.sub(lambda m: hidden[m[0]], plain)
-      tokens += self.encode(plain)
+      tokens += encode_plain(placeholder.sub(lambda m: hidden[m[0]], plain))
       if match:
-        tokens.append(self.special[match[0]])
+        tokens += self._reserved([match[0]])
         place = match.end()
     return tokens
 
-  def _check_specials(self, tokens, texts) -> None:
-    """Raises ValueError unless `texts` are the specials in `tokens`."""
-    reserved = set(self.special.values()) - {self.unknown}
-    expected = [self.special[text] for text in texts]
-    expected = [t for t in expected if t in reserved]
-    specials = [t for t in tokens if t in reserved]
-    if specials != expected:
+  def _reserved(self, tokens) -> list[int]:
+    """Returns the special tokens and markers among tokens, or texts of them."""
+    ids = {**self.special, **self.markers}
+    known = set(ids.values()) - {self.unknown}
+    tokens = [ids[t] if isinstance(t, str) else t for t in tokens]
+    return [t for t in tokens if t in known]
+
+  def _check_reserved(self, tokens, texts) -> None:
+    """Raises ValueError unless `texts` are the reserved ones of `tokens`."""
+    reserved, expected = self._reserved(tokens), self._reserved(texts)
+    if reserved != expected:
       raise ValueError(
-        f'chat template: got special tokens {specials}; expected {expected}, '
+        f'chat template: got special tokens {reserved}; expected {expected}, '
         'those of the template without contents; use a template that does '
         'not build special tokens from contents'
       )
 
-  def _render_text(self, messages, change) -> str:
+  @functools.cached_property
+  def opening(self) -> str:
+    r"""The beginning of a response that the chat template writes, or ''.
+
+    Templates of models that always think end a prompt with '<think>\n'.
+
+    Raises:
+      ValueError: the template fails with a message of a user.
+    """
+    if self.chat_template is None:
+      return ''
+    content = _unused_characters(self.chat_template)[0]
+    prompt = self._render_text([{'role': 'user', 'content': content}])
+    return turns.opening(prompt, content)
+
+  @property
+  def end(self) -> int:
+    """The token that a response ends with where it is learned from."""
+    return self.eos[0] if self.end_of_turn is None else self.end_of_turn
+
+  def _render_text(self, messages, change=str, opens=True) -> str:
     """Renders messages, with `change` applied to all texts but roles."""
     names = {token: text for text, token in self.special.items()}
     variables = {
@@ -177,7 +213,7 @@ class Tokenizer:
         {k: v if k == 'role' else change(v) for k, v in message.items()}
         for message in messages
       ],
-      'add_generation_prompt': True,
+      'add_generation_prompt': opens,
       'bos_token': names.get(self.bos, ''),
       'eos_token': names.get(self.eos[0], '') if self.eos else '',
       'pad_token': names.get(self.pad, ''),
@@ -215,7 +251,9 @@ def load(folder: str | os.PathLike) -> Tokenizer:
   }
   config = folder / 'config.json'
   if 'generation_config.json' not in files and config.is_file():
-    config = _json({'config.json': config.read_bytes()}, 'config.json')
+    config = tokenizer_files.read_json(
+      {'config.json': config.read_bytes()}, 'config.json'
+    )
     keys = ('bos_token_id', 'eos_token_id', 'pad_token_id')
     generation = {k: config[k] for k in keys if config.get(k) is not None}
     if generation:
@@ -241,58 +279,79 @@ def from_files(files: Mapping[str, bytes]) -> Tokenizer:
   Raises:
     ValueError: a file is malformed, or names a token the vocabulary lacks.
   """
-  config = _json(files, 'tokenizer_config.json')
-  generation = _json(files, 'generation_config.json')
-  # Read the vocabulary, with the special tokens that the files name.
-  names = {}
-  for role in ('eos', 'bos', 'pad', 'unk'):
-    for source in (_json(files, 'special_tokens_map.json'), config):
-      text = source.get(f'{role}_token')
-      text = text.get('content') if isinstance(text, dict) else text
-      if text and not (isinstance(text, str) and _is_unicode(text)):
-        raise ValueError(f'{role}_token: got {text!r}; expected a text')
-      if text:
-        names[role] = text
-  if 'tokenizer.json' in files:
-    words = vocabulary.byte_pair(files['tokenizer.json'], names)
-  else:
-    words = vocabulary.sentencepiece(files['tokenizer.model'], names)
-  # Add the ids that the generation config names.
-  for key in ('eos_token_id', 'bos_token_id', 'pad_token_id'):
-    value = generation.get(key)
-    ids = value if isinstance(value, list) else [value]
-    if not all(t is None or type(t) is int and t >= 0 for t in ids):
-      raise ValueError(f'{key}: got {value!r}; expected token ids')
-  eos = generation.get('eos_token_id')
-  eos = [words.ids.get('eos'), *(eos if isinstance(eos, list) else [eos])]
-  eos = tuple(dict.fromkeys(t for t in eos if t is not None))
-  pad = [words.ids.get('pad'), generation.get('pad_token_id'), *eos]
-  pad = next((t for t in pad if t is not None), None)
-  if pad is None:
-    raise ValueError(
-      'tokenizer: got neither a padding nor an end-of-sequence token; '
-      'expected one in tokenizer_config.json'
+  config = tokenizer_files.read_json(files, 'tokenizer_config.json')
+  generation = tokenizer_files.read_json(files, 'generation_config.json')
+  template = tokenizer_files.chat_template(files, config)
+  names = tokenizer_files.special_names(files, config)
+  ids = {
+    r: tokenizer_files.token_ids(generation, f'{r}_token_id')
+    for r in ('eos', 'bos', 'pad')
+  }
+  adds_bos = bool(config.get('add_bos_token'))
+  words, tokenizer = _build(files, names, ids, template, adds_bos)
+
+  # Read the template: the tokens that it writes, and ends a turn with.
+  if template is not None:
+    content = _unused_characters(template)[0]
+
+    def render(messages, opens):
+      return tokenizer._render_text(messages, opens=opens)
+
+    known = {**words.special, **words.added}
+    end = known.get(turns.end_of_turn(render, known, content))
+    if end is not None and end not in tokenizer.eos:
+      ids['eos'].append(end)
+      words, tokenizer = _build(files, names, ids, template, adds_bos)
+    markers = turns.markers(template, render, words.added, content)
+    tokenizer = dataclasses.replace(
+      tokenizer,
+      markers=markers,
+      end_of_turn=end,
+      blind_fn=words.blind(markers) if markers else None,
     )
-  bos = words.ids.get('bos', generation.get('bos_token_id'))
-  return Tokenizer(
+  if not tokenizer.eos:
+    raise ValueError(
+      'eos_token: got no token that ends a message; expected one; name it in '
+      'tokenizer_config.json, or its id as eos_token_id in '
+      'generation_config.json'
+    )
+  return tokenizer
+
+
+def _build(files, names, ids, template, adds_bos):
+  """Makes the vocabulary of files, and the tokenizer without its markers.
+
+  Args:
+    files: contents by name.
+    names: special tokens by role.
+    ids: more ids of special tokens by role.
+    template: the chat template, or None.
+    adds_bos: whether the plain template begins with `bos`.
+  """
+  if 'tokenizer.json' in files:
+    words = vocabulary.byte_pair(files['tokenizer.json'], names, ids['eos'])
+  else:
+    words = vocabulary.sentencepiece(
+      files['tokenizer.model'], names, ids['eos']
+    )
+  eos, bos, pad = (
+    tuple(dict.fromkeys([i for i in [words.ids.get(r)] if i is not None]
+                        + ids[r]))
+    for r in ('eos', 'bos', 'pad')
+  )  # fmt: skip
+  return words, Tokenizer(
     vocab_size=words.vocab_size,
     eos=eos,
-    pad=pad,
-    bos=bos,
+    pad=(*pad, *eos, 0)[0],
+    bos=bos[0] if bos else None,
     unknown=words.ids.get('unk'),
     special=words.special,
-    chat_template=_chat_template(files, config),
-    adds_bos=bos is not None
-    and (words.adds_bos or bool(config.get('add_bos_token'))),
+    chat_template=template,
+    adds_bos=bool(bos) and (words.adds_bos or adds_bos),
     files=dict(files),
     encode_fn=words.encode,
     decode_fn=words.decode,
   )
-
-
-def _is_unicode(text: str) -> bool:
-  """Whether a text has no lone surrogate, which JSON can spell."""
-  return not re.search('[\ud800-\udfff]', text)
 
 
 def _check_messages(messages):
@@ -317,33 +376,3 @@ def _unused_characters(text: str) -> list[str]:
       'messages: got all private-use characters; expected three unused ones'
     )
   return free
-
-
-def _chat_template(files, config) -> str | None:
-  if 'chat_template.jinja' in files:
-    try:
-      return files['chat_template.jinja'].decode()
-    except UnicodeDecodeError as e:
-      raise ValueError(
-        f'chat_template.jinja: got {e}; expected UTF-8'
-      ) from None
-  template = config.get('chat_template')
-  if isinstance(template, list):  # several, by name
-    named = [t for t in template if isinstance(t, dict)]
-    template = {t.get('name'): t.get('template') for t in named}.get('default')
-  if template is not None and not isinstance(template, str):
-    raise ValueError(f'chat_template: got {template!r}; expected a text')
-  return template
-
-
-def _json(files: Mapping[str, bytes], name: str) -> dict[str, Any]:
-  """Returns the object in a JSON file, {} without the file."""
-  try:
-    value = strict_json.loads(files.get(name, b'{}'))
-  except ValueError as e:
-    raise ValueError(f'{name}: got {e}; expected JSON') from None
-  if not isinstance(value, dict):
-    raise ValueError(
-      f'{name}: got {type(value).__name__}; expected a JSON object'
-    )
-  return value

@@ -9,11 +9,19 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+  Callable,
+  Collection,
+  Iterable,
+  Iterator,
+  Mapping,
+  Sequence,
+)
 from typing import NamedTuple
 
 import sentencepiece as sentencepiece_lib
 import tokenizers
+from sentencepiece import sentencepiece_model_pb2
 
 MAX_SIZE = 10_000_000  # tokens of a vocabulary
 _WORD_BOUNDARY = '\u2581'  # sentencepiece writes a space so
@@ -28,25 +36,32 @@ class Vocabulary(NamedTuple):
     ids: ids of 'eos', 'bos', 'pad' and 'unk' (for text outside the vocabulary),
       as far as they exist.
     special: ids of the special tokens by their text.
+    added: those of the other tokens that are found in any text as a whole.
     adds_bos: whether the file says that texts begin with 'bos'.
     encode: (text, whether to parse specials) -> ids.
     decode: ids -> text, specials included.
+    blind: makes an encode of plain text that does not find some of `added`.
   """
 
   vocab_size: int
   ids: Mapping[str, int]
   special: Mapping[str, int]
+  added: Mapping[str, int]
   adds_bos: bool
   encode: Callable[[str, bool], list[int]]
   decode: Callable[[list[int]], str]
+  blind: Callable[[Collection[str]], Callable[[str], list[int]]]
 
 
-def byte_pair(data: bytes, names: Mapping[str, str]) -> Vocabulary:
+def byte_pair(
+  data: bytes, names: Mapping[str, str], ends: Collection[int] = ()
+) -> Vocabulary:
   """Reads the vocabulary of a `tokenizer.json`.
 
   Args:
     data: the file.
     names: special tokens by role, even if the file calls them plain.
+    ends: ids of added tokens that are special, too.
 
   Raises:
     ValueError: the file is malformed or lacks a named token.
@@ -60,7 +75,22 @@ def byte_pair(data: bytes, names: Mapping[str, str]) -> Vocabulary:
       if library.token_to_id(text) is None:
         raise _unknown_token(role, text)
     library.add_special_tokens(list(names.values()))
+    reserve(library, ends)
     return library
+
+  def reserve(library, ids):
+    tokens = library.get_added_tokens_decoder()
+    for token in (tokens[i] for i in ids if i in tokens):
+      token.special = True
+      library.add_special_tokens([token])
+
+  def blind(texts):
+    library = build()
+    reserve(library, [added[text] for text in texts])
+    library.encode_special_tokens = True
+    return _library()(
+      lambda text: library.encode(text, add_special_tokens=False).ids
+    )
 
   def encode(text, parse):
     library = parsing if parse else plain
@@ -72,11 +102,9 @@ def byte_pair(data: bytes, names: Mapping[str, str]) -> Vocabulary:
   with _library():
     parsing, plain = build(), build()
     plain.encode_special_tokens = True  # that is: as if they were not special
-    special = {
-      token.content: i
-      for i, token in parsing.get_added_tokens_decoder().items()
-      if token.special
-    }
+    tokens = parsing.get_added_tokens_decoder()
+    special = {t.content: i for i, t in tokens.items() if t.special}
+    added = {t.content: i for i, t in tokens.items() if not t.special}
     ids = {role: parsing.token_to_id(text) for role, text in names.items()}
     # A config may name a token 'unknown' that no text becomes.
     if ids.get('unk') not in encode(_RARE, False):
@@ -92,9 +120,11 @@ def byte_pair(data: bytes, names: Mapping[str, str]) -> Vocabulary:
     vocab_size=vocab_size,
     ids=ids,
     special=special,
+    added=added,
     adds_bos=adds_bos,
     encode=_library()(encode),
     decode=_library()(decode),
+    blind=_library()(blind),
   )
 
 
@@ -118,26 +148,21 @@ def _library() -> Iterator[None]:
     ) from None
 
 
-def sentencepiece(data: bytes, names: Mapping[str, str]) -> Vocabulary:
+def sentencepiece(
+  data: bytes, names: Mapping[str, str], ends: Collection[int] = ()
+) -> Vocabulary:
   """Reads the vocabulary of a `tokenizer.model`; control pieces are special.
 
   Args:
     data: the file.
     names: special tokens by role, where they are not the model's own.
+    ends: ids of added tokens that are special, too.
 
   Raises:
     ValueError: the file is malformed, lacks a named token, or has a special
       token that plain text could forge.
   """
-  library = sentencepiece_lib.SentencePieceProcessor()
-  try:
-    library.LoadFromSerializedProto(data)
-    size = library.vocab_size()
-    pieces = {library.id_to_piece(i): i for i in range(size)}
-  except (RuntimeError, UnicodeDecodeError) as e:
-    raise ValueError(
-      f'tokenizer.model: got {e}; expected a sentencepiece model'
-    ) from None
+  library, pieces, added = _load(data)
   ids = {
     'eos': library.eos_id(),
     'bos': library.bos_id(),
@@ -149,6 +174,11 @@ def sentencepiece(data: bytes, names: Mapping[str, str]) -> Vocabulary:
     if text not in pieces:
       raise _unknown_token(role, text)
     ids[role] = pieces[text]
+  reserved = {
+    text: i for text, i in added.items() if i in ids.values() or i in ends
+  }
+  if reserved:
+    library = _load(_controlled(data, reserved.values()))[0]
   special = {
     text: i
     for text, i in pieces.items()
@@ -160,8 +190,46 @@ def sentencepiece(data: bytes, names: Mapping[str, str]) -> Vocabulary:
         f'tokenizer.model: got the special token {text!r} as an ordinary '
         'piece, which any text can contain; expected a control piece'
       )
+
+  def blind(texts):
+    hidden = {text: i for text, i in added.items() if text in texts}
+    ids = [*reserved.values(), *hidden.values()]
+    library = _load(_controlled(data, ids))[0]
+    encode = _sentencepiece_codec(library, pieces, special | hidden)[0]
+    return lambda text: encode(text, False)
+
   encode, decode = _sentencepiece_codec(library, pieces, special)
-  return Vocabulary(size, ids, special, False, encode, decode)
+  added = {text: i for text, i in added.items() if text not in reserved}
+  return Vocabulary(
+    library.vocab_size(), ids, special, added, False, encode, decode, blind
+  )
+
+
+def _load(data: bytes):
+  """Returns a sentencepiece model, its pieces, and those in any text."""
+  library = sentencepiece_lib.SentencePieceProcessor()
+  proto = sentencepiece_model_pb2.ModelProto()
+  try:
+    library.LoadFromSerializedProto(data)
+    pieces = {library.id_to_piece(i): i for i in range(library.vocab_size())}
+    proto.ParseFromString(data)
+  except Exception as e:  # protobuf's errors derive from it alone
+    raise ValueError(
+      f'tokenizer.model: got {e}; expected a sentencepiece model'
+    ) from None
+  kind = sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED
+  added = {p.piece: i for i, p in enumerate(proto.pieces) if p.type == kind}
+  return library, pieces, added
+
+
+def _controlled(data: bytes, ids: Iterable[int]) -> bytes:
+  """Returns a sentencepiece model with pieces that no text contains."""
+  proto = sentencepiece_model_pb2.ModelProto()
+  proto.ParseFromString(data)
+  for i in ids:
+    piece = proto.pieces[i]
+    piece.type = sentencepiece_model_pb2.ModelProto.SentencePiece.CONTROL
+  return proto.SerializeToString()
 
 
 def _sentencepiece_codec(library, pieces, special):

@@ -32,13 +32,13 @@ def test_conclusion(text, conclusion):
   assert verdicts.conclusion(text) == conclusion
 
 
-def test_opened_prompt_without_a_closing_tag_is_all_thinking():
-  text = 'Perhaps. Verdict: correct'
-  assert verdicts.status(text) == 'ok'
-  assert verdicts.status(text, opened=True) == 'unfinished'
-  assert verdicts.verdict(text, opened=True) is None
-  assert verdicts.parse('Step 1 is wrong', opened=True)['step'] is None
-  assert verdicts.parse(f'a</think>{text}', opened=True)['verdict'] == 'correct'
+def test_what_a_prompt_opens_is_given_to_the_text():
+  text = '<think>\nPerhaps. Step 1 is wrong.\nVerdict: correct'
+  parsed = verdicts.parse(text)
+  assert parsed == dict(
+    verdict=None, status='unfinished', conclusion=None, step=None
+  )
+  assert verdicts.verdict(f'{text}</think>Verdict: incorrect') == 'incorrect'
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,11 @@
 import dataclasses
+import pkgutil
 
 import pytest
 from loop_helpers import ADVICE
 
 from critic_jax.rewards import verdicts
-from critic_jax.rollouts import rollout, stages
+from critic_jax.rollouts import rollout, stages, styles
 from critic_jax.rollouts.styles import first_error
 from critic_jax.types import Problem
 
@@ -13,6 +14,7 @@ PROBLEM = Problem('p-0', 'QUESTION', 'REFERENCE', 'REFERENCE-SOLUTION')
 CRITIQUE = '<think>\nTHOUGHT\n</think>\nADVICE\nVerdict: incorrect'
 
 STYLES = pytest.mark.parametrize('style', ['plain', 'instruct', 'first_error'])
+ALL_STYLES = [module.name for module in pkgutil.iter_modules(styles.__path__)]
 
 
 def chain(style, critique=CRITIQUE):
@@ -183,7 +185,6 @@ def test_only_the_critique_of_the_first_error_style_differs():
     ('\\boxed{%s}' % ('9' * 5000), '9' * 5000, None, None),
     # The released rule reads the whole text, thinking included.
     (r'<think>\boxed{1}</think> Hm.', '1', 1, 'incorrect'),
-    (r'<think>\boxed{1}', '1', 1, 'incorrect'),
   ],
 )
 def test_the_parser_of_the_first_error_style(text, boxed, step, verdict):
@@ -195,10 +196,23 @@ def test_the_parser_of_the_first_error_style(text, boxed, step, verdict):
   assert parsed.keys() - {'boxed'} == verdicts.parse(text).keys()
 
 
-def test_thinking_without_an_end_or_a_box_is_unfinished():
-  parsed = first_error.parse_boxed_step('<think> I wonder')
+@pytest.mark.parametrize('style', ALL_STYLES)
+@pytest.mark.parametrize(
+  'text', ['I wonder', 'ADVICE\nVerdict: incorrect', 'ADVICE \\boxed{1}']
+)
+def test_thinking_without_an_end_is_no_critique(style, text):
+  """The tag may be the template's, which `LM.decode_response` writes."""
+  style_stages = stages.make_stages(style)
+  parsed = style_stages.critique.parse(f'<think>\n{text}')
   assert parsed['status'] == 'unfinished' and parsed['verdict'] is None
-  assert parsed['conclusion'] is None
+  assert parsed['conclusion'] is None and parsed['step'] is None
+  refine = prompts_of(style, f'<think>\n{text}')[2]
+  assert text not in refine and 'ADVICE' not in refine
+
+
+def test_a_box_in_unfinished_thinking_counts_for_the_benchmark_only():
+  parsed = first_error.parse_boxed_step('<think> \\boxed{2}')
+  assert parsed['boxed'] == '2' and parsed['verdict'] is None
 
 
 @pytest.mark.parametrize('end', ['', '}'])

@@ -4,11 +4,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import log_compilations, random_params, tiny_config, tiny_lm
+from helpers import (
+  log_compilations,
+  make_record,
+  random_params,
+  tiny_config,
+  tiny_lm,
+)
+from sentencepiece import sentencepiece_model_pb2
+from vocabularies import OPENED, gguf_metadata
 
 from critic_jax.models.transformer import Transformer
+from critic_jax.pretrained import gguf_import
+from critic_jax.rewards import shaping
+from critic_jax.rewards.refinement import judge
+from critic_jax.rollouts import rollout, stages
 from critic_jax.sampling import scheduler
 from critic_jax.sampling.lanes import Samples
+from critic_jax.text import tokenizer
 
 MODEL = Transformer(tiny_config(vocab_size=264, num_layers=1))
 # With the newline of the plain template, 3, 8, 9 and 17 tokens: prompts of two
@@ -260,3 +273,110 @@ def test_row_length(lm):
 def test_wrong_settings(lm, change, message):
   with pytest.raises(ValueError, match=message):
     dataclasses.replace(lm, **change)
+
+
+# --- What a prompt gives of its response -----------------------------------
+
+
+def opened_lm(**settings):
+  """Makes an LM whose chat template opens the thinking."""
+  metadata = gguf_metadata(add_bos_token=False)
+  metadata['tokenizer.chat_template'] = OPENED
+  files = gguf_import.tokenizer_files(metadata)
+  config = dataclasses.replace(MODEL.config, max_len=4096)
+  return tiny_lm(
+    model=Transformer(config),
+    tokenizer=tokenizer.from_files(files),
+    **settings,
+  )
+
+
+def saying(monkeypatch, lm, text):
+  """Replaces the sampler by one that writes a text and ends."""
+
+  def run(model, params, prompts, keys, *, num_samples, **settings):
+    tokens = np.array([[*lm.tokenizer.encode(text), lm.tokenizer.end]])
+    length = np.full(num_samples, tokens.shape[1])
+    stopped = np.ones(num_samples, bool)
+    samples = Samples(tokens, length, -np.ones(tokens.shape), stopped)
+    return dict.fromkeys(prompts, samples)
+
+  monkeypatch.setattr(scheduler, 'run', run)
+
+
+@pytest.mark.parametrize('style', ['plain', 'instruct', 'first_error'])
+@pytest.mark.parametrize(
+  ('said', 'status'),
+  [
+    ('All is well. Verdict: correct', 'unfinished'),
+    ('Wrong: \\boxed{1}\nVerdict: incorrect', 'unfinished'),
+    ('Well.\n</think>\n\n\\boxed{-1}\nVerdict: correct', 'ok'),
+  ],
+)
+def test_thinking_that_the_template_opens_must_end(
+  monkeypatch, style, said, status
+):
+  lm = opened_lm(lengths=(2048,), max_new_tokens=8)
+  lm = dataclasses.replace(lm, stages=stages.make_stages(style))
+  saying(monkeypatch, lm, said)
+  solution = make_record(text='3 + 4 = 7', parsed={'correct': True})
+  [critique] = rollout.run(
+    lm.stages.critique, lm.bind(None), [solution], jax.random.key(0), n=1
+  )
+  assert critique.text == f'<think>\n{said}'
+  assert critique.parsed['status'] == status
+  assert critique.finish == 'stop'
+  refinement = lm.stages.refine.prompt(critique)
+  assert 'Well.' not in refinement and 'All is well' not in refinement
+  if status == 'unfinished':
+    assert critique.parsed['verdict'] is None
+    assert not shaping.format(critique, [])
+    assert not judge(critique, []) and said not in refinement
+
+
+def test_lessons_go_on_where_the_template_stops():
+  lm = opened_lm()
+  end = lm.tokenizer.end
+
+  def written(text):
+    tokens = lm.encode_response(text)
+    assert tokens[-1] == end
+    return lm.tokenizer.decode(tokens)
+
+  assert written('<think>\nwhy\n</think>\nso') == 'why\n</think>\nso'
+  assert written('<think>why\n</think>\nso') == 'why\n</think>\nso'
+  # A text without thinking is none: the thinking is closed first.
+  assert written('so') == '\n</think>\n\nso'
+  # A record that was sampled is learned as it was sampled.
+  tokens = lm.tokenizer.encode('why\n</think>\nso')
+  assert lm.encode_response(lm.decode_response(tokens)) == [*tokens, end]
+
+
+def test_a_template_and_a_prefix_do_not_both_open_the_thinking():
+  with pytest.raises(ValueError, match='prefix: got .* opens the thinking'):
+    opened_lm(prefix='<think>\n')
+  assert opened_lm(prefix='Well').decode_response([]) == '<think>\nWell'
+
+
+@pytest.fixture(scope='module')
+def spaced():
+  """A tokenizer that puts a space before every text, as Llama 2's."""
+  lines = ['Verdict: correct', 'Verdict: incorrect, it is 12'] * 20
+  model = tokenizer.train_sentencepiece(lines, 330)
+  proto = sentencepiece_model_pb2.ModelProto.FromString(model)
+  proto.normalizer_spec.add_dummy_prefix = True
+  return tokenizer.from_sentencepiece(proto.SerializeToString())
+
+
+@pytest.mark.parametrize('rest', [' correct', 'x', '\n12', '  two', ''])
+def test_a_prefix_has_no_space_of_the_tokenizer_s_own(spaced, rest):
+  model = Transformer(tiny_config(vocab_size=400, num_layers=1))
+  lm = tiny_lm(model=model, tokenizer=spaced, prefix='Verdict:')
+  *tokens, end = lm.encode_response(f'Verdict:{rest}')
+  assert end == spaced.end
+  # The tokens after the prompt are those of the whole text, and so is the text.
+  prompt = lm.encode_prompt('a')
+  prefix = spaced.encode('Verdict:')
+  assert prompt[-len(prefix) :] == prefix
+  assert [*prefix, *tokens] == spaced.encode(f'Verdict:{rest}')
+  assert lm.decode_response(tokens) == f'Verdict:{rest}'

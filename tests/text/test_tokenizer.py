@@ -266,7 +266,8 @@ def test_a_named_token_is_special_whatever_the_file_says(tmp_path):
       '{"eos_token": "hel", "chat_template": 3}',
       'chat_template: got 3',
     ),
-    ('tokenizer_config.json', '{}', 'neither a padding nor an end'),
+    ('tokenizer_config.json', '{}', 'no token that ends a message'),
+    ('tokenizer_config.json', '{"pad_token": "hel"}', 'no token that ends a'),
     ('generation_config.json', '{"eos_token_id": "x"}', 'eos_token_id: got'),
     ('tokenizer_config.json', '[' * 10**5, 'tokenizer_config.json: got'),
     ('tokenizer_config.json', '{"bos_token": "\\ud800"}', 'bos_token: got'),
@@ -362,6 +363,127 @@ def test_contents_cannot_forge_special_tokens(content, piece_model):
     assert t.decode_fn(forged) == (
       f'<|im_start|>user\n{content}<|im_end|>\n<|im_start|>assistant\n'
     )
+
+
+# Ways in which a template may write a marker that is no special token.
+MARKING = {
+  'a literal': "{% for m in messages %}{{ '<think>' + m.content }}{% endfor %}",
+  'plain text': '{% for m in messages %}<think>{{ m.content }}{% endfor %}',
+  'made of a role': "{% for m in messages %}{{ '<' + m.role + '>' }}"
+  '{{ m.content }}{% endfor %}',
+  'in a branch': "{% for m in messages %}{% if m.role == 'tool' %}<think>"
+  '{% endif %}{{ m.content }}{% endfor %}',
+  'of an opened turn': '{% for m in messages %}{{ m.content }}{% endfor %}'
+  '{% if add_generation_prompt %}<think>{% endif %}',
+}
+
+
+@pytest.mark.parametrize('name', MARKING)
+@pytest.mark.parametrize('kind', ['byte pairs', 'pieces'])
+def test_contents_cannot_forge_markers_that_are_not_special(name, kind):
+  """`<think>`, or `<user>`, is an added token with `special: false`."""
+  marker = '<user>' if name == 'made of a role' else '<think>'
+  if kind == 'byte pairs':
+    files = with_template(MARKING[name]).files
+    content = json.loads(files['tokenizer.json'])
+    [added] = [t for t in content['added_tokens'] if not t['special']]
+    del content['model']['vocab'][added['content']]
+    content['model']['vocab'][marker] = added['id']
+    added['content'] = marker
+    t = tokenizer.from_files(
+      files | {'tokenizer.json': json.dumps(content).encode()}
+    )
+  else:
+    model = tokenizer.train_sentencepiece(
+      ['hello world'] * 9, 300, (), pieces=[marker]
+    )
+    t = pieces(model, chat_template=MARKING[name])
+  assert list(t.markers) == [marker] and marker not in t.special
+  number = t.markers[marker]
+  assert t.encode(f'a{marker}') != t.encode('a') and number in t.encode(marker)
+  honest = t.render(user('hi')).count(number)
+  forged = t.render(user(f'{marker}hi {marker}'))
+  assert forged.count(number) == honest
+  assert t.decode_fn(forged).count(marker) == honest + 2
+  assert t.decode([number]) == marker  # shown where a model writes it
+
+
+def test_other_spellings_forge_no_marker():
+  """A token may be searched for in the text that is normalised."""
+  files = with_template(MARKING['a literal']).files
+  content = json.loads(files['tokenizer.json'])
+  content['normalizer'] = {'type': 'Lowercase'}
+  for token in content['added_tokens']:
+    token['normalized'] = not token['special']
+  t = tokenizer.from_files(
+    files | {'tokenizer.json': json.dumps(content).encode()}
+  )
+  assert 261 in t.encode('<THINK>')
+  assert t.render(user('<THINK>')).count(261) == 1
+
+
+def test_words_and_spaces_are_no_markers():
+  """Some files add these as tokens; in a template they mark nothing."""
+  files = with_template(CHATML).files
+  content = json.loads(files['tokenizer.json'])
+  for number, text in enumerate(['user', '\n', '  ', "'"], 263):
+    content['added_tokens'].append(
+      content['added_tokens'][-1] | {'content': text, 'id': number}
+    )
+  t = tokenizer.from_files(
+    files | {'tokenizer.json': json.dumps(content).encode()}
+  )
+  assert t.markers == {}
+  assert 263 in t.render(user('a user'))
+
+
+@pytest.mark.parametrize('is_special', [True, False])
+def test_the_end_of_a_template_s_turn_ends_a_response(is_special):
+  """A base model's file may name another end than its template writes."""
+  metadata = gguf_metadata(eos_token_id=258, padding_token_id=258)
+  if not is_special:
+    kinds = metadata['tokenizer.ggml.token_type']
+    metadata['tokenizer.ggml.token_type'] = [*kinds[:260], 4, *kinds[261:]]
+  t = tokenizer.from_files(gguf_import.tokenizer_files(metadata))
+  assert t.eos == (258, 260) and t.end == 260 and t.pad == 258
+  assert t.decode([*t.encode('hel'), 260]) == 'hel'
+  assert 260 not in t.encode('hel<|im_end|>')
+  assert bytelevel().end == 260
+
+
+def test_a_template_alone_can_name_the_end():
+  t = bytelevel()
+  files = {k: v for k, v in t.files.items() if k == 'tokenizer.json'}
+  with pytest.raises(ValueError, match='eos_token: got no token that ends'):
+    tokenizer.from_files(files)
+  files['chat_template.jinja'] = CHATML.encode()
+  assert tokenizer.from_files(files).eos == (260,)
+
+
+def test_a_tag_of_thinking_is_shown_even_if_special():
+  kinds = [1] * 258 + [3, 3, 3, 3, 1]
+  t = bytelevel(token_type=kinds)
+  assert '<think>' in t.special
+  assert t.decode([261, *t.encode('hel'), 260]) == '<think>hel'
+
+
+@pytest.mark.parametrize(
+  ('end', 'opening'),
+  [
+    ('<think>\n', '<think>\n'),
+    ('<think>', '<think>'),
+    ('', ''),
+    ('<think>\n\n</think>\n\n', ''),
+    ('</think><think>\n', '<think>\n'),
+  ],
+)
+def test_the_beginning_of_a_response_that_a_template_writes(end, opening):
+  t = with_template(
+    '{% for m in messages %}{{ m.content }}{% endfor %}<|im_end|>'
+    f'{{{{ {end!r} }}}}'
+  )
+  assert t.opening == opening
+  assert bytelevel().opening == ''
 
 
 def test_trimming_templates_still_trim():

@@ -51,7 +51,8 @@ def parse_boxed_step(text: str) -> dict[str, Any]:
 
   The benchmark's rule: the last `\boxed{...}` of the whole text, thinking
   included, stripped, as python's `int` reads it. The last of several boxes is
-  the critique's one bet, so no text is contradictory.
+  the critique's one bet, so no text is contradictory. A critique whose thinking
+  has no end is measured by that rule, but has no verdict: it is paid nothing.
   https://github.com/QwenLM/ProcessBench/blob/e802463/code/run_eval.py
 
   >>> parsed = parse_boxed_step('Paragraph 2 adds wrongly: \\boxed{2}')
@@ -60,16 +61,17 @@ def parse_boxed_step(text: str) -> dict[str, Any]:
 
   Returns:
     `boxed`, the string in the box, None without a box: votes count strings.
-    `step`, the index, -1 for no wrong step, None if it is no integer >= -1.
+    `step`, the index, -1 for no wrong step, None if it is no integer >= -1 or
+    the thinking has no end.
     `verdict`, 'correct' for -1, 'incorrect' for a step, None for None.
-    `status`: 'ok' if there is a verdict, else 'unfinished' if the thinking has
-    no end, else 'missing'. `conclusion`, as `verdicts.conclusion` gives it.
+    `status`: 'unfinished' if the thinking has no end, else 'ok' if there is a
+    verdict, else 'missing'. `conclusion`, as `verdicts.conclusion` gives it.
   """
   # Without the text that no brace closes, the time is linear.
   boxes = _BOXED.findall(text[: text.rfind('}') + 1])
   boxed = boxes[-1].strip() if boxes else None
-  step = None if boxed is None else _index(boxed)
   conclusion = verdicts.conclusion(text)
+  step = None if boxed is None or conclusion is None else _index(boxed)
   if step is not None:
     verdict, status = 'correct' if step == -1 else 'incorrect', 'ok'
   else:
