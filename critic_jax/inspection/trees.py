@@ -119,7 +119,8 @@ def worth(critique: Record, responses: Sequence[Record]) -> float:
     return critique.scores['reward']
   if not critique_metrics.is_true(critique):
     return 0.0
-  refined = [r.parsed['correct'] for r in responses if r.stage == 'refine']
+  grades = [critique_metrics.truth(r) for r in responses if r.stage == 'refine']
+  refined = [right for right in grades if right is not None]
   if critique_metrics.truth(critique.parent) or not refined:
     return 1.0
   return 1.0 + float(np.mean(refined))

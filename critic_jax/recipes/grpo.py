@@ -4,7 +4,8 @@ GRPO is https://arxiv.org/abs/2402.03300.
 
 1. The policy solves each problem `num_solutions` times.
 2. Reward: the final answer is right.
-3. Advantages relative to the solutions of the same problem.
+3. Advantages relative to the solutions of the same problem, but for those whose
+   grader timed out (a program that does not end is one): these teach nothing.
 4. Policy gradient, with a penalty for leaving a reference if asked.
 
 The algorithms differ in `advantage` (group_relative or leave_one_out,

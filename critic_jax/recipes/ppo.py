@@ -4,7 +4,8 @@ https://arxiv.org/abs/1707.06347, with generalised advantages
 (https://arxiv.org/abs/1506.02438).
 
 1. The policy solves each problem `num_solutions` times.
-2. Reward, at the last token: the final answer is right.
+2. Reward, at the last token: the final answer is right. A solution whose grader
+   timed out teaches nothing.
 3. The value model's estimates before each token give advantages and returns.
    A solution that was cut off is worth what a finished wrong one is; with
    `bootstrap_cut` the value after it stands for what would have followed.

@@ -10,7 +10,8 @@ refinements could not be verified by us; they are settings, with defaults ours.
 4. Reward of a critique: judge (its verdict is right) + refine_weight * (the
    share of its refinements that are right) + shaping.
 5. Policy gradient on the critic, advantages relative to the critiques of the
-   same solution.
+   same solution. One whose reward depends on a grade that timed out teaches
+   nothing.
 
 A few critiques are also refined without what they say (controls.py), to see
 whether it is the critique that helps; nobody is rewarded for that.

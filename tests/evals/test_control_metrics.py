@@ -62,6 +62,17 @@ def test_a_critique_that_only_names_the_answer_gains_nothing_masked():
   assert got['lift_over_masked'].value == 1
 
 
+def test_a_refinement_that_timed_out_is_of_no_pair():
+  records = tree(
+    'p', False, 'incorrect', refine=[True, False], refine_empty=[False]
+  )
+  records += tree('q', False, 'incorrect', refine=[True], refine_empty=[False])
+  for timed_out in (records[3], records[-1]):  # one of two, and an only one
+    timed_out.parsed['grade'] = 'timeout'
+  got = control_metrics.metrics(records)
+  assert got['lift_over_empty'].value == 1 and got['lift_over_empty'].n == 1
+
+
 def test_compare_is_over_problems_of_both():
   before = tree('p', False, 'incorrect', refine=[False], refine_empty=[False])
   after = tree('p', False, 'incorrect', refine=[True], refine_empty=[False])

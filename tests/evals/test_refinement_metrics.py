@@ -47,6 +47,15 @@ def values(records):
   return {k: e.value for k, e in refinement_metrics.metrics(records).items()}
 
 
+def test_a_refinement_that_timed_out_is_no_wrong_answer():
+  records = tree('5', ('incorrect', ['12', '7']), ('incorrect', ['7']))
+  for timed_out in (records[3], records[5]):
+    timed_out.parsed['grade'] = 'timeout'
+  got = values(records)
+  assert got['refinement_accuracy_wrong'] == 1 / 2  # the second is unrefined
+  assert got['correction_accuracy'] == 1
+
+
 def test_solutions_of_which_only_the_first_wrong_step_is_known():
   """Files give them without grade and answer; they stay as they are."""
   records = [*tree('5', ('correct', [])), *tree('12', ('correct', []))]

@@ -1,5 +1,8 @@
 """Passes of roles that read a batch before its update."""
 
+import pathlib
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,6 +35,20 @@ def make_batch(num_rows, num_columns):
     'tokens': random.integers(0, 64, (num_rows, num_columns), np.int32),
     'mask': (places >= ends // 2) & (places < ends),
   }
+
+
+def test_nothing_else_in_losses_and_recipes_has_a_model():
+  """So that no parameters meet the model of another role."""
+  root = pathlib.Path(scoring.__file__).parents[1]
+  sources = {
+    path.relative_to(root).as_posix(): path.read_text()
+    for room in ('loss_fns', 'recipes')
+    for path in (root / room).glob('*.py')
+  }
+  pattern = re.compile(r'critic_jax\.models|\.model\b')
+  assert [name for name, text in sources.items() if pattern.search(text)] == [
+    'loss_fns/scoring.py'
+  ]
 
 
 @pytest.mark.parametrize('head', STATISTICS)

@@ -1,4 +1,5 @@
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,15 @@ GROUPS = [
 
 def random_rewards(seed=0, shape=(4, 6)):
   return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def test_every_estimator_is_tested():
+  functions = {
+    name
+    for name, x in vars(advantages).items()
+    if inspect.isfunction(x) and not name.startswith('_')
+  }
+  assert functions == {getattr(x, 'func', x).__name__ for x in GROUPS}
 
 
 def test_group_relative_by_hand():

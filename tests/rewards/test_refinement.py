@@ -125,6 +125,55 @@ def test_no_refinements_are_worth_nothing():
   assert refinement.delta(record, []) == 0.0
 
 
+TIMEOUT = dict(correct=False, grade='timeout')
+
+
+def timed_out(critique, *grades):
+  """Makes refinements; None for one whose grader timed out."""
+  return [
+    record('refine', '', TIMEOUT if x is None else dict(correct=x), critique)
+    for x in grades
+  ]
+
+
+@pytest.mark.parametrize('gate', ALL_GATES)
+def test_a_timeout_of_a_refinement_leaves_its_rewards_open(gate):
+  """The mean of the others would pay for advice that hangs the grader."""
+  good = critique('Verdict: incorrect', correct=WRONG)
+  for grades in ([None], [RIGHT, None], [None, WRONG]):
+    assert refinement.refine(good, timed_out(good, *grades), gate=gate) is None
+    assert refinement.delta(good, timed_out(good, *grades)) is None
+    assert refinement.judge(good, timed_out(good, *grades)) == 1.0
+
+
+@pytest.mark.parametrize('verdict', ['correct', 'incorrect'])
+def test_a_timeout_of_a_solution_leaves_open_what_depends_on_it(verdict):
+  solution = record('solve', '', TIMEOUT)
+  text = f'Verdict: {verdict}'
+  unknown = record('critique', text, verdicts.parse(text), solution)
+  refinements = timed_out(unknown, RIGHT, WRONG)
+  assert refinement.correct(solution, []) is None
+  assert refinement.judge(unknown, refinements) is None
+  assert refinement.delta(unknown, refinements) is None
+  for gate in ALL_GATES:
+    if_right, if_wrong = (
+      refinement.admits(gate, critique(text, correct=truth))
+      for truth in (RIGHT, WRONG)
+    )
+    reward = refinement.refine(unknown, refinements, gate=gate)
+    if if_right != if_wrong:
+      assert reward is None and not refinement.admits(gate, unknown)
+    else:
+      assert reward == (0.5 if if_right else 0.0)
+      assert refinement.admits(gate, unknown) == if_right
+
+
+def test_what_was_cut_off_is_wrong_whatever_its_grade():
+  assert (
+    refinement.correct(record('solve', '', TIMEOUT, None, 'length'), []) == 0
+  )
+
+
 def test_unknown_gate_lists_the_gates():
   record = critique('Verdict: incorrect', correct=WRONG)
   with pytest.raises(ValueError, match="'sometimes'.*'always'.*'wrong'"):

@@ -351,6 +351,28 @@ def test_score_sums_by_weight():
   assert not records[0].scores
 
 
+def test_a_reward_that_could_not_be_determined_is_left_out():
+  records = [make_record(text=text) for text in ('ab', '', '')]
+  rules = {
+    'length': lambda record, its: len(record.text) or None,
+    'one': lambda record, its: 1.0,
+  }
+  scored = rollout.score(records, [], rules, {'length': 0.5, 'one': 2.0})
+  assert [r.scores for r in scored] == [
+    {'length': 2.0, 'one': 1.0, 'reward': 3.0}, {'one': 1.0}, {'one': 1.0}
+  ]  # fmt: skip
+  rewards, where = rollout.determined_rewards(scored)
+  assert rewards.tolist() == [3, 0, 0] and where.tolist() == [
+    True,
+    False,
+    False,
+  ]
+  assert rewards.dtype == np.float32 and where.dtype == bool
+  # Without a weight it adds nothing to the sum.
+  scored = rollout.score(records, [], rules, {'length': 0.0, 'one': 2.0})
+  assert [r.scores['reward'] for r in scored] == [2.0] * 3
+
+
 def test_a_rule_without_a_weight_is_refused():
   with pytest.raises(KeyError, match='judge'):
     rollout.score([make_record()], [], {'judge': lambda r, its: 1.0}, {})
