@@ -95,7 +95,8 @@ def _structures(
     for side, text in zip(sides, (left, right), strict=True)
   ]
   if len(items[0]) != len(items[1]) and set(kinds) <= {'list', 'set'}:
-    items = [_distinct(side) if len(side) > 2 else side for side in items]
+    if 1 not in map(len, items):
+      items = [_distinct(side) for side in items]
   if len(items[0]) != len(items[1]) and 'union' not in kinds:
     return False
   if set(kinds) <= {'list', 'set'} or kinds == ['union', 'union']:
@@ -203,7 +204,7 @@ def _is_words(text: str) -> bool:
       or ('"' in text and len(unquoted) > 1)
       or unquoted[0].isupper()
     )
-  prose = _NOT_PROSE.sub(' ', text)
+  prose = _NOT_PROSE.sub(' ', text.replace('"degrees"', ' '))
   if re.search(r'" ?[^"]*[a-zA-Z]{2}[^"]*"', prose):
     return True
   return not _FUNCTIONS.issuperset(re.findall(r'[a-zA-Z]{4,}', prose))
@@ -236,8 +237,9 @@ def _other_base(left: str, right: str) -> bool:
 
 
 _OPERATORS = re.compile(
-  r'\\(?:i?int|oint|sum|prod|lim|det|binom|max|min|gcd|operatorname'
-  r'|frac ?\{ ?d ?\})(?![a-zA-Z])', re.A,
+  r'\\(i?int|oint|sum|prod|lim|det|[dt]?binom|max|min|gcd|lcm|operatorname'
+  r'|nabla|begin ?\{vmatrix|frac ?\{ ?(?:d|\\partial)(?![a-z]).*\{ ?(?:d'
+  r'|\\partial) ?[a-z]\})(?![a-zA-Z])', re.A,
 )  # fmt: skip
 
 

@@ -174,15 +174,17 @@ def label(text: str) -> tuple[str, str]:
     for token, start, end in outermost(text)
     if token in _RELATIONS and not text[:start].endswith(('<', '>', '!', '\\'))
   ]
-  if len(places) != 1:
+  if not places:
     return '', text
-  start, end = places[0]
-  return text[:start].strip() or '"approximately"', text[end:].strip()
-
-
-def has_relation(text: str) -> bool:
-  """Whether an answer is an equation, or a chain of them."""
-  return any(token in _RELATIONS for token, _, _ in outermost(text))
+  start, end = places[-1]
+  # A chain is one label if all but its last side name the value: AB = BC = 5.
+  sides = [
+    text[first:last]
+    for (_, first), (last, _) in zip(places[:-1], places[1:], strict=True)
+  ]
+  if not all(is_label(side.strip()) for side in sides):
+    return '', text
+  return text[: places[0][0]].strip() or '"approximately"', text[end:].strip()
 
 
 def is_label(left: str) -> bool:

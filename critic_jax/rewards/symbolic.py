@@ -113,12 +113,20 @@ _NAMES = [
 ]  # fmt: skip
 
 
+# Signs that latex2sympy leaves out without a word.
+_UNREAD = re.compile(r"'|\\ldots")
+_DEGREES = re.compile(r'([0-9.]+|[a-zA-Z]) ?"degrees"')
+
+
 @functools.lru_cache(maxsize=256)
 def _read(text: str) -> Any:
   """Returns a sympy object with exact numbers, or None."""
   lib = libraries()
   for pattern, form in _NAMES:
     text = pattern.sub(functools.partial(_variable, form), text)
+  if _UNREAD.search(text):
+    return None
+  text = _DEGREES.sub(r'(\1 \\cdot \\frac{\\pi}{180})', text)
   text = text.replace('"', ' ').replace('%', r'\%')
   value = lib.read(text, is_real=True)
   if value is None:
@@ -134,7 +142,8 @@ def _read(text: str) -> Any:
 
 def _variable(form: str, match: re.Match) -> str:
   """Returns a name that latex2sympy reads as one symbol."""
-  parts = [re.sub('[^a-zA-Z0-9]', '', part or '') for part in match.groups()]
+  groups = [(part or '').replace("'", 'q') for part in match.groups()]
+  parts = [re.sub('[^a-zA-Z0-9]', '', part) for part in groups]
   return rf' \variable{{{form}{"v".join(parts)}}} '
 
 
@@ -205,7 +214,10 @@ def _same_expression(target: Any, value: Any, may_round: bool) -> bool:
   values = _at_points(target, value)
   if not all(x.is_number for x in values[0] + values[1]):
     return _verified(target, value)
-  at_points = [_close(x, y) for x, y in zip(*values, strict=True)]
+  at_points = [
+    bool(x.is_finite and y.is_finite) and _close(x, y)
+    for x, y in zip(*values, strict=True)
+  ]
   if not all(at_points[:_NUM_POSITIVE]):
     return False
   return all(at_points) or bool(libraries().verify(target, value))
@@ -307,6 +319,6 @@ def _same_relation(target: Any, value: Any) -> bool:
     return _verified(target, value)
   ratios = [x / y for x, y in zip(*values, strict=True)]
   is_signed = types[0] in (sp.Lt, sp.Le)
-  return all(_close(ratio, ratios[0]) for ratio in ratios) and (
-    not is_signed or bool(ratios[0] > 0)
-  )
+  return all(
+    x.is_finite and x != 0 and _close(x, ratios[0]) for x in ratios
+  ) and (not is_signed or bool(ratios[0] > 0))

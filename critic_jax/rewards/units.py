@@ -147,6 +147,7 @@ _TOKEN = re.compile(
 _ORDERS = {'square': 2, 'sq': 2, 'cubic': 3, 'cu': 3, 'squared': 2, 'cubed': 3}
 _LINKS = frozenset(('/', '*', '·', ' ', '"', '-', '\\cdot', '\\times'))
 _TAIL = 100  # characters; a longer unit is none
+_FUNCTION = re.compile(r'\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])')
 _PLAIN = re.compile(r'[-+]?[0-9][0-9., ]*', re.A)
 
 
@@ -160,7 +161,9 @@ def split(text: str) -> tuple[str, str]:
   while tokens:
     body = text[:start].rstrip(' "')
     unit = _canonical(tokens)
-    if unit and _has_value(body) and not _is_variable(body, text[start:]):
+    is_angle = unit == 'degree' and _FUNCTION.search(body)  # \sin 40 degrees
+    is_unit = unit and not is_angle and not _is_variable(body, text[start:])
+    if is_unit and _has_value(body):
       return body, unit
     dropped = tokens.pop(0)  # the longest tail that is a unit
     start += len(dropped)

@@ -209,7 +209,7 @@ def bracket(rng, text):
   if not re.match(r'(?:\\left)?[(\[].*,', text):
     return None
   # A closed bracket at infinity is odd, and means the open one.
-  ends = r'^[(\[](?!-?\\infty)|(?<!\\infty)[)\]]$'
+  ends = r'^[(\[](?!-?\\infty)|(?<!\\infty)(?<!\\infty\\right)[)\]]$'
   return replaced(rng, text, ends, pairs.get)
 
 
@@ -243,6 +243,18 @@ def words(rng, text):
   return text + rng.choice(tails)
 
 
+def marked(rng, text):
+  """Adds a mark that a parser of LaTeX may leave out."""
+  if '=' in text or '<' in text or 'text' in text:
+    return None
+  return rng.choice([
+    f"{text}'", f"({text})''", f'{text}\\ldots', f'\\ldots {text}',
+    f'\\infty {text}', f'\\lnot {text}', f'{text}^*', f'\\hat{{{text}}}',
+    f'\\frac{{d}}{{dx}} {text}', f'{text} \\% x', f'\\dot{{{text}}}',
+    f'{text} \\mid 7', f'|{text}|+7', f'{text}_0', f'\\Delta {text}',
+  ])  # fmt: skip
+
+
 def restated(rng, text):
   if not re.fullmatch(r'-?[0-9]+', text):
     return None
@@ -269,7 +281,7 @@ def tiny(rng, text):
 
 MUTATORS = (
   digit, digit, inserted_digit, sign, negated, variable, command, bracket,
-  relation, fraction, items, words, restated, tiny,
+  relation, fraction, items, words, marked, restated, tiny,
 )  # fmt: skip
 
 

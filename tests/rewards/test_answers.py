@@ -167,6 +167,9 @@ EQUIVALENT = [
   ('-2021, 2021', r'\pm 2021'),
   ('2^{-99}', r'\frac{1}{2^{99}}'),
   # A label does not refuse a right value.
+  ('AB = BC = 5', '5'),
+  (r'\sin 30^\circ x', 'x/2'),
+  ('1, 1, 2', '1, 2'),
   (r'\theta=30', '30'),
   ('AB=5', '5'),
   ('f(2)=5', '5'),
@@ -438,6 +441,15 @@ DIFFERENT = [
   ('5 xyzw', '5'),
   (r'5\text{ maybe}', '5'),
   # Names that latex2sympy would confuse.
+  (r'\sin 40', r'\sin 40^\circ'),
+  (r"\frac{a}{b}'", r'\frac{a}{b}'),
+  ("y''+3y=0", "y'+3y=0"),
+  (r'x+1\ldots', 'x+1'),
+  (r'\infty x^2+y^2=25', 'x^2+y^2=25'),
+  (r'\frac{d x^2}{dx}', '2x'),
+  ('5,5,5', '5'),
+  ('156_7', '156'),
+  (r'x+1_{7}', 'x+1'),
   ('Rr', 'r^2'),
   ("y'", 'y'),
   (r'\frac{37}{4}', r'\frac{37}{4} m'),
@@ -504,7 +516,11 @@ def test_exact_settles_plain_answers(answer, reference, decided):
 @pytest.mark.parametrize(
   'piece',
   ['1', '1,', '1 ', ',111', 'a ', 'aa ', ' ', '{', r'\frac1', '(', 'x=', '$',
-   'x,', r'\text{', '1-', '1 cm ', '_1', '1/', 'a\'', r'\ ', 'day '],
+   'x,', r'\text{', '1-', '1 cm ', '_1', '1/', 'a\'', r'\ ', 'day ', 'x=1,',
+   '=', r'\pm ', r'\{', r'\{1,', '(1,', '((', '1e5', r'\begin{pmatrix}', '1&',
+   'a_{1}', '"', '"m" ', 'm/', r'\text{m}', r'\cup ', '^{2}', '²', 'AB', r'\a',
+   r'\frac{1}', r'\sqrt{', 'or ', '1 or ', '|', r'\overline{', '0.', 'a b',
+   r'\times 10^{', 'a-', '1 "'],
 )  # fmt: skip
 def test_exact_takes_milliseconds(piece):
   text = (piece * 1000)[:1000]
