@@ -43,7 +43,7 @@ def model(size='', source='', **settings) -> dict:
   """A role's model: a size to draw, or a source to load."""
   section = dict(
     size=size,  # a name in models/sizes.py, if there is no source
-    source=source,  # a Hugging Face folder, a .gguf file, or package:NAME
+    source=source,  # a folder, a .gguf file, package:NAME, or RUN:PHASE
     tokenizer='',  # for a size: a folder, or a function of critic_jax.tasks
     head='lm',
     dtype='float32',  # of computation

@@ -193,6 +193,24 @@ def test_an_evaluation_that_is_missing_is_made_of_the_phase_it_follows(
   assert records.read_bytes() == expected != last
 
 
+def test_what_measured_a_phase_that_is_run_again_is_put_aside(
+  tiny_run, tmp_path, monkeypatch
+):
+  """Records of one training are never taken for those of another."""
+  path = tmp_path / 'run'
+  shutil.copytree(tiny_run, path)
+  expected = {p.name: p.read_bytes() for p in path.glob('eval/heldout/*')}
+  shutil.rmtree(path / 'checkpoints' / '8')
+  for name in ('train', 'evaluate'):
+    monkeypatch.setattr(train.Run, name, lambda run, *arguments: None)
+  monkeypatch.setattr(train.eval_phases, 'show_results', lambda *arguments: 0)
+  run(refcritic.get_config('tiny'), path)
+  kept = {p.name: p.read_bytes() for p in path.glob('eval/heldout/*')}
+  [aside] = path.glob('replaced/judge_only-*/eval/heldout/*')
+  assert kept | {aside.name: aside.read_bytes()} == expected
+  assert aside.name not in kept and len(kept) == len(expected) - 1
+
+
 def test_another_config_in_the_same_folder_is_refused(tiny_run):
   before = (tiny_run / 'config.json').read_bytes()
   config = refcritic.get_config('tiny')

@@ -85,6 +85,11 @@ def prepare(
     ValueError: a bad row, or a prepared set that was damaged since.
   """
   path, data_dir = pathlib.Path(path), pathlib.Path(data_dir)
+  if '**' in str(data_dir.absolute()):
+    raise ValueError(
+      f'data_dir: got {str(data_dir)!r}; expected a path without **, which '
+      'tfds reads as a pattern; give another folder'
+    )
   with rows.open_file(path) as file:
     content = hashlib.file_digest(file, 'sha256').hexdigest()
   settings = '\n'.join([_VERSION, path.stem, layout, bad_rows, content])

@@ -15,8 +15,8 @@ from critic_jax.text.tokenizer import Tokenizer
 def tokenizers(config: Mapping[str, Any]) -> dict[str, Tokenizer]:
   """Returns the tokenizers of a run's models by role, if they can be read.
 
-  Those inside a .gguf file or a package are left out, as only
-  `pretrained/hf_weights.py` reads them: `hf_weights.load(source)[2]`.
+  Those inside a .gguf file, a package or another run are left out, as only
+  `training/model_sources.py` reads them: `model_sources.load(source, role)[2]`.
 
   Args:
     config: the run's config.

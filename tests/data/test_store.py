@@ -268,6 +268,15 @@ def test_batches_depend_on_the_seed():
   assert take(3, range(9), 3, seed=0) != take(3, range(9), 3, seed=1)
 
 
+def test_a_data_dir_may_have_any_name_but_a_pattern_of_folders(file, tmp_path):
+  """Tfds looks for its files by patterns, too, as orbax does."""
+  folder = tmp_path / 'a[1]?*\\{b}%41 #@2\né'
+  for _ in range(2):
+    assert len(store.prepare(file, folder)) == 5
+  with pytest.raises(ValueError, match=r'data_dir: got .* without \*\*'):
+    store.prepare(file, tmp_path / 'a**b')
+
+
 def test_batches_of_prepared_problems(file, tmp_path):
   prepared = store.prepare(file, tmp_path / 'data')
   (batch,) = take(1, prepared, 5, seed=0)

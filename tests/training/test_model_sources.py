@@ -128,7 +128,7 @@ def test_roles_of_one_origin_are_read_once(run, monkeypatch):
   assert loaded['critic'] is loaded['ref']
   assert loaded['critic'] is not loaded['solver']
   lms = roles.make_lms(sections)
-  assert lms['critic'].tokenizer is lms['ref'].tokenizer
+  assert lms['critic'].tokenizer.files is lms['ref'].tokenizer.files
   roles.check_copy({'critic': 'solver'}, lms)
 
 
