@@ -30,7 +30,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from critic_jax.data import code_rows, rows
-from critic_jax.rewards import answers
+from critic_jax.rewards import answers, code
 from critic_jax.types import Problem
 
 # GSM8K's calculator annotations, `<<48/2=24>>`.
@@ -59,8 +59,9 @@ def read_jsonl(
     path: the file.
     layout: a layout of the docstring above, or 'auto': the first good row's.
     bad_rows: 'error', or 'skip' to leave them out.
-    report: called with one line of text if rows were skipped, and with one if
-      questions are repeated.
+    report: called with one line of text if rows were skipped, if questions are
+      repeated, if a reference solution is not graded right by its own answer,
+      or if tests have values that the grader of programs cannot compare.
 
   Returns:
     The problems, at least one.
@@ -81,14 +82,16 @@ def read_jsonl(
   problems = rows.read(
     path, _LAYOUTS, make, layout=layout, bad_rows=bad_rows, report=report
   )
+  for line in (_ungraded(problems), _uncomparable(problems)):
+    if line:
+      report(f'{path}: {line}')
   if copies := repeats(problems):
     answer = {problem.id: problem.answer for problem in problems}
     num_conflicts = sum(answer[a] != answer[b] for a, b in copies.items())
-    pairs = [f'{a!r} as {b!r}' for a, b in itertools.islice(copies.items(), 5)]
+    pairs = [f'{a!r} as {b!r}' for a, b in copies.items()]
     report(
       f'{path}: {len(copies)} of {len(problems)} rows ask what an earlier one '
-      f'asks, {num_conflicts} of them with another answer: {", ".join(pairs)}'
-      + (', ...' if len(copies) > len(pairs) else '')
+      f'asks, {num_conflicts} of them with another answer: {_shortened(pairs)}'
     )
   return problems
 
@@ -189,6 +192,53 @@ def split(
     place = int.from_bytes(digest[:8], 'big') / 2**64
     parts[names[bisect.bisect_right(ends, place)]].append(problem)
   return parts
+
+
+def _ungraded(problems: Sequence[Problem]) -> str:
+  """Says which reference solutions are not graded right, as far as is cheap.
+
+  Programs are not run here, and answers that only math_verify can compare are
+  believed.
+  """
+  reasons = []
+  for problem in problems:
+    if not problem.solution or code.is_reference(problem.answer):
+      continue
+    answer = answers.extract(problem.solution)
+    if answer is None:
+      reasons.append(f'{problem.id!r} (no marked answer)')
+    elif answers.exact(answer, problem.answer) is False:
+      reasons.append(
+        f'{problem.id!r} ({reprlib.repr(answer)}, not '
+        f'{reprlib.repr(problem.answer)})'
+      )
+  if not reasons:
+    return ''
+  return (
+    f'{len(reasons)} of {len(problems)} reference solutions are not graded '
+    f'right by their own answer: {_shortened(reasons)}'
+  )
+
+
+def _uncomparable(problems: Sequence[Problem]) -> str:
+  """Says which tests of programs have values that cannot be compared."""
+  reasons = [
+    f'{problem.id!r} ({values[0]})'
+    for problem in problems
+    if code.is_reference(problem.answer)
+    and (values := code_rows.uncomparable(problem.answer))
+  ]
+  if not reasons:
+    return ''
+  return (
+    f'tests of {len(reasons)} of {len(problems)} problems compare, or give a '
+    f'program, values that are no plain data, so that none passes: '
+    f'{_shortened(reasons)}'
+  )
+
+
+def _shortened(items: Sequence[str]) -> str:
+  return ', '.join(items[:5]) + (', ...' if len(items) > 5 else '')
 
 
 def _gsm8k(row: rows.Row) -> tuple[str, str, str]:

@@ -1,14 +1,14 @@
 r"""Programs as answers: graded by unit tests, in a sandbox.
 
-The answer of a response is its last fenced block that is marked as python; the
-reference is a text that `reference` makes of tests, such as those of MBPP and
-HumanEval. A program is right if every test runs to its end without an
-exception. Program and tests run in two processes behind the same walls
-(`sandbox`): the program is called through a pipe and never sees a test
-(`code_host`), so neither `os._exit(0)`, nor a printed verdict, nor an object
-that equals everything, nor reading the tests scores. A program has python's
-standard library, one process and no thread; tests compare its results as plain
-data.
+The answer of a response is its last fenced block that is marked as python, or
+the one before it if the last is example usage; the reference is a text that
+`reference` makes of tests, such as those of MBPP and HumanEval. A program is
+right if every test runs to its end without an exception. Program and tests run
+in two processes behind the same walls (`sandbox`): the program is called
+through a pipe and never sees a test (`code_host`), so neither `os._exit(0)`,
+nor a printed verdict, nor an object that equals everything, nor reading the
+tests scores. A program has python's standard library, one process and no
+thread; tests compare its results as plain data.
 
 Limits of these guarantees: a program that knows the tests by heart passes them,
 and one that happens to pass is right. A test that passes the program's own
@@ -28,8 +28,16 @@ from critic_jax.rewards import sandbox
 MAX_PROGRAM = 100_000  # characters; a longer program is none
 IN_SANDBOX = True  # this module is a grader of `pool`
 
-_OPEN = re.compile(r' {0,3}```[ \t]*(?:python|py)3?[ \t\r]*', re.IGNORECASE)
-_CLOSE = re.compile(r' {0,3}```[ \t\r]*')
+_OPEN = re.compile(
+  r'([ \t]*)(`{3,})[ \t]*(?:python|py)3?[ \t\r]*', re.IGNORECASE
+)
+_CLOSE = re.compile(r'([ \t]*)(`{3,})[ \t\r]*')
+# A block that defines something; `main` and tests of one's own are usage.
+_DEFINES = re.compile(
+  r'^[ \t]*(?:(?:async[ \t]+)?def|class)[ \t]+(?!main\b|test_|Test)\w'
+  r'|^\w+[ \t]*=[ \t]*lambda\b',
+  re.M,
+)
 
 
 def extract(text: str) -> str | None:
@@ -38,20 +46,49 @@ def extract(text: str) -> str | None:
   >>> extract('So:\n```python\nx = 1\n```\nDone.')
   'x = 1\n'
 
-  A last block that is not closed, empty or longer than `MAX_PROGRAM` is no
-  program, and no earlier one replaces it: a text cut inside its program did
-  not finish. Linear in the text's length.
+  If the last block defines no function and no class, it is example usage of the
+  last block before it that does. A block may be indented as a whole. A last
+  block that is not closed, empty or longer than `MAX_PROGRAM` is no program,
+  and no earlier one replaces it: a text cut inside its program did not finish.
+  Linear in the text's length.
   """
-  program, lines = None, None
+  last = program = fence = None
   for line in text.split('\n'):
-    if lines is None and _OPEN.fullmatch(line):
-      program, lines = None, []
-    elif lines is not None and _CLOSE.fullmatch(line):
-      program, lines = ''.join(f'{line}\n' for line in lines), None
-    elif lines is not None:
+    if fence is None:
+      if fence := _OPEN.fullmatch(line):
+        last, lines = None, []
+    elif _closes(_CLOSE.fullmatch(line), fence):
+      last = _dedented(lines, len(fence[1].expandtabs(4)))
+      program = last if _DEFINES.search(last) else program
+      fence = None
+    else:
       lines.append(line)
-  whole = lines is None and program and program.strip()
-  return program if whole and len(program) <= MAX_PROGRAM else None
+  if fence or not last or not last.strip() or len(last) > MAX_PROGRAM:
+    return None
+  if _DEFINES.search(last) or not program or len(program) > MAX_PROGRAM:
+    return last
+  return program
+
+
+def _closes(line: re.Match | None, fence: re.Match) -> bool:
+  """Whether a line closes a block; a fence deeper inside it does not."""
+  if not line or len(line[2]) < len(fence[2]):
+    return False
+  depths = [len(match[1].expandtabs(4)) for match in (line, fence)]
+  return depths[0] <= depths[1] + 3
+
+
+def _dedented(lines: Sequence[str], depth: int) -> str:
+  """Joins lines, without the indentation of their fence if all have it."""
+  texts = list(lines)
+  for place, line in enumerate(lines) if depth else ():
+    code = line.lstrip(' \t')
+    edge = line[: len(line) - len(code)]  # tabs within the code stay
+    texts[place] = edge.expandtabs(4) + code
+  edge = ' ' * depth
+  if all(text.startswith(edge) for text in texts if text.strip()):
+    lines = [text[depth:] for text in texts]
+  return ''.join(f'{line}\n' for line in lines)
 
 
 def exact(program: str, reference: str) -> None:
@@ -63,7 +100,7 @@ def reference(
   *,
   setup: str = '',
   prelude: str = '',
-  entry_point: str = '',
+  entry_points: Sequence[str] = (),
 ) -> str:
   """Makes the reference of a problem, a text, of its tests.
 
@@ -72,9 +109,9 @@ def reference(
     setup: runs before them; it may use the program, and only tests see it.
     prelude: runs before the setup and before the program, e.g. the imports and
       helpers of HumanEval's prompt.
-    entry_point: a name that is the program's in the tests even if the prelude
-      defines it too. Other names that tests read, and neither they nor the
-      prelude define, are the program's as well.
+    entry_points: names that are the program's in the tests even if the prelude
+      or python itself defines them too (`def sum(a, b)`). Other names that
+      tests read, and none of these defines, are the program's as well.
 
   Raises:
     ValueError: there are no tests, or one is not python.
@@ -90,7 +127,10 @@ def reference(
       ) from None
   return json.dumps(
     dict(
-      prelude=prelude, setup=setup, tests=list(tests), entry_point=entry_point
+      prelude=prelude,
+      setup=setup,
+      tests=list(tests),
+      entry_points=list(entry_points),
     )
   )
 

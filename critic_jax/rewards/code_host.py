@@ -3,14 +3,15 @@
 The tests' process holds the tests and calls the program through a pipe; the
 program's process holds the program and answers calls. Arguments and results
 cross as plain data (`encode`), and anything else stays behind as a numbered
-object that can be called, read and counted from afar. So the program sees the
-arguments of calls, as any function does, but no expected value: the tests are
-not in its memory, nor on its disk, nor up its stack. A message that it writes
-into its pipe can only be a return value, and numbers, texts and lists are
-compared as python's own.
+object that can be called, read and counted from afar. A function that a test
+gives to the program stays behind, too, and is called back. So the program sees
+the arguments of calls, as any function does, but no expected value: the tests
+are not in its memory, nor on its disk, nor up its stack. A message that it
+writes into its pipe can only be a return value, or a call of a function that a
+test gave to it, and numbers, texts and lists are compared as python's own.
 
-`sandbox.start` gives the text of this module to a bare python, so it imports
-the standard library only. Messages are length-prefixed JSON.
+`sandbox` gives the texts of this module and of `plain_data` to a bare python,
+so they import the standard library only. Messages are length-prefixed JSON.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ import types
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
+from critic_jax.rewards.plain_data import SAFE_TYPES, decode, encode
+
 LENGTH = struct.Struct('>I')  # bytes of the message that follows
-_PLAIN = (str, float, bool, type(None))
 _MAX_ITEMS = 1_000_000  # of something that is iterated from afar
-_SMALL = 2**63  # larger integers cross in hexadecimal: no limit on digits
 
 _PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_SET_CHILD_SUBREAPER = 1, 22, 36
 _PR_SET_NO_NEW_PRIVS = 38
@@ -102,51 +103,6 @@ def read(file: BinaryIO) -> Any:
   return json.loads(file.read(LENGTH.unpack(head)[0]))
 
 
-def encode(value: Any, keep: Callable[[Any], int]) -> Any:
-  """Returns a value as JSON: plain data, or the number that `keep` gives it.
-
-  An instance of a subclass of a plain type (Counter, namedtuple) is plain.
-  """
-  if isinstance(value, _PLAIN):
-    return value
-  if isinstance(value, int):
-    return int(value) if abs(value) < _SMALL else {'int': hex(value)}
-  if isinstance(value, list):
-    return [encode(item, keep) for item in value]
-  for kind in (tuple, set, frozenset):
-    if isinstance(value, kind):
-      return {kind.__name__: [encode(item, keep) for item in value]}
-  if isinstance(value, dict):
-    pairs = [[encode(k, keep), encode(v, keep)] for k, v in value.items()]
-    return {'dict': pairs}
-  if isinstance(value, bytes | bytearray):
-    return {'bytes': value.hex()}
-  if isinstance(value, complex):
-    return {'complex': [value.real, value.imag]}
-  return {'object': keep(value)}
-
-
-def decode(message: Any, find: Callable[[int], Any]) -> Any:
-  """Returns the value that `encode` made a message of, in python's types."""
-  if isinstance(message, list):
-    return [decode(item, find) for item in message]
-  if not isinstance(message, dict):
-    return message
-  [(kind, content)] = message.items()
-  if kind == 'object':
-    return find(content)
-  if kind == 'int':
-    return int(content, 16)
-  if kind == 'bytes':
-    return bytes.fromhex(content)
-  if kind == 'complex':
-    return complex(*content)
-  items = decode(content, find)
-  return {'tuple': tuple, 'set': set, 'frozenset': frozenset, 'dict': dict}[
-    kind
-  ](items)
-
-
 # ------------------------------------------------------------- the program
 
 
@@ -155,15 +111,37 @@ def serve_program(requests: BinaryIO, responses: BinaryIO) -> None:
   objects: list[Any] = []
 
   def keep(value):
+    if isinstance(value, Function):
+      return {'function': value.number}
+    name = getattr(value, '__name__', None)
+    if name in SAFE_TYPES and vars(builtins)[name] is value:
+      return {'builtin': name}
     objects.append(value)
-    return len(objects) - 1
+    return {'object': len(objects) - 1}
 
-  def find(target):
+  def find(kind, content):
+    if kind == 'function':
+      return Function(content, call_back)
+    if kind == 'builtin':
+      return vars(builtins)[content]
+    if kind == 'iterator':
+      return iter(decode(content, find))
+    return objects[content]
+
+  def named(target):
     if isinstance(target, int):
       return objects[target]
     if target in vars(module):
       return vars(module)[target]
     raise NameError(target)
+
+  def call_back(number, args, keywords):
+    message = [number, encode(args, keep), encode(keywords, keep)]
+    write(responses, {'call': message})
+    kind, content = serve()
+    if kind == 'raise':
+      raise _error(content)
+    return decode(content, find)
 
   module = types.ModuleType('program')
   sys.modules['program'] = module
@@ -175,14 +153,31 @@ def serve_program(requests: BinaryIO, responses: BinaryIO) -> None:
         exec(_compile(request[name], name), vars(module))
       return None
     operation, target, *values = request
-    return _OPERATIONS[operation](find(target), *decode(values, find))
+    return _OPERATIONS[operation](named(target), *decode(values, find))
 
-  while (request := read(requests)) is not None:
-    try:
-      answer = {'value': encode(do(request), keep)}
-    except BaseException as error:  # SystemExit as well: it ends no grading
-      answer = {'error': type(error).__name__}
-    write(responses, answer)
+  def serve():
+    while (request := read(requests)) is not None:
+      if isinstance(request, list) and request[0] in ('return', 'raise'):
+        return request  # of a call back
+      try:
+        answer = {'value': encode(do(request), keep)}
+      except BaseException as error:  # SystemExit as well: it ends no grading
+        answer = {'error': type(error).__name__}
+      write(responses, answer)
+    return 'raise', 'EOFError'
+
+  serve()
+
+
+class Function:
+  """A function of the tests, as it appears in the program's process."""
+
+  def __init__(self, number: int, call_back: Callable):
+    self.number, self._call_back = number, call_back
+
+  def __call__(self, *args: Any, **named: Any) -> Any:
+    """Calls the function in the tests' process."""
+    return self._call_back(self.number, list(args), named)
 
 
 def _compile(source: str, name: str) -> types.CodeType:
@@ -221,15 +216,45 @@ def serve_tests(requests: BinaryIO, responses: BinaryIO) -> None:
   It writes `['ask', request]`, a request to the program, any number of times,
   and at last `['verdict', whether all tests passed]`.
   """
-  tests = read(requests)
+  tests, functions = read(requests), []
+
+  def find(kind, content):
+    if kind == 'object':
+      return Remote(ask, content)
+    if kind == 'function':
+      return functions[content]
+    if kind == 'builtin' and content in SAFE_TYPES:
+      return vars(builtins)[content]
+    raise TypeError(kind)
+
+  def keep(value):
+    if type(value) is Remote:
+      return {'object': object.__getattribute__(value, '_number')}
+    name = getattr(value, '__name__', None)
+    if isinstance(name, str) and vars(builtins).get(name) is value:
+      return {'builtin': name}
+    if callable(value):
+      functions.append(value)
+      return {'function': len(functions) - 1}
+    if hasattr(value, '__next__'):
+      return {'iterator': [encode(v, keep) for v in _first_items(value)]}
+    raise TypeError("only plain data and the program's own can be given to it")
+
+  def called(number, args, keywords):
+    try:
+      value = functions[number](*decode(args, find), **decode(keywords, find))
+      return ['return', encode(value, keep)]
+    except Exception as error:
+      return ['raise', type(error).__name__]
 
   def ask(operation, target, *values):
-    message = [operation, target, *(encode(v, _number) for v in values)]
+    message = [operation, target, *(encode(v, keep) for v in values)]
     write(responses, ['ask', message])
-    answer = read(requests)
+    while 'call' in (answer := read(requests)):
+      write(responses, ['ask', called(*answer['call'])])
     if 'error' in answer:
       raise _error(answer['error'])
-    return decode(answer['value'], lambda number: Remote(ask, number))
+    return decode(answer['value'], find)
 
   passed = True
   try:
@@ -247,8 +272,8 @@ def _run_tests(tests: dict[str, Any], ask: Callable) -> None:
     for name in _names(source) - {*scope, *vars(builtins)}:
       with contextlib.suppress(NameError):  # a test defines it itself
         scope[name] = ask('value', name)
-  if tests['entry_point']:
-    scope[tests['entry_point']] = ask('value', tests['entry_point'])
+  for name in tests['entry_points']:
+    scope[name] = ask('value', name)
   for source in sources:
     exec(_compile(source, 'tests'), scope)
 
@@ -269,12 +294,6 @@ def _error(name: Any) -> Exception:
     with contextlib.suppress(TypeError):  # UnicodeDecodeError wants arguments
       return kind()
   return RuntimeError(name)
-
-
-def _number(value: Any) -> Any:
-  if type(value) is Remote:
-    return object.__getattribute__(value, '_number')
-  raise TypeError("only plain data and the program's own can be given to it")
 
 
 class Remote:

@@ -40,7 +40,7 @@ import time
 from collections.abc import Collection
 from typing import BinaryIO, NamedTuple
 
-from critic_jax.rewards import code_host, syscalls
+from critic_jax.rewards import code_host, plain_data, syscalls
 
 PROTECTIONS = ('network', 'files', 'processes', 'syscalls')
 MAX_MESSAGE = 16 * 2**20  # bytes
@@ -122,6 +122,16 @@ def _find_walls() -> Walls:
   )
 
 
+# Runs the texts of the one module that `code_host` imports, and of itself.
+_START = """
+import sys, types
+for name in 'critic_jax', 'critic_jax.rewards', 'critic_jax.rewards.plain_data':
+  sys.modules[name] = types.ModuleType(name)
+exec(sys.argv.pop(1), vars(sys.modules[name]))
+exec(sys.argv.pop(1))
+"""
+
+
 class Process:
   """A process of `code_host` behind walls, ready for messages.
 
@@ -135,9 +145,13 @@ class Process:
 
   def __init__(self, role: str, walls: Walls):
     settings = dict(limits=_LIMITS, filter=walls.syscall_filter)
-    source = pathlib.Path(code_host.__file__).read_text()
+    sources = [
+      pathlib.Path(module.__file__).read_text()
+      for module in (plain_data, code_host)
+    ]
     command = [
-      *(_python(), '-s', '-S', '-P', '-c', source, role, json.dumps(settings))
+      *(_python(), '-s', '-S', '-P', '-c', _START, *sources),
+      *(role, json.dumps(settings)),
     ]
     # Start the process behind its walls, else in a folder of its own.
     self._scratch = None

@@ -380,6 +380,22 @@ def test_nothing_is_reported_about_good_rows(file):
   assert not reports
 
 
+def test_solutions_that_are_not_graded_right_are_told(file):
+  rows = [
+    MATH | {'id': 'right', 'answer': '0.5'},
+    MATH | {'id': 'wrong', 'problem': 'b', 'answer': '2'},
+    MATH | {'id': 'unmarked', 'problem': 'c', 'answer': '2', 'solution': 'So.'},
+    MATH | {'id': 'equal', 'problem': 'd', 'answer': r'\sqrt{1/4}'},
+  ]
+  reports = []
+  problems.read_jsonl(write(file, *rows), report=reports.append)
+  (report,) = reports
+  assert report == (
+    f'{file}: 2 of 4 reference solutions are not graded right by their own '
+    "answer: 'wrong' ('\\\\frac{1}{2}', not '2'), 'unmarked' (no marked answer)"
+  )
+
+
 def test_the_first_good_row_decides_the_layout(file):
   rows = [b'no json', GSM8K, GENERIC, GSM8K]
   read = problems.read_jsonl(

@@ -1,9 +1,13 @@
+import collections
+import datetime
+import decimal
+import fractions
 import json
 import time
 
 import pytest
 
-from critic_jax.rewards import code, code_host, sandbox
+from critic_jax.rewards import code, plain_data, sandbox
 
 
 @pytest.fixture(scope='module')
@@ -23,6 +27,9 @@ def decide(program, tests, walls, deadline_s=5.0, **settings):
   )
 
 
+SOLUTION = '```python\ndef f(x): return x\n```\n'
+
+
 @pytest.mark.parametrize(
   ('text', 'program'),
   [
@@ -39,6 +46,43 @@ def decide(program, tests, walls, deadline_s=5.0, **settings):
     ('x = 1', None),
     ('', None),
     ('```python\n\n```', None),
+    # Indented, as in a list; longer fences; a fence in a docstring.
+    (
+      '1. So:\n     ```python\n     def f():\n       x\n     ```',
+      'def f():\n  x\n',
+    ),
+    ('\t```py\n\tdef f():\n\t\tx = "\t"\n\t```', 'def f():\n    x = "\t"\n'),
+    ('      ```python\nx = 1\n      ```', 'x = 1\n'),
+    ('````python\nx = """\n```\n"""\n````', 'x = """\n```\n"""\n'),
+    (
+      '```python\ndef f():\n    """\n    ```\n    """\n```',
+      'def f():\n    """\n    ```\n    """\n',
+    ),
+    # Example usage is no answer, but a block that defines something is.
+    (f'{SOLUTION}Use:\n```python\nprint(f(1))\n```', 'def f(x): return x\n'),
+    (
+      f'{SOLUTION}\n```python\ny = f(1)\nassert y\n```\n```py\n>>> f(2)\n```',
+      'def f(x): return x\n',
+    ),
+    (
+      f'{SOLUTION}\n```python\ndef main():\n  f(1)\nmain()\n```',
+      'def f(x): return x\n',
+    ),
+    (
+      f'{SOLUTION}\n```python\ndef test_f():\n  assert f(1)\n```',
+      'def f(x): return x\n',
+    ),
+    (
+      f'{SOLUTION}Better:\n```python\ndef f(x): return 2\n```',
+      'def f(x): return 2\n',
+    ),
+    (
+      f'{SOLUTION}Better:\n```python\nf = lambda x: 2\n```',
+      'f = lambda x: 2\n',
+    ),
+    (f'{SOLUTION}Better:\n```python\nclass f: pass\n```', 'class f: pass\n'),
+    ('```python\nx = 1\n```\n```python\nprint(x)\n```', 'print(x)\n'),
+    (f'{SOLUTION}Use:\n```python\nprint(f(', None),
     # Cut inside its last block: the first is not its answer.
     ('```python\nx = 1\n```\nBetter:\n```python\nx =', None),
     ('```python\n' + 'x' * code.MAX_PROGRAM + '\n```', None),
@@ -60,26 +104,28 @@ def test_extraction_is_linear():
   [
     None, True, 0, -1, 2**63, -(10**6000), 1.5, float('inf'), 'text', '\ud800',
     [1, [2]], (1, (2,)), {1, 2}, frozenset({1}), {'a': 1, (1, 2): [3]}, {},
-    b'\x00\xff', 1 + 2j, '{"object": 1}', {'object': 1}, {'int': '0x1'},
+    b'\x00\xff', 1 + 2j, range(1, 9, 2), fractions.Fraction(1, 3),
+    decimal.Decimal('1.50'), datetime.date(2024, 2, 29),
+    datetime.datetime(2024, 2, 29, 1, 2, 3, 4), datetime.timedelta(1, 2, 3),
+    collections.deque([1, (2,)], maxlen=3),
+    '{"object": 1}', {'object': 1}, {'int': '0x1'},
   ],
   ids=lambda value: type(value).__name__,
 )  # fmt: skip
 def test_plain_data_crosses_the_pipe(value):
-  message = json.loads(json.dumps(code_host.encode(value, None)))
-  decoded = code_host.decode(message, None)
+  message = json.loads(json.dumps(plain_data.encode(value, None)))
+  decoded = plain_data.decode(message, None)
   assert decoded == value and type(decoded) is type(value)
 
 
 def test_subclasses_cross_as_what_they_extend():
-  import collections
-
   point = collections.namedtuple('point', 'x y')(1, 2)
   for value, plain in [
     (collections.Counter('aa'), {'a': 2}),
     (collections.OrderedDict(a=1), {'a': 1}),
     (point, (1, 2)),
   ]:
-    decoded = code_host.decode(code_host.encode(value, None), None)
+    decoded = plain_data.decode(plain_data.encode(value, None), None)
     assert decoded == plain and type(decoded) is type(plain)
 
 
@@ -127,6 +173,80 @@ def test_tests_may_use_what_a_program_makes(test, walls):
     ) == ('wrong')
 
 
+GIVEN = """
+def sum(a, b): return a * b
+def each(f, items): return [f(item) for item in items]
+def kinds(items, kind): return [x for x in items if isinstance(x, kind)]
+def add(f, g): return lambda x: f(x) + g(x)
+def same(f): return f
+def kind_of(x): return type(x)
+def ordered(items, key): return sorted(items, key=key)
+def guarded(f):
+  try: return f()
+  except ValueError: return 'caught'
+def drain(items): return list(items)
+def half(x):
+  from fractions import Fraction
+  return Fraction(x, 2)
+"""
+
+
+@pytest.mark.parametrize(
+  'test',
+  [
+    'assert sum(3, 4) == 12',  # not python's own
+    'assert each(lambda x: x + 1, [1, 2]) == [2, 3]',
+    'assert each(str, [1, 2]) == ["1", "2"]',
+    'assert each(str.upper, ["a"]) == ["A"]',
+    'assert each(len, ["ab", []]) == [2, 0]',
+    'import math\nassert each(math.sqrt, [4]) == [2]',
+    'def inner(x):\n  return sum(x, 2)\nassert each(inner, [1, 5]) == [2, 10]',
+    'assert each(lambda x: each(lambda y: x * y, [1, x]), [3]) == [[3, 9]]',
+    'assert add(lambda x: x, lambda x: x * x)(3) == 12',
+    'assert each(lambda x: sum(*x), [(2, 3)]) == [6]',
+    'f = lambda x: x\nassert same(f) is f',
+    'assert kinds([1, "a", 2.0], int) == [1]',
+    'assert kinds([1, "a", 2.0], (int, float)) == [1, 2.0]',
+    'assert kind_of(3) is int and kind_of([]) == list',
+    'assert ordered([(1, 3), (2, 1)], key=lambda x: x[1]) == [(2, 1), (1, 3)]',
+    'def fail(): raise ValueError\nassert guarded(fail) == "caught"',
+    'assert drain(iter([1, 2])) == [1, 2]',
+    'assert drain(x * x for x in range(3)) == [0, 1, 4]',
+    'assert drain(range(3)) == [0, 1, 2]',
+    'from fractions import Fraction\nassert half(3) == Fraction(3, 2)',
+    'from fractions import Fraction as F\nassert half(F(1)) == F(1, 2)',
+  ],
+)
+def test_functions_and_types_are_given_to_programs(test, walls):
+  named = dict(entry_points=['sum'])
+  assert decide(GIVEN, [test], walls, **named) == 'right'
+  wrong = test.replace('assert ', 'assert not ', 1)
+  assert decide(GIVEN, [wrong], walls, **named) == 'wrong'
+
+
+@pytest.mark.parametrize(
+  'program',
+  [
+    # Python's own may be called, and are not replaced in the tests.
+    'def f(g): return exec',
+    'def f(g): return eval',
+    'import builtins\nbuiltins.all = builtins.int = lambda *x: True\n'
+    'def all(x): return True\ndef f(g): return 1',
+    'def f(g): return g(g)',
+    'def f(g):\n  while True: g(1)',
+    'def f(g): raise SystemExit',
+    # Messages that no program sends.
+    'import os\ndef f(g): os.write(1, b"x")',
+    'def f(g):\n  g.number = 99\n  return g(1)',
+    'def f(g):\n  g.number = "x"\n  return g',
+    'def f(g): return g(*range(10**5))',
+  ],
+)
+def test_what_programs_do_with_functions_is_no_harm(program, walls):
+  test = 'assert all([f(lambda x: x + 1) == 2, f(int) == 2])'
+  assert decide(program, [test], walls, deadline_s=1.0) in ('wrong', 'timeout')
+
+
 @pytest.mark.parametrize(
   'test',
   [
@@ -156,7 +276,7 @@ def test_a_prelude_is_for_both_and_the_tests_keep_theirs(walls):
   )
   test = 'def check(g):\n  assert g(4) == 2 and helper(1) == 2\n'
   tests = [test, 'check(f)']
-  named = dict(prelude=prelude, entry_point='f')
+  named = dict(prelude=prelude, entry_points=['f'])
   honest = 'def f(x): return int(math.sqrt(x))'
   assert decide(honest, tests, walls, **named) == 'right'
   # The stub of the prelude is no answer, and its helpers can not be replaced.
