@@ -128,6 +128,7 @@ def phase(
       weight_decay=0.0,
       b1=0.9,
       b2=0.98,
+      bfloat16='masters',  # or 'stochastic': of parameters in bfloat16
     ),
   )
   return section | settings

@@ -19,8 +19,9 @@ when they are learned from. They keep the log-probabilities that their tokens
 were sampled with, and an objective with a ratio corrects for the difference;
 'policy/ratio_error' shows it.
 
-A step whose loss or gradient is not finite changes nothing: its batch is kept
-in the folder, and a phase with more than `max_skipped` of them ends the run.
+A step whose loss, gradient or new parameters are not finite changes nothing:
+its batch is kept in the folder, and a phase with more than `max_skipped` of
+them ends the run.
 Where sampler and trainer are one model and disagree by more than
 `max_ratio_error` at a token, the batch is kept too, and its row is named.
 

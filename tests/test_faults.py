@@ -95,6 +95,22 @@ def test_an_update_that_is_not_finite_changes_nothing(bad, microbatches):
   assert not np.array_equal(state.params['w'], before.params['w'])
 
 
+def test_new_parameters_that_are_not_finite_are_not_taken():
+  """The loss and the gradient are finite, the sum with the change is not."""
+
+  def loss(params, batch):
+    return jnp.sum(batch['x'] * params['w']), ({}, {})
+
+  tx = optax.sgd(3e38)
+  params = {'w': jnp.full(3, 2.0)}
+  state = updates.TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
+  batch = {'tokens': np.zeros((2, 1)), 'x': np.ones((2, 1), np.float32)}
+  state, (metrics, _) = updates.update(loss, tx, state, batch)
+  assert np.isfinite(metrics['loss/total']) and metrics['grad_norm'] < 10
+  assert metrics['update/skipped']
+  np.testing.assert_array_equal(state.params['w'], [2, 2, 2])
+
+
 def poison(monkeypatch, *steps):
   """Puts a NaN among the weights of these steps' batches."""
   collect, count = pipeline.Pipeline._collect, iter(range(100))
@@ -119,7 +135,8 @@ def test_a_skipped_step_is_counted_and_its_batch_kept(tmp_path, monkeypatch):
   assert [row['update/skipped'] for row in rows] == [0.0, 1.0, 0.0]
   assert np.isnan(rows[1]['loss/total']) and np.isfinite(rows[2]['loss/total'])
   path = tmp_path / 'batches/000001.npz'
-  warning = f'its loss or gradient is not finite; its batch is {path}'
+  warning = 'its loss, its gradient or a new parameter is not finite; '
+  warning += f'its batch is {path}'
   assert f'step 1 is skipped, as {warning}' in out.getvalue()
   with np.load(path) as batch:
     assert np.isnan(batch['weights'][0, 0]) and batch['tokens'].ndim == 2

@@ -1,7 +1,9 @@
 """Bytes of one device in a phase, from shapes alone.
 
 Parameters, optimiser and batch are exact: shapes and shardings of the run's own
-functions. Gradients have the parameters' shapes; micro-batches add their sum.
+functions; the optimiser's part has the float32 masters of trained bfloat16
+parameters. Gradients have the parameters' shapes; micro-batches add their sum,
+in float32.
 Activations are those that the loss's own `jax.vjp` keeps for each row, on the
 model that one device sees, and with `remat` those of one layer, which is
 computed again; they are taken to be split by rows (`compiled.py` checks it).
@@ -102,8 +104,12 @@ def update(phase, config, lms, mesh, batch_shape) -> tuple[int, dict[str, int]]:
     Activations of each row of a micro-batch on a device; and the rest.
   """
   microbatches = phase.config.microbatches
-  num_gradients = 1 + (microbatches > 1)  # one, and the sum
-  gradients = abstract.device_bytes(state(phase, lms, mesh).params)
+  params = state(phase, lms, mesh).params
+  gradients = abstract.device_bytes(params)
+  if microbatches > 1:  # their sum is in float32
+    gradients += abstract.device_bytes(
+      jax.tree.map(lambda x: x.update(dtype=jnp.float32), params)
+    )
   num_shards = abstract.num_batch_shards(mesh, *batch_shape[:2])
   arrays = abstract.all_bytes(abstract.batch(*batch_shape)) // num_shards
   local_lms = {
@@ -115,7 +121,7 @@ def update(phase, config, lms, mesh, batch_shape) -> tuple[int, dict[str, int]]:
     columns // abstract.num_shards_of(mesh, 'columns', columns),
   )
   return activations(phase.name, config, local_lms, batch_shape), {
-    'gradients': num_gradients * gradients,
+    'gradients': gradients,
     'working set': max(
       _working_set(local_lms[role], *local_shape) for role in phase.config.train
     ),

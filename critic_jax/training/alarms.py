@@ -80,8 +80,8 @@ class Alarms:
     if metrics[_SKIPPED]:
       path = self._keep(step, collected)
       self._warn(
-        f'step {step} is skipped, as its loss or gradient is not finite; its '
-        f'batch is {path}'
+        f'step {step} is skipped, as its loss, its gradient or a new parameter '
+        f'is not finite; its batch is {path}'
       )
       skipped = self._watch.total(_SKIPPED)
       if skipped > config.max_skipped:

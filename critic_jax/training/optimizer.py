@@ -12,6 +12,8 @@ import re
 import jax
 import optax
 
+from critic_jax.training import bfloat16_updates
+
 # Not decayed, even if layers are stacked into matrices. The key of a parameter
 # or of a module above it, as `jax.tree_util.keystr` writes it.
 _NOT_DECAYED = re.compile(r'norm|(bias|scale)\b', re.IGNORECASE)
@@ -31,6 +33,7 @@ def make_optimizer(
   b1: float = 0.9,
   b2: float = 0.95,
   eps: float = 1e-8,
+  bfloat16: str = 'masters',
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
   """Makes AdamW (https://arxiv.org/abs/1711.05101) after a clip by global norm.
 
@@ -53,6 +56,9 @@ def make_optimizer(
     b1: Adam's decay of the mean.
     b2: Adam's decay of the mean square.
     eps: Adam's epsilon, outside the root.
+    bfloat16: how parameters in bfloat16 keep changes that are smaller than
+      their last place: 'masters', in float32 copies in the optimiser's state,
+      or 'stochastic', by rounding at random (training/bfloat16_updates.py).
 
   Returns:
     The transform, and the schedule: update number -> learning rate.
@@ -74,7 +80,13 @@ def make_optimizer(
       schedule_fn, b1, b2, eps, weight_decay=weight_decay, mask=_is_decayed
     ),
   )
-  return tx, schedule_fn
+  if bfloat16 == 'masters':
+    return bfloat16_updates.with_masters(tx), schedule_fn
+  if bfloat16 == 'stochastic':
+    return bfloat16_updates.with_stochastic_rounding(tx), schedule_fn
+  raise ValueError(
+    f"bfloat16: got {bfloat16!r}; expected 'masters' or 'stochastic'"
+  )
 
 
 def _make_schedule(peak, steps, warmup_steps, schedule, end_fraction):

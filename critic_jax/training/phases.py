@@ -181,7 +181,7 @@ def _check_optimizer(settings) -> None:
     optimizers.make_optimizer, {'steps': 1, **settings}, 'optimizer'
   )
   for name, value in settings.items():
-    if name != 'schedule':
+    if name not in ('schedule', 'bfloat16'):
       lookup.check_numbers(0, **{name: value})
 
 
@@ -194,6 +194,15 @@ def _check_roles(section, lms) -> None:
     for role in roles:
       lookup.check_name(setting, role, lms)
   roles_lib.check_copy(section.copy, lms)
+  for role in section.train:
+    config = lms[role].model.config
+    for name in ('param_dtype', 'dtype'):
+      if getattr(config, name) == 'float16':
+        raise ValueError(
+          f"train: got {role!r} with {name}='float16', in which small "
+          "gradients are 0 and Adam's epsilon is; expected 'bfloat16' or "
+          f"'float32'; set models.{role}.{name} to one of them"
+        )
   in_int8 = [r for r in section.train if lms[r].model.config.is_int8]
   if in_int8:
     raise ValueError(

@@ -68,8 +68,8 @@ def update(
   Returns:
     The new state and the metrics `(sums, per_row)`: the loss's own, and among
     the sums 'loss/total', 'grad_norm' before clipping, and 'update/skipped':
-    where the loss or the gradient is not finite, parameters and optimiser stay
-    as they are.
+    where the loss, the gradient or a new parameter is not finite, parameters
+    and optimiser stay as they are.
 
   Raises:
     ValueError: `microbatches` does not divide the rows.
@@ -105,7 +105,8 @@ def update(
   changes, opt_state = tx.update(grads, state.opt_state, old_params)
   params = optax.apply_updates(old_params, changes)
   grad_norm = optax.tree.norm(grads)
-  is_finite = jnp.isfinite(sums['loss/total']) & jnp.isfinite(grad_norm)
+  leaves = [sums['loss/total'], grad_norm, *jax.tree.leaves(params)]
+  is_finite = jnp.all(jnp.array([jnp.all(jnp.isfinite(x)) for x in leaves]))
   params, opt_state = jax.tree.map(
     lambda new, old: jnp.where(is_finite, new, old),
     (params, opt_state),
@@ -120,9 +121,14 @@ def update(
 
 
 def _gradient(loss, params, batch):
-  """Computes `(gradient, sums), per_row`; 'loss/total' is among the sums."""
+  """Computes `(gradient, sums), per_row`; 'loss/total' is among the sums.
+
+  The gradient is in float32, whatever the parameters are in: it is summed over
+  micro-batches, and its norm over all.
+  """
   grad_fn = jax.value_and_grad(loss, has_aux=True)
   (total, (sums, per_row)), grads = grad_fn(params, batch)
+  grads = optax.tree.cast(grads, jnp.float32)
   return (grads, {**sums, 'loss/total': total}), per_row
 
 
@@ -150,16 +156,22 @@ def abstract_state(tx, params, mesh) -> TrainState:
   shapes = jax.eval_shape(functools.partial(_fresh_state, tx), params)
   opt_shardings = optax.tree.map_params(
     tx,
-    lambda _, s: s,
+    lambda x, s: x if _is_absent(x) else s,
     shapes.opt_state,
     param_shardings,
     transform_non_params=lambda _: replicated,
+    is_leaf=_is_absent,
   )
   return jax.tree.map(
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
     shapes,
     TrainState(replicated, param_shardings, opt_shardings),
   )
+
+
+def _is_absent(x) -> bool:
+  """Whether the optimiser's state has nothing for a parameter."""
+  return isinstance(x, optax.MaskedNode)
 
 
 def _fresh_state(tx, params) -> TrainState:

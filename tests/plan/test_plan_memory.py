@@ -39,8 +39,22 @@ def num_bytes(tree):
   return sum(x.nbytes for x in jax.tree.leaves(tree))
 
 
-def test_what_is_held_is_what_a_run_allocates():
-  phase, config, lms, _ = tiny()
+@pytest.mark.parametrize(
+  ('dtype', 'how', 'item'),
+  [
+    # Adam's two moments of float32, and masters.
+    ('float32', 'masters', 8),
+    ('bfloat16', 'masters', 12),
+    ('bfloat16', 'stochastic', 8),
+  ],
+)
+def test_what_is_held_is_what_a_run_allocates(dtype, how, item):
+  config = refcritic.get_config('tiny')
+  config.models.critic.param_dtype = dtype
+  config.phases.rl.optimizer.bfloat16 = how
+  lms = abstract.make_lms(config)
+  phase = abstract.phase(config, lms, 'rl')
+  learned = workload.learned(phase.config.row_shapes, phase.recipe, lms)
   mesh = sharding.make_mesh({}, jax.devices()[:1])
   num_bytes_by_part = memory.persistent_bytes(phase, lms, mesh)
   key = jax.random.key(0, impl='rbg')
@@ -49,7 +63,10 @@ def test_what_is_held_is_what_a_run_allocates():
     assert num_bytes_by_part[f'parameters of {role}'] == num_bytes(params)
   state = updates.init_state(phase.tx, {'critic': real['critic']}, mesh)
   assert num_bytes_by_part['optimiser'] == num_bytes(state.opt_state)
-  _, update = memory.update(phase, config, lms, mesh, tiny()[3])
+  num_params = sum(x.size for x in jax.tree.leaves(real['critic']))
+  counts = 4 * (3 if how == 'stochastic' else 2)
+  assert num_bytes_by_part['optimiser'] == item * num_params + counts
+  _, update = memory.update(phase, config, lms, mesh, learned)
   assert update['gradients'] == num_bytes(real['critic'])
 
 
@@ -78,6 +95,16 @@ def test_micro_batches_need_a_sum_of_gradients_beside_one():
     each_half == each
     and update_of_halves['gradients'] == 2 * update['gradients']
   )
+
+
+def test_gradients_in_bfloat16_are_summed_in_float32():
+  phase, config, lms, learned = tiny(param_dtype='bfloat16')
+  section = config.phases.rl.copy_and_resolve_references()
+  section.microbatches = 2
+  halves = phase._replace(config=section)
+  _, update = memory.update(phase, config, lms, on(), learned)
+  _, update_of_halves = memory.update(halves, config, lms, on(), learned)
+  assert update_of_halves['gradients'] == 3 * update['gradients']
 
 
 def test_a_stale_phase_holds_the_old_parameters_too():

@@ -278,6 +278,14 @@ WRONG = [
        phases__solver__optimizer__learning_rate='a'),
   case(tiny(sft), "optimizer: got 'steps'", phases__solver__optimizer__steps=4),
   case(tiny(sft), 'optimizer: b1: got -1', phases__solver__optimizer__b1=-1.0),
+  case(tiny(sft), "bfloat16: got 'mastres'",
+       phases__solver__optimizer__bfloat16='mastres'),
+  # Small gradients are 0 in float16, of whatever role a recipe trains.
+  *(case(config, f"train: got '{role}' with {name}='float16'",
+         **{f'models__{role}__{name}': 'float16'})
+    for config, role in ((tiny(sft), 'solver'), (tiny(grpo), 'solver'),
+                         (tiny(refcritic), 'critic'), (tiny(ppo), 'value'))
+    for name in ('dtype', 'param_dtype')),
   case(tiny(sft), "max_skipped: got 'x'", phases__solver__max_skipped='x'),
   case(tiny(sft), "max_ratio_error: got 'a'",
        phases__solver__max_ratio_error='a'),
