@@ -30,6 +30,7 @@ CANARIES = (
   (r'\boxed', '1234', 'unparsable'),
   (r'\boxed{\sqrt{8}}', r'2\sqrt{2}', 'right'),
   (r'\boxed{\sqrt{8}}', r'2\sqrt{3}', 'wrong'),
+  (r'\boxed{\sqrt{8}+3e-30}', r'2\sqrt{2}+2e-30', 'wrong'),
 )
 
 # A command that boxes something; "put it in \boxed and stop" does not. Only the

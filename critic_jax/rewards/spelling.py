@@ -74,7 +74,7 @@ _RULES = [
     (r' ?\\?%| ?"? ?\b(?:percent(?:age)?|pct)\b ?"?', '%'),
     (r' ?(?:\^ ?\{? ?\\circ ?\}?|\\degree) ?', ' "degrees" '),
     (r'\^ ?\{? ?\\prime ?\}?', "'"),
-    (r'\(? ?(?:\\[pb]?mod|\\?"?\bmod"?) ?\{? ?([0-9]{1,9}) ?\}? ?\)?$',
+    (r'\(? ?(?:\\[pb]?mod|\\?"?\bmod"?) ?\{? ?([0-9]{1,9}) ?\}? ?\)? ?$',
      r' "mod" \1'),
     # Functions as programs write them.
     (r'(?<![a-zA-Z.])(?:np|math)\.(?=[a-z])', ''),
@@ -126,7 +126,24 @@ def plain(text: str) -> str:
   match = _CURRENCY.match(text)
   if match and text.count('$') < 2:
     text = f'{match[1]}{text[match.end() :]} "{_NAMES[match[2]]}"'
-  return re.sub(' +', ' ', text.replace('$', ' ')).strip()
+  text = re.sub(' +', ' ', text.replace('$', ' ')).strip()
+  for _ in range(9):
+    if not _is_in_braces(text):
+      break
+    text = text[1:-1].strip()
+  return text
+
+
+def _is_in_braces(text: str) -> bool:
+  """Whether one pair of braces is around all of a text."""
+  if not (text.startswith('{') and text.endswith('}')):
+    return False
+  depth = 0
+  for match in re.finditer(r'\\.|[{}]', text):
+    depth += {'{': 1, '}': -1}.get(match[0], 0)
+    if not depth:
+      return match.end() == len(text)
+  return False
 
 
 def _superscript(match: re.Match) -> str:
