@@ -62,11 +62,10 @@ class Scorer:
     )
 
   def values_and_final(self, batch: Batch) -> tuple[Array, Array]:
-    """Computes `values`, and those after the last tokens, [B]; plain rows."""
-    final = forward.response_scores(
+    """Computes `values`, and that after each response, [B]; plain rows."""
+    return forward.token_and_final_values(
       self.model, self.params, batch['tokens'], batch['mask']
     )
-    return self.values(batch), final
 
 
 def bind(

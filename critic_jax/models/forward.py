@@ -141,6 +141,26 @@ def token_values(
   return jnp.pad(values, ((0, 0), (1, 0)))
 
 
+def token_and_final_values(
+  model: Transformer, params, tokens, mask
+) -> tuple[jax.Array, jax.Array]:
+  """Computes `token_values`, and the value after each response, in one pass.
+
+  Args:
+    model: a transformer with a value head.
+    params: its parameters.
+    tokens: int32[B, T], plain rows.
+    mask: bool[B, T], True on the response.
+
+  Returns:
+    float32[B, T] and float32[B].
+  """
+  hidden = hidden_states(model, params, tokens)
+  after = model.apply({'params': params}, hidden, method='scalars')
+  final = jnp.take_along_axis(after, _last_places(mask), axis=1)[:, 0]
+  return jnp.pad(after[:, :-1], ((0, 0), (1, 0))), final
+
+
 def response_scores(model: Transformer, params, tokens, mask) -> jax.Array:
   """Computes the reward head's score at the last response token.
 
@@ -155,7 +175,12 @@ def response_scores(model: Transformer, params, tokens, mask) -> jax.Array:
     float32[B].
   """
   hidden = hidden_states(model, params, tokens)
-  # Find the last token of each response.
-  index = jnp.max(jnp.where(mask, jnp.arange(tokens.shape[1]), 0), axis=1)
-  hidden = jnp.take_along_axis(hidden, index[:, None, None], axis=1)[:, 0]
+  places = _last_places(mask)[..., None]
+  hidden = jnp.take_along_axis(hidden, places, axis=1)[:, 0]
   return model.apply({'params': params}, hidden, method='scalars')
+
+
+def _last_places(mask) -> jax.Array:
+  """Finds the last token of each response, int32[B, 1]; 0 without one."""
+  places = jnp.arange(mask.shape[1])
+  return jnp.max(jnp.where(mask, places, 0), axis=1, keepdims=True)
