@@ -177,6 +177,23 @@ def test_a_run_that_was_trained_again_is_not_the_one_that_was_measured(
   assert outcome(path, 'slips') == records
 
 
+def test_a_run_is_measured_with_the_tokenizers_of_its_training(
+  tmp_path, tiny_run
+):
+  copy = tmp_path / 'copy'
+  shutil.copytree(tiny_run, copy)
+  digests = json.loads((copy / 'inputs.json').read_text())
+  digests['models.solver.tokenizer'] = 'another'
+  (copy / 'inputs.json').write_text(json.dumps(digests))
+  config = config_file.get_config('run')
+  config.checkpoint = f'{copy}:rl'
+  with pytest.raises(
+    ValueError, match='models.solver: tokenizer: got another content than'
+  ):
+    run(config, tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
+
+
 def test_a_run_is_measured_on_other_data_too(tmp_path, tiny_run):
   config = config_file.get_config('tiny')
   config.checkpoint = str(tiny_run)
@@ -230,6 +247,9 @@ def test_a_phase_without_a_checkpoint(tmp_path, tiny_run):
   config = config_file.get_config('run')
   config.checkpoint = f'{tiny_run}:rll'
   with pytest.raises(ValueError, match="got phase 'rll' .*'judge_only'"):
+    run(config, tmp_path)
+  config.checkpoint = f'{tiny_run}:rl:critic'
+  with pytest.raises(ValueError, match="got the role 'critic' of .*RUN:PHASE"):
     run(config, tmp_path)
   # A run that was stopped has the phases that it finished.
   stopped = tmp_path / 'stopped'

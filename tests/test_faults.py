@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import log_compilations
+from helpers import log_compilations, random_params
 from rich.console import Console
 from run_helpers import (
   assert_same,
@@ -30,8 +30,9 @@ from run_helpers import (
 )
 
 from critic_jax import files, train
+from critic_jax.pretrained import hf_weights
 from critic_jax.runtime import cli, preemption, sharding
-from critic_jax.training import pipeline, updates
+from critic_jax.training import pipeline, roles, updates
 from critic_jax.workdir import run_dir
 
 ROOT = pathlib.Path(train.__file__).parents[1]
@@ -374,6 +375,29 @@ def test_a_file_of_problems_may_move_but_not_change(tmp_path, monkeypatch):
   moved.write_text(text)
   with config.unlocked():
     config.data = data | dict(path=str(moved), data_dir=str(tmp_path / 'new'))
+  run(config, tmp_path / 'run')
+  assert (tmp_path / 'run' / 'config.1.json').exists()
+
+
+def test_weights_may_move_but_not_change(tmp_path, monkeypatch):
+  monkeypatch.setattr(train.Run, 'run', lambda run, phases: None)
+  config = sft_config()
+  [lm] = roles.make_lms({'solver': config.models.solver}).values()
+
+  def save(name, seed):
+    params = random_params(lm.model, seed)
+    folder = tmp_path / name
+    hf_weights.save(folder, lm.model.config, params, lm.tokenizer)
+    return str(folder)
+
+  config.models.solver.source = save('weights', 0)
+  run(config, tmp_path / 'run')
+  save('weights', 1)
+  with pytest.raises(
+    ValueError, match='^models.solver.weights: got another content than'
+  ):
+    run(config, tmp_path / 'run')
+  config.models.solver.source = save('moved', 0)
   run(config, tmp_path / 'run')
   assert (tmp_path / 'run' / 'config.1.json').exists()
 

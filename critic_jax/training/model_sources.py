@@ -108,6 +108,8 @@ def load_config_and_tokenizer(
     models = origin.checkpoint.config['models']
     lookup.check_name('role', role, models)
     section = models[role]
+    if not isinstance(section, dict):
+      raise ValueError(f'{role}: got {section!r}; expected a section')
   with lookup.naming(f'{run}: models.{role}'):
     for name in ('size', 'source', 'tokenizer'):
       lookup.check_has(name, section, 'model')

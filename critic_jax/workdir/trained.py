@@ -50,7 +50,11 @@ class Trained(NamedTuple):
     return self.run / 'checkpoints' / str(self.step)
 
   def digest(self) -> str:
-    """Returns the SHA-256 of the parameters as they are saved."""
+    """Returns the SHA-256 of the parameters as they are saved.
+
+    Orbax names files at random: a copy has the same, a run that was trained
+    again has others, even with equal parameters.
+    """
     return checkpoint_files.digest(self.folder, 'roles')
 
   def read_role(self, role: str) -> Params:
@@ -117,7 +121,13 @@ def _find(run: Path, rest: str) -> tuple[Trained, str]:
 
 
 def _read_config(run: Path) -> dict[str, Any]:
-  config = strict_json.read(run / 'config.json')
+  path = run / 'config.json'
+  if not path.exists():
+    raise ValueError(
+      f'checkpoint: got no config.json in {run}; expected the folder of a run; '
+      'bring it back'
+    )
+  config = strict_json.read(path)
   if missing := [name for name in _SECTIONS if name not in config]:
     raise ValueError(
       f'checkpoint: got a config.json without {missing} in {run}; expected '

@@ -17,7 +17,7 @@ from critic_jax.models import forward, quantize, sizes
 from critic_jax.models.transformer import Transformer
 from critic_jax.pretrained import hf_weights
 from critic_jax.text import tokenizer as tokenizer_lib
-from critic_jax.training import inputs, roles
+from critic_jax.training import inputs, model_sources, roles
 from critic_jax.workdir import checkpoint, trained
 
 ARITHMETIC = dict(
@@ -202,6 +202,10 @@ def no_config_of_a_run(path):
   (path / 'config.json').write_text('{"architectures": []}')
 
 
+def no_config(path):
+  (path / 'config.json').unlink()
+
+
 def no_steps(path):
   text = (path / 'config.json').read_text()
   (path / 'config.json').write_text(text.replace('"steps": 3', '"steps": "x"'))
@@ -218,6 +222,7 @@ def no_steps(path):
     (damage_the_optimizer, ':rl', ''),
     (change_tokenizer, ':rl', 'tokenizer: got another content than'),
     (no_config_of_a_run, ':rl', r'got a config.json without'),
+    (no_config, ':rl', 'got no config.json'),
     (no_steps, ':rl', 'config.json: got TypeError'),
   ],
 )
@@ -235,6 +240,52 @@ def test_what_is_wrong_with_a_run_is_told(tmp_path, change, name, message):
   target = tmp_path / 'exported'
   assert convert.main([f'{path}{name}', str(target)]) == 2
   assert not target.exists()
+
+
+PLACES = (
+  (), ('models',), ('models', 'critic'), ('models', 'critic', 'size'),
+  ('models', 'critic', 'source'), ('models', 'critic', 'tokenizer'),
+  ('models', 'critic', 'tokenizer', 'vocab_size'), ('order',), ('order', 0),
+  ('phases',), ('phases', 'rl'), ('phases', 'rl', 'steps'),
+)  # fmt: skip
+JUNK = (None, True, -1, 10**30, 0.5, '', 'x', 'x:y:z', [], [1], {}, {'x': 1})
+
+
+@pytest.mark.parametrize('place', PLACES, ids=str)
+def test_any_config_of_a_run_is_read_or_a_value_error(run, place, tmp_path):
+  """The folder of a run may come from anybody."""
+  saved, _ = run
+  path = tmp_path / 'run'
+  path.mkdir()
+  (path / 'checkpoints').symlink_to(saved / 'checkpoints')
+  text = (saved / 'config.json').read_text()
+  for junk in JUNK:
+    config = {'config': json.loads(text)}
+    section, last = config, 'config'
+    for name in place:
+      section, last = section[last], name
+    section[last] = junk
+    (path / 'config.json').write_text(json.dumps(config['config']))
+    for name in (':rl', '::solver', ''):
+      try:
+        model_sources.load(f'{path}{name}', 'critic')
+      except ValueError as error:
+        assert '\n' not in str(error)
+
+
+@pytest.mark.parametrize('junk', JUNK)
+def test_any_digests_of_a_run_are_read_or_a_value_error(run, junk, tmp_path):
+  saved, _ = run
+  path = tmp_path / 'run'
+  path.mkdir()
+  (path / 'checkpoints').symlink_to(saved / 'checkpoints')
+  shutil.copy(saved / 'config.json', path)
+  for value in (junk, {'models.critic.tokenizer': junk}):
+    (path / 'inputs.json').write_text(json.dumps(value))
+    try:
+      model_sources.load(f'{path}:rl', 'critic')
+    except ValueError as error:
+      assert '\n' not in str(error)
 
 
 # ----------------------------------------------------------------- export
