@@ -1,4 +1,4 @@
-"""Draws figures of evaluations, in the style of plots.py."""
+"""Draws figures of evaluations, in the style of figures.py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from critic_jax import files
 from critic_jax.evals.calibration import Bin
 from critic_jax.evals.statistics import Estimate, display_scale
-from critic_jax.report import plots
+from critic_jax.report import figures
 
 
 def reliability(
@@ -42,7 +42,7 @@ def reliability(
     for name, bins in curves.items()
   )
   draw = functools.partial(_draw_reliability, curves)
-  return plots.panel(draw, title, alt, wide=False)
+  return figures.panel(draw, title, alt, wide=False)
 
 
 def _draw_reliability(
@@ -50,11 +50,11 @@ def _draw_reliability(
 ) -> Figure:
   figure = Figure(figsize=(5.4, 4.4), layout='constrained')
   axes = figure.add_subplot()
-  plots.style(figure, axes, theme)
-  colors = plots.THEMES[theme]
+  figures.style(figure, axes, theme)
+  colors = figures.THEMES[theme]
   axes.plot([0, 100], [0, 100], color=colors['faint'], linewidth=0.8)
   for number, (name, bins) in enumerate(curves.items()):
-    color = plots.PALETTE[number % len(plots.PALETTE)]
+    color = figures.color(number)
     counts = np.array([b.wrong.n for b in bins], float)
     called = np.array([100 * b.called for b in bins])
     wrong, low, high = (
@@ -63,7 +63,7 @@ def _draw_reliability(
     called = called + 0.8 * number  # so that intervals do not overlap
     axes.vlines(called, low, high, color=color, alpha=0.5, linewidth=1)
     axes.plot(
-      called, wrong, color=color, linewidth=1.2, label=plots.literal(name)
+      called, wrong, color=color, linewidth=1.2, label=figures.literal(name)
     )
     sizes = 12 + 150 * counts / max(1.0, counts.sum())
     axes.scatter(called, wrong, sizes, color=color, zorder=3)
@@ -72,7 +72,7 @@ def _draw_reliability(
   label = {'fontsize': 7.5, 'color': colors['ink']}
   axes.set_xlabel('votes that call the solution wrong, percent', **label)
   axes.set_ylabel('solutions that are wrong, percent', **label)
-  plots.add_legend(figure, theme, ncols=3, fontsize=7.5)
+  figures.add_legend(figure, theme, ncols=3, fontsize=7.5)
   return figure
 
 
@@ -95,7 +95,7 @@ def intervals(
   """
   alt = 'an interval for each run of ' + ', '.join(metrics)
   draw = functools.partial(_draw_intervals, groups, metrics)
-  return plots.panel(draw, title, alt, wide=True)
+  return figures.panel(draw, title, alt, wide=True)
 
 
 def _draw_intervals(
@@ -111,29 +111,31 @@ def _draw_intervals(
   height = rows * (0.6 + 0.22 * len(runs)) + 0.5
   figure = Figure(figsize=(11, height), layout='constrained')
   grid = figure.subplots(rows, wide, squeeze=False, sharey=True).ravel()
-  ink = plots.THEMES[theme]['ink']
+  ink = figures.THEMES[theme]['ink']
   for axes, metric in zip(grid, metrics, strict=False):
-    plots.style(figure, axes, theme)
+    figures.style(figure, axes, theme)
     axes.grid(axis='x', color=ink, alpha=0.15, linewidth=0.6)
-    axes.set_title(plots.literal(metric), fontsize=8.5, loc='left', color=ink)
+    axes.set_title(figures.literal(metric), fontsize=8.5, loc='left', color=ink)
     scale = display_scale(metric)
     for y, (_, number, estimates) in enumerate(runs):
       if metric in estimates:
         value, low, high = (scale * x for x in estimates[metric][:3])
-        color = plots.PALETTE[number % len(plots.PALETTE)]
+        color = figures.color(number)
         axes.plot([low, high], [y, y], color=color, linewidth=1.5)
         axes.plot([value], [y], color=color, marker='o', markersize=4)
     axes.set_yticks(
-      range(len(runs)), [plots.literal(name) for name, *_ in runs]
+      range(len(runs)), [figures.literal(name) for name, *_ in runs]
     )
   for axes in grid[len(metrics) :]:
     axes.set_axis_off()
   grid[0].set_ylim(len(runs) - 0.5, -0.5)  # all axes share it
   lines = [
-    Line2D([], [], color=plots.PALETTE[i % len(plots.PALETTE)], marker='o')
+    Line2D([], [], color=figures.color(i), marker='o')
     for i in range(len(groups))
   ]
-  plots.add_legend(figure, theme, lines, [*map(plots.literal, groups)], ncols=2)
+  figures.add_legend(
+    figure, theme, lines, [*map(figures.literal, groups)], ncols=2
+  )
   return figure
 
 
@@ -154,7 +156,7 @@ def selection_curves(
     raise ValueError(
       'curves: got none; expected a method or more; sample several solutions'
     )
-  files.replace(Path(path), plots.png(_draw_selection(curves)))
+  files.replace(Path(path), figures.png(_draw_selection(curves)))
 
 
 def selection_panel(
@@ -166,7 +168,7 @@ def selection_panel(
     for method, points in curves.items()
   )
   draw_one = functools.partial(_draw_selection, curves)
-  return plots.panel(draw_one, title, ends, wide=False)
+  return figures.panel(draw_one, title, ends, wide=False)
 
 
 def _draw_selection(
@@ -174,9 +176,9 @@ def _draw_selection(
 ) -> Figure:
   figure = Figure(figsize=(5.4, 3.4), layout='constrained')
   axes = figure.add_subplot()
-  plots.style(figure, axes, theme)
+  figures.style(figure, axes, theme)
   for number, (method, points) in enumerate(curves.items()):
-    color = plots.PALETTE[number % len(plots.PALETTE)]
+    color = figures.color(number)
     ks = sorted(points)
     value, low, high = (
       [100 * getattr(points[k], side) for k in ks]
@@ -187,17 +189,17 @@ def _draw_selection(
       ks,
       value,
       color=color,
-      label=plots.literal(method.replace('_', ' ')),
+      label=figures.literal(method.replace('_', ' ')),
       # A control is dashed.
       linestyle='--' if method.startswith('random') else '-',
       linewidth=1.5,
-      marker=plots.MARKERS[number % len(plots.MARKERS)],
+      marker=figures.marker(number),
       markersize=3.5,
     )
   scale_k(axes, {k for points in curves.values() for k in points}, theme)
-  ink = plots.THEMES[theme]['ink']
+  ink = figures.THEMES[theme]['ink']
   axes.set_ylabel('accuracy, percent', fontsize=7.5, color=ink)
-  plots.add_legend(figure, theme, ncols=3, fontsize=7.5, handlelength=2.4)
+  figures.add_legend(figure, theme, ncols=3, fontsize=7.5, handlelength=2.4)
   return figure
 
 
@@ -207,5 +209,5 @@ def scale_k(axes: Any, ks: Iterable[int], theme: str) -> None:
   ks = sorted(ks)
   axes.set_xticks(ks, [str(k) for k in ks])
   axes.minorticks_off()
-  ink = plots.THEMES[theme]['ink']
+  ink = figures.THEMES[theme]['ink']
   axes.set_xlabel('solutions k', fontsize=7.5, color=ink)

@@ -1,34 +1,36 @@
-"""Draws a run's metrics as PNG, for light and dark pages.
-
-All figures are matplotlib's objects, never pyplot's: no window and no global
-state.
-"""
+"""Draws a run's metrics as PNG, for light and dark pages."""
 
 from __future__ import annotations
 
 import base64
 import functools
-import io
 import math
+import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from critic_jax import files
-from critic_jax.terminal import printable
+from critic_jax.report import figures
 
 Columns = Mapping[str, np.ndarray]  # as returned by inspection.reading.metrics
 
 # (file, title, pattern of metrics, whether each metric gets axes of its own). A
-# metric belongs to the first panel whose pattern it matches. The counts of
-# tokens (tokens/<stage>) are in none: they would dwarf rewards.
+# metric belongs to the first panel whose pattern it matches, and what shares
+# axes has one unit: the first part of its name says of what it is.
 PANELS = (
-  ('rewards', 'Rewards', r'(?!tokens/)\w+/(reward|judge|refine)$', False),
+  (
+    'rewards',
+    'Rewards',
+    r'(solve|critique|refine)/(reward|judge|refine)$',
+    False,
+  ),
   ('answers', 'Answers that are right', r'\w+/correct$', False),
   (
     'judged',
@@ -51,16 +53,9 @@ PANELS = (
   ('loss', 'Loss', r'loss/', True),
   ('optimisation', 'Optimisation', r'policy/|grad_norm|learning_rate', True),
 )
-MAX_AXES = 12  # in a panel whose metrics have axes of their own
-MAX_CURVES = 24  # in the axes of another panel, and phases that it marks
-MAX_LABEL = 80  # characters
-
-PALETTE = ('#3f72af', '#c8643c', '#3f8f6b', '#8d5a9e', '#a08a2c', '#5b7f8f')
-MARKERS = 'os^vDP'  # colours alone do not tell lines apart for every eye
-THEMES = {
-  'light': {'ink': '#3c3f45', 'faint': '#9aa0a8', 'paper': '#ffffff'},
-  'dark': {'ink': '#c9cdd3', 'faint': '#6b727c', 'paper': '#1b1e23'},
-}
+LOGARITHMIC = ('time',)  # compiling takes seconds, and a step milliseconds
+MAX_AXES = 24  # in a panel whose metrics have axes of their own
+MAX_CURVES, MAX_PHASES = 24, 8  # of another panel
 
 
 def write(columns: Columns, folder: Path) -> list[dict[str, str]]:
@@ -112,18 +107,8 @@ def compare(
       names = names[:MAX_AXES]
       draw_one = functools.partial(_draw_runs, runs, names)
       alt = 'a curve for each run of ' + ', '.join(names)
-      panels.append(panel(draw_one, title, alt, wide=True))
+      panels.append(figures.panel(draw_one, title, alt, wide=True))
   return panels
-
-
-def panel(
-  draw_one: Callable[[str], Figure], title: str, alt: str, *, wide: bool
-) -> dict[str, str]:
-  """Returns a panel as those of `write`, drawn once for each of `THEMES`."""
-  images = {
-    theme: base64.b64encode(png(draw_one(theme))).decode() for theme in THEMES
-  }
-  return {'title': title, 'wide': wide, 'alt': alt, **images}
 
 
 def _panels(
@@ -150,21 +135,21 @@ def _draw_panels(columns, files=None) -> dict[str, dict[str, str]]:
   by_file = {}
   for file, title, names, apart in _panels([columns]):
     if files is None or file in files:
-      draw_one = functools.partial(
-        _draw_apart if apart else _draw, columns, names
-      )
+      is_log = file in LOGARITHMIC
+      if apart:
+        parts, limit = _parts(columns, names), MAX_AXES
+        draw_one = functools.partial(_draw_apart, columns, parts[:limit])
+      else:
+        parts, limit = _phases(columns, names), MAX_PHASES
+        draw_one = functools.partial(_draw, columns, names, is_log)
+      if len(parts) > limit:
+        kind = 'curves' if apart else 'phases'
+        title += f' ({len(parts) - limit} more {kind} are not drawn)'
       ends = ', '.join(
         f'{n} ends at {_curve(columns, n)[1][-1]:.3g}' for n in names
       )
-      by_file[file] = panel(draw_one, title, ends, wide=apart)
+      by_file[file] = figures.panel(draw_one, title, ends, wide=apart)
   return by_file
-
-
-def png(figure: Figure) -> bytes:
-  """Returns a figure as the bytes of a PNG file."""
-  buffer = io.BytesIO()
-  figure.savefig(buffer, format='png', dpi=144)
-  return buffer.getvalue()
 
 
 def _curve(
@@ -177,75 +162,104 @@ def _curve(
   return columns['step'][mask], columns[name][mask]
 
 
-def _draw(columns: Columns, names: Sequence[str], theme: str) -> Figure:
-  """Draws all curves in the same axes."""
+def _draw(
+  columns: Columns, names: Sequence[str], is_log: bool, theme: str
+) -> Figure:
+  """Draws all curves over each other, with axes side by side for each phase.
+
+  A short phase gets more room than its steps. Of curves that lie on each other
+  the one below is wider.
+  """
+  names = names[:MAX_CURVES]
+  phases = _phases(columns, names)[:MAX_PHASES]
+  sizes = np.sqrt([np.sum(columns['phase'] == phase) for phase in phases])
+  sizes = np.maximum(sizes, sizes.max() / 3)
+  sizes /= sizes.sum()
   figure = Figure(figsize=(5.4, 2.9), layout='constrained')
-  axes = figure.add_subplot()
-  style(figure, axes, theme)
-  phases = spans(columns)
-  for number, name in enumerate(names[:MAX_CURVES]):
-    label = _label(name)
-    for phase in phases:  # a running mean must not reach into another phase
-      curve = _curve(columns, name, phase)
-      if len(curve[0]):
-        color = PALETTE[number % len(PALETTE)]
-        _line(axes, *curve, color, label)
-        label = None
-  first, last = axes.dataLim.intervalx
-  for phase, (start, end) in [*phases.items()][:MAX_CURVES]:
-    if len(phases) > 1 and end >= first and start <= last:
-      _mark(axes, max(start, first), phase, THEMES[theme]['faint'])
-  add_legend(figure, theme, ncols=2, fontsize=7.5)
+  figure.get_layout_engine().set(w_pad=0.04, wspace=0.0)
+  grid = figure.subplots(
+    1, len(phases), sharey=True, squeeze=False, width_ratios=sizes
+  )
+  widths = np.linspace(2.6, 1.2, len(names)) if len(names) > 1 else [1.5]
+  marks = [
+    dict(color=figures.color(k), linestyle=figures.dashes(k), linewidth=width)
+    for k, width in enumerate(widths)
+  ]
+  for number, (axes, phase) in enumerate(zip(grid[0], phases, strict=True)):
+    figures.style(figure, axes, theme)
+    if len(spans(columns)) > 1:
+      pad = 4 + 9 * (number % 2 if len(phases) > 4 else 0)
+      faint = figures.THEMES[theme]['faint']
+      title = figures.literal(phase)
+      axes.set_title(title, fontsize=7, loc='left', color=faint, pad=pad)
+    for name, mark in zip(names, marks, strict=True):
+      _line(axes, *_curve(columns, name, phase), **mark)
+    _fit(axes, max(1, round(7 * sizes[number])))
+  if is_log:
+    axes.set_yscale('log', nonpositive='mask')
+    axes.yaxis.set_major_formatter('{x:g}')
+    axes.minorticks_off()
+  else:
+    _give_room(axes, np.concatenate([_curve(columns, n)[1] for n in names]))
+  lines, labels = [Line2D([], [], **mark) for mark in marks], _labels(names)
+  figures.add_legend(figure, theme, lines, labels, ncols=2, fontsize=7.5)
   return figure
 
 
-def add_legend(figure: Figure, theme: str, *handles, **options) -> None:
-  """Adds a legend below the axes.
+def _phases(columns: Columns, names: Sequence[str]) -> list[str]:
+  """Returns the phases that have one of these metrics."""
+  is_finite = np.any([np.isfinite(columns[name]) for name in names], axis=0)
+  return list(dict.fromkeys(columns['phase'][is_finite].tolist()))
 
-  Args:
-    figure: the figure.
-    theme: a key of `THEMES`.
-    *handles: lines and their labels; by default those of the axes.
-    **options: keyword arguments of `Figure.legend`.
+
+def _fit(axes: Any, num_ticks: int = 6) -> None:
+  """Gives steps ticks at whole numbers."""
+  locator = MaxNLocator(num_ticks, steps=[1, 2, 5, 10], integer=True)
+  axes.xaxis.set_major_locator(locator)
+
+
+def _give_room(axes: Any, values: np.ndarray) -> None:
+  """Draws a constant between 0 and 1, or between 0 and twice its value."""
+  low, high = values.min(), values.max()
+  if low == high:
+    axes.set_ylim(*sorted((0.0, 2 * low)) if low else (-0.04, 1.04))
+
+
+def _labels(names: Sequence[str]) -> list[str]:
+  """Returns names for a legend, without what all of them share.
+
+  >>> _labels(['time/solve_s', 'time/grade_s'])
+  ['solve', 'grade']
+  >>> _labels(['solve/correct', 'refine/correct'])
+  ['solve', 'refine']
   """
-  figure.legend(
-    *handles,
-    loc='outside lower left',
-    frameon=False,
-    labelcolor=THEMES[theme]['ink'],
-    **{'handlelength': 1.4, 'fontsize': 8, **options},
-  )
+  start = os.path.commonprefix(names).rfind('/') + 1
+  common = os.path.commonprefix([name[:start:-1] for name in names])[::-1]
+  boundary = re.search('[/_]', common)
+  end = len(common) - boundary.start() if boundary else 0
+  if len(names) == 1:
+    start = end = 0
+  return [_label(name[start : len(name) - end]) for name in names]
 
 
-def _mark(axes, step, phase: str, color: str) -> None:
-  """Draws a thin line with the phase's name where it begins."""
-  axes.axvline(step, color=color, linewidth=0.6, linestyle=(0, (2, 2)))
-  axes.annotate(
-    literal(phase),
-    (step, 1),
-    xycoords=('data', 'axes fraction'),
-    xytext=(3, -2),
-    va='top',
-    textcoords='offset points',
-    color=color,
-    fontsize=7,
-  )
+def _parts(columns: Columns, names: Sequence[str]) -> list[tuple[str, str]]:
+  """Returns the metrics and phases that have axes of their own."""
+  return [(name, phase) for name in names for phase in _phases(columns, [name])]
 
 
-def _draw_apart(columns: Columns, names: Sequence[str], theme: str) -> Figure:
+def _draw_apart(
+  columns: Columns, parts: Sequence[tuple[str, str]], theme: str
+) -> Figure:
   """Draws axes for each metric and phase, as their scales differ."""
-  parts = [
-    (name, phase)
-    for name in names
-    for phase in spans(columns)
-    if len(_curve(columns, name, phase)[0])
-  ][:MAX_AXES]
   grid, figure = _small_axes(len(parts), min(4, len(parts)))
   for axes, (name, phase) in zip(grid, parts, strict=False):
-    style(figure, axes, theme)
-    _line(axes, *_curve(columns, name, phase), PALETTE[0], None)
-    ink = THEMES[theme]['ink']
-    title = f'{_label(name)} ({literal(phase)})'
+    figures.style(figure, axes, theme)
+    steps, values = _curve(columns, name, phase)
+    _line(axes, steps, values, color=figures.color(0))
+    _fit(axes)
+    _give_room(axes, values)
+    ink = figures.THEMES[theme]['ink']
+    title = f'{_label(name)} ({figures.literal(phase)})'
     axes.set_title(title, fontsize=8.5, loc='left', color=ink)
   return figure
 
@@ -269,23 +283,7 @@ def _small_axes(number: int, width: int, margin: float = 0.0):
 
 def _label(metric: str) -> str:
   """Returns a metric's name as a legend shows it."""
-  return literal(metric.replace('/', ' ').replace('_', ' '))
-
-
-def literal(text: str) -> str:
-  r"""Returns a name as matplotlib's text that shows it, and no formula.
-
-  A dollar is escaped, a label that began with `_` would be left out, and a long
-  one would leave no room for its figure.
-
-  >>> print(literal('loss $x$'))
-  loss \$x\$
-  """
-  text = ' '.join(printable(text).split())
-  if len(text) > MAX_LABEL:
-    text = f'{text[:MAX_LABEL]}…'
-  text = text.replace('$', r'\$')
-  return f' {text}' if text.startswith('_') else text
+  return figures.literal(metric.replace('/', ' ').replace('_', ' '))
 
 
 def _draw_runs(
@@ -293,51 +291,37 @@ def _draw_runs(
 ) -> Figure:
   """Draws axes for each metric, with a curve for each run."""
   grid, figure = _small_axes(len(names), min(4, max(2, len(names))), margin=0.4)
-  ink = THEMES[theme]['ink']
+  ink = figures.THEMES[theme]['ink']
   for axes, name in zip(grid, names, strict=False):
-    style(figure, axes, theme)
+    figures.style(figure, axes, theme)
     axes.set_title(_label(name), fontsize=8.5, loc='left', color=ink)
     for number, columns in enumerate(runs.values()):
       for phase in spans(columns) if _has(columns, name) else ():
         curve = _curve(columns, name, phase)
         if len(curve[0]):
-          _line(axes, *curve, PALETTE[number % len(PALETTE)], None)
+          _line(axes, *curve, color=figures.color(number))
+    _fit(axes)
   lines = [
-    Line2D([], [], color=PALETTE[number % len(PALETTE)], linewidth=1.5)
+    Line2D([], [], color=figures.color(number), linewidth=1.5)
     for number in range(len(runs))
   ]
-  names = [literal(name) for name in runs]
-  add_legend(figure, theme, lines, names, ncols=min(6, len(runs)))
+  names = [figures.literal(name) for name in runs]
+  figures.add_legend(figure, theme, lines, names, ncols=min(6, len(runs)))
   return figure
 
 
-def _line(axes, steps, values, color, label) -> None:
+def _line(axes, steps, values, **marks) -> None:
   """Draws a curve; a long one as its running mean over the raw values."""
+  marks = {'linewidth': 1.5, **marks}
   width = len(values) // 25
   if width > 1:
-    axes.plot(steps, values, color=color, alpha=0.22, linewidth=0.8)
+    axes.plot(steps, values, color=marks['color'], alpha=0.22, linewidth=0.8)
     sums = np.cumsum(np.insert(values, 0, 0.0))
     counts = np.arange(1, len(values) + 1)
     begin = np.maximum(counts - width, 0)
     values = (sums[counts] - sums[begin]) / (counts - begin)
   marker = 'o' if len(values) < 3 else None
-  style = {'color': color, 'linewidth': 1.5, 'label': label}
-  axes.plot(steps, values, marker=marker, markersize=3.5, **style)
-
-
-def style(figure: Figure, axes: Any, theme: str) -> None:
-  """Gives axes the colours of a theme, and only the lines that they need."""
-  colors = THEMES[theme]
-  figure.set_facecolor(colors['paper'])
-  axes.set_facecolor(colors['paper'])
-  axes.spines[['top', 'right', 'left']].set_visible(False)
-  axes.spines['bottom'].set_color(colors['faint'])
-  axes.grid(axis='y', color=colors['faint'], alpha=0.25, linewidth=0.6)
-  axes.tick_params(
-    colors=colors['ink'], labelsize=7.5, length=0, labelcolor=colors['ink']
-  )
-  exponent = axes.yaxis.get_offset_text()  # e.g. 1e-8, above the axis
-  exponent.set(fontsize=7, color=colors['ink'])
+  axes.plot(steps, values, marker=marker, markersize=3.5, **marks)
 
 
 def spans(columns: Columns) -> dict[str, tuple[int, int]]:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from critic_jax import files
 from critic_jax.evals.statistics import display_scale, finite_mean
-from critic_jax.report import eval_plots, plots, summary
+from critic_jax.report import eval_plots, figures, summary
 
 
 def write(
@@ -35,10 +35,10 @@ def write(
   size = (max(5.4, 2.75 * wide), 2.4 * tall + 0.4)
   figure = Figure(figsize=size, layout='constrained')
   grid = figure.subplots(tall, wide, squeeze=False).ravel()
-  legend, ink = {}, plots.THEMES['light']['ink']
+  legend, ink = {}, figures.THEMES['light']['ink']
   for axes, (title, draw) in zip(grid, panels, strict=False):
-    plots.style(figure, axes, 'light')
-    axes.set_title(plots.literal(title), fontsize=8.5, loc='left', color=ink)
+    figures.style(figure, axes, 'light')
+    axes.set_title(figures.literal(title), fontsize=8.5, loc='left', color=ink)
     draw(axes)
     lines, labels = axes.get_legend_handles_labels()
     legend |= zip(labels, lines, strict=True)
@@ -46,8 +46,8 @@ def write(
     axes.set_axis_off()
   if legend:
     handles = legend.values(), legend.keys()
-    plots.add_legend(figure, 'light', *handles, ncols=4, handlelength=2.0)
-  files.replace(Path(path), plots.png(figure))
+    figures.add_legend(figure, 'light', *handles, ncols=4, handlelength=2.0)
+  files.replace(Path(path), figures.png(figure))
 
 
 def _panels(
@@ -74,7 +74,7 @@ def _panels(
 
 def _dots(rows: Sequence[summary.Row], axes) -> None:
   """Draws a metric with the groups of runs side by side."""
-  columns = [plots.literal(summary.title(column)) for column in rows[0].cells]
+  columns = [figures.literal(summary.title(column)) for column in rows[0].cells]
   places = np.arange(len(columns))
   for number, row in enumerate(rows):
     cells = [cell.values for cell in row.cells.values()]
@@ -90,7 +90,7 @@ def _dots(rows: Sequence[summary.Row], axes) -> None:
       **marks,
       ls='',
       ms=6,
-      label=plots.literal(row.group) or None,
+      label=figures.literal(row.group) or None,
     )
   rotation_options = {'rotation': 30, 'ha': 'right'} if len(columns) > 4 else {}
   axes.set_xticks(places, columns, **rotation_options)
@@ -115,12 +115,15 @@ def _curves(rows: Sequence[summary.Row], column: str, limits, axes) -> None:
       finite_mean(values),
       **marks,
       ms=3.5,
-      label=plots.literal(summary.title(name)),
+      label=figures.literal(summary.title(name)),
     )
   eval_plots.scale_k(axes, ks, 'light')
   axes.set_ylim(limits)
 
 
 def _marks(number: int) -> dict[str, str]:
-  color = plots.PALETTE[number % len(plots.PALETTE)]
-  return {'color': color, 'marker': plots.MARKERS[number % len(plots.MARKERS)]}
+  color = figures.color(number)
+  return {
+    'color': color,
+    'marker': figures.marker(number),
+  }

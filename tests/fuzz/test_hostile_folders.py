@@ -21,7 +21,13 @@ from critic_jax import files, terminal
 from critic_jax.evals.statistics import Estimate
 from critic_jax.inspection import comparison, reading
 from critic_jax.launch import live, runs
-from critic_jax.report import eval_plots, html_report, plots, summary_plots
+from critic_jax.report import (
+  eval_plots,
+  figures,
+  html_report,
+  plots,
+  summary_plots,
+)
 from critic_jax.report.summary import Table
 from critic_jax.workdir import run_dir
 
@@ -49,7 +55,7 @@ def undrawn(monkeypatch):
   def panel(draw_one, title, alt, *, wide):
     return {'title': title, 'wide': wide, 'alt': alt, 'light': '', 'dark': ''}
 
-  monkeypatch.setattr(plots, 'panel', panel)
+  monkeypatch.setattr(figures, 'panel', panel)
 
 
 @contextlib.contextmanager

@@ -280,7 +280,7 @@ def test_where_the_time_went_by_hand():
 def test_a_running_mean_by_hand():
   axes = plots.Figure().add_subplot()
   values = np.arange(50.0)  # the window is 50 // 25 = 2
-  plots._line(axes, values, values, 'red', 'x')
+  plots._line(axes, values, values, color='red')
   raw, smooth = axes.lines
   np.testing.assert_allclose(raw.get_ydata(), values)
   np.testing.assert_allclose(smooth.get_ydata()[:3], [0.0, 0.5, 1.5])

@@ -14,7 +14,8 @@ from rich.console import Console
 from critic_jax.evals import selection
 from critic_jax.evals.statistics import Estimate
 from critic_jax.inspection import reading
-from critic_jax.report import plots, result_tables, summary, summary_plots
+from critic_jax.report import result_tables, summary, summary_plots
+from critic_jax.report.figures import PALETTE
 
 EVALUATIONS = {
   'heldout': {'after': ('cold_start', 'rl', 'judge_only')},
@@ -342,7 +343,7 @@ def test_a_figure_of_groups_and_what_is_undefined(runs, tmp_path, figures):
   assert [line.get_label() for line in means] == [
     'weight=0', 'weight=1', 'weight=2'
   ]  # fmt: skip
-  assert {line.get_color() for line in means} == set(plots.PALETTE[:3])
+  assert {line.get_color() for line in means} == set(PALETTE[:3])
   values = np.array([line.get_ydata() for line in means])
   np.testing.assert_allclose(values[:, 0], [50, 60, 70])
   assert np.isnan(values[:, 1]).all()

@@ -1,0 +1,125 @@
+"""The charts of a run: what shares axes, and what a reader can tell apart."""
+
+import numpy as np
+import pytest
+
+from critic_jax.report import plots
+from critic_jax.rollouts import stage_metrics
+from critic_jax.training import phases
+
+# All that a run of RefCritic may log, and names that only look like its.
+LOGGED = [
+  *phases.LOOP_METRICS,
+  *stage_metrics.names('solve', rewards=['answer'], is_graded=True),
+  *stage_metrics.names('critique', rewards=['judge', 'refine'],
+                       has_verdict=True),
+  *stage_metrics.names('refine', is_graded=True,
+                       controls=['empty', 'swapped', 'masked']),
+  *(f'tokens/{stage}' for stage in ('solve', 'critique', 'refine', 'reward')),
+  'time/judge', 'value/reward', 'policy/refine', 'tokens/correct_s',
+]  # fmt: skip
+
+
+def columns_of(steps_by_phase, **curves):
+  """Columns of metrics with phases of so many steps; a curve by its name."""
+  number = sum(steps_by_phase.values())
+  names = [n for n, steps in steps_by_phase.items() for _ in range(steps)]
+  columns = {'step': np.arange(number), 'phase': np.array(names)}
+  columns['time'] = np.arange(number, dtype=float)
+  return columns | {k: np.asarray(v, float) for k, v in curves.items()}
+
+
+def panels(names):
+  """The metrics of each panel, by file."""
+  columns = columns_of({'rl': 2}, **{name: [0.0, 1.0] for name in names})
+  return {file: metrics for file, _, metrics, _ in plots._panels([columns])}
+
+
+def test_series_of_one_axes_are_of_one_kind():
+  by_file = panels(LOGGED)
+  apart = {file for file, _, _, is_apart in plots.PANELS if is_apart}
+  for file, names in by_file.items():
+    kinds = {name.split('/')[0] for name in names}
+    assert 'tokens' not in kinds and 'value' not in kinds
+    assert file in apart or 'time' not in kinds or kinds == {'time'}
+  assert set(by_file['rewards']) == {
+    'solve/reward', 'critique/reward', 'critique/judge', 'critique/refine'
+  }  # fmt: skip
+
+
+def draw(columns, names, is_log=False):
+  return plots._draw(columns, names, is_log, 'light')
+
+
+def test_each_phase_has_room_of_its_own():
+  columns = columns_of({'solver': 600, 'rl': 44}, **{'loss/x': np.ones(644)})
+  first, second = draw(columns, ['loss/x']).axes
+  assert first.get_title(loc='left') == 'solver'
+  widths = [axes.get_position().width for axes in (first, second)]
+  assert 0.2 < widths[1] / sum(widths) < 0.5
+  assert first.get_ylim() == second.get_ylim()
+
+
+@pytest.mark.parametrize('number', [2, 12, 44, 600])
+def test_ticks_are_whole_steps(number):
+  columns = columns_of({'rl': number}, **{'loss/x': np.arange(number)})
+  for figure in (
+    draw(columns, ['loss/x']),
+    plots._draw_apart(columns, [('loss/x', 'rl')], 'light'),
+    plots._draw_runs({'a': columns}, ['loss/x'], 'light'),
+  ):
+    ticks = figure.axes[0].get_xticks()
+    assert len(ticks) >= 2 and np.all(ticks == np.round(ticks))
+
+
+@pytest.mark.parametrize(
+  ('value', 'limits'),
+  [(0.0, (-0.04, 1.04)), (3e-4, (0.0, 6e-4)), (-2.0, (-4.0, 0.0))],
+)
+def test_a_constant_is_drawn_between_whole_values(value, limits):
+  columns = columns_of({'rl': 5}, **{'loss/x': np.full(5, value)})
+  for figure in (
+    draw(columns, ['loss/x']),
+    plots._draw_apart(columns, [('loss/x', 'rl')], 'light'),
+  ):
+    np.testing.assert_allclose(figure.axes[0].get_ylim(), limits)
+
+
+def test_curves_can_be_told_apart():
+  names = [f'time/{k}_s' for k in range(plots.MAX_CURVES)]
+  columns = columns_of({'rl': 3}, **{name: np.ones(3) for name in names})
+  lines = draw(columns, names, is_log=True).axes[0].lines
+  looks = [(line.get_color(), line.get_linestyle()) for line in lines]
+  assert len(looks) == len(set(looks)) == plots.MAX_CURVES
+  # Equal curves lie on each other: the last is the thinnest.
+  widths = [line.get_linewidth() for line in lines]
+  assert widths == sorted(widths, reverse=True)
+
+
+@pytest.mark.parametrize(
+  ('names', 'labels'),
+  [
+    (['critique/judge', 'critique/refine'], ['judge', 'refine']),
+    (['solve/length', 'refine_empty/length'], ['solve', 'refine empty']),
+    (['time/a_tokens_per_s', 'time/b_tokens_per_s'], ['a', 'b']),
+    (['critique/judge_right', 'critique/judge_wrong'],
+     ['judge right', 'judge wrong']),
+    (['solve/reward', 'critique/judge'], ['solve reward', 'critique judge']),
+    (['solve/correct'], ['solve correct']),
+    (['x/a', 'x/a_a'], ['a', 'a a']),
+  ],
+)  # fmt: skip
+def test_labels_leave_out_what_all_share(names, labels):
+  assert plots._labels(names) == labels
+
+
+def test_what_is_not_drawn_is_told():
+  steps = {f'arm{k}': 2 for k in range(plots.MAX_PHASES + 3)}
+  number = 2 * len(steps)
+  names = ['critique/reward', 'loss/a', 'loss/b', 'loss/c']
+  columns = columns_of(steps, **{name: np.arange(number) for name in names})
+  titles = [panel['title'] for panel in plots.draw(columns)]
+  assert titles == [
+    'Rewards (3 more phases are not drawn)',
+    'Loss (9 more curves are not drawn)',
+  ]
