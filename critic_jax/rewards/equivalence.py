@@ -89,6 +89,8 @@ def _structures(
       return _compare(*single, decide, depth - 1)
     if re.search(r'[<>]|\\[lg]eq|\\neq', left + right):
       return _algebra(left, right, decide)
+  if None in sides and left.count('\\begin') == right.count('\\begin') == 1:
+    return _algebra(left, right, decide)  # a matrix with a coefficient
   kinds = [side.kind if side else 'list' for side in sides]
   items = [
     side.items if side else (text,)

@@ -167,6 +167,10 @@ EQUIVALENT = [
   ('-2021, 2021', r'\pm 2021'),
   ('2^{-99}', r'\frac{1}{2^{99}}'),
   # A label does not refuse a right value.
+  (
+    r'\frac{1}{5}\begin{pmatrix}1\\ 2\end{pmatrix}',
+    r'\begin{pmatrix}1/5\\ 2/5\end{pmatrix}',
+  ),
   ('AB = BC = 5', '5'),
   (r'\sin 30^\circ x', 'x/2'),
   ('1, 1, 2', '1, 2'),
@@ -445,6 +449,14 @@ DIFFERENT = [
   (r"\frac{a}{b}'", r'\frac{a}{b}'),
   ("y''+3y=0", "y'+3y=0"),
   (r'x+1\ldots', 'x+1'),
+  (
+    r'\begin{pmatrix}1\\ 2\end{pmatrix}+\begin{pmatrix}1\\ 1\end{pmatrix}',
+    r'\begin{pmatrix}2\\ 3\end{pmatrix}',
+  ),
+  (
+    r'\frac{1}{5}\begin{pmatrix}1\\ 2\end{pmatrix}',
+    r'\begin{pmatrix}1/5\\ 3/5\end{pmatrix}',
+  ),
   (r'\infty x^2+y^2=25', 'x^2+y^2=25'),
   (r'\frac{d x^2}{dx}', '2x'),
   ('5,5,5', '5'),
