@@ -19,6 +19,31 @@ from typing import IO, BinaryIO
 
 WRITER = '.writer'  # a file that the folder's writer holds a lock on
 _SAFELY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+# Formats of files that are often given in place of another one, by how they
+# begin, and what makes the other of them.
+TO_LINES = (
+  "to_json('rows.jsonl', orient='records', lines=True) makes rows of it"
+)
+_FORMATS = {
+  b'PAR1': ('a Parquet file', f'pandas.read_parquet(path).{TO_LINES}'),
+  b'ARROW1': ('an Arrow file', f'pandas.read_feather(path).{TO_LINES}'),
+  b'\x1f\x8b': ('a gzip file', 'gunzip unpacks it'),
+  b'BZh': ('a bzip2 file', 'bunzip2 unpacks it'),
+  b'\xfd7zXZ\0': ('an xz file', 'unxz unpacks it'),
+  b'\x28\xb5\x2f\xfd': ('a Zstandard file', 'unzstd unpacks it'),
+  b'PK\x03\x04': ('a zip file', 'unzip unpacks it'),
+  b'7z\xbc\xaf': ('a 7z file', '7z x unpacks it'),
+  b'\xff\xfe': ('UTF-16', 'iconv -f UTF-16 -t UTF-8 writes UTF-8'),
+  b'\xfe\xff': ('UTF-16', 'iconv -f UTF-16 -t UTF-8 writes UTF-8'),
+  b'\x80': ('a pickle', 'nothing is unpickled: write it as text'),
+  b'version https://git-lfs': (
+    "a pointer of git's large files", 'git lfs pull downloads the file'
+  ),
+  b'<!DOCTYPE': ('a page of the web', 'download the file that it shows'),
+  b'<!doctype': ('a page of the web', 'download the file that it shows'),
+  b'<html': ('a page of the web', 'download the file that it shows'),
+}  # fmt: skip
+_TAR = 257, b'ustar'  # the place of its mark
 _PATTERN = '*?[\\'  # characters that a pattern of paths does not read as such
 
 
@@ -91,6 +116,24 @@ def head(path: str | Path, size: int) -> bytes:
       return f.read(size)
   except FileNotFoundError:
     return b''
+
+
+def other_format(content: bytes) -> tuple[str, str] | None:
+  """Names the format of a file that is no text of ours, by how it begins.
+
+  Args:
+    content: the first 512 bytes of the file, or more.
+
+  Returns:
+    The format, and what to do with the file; None for any other.
+  """
+  place, mark = _TAR
+  if content[place:].startswith(mark):
+    return 'a tar file', 'tar -xf unpacks it'
+  for start, answer in _FORMATS.items():
+    if content.startswith(start):
+      return answer
+  return None
 
 
 def open_to_add(path: str | Path) -> IO:

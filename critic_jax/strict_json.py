@@ -44,14 +44,21 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
     ValueError: the file holds another value, or more than `MAX_BYTES`.
     FileNotFoundError: there is none.
   """
+  other = None
   with files.opened(path) as file:
     try:
       size = os.fstat(file.fileno()).st_size
       if size > MAX_BYTES:
         raise ValueError(f'more than {MAX_BYTES} bytes')
-      value = loads(file.read(size))
+      content = file.read(size)
+      if other := files.other_format(content):
+        raise ValueError(other[0])
+      value = loads(content)
       if not isinstance(value, dict):
         raise ValueError(f'a JSON {type(value).__name__}')
     except ValueError as error:
-      raise ValueError(f'{path}: got {error}; expected a JSON object') from None
+      advice = f'; {other[1]}' if other else ''
+      raise ValueError(
+        f'{path}: got {error}; expected a JSON object{advice}'
+      ) from None
   return value

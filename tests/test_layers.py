@@ -34,11 +34,11 @@ ROOMS = {
     'tensorboardX tensorstore',
   'rollouts': 'types lookup rewards runtime | jax numpy',
   'pretrained':
-    'strict_json text models | gguf ml_dtypes numpy safetensors sentencepiece '
-    'tokenizers',
+    'files strict_json text models | gguf ml_dtypes numpy safetensors '
+    'sentencepiece tokenizers',
   'sampling': 'types text runtime models rollouts | jax numpy',
   'tasks': 'types text rewards | numpy',
-  'data': 'types lookup objectives rewards sampling tasks | numpy',
+  'data': 'types lookup files objectives rewards sampling tasks | numpy',
   'loss_fns': 'types lookup objectives runtime models sampling | jax numpy',
   'evals': 'types rewards rollouts sampling | jax numpy',
   'recipes':

@@ -22,7 +22,6 @@ import bisect
 import hashlib
 import itertools
 import os
-import pathlib
 import re
 import reprlib
 import unicodedata
@@ -70,7 +69,7 @@ def read_jsonl(
     ValueError: a bad row (file, place and reason), no good row, or an unknown
       `layout` or `bad_rows`.
   """
-  stem, ids = pathlib.Path(path).stem, set()
+  stem, ids = rows.stem(path), set()
 
   def make(row, layout, index):
     problem = parse(row, layout, default_id=f'{stem}-{index}')

@@ -1,31 +1,39 @@
 r"""Rows of untrusted files: JSON lines, or one JSON array.
 
-A row is a JSON object. A layout is a function that reads a row, or raises
-ValueError with the reason why the row is not of that layout. The readers of
-fields below raise such errors; they ignore the case of a field's name:
-`problem`, `Problem`. A file is either read completely, or each bad row of it is
-named with its place and a reason; a row costs bounded memory whatever it holds.
+A file may be packed by gzip: it is read as it is unpacked. A row is a JSON
+object. A layout is a function that reads a row, or raises ValueError with the
+reason why the row is not of that layout. The readers of fields below raise such
+errors; they ignore the case of a field's name: `problem`, `Problem`. A file is
+either read completely, or each bad row of it is named with its place and a
+reason; a row costs bounded memory whatever it holds.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import os
 import pathlib
 import re
 import reprlib
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, TypeVar
 
+from critic_jax import files
+
 MAX_ROW = 10_000_000  # bytes; a longer line is a bad row
 MAX_ARRAY = 200_000_000  # bytes; a longer array must be given as lines
+MAX_UNPACKED = 20_000_000_000  # bytes of a gzip file, which may be small
 MAX_NAME = 200  # characters of an id
 
 Row = Mapping[str, Any]
 Layouts = Mapping[str, Callable[[Row], Any]]
 T = TypeVar('T')
 
+_GZIP = b'\x1f\x8b'  # how such a file begins
+_TABLES = ('.csv', '.tsv')
 # An array of objects; a line may be a bad row that begins with a bracket.
 _ARRAY = re.compile(rb'(?:\xef\xbb\xbf)?\s*\[\s*[{\]]')
 
@@ -118,18 +126,51 @@ def detect(row: Row, layouts: Layouts) -> str:
   )
 
 
+def stem(path: str | os.PathLike) -> str:
+  """Returns the name of a file without its ending: 'a' of 'a.jsonl.gz'."""
+  path = pathlib.Path(path)
+  return path.with_suffix('').stem if path.suffix == '.gz' else path.stem
+
+
 def _contents(path: pathlib.Path) -> Iterator[tuple[int, str, Any]]:
   """Yields (index, place for error messages, bytes or parsed JSON) of rows."""
   with open_file(path) as file:
-    is_array = _ARRAY.match(file.read(4096))
+    is_packed = file.read(len(_GZIP)) == _GZIP
     file.seek(0)
-    if is_array:
-      for index, row in enumerate(_array(file)):
-        yield index, f'[{index}]', row
+    if not is_packed:
+      yield from _rows(path, file)
       return
-    for index, line in enumerate(_lines(file)):
-      if line.strip():
-        yield index, f':{index + 1}', line
+    try:
+      with gzip.GzipFile(fileobj=file) as unpacked:
+        yield from _rows(path, unpacked, MAX_UNPACKED)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+      raise ValueError(
+        f'{path}: got a broken gzip file ({error}); expected a whole one; '
+        'copy it again'
+      ) from None
+
+
+def _rows(path, file, max_size=math.inf) -> Iterator[tuple[int, str, Any]]:
+  """Yields the rows of an open file, at most so many bytes of them."""
+  head = file.read(4096)
+  other = files.other_format(head)
+  if not other and path.suffix in _TABLES:
+    other = 'a table', f'pandas.read_csv(path).{files.TO_LINES}'
+  if other:
+    raise ValueError(
+      f'{path}: got {other[0]}; expected JSON lines, or a JSON array; '
+      f'{other[1]}'
+    )
+  file.seek(0)
+  if _ARRAY.match(head):
+    for index, row in enumerate(_array(file, path)):
+      yield index, f'[{index}]', row
+    return
+  for index, line in enumerate(_lines(file)):
+    if file.tell() > max_size:
+      raise ValueError(f'{path}: got over {max_size} bytes; expected fewer')
+    if line.strip():
+      yield index, f':{index + 1}', line
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
@@ -141,17 +182,17 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
     yield line
 
 
-def _array(file: BinaryIO) -> list[Any]:
+def _array(file: BinaryIO, path: pathlib.Path) -> list[Any]:
   content = file.read(MAX_ARRAY + 1)
   if len(content) > MAX_ARRAY:
     raise ValueError(
-      f'{file.name}: got an array of more than {MAX_ARRAY} bytes; expected '
+      f'{path}: got an array of more than {MAX_ARRAY} bytes; expected '
       'fewer; write one object a line'
     )
   try:
     return _json(content)
   except ValueError as error:
-    raise ValueError(f'{file.name}: {error}') from None
+    raise ValueError(f'{path}: {error}') from None
 
 
 def _object(content: Any) -> dict[str, Any]:

@@ -38,7 +38,6 @@ from __future__ import annotations
 
 import collections
 import os
-import pathlib
 import re
 import reprlib
 from collections.abc import Callable, Sequence
@@ -96,7 +95,7 @@ def read(
     ValueError: a bad row (file, place and reason), no good row, or an unknown
       `layout` or `bad_rows`.
   """
-  stem = pathlib.Path(path).stem
+  stem = rows.stem(path)
   part = rows.check_name('part', stem if part is None else part)
   row_ids: set[str] = set()
   questions: dict[str, str] = {}  # by problem id

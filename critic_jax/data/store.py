@@ -92,9 +92,9 @@ def prepare(
     )
   with rows.open_file(path) as file:
     content = hashlib.file_digest(file, 'sha256').hexdigest()
-  settings = '\n'.join([_VERSION, path.stem, layout, bad_rows, content])
+  settings = '\n'.join([_VERSION, rows.stem(path), layout, bad_rows, content])
   digest = hashlib.sha256(settings.encode()).hexdigest()[:16]
-  name = re.sub(r'[^\w.-]', '_', path.stem)[:80]
+  name = re.sub(r'[^\w.-]', '_', rows.stem(path))[:80]
   folder = data_dir / f'{name}-{digest}'
   if not folder.exists():
     problem_set = problems.read_jsonl(

@@ -17,6 +17,8 @@ from typing import Any
 import gguf
 import numpy as np
 
+from critic_jax.files import head, other_format
+
 _SCALARS = {  # struct codes by value type
   0: 'B', 1: 'b', 2: 'H', 3: 'h', 4: 'I', 5: 'i', 6: 'f', 7: '?',
   10: 'Q', 11: 'q', 12: 'd',
@@ -45,7 +47,9 @@ def read(
     raise ValueError(f'{path}: got {size} bytes; expected a GGUF file')
   cursor = _Cursor(np.memmap(path, np.uint8, mode='r'), path)
   if cursor.take(4) != b'GGUF':
-    raise ValueError(f'{path}: got no GGUF magic; expected a GGUF file')
+    other = other_format(head(path, 512))
+    got, advice = other if other else ('no GGUF magic', 'download it again')
+    raise ValueError(f'{path}: got {got}; expected a GGUF file; {advice}')
   version, num_tensors, num_keys = cursor.unpack('<IQQ')
   if version not in _VERSIONS:
     raise ValueError(

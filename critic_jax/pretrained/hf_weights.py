@@ -70,8 +70,8 @@ def load(
   """
   path = _resolve(path)
   if path.is_dir():
-    tokenizer = tokenizer_lib.load(path)
-    return *_load_folder(path), tokenizer
+    config, tokenizer = load_config_and_tokenizer(path)
+    return config, _params(config, safetensors_io.read(path)), tokenizer
   metadata, tensors = gguf_file.read(path)
   files = gguf_import.tokenizer_files(metadata)
   return *_load_gguf(metadata, tensors), tokenizer_lib.from_files(files)
@@ -203,7 +203,7 @@ def _resolve(path) -> pathlib.Path:
   if not path.is_dir() and path.suffix != '.gguf':
     raise ValueError(
       f'path: got the file {path.name!r}; expected a folder with config.json, '
-      f'a .gguf file, or {_PACKAGE}NAME'
+      f'a .gguf file, or {_PACKAGE}NAME; give the folder that holds the file'
     )
   return path
 
@@ -231,7 +231,11 @@ def _load_folder(folder):
 def _folder_config(folder) -> TransformerConfig:
   path = folder / 'config.json'
   if not path.is_file():
-    raise ValueError(f'config.json: got none in {str(folder)!r}; expected one')
+    is_adapter = safetensors_io.is_adapter(folder)
+    advice = safetensors_io.ADAPTER if is_adapter else 'download it'
+    raise ValueError(
+      f'config.json: got none in {str(folder)!r}; expected one; {advice}'
+    )
   return hf_config_lib.read(strict_json.read(path))
 
 

@@ -19,10 +19,18 @@ import safetensors
 import safetensors.numpy
 
 from critic_jax import strict_json
+from critic_jax.files import head, other_format
 
 SINGLE = 'model.safetensors'
 INDEX = 'model.safetensors.index.json'
 DTYPES = ('F32', 'F16', 'BF16')
+
+ADAPTER = (
+  'an adapter is no model: merge it into its model first, by peft: '
+  'AutoPeftModelForCausalLM.from_pretrained(FOLDER).merge_and_unload()'
+  '.save_pretrained(NEW)'
+)
+_WEIGHTS = ('.safetensors', '.bin', '.pt', '.pth', '.h5', '.msgpack', '.ckpt')
 
 Tensors = Mapping[str, Callable[[], np.ndarray]]
 
@@ -42,12 +50,34 @@ def read(folder: str | os.PathLike) -> Tensors:
     return _read_file(folder / SINGLE)
   if (folder / INDEX).is_file():
     return _read_shards(folder)
-  pickled = [*folder.glob('*.bin'), *folder.glob('*.pt*')]
-  names = sorted(p.name for p in pickled) or 'neither'
   raise ValueError(
-    f'weights: got {names} in {str(folder)!r}; expected {SINGLE} or {INDEX}; '
-    'convert pickled weights to safetensors first'
+    f'weights: got {describe(folder)} in {str(folder)!r}; expected {SINGLE} or '
+    f'{INDEX}; {_advice(folder)}'
   )
+
+
+def describe(folder: pathlib.Path) -> str:
+  """Names the files of a folder that look like weights."""
+  names = sorted(p.name for p in folder.iterdir() if p.suffix in _WEIGHTS)
+  return str(names[:4]) + (f' and {len(names) - 4} more' * (len(names) > 4))
+
+
+def _advice(folder: pathlib.Path) -> str:
+  """Returns what to do with a folder without weights that are read."""
+  if is_adapter(folder):
+    return ADAPTER
+  if any(folder.glob('*-of-*.safetensors')):
+    return f'download {INDEX} too, which says what is in each file'
+  if others := sorted(folder.glob('*.safetensors')):
+    return f'rename {others[0].name} to {SINGLE} if it holds the whole model'
+  if any(p.suffix in _WEIGHTS for p in folder.iterdir()):
+    return 'convert pickled weights to safetensors first'
+  return 'download the weights to this folder'
+
+
+def is_adapter(folder: pathlib.Path) -> bool:
+  """Whether a folder holds the changes of a model, not the model."""
+  return any(folder.glob('adapter_*'))
 
 
 def write(
@@ -110,8 +140,10 @@ def _read_file(path: pathlib.Path) -> Tensors:
     handle = safetensors.safe_open(path, framework='np')
     names = list(handle.keys())
   except (safetensors.SafetensorError, OSError) as e:
+    other = other_format(head(path, 512))
+    got, advice = other if other else (e, 'download it again')
     raise ValueError(
-      f'{path}: got {e}; expected a complete safetensors file'
+      f'{path}: got {got}; expected a complete safetensors file; {advice}'
     ) from None
 
   def reader(name):

@@ -637,3 +637,48 @@ def test_command(tmp_path, pieces, capsys):
   assert not (tmp_path / 'x').exists()
   err = capsys.readouterr().err
   assert err.count('\n') == 2 and 'expected one that exists' in err
+
+
+NO_WEIGHTS = {  # names of files beside config.json -> what is said of them
+  'an adapter': (
+    ['adapter_config.json', 'adapter_model.safetensors'],
+    'adapter_model.safetensors.* an adapter is no model: merge it',
+  ),
+  'an old adapter': (['adapter_config.json', 'adapter_model.bin'], 'merge it'),
+  'shards': (
+    ['model-00001-of-00002.safetensors', 'model-00002-of-00002.safetensors'],
+    'model-00001-of-00002.*download model.safetensors.index.json too',
+  ),
+  'another name': (['weights.safetensors'], 'rename weights.safetensors to'),
+  'pickles': (['pytorch_model.bin'], 'pytorch_model.bin.*convert pickled'),
+  'many': ([f'{i}.bin' for i in range(9)], 'and 5 more'),
+  'nothing': ([], r'got \[\] in .*download the weights to this folder'),
+}
+
+
+@pytest.mark.parametrize('name', NO_WEIGHTS)
+def test_the_error_about_weights_fits_the_folder(tmp_path, name):
+  files, message = NO_WEIGHTS[name]
+  folder = copy_golden(tmp_path)
+  (folder / 'model.safetensors').unlink()
+  for file in files:
+    (folder / file).write_bytes(b'')
+  with pytest.raises(ValueError, match=message) as caught:
+    hf_weights.load_weights(folder)
+  assert ('pickled' in str(caught.value)) == (name in ('pickles', 'many'))
+
+
+def test_a_folder_with_an_adapter_only_says_so(tmp_path):
+  (tmp_path / 'adapter_config.json').write_text('{}')
+  with pytest.raises(ValueError, match='config.json: got none .* merge it'):
+    hf_weights.load(tmp_path)
+
+
+@pytest.mark.parametrize('file', ['model.safetensors', 'config.json', 'a.gguf'])
+def test_what_was_not_downloaded_is_named(tmp_path, file):
+  folder = copy_golden(tmp_path)
+  pointer = b'version https://git-lfs.github.com/spec/v1\noid sha256:00'
+  (folder / file).write_bytes(pointer)
+  path = folder / file if file == 'a.gguf' else folder
+  with pytest.raises(ValueError, match='got a pointer .* git lfs pull'):
+    hf_weights.load_weights(path)
