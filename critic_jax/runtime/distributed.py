@@ -20,8 +20,10 @@ import contextlib
 import faulthandler
 import json
 import os
+import socket
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 
@@ -34,6 +36,8 @@ from critic_jax.types import Generate, Generation
 
 WAIT_S = 3600.0  # seconds that a process may be later than another
 HEARTBEAT_S = 60  # seconds without a sign of life until a process is dead
+JOIN_S = 300  # seconds in which all processes start
+_SAY_S = 10  # seconds after which a process says whom it waits for
 _CHUNK = 2**20  # bytes of one value; the service is not made for more
 
 _ENVIRONMENT = {
@@ -51,11 +55,13 @@ def initialize(environment=os.environ) -> None:
   They are named by CRITIC_JAX_COORDINATOR (host:port of the first process),
   CRITIC_JAX_NUM_PROCESSES and CRITIC_JAX_PROCESS_ID, or found by
   jax.distributed on TPU pods and in SLURM's steps of several tasks.
-  CRITIC_JAX_HEARTBEAT_S gives the seconds that a process may be silent.
+  CRITIC_JAX_HEARTBEAT_S gives the seconds that a process may be silent, and
+  CRITIC_JAX_JOIN_S those until all have started: then this process ends with
+  an error, as jax's own deadline is an abort.
 
   Raises:
-    ValueError: some of the variables are set and some are not, or are no
-      numbers.
+    ValueError: some of the variables are set and some are not, or cannot be
+      meant; or nothing answers at the first process's address.
   """
   settings = {k: environment.get(v) for k, v in _ENVIRONMENT.items()}
   arguments = {k: v for k, v in settings.items() if v}
@@ -70,10 +76,108 @@ def initialize(environment=os.environ) -> None:
   for name in ('num_processes', 'process_id'):
     if name in arguments:
       arguments[name] = _number(environment, _ENVIRONMENT[name])
-  heartbeat = HEARTBEAT_S
+  heartbeat, join_s = HEARTBEAT_S, JOIN_S
   if environment.get('CRITIC_JAX_HEARTBEAT_S'):
     heartbeat = _number(environment, 'CRITIC_JAX_HEARTBEAT_S')
-  jax.distributed.initialize(**arguments, heartbeat_timeout_seconds=heartbeat)
+  if environment.get('CRITIC_JAX_JOIN_S'):
+    join_s = _number(environment, 'CRITIC_JAX_JOIN_S')
+  address = arguments.get('coordinator_address', '')
+  with _joining(address or 'an address that the cluster names', join_s):
+    if arguments:
+      _check_join(**arguments, join_s=join_s)
+    jax.distributed.initialize(
+      **arguments,
+      heartbeat_timeout_seconds=heartbeat,
+      initialization_timeout=2 * join_s + 60,  # after ours
+    )
+
+
+@contextlib.contextmanager
+def _joining(address: str, join_s: int) -> Iterator[None]:
+  """Says whom the block waits for, and ends the process if it takes too long.
+
+  The block waits in C++, where no exception reaches it.
+  """
+
+  def say():
+    print(
+      f'waiting for the other processes, of which the first is at {address}; '
+      f'at most {join_s} s (CRITIC_JAX_JOIN_S)',
+      file=sys.stderr,
+      flush=True,
+    )
+
+  def end():
+    print(
+      f'error: processes: got not all of them at {address} within {join_s} s; '
+      'expected each to start by then, with another CRITIC_JAX_PROCESS_ID and '
+      'the same CRITIC_JAX_NUM_PROCESSES; look at their logs, and start all of '
+      'them again',
+      file=sys.stderr,
+      flush=True,
+    )
+    os._exit(1)
+
+  # A little later than the check of the address, whose error says more.
+  timers = [threading.Timer(_SAY_S, say), threading.Timer(join_s + 1, end)]
+  for timer in timers:
+    timer.daemon = True
+    timer.start()
+  try:
+    yield
+  finally:
+    for timer in timers:
+      timer.cancel()
+
+
+def _check_join(coordinator_address, num_processes, process_id, join_s) -> None:
+  """Raises ValueError unless the first process can be reached, or be begun.
+
+  Args:
+    coordinator_address: host:port of the first process.
+    num_processes: all processes.
+    process_id: that of this one.
+    join_s: seconds to wait for the first.
+  """
+  host, _, port = coordinator_address.rpartition(':')
+  if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+    raise ValueError(
+      f'CRITIC_JAX_COORDINATOR: got {coordinator_address!r}; expected host:port'
+    )
+  if not 0 <= process_id < num_processes:
+    raise ValueError(
+      f'CRITIC_JAX_PROCESS_ID: got {process_id}; expected a number from 0 to '
+      f'{num_processes - 1}, as CRITIC_JAX_NUM_PROCESSES is {num_processes}'
+    )
+  try:
+    if process_id:
+      _reach(host.strip('[]'), int(port), time.monotonic() + join_s)
+    else:
+      socket.create_server(('', int(port))).close()
+  except OSError as error:
+    if not process_id:
+      raise ValueError(
+        f'CRITIC_JAX_COORDINATOR: got the port {port}, where this first '
+        f'process cannot listen ({error}); expected a free one; name another'
+      ) from None
+    raise ValueError(
+      f'CRITIC_JAX_COORDINATOR: got no answer from {coordinator_address} '
+      f'within {join_s} s ({error}); expected the first process there; start '
+      'it, or look at its log'
+    ) from None
+
+
+def _reach(host: str, port: int, deadline: float) -> None:
+  """Waits until something listens at an address, or raises OSError."""
+  while True:
+    remaining = deadline - time.monotonic()
+    try:
+      socket.create_connection((host, port), max(1.0, remaining)).close()
+      return
+    except OSError:
+      if time.monotonic() + 1 > deadline:
+        raise
+    time.sleep(min(1.0, max(0.0, remaining)))
 
 
 def _is_cluster(environment) -> bool:

@@ -327,6 +327,20 @@ def test_one_process_shares_nothing():
       },
       "CRITIC_JAX_NUM_PROCESSES: got 'two'; expected a number",
     ),
+    (
+      {
+        'CRITIC_JAX_COORDINATOR': 'a', 'CRITIC_JAX_NUM_PROCESSES': '2',
+        'CRITIC_JAX_PROCESS_ID': '0',
+      },
+      "CRITIC_JAX_COORDINATOR: got 'a'; expected host:port",
+    ),
+    (
+      {
+        'CRITIC_JAX_COORDINATOR': 'a:1', 'CRITIC_JAX_NUM_PROCESSES': '2',
+        'CRITIC_JAX_PROCESS_ID': '2',
+      },
+      'CRITIC_JAX_PROCESS_ID: got 2; expected a number from 0 to 1',
+    ),
   ],
 )  # fmt: skip
 def test_wrong_environments(environment, message):
@@ -345,10 +359,11 @@ def test_wrong_environments(environment, message):
       {
         'CRITIC_JAX_COORDINATOR': 'a:1', 'CRITIC_JAX_NUM_PROCESSES': '2',
         'CRITIC_JAX_PROCESS_ID': '1', 'CRITIC_JAX_HEARTBEAT_S': '7',
+        'CRITIC_JAX_JOIN_S': '9',
       },
       dict(
         coordinator_address='a:1', num_processes=2, process_id=1,
-        heartbeat_timeout_seconds=7,
+        heartbeat_timeout_seconds=7, initialization_timeout=78,
       ),
     ),
   ],
@@ -358,8 +373,58 @@ def test_who_is_joined(monkeypatch, environment, expected):
   monkeypatch.setattr(
     jax.distributed, 'initialize', lambda **settings: calls.append(settings)
   )
+  monkeypatch.setattr(distributed, '_reach', lambda *address: None)
   distributed.initialize(environment)
-  assert calls == ([] if expected is None else [expected])
+  defaults = dict(initialization_timeout=2 * distributed.JOIN_S + 60)
+  assert calls == ([] if expected is None else [defaults | expected])
+
+
+def joining(process_id, port, **environment):
+  return {
+    'CRITIC_JAX_COORDINATOR': f'localhost:{port}',
+    'CRITIC_JAX_NUM_PROCESSES': '2',
+    'CRITIC_JAX_PROCESS_ID': str(process_id),
+    'CRITIC_JAX_JOIN_S': '1',
+    **environment,
+  }
+
+
+def free_port():
+  with socket.create_server(('', 0)) as s:
+    return s.getsockname()[1]
+
+
+def test_without_a_first_process_the_others_end_with_an_error():
+  port, start = free_port(), time.monotonic()
+  with pytest.raises(ValueError, match=f'no answer from localhost:{port} with'):
+    distributed.initialize(joining(1, port))
+  assert time.monotonic() - start < 20
+
+
+def test_a_port_that_is_taken_is_an_error():
+  with socket.create_server(('', 0)) as s:
+    port = s.getsockname()[1]
+    with pytest.raises(ValueError, match=f'got the port {port}, where this f'):
+      distributed.initialize(joining(0, port))
+
+
+def test_a_first_process_that_nobody_joins_ends_with_an_error():
+  """It waits in C++: another thread ends it, and says why."""
+  code = (
+    'import jax; jax.config.update("jax_platforms", "cpu")\n'
+    'from critic_jax.runtime import distributed\n'
+    'distributed._SAY_S = 0.1\n'
+    'distributed.initialize()'
+  )
+  result = subprocess.run(
+    [sys.executable, '-c', code],
+    env={**os.environ, 'PYTHONPATH': str(ROOT), **joining(0, free_port())},
+    capture_output=True, text=True, timeout=100,
+  )  # fmt: skip
+  assert result.returncode == 1
+  assert 'waiting for the other processes' in result.stderr
+  [error] = [x for x in result.stderr.splitlines() if x.startswith('error: ')]
+  assert 'got not all of them at localhost' in error
 
 
 if __name__ == '__main__':
