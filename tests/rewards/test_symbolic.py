@@ -19,6 +19,10 @@ from critic_jax.rewards import answers, symbolic
     (r'\frac{dx}{dt}=kx', r'kx=\frac{d x}{d t}'),
     (r'\gamma^{2}-1', r'(\gamma-1)(\gamma+1)'),
     (r'f(x)+1', '1+f(x)'),
+    (
+      r'F_{n}=\sum_{k=0}^{n-1} F_{k} F_{n-k}',
+      r'F_{n}=\sum_{k=0}^{n-1} F_{n-k} F_{k}',
+    ),
     (r'\sqrt{2}\times 10^{-30}', r'2\times 10^{-30}/\sqrt{2}'),
   ],
 )
