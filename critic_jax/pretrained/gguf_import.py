@@ -76,6 +76,13 @@ _SPLITS = {
   'llama-bpe': (_WORDS.replace('DIGITS', '{1,3}'),),
   'qwen2': (_WORDS.replace('DIGITS', ''),),
 }
+# Other names, under which llama.cpp's converter files the same expressions.
+_SAME_SPLITS = {
+  'deepseek-r1-qwen': 'qwen2',
+  'falcon3': 'llama-bpe',
+  'llama-v3': 'llama-bpe',
+  'llama3': 'llama-bpe',
+}
 _TOKENIZER_TYPES = {  # the types of a key's value and of its items
   'tokenizer.ggml.tokens': (list, str),
   'tokenizer.ggml.token_type': (list, int),
@@ -275,8 +282,8 @@ def tokenizer_files(metadata: Mapping[str, Any]) -> dict[str, bytes]:
     config['chat_template'] = template
   model = get('model')
   if model == 'gpt2':
-    bos = ids.get('bos') if get('add_bos_token', get('pre') == 'llama-bpe') \
-      else None  # fmt: skip
+    adds_bos = _split_name(get('pre')) == 'llama-bpe'
+    bos = ids.get('bos') if get('add_bos_token', adds_bos) else None
     data = {'tokenizer.json': _byte_pair(texts, kinds, get, bos)}
     config['tokenizer_class'] = 'PreTrainedTokenizerFast'
   elif model == 'llama':
@@ -310,12 +317,18 @@ def _check_types(metadata):
       )
 
 
+def _split_name(pre: str | None) -> str | None:
+  """Returns the name in `_SPLITS` that a pre-tokenizer goes by."""
+  return _SAME_SPLITS.get(pre, pre)
+
+
 def _byte_pair(texts, kinds, get, bos) -> bytes:
   """Makes the `tokenizer.json` of a byte-level byte-pair vocabulary."""
-  pre = get('pre', 'default')
+  pre = _split_name(get('pre', 'default'))
   if pre not in _SPLITS:
     raise ValueError(
-      f'tokenizer.ggml.pre: got {pre!r}; expected one of {tuple(_SPLITS)}'
+      f'tokenizer.ggml.pre: got {pre!r}; expected one of '
+      f'{(*_SPLITS, *_SAME_SPLITS)}'
     )
   merges = [tuple(merge.split(' ', 1)) for merge in get('merges') or ()]
   try:
@@ -329,7 +342,10 @@ def _byte_pair(texts, kinds, get, bos) -> bytes:
       f'tokenizer.ggml.merges: got {e}; expected pairs of tokens'
     ) from None
   library = Tokenizer(model)
-  if pre == 'qwen2':  # as in Qwen's tokenizer.json; llama.cpp leaves it out
+  # DeepSeek's tokenizer has none.
+  if (
+    get('pre') == 'qwen2'
+  ):  # as in Qwen's tokenizer.json; llama.cpp leaves it out
     library.normalizer = normalizers.NFC()
   splits = [pre_tokenizers.Split(Regex(s), 'isolated') for s in _SPLITS[pre]]
   library.pre_tokenizer = pre_tokenizers.Sequence(

@@ -124,11 +124,26 @@ def test_lone_surrogates_are_refused():
     ('default', '1111', ['11', '1', '1']),  # groups of three from the left
     ('gpt-2', '1111', ['11', '11']),
     ('llama-bpe', '1111', ['11', '1', '1']),
+    ('deepseek-r1-qwen', '11', ['1', '1']),
+    ('llama3', '1111', ['11', '1', '1']),
   ],
 )
 def test_pre_tokenizers_split_digits_as_llama_cpp_does(pre, text, parts):
   t = bytelevel(pre)
   assert [t.decode([i]) for i in t.encode(text)] == parts
+
+
+def test_a_pre_tokenizer_of_two_names_splits_alike():
+  for other, name in gguf_import._SAME_SPLITS.items():
+    ours, theirs = bytelevel(other), bytelevel(name)
+    for text in (*WEIRD[:5], "We'll see 123 hels.\n\n  it's"):
+      assert ours.encode(text) == theirs.encode(text)
+    assert ours.adds_bos == theirs.adds_bos
+  # But DeepSeek's tokenizer changes no letter, as Qwen's own does.
+  letters = 'e\u0301'
+  assert bytelevel('deepseek-r1-qwen').decode(
+    bytelevel('deepseek-r1-qwen').encode(letters)
+  ) == letters  # fmt: skip
 
 
 def test_gguf_kinds_of_tokens():
