@@ -50,7 +50,8 @@ def model(size='', source='', **settings) -> dict:
     param_dtype='float32',  # or bfloat16; int8, of roles that are not trained
     remat='dots_and_attention',
     prompts='plain',  # or 'instruct', 'first_error', 'programs'
-    prefix='',  # how every response begins, e.g. '<think>\n' or 'Verdict:'
+    prefix='',  # how every response begins, e.g. 'Verdict:', or '<think>\n'
+    # where the chat template does not open the thinking itself
     temperature=1.0,
     top_k=0,
     top_p=1.0,

@@ -7,7 +7,7 @@ from fuzzing import altered, broken, deep, refused, texts, values
 from hypothesis import example, given
 from hypothesis import strategies as st
 from sentencepiece import sentencepiece_model_pb2
-from vocabularies import CHATML, SYMBOLS, gguf_metadata
+from vocabularies import CHATML, OPENED, SYMBOLS, gguf_metadata
 
 from critic_jax.pretrained import gguf_import
 from critic_jax.text import tokenizer
@@ -242,6 +242,18 @@ def test_texts_come_back_and_forge_nothing(text):
     '<|im_start|>assistant\n'
   )
   assert CHATML
+
+
+@given(texts('<think>', '</think>', surrogates=False, max_size=12))
+def test_texts_forge_no_marker(text):
+  config = json.loads(byte_level()['tokenizer_config.json'])
+  config['chat_template'] = OPENED
+  loaded = tokenizer.from_files(
+    byte_level() | {'tokenizer_config.json': json.dumps(config).encode()}
+  )
+  tokens = loaded.render([{'role': 'user', 'content': text}])
+  assert tokens.count(loaded.markers['<think>']) == 1
+  assert loaded.decode_fn(tokens).count(text) >= 1
 
 
 @given(texts('he', '<|im_end|>', surrogates=False, max_size=12))
