@@ -282,6 +282,8 @@ def paper(size, chip):
     role.lengths = (512, 1024, max_new_tokens + 1024)
     role.max_rows = layout['max_rows']
     role.dtype, role.remat = 'bfloat16', 'full'
+  # A prompt to refine holds a solution and a critique.
+  config.models.solver.lengths += (2 * max_new_tokens + 1024,)
   config.models.solver.param_dtype = 'bfloat16'  # is not trained
   config.phases.rl = common.phase(
     recipe='refcritic',

@@ -58,7 +58,7 @@ from critic_jax.terminal import Console
 from critic_jax.training import checks, eval_phases, inputs, updates
 from critic_jax.training import phases as phases_lib
 from critic_jax.training import roles as roles_lib
-from critic_jax.training.alarms import Alarms
+from critic_jax.training.alarms import Alarms, no_signal
 from critic_jax.training.phases import Phase
 from critic_jax.training.pipeline import Pipeline, is_saved
 from critic_jax.workdir import checkpoint, progress, provenance, run_dir
@@ -175,6 +175,7 @@ class Run:
           self.console.print(f'{phase.name}: told to end, saved at step {step}')
           raise SystemExit(preemption.EXIT)
         advance(metrics)
+    alarms.tell_refused()
     # From here on the phase is saved, however the process ends.
     checkpoint.wait(self.manager)
 
@@ -212,6 +213,7 @@ class Run:
   def _log(self, phase, step, collected, metrics):
     """Writes a step's metrics and records; returns all its metrics."""
     config, records = phase.config, collected.records
+    metrics |= no_signal(collected.given, metrics)
     metrics |= stage_metrics.summary(records)
     metrics['learning_rate'] = float(phase.schedule(step * config.epochs))
     metrics['tokens/update'] = float(np.prod(collected.batch['tokens'].shape))

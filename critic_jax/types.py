@@ -60,7 +60,8 @@ class Record:
     logprobs: float32[R], under the distribution the tokens were sampled from.
     text: the response as text, special tokens left out.
     finish: 'stop' (an end-of-sequence token), 'length' (cut at the limit), or
-      'prompt' (the prompt was too long, nothing was sampled).
+      'prompt' (its prompt was too long, or a prompt above was: nothing was
+      sampled, and there is nothing to learn from or to judge).
     parsed: what the stage's parser found, e.g. {'answer': '12'}.
     scores: rewards by name, and 'reward', their weighted sum; without those
       that could not be determined.
@@ -82,8 +83,13 @@ class Record:
 
   @property
   def truncated(self) -> bool:
-    """Whether the model did not end the message itself."""
-    return self.finish != 'stop'
+    """Whether the message was cut at the limit of its tokens."""
+    return self.finish == 'length'
+
+  @property
+  def refused(self) -> bool:
+    """Whether nothing was sampled, as a prompt did not fit."""
+    return self.finish == 'prompt'
 
   @property
   def id(self) -> str:

@@ -102,13 +102,17 @@ class Scripted(LM):
     return generate
 
   def _say(self, prompt, index):
+    prompt_tokens = np.array(self.encode_prompt(prompt), np.int32)
+    if len(prompt_tokens) > self.lengths[-1]:
+      no_logprobs = np.zeros(0, np.float32)
+      return Generation(prompt_tokens, no_logprobs, no_logprobs, '', 'prompt')
     text = self.script(prompt, index)
     tokens, finish = self.encode_response(text), 'stop'
     if len(tokens) > self.max_new_tokens:
       tokens, finish = tokens[: self.max_new_tokens], 'length'
       text = self.tokenizer.decode(tokens)
     return Generation(
-      np.array(self.encode_prompt(prompt), np.int32),
+      prompt_tokens,
       np.array(tokens, np.int32),
       np.full(len(tokens), -1.0, np.float32),
       text,

@@ -4,7 +4,7 @@
 with `truth(parent)`, the grade of the solution's answer. A verdict that is
 missing, contradictory or unfinished counts as wrong: a critic must not gain by
 keeping silent. Critiques of solutions whose correctness is unknown (ungraded,
-or the grader timed out) are left out.
+never sampled, or the grader timed out) are left out.
 
 The positive class of precision, recall and F1 is the wrong solution, as a
 critic's task is to detect it. Balanced accuracy is the mean of the accuracies
@@ -56,7 +56,7 @@ def truth(solution: Record) -> bool | None:
   The grade of its final answer decides. For ungraded solutions with labelled
   steps, no step may be wrong.
   """
-  if solution.parsed.get('grade') == 'timeout':
+  if solution.refused or solution.parsed.get('grade') == 'timeout':
     return None
   if solution.parsed.get('correct') is not None:
     return bool(solution.parsed['correct'])
@@ -81,7 +81,8 @@ def table(records: Sequence[Record]) -> Table:
 
 
 _COLUMNS = (
-  'rows', 'right', 'wrong', 'right_ok', 'wrong_ok', 'called', 'cut', 'length'
+  'rows', 'right', 'wrong', 'right_ok', 'wrong_ok', 'called', 'cut', 'refused',
+  'length',
 )  # fmt: skip
 
 
@@ -96,6 +97,7 @@ def _row(critique: Record) -> dict[str, float]:
     'wrong_ok': not right and claim == 'incorrect',
     'called': claim == 'incorrect',
     'cut': critique.truncated,
+    'refused': critique.refused,
     'length': len(critique.tokens),
     **{name: status == name for name in STATUSES},
   }
@@ -129,6 +131,7 @@ STATISTICS = {
   'contradictory': Statistic(ratio('contradictory', 'rows'), 'rows'),
   'unfinished': Statistic(ratio('unfinished', 'rows'), 'rows'),
   'truncated': Statistic(ratio('cut', 'rows'), 'rows'),
+  'refused': Statistic(ratio('refused', 'rows'), 'rows'),
   'length': Statistic(ratio('length', 'rows'), 'rows', share=False),
 }
 

@@ -80,9 +80,17 @@ def make_policy_loss(
     microbatches: parts of a batch that the reference reads one after another.
 
   Raises:
-    ValueError: a setting is wrong, or the reference is missing.
+    ValueError: a setting is wrong, the reference is missing, or the role
+      samples greedily.
   """
   sampling_params = models[role].sampling_params
+  if sampling_params.temperature == 0 or sampling_params.top_k == 1:
+    raise ValueError(
+      f'models.{role}: got temperature={sampling_params.temperature} and '
+      f'top_k={sampling_params.top_k}, which leave one token to sample; '
+      'expected a temperature above 0 and top_k=0 or above 1, so that there is '
+      'something to learn from'
+    )
   surrogate = lookup.bind(policy, objective, 'objective')
   with lookup.naming('objective'):  # its values are checked when it is called
     jax.eval_shape(

@@ -64,7 +64,7 @@ def make(
 
   def write(solutions, rng):
     records = []
-    for solution in solutions:
+    for solution in (s for s in solutions if not s.refused):
       prompt = stage.prompt(solution)
       for i in range(num_critiques):
         text = write_critique(solution, rng)

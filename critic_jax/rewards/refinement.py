@@ -8,7 +8,8 @@ solution, and its `parsed['correct']` and that of each refinement are bools
 which the recipe writes before it scores. A critique that states no verdict
 or was cut off earns nothing from any of these rewards.
 
-A grader's timeout is not a wrong answer: a reward that depends on such a grade
+A grader's timeout is not a wrong answer, and neither is a response that was
+never sampled, as its prompt did not fit: a reward that depends on such a grade
 is None, and no advantage is made of it. That goes for the mean of refinements,
 too, if one of them timed out: over the others alone it would pay a critic for
 advice that makes wrong answers hang the grader.
@@ -77,8 +78,9 @@ def delta(critique: Record, refinements: Sequence[Record]) -> float | None:
 def is_right(
   record: Record | None, *, critique: Record | None = None
 ) -> bool | None:
-  """Returns whether an answer is right; None where its grader timed out.
+  """Returns whether an answer is right; None where that is not known.
 
+  It is not where the grader timed out, nor where nothing was sampled.
   A response that was cut off is not right, whatever its grade. The grade is
   read strictly: a string 'False' must not count as true.
 
@@ -93,6 +95,8 @@ def is_right(
       f"parsed['correct'] of {source}: got {correct!r}; expected a bool; grade"
       ' solutions and refinements before scoring critiques'
     )
+  if record.refused:
+    return None
   timed_out = record.parsed.get('grade') == 'timeout' and not record.truncated
   return None if timed_out else bool(correct)
 
@@ -166,7 +170,8 @@ def _mean(records: Sequence[Record]) -> float | None:
 
 
 def _has_verdict(critique: Record) -> bool:
-  return critique.parsed.get('status') == 'ok' and not critique.truncated
+  is_whole = critique.finish == 'stop'
+  return critique.parsed.get('status') == 'ok' and is_whole
 
 
 def _calls_right(critique: Record) -> bool:

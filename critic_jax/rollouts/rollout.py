@@ -47,6 +47,10 @@ Grade = Callable[[Sequence[tuple[str, str]]], list[str]]
 _MIN_KEYS = 1024
 
 
+_NO_TOKENS, _NO_LOGPROBS = np.zeros(0, np.int32), np.zeros(0, np.float32)
+_REFUSED = Generation(_NO_TOKENS, _NO_TOKENS, _NO_LOGPROBS, '', 'prompt')
+
+
 class Request(NamedTuple):
   """A stage to sample: the responses to some parents.
 
@@ -93,12 +97,17 @@ def _sample(requests: Sequence[Request], generate: Generate) -> list[Record]:
   """Samples requests of one n by one call; their records, in order.
 
   A request without parents is passed on too, so that the sampler can compile
-  for the steps that have some.
+  for the steps that have some. A refused parent is no content: nothing is
+  sampled for it, and its responses are refused, too.
   """
   pairs = [
     (request.stage, parent)
     for request in requests
     for parent in request.parents
+  ]
+  asked = [
+    request._replace(parents=[p for p in request.parents if not _refused(p)])
+    for request in requests
   ]
   max_prompts = sum(
     max(request.max_prompts, len(request.parents)) for request in requests
@@ -108,15 +117,24 @@ def _sample(requests: Sequence[Request], generate: Generate) -> list[Record]:
   stage = requests[0].stage
   kind = stage.control_of or stage.name  # controls cost it time
   with timing.timed(f'time/{kind}_s'):
-    prompts = [stage.prompt(parent) for stage, parent in pairs]
-    generations = generate(prompts, _keys(requests), requests[0].n, max_prompts)
+    prompts = [
+      stage.prompt(parent) for stage, parent in pairs if not _refused(parent)
+    ]
+    n = requests[0].n
+    sampled = iter(generate(prompts, _keys(asked), n, max_prompts))
   records = [
     _record(stage, parent, index, generation)
-    for (stage, parent), siblings in zip(pairs, generations, strict=True)
-    for index, generation in enumerate(siblings)
+    for stage, parent in pairs
+    for index, generation in enumerate(
+      [_REFUSED] * n if _refused(parent) else next(sampled)
+    )
   ]
   timing.add(f'tokens/{kind}', sum(len(record.tokens) for record in records))
   return records
+
+
+def _refused(parent: Problem | Record) -> bool:
+  return isinstance(parent, Record) and parent.refused
 
 
 def _distinct_names(parents):
@@ -163,8 +181,7 @@ def write(
   stage: Stage, parent: Problem | Record, text: str, index: int = 0
 ) -> Record:
   """Makes a record of a text that nobody sampled, such as a demonstration."""
-  no_tokens, no_logprobs = np.zeros(0, np.int32), np.zeros(0, np.float32)
-  generation = Generation(no_tokens, no_tokens, no_logprobs, text, 'stop')
+  generation = Generation(_NO_TOKENS, _NO_TOKENS, _NO_LOGPROBS, text, 'stop')
   return _record(stage, parent, index, generation)
 
 
@@ -297,10 +314,13 @@ def score(
   Returns:
     The records with `scores`: each rule's value, and their weighted sum as
     'reward'. A value that could not be determined is left out, and so is a sum
-    to which it would add.
+    to which it would add. A refused record has none.
   """
   scored = []
   for record, its in zip(records, children(records, responses), strict=True):
+    if record.refused:
+      scored.append(dataclasses.replace(record, scores={}))
+      continue
     values = {name: rule(record, its) for name, rule in rewards.items()}
     values = {name: float(x) for name, x in values.items() if x is not None}
     if all(name in values or not weights[name] for name in rewards):

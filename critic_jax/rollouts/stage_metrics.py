@@ -1,6 +1,8 @@
 """Metrics of records: means over each stage, named 'stage/metric'.
 
 count, length, truncated       of every stage; length in tokens
+refused                        nothing was sampled, as a prompt did not fit;
+                               such records are in 'count' and in no other
 reward, and each rule's value  where there are scores
 correct, unparsable, timeout   where answers were graded; what is left is
                                wrong, or right and cut off
@@ -27,7 +29,7 @@ import numpy as np
 from critic_jax.rewards import leaks, refinement
 from critic_jax.types import Record
 
-_EVERY = ('count', 'length', 'truncated')
+_EVERY = ('count', 'length', 'truncated', 'refused')
 _GRADED = ('correct', 'unparsable', 'timeout')
 _FAULTS = ('missing', 'contradictory', 'unfinished')
 
@@ -101,7 +103,10 @@ def names(
 
 
 def _of_record(record: Record) -> dict[str, float]:
+  if record.refused:
+    return {'refused': 1.0}
   metrics = {
+    'refused': 0.0,
     'length': len(record.tokens),
     'truncated': record.truncated,
     **record.scores,

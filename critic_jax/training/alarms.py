@@ -1,4 +1,4 @@
-"""Alarms about a step: limits, numbers, a sampler unlike its trainer.
+"""Alarms about a step: limits, numbers, no signal, sampler unlike trainer.
 
 A run warns, keeps the batch where one should be looked at, and ends where its
 config says so.
@@ -6,6 +6,8 @@ config says so.
 
 from __future__ import annotations
 
+import collections
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +18,34 @@ from critic_jax.terminal import Console
 from critic_jax.workdir import run_dir
 
 _SKIPPED = 'update/skipped'
+_NO_SIGNAL = 'update/no_signal'
+_REFUSED = '/refused'
+
+
+def missing_signal(batch: Mapping, metrics: Mapping[str, float]) -> str:
+  """Returns why an update teaches nothing that was rewarded or shown, or ''.
+
+  Args:
+    batch: as the recipe gave it, on the host.
+    metrics: the metrics of the update.
+  """
+  if not np.any(batch['mask']):
+    return (
+      'no token is trained: every record was refused or left out; see the '
+      "metrics '.../refused', lengths and max_new_tokens"
+    )
+  has_policy = 'policy/max_ratio_error' in metrics
+  if has_policy and not np.any(batch['advantages'][batch['mask']]):
+    return (
+      'all advantages are zero: the rewards of each group are equal; see the '
+      "metrics '.../reward' and '.../truncated', and the records"
+    )
+  return 'the gradient is zero' if metrics['grad_norm'] == 0 else ''
+
+
+def no_signal(batch: Mapping, metrics: Mapping[str, float]) -> dict[str, float]:
+  """Returns the metric of a step without a signal: 1.0, else 0.0."""
+  return {_NO_SIGNAL: float(bool(missing_signal(batch, metrics)))}
 
 
 class Alarms:
@@ -38,6 +68,10 @@ class Alarms:
     self._phase, self._folder, self._console = phase, folder, console
     self._best_metric = best_metric
     self._disagreed = False
+    self._num_silent = 0  # steps without a signal, up to the last
+    self._tolerated = min(phase.config.limit_window, phase.config.steps)
+    self._num_refused = collections.Counter()  # records, by stage
+    self._num_records = collections.Counter()
     self._watch = limits.Watch(
       phase.config.limits,
       phase.config.limit_window,
@@ -47,6 +81,7 @@ class Alarms:
     for row in run_dir.read_metrics(folder.path / 'metrics.jsonl'):
       if row['phase'] == phase.name:
         self._watch.add(row)
+        self._count(row)
 
   def compare(self, step: int, collected, errors) -> None:
     """Warns, once, if a sampler and the trainer that it equals disagree.
@@ -72,6 +107,9 @@ class Alarms:
   def add(self, step: int, collected, metrics: Mapping[str, float]) -> str:
     """Takes a step's metrics; returns why the run must end, or ''."""
     problem = '; '.join(self._watch.add(metrics).values())
+    self._count(metrics)
+    silence = self._silence(step, collected, metrics)
+    problem = '; '.join(filter(None, [problem, silence]))
     if problem:
       self._warn(problem)
     config = self._phase.config
@@ -97,6 +135,34 @@ class Alarms:
     mean = self._watch.mean(self._best_metric.removeprefix('-'))
     is_negative = mean is not None and self._best_metric.startswith('-')
     return -mean if is_negative else mean
+
+  def tell_refused(self) -> None:
+    """Says how many records of the phase have no content, by stage."""
+    for stage, number in sorted(self._num_refused.items()):
+      self._warn(
+        f'{number} of {self._num_records[stage]} records of {stage!r} were '
+        'refused and taught nothing: they, or their prompts, are longer than '
+        'lengths and max_new_tokens allow'
+      )
+
+  def _count(self, metrics) -> None:
+    """Counts steps without a signal, and records that are no content."""
+    self._num_silent = self._num_silent + 1 if metrics.get(_NO_SIGNAL) else 0
+    for name, share in metrics.items():
+      stage = name.removesuffix(_REFUSED)
+      if stage != name and f'{stage}/count' in metrics:
+        count = metrics[f'{stage}/count']
+        self._num_records[stage] += round(count)
+        self._num_refused[stage] += round(share * count)
+    self._num_refused = +self._num_refused  # without zeros
+
+  def _silence(self, step, collected, metrics) -> str:
+    """Returns a warning if the last steps taught nothing, told ever rarer."""
+    doublings = math.log2(max(self._num_silent, 0.1) / self._tolerated)
+    if doublings < 0 or not doublings.is_integer():
+      return ''
+    reason = missing_signal(collected.given, metrics)
+    return f'no signal in {self._num_silent} steps up to {step}: {reason}'
 
   def _keep(self, step, collected) -> Path:
     return self._folder.write_batch(

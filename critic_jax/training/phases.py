@@ -26,7 +26,8 @@ LOOP_METRICS = frozenset(
     'compile/count', 'compile/from_cache', 'device/occupancy', 'grad_norm',
     'learning_rate', 'loss/total', 'memory/device_gib', 'memory/host_gib',
     'time/collect_s', 'time/compile_s', 'time/grade_s', 'time/grade_waited_s',
-    'time/step_s', 'time/update_s', 'tokens/update', 'update/skipped',
+    'time/step_s', 'time/update_s', 'tokens/update', 'update/no_signal',
+    'update/skipped',
   ]
 )  # fmt: skip
 
@@ -78,6 +79,7 @@ def make_phases(config, lms, grade) -> list[Phase]:
     with lookup.naming(f'phases.{name}'):
       _section_names(config.phases[name])
   _check_best_metric(config.get('best_metric'), phases)
+  _check_scored(config.models, phases)
   return phases
 
 
@@ -233,6 +235,20 @@ def logged_metrics(recipe: Recipe) -> frozenset[str]:
   forms = 'time/{}_s', 'time/{}_tokens_per_s', 'tokens/{}'
   of_stages = {form.format(stage) for form in forms for stage in stages}
   return recipe.metrics | LOOP_METRICS | of_stages
+
+
+def _check_scored(models, phases) -> None:
+  """Raises ValueError for a role that scores with weights that are random."""
+  written = {role for role, section in models.items() if section.source}
+  for phase in phases:
+    written |= {*phase.config.copy, *phase.recipe.trained}
+    for role in sorted(set(phase.recipe.scored) - written):
+      source = phase.recipe.trained[0]
+      raise ValueError(
+        f'phases.{phase.name}.copy: got none to {role!r}, whose weights are '
+        'random: it has no source and no phase has trained it; expected the '
+        f"role that it scores; set copy=dict({role}='{source}')"
+      )
 
 
 def _check_best_metric(name, phases) -> None:

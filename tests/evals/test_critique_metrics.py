@@ -58,7 +58,7 @@ def test_by_hand():
   assert got['f1'] == pytest.approx(0.9 / 1.35)
   assert got['missing'] == got['unfinished'] == pytest.approx(1 / 8)
   assert got['contradictory'] == 0
-  assert got['truncated'] == pytest.approx(2 / 8)
+  assert got['truncated'] == got['refused'] == pytest.approx(1 / 8)
   assert got['length'] == pytest.approx((6 * 4 + 1 + 27) / 8)
   counts = critique_metrics.metrics(records)
   assert counts['accuracy_wrong'].n == 5 and counts['precision'].n == 4

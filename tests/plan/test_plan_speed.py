@@ -131,8 +131,8 @@ def test_prompts_hold_what_is_above_them():
   lms = abstract.make_lms(config)
   recipe = abstract.phase(config, lms, 'rl').recipe
   workloads = workload.sampled(recipe, lms)
-  # The last has no more columns: 512 + 2 * 2048 is more than 3072.
-  assert [stage.prompt for stage in workloads] == [512, 2560, 3072]
+  # A prompt to refine holds a solution and a critique: 512 + 2 * 2048.
+  assert [stage.prompt for stage in workloads] == [512, 2560, 4608]
   assert workload.learned((), recipe, lms) == (256, 5120, False)
 
 
@@ -159,6 +159,7 @@ def test_the_models_that_only_score():
   config = ppo.get_config('tiny')
   config.models.ref = config.models.solver.copy_and_resolve_references()
   config.phases.rl.kl.coef = 0.1
+  config.phases.rl.copy = dict(config.phases.rl.copy, ref='solver')
   lms = abstract.make_lms(config)
   assert abstract.phase(config, lms, 'rl').recipe.scored == ('ref', 'value')
   assert abstract.phase(config, lms, 'solver').recipe.scored == ()

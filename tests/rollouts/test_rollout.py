@@ -138,7 +138,7 @@ def test_an_overlong_prompt_gives_an_empty_record(lm, params):
   records = solve(lm, params, [problems(1)[0], long])
   assert [len(r.tokens) > 0 for r in records] == [True, True, False, False]
   refused = records[2]
-  assert refused.finish == 'prompt' and refused.truncated
+  assert refused.refused and not refused.truncated
   assert refused.text == '' and refused.logprobs.size == 0
   graded = rollout.grade(records, grade)
   assert graded[2].parsed['correct'] is False
@@ -412,12 +412,14 @@ def test_summary_by_hand():
     'solve/count': 2,
     'solve/length': 2.0,
     'solve/truncated': 0.5,
+    'solve/refused': 0.0,
     'solve/correct': 0.5,
     'solve/unparsable': 0.0,
     'solve/timeout': 0.5,
     'critique/count': 4,
     'critique/length': 2.0,
     'critique/truncated': 0.0,
+    'critique/refused': 0.0,
     'critique/judge': 0.25,
     'critique/judge_right': 0.25,
     'critique/reward': 0.5,
@@ -427,6 +429,23 @@ def test_summary_by_hand():
     'critique/unfinished': 0.0,
   }
   assert stage_metrics.summary([]) == {}
+
+
+def test_the_metrics_of_what_was_refused():
+  """It was not cut, is neither right nor wrong, and has no length."""
+  known = make_record(tokens=[1], parsed={'correct': True, 'grade': 'right'})
+  refused = make_record(
+    finish='prompt', parsed={'correct': False, 'grade': 'unparsable'}
+  )
+  assert stage_metrics.summary([known, refused]) == {
+    'solve/count': 2,
+    'solve/refused': 0.5,
+    'solve/length': 1.0,
+    'solve/truncated': 0.0,
+    'solve/correct': 1.0,
+    'solve/unparsable': 0.0,
+    'solve/timeout': 0.0,
+  }
 
 
 def test_summary_of_critiques_by_truth_and_of_controls():
