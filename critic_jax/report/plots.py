@@ -105,7 +105,8 @@ def compare(
   for file, title, names, _ in _panels(list(runs.values())):
     if files is None or file in files:
       names = names[:MAX_AXES]
-      draw_one = functools.partial(_draw_runs, runs, names)
+      is_log = file in LOGARITHMIC
+      draw_one = functools.partial(_draw_runs, runs, names, is_log=is_log)
       alt = 'a curve for each run of ' + ', '.join(names)
       panels.append(figures.panel(draw_one, title, alt, wide=True))
   return panels
@@ -195,12 +196,8 @@ def _draw(
     for name, mark in zip(names, marks, strict=True):
       _line(axes, *_curve(columns, name, phase), **mark)
     _fit(axes, max(1, round(7 * sizes[number])))
-  if is_log:
-    axes.set_yscale('log', nonpositive='mask')
-    axes.yaxis.set_major_formatter('{x:g}')
-    axes.minorticks_off()
-  else:
-    _give_room(axes, np.concatenate([_curve(columns, n)[1] for n in names]))
+  values = [_curve(columns, name)[1] for name in names]
+  _scale(axes, np.concatenate(values), is_log)
   lines, labels = [Line2D([], [], **mark) for mark in marks], _labels(names)
   figures.add_legend(figure, theme, lines, labels, ncols=2, fontsize=7.5)
   return figure
@@ -218,10 +215,14 @@ def _fit(axes: Any, num_ticks: int = 6) -> None:
   axes.xaxis.set_major_locator(locator)
 
 
-def _give_room(axes: Any, values: np.ndarray) -> None:
-  """Draws a constant between 0 and 1, or between 0 and twice its value."""
-  low, high = values.min(), values.max()
-  if low == high:
+def _scale(axes: Any, values: np.ndarray, is_log: bool = False) -> None:
+  """Scales an axis; that of a constant ends at 1, or at twice its value."""
+  low, high = values.min(initial=np.inf), values.max(initial=-np.inf)
+  if is_log and high > 0:
+    axes.set_yscale('log', nonpositive='clip')
+    axes.yaxis.set_major_formatter('{x:g}')
+    axes.minorticks_off()
+  elif low == high:
     axes.set_ylim(*sorted((0.0, 2 * low)) if low else (-0.04, 1.04))
 
 
@@ -257,7 +258,7 @@ def _draw_apart(
     steps, values = _curve(columns, name, phase)
     _line(axes, steps, values, color=figures.color(0))
     _fit(axes)
-    _give_room(axes, values)
+    _scale(axes, values)
     ink = figures.THEMES[theme]['ink']
     title = f'{_label(name)} ({figures.literal(phase)})'
     axes.set_title(title, fontsize=8.5, loc='left', color=ink)
@@ -287,7 +288,10 @@ def _label(metric: str) -> str:
 
 
 def _draw_runs(
-  runs: Mapping[str, Columns], names: Sequence[str], theme: str
+  runs: Mapping[str, Columns],
+  names: Sequence[str],
+  theme: str,
+  is_log: bool = False,
 ) -> Figure:
   """Draws axes for each metric, with a curve for each run."""
   grid, figure = _small_axes(len(names), min(4, max(2, len(names))), margin=0.4)
@@ -301,6 +305,8 @@ def _draw_runs(
         if len(curve[0]):
           _line(axes, *curve, color=figures.color(number))
     _fit(axes)
+    values = [_curve(c, name)[1] for c in runs.values() if _has(c, name)]
+    _scale(axes, np.concatenate(values or [[]]), is_log)
   lines = [
     Line2D([], [], color=figures.color(number), linewidth=1.5)
     for number in range(len(runs))
