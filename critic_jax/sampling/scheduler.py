@@ -147,7 +147,7 @@ def num_inserted(num_lanes: int, num_shards: int = 1) -> int:
   return _round_up(max(1, num_lanes // 4), num_shards)
 
 
-def num_shared_prefixes(size: int, num_shards: int = 1) -> int:
+def num_shared_prefixes(size: int, num_shards: int) -> int:
   """Returns the shared prefixes of an insert; 0 if they spare nothing.
 
   Args:

@@ -148,12 +148,18 @@ def test_prompts_of_similar_length_go_together(lm, fake_run):
 
 
 def test_no_prompt_is_padded_to_more_than_twice_its_column(lm, fake_run):
-  lm = dataclasses.replace(lm, lengths=(4, 8, 16), max_rows=16)
+  lm = dataclasses.replace(lm, lengths=(4, 8, 10), max_rows=16)
   prompts = ['a', WIDE, SHORT, FULL, 'b']  # with a newline 2, 9, 3, 8, 2 tokens
   results = lm.bind(None)(prompts, keys(), 1)
-  # 4 and 8 columns go together, 16 is more than twice 4.
-  assert fake_run == [(4, 4, 8, 1, 1), (1, 1, 16, 1, 1)]
+  # 4 and 8 columns go together, 10 is more than twice 4.
+  assert fake_run == [(4, 4, 8, 1, 1), (1, 1, 10, 1, 1)]
   assert [len(g.prompt_tokens) for [g] in results] == [2, 9, 3, 8, 2]
+
+
+def test_a_model_that_has_compiled_is_still_equal():
+  lm, other = tiny_lm(model=MODEL), tiny_lm(model=MODEL)
+  lm._compiled.add('shape')
+  assert lm == dataclasses.replace(other, tokenizer=lm.tokenizer)
 
 
 def test_a_text_depends_on_its_key_and_prompt_only(lm, params):
