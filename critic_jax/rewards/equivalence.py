@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import collections
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from critic_jax.rewards import numerals, spelling, structure, units
 
@@ -18,14 +18,14 @@ from critic_jax.rewards import numerals, spelling, structure, units
 Decide = Callable[[str, str, bool], bool | None]
 
 _MAX_DEPTH = 8
-_MAX_DIFFERENT = 40  # items of a list in other spellings than the reference's
+_MAX_DIFFERENT = 20  # items of a list in other spellings than the reference's
 
 
 def compare(answer: str, reference: str, decide: Decide) -> bool | None:
   """Compares two answers; None if that depends on what `decide` does not know.
 
-  It is symmetric but for restatements (`restates`), and returns if `decide`
-  does.
+  It is symmetric but for restatements (`is_plain_form`), bases and operators,
+  and returns if `decide` does.
   """
   left, right = spelling.plain(answer), spelling.plain(reference)
   return _compare(left, right, decide, _MAX_DEPTH)
@@ -117,7 +117,7 @@ def _distinct(items: tuple[str, ...]) -> tuple[str, ...]:
   return tuple({spelling.bare(item): item for item in items}.values())
 
 
-def _all(decisions: object) -> bool | None:
+def _all(decisions: Iterable[bool | None]) -> bool | None:
   """Returns False if any is, else None if any is, else True."""
   is_unknown = False
   for decision in decisions:
