@@ -118,7 +118,9 @@ def phase(
     limits={},  # metric -> low, high, relative; inspection/limits.py
     limit_window=10,
     limit_action='warn',  # or 'stop'
-    max_ratio_error=0.1,  # of a fresh batch; more in bfloat16
+    # Of a fresh batch, at its worst token, by the dtype of computation: in
+    # bfloat16 SmolLM2-135M had 0.57 in 1,500 tokens, and 0.02 on average.
+    max_ratio_error=dict(float32=0.1, bfloat16=2.0),
     max_skipped=10,  # updates that are not finite; one more ends the run
     optimizer=dict(
       learning_rate=learning_rate,

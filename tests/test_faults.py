@@ -167,29 +167,33 @@ def test_a_sampler_that_disagrees_is_told_of_with_the_row(
 
   def disagreeing(self, *arguments):
     collected = collect(self, *arguments)
-    if next(count) == 0:
-      return collected
+    ratio = ratios[next(count)]
     row, column = np.argwhere(collected.given['mask'])[-1]
-    collected.given['logprobs'][row, column] -= np.log(1.5)
+    collected.given['logprobs'][row, column] -= np.log(ratio)
     rows.append(row)
     batch = sharding.put_batch(collected.given, self.mesh)
     return collected._replace(batch=batch)
 
-  rows = []
+  rows, ratios = [], [1.0, 1.5, 1.9, 3.0]
   monkeypatch.setattr(pipeline.Pipeline, '_collect', disagreeing)
   config, out = stale_config(staleness=0), io.StringIO()
-  config.phases.rl.steps = 3
+  config.phases.rl.steps = 4
+  # Not learned from, the first policy writes all batches.
+  config.phases.rl.optimizer.learning_rate = 0.0
   train.run(config, str(tmp_path), Console(file=out, width=500))
   errors = [
     row['policy/max_ratio_error']
     for row in run_dir.read_metrics(tmp_path / 'metrics.jsonl')
   ]
   assert errors[0] < 1e-3
-  assert errors[1:] == pytest.approx([0.5, 0.5], abs=1e-3)
-  [line] = [x for x in out.getvalue().splitlines() if ' disagree ' in x]
-  path = tmp_path / 'batches/000001.npz'
-  assert f'row {rows[0]} of {path} (more than 0.1)' in line
-  assert path.exists() and not path.with_stem('000002').exists()
+  assert errors[1:] == pytest.approx([0.5, 0.9, 2.0], abs=2e-3)
+  # Told of again when it is twice as large, and only then.
+  lines = [x for x in out.getvalue().splitlines() if ' disagree ' in x]
+  for line, step in zip(lines, (1, 3), strict=True):
+    path = tmp_path / f'batches/{step:06}.npz'
+    assert f'row {rows[step]} of {path} (more than 0.1)' in line
+  kept_batches = sorted(path.stem for path in tmp_path.glob('batches/*.npz'))
+  assert kept_batches == ['000001', '000003']
 
 
 def test_an_old_batch_may_disagree(whole):

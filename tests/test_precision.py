@@ -25,6 +25,7 @@ def bfloat16_config(steps=30, how='masters'):
   config.models.solver.update(dict(dtype='bfloat16', param_dtype='bfloat16'))
   section = config.phases.solver
   section.steps, section.checkpoint_every = steps, steps
+  section.records_every = 1
   section.optimizer.update(
     dict(learning_rate=1e-6, schedule='constant', bfloat16=how)
   )

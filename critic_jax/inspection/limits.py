@@ -4,7 +4,9 @@ A policy may learn to hack its reward, and the mean reward is the last metric to
 show it. A limit is {'low': ..., 'high': ...} on the mean of a metric over the
 last `window` steps; with 'relative': True it is on that mean divided by the
 mean over the first `window` steps of the phase (drift of lengths). Limits read
-logged metrics only, so a resumed run warns as if it had never stopped.
+logged metrics only, so a resumed run warns as if it had never stopped. While a
+limit stays crossed it is told of again when the mean is twice as bad as it was
+when last told of.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from critic_jax import lookup
 
 _KEYS = {'low', 'high', 'relative'}
 _MAX_WINDOW = 1_000_000
+_WORSE = 2.0  # an alarm is told again at so many times what was told last
 ACTIONS = ('warn', 'stop')
 
 
@@ -45,6 +48,26 @@ def check(limits: Mapping[str, Any], action: str, window: int) -> None:
       raise ValueError(f'{name}: got {dict(limit)}; expected low < high')
 
 
+def is_worse(value: float, told: float, *, is_above: bool = True) -> bool:
+  """Whether a number is so much worse than one that was told of that it is new.
+
+  >>> is_worse(0.5, told=0.3), is_worse(0.7, told=0.3)
+  (False, True)
+  >>> is_worse(0.02, told=0.03, is_above=False)
+  False
+  >>> is_worse(0.01, told=0.03, is_above=False)
+  True
+
+  Args:
+    value: the number.
+    told: the one that was told of last.
+    is_above: whether larger is worse, or smaller.
+  """
+  goes_from_zero = (told > 0) == is_above
+  bound = told * _WORSE if goes_from_zero else told / _WORSE
+  return value > bound if is_above else value < bound
+
+
 class Watch:
   """Checks the limits of a phase step by step, in constant memory.
 
@@ -63,14 +86,14 @@ class Watch:
     self._first: dict[str, list[float]] = {name: [] for name in names}
     self._last = {name: collections.deque(maxlen=window) for name in names}
     self._total = dict.fromkeys(names, 0.0)
-    self._outside: set[str] = set()
+    self._told: dict[str, float] = {}  # of the limits that are crossed now
 
   def add(self, row: Mapping[str, float]) -> dict[str, str]:
     """Adds the metrics of the next step.
 
     Returns:
       A warning, by metric, for each limit that is crossed at this step but was
-      not crossed at the step before.
+      not crossed at the step before, or by much less when it was told of.
     """
     for name, last in self._last.items():
       value = row.get(name, math.nan)
@@ -80,9 +103,7 @@ class Watch:
         if len(self._first[name]) < self._window:
           self._first[name].append(value)
     texts = {name: self._warning(name) for name in self._limits}
-    texts = {name: text for name, text in texts.items() if text}
-    before, self._outside = self._outside, set(texts)
-    return {name: text for name, text in texts.items() if name not in before}
+    return {name: text for name, text in texts.items() if text}
 
   def mean(self, name: str) -> float | None:
     """Returns the mean of a metric's last `window` values, None without any."""
@@ -94,7 +115,7 @@ class Watch:
     return self._total[name]
 
   def _warning(self, name: str) -> str:
-    """Returns the warning for a metric outside of its limit, '' inside."""
+    """Returns a new warning for a metric outside of its limit, else ''."""
     if len(self._last[name]) < self._window:
       return ''
     value, limit = self.mean(name), self._limits[name]
@@ -105,7 +126,12 @@ class Watch:
       text = f'{name} = {value:.3g} of its start'
     low, high = limit.get('low', -math.inf), limit.get('high', math.inf)
     if math.isnan(value) or low <= value <= high:
+      self._told.pop(name, None)
       return ''
+    told = self._told.get(name)
+    if told is not None and not is_worse(value, told, is_above=value > high):
+      return ''
+    self._told[name] = value
     return f'{text}, outside of [{low:g}, {high:g}]'
 
 

@@ -67,11 +67,13 @@ class Alarms:
   ):
     self._phase, self._folder, self._console = phase, folder, console
     self._best_metric = best_metric
-    self._disagreed = False
     self._num_silent = 0  # steps without a signal, up to the last
     self._tolerated = min(phase.config.limit_window, phase.config.steps)
     self._num_refused = collections.Counter()  # records, by stage
     self._num_records = collections.Counter()
+    # The largest error that was told of, or the bound of what is fine.
+    self._told_error = phase.max_ratio_error
+    self._was_told = False
     self._watch = limits.Watch(
       phase.config.limits,
       phase.config.limit_window,
@@ -82,9 +84,13 @@ class Alarms:
       if row['phase'] == phase.name:
         self._watch.add(row)
         self._count(row)
+        if not phase.config.staleness:  # else rows do not tell what was fresh
+          self._is_new(row.get('policy/max_ratio_error', 0.0))
 
   def compare(self, step: int, collected, errors) -> None:
-    """Warns, once, if a sampler and the trainer that it equals disagree.
+    """Warns if a sampler and the trainer that it equals disagree.
+
+    It warns again when they disagree twice as much as when it last did.
 
     Args:
       step: the step of the phase.
@@ -93,16 +99,24 @@ class Alarms:
       errors: float[B], the largest |ratio - 1| of each row; None: the loss has
         no policy.
     """
-    bound = self._phase.config.max_ratio_error
-    if errors is None or self._disagreed or not np.max(errors) > bound:
+    if errors is None or not self._is_new(float(np.max(errors))):
       return
-    self._disagreed = True
     row = int(np.argmax(errors))
     self._warn(
       f'sampler and trainer disagree at step {step}: their ratio is off by '
       f'{errors[row]:.3g} at a token of row {row} of '
-      f'{self._keep(step, collected)} (more than {bound}); this is told once'
+      f'{self._keep(step, collected)} (more than '
+      f'{self._phase.max_ratio_error}); this is told again when it is twice as '
+      'large'
     )
+
+  def _is_new(self, error: float) -> bool:
+    """Whether an error is to be told of; then it is the last that was."""
+    bound = self._told_error
+    is_new = limits.is_worse(error, bound) if self._was_told else error > bound
+    if is_new:
+      self._told_error, self._was_told = error, True
+    return is_new
 
   def add(self, step: int, collected, metrics: Mapping[str, float]) -> str:
     """Takes a step's metrics; returns why the run must end, or ''."""

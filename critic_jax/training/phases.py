@@ -42,6 +42,8 @@ class Phase(NamedTuple):
     tx: the optimiser.
     schedule: updates done -> learning rate.
     start: steps of the run before it.
+    max_ratio_error: the section's, for the dtype that the trained roles are
+      computed in.
   """
 
   name: str
@@ -50,6 +52,7 @@ class Phase(NamedTuple):
   tx: optax.GradientTransformation
   schedule: optax.Schedule
   start: int
+  max_ratio_error: float
 
 
 def make_phases(config, lms, grade) -> list[Phase]:
@@ -72,7 +75,11 @@ def make_phases(config, lms, grade) -> list[Phase]:
     section = config.phases[name]
     with lookup.naming(f'phases.{name}'):
       recipe, tx, schedule = _make_phase(section, lms, grade)
-    phases.append(Phase(name, section, recipe, tx, schedule, start))
+    dtypes = [lms[role].model.config.dtype for role in section.train]
+    max_ratio_error = max(section.max_ratio_error[dtype] for dtype in dtypes)
+    phases.append(
+      Phase(name, section, recipe, tx, schedule, start, max_ratio_error)
+    )
     start += section.steps
   # A phase that is not run has its names checked all the same.
   for name in sorted(set(config.phases) - set(config.order)):
@@ -128,7 +135,7 @@ def check_section(
   limits: Mapping[str, Any],
   limit_window: int,
   limit_action: str,
-  max_ratio_error: float,
+  max_ratio_error: Mapping[str, float],
   max_skipped: int,
   optimizer: Mapping[str, Any],
 ) -> None:
@@ -150,7 +157,8 @@ def check_section(
     limits: by metric: `low`, `high`, `relative` (inspection/limits.py).
     limit_window: steps that they are averaged over.
     limit_action: 'warn' or 'stop'.
-    max_ratio_error: between sampler and trainer, of a fresh batch.
+    max_ratio_error: between sampler and trainer, of a fresh batch, by the
+      dtype that the trained role is computed in.
     max_skipped: updates that are not finite before the run ends.
     optimizer: keywords of `optimizer.make_optimizer`.
 
@@ -167,12 +175,19 @@ def check_section(
     checkpoint_every=checkpoint_every,
   )
   lookup.check_counts(0, max_skipped=max_skipped)
-  lookup.check_numbers(0, max_ratio_error=max_ratio_error)
+  with lookup.naming('max_ratio_error'):
+    lookup.check_settings(_check_ratio_errors, max_ratio_error, 'it')
+    _check_ratio_errors(**max_ratio_error)
   with lookup.naming('optimizer'):
     _check_optimizer(optimizer)
   if staleness not in (0, 1):
     raise ValueError(f'staleness: got {staleness}; expected 0 or 1')
   metric_limits.check(limits, limit_action, limit_window)
+
+
+def _check_ratio_errors(*, float32: float, bfloat16: float) -> None:
+  """Checks the bounds of `max_ratio_error`; its parameters are the dtypes."""
+  lookup.check_numbers(0, float32=float32, bfloat16=bfloat16)
 
 
 def _check_optimizer(settings) -> None:

@@ -21,7 +21,8 @@ _OPERATIONAL_OF_PHASES = (
   'records_every',  # what is written
   'record_tokens',
   'limit_action',  # when a run warns and ends
-  'max_ratio_error',
+  'max_ratio_error.float32',
+  'max_ratio_error.bfloat16',
   'max_skipped',
 )
 # Settings of data/sources.py that say where a file or a folder is.

@@ -24,6 +24,22 @@ def test_a_limit_is_told_of_once_while_it_stays_crossed():
   assert crossings([1, 1, 1, 1, 0, 0, 1, 1], window=1, high=0.5) == [0, 6]
 
 
+@pytest.mark.parametrize(
+  ('limit', 'values', 'steps'),
+  [
+    (dict(high=0.3), [0.4, 0.7, 0.79, 0.9, 2.0], [0, 3, 4]),
+    (dict(high=0.0), [0.1, 0.15, 0.25], [0, 2]),
+    (dict(high=-1.0), [-0.8, -0.5, -0.3], [0, 2]),
+    (dict(low=0.1), [0.09, 0.05, 0.04, 0.03, 0.0], [0, 2, 4]),
+    (dict(low=-0.05), [-0.06, -0.1, -0.2], [0, 2]),
+    # Inside again: told of afresh.
+    (dict(high=0.3), [0.4, 0.2, 0.4, 0.5], [0, 2]),
+  ],
+)
+def test_a_limit_is_told_of_again_when_it_is_twice_as_bad(limit, values, steps):
+  assert crossings(values, window=1, **limit) == steps
+
+
 def test_drift_is_relative_to_the_start():
   # 30 / 10 at step 3; means of the last two are 20 and 30.
   assert crossings([10, 10, 30, 30], high=2.5, relative=True) == [3]

@@ -48,6 +48,17 @@ def test_right_configs_pass(variant, lms):
   check(get_config(variant), lambda config: lms[variant])
 
 
+@pytest.mark.parametrize('variant', VARIANTS)
+def test_the_bound_of_the_ratio_fits_the_dtype(variant, lms):
+  config, models = get_config(variant), lms[variant]
+  for phase in phases.make_phases(config, models, None):
+    dtypes = {models[role].model.config.dtype for role in phase.config.train}
+    is_half = 'bfloat16' in dtypes
+    assert is_half == ('14b' in variant)
+    # SmolLM2-135M in bfloat16 is off by up to 0.6, in float32 by 1e-3.
+    assert phase.max_ratio_error == (2.0 if is_half else 0.1)
+
+
 def paths(section, prefix=()):
   """The dotted place of every setting and section."""
   for name, value in section.items():
@@ -287,8 +298,12 @@ WRONG = [
                          (tiny(refcritic), 'critic'), (tiny(ppo), 'value'))
     for name in ('dtype', 'param_dtype')),
   case(tiny(sft), "max_skipped: got 'x'", phases__solver__max_skipped='x'),
-  case(tiny(sft), "max_ratio_error: got 'a'",
-       phases__solver__max_ratio_error='a'),
+  case(tiny(sft), "max_ratio_error: float32: got 'a'",
+       phases__solver__max_ratio_error__float32='a'),
+  case(tiny(sft), 'max_ratio_error: got 0.1; expected a section',
+       phases__solver__max_ratio_error=0.1),
+  case(tiny(sft), "max_ratio_error: .*'float16'.*mean",
+       phases__solver__max_ratio_error=dict(float16=1.0)),
   case(tiny(sft), "order: got 'solver' twice", order=('solver', 'solver')),
   case(tiny(sft), "phases.extra.*'stpes'.*mean 'steps'",
        phases__extra=dict(recipe='sft', stpes=3)),
