@@ -21,9 +21,9 @@ were sampled with, and an objective with a ratio corrects for the difference;
 
 A step whose loss, gradient or new parameters are not finite changes nothing:
 its batch is kept in the folder, and a phase with more than `max_skipped` of
-them ends the run.
-Where sampler and trainer are one model and disagree by more than
-`max_ratio_error` at a token, the batch is kept too, and its row is named.
+them ends the run. Where sampler and trainer are one model and disagree by more
+than `max_ratio_error` at a token, or twice as much as was told before, the
+batch is kept too, and its row is named.
 
 A run of several processes is the same command in each, in an environment that
 names them (runtime/distributed.py), with a folder that all of them see.

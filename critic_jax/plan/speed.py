@@ -251,12 +251,15 @@ def update(model: Model, mesh, role: str, batch_shape, settings) -> Time:
     num_passes=3 + remat, num_calls=settings.microbatches,
   )  # fmt: skip
   # A backward pass reads and gathers the matrices once and sums as often.
-  gradient_bytes = 4 * cost.num_params(model.fields) / model.heads
+  num_params = cost.num_params(model.fields) / model.heads
+  item = jnp.dtype(model.fields['param_dtype']).itemsize  # of a gradient
+  gradient_bytes = item * num_params
   shard_bytes = gradient_bytes / model.embed
   reduce_scatter_s = gradient_bytes * (1 - 1 / model.embed) / model.gather
   gradients_s = reduce_scatter_s * settings.microbatches
   gradients_s += 2 * (1 - 1 / model.num_copies) * shard_bytes / model.copies
-  adamw_s = 7 * shard_bytes / model.bandwidth
+  # Both moments, parameters or masters, and the gradient: seven passes.
+  adamw_s = 7 * 4 * num_params / model.embed / model.bandwidth
   return time._replace(
     tokens=settings.epochs * time.tokens,
     matmul_s=settings.epochs * time.matmul_s,

@@ -97,6 +97,19 @@ def test_micro_batches_need_a_sum_of_gradients_beside_one():
   )
 
 
+def test_masters_are_split_as_their_parameters():
+  phase, _, lms, _ = tiny(param_dtype='bfloat16')
+  shapes = memory.state(phase, lms, on(fsdp=2, tensor=2))
+  pairs = [*zip(
+    *map(jax.tree.leaves, (shapes.params, shapes.opt_state.masters)),
+    strict=True,
+  )]  # fmt: skip
+  for param, master in pairs:
+    assert (param.dtype, master.dtype) == ('bfloat16', 'float32')
+    assert param.sharding == master.sharding
+  assert any(not param.sharding.is_fully_replicated for param, _ in pairs)
+
+
 def test_gradients_in_bfloat16_are_summed_in_float32():
   phase, config, lms, learned = tiny(param_dtype='bfloat16')
   section = config.phases.rl.copy_and_resolve_references()
