@@ -22,7 +22,7 @@ from critic_jax import files, train
 from critic_jax.rewards import pool
 from critic_jax.sampling import lm
 from critic_jax.training import eval_phases, updates
-from critic_jax.workdir import checkpoint
+from critic_jax.workdir import checkpoint, checkpoint_files
 
 ROOT = pathlib.Path(__file__).parents[1]
 # The operations at whose start a run is killed.
@@ -33,7 +33,7 @@ INSTANTS = {
   'logging': (files, 'append'),
   'writing a file': (files, 'replace'),
   'saving': (checkpoint, 'save'),
-  'inside a save': (checkpoint, '_write_digests'),
+  'inside a save': (checkpoint_files, 'write_digests'),
   'restoring': (train.Run, 'restore'),
   'recovering': (checkpoint, 'recover'),
   'evaluation': (eval_phases, 'measure'),
