@@ -23,6 +23,7 @@ import functools
 import inspect
 import json
 import re
+import sys
 import types
 from collections import abc
 from collections.abc import Callable, Mapping
@@ -173,8 +174,8 @@ class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
 
   def charged(self, value):
     """Returns a value that is read or made: weighed, and counted if long."""
-    if isinstance(value, str):
-      self.tick(len(value) // _STEP_CHARACTERS)
+    if isinstance(value, str):  # its bytes: a character has up to four
+      self.tick(sys.getsizeof(value) // _STEP_CHARACTERS)
     return self.weighed(value)
 
   def _as_list(self, items):

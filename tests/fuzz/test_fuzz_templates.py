@@ -175,6 +175,8 @@ BOMBS = (
   # Many texts, each of an allowed length.
   TEXT + ''.join(f'{{% set a{i} = x ~ 1 %}}' for i in range(600)),
   TEXT + ''.join(f'{{% set a{i} = x[1:] %}}' for i in range(600)),
+  TEXT.replace("'a'", "'\U0001f600'")
+  + ''.join(f'{{% set a{i} = x ~ 1 %}}' for i in range(600)),
   TEXT + ''.join(f'{{% set a{i} = x.upper() %}}' for i in range(600)),
   TEXT + ''.join(f'{{% set a{i} = x|lower %}}' for i in range(600)),
   "{% set x = ['a' * 1000 * 1000] %}{% macro m() %}{% for i in range(400) %}"
