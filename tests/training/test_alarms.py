@@ -169,10 +169,12 @@ class Run:
     (path / 'metrics.jsonl').touch()
     config = types.SimpleNamespace(
       limits={}, limit_window=3, limit_action='warn', max_skipped=1,
-      max_ratio_error=0.1, steps=20,
+      staleness=0, steps=20,
     )  # fmt: skip
     vars(config).update(changes)
-    self.phase = types.SimpleNamespace(name='rl', start=0, config=config)
+    self.phase = types.SimpleNamespace(
+      name='rl', start=0, config=config, max_ratio_error=0.1
+    )
     self.start()
 
   def start(self):
@@ -289,3 +291,19 @@ def test_a_model_with_real_prompts_refuses_as_scripts_do():
   [[written]] = say(RIGHT, lengths=(8,)).bind(None)(prompts, keys, 1, 1)
   assert sampled.finish == written.finish == 'prompt'
   assert sampled.text == written.text == '' and not len(written.tokens)
+
+
+def test_a_disagreement_is_told_again_when_it_is_twice_as_large(silent):
+  """Also if the run was stopped in between."""
+  silent.batch['mask'] = np.ones((1, 2), bool)
+
+  def is_told(step, error):
+    collected = types.SimpleNamespace(given=silent.batch, records=[])
+    silent.alarms.compare(step, collected, np.float32([error]))
+    silent.step(step, grad_norm=1.0, **{'policy/max_ratio_error': error})
+    return ' disagree ' in silent.told()
+
+  errors = 0.05, 0.15, 0.2, 0.4, 0.7
+  assert [*map(is_told, range(5), errors)] == [False, True, False, True, False]
+  silent.start()
+  assert [*map(is_told, (5, 6, 7), (0.7, 0.9, 0.1))] == [False, True, False]
