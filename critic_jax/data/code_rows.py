@@ -16,6 +16,7 @@ import builtins
 import itertools
 import json
 import operator
+import warnings
 from collections.abc import Iterator
 
 from critic_jax.data import rows
@@ -89,7 +90,9 @@ def _call(test: str, own: list[str]) -> str | None:
 def _defined(program: str) -> set[str]:
   """Returns the functions and classes that a program defines at its top."""
   try:
-    nodes = ast.parse(program).body
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')  # about escapes in somebody's program
+      nodes = ast.parse(program).body
   except (SyntaxError, ValueError, RecursionError, MemoryError):
     return set()  # e.g. Python 2's
   kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef

@@ -9,16 +9,19 @@ A file is JSON lines or one JSON array (rows.py). A row is in a layout:
   'humaneval'      prompt, entry_point, canonical_solution, test
   'generic'        question or problem, answer; optional solution
 
-and may have an `id`. Names of fields may be capitalised, answers may be
-numbers, and other fields are ignored. As published, GSM8K is 'gsm8k'; MATH,
-MATH-500, Minerva and AIME with solutions are 'math'; AIME and AMC without
-solutions are 'generic'. The answers of 'mbpp' and 'humaneval' are tests, to be
-graded by `graders.name='code'`.
+and may have an `id`. A text before the question (`context`, `passage`, `Body`)
+and options (`choices`, `options`) are read, too (questions.py); the answer of a
+choice is a letter. Names of fields may be capitalised, answers may be numbers,
+and other fields are ignored; those with long texts are reported. As published,
+GSM8K is 'gsm8k'; MATH, MATH-500, Minerva and AIME with solutions are 'math';
+AIME, AMC, SVAMP, MMLU, ARC and AQuA are 'generic'. The answers of 'mbpp' and
+'humaneval' are tests, to be graded by `graders.name='code'`.
 """
 
 from __future__ import annotations
 
 import bisect
+import collections
 import hashlib
 import itertools
 import os
@@ -28,8 +31,8 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from critic_jax.data import code_rows, rows
-from critic_jax.rewards import answers, code
+from critic_jax.data import code_rows, questions, rows
+from critic_jax.rewards import answers, code, tolerance
 from critic_jax.types import Problem
 
 # GSM8K's calculator annotations, `<<48/2=24>>`.
@@ -70,17 +73,21 @@ def read_jsonl(
       `layout` or `bad_rows`.
   """
   stem, ids = rows.stem(path), set()
+  unread = collections.Counter()
 
   def make(row, layout, index):
     problem = parse(row, layout, default_id=f'{stem}-{index}')
     if problem.id in ids:
       raise ValueError(f'id: got {problem.id!r} again; expected a new one')
     ids.add(problem.id)
+    unread.update(questions.unread(row, _FIELDS[layout]))
     return problem
 
   problems = rows.read(
     path, _LAYOUTS, make, layout=layout, bad_rows=bad_rows, report=report
   )
+  if unread:
+    report(f'{path}: {questions.unread_report(unread, len(problems))}')
   for line in (_ungraded(problems), _uncomparable(problems)):
     if line:
       report(f'{path}: {line}')
@@ -117,6 +124,8 @@ def parse(row: Mapping[str, Any], layout: str, *, default_id: str) -> Problem:
   """
   rows.check('layout', layout, tuple(_LAYOUTS))
   question, answer, solution = _LAYOUTS[layout](row)
+  if not code.is_reference(answer):
+    question = _with_options(row, question)
   return Problem(
     id=rows.name(row, 'id') or default_id,
     question=question,
@@ -240,11 +249,26 @@ def _shortened(items: Sequence[str]) -> str:
   return ', '.join(items[:5]) + (', ...' if len(items) > 5 else '')
 
 
+# A number with commas between its thousands, and its unit: '$1,200', '1,200 g'.
+_THOUSANDS = re.compile(
+  r'([^\d(){}\[\],]*)(\d{1,3}(?:,\d{3})+)(\.\d+)?([^\d(){}\[\],]*)'
+)
+
+
+def without_thousands(answer: str) -> str:
+  """Returns '1200' for '1,200'; lists and tuples keep their commas."""
+  match = _THOUSANDS.fullmatch(answer)
+  if not match:
+    return answer
+  return match[1] + match[2].replace(',', '') + (match[3] or '') + match[4]
+
+
 def _gsm8k(row: rows.Row) -> tuple[str, str, str]:
-  question, text = rows.text(row, 'question'), rows.text(row, 'answer')
+  question, text = questions.whole(row, 'question'), rows.text(row, 'answer')
   body, hashes, answer = text.rpartition('####')
-  answer = answer.strip().replace(',', '')
-  if not hashes or not 0 < len(answer) <= answers.MAX_ANSWER:
+  answer = without_thousands(answer.strip())
+  is_answer = hashes and answer.strip(' ,') and '\n' not in answer
+  if not is_answer or len(answer) > answers.MAX_ANSWER:
     raise ValueError(
       f"answer: got {reprlib.repr(text)}; expected '#### x' last"
     )
@@ -254,7 +278,10 @@ def _gsm8k(row: rows.Row) -> tuple[str, str, str]:
 
 
 def _math(row: rows.Row) -> tuple[str, str, str]:
-  question, solution = rows.text(row, 'problem'), rows.text(row, 'solution')
+  question = questions.whole(row, 'problem')
+  solution = rows.text(row, 'solution')
+  if questions.options(row):
+    return question, _choice(row), solution
   if rows.get(row, 'answer') is not None:
     answer = rows.text_or_number(row, 'answer')
     # Where a solution is given too, a break is LaTeX's, not a worked answer's.
@@ -273,17 +300,10 @@ def _olympiadbench(row: rows.Row) -> tuple[str, str, str]:
   The `unit` is no part of the answer, as in the benchmark. Several answers
   become a list, `1, 2`, which the grader compares as a set.
   """
-  question = rows.text(row, 'question')
-  if rows.get(row, 'context'):
-    question = f'{rows.text(row, "context")}\n{question}'
-  image, tolerance = _IMAGE.search(question), rows.get(row, 'error')
+  question = questions.whole(row, 'question')
+  image = _IMAGE.search(question)
   if image:
     raise ValueError(f'question: got {image[0]!r}; expected text only')
-  if tolerance:
-    raise ValueError(
-      f'error: got the tolerance {reprlib.repr(tolerance)}; expected none, for '
-      'answers are compared exactly'
-    )
   if 'Need_human_evaluate' in str(rows.get(row, 'answer_type')):
     raise ValueError(
       "answer_type: got 'Need_human_evaluate'; expected one that rules grade"
@@ -294,13 +314,46 @@ def _olympiadbench(row: rows.Row) -> tuple[str, str, str]:
   ]
   has_solution = bool(rows.get(row, 'solution'))
   solution = rows.texts(row, 'solution')[0].strip() if has_solution else ''
-  return question, _one_line('final_answer', ', '.join(parts)), solution
+  answer = _one_line('final_answer', ', '.join(parts))
+  if rows.get(row, 'error'):
+    answer = _one_line('final_answer', _tolerant(row, answer))
+  return question, answer, solution
+
+
+def _tolerant(row: rows.Row, answer: str) -> str:
+  """Adds the tolerance of a row of OlympiadBench, one for all its answers."""
+  try:
+    stated = rows.text_or_number(row, 'error').split(',')
+    [only] = {part.strip() for part in stated}
+    return tolerance.state(answer, only)
+  except ValueError:
+    raise ValueError(
+      f'error: got the tolerance {reprlib.repr(rows.get(row, "error"))}; '
+      'expected one number > 0'
+    ) from None
 
 
 def _generic(row: rows.Row) -> tuple[str, str, str]:
-  question = rows.first_text(row, 'question', 'problem')
-  answer = final_answer(row, 'answer')
+  question = questions.whole(row, 'question', 'problem')
+  is_choice = questions.options(row)
+  answer = _choice(row) if is_choice else final_answer(row, 'answer')
   return question, answer, rows.optional_text(row, 'solution')
+
+
+def _choice(row: rows.Row) -> str:
+  """Returns the letter of the right option."""
+  fields = [f for f in questions.ANSWERS if rows.get(row, f) is not None]
+  answer = rows.get(row, (fields or ['answer'])[0])
+  return questions.choice(
+    final_answer(row, (fields or ['answer'])[0]),
+    questions.options(row),
+    is_index=isinstance(answer, int),
+  )
+
+
+def _with_options(row: rows.Row, question: str) -> str:
+  choices = questions.options(row)
+  return questions.with_options(question, choices) if choices else question
 
 
 # In the order in which `detect` tries them.
@@ -312,6 +365,23 @@ _LAYOUTS = {
   'humaneval': code_rows.humaneval,
   'generic': _generic,
 }
+
+
+_PARTS = ('id', *questions.BEFORE, *questions.OPTIONS)
+# The fields that are read; others with long texts are reported.
+_FIELDS = {
+  'gsm8k': ('question', 'answer', *_PARTS),
+  'math': ('problem', 'solution', *questions.ANSWERS, *_PARTS),
+  'olympiadbench': ('question', 'final_answer', 'solution', *_PARTS),
+  'mbpp': (
+    'id', 'text', 'prompt', 'code', 'test_list', 'test_setup_code',
+    'challenge_test_list', 'test_imports',
+  ),
+  'humaneval': ('id', 'prompt', 'entry_point', 'canonical_solution', 'test'),
+  'generic': (
+    'question', 'problem', 'solution', *questions.ANSWERS, *_PARTS
+  ),
+}  # fmt: skip
 
 
 def _one_line(field: str, answer: str) -> str:

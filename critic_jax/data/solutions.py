@@ -9,6 +9,8 @@ JSON array (rows.py). A row is in a layout:
   'triples'       id, problem, solution, correct, generator, reference
   'rewardmath'    id, problem, answer, eval_solution, solution_type, problem_id
   'ranking'       question or problem, chosen, rejected; optional answer, id
+  'mr_gsm8k'      as published: question, model_output_steps, ... (annotations)
+  'prm800k_raw'   as published: question, label (annotations.py)
 
 The first is ProcessBench's (https://arxiv.org/abs/2412.06559), also of files
 made like it; 'triples' are GSM8K problems with solutions of several models,
@@ -45,7 +47,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from critic_jax.data import problems, rows, store
+from critic_jax.data import annotations, problems, rows, store
 from critic_jax.rewards import answers
 from critic_jax.types import Problem, Record
 
@@ -102,7 +104,8 @@ def read(
 
   def make(row, layout, index):
     entry = _LAYOUTS[layout](row)
-    row_id = _name(rows.name(row, 'id') or str(index), part)
+    row_id = rows.name(row, 'id') or rows.name(row, 'uuid') or str(index)
+    row_id = _name(row_id, part)
     problem_id = _name(entry.problem_id, part) or row_id
     if row_id in row_ids:
       raise ValueError(f'id: got {row_id!r} again; expected a new one')
@@ -219,6 +222,28 @@ def _prm800k(row: rows.Row) -> _Entry:
   )
 
 
+def _mr_gsm8k(row: rows.Row) -> _Entry:
+  return _annotated(annotations.mr_gsm8k(row))
+
+
+def _prm800k_raw(row: rows.Row) -> _Entry:
+  return _annotated(annotations.prm800k(row))
+
+
+def _annotated(solution: annotations.Annotated) -> _Entry:
+  facts = {'first_error': solution.first_error}
+  if solution.answer:
+    facts['answer'] = solution.answer
+  if solution.correct is not None:
+    facts |= _graded(solution.correct)
+  return _Entry(
+    solution.question,
+    [_with_steps(solution.steps, facts)],
+    solution.reference_answer,
+    solution.reference,
+  )
+
+
 def _triples(row: rows.Row) -> _Entry:
   question, text = rows.text(row, 'problem'), rows.text(row, 'solution')
   reference, generator = (
@@ -281,6 +306,8 @@ _LAYOUTS = {
   'triples': _triples,
   'rewardmath': _rewardmath,
   'ranking': _ranking,
+  'mr_gsm8k': _mr_gsm8k,
+  'prm800k_raw': _prm800k_raw,
 }
 
 
@@ -301,8 +328,11 @@ def _graded(correct: bool) -> dict[str, Any]:
 
 
 def _stepwise(row: rows.Row, field: str, facts: dict[str, Any]):
+  return _with_steps(rows.texts(row, field), facts)
+
+
+def _with_steps(steps: list[str], facts: dict[str, Any]):
   """Joins steps to a text: a step a line, or a paragraph if one has lines."""
-  steps = rows.texts(row, field)
   lines = [step.strip() for step in steps]
   text = ('\n\n' if any('\n' in line for line in lines) else '\n').join(lines)
   defaults = {

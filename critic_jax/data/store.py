@@ -29,7 +29,7 @@ from critic_jax.data import problems, rows
 from critic_jax.types import Problem
 
 # Part of the content address: raise it when `problems` reads rows differently.
-_VERSION = '1.1.0'
+_VERSION = '1.2.0'
 _SPLIT = 'train'  # tfds wants a name; prepared sets have one part
 _FIELDS = tuple(field.name for field in dataclasses.fields(Problem))
 

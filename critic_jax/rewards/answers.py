@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator
 from typing import Literal
 
-from critic_jax.rewards import equivalence, symbolic
+from critic_jax.rewards import equivalence, symbolic, tolerance
 
 Grade = Literal['right', 'wrong', 'unparsable', 'timeout']
 
@@ -120,10 +120,9 @@ def equivalent(answer: str, reference: str) -> bool:
   - If the reference is a plain number, the answer is one number, fraction,
     power, root or factorial: '12*13' restates the question.
   - Prose is compared as a string.
+  - A reference may state a tolerance: '3.14 (within 0.01)'.
   """
-  if max(len(answer), len(reference)) > MAX_ANSWER:
-    return False
-  return bool(equivalence.compare(answer, reference, _by_symbols))
+  return bool(_compare(answer, reference, _by_symbols))
 
 
 def exact(answer: str, reference: str) -> bool | None:
@@ -131,9 +130,18 @@ def exact(answer: str, reference: str) -> bool | None:
 
   It is cheap and always returns: no sympy, no hang.
   """
+  return _compare(answer, reference, _unknown)
+
+
+def _compare(
+  answer: str, reference: str, decide: equivalence.Decide
+) -> bool | None:
   if max(len(answer), len(reference)) > MAX_ANSWER:
     return False
-  return equivalence.compare(answer, reference, _unknown)
+  reference, allowed = tolerance.split(reference)
+  if allowed is not None and tolerance.within(answer, reference, allowed):
+    return True
+  return equivalence.compare(answer, reference, decide)
 
 
 def _by_symbols(answer: str, reference: str, must_round: bool) -> bool:

@@ -31,9 +31,16 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Literal, NamedTuple
 
-from critic_jax.rewards import code, plain_text, prose_tokens, quantities
+from critic_jax.rewards import (
+  code,
+  plain_text,
+  prose_tokens,
+  quantities,
+  tolerance,
+)
 from critic_jax.types import Record
 
 MASK = '?'
@@ -106,7 +113,8 @@ def leaks(critique: Record) -> bool:
   '1,120', '-12', '5/12'. The number of a step is no leak: 'Step 2 is wrong'
   does not name 2.
   """
-  conclusion, answer = _conclusion(critique), critique.problem.answer.strip()
+  conclusion = _conclusion(critique)
+  answer, allowed = tolerance.split(critique.problem.answer.strip())
   kind = kind_of(answer)
   if kind == 'none' or not conclusion:
     return False
@@ -120,7 +128,7 @@ def leaks(critique: Record) -> bool:
   if kind == 'truth':
     said = (normal.text[start:end] for start, end in _truths(normal.text))
     return _plain(answer).casefold() in map(str.casefold, said)
-  return _names(normal, answer, critique)
+  return _names(normal, answer, critique, allowed)
 
 
 def masked(critique: Record) -> str:
@@ -151,6 +159,7 @@ def masked(critique: Record) -> str:
 @functools.lru_cache(1024)
 def kind_of(answer: str) -> Kind:
   """Returns the kind of an answer: `masked` depends on it alone."""
+  answer, _ = tolerance.split(answer)
   plain = _plain(answer)
   if not plain or code.is_reference(answer):
     return 'none'
@@ -171,7 +180,12 @@ def kind_of(answer: str) -> Kind:
 # --------------------------------------------------------------- detection
 
 
-def _names(normal: plain_text.Text, answer: str, critique: Record) -> bool:
+def _names(
+  normal: plain_text.Text,
+  answer: str,
+  critique: Record,
+  allowed: Fraction | None = None,
+) -> bool:
   """Whether a text has an answer in it, by value or by its tokens."""
   pattern = r'\s*'.join(
     re.escape(token.text)
@@ -193,7 +207,7 @@ def _names(normal: plain_text.Text, answer: str, critique: Record) -> bool:
   for place in range(len(named) - len(wanted) + 1):
     window = named[place : place + len(wanted)]
     if all(
-      any(_is_among(values, quantity) for quantity in window)
+      any(_is_among(values, quantity, allowed or 0) for quantity in window)
       for values in wanted
     ):
       return True
@@ -208,10 +222,10 @@ def _values(number: quantities.Quantity) -> list[quantities.Value]:
   return values
 
 
-def _is_among(values, quantity: quantities.Quantity) -> bool:
+def _is_among(values, quantity: quantities.Quantity, allowed) -> bool:
   named = [quantity.value, *quantity.parts]
   return any(
-    quantities.same(value, other)
+    quantities.same(value, other) or abs(value - other) <= allowed
     for value in values
     for other in named
     if other is not None

@@ -175,6 +175,9 @@ def test_olympiadbench(file):
     ({'final_answer': ['$1$, $-1$']}, 'Find all', '$1$, $-1$'),
     ({'final_answer': [r'$\frac{1}{2}$']}, 'Find all', r'\frac{1}{2}'),
     ({'unit': 'cm', 'solution': None}, 'Find all', '-1, 1'),
+    ({'error': '1e-2'}, 'Find all', '-1, 1 (within 1e-2)'),
+    ({'error': '0.1, 0.1'}, 'Find all', '-1, 1 (within 0.1)'),
+    ({'error': 0.5}, 'Find all', '-1, 1 (within 0.5)'),
   ],
 )
 def test_olympiadbench_variants(file, change, question, answer):
@@ -186,7 +189,10 @@ def test_olympiadbench_variants(file, change, question, answer):
 @pytest.mark.parametrize(
   ('change', 'reason'),
   [
-    ({'error': '1e-2'}, "error: got the tolerance '1e-2'; expected none"),
+    ({'error': 'small'}, "error: got the tolerance 'small'; expected one nu"),
+    ({'error': '0'}, "error: got the tolerance '0'; expected one number"),
+    ({'error': '1e-2,1e-3'}, "error: got the tolerance '1e-2,1e-3'; expected"),
+    ({'error': [0.1]}, 'error: got the tolerance .*; expected one number'),
     ({'answer_type': 'Need_human_evaluate'}, 'answer_type: got .*; expected'),
     ({'question': 'See <image_1>.'}, "question: got '<image_1>'; expected"),
     ({'context': 'See <img_33>.'}, "question: got '<img_33>'; expected text"),
@@ -227,6 +233,133 @@ def test_a_byte_order_mark_and_windows_line_ends(file):
   text = '\r\n'.join([json.dumps(GENERIC)] * 2)
   file.write_bytes(b'\xef\xbb\xbf' + text.encode())
   assert len(problems.read_jsonl(file)) == 2
+
+
+# Rows whose question is in several fields: the question, the answer.
+LETTER = 'Answer with the letter of the right option.'
+CITIES = f'Which?\nA. Paris\nB. New York\nC. Rome\n{LETTER}'
+PARTS = {
+  'SVAMP': (
+    {'ID': 'chal-1', 'Body': 'Ann has 8 pens. She sells 3.', 'Question':
+     'How many are left?', 'Equation': '( 8.0 - 3.0 )', 'Answer': 5.0},
+    'Ann has 8 pens. She sells 3.\nHow many are left?', '5'),
+  'DROP': ({'passage': 'A text.', 'question': 'Why?', 'answer': '3'},
+           'A text.\nWhy?', '3'),
+  'context of GSM8K': (GSM8K | {'context': 'A text.'},
+                       'A text.\n' + GSM8K['question'], '1200'),
+  'context of MATH': (MATH | {'context': 'A text.'},
+                      'A text.\n' + MATH['problem'], r'\frac{1}{2}'),
+  'no context': (GENERIC | {'context': None, 'options': [], 'passage': ''},
+                 GENERIC['question'], '7'),
+  'a letter': ({'question': 'Which?', 'choices': ['Paris', 'New York', 'Rome'],
+                'answer': 'B'}, CITIES, 'B'),
+  'a letter in brackets': (
+    {'question': 'Which?', 'options': ['Paris', 'New York', 'Rome'],
+     'answer': '(b)'}, CITIES, 'B'),
+  'a text': ({'question': 'Which?', 'choices': ['Paris', 'New York', 'Rome'],
+              'answer': 'New York'}, CITIES, 'B'),
+  'MMLU': ({'question': 'Which?', 'choices': ['Paris', 'New York', 'Rome'],
+            'answer': 1, 'subject': 's'}, CITIES, 'B'),
+  'ARC': (
+    {'id': 'M1', 'question': 'Which?', 'choices': {
+      'text': ['Paris', 'New York', 'Rome'], 'label': ['A', 'B', 'C']},
+     'answerKey': 'B'}, CITIES, 'B'),
+  'ARC with digits': (
+    {'question': 'Which?', 'choices': {
+      'text': ['Paris', 'New York', 'Rome'], 'label': ['1', '2', '3']},
+     'answerKey': '2'}, CITIES, 'B'),
+  'labels and texts': (
+    {'question': 'Which?', 'choices': [
+      {'label': 'A', 'text': 'Paris'}, {'label': 'B', 'text': 'New York'},
+      {'label': 'C', 'text': 'Rome'}], 'answerKey': 'B'}, CITIES, 'B'),
+  'by letter': ({'question': 'Which?', 'options': {
+    'A': 'Paris', 'B': 'New York', 'C': 'Rome'}, 'answer': 'B'}, CITIES, 'B'),
+  'AQuA': (
+    {'question': 'How many?', 'options': ['A)21', 'B)21.5', 'C)22'],
+     'rationale': 'So C.', 'correct': 'C'},
+    f'How many?\nA. 21\nB. 21.5\nC. 22\n{LETTER}', 'C'),
+  'MathQA': (
+    {'Problem': 'How many?', 'options': 'a ) 38 , b ) 1,200 , c ) none',
+     'Rationale': 'So.', 'correct': 'b'},
+    f'How many?\nA. 38\nB. 1,200\nC. none\n{LETTER}', 'B'),
+  'a number among numbers': (
+    {'question': 'How many?', 'choices': [3, 4, 5.5], 'answer': '4'},
+    f'How many?\nA. 3\nB. 4\nC. 5.5\n{LETTER}', 'B'),
+  'MATH with options': (
+    MATH | {'options': ['$1$', '$0.5$'], 'answer': 'B'},
+    f'What is half of $1$?\nA. $1$\nB. $0.5$\n{LETTER}', 'B'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('name', PARTS)
+def test_the_question_has_all_its_parts(file, name):
+  row, question, answer = PARTS[name]
+  (problem,) = problems.read_jsonl(write(file, row), report=lambda _: None)
+  assert (problem.question, problem.answer) == (question, answer)
+  # The question alone is another one, so that nothing of it was dropped.
+  if name != 'no context':
+    assert len(question) > len(row.get('question', row.get('Question', '')))
+
+
+@pytest.mark.parametrize(
+  ('change', 'reason'),
+  [
+    ({'choices': ['a', 'b'], 'answer': 'C'}, "answer: got 'C'; expected one"),
+    ({'choices': ['a', 'b'], 'answer': 7}, "answer: got '7'; expected one of"),
+    ({'choices': ['a', 'a'], 'answer': 'x'}, 'answer: got .*; expected one of'),
+    ({'choices': ['a', 'b'], 'answer': None}, 'answer: got no such field'),
+    ({'choices': ['a'], 'answer': 'A'}, 'choices: got .*; expected 2 to 26'),
+    ({'choices': ['a', ['b']], 'answer': 'A'}, 'choices: got .*; expected 2'),
+    ({'options': 7, 'answer': 'A'}, 'options: got .*; expected 2 to 26 texts'),
+    ({'options': {'X': 'a', 'Y': 'b'}, 'answer': 'A'}, 'options: got the labe'),
+    ({'context': ['a', ['b']]}, 'context: got .*; expected a text'),
+    ({'passage': 3}, 'passage: got 3; expected a text'),
+  ],
+)
+def test_parts_that_cannot_be_read_are_refused(file, change, reason):
+  write(file, GENERIC, GENERIC | {'id': 2} | change)
+  with pytest.raises(ValueError, match=rf'set\.jsonl:2: {reason}'):
+    problems.read_jsonl(file, layout='generic')
+
+
+LONG = 'Mind that all of the pens are red, and that one of them is lost.'
+
+
+@pytest.mark.parametrize('value', [LONG, ['a', LONG], {'x': LONG}])
+@pytest.mark.parametrize('row', [GSM8K, MATH, GENERIC, OLYMPIAD])
+def test_fields_with_long_texts_are_not_dropped_in_silence(file, row, value):
+  reports = []
+  rows = [row | {'id': i, 'Hint': value} for i in range(2)]
+  problems.read_jsonl(write(file, *rows), report=reports.append)
+  report = next(r for r in reports if 'not read' in r)
+  assert f'{file}: long texts of 2 rows' in report
+  assert "'Hint' (2 rows)" in report
+  # Short texts, numbers and fields that are read are not named.
+  known = row | {'level': 'Level 5', 'url': 'http://a.b/' + 'c' * 80, 'n': 3}
+  reports.clear()
+  problems.read_jsonl(write(file, known), report=reports.append)
+  assert not any('not read' in report for report in reports)
+
+
+@pytest.mark.parametrize(
+  ('answer', 'expected'),
+  [
+    ('(1,2)', '(1,2)'),
+    ('3, 4', '3, 4'),
+    ('3,4', '3,4'),
+    ('1,200, 1,300', '1,200, 1,300'),
+    ('(1,200)', '(1,200)'),
+    ('1,200', '1200'),
+    ('$1,234,567.50', '$1234567.50'),
+    ('-1,200 pens', '-1200 pens'),
+    ('12,34', '12,34'),
+  ],
+)
+def test_commas_of_gsm8k(file, answer, expected):
+  row = GSM8K | {'answer': f'So.\n#### {answer}'}
+  (problem,) = problems.read_jsonl(write(file, row))
+  assert problem.answer == expected
+  assert problem.solution.endswith(f'\\boxed{{{expected}}}.')
 
 
 BAD = {

@@ -51,7 +51,52 @@ RANKING = {
   'chosen': 'It is \\boxed{5}.',
   'rejected': ['It is 6.\nOr \\boxed{7}.', ' \\boxed{8} '],
 }
+MR_GSM8K = {
+  'uuid': 'a1-b2',
+  'question': 'What is 2 + 3 + 4?',
+  'ground_truth_solution': '2 + 3 + 4 = 9',
+  'ground_truth_answer': 9,
+  'model_output_steps': ['Step 1: 2 + 3 = 6', 'Step 2: 6 + 4 = 10'],
+  'model_output_answer_correctness': 'wrong',
+  'model_output_solution_correctness': 'wrong',
+  'model_output_solution_first_error_step': 1,
+  'model_output_solution_first_error_reason': '2 + 3 is 5.',
+  'question_type': 'original',
+}
+
+
+def rated(*ratings, chosen=0, **step):
+  texts = [
+    {'text': f'Choice {i}.', 'rating': r, 'flagged': False}
+    for i, r in enumerate(ratings)
+  ]
+  return {
+    'completions': texts, 'human_completion': None, 'chosen_completion': chosen
+  } | step  # fmt: skip
+
+
+PRM800K_RAW = {
+  'labeler': 'e', 'timestamp': '2022-07-17', 'generation': None,
+  'is_quality_control_question': False,
+  'question': {
+    'problem': 'What is 2 + 3?', 'ground_truth_answer': '5',
+    'pre_generated_steps': ['a'],
+  },
+  'label': {
+    'steps': [
+      rated(-1, 1, chosen=1),
+      rated(
+        1,
+        completions=[{'text': 'So 5.\n\n# Answer\n\n5', 'rating': 1}],
+      ),
+    ],
+    'total_time': 3,
+    'finish_reason': 'solution',
+  },
+}  # fmt: skip
 ROWS = {
+  'mr_gsm8k': MR_GSM8K,
+  'prm800k_raw': PRM800K_RAW,
   'processbench': PROCESSBENCH,
   'prm800k': PRM800K,
   'triples': TRIPLE,
@@ -92,6 +137,74 @@ def test_processbench(file):
     'correct': False,
     'grade': 'wrong',
   }
+
+
+def test_mr_gsm8k_as_it_is_published(file):
+  (record,) = read(file, MR_GSM8K)
+  assert record.problem == Problem(
+    'a1-b2', 'What is 2 + 3 + 4?', '9', '2 + 3 + 4 = 9'
+  )
+  assert record.parsed['first_error'] == 0
+  assert record.parsed['correct'] is False
+  assert record.parsed['steps'] == MR_GSM8K['model_output_steps']
+  right = MR_GSM8K | {
+    'model_output_answer_correctness': 'correct',
+    'model_output_solution_correctness': 'correct',
+    'model_output_solution_first_error_step': 'N/A',
+  }
+  (record,) = read(file, right)
+  assert record.parsed['first_error'] == -1 and record.parsed['correct']
+  # A right answer by a wrong step.
+  (record,) = read(file, MR_GSM8K | {'model_output_answer_correctness': 'corr'
+                                     'ect'})  # fmt: skip
+  assert record.parsed['first_error'] == 0 and record.parsed['correct']
+
+
+def raw(steps, finish):
+  label = {'steps': steps, 'finish_reason': finish}
+  return PRM800K_RAW | {'label': label}
+
+
+def test_prm800k_as_it_is_published(file):
+  (record,) = read(file, PRM800K_RAW)
+  assert record.problem == Problem('dev-0', 'What is 2 + 3?', '5', '')
+  assert record.parsed['steps'] == ['Choice 1.', 'So 5.\n\n# Answer\n\n5']
+  assert record.parsed['first_error'] == -1
+  assert record.parsed['answer'] == '5' and record.parsed['correct']
+  # No choice was right: the first is the error, and the end.
+  (record,) = read(file, raw([rated(1), rated(-1, -1, chosen=None)],
+                             'found_error'))  # fmt: skip
+  assert record.parsed['first_error'] == 1 == record.parsed['num_steps'] - 1
+  assert 'correct' not in record.parsed
+  human = {'text': 'Mine.', 'rating': None}
+  (record,) = read(
+    file, raw([rated(-1, chosen=None, human_completion=human)], 'solution')
+  )
+  assert record.text == 'Mine.' and record.parsed['first_error'] == -1
+
+
+@pytest.mark.parametrize(
+  ('row', 'reason'),
+  [
+    (raw([rated(1)], 'bad_problem'), "finish_reason: got 'bad_problem'"),
+    (raw([rated(1)], 'give_up'), "finish_reason: got 'give_up'; expected"),
+    (raw([rated(1)], 'found_error'), "finish_reason: got 'found_error', with"),
+    (raw([rated(1, chosen=3)], 'solution'), 'chosen_completion: got 3; expe'),
+    (raw([], 'solution'), r'steps: got \[\]; expected a list of objects'),
+    (raw([{'completions': 3}], 'solution'), 'completions: got 3; expected a'),
+    (PRM800K_RAW | {'label': 3}, 'label: got 3; expected an object'),
+    (MR_GSM8K | {'model_output_solution_first_error_step': 3},
+     "first_error_step: got '3'; expected N/A or a step, 1 to 2"),
+    (MR_GSM8K | {'model_output_solution_first_error_step': 'N/A'},
+     'first_error_step: got N/A of a wrong solution'),
+    (MR_GSM8K | {'model_output_answer_correctness': 'maybe'},
+     "model_output_answer_correctness: got 'maybe'; expected one of"),
+  ],
+)  # fmt: skip
+def test_annotations_that_cannot_be_read_are_refused(file, row, reason):
+  layout = 'mr_gsm8k' if 'uuid' in row else 'prm800k_raw'
+  with pytest.raises(ValueError, match=reason):
+    read(file, row, layout=layout)
 
 
 def test_a_given_solution_was_sampled_by_nobody(file):

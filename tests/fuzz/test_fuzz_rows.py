@@ -31,6 +31,11 @@ PROBLEMS = (
   {'prompt': 'def f(a):\n', 'entry_point': 'f', 'canonical_solution':
    '  return a\n', 'test': 'def check(f):\n  assert f(1) == 1'},
   {'question': 'x?', 'answer': 27.0, 'id': 7},
+  {'question': 'x?', 'choices': ['a', 'b'], 'answer': 'B', 'context': 'c'},
+  {'Question': 'x?', 'options': {'A': 'a', 'B': '2'}, 'answer': 1, 'Body': 'c'},
+  {'question': 'x?', 'options': 'a ) 1 , b ) 2', 'correct': 'a'},
+  {'question': 'x?', 'choices': {'text': ['a', 'b'], 'label': ['A', 'B']},
+   'answerKey': 'A'},
 )  # fmt: skip
 SOLUTIONS = (
   {'id': 'gsm8k-0', 'generator': 'g', 'problem': 'x?', 'steps': ['a', 'b'],
@@ -42,6 +47,14 @@ SOLUTIONS = (
   {'id': 1, 'problem': 'x?', 'answer': '1', 'eval_solution': ['a'],
    'solution_type': 'chosen', 'solution_reference': 'g', 'problem_id': 'q'},
   {'question': 'x?', 'chosen': ['a', 'b'], 'rejected': 'c', 'answer': 4},
+  {'uuid': 'u', 'question': 'x?', 'model_output_steps': ['a', 'b'],
+   'ground_truth_answer': 3, 'model_output_answer_correctness': 'wrong',
+   'model_output_solution_correctness': 'wrong',
+   'model_output_solution_first_error_step': 2},
+  {'question': {'problem': 'x?', 'ground_truth_answer': '3'}, 'label': {
+    'steps': [{'completions': [{'text': 'a', 'rating': -1}],
+               'human_completion': None, 'chosen_completion': 0}],
+    'finish_reason': 'found_error'}},
 )  # fmt: skip
 
 
