@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
+from critic_jax import files as files_lib
 from critic_jax import strict_json
 from critic_jax.models.config import TransformerConfig
 from critic_jax.pretrained import gguf_file, gguf_import, safetensors_io
@@ -175,7 +176,8 @@ def save(
     {r.name: math.prod(r.shape) * dtypes[r.name].itemsize for r, _ in leaves},
     max_shard_bytes=max_shard_bytes,
   )
-  (folder / 'config.json').write_text(json.dumps(hf_config, indent=2) + '\n')
+  content = json.dumps(hf_config, indent=2) + '\n'
+  files_lib.replace(folder / 'config.json', content.encode())
   return ['config.json', *files, *tokenizer.save(folder)]
 
 

@@ -100,22 +100,20 @@ def _joining(address: str, join_s: int) -> Iterator[None]:
   """
 
   def say():
-    print(
+    text = (
       f'waiting for the other processes, of which the first is at {address}; '
-      f'at most {join_s} s (CRITIC_JAX_JOIN_S)',
-      file=sys.stderr,
-      flush=True,
+      f'at most {join_s} s (CRITIC_JAX_JOIN_S)'
     )
+    print(printable(text), file=sys.stderr, flush=True)
 
   def end():
-    print(
+    text = (
       f'error: processes: got not all of them at {address} within {join_s} s; '
       'expected each to start by then, with another CRITIC_JAX_PROCESS_ID and '
       'the same CRITIC_JAX_NUM_PROCESSES; look at their logs, and start all of '
-      'them again',
-      file=sys.stderr,
-      flush=True,
+      'them again'
     )
+    print(printable(text), file=sys.stderr, flush=True)
     os._exit(1)
 
   # A little later than the check of the address, whose error says more.

@@ -100,6 +100,22 @@ def test_shards_are_small_enough_and_replace_the_old(tmp_path, pieces):
   assert [p.name for p in tmp_path.glob('model*')] == ['model.safetensors']
 
 
+def test_files_of_a_cache_are_replaced_and_not_written_to(tmp_path, pieces):
+  # In Hugging Face's cache a model's files are links to files of a store.
+  config, params = model('llama', tie=False)
+  folder, store = tmp_path / 'snapshot', tmp_path / 'store'
+  store.mkdir()
+  names = hf_weights.save(folder, config, params, pieces)
+  for name in names:
+    (folder / name).rename(store / name)
+    (folder / name).symlink_to(store / name)
+  before = {path.name: path.read_bytes() for path in store.iterdir()}
+  _, others = model('llama', tie=False, dtype=np.float16)
+  hf_weights.save(folder, config, others, pieces)
+  assert {path.name: path.read_bytes() for path in store.iterdir()} == before
+  assert_same(hf_weights.load_weights(folder)[1], others)
+
+
 def test_dtype_casts(tmp_path, pieces):
   config, params = model('qwen2')
   hf_weights.save(tmp_path, config, params, pieces, dtype='bfloat16')
