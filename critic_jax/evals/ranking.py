@@ -89,8 +89,9 @@ def _solutions(
 
 
 def _truth(solution: Record) -> bool | None:
-  timeout = solution.parsed.get('grade') == 'timeout'
-  return None if timeout else solution.parsed.get('correct')
+  if solution.refused or solution.parsed.get('grade') == 'timeout':
+    return None
+  return solution.parsed.get('correct')
 
 
 def _row(right: float, wrong: Sequence[float]) -> tuple[float, ...]:

@@ -52,6 +52,7 @@ def make(
   """
   solver, critic = get_models(models, 'solver', 'critic')
   lookup.check_counts(num_critiques=num_critiques)
+  lookup.check_counts(2, batch_size=batch_size)  # one of each kind, or none
   stage = critic.stages.critique
   write_critique = _bind_writer(writer)
   to_rows, pack = batching.make_rows(

@@ -91,6 +91,7 @@ def make(
   )
   refinement.check_gate(gate)
   rewards, weights = make_rewards(gate, judge_weight, refine_weight, shaping)
+  _check_earns(weights, num_refinements)
   advantage_fn = lookup.bind(advantages, advantage, 'advantage')
   policy = policy_gradient.make_policy_loss(
     models, 'critic', objective=objective, kl=kl, microbatches=microbatches
@@ -169,6 +170,18 @@ def make(
     metrics=frozenset([*policy.metrics, *_record_metrics(rewards)]),
     corrects_staleness=policy.corrects_staleness,
   )
+
+
+def _check_earns(weights, num_refinements) -> None:
+  """Raises ValueError if every critique earns the same: there is no reward."""
+  paid = {name for name, weight in weights.items() if weight}
+  if not paid - (set() if num_refinements else {'refine'}):
+    raise ValueError(
+      f'judge_weight, refine_weight: got the weights {weights} and '
+      f'num_refinements={num_refinements}, by which no critique earns anything;'
+      ' expected a reward; raise judge_weight, or refine_weight and '
+      'num_refinements'
+    )
 
 
 def _sampled(num_problems, num_solutions, num_critiques, num_refinements):

@@ -188,21 +188,23 @@ def write(
 def grade(records: Sequence[Record], grade_fn: Grade) -> list[Record]:
   """Grades final answers: adds 'grade' and 'correct' to `parsed`.
 
-  A response that was cut off is not right, even if its answer so far is.
+  A response that was cut off is not right, even if its answer so far is. A
+  record that was refused has no answer: its grade is 'refused'.
   """
-  pairs = [(r.text, r.problem.answer) for r in records]
+  sampled = [record for record in records if not record.refused]
   with timing.timed('time/grade_s'):
-    grades = grade_fn(pairs)
+    grades = grade_fn([(r.text, r.problem.answer) for r in sampled])
+  grade_of = dict(zip(map(id, sampled), grades, strict=True))
   return [
     dataclasses.replace(
       record,
       parsed={
         **record.parsed,
-        'grade': grade,
-        'correct': grade == 'right' and not record.truncated,
+        'grade': (mark := grade_of.get(id(record), 'refused')),
+        'correct': mark == 'right' and not record.truncated,
       },
     )
-    for record, grade in zip(records, grades, strict=True)
+    for record in records
   ]
 
 

@@ -1,5 +1,6 @@
 """One right solution against many wrong ones, by hand and by brute force."""
 
+import dataclasses
 import itertools
 import math
 
@@ -164,6 +165,11 @@ def test_another_scorer():
         {'score': 2.0},
       )
     ],
+    scored([1.0], [])
+    + [dataclasses.replace(
+      record('p', 'solve', None, 2, {'correct': False}, {'score': 0.5}),
+      finish='prompt',
+    )],
   ],
 )  # fmt: skip
 def test_problems_that_cannot_be_ranked(records):

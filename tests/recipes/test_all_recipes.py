@@ -29,12 +29,15 @@ from critic_jax import lookup, recipes
 from critic_jax.loss_fns import scoring
 from critic_jax.models import quantize
 from critic_jax.models.transformer import Transformer
-from critic_jax.types import Problem
+from critic_jax.rollouts import stage_metrics
+from critic_jax.types import Generation, Problem
 
 WRONG_PROBLEM = Problem('wrong', 'Ben has 1 pen. How many?', '1', '1')
 HUNG_PROBLEM = Problem('hung', 'Eve has 1 hat. How many?', '1', '1')
 HANGS = 'The answer is \\boxed{99}.'  # the test's graders say so
 HANG_ADVICE = 'Make the grader hang.'
+LONG = 'Zoe counts.'  # what no prompt has room for
+LONG_PROBLEM = Problem('long', LONG * 100, '', RIGHT)
 
 # The settings of each recipe, beside those that all have.
 CASES = {
@@ -72,6 +75,13 @@ class Checked(Scripted):
       return generate(prompts, keys, n, max_prompts)
 
     return logged
+
+  def _say(self, prompt, index):
+    if LONG in prompt:
+      nothing = np.zeros(0, np.int32), np.zeros(0, np.float32)
+      prompt_tokens = np.array(self.encode_prompt(prompt), np.int32)
+      return Generation(prompt_tokens, *nothing, '', 'prompt')
+    return super()._say(prompt, index)
 
 
 def num_hidden(params):
@@ -317,3 +327,85 @@ def test_a_cold_start_keeps_no_critique_of_a_solution_that_timed_out():
     recipe = make('cold_start', models, grade_in_time, batch_size=8)
     kept.append(learned(collect(recipe, params, problems)[0]))
   assert len(kept[0]) == 2 and kept[0] == kept[1]
+
+
+# ------------------------------------------------- prompts that do not fit
+
+
+def asked(models):
+  """Returns the prompts that the models were given, and forgets them."""
+  prompts = [prompt for lm in models.values() for prompt in lm.prompts]
+  for lm in models.values():
+    lm.prompts.clear()
+  return prompts
+
+
+def means(records):
+  """Returns the metrics of records, but for how many there are and fitted."""
+  return {
+    name: mean
+    for name, mean in stage_metrics.summary(records).items()
+    if not name.endswith(('/count', '/refused'))
+  }
+
+
+def praise(prompt, index):
+  """Calls everything right: also true of what is not right, if it is empty."""
+  return critique('correct' if index else 'incorrect', ADVICE)
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_a_prompt_that_does_not_fit_is_no_content(name):
+  """All is learned, asked and measured as if the problem were not there."""
+  models, params = make_models(criticise=praise)
+  recipe = make(name, models)
+  asked(models)
+  batch, records = collect(recipe, params, [PROBLEM, WRONG_PROBLEM])
+  expected = asked(models)
+  assert not any(record.refused for record in records)
+  problems = [PROBLEM, LONG_PROBLEM, WRONG_PROBLEM]
+  with_long, its_records = collect(recipe, params, problems)
+  refused = [record for record in its_records if record.refused]
+  assert {record.problem.id for record in refused} == {'long'}
+  assert learned(with_long) == learned(batch) != []
+  others = [prompt for prompt in asked(models) if LONG not in prompt]
+  assert others == expected
+  assert means(its_records) == means(records)
+  stage = refused[0].stage
+  assert stage_metrics.summary(its_records)[f'{stage}/refused'] == 1 / 3
+  assert stage_metrics.summary(records)[f'{stage}/refused'] == 0
+  if name != 'sft':
+    assert refused[0].parsed['grade'] == 'refused'
+  assert not any(r.truncated or 'reward' in r.scores for r in refused)
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_a_step_in_which_no_prompt_fits_learns_nothing(name):
+  models, params = make_models()
+  batch, records = collect(make(name, models), params, [LONG_PROBLEM] * 2)
+  assert records and all(record.refused for record in records)
+  assert not batch['mask'].any()
+
+
+def advise_at_length(prompt, index):
+  text = critique('incorrect', f'{ADVICE} {LONG}')
+  return text if index == 2 else criticise(prompt, index)
+
+
+def test_a_refinement_that_does_not_fit_does_not_count_against_its_critique():
+  models, params = make_models(criticise=advise_at_length)
+  batch, records = collect(
+    make('refcritic', models, num_critiques=3), params, [WRONG_PROBLEM]
+  )
+  refused = [r for r in records if r.refused]
+  assert {r.stage for r in refused} >= {'refine'}
+  assert {r.parent.index for r in refused} == {2}
+  assert 'reward' not in refused[0].parent.scores
+  expected, expected_records = collect(
+    make('refcritic', models), params, [WRONG_PROBLEM]
+  )
+  assert learned(batch) == learned(expected) != []
+  metrics = stage_metrics.summary(records)
+  expected_metrics = stage_metrics.summary(expected_records)
+  for name in ('refine/correct', 'refine/length', 'refine/truncated'):
+    assert metrics[name] == expected_metrics[name]

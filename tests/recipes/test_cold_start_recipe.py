@@ -162,6 +162,11 @@ def test_the_loss_is_the_negative_log_probability_of_the_kept():
   assert not any(np.any(g) for g in jax.tree.leaves(gradient))
 
 
+def test_a_batch_of_one_never_has_one_of_each_kind():
+  with pytest.raises(ValueError, match='batch_size: got 1'):
+    collect(batch_size=1)
+
+
 def test_wrong_writers_fail_when_the_recipe_is_made():
   models = {'solver': nano(), 'critic': nano()}
   for writer, message in (

@@ -164,6 +164,23 @@ def test_weights(changes, expected):
     assert not stages['refine'] and len(solver.prompts) == 1
 
 
+@pytest.mark.parametrize(
+  'changes',
+  [
+    dict(judge_weight=0.0, refine_weight=0.0),
+    dict(judge_weight=0.0, num_refinements=0),
+    dict(
+      judge_weight=0.0,
+      refine_weight=0.0,
+      shaping=dict(length=dict(weight=0.0, cost=0.01, max_len=1000)),
+    ),
+  ],
+)
+def test_settings_by_which_no_critique_earns_anything_are_refused(changes):
+  with pytest.raises(ValueError, match='judge_weight, refine_weight: got'):
+    collect([GOOD, VAGUE], **changes)
+
+
 def test_shaping_is_added():
   shaping = dict(length=dict(weight=2.0, cost=0.01, max_len=1000))
   _, stages, _ = collect([GOOD, VAGUE], shaping=shaping)

@@ -142,6 +142,7 @@ def test_an_overlong_prompt_gives_an_empty_record(lm, params):
   assert refused.text == '' and refused.logprobs.size == 0
   graded = rollout.grade(records, grade)
   assert graded[2].parsed['correct'] is False
+  assert graded[2].parsed['grade'] == 'refused'
 
 
 # ------------------------------------------------------------- write, grade
