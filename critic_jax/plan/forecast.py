@@ -61,6 +61,8 @@ class Phase(NamedTuple):
     most_slots: the most slots that fit; the mesh's row shards should divide
       them.
     compiled: bytes of the compiled update's temporaries; None: not compiled.
+    overlong: by stage, the tokens of responses that a prompt may hold and the
+      most that it can have, where some prompts may be refused.
     times: the stages of a step.
     seconds: seconds of a step.
   """
@@ -78,6 +80,7 @@ class Phase(NamedTuple):
   slots: int
   most_slots: int
   compiled: int | None
+  overlong: dict[str, tuple[int, int]]
   times: list[Time]
   seconds: float
 
@@ -177,12 +180,11 @@ def _plan(name, config, lms, target, compiles) -> Phase:
   # A stale phase collects its next batch beside the update.
   collect = max(_sum(sampling), _sum(scoring))
   stale = section.staleness
-  step = collect + _sum(update) if stale else max(collect, _sum(update))
-  total = _sum(held) + step
+  moments = collect, _sum(update)
+  total = _sum(held) + (sum(moments) if stale else max(moments))
   free = target.limit - _sum(held)
   free_to_update = free - (collect if stale else 0)
   free_to_sample = free - (_sum(update) if stale else 0)
-
   times = _times(phase, lms, target, sampled, learned)
   return Phase(
     name=name,
@@ -204,6 +206,7 @@ def _plan(name, config, lms, target, compiles) -> Phase:
     compiled=compiled.temporaries(name, config, lms, mesh, learned)
     if compiles
     else None,
+    overlong=workload.overlong(phase.recipe, lms),
     times=times,
     seconds=_seconds(times, stale),
   )

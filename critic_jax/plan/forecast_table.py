@@ -21,6 +21,11 @@ def show(plan: Plan, title: str, console: Console) -> None:
   for phase in plan.phases:
     console.print(_memory(phase, plan.memory))
     console.print(_times(phase))
+    for stage, (length, limit) in phase.overlong.items():
+      console.print(
+        f'{phase.name}: prompts of {stage} may hold {length:,} tokens of '
+        f'responses and have at most {limit:,}; longer ones are refused'
+      )
 
 
 def _sizes(mesh: dict[str, int]) -> str:

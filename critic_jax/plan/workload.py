@@ -61,6 +61,31 @@ def sampled(
   return stages
 
 
+def overlong(
+  recipe: Recipe, lms: dict[str, LM], problem: int = 0
+) -> dict[str, tuple[int, int]]:
+  """Returns the stages of which some prompts may be refused.
+
+  A prompt holds the responses above it, which may all be as long as their
+  limit. It needs room for the problem and for the words around them, too.
+
+  Args:
+    recipe: the phase's recipe.
+    lms: LMs by role.
+    problem: tokens that are kept for the problem.
+
+  Returns:
+    By stage the tokens that a prompt may have, and the most that it can have.
+  """
+  stages, length = {}, problem
+  for stage in recipe.sampled:
+    lm = lms[stage.role]
+    if length and length >= lm.lengths[-1]:
+      stages[stage.stage] = length, lm.lengths[-1]
+    length += lm.max_new_tokens
+  return stages
+
+
 def learned(row_shapes, recipe: Recipe, lms: dict[str, LM]) -> Learned:
   """Returns the largest batch that the phase packs, or its plain rows."""
   if row_shapes:

@@ -1,5 +1,9 @@
 """Seconds by stage, against arithmetic by hand."""
 
+import importlib
+import pathlib
+import re
+
 import pytest
 from jax.sharding import AbstractMesh
 from ml_collections import ConfigDict
@@ -134,6 +138,50 @@ def test_prompts_hold_what_is_above_them():
   # A prompt to refine holds a solution and a critique: 512 + 2 * 2048.
   assert [stage.prompt for stage in workloads] == [512, 2560, 4608]
   assert workload.learned((), recipe, lms) == (256, 5120, False)
+
+
+def test_prompts_that_may_be_refused_are_forecast():
+  config = refcritic.get_config('qwen2.5-14b-v5p')
+  for limit, expected in (
+    (5120, {}),
+    (3072, {'refine': (4096, 3072)}),  # two responses of 2048 tokens
+    (2048, {'critique': (2048, 2048), 'refine': (4096, 2048)}),
+  ):
+    for role in config.models.values():
+      role.lengths = (512, limit)
+    lms = abstract.make_lms(config)
+    recipe = abstract.phase(config, lms, 'rl').recipe
+    assert workload.overlong(recipe, lms) == expected
+
+
+def test_longest_prompts_of_every_config_fit():
+  """A problem of the first length and all responses above, at their limits.
+
+  Models of the embedded world are left out: its texts are far shorter than the
+  limits, which spare the quickstart columns that would only be compiled.
+  """
+  checked = []
+  for path in pathlib.Path(refcritic.__file__).parent.glob('*.py'):
+    module = importlib.import_module(f'configs.{path.stem}')
+    if not hasattr(module, 'get_config'):
+      continue
+    with pytest.raises(ValueError, match='config: got') as error:
+      module.get_config('')
+    variants = str(error.value).split('one of')[1]
+    for variant in re.findall(r"'([^']+)'", variants):
+      config = module.get_config(variant)
+      if config.data.get('name') == 'arithmetic' or not config.order:
+        continue
+      for role in config.models.values():
+        if role.source.startswith('package:'):  # may not be installed
+          role.source, role.size = 'Qwen2.5-14B-Instruct', 'qwen2.5-14b'
+      lms = abstract.make_lms(config)
+      for name in config.order:
+        recipe = abstract.phase(config, lms, name).recipe
+        problem = min(lm.lengths[0] for lm in lms.values())
+        assert workload.overlong(recipe, lms, problem) == {}, variant
+        checked.append(f'{path.stem}:{variant}')
+  assert len(checked) >= 9, checked
 
 
 def test_stages_of_the_other_recipes(lms):
