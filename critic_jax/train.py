@@ -213,7 +213,7 @@ class Run:
   def _log(self, phase, step, collected, metrics):
     """Writes a step's metrics and records; returns all its metrics."""
     config, records = phase.config, collected.records
-    metrics |= no_signal(collected.given, metrics)
+    metrics |= no_signal(collected, metrics)
     metrics |= stage_metrics.summary(records)
     metrics['learning_rate'] = float(phase.schedule(step * config.epochs))
     metrics['tokens/update'] = float(np.prod(collected.batch['tokens'].shape))

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import collections
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from critic_jax.inspection import limits
 from critic_jax.terminal import Console
+from critic_jax.types import Record
 from critic_jax.workdir import run_dir
 
 _SKIPPED = 'update/skipped'
@@ -22,11 +23,14 @@ _NO_SIGNAL = 'update/no_signal'
 _REFUSED = '/refused'
 
 
-def missing_signal(batch: Mapping, metrics: Mapping[str, float]) -> str:
+def missing_signal(
+  batch: Mapping, records: Sequence[Record], metrics: Mapping[str, float]
+) -> str:
   """Returns why an update teaches nothing that was rewarded or shown, or ''.
 
   Args:
     batch: as the recipe gave it, on the host.
+    records: those of its step.
     metrics: the metrics of the update.
   """
   if not np.any(batch['mask']):
@@ -34,18 +38,22 @@ def missing_signal(batch: Mapping, metrics: Mapping[str, float]) -> str:
       'no token is trained: every record was refused or left out; see the '
       "metrics '.../refused', lengths and max_new_tokens"
     )
+  # A value function may find advantages where all rewards are equal.
+  rewards = {r.scores['reward'] for r in records if 'reward' in r.scores}
   has_policy = 'policy/max_ratio_error' in metrics
-  if has_policy and not np.any(batch['advantages'][batch['mask']]):
+  has_advantages = np.any(batch['advantages'][batch['mask']])
+  if has_policy and not (has_advantages and len(rewards) > 1):
     return (
-      'all advantages are zero: the rewards of each group are equal; see the '
-      "metrics '.../reward' and '.../truncated', and the records"
+      'the rewards of each group are equal; see the metrics '
+      "'.../reward' and '.../truncated', and the records"
     )
   return 'the gradient is zero' if metrics['grad_norm'] == 0 else ''
 
 
-def no_signal(batch: Mapping, metrics: Mapping[str, float]) -> dict[str, float]:
-  """Returns the metric of a step without a signal: 1.0, else 0.0."""
-  return {_NO_SIGNAL: float(bool(missing_signal(batch, metrics)))}
+def no_signal(collected, metrics: Mapping[str, float]) -> dict[str, float]:
+  """Returns the metric of a `pipeline.Collected`: 1.0 if it has no signal."""
+  reason = missing_signal(collected.given, collected.records, metrics)
+  return {_NO_SIGNAL: float(bool(reason))}
 
 
 class Alarms:
@@ -175,7 +183,7 @@ class Alarms:
     doublings = math.log2(max(self._num_silent, 0.1) / self._tolerated)
     if doublings < 0 or not doublings.is_integer():
       return ''
-    reason = missing_signal(collected.given, metrics)
+    reason = missing_signal(collected.given, collected.records, metrics)
     return f'no signal in {self._num_silent} steps up to {step}: {reason}'
 
   def _keep(self, step, collected) -> Path:

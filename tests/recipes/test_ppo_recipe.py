@@ -17,6 +17,7 @@ from loop_helpers import (
 from configs import ppo as config
 from critic_jax.models import forward
 from critic_jax.recipes import ppo
+from critic_jax.training import alarms
 from critic_jax.types import Problem
 
 # Two problems with two solutions each; the last is cut off.
@@ -184,3 +185,16 @@ def test_wrong_settings_fail_when_the_recipe_is_made(changes, message):
   models = {'solver': nano(), 'value': nano(head='value')}
   with pytest.raises(ValueError, match=message):
     make_recipe(ppo, section(**changes), models, grade)
+
+
+def test_rewards_that_are_all_equal_are_no_signal(models, ppo_case):
+  """A value function finds advantages even where every response was cut."""
+  recipe, roles, batch, records = ppo_case
+  metrics = {name: 0.1 for name in {*recipe.metrics, 'grad_norm'}}
+  assert not alarms.missing_signal(batch, records, metrics)
+  solver = scripted(lambda prompt, i: 'So ' * 1000)
+  recipe = make_recipe(ppo, section(), {**models, 'solver': solver}, grade)
+  batch, records = recipe.collect(roles, PROBLEMS, jax.random.key(0))
+  assert batch['advantages'].any() and all(r.truncated for r in records)
+  reason = alarms.missing_signal(batch, records, metrics)
+  assert reason.startswith('the rewards of each group are equal')

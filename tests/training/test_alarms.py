@@ -27,7 +27,7 @@ from critic_jax.recipes import cold_start, grpo, refcritic, sft
 from critic_jax.training import alarms, phases, roles
 from critic_jax.workdir import run_dir
 
-NO_TOKEN, EQUAL = 'no token is trained', 'all advantages are zero'
+NO_TOKEN, EQUAL = 'no token is trained', 'the rewards of each group are equal'
 
 
 def say(*texts, **changes):
@@ -107,12 +107,12 @@ SAYS_BOTH = say(*CALLS.values(), max_new_tokens=64)
   ],
 )
 def test_what_teaches_nothing_has_a_reason(reason, case):
-  recipe, (batch, _) = case()
+  recipe, (batch, records) = case()
   metrics = {name: 0.1 for name in {*recipe.metrics, 'grad_norm'}}
-  actual = alarms.missing_signal(batch, metrics)
+  actual = alarms.missing_signal(batch, records, metrics)
   assert actual.startswith(reason) and bool(actual) == bool(reason)
   metrics['grad_norm'] = 0.0
-  assert alarms.missing_signal(batch, metrics)
+  assert alarms.missing_signal(batch, records, metrics)
 
 
 # ------------------------------------------------------ refused is no content
@@ -190,7 +190,7 @@ class Run:
     """Takes a step as the loop does; returns why the run must end."""
     metrics = {'update/skipped': 0.0, 'grad_norm': 0.0, **metrics}
     collected = types.SimpleNamespace(given=self.batch, records=[])
-    metrics |= alarms.no_signal(self.batch, metrics)
+    metrics |= alarms.no_signal(collected, metrics)
     run_dir.RunDir(self.path).log_metrics(step, metrics, 'rl')
     return self.alarms.add(step, collected, metrics)
 
