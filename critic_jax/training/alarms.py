@@ -34,9 +34,15 @@ def missing_signal(
     metrics: the metrics of the update.
   """
   if not np.any(batch['mask']):
+    if any(record.refused for record in records):
+      return (
+        'no token is trained: prompts or responses are longer than lengths and '
+        "max_new_tokens allow; see the metrics '.../refused'"
+      )
     return (
-      'no token is trained: every record was refused or left out; see the '
-      "metrics '.../refused', lengths and max_new_tokens"
+      'no token is trained: every record was left out, as its grader timed out '
+      "or as it judges wrongly; see the metrics '.../timeout' and "
+      "'critique/judge', and the records"
     )
   # A value function may find advantages where all rewards are equal.
   rewards = {r.scores['reward'] for r in records if 'reward' in r.scores}

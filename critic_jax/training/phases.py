@@ -42,8 +42,8 @@ class Phase(NamedTuple):
     tx: the optimiser.
     schedule: updates done -> learning rate.
     start: steps of the run before it.
-    max_ratio_error: the section's, for the dtype that the trained roles are
-      computed in.
+    max_ratio_error: the section's, for the dtype that the policy is computed
+      in.
   """
 
   name: str
@@ -75,8 +75,8 @@ def make_phases(config, lms, grade) -> list[Phase]:
     section = config.phases[name]
     with lookup.naming(f'phases.{name}'):
       recipe, tx, schedule = _make_phase(section, lms, grade)
-    dtypes = [lms[role].model.config.dtype for role in section.train]
-    max_ratio_error = max(section.max_ratio_error[dtype] for dtype in dtypes)
+    dtype = lms[recipe.trained[0]].model.config.dtype  # the policy's
+    max_ratio_error = section.max_ratio_error[dtype]
     phases.append(
       Phase(name, section, recipe, tx, schedule, start, max_ratio_error)
     )
@@ -253,17 +253,26 @@ def logged_metrics(recipe: Recipe) -> frozenset[str]:
 
 
 def _check_scored(models, phases) -> None:
-  """Raises ValueError for a role that scores with weights that are random."""
-  written = {role for role, section in models.items() if section.source}
+  """Raises ValueError for a role that scores with weights that are random.
+
+  A copy of the policy as it was drawn is none: it is where the policy begins.
+  """
+  # The role for which the weights of each role were drawn, while nothing has
+  # trained them.
+  drawn_for = {role: role for role in models if not models[role].source}
   for phase in phases:
-    written |= {*phase.config.copy, *phase.recipe.trained}
-    for role in sorted(set(phase.recipe.scored) - written):
-      source = phase.recipe.trained[0]
-      raise ValueError(
-        f'phases.{phase.name}.copy: got none to {role!r}, whose weights are '
-        'random: it has no source and no phase has trained it; expected the '
-        f"role that it scores; set copy=dict({role}='{source}')"
-      )
+    copies = phase.config.copy
+    drawn_for |= {role: drawn_for.get(copies[role]) for role in copies}
+    policy, *_ = phase.recipe.trained
+    for role in sorted(set(phase.recipe.scored) - set(phase.recipe.trained)):
+      if drawn_for.get(role) not in (None, drawn_for.get(policy)):
+        raise ValueError(
+          f'phases.{phase.name}.copy: got {copies.to_dict()}, by which the '
+          f'weights of {role!r} are random: neither it nor a role that it was '
+          'copied from has a source or was trained; expected the role that it '
+          f"scores; set copy=dict({role}='{policy}')"
+        )
+    drawn_for |= dict.fromkeys(phase.recipe.trained)
 
 
 def _check_best_metric(name, phases) -> None:

@@ -28,6 +28,7 @@ from critic_jax.training import alarms, phases, roles
 from critic_jax.workdir import run_dir
 
 NO_TOKEN, EQUAL = 'no token is trained', 'the rewards of each group are equal'
+TOO_LONG, LEFT_OUT = f'{NO_TOKEN}: prompts or resp', f'{NO_TOKEN}: every record'
 
 
 def say(*texts, **changes):
@@ -94,16 +95,16 @@ SAYS_BOTH = say(*CALLS.values(), max_new_tokens=64)
     (EQUAL, lambda: solve_in_groups(say(WRONG))),
     (EQUAL, lambda: solve_in_groups(say(RIGHT))),
     (EQUAL, lambda: solve_in_groups(say(RIGHT, WRONG, max_new_tokens=4))),
-    (NO_TOKEN, lambda: solve_in_groups(say(RIGHT, lengths=(8,)))),
+    (TOO_LONG, lambda: solve_in_groups(say(RIGHT, lengths=(8,)))),
     ('', lambda: judge(say(WRONG), SAYS_BOTH)),
     (EQUAL, lambda: judge(say(WRONG), say('Hm.'))),
-    (NO_TOKEN, lambda: judge(say(WRONG, lengths=(8,)), SAYS_BOTH)),
-    (NO_TOKEN, lambda: judge(say(WRONG), say('Hm.', lengths=(8,)))),
-    (NO_TOKEN, lambda: keep(say(WRONG), say(CALLS['right']))),
-    (NO_TOKEN, lambda: keep(say(WRONG, lengths=(8,)), SAYS_BOTH)),
+    (TOO_LONG, lambda: judge(say(WRONG, lengths=(8,)), SAYS_BOTH)),
+    (TOO_LONG, lambda: judge(say(WRONG), say('Hm.', lengths=(8,)))),
+    (LEFT_OUT, lambda: keep(say(WRONG), say(CALLS['right']))),
+    (TOO_LONG, lambda: keep(say(WRONG, lengths=(8,)), SAYS_BOTH)),
     ('', lambda: imitate(nano())),
-    (NO_TOKEN, lambda: imitate(nano(lengths=(8,)))),
-    (NO_TOKEN, lambda: imitate(nano(max_new_tokens=4))),
+    (TOO_LONG, lambda: imitate(nano(lengths=(8,)))),
+    (TOO_LONG, lambda: imitate(nano(max_new_tokens=4))),
   ],
 )
 def test_what_teaches_nothing_has_a_reason(reason, case):
@@ -266,18 +267,49 @@ def test_a_policy_that_samples_greedily_is_refused(greedy):
     solve_in_groups(say(RIGHT, WRONG, **greedy))
 
 
-def test_weights_that_nothing_has_written_are_no_reference():
+@pytest.mark.parametrize(
+  ('is_known', 'copies', 'order'),
+  [
+    (False, {}, ('rl',)),
+    (False, dict(ref='other'), ('rl',)),  # random, too, and another's
+    (False, dict(ref='other', other='solver'), ('rl',)),  # all at once
+    (False, {}, ('solver', 'rl')),
+    (True, dict(ref='solver'), ('rl',)),  # where the policy begins
+    (True, dict(ref='solver'), ('solver', 'rl')),
+    (True, dict(ref='loaded'), ('rl',)),
+    (True, dict(ref='other', solver='other'), ('rl',)),
+  ],
+)
+def test_weights_that_nothing_has_written_are_no_reference(
+  is_known, copies, order
+):
   config = grpo_config.get_config('tiny')
-  config.models.ref = config.models.solver.copy_and_resolve_references()
+  for role in ('ref', 'other', 'loaded'):
+    config.models[role] = config.models.solver.copy_and_resolve_references()
   config.phases.rl.kl.coef = 0.1
-  config.phases.rl.copy = {}
+  config.phases.rl.copy, config.order = copies, order
   lms = roles.make_lms(config.models)
-  with pytest.raises(ValueError, match="copy: got none to 'ref', whose .*rand"):
+  config.models.loaded.source = 'a folder of weights'
+  if is_known:
+    phases.make_phases(config, lms, grade)
+    return
+  with pytest.raises(ValueError, match=r"rl.copy: got .* 'ref' are random"):
+    phases.make_phases(config, lms, grade)
+  config.models.ref.source = config.models.other.source = 'another'
+  phases.make_phases(config, lms, grade)
+
+
+def test_a_copy_of_what_the_policy_no_longer_is_is_no_reference():
+  """It was copied before the policy was trained, when that was random."""
+  config = grpo_config.get_config('tiny')
+  config.phases.solver.copy, config.phases.rl.copy = {'ref': 'solver'}, {}
+  lms = roles.make_lms(config.models)
+  with pytest.raises(ValueError, match=r"rl.copy: got {}, .* 'ref' are random"):
+    phases.make_phases(config, lms, grade)
+  config.order = ('rl',)
+  with pytest.raises(ValueError, match=r"rl.copy: got {}, .* 'ref' are random"):
     phases.make_phases(config, lms, grade)
   config.phases.rl.copy = {'ref': 'solver'}
-  phases.make_phases(config, lms, grade)
-  config.phases.rl.copy = {}
-  config.models.ref.source = 'a folder of weights'
   phases.make_phases(config, lms, grade)
 
 

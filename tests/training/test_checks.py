@@ -59,6 +59,15 @@ def test_the_bound_of_the_ratio_fits_the_dtype(variant, lms):
     assert phase.max_ratio_error == (2.0 if is_half else 0.1)
 
 
+def test_the_bound_of_the_ratio_is_that_of_the_policy():
+  """A value model has no ratio."""
+  config = ppo.get_config('tiny')
+  config.models.value.dtype = 'bfloat16'
+  [*_, phase] = phases.make_phases(config, abstract.make_lms(config), None)
+  assert phase.recipe.trained == ('solver', 'value')
+  assert phase.max_ratio_error == 0.1
+
+
 def paths(section, prefix=()):
   """The dotted place of every setting and section."""
   for name, value in section.items():
