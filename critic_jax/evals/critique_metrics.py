@@ -53,10 +53,12 @@ def judged(records: Sequence[Record]) -> list[Record]:
 def truth(solution: Record) -> bool | None:
   """Returns whether a solution is right, None if that is unknown.
 
-  The grade of its final answer decides. For ungraded solutions with labelled
-  steps, no step may be wrong.
+  The grade of its final answer decides, but one that was cut off is not right,
+  also where the grader timed out. For ungraded solutions with labelled steps,
+  no step may be wrong.
   """
-  if solution.refused or solution.parsed.get('grade') == 'timeout':
+  timed_out = solution.parsed.get('grade') == 'timeout'
+  if solution.refused or (timed_out and not solution.truncated):
     return None
   if solution.parsed.get('correct') is not None:
     return bool(solution.parsed['correct'])

@@ -89,7 +89,8 @@ def _solutions(
 
 
 def _truth(solution: Record) -> bool | None:
-  if solution.refused or solution.parsed.get('grade') == 'timeout':
+  timed_out = solution.parsed.get('grade') == 'timeout'
+  if solution.refused or (timed_out and not solution.truncated):
     return None
   return solution.parsed.get('correct')
 

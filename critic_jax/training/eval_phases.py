@@ -12,6 +12,7 @@ written: an evaluation that was stopped goes on with the part where it was.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -323,6 +324,19 @@ def show_results(
     if by := keys.get('generator'):
       title = f'{name} {stem}: by generator of the solution'
       console.print(result_tables.results_table(_verdicts(by), title))
+  for stem, trees in records.items():
+    _tell_refused(f'{name} {stem}', trees, console)
+
+
+def _tell_refused(title: str, records: Sequence[Record], console) -> None:
+  """Says how many records of an evaluation were not sampled, by stage."""
+  total = collections.Counter(record.stage for record in records)
+  refused = collections.Counter(r.stage for r in records if r.refused)
+  for stage, number in sorted(refused.items()):
+    console.print(
+      f'warning: {title}: {number} of {total[stage]} records of {stage!r} were '
+      'refused and not measured: a prompt is longer than lengths allow'
+    )
 
 
 def _verdicts(metrics) -> dict[str, dict[str, Estimate]]:

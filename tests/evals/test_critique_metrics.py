@@ -6,7 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from critic_jax.evals import critique_metrics
+from critic_jax.evals import critique_metrics, ranking
+from critic_jax.rewards import refinement
 from critic_jax.types import Problem, Record
 
 
@@ -91,6 +92,21 @@ def test_solutions_of_unknown_correctness_are_left_out():
   assert got['accuracy_right'].value == 1
   assert math.isnan(got['accuracy_wrong'].value)
   assert math.isnan(got['balanced_accuracy'].value)
+
+
+@pytest.mark.parametrize('finish', ['stop', 'length', 'prompt'])
+@pytest.mark.parametrize('grade', ['right', 'wrong', 'unparsable', 'timeout'])
+def test_evaluations_and_rewards_agree_on_what_is_right(grade, finish):
+  correct = grade == 'right' and finish == 'stop'
+  parsed = {'correct': correct, 'answer': '1', 'grade': grade}
+  solution = record('p', 'solve', None, parsed, finish=finish)
+  expected = refinement.is_right(solution)
+  assert critique_metrics.truth(solution) is expected
+  # One that is known is ranked above the other.
+  other = record('p', 'solve', None, {'correct': not correct})
+  values = {id(solution): 0.0, id(other): 1.0}
+  table = ranking.table([solution, other], lambda s, critiques: values[id(s)])
+  assert len(table.clusters) == (expected is not None)
 
 
 def test_no_critiques():
