@@ -71,6 +71,11 @@ def _check_destination(src, dst, overwrite):
       f'DST: got {str(dst)!r}, which is not empty; expected a new folder; '
       'pass --overwrite to replace the model in it'
     )
+  if (dst / 'checkpoints').exists():
+    raise ValueError(
+      f'DST: got {str(dst)!r}, the folder of a run, whose config.json would be '
+      'replaced; expected a folder of its own; give another one'
+    )
   if dst.resolve() == pathlib.Path(src).resolve():
     raise ValueError('DST: got SRC itself; expected another folder')
 

@@ -265,7 +265,7 @@ def _put_aside(folder: Path) -> None:
     number += 1
     target = target.with_name(f'{folder.name}.{number}')
   target.parent.mkdir(exist_ok=True)
-  folder.rename(target)
+  shutil.move(folder, target)  # checkpoints/ may be a link to another disk
 
 
 def _forms(tree) -> dict[str, str]:

@@ -356,3 +356,11 @@ def test_another_role_is_exported_by_its_name(run, tmp_path, capsys):
   assert convert.main([f'{path}:best:value', str(tmp_path / 'x')]) == 2
   error = capsys.readouterr().err
   assert "got 'value'; expected one of ['critic', 'solver']" in error
+
+
+def test_a_run_is_not_replaced_by_its_export(run, capsys):
+  path, _ = run
+  config = (path / 'config.json').read_bytes()
+  assert convert.main([f'{path}:rl', str(path), '--overwrite']) == 2
+  assert 'the folder of a run' in capsys.readouterr().err
+  assert (path / 'config.json').read_bytes() == config

@@ -1,6 +1,8 @@
 """Checkpoints that were damaged, half-written or lost, and which are kept."""
 
+import errno
 import json
+import os
 import pathlib
 import shutil
 
@@ -127,6 +129,18 @@ def test_several_damaged_ones(folder):
   lose(folder, 3)
   assert len(checkpoint.recover(folder)) == 2
   assert restored(folder, 1) == {1.0}
+
+
+def test_a_damaged_one_on_another_disk_is_put_aside(folder, monkeypatch):
+  def on_another_disk(source, target):
+    raise OSError(errno.EXDEV, 'Invalid cross-device link')
+
+  flip(folder, 3)
+  monkeypatch.setattr(os, 'rename', on_another_disk)
+  [problem] = checkpoint.recover(folder)
+  assert 'another content' in problem
+  assert (folder.parent / 'damaged/3/sha256.json').exists()
+  assert sorted(path.name for path in folder.iterdir()) == ['1', '2']
 
 
 def test_none_that_is_whole_is_an_error_and_nothing_is_moved(folder):
