@@ -65,8 +65,8 @@ def load(path: str | Path) -> Run:
       'run; give the --workdir of critic_jax.train'
     )
   steps = {}
-  files = [*path.glob(f'records/**/*{_SUFFIX}')]
-  files += path.glob(f'eval/**/*{_SUFFIX}')
+  files = [*path.glob(f'records/*/*{_SUFFIX}')]  # no deeper: links are followed
+  files += path.glob(f'eval/*/*{_SUFFIX}')
   for file in sorted(files):
     folder = file.parent.relative_to(path).as_posix()
     stem = file.name.removesuffix(_SUFFIX)

@@ -56,6 +56,7 @@ PANELS = (
 LOGARITHMIC = ('time',)  # compiling takes seconds, and a step milliseconds
 MAX_AXES = 24  # in a panel whose metrics have axes of their own
 MAX_CURVES, MAX_PHASES = 24, 8  # of another panel
+MAX_VALUE = 1e100  # beyond it matplotlib's sums overflow
 
 
 def write(columns: Columns, folder: Path) -> list[dict[str, str]]:
@@ -128,7 +129,11 @@ def _panels(
 
 
 def _has(columns: Columns, name: str) -> bool:
-  return name in columns and bool(np.isfinite(columns[name]).any())
+  return name in columns and bool(_is_drawn(columns[name]).any())
+
+
+def _is_drawn(values: np.ndarray) -> np.ndarray:
+  return np.abs(values) <= MAX_VALUE  # not so for NaN
 
 
 def _draw_panels(columns, files=None) -> dict[str, dict[str, str]]:
@@ -156,8 +161,8 @@ def _draw_panels(columns, files=None) -> dict[str, dict[str, str]]:
 def _curve(
   columns: Columns, name: str, phase: str | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the steps and values of a metric where it is finite."""
-  mask = np.isfinite(columns[name])
+  """Returns the steps and values of a metric where it can be drawn."""
+  mask = _is_drawn(columns[name])
   if phase is not None:
     mask &= columns['phase'] == phase
   return columns['step'][mask], columns[name][mask]
@@ -205,8 +210,8 @@ def _draw(
 
 def _phases(columns: Columns, names: Sequence[str]) -> list[str]:
   """Returns the phases that have one of these metrics."""
-  is_finite = np.any([np.isfinite(columns[name]) for name in names], axis=0)
-  return list(dict.fromkeys(columns['phase'][is_finite].tolist()))
+  mask = np.any([_is_drawn(columns[name]) for name in names], axis=0)
+  return list(dict.fromkeys(columns['phase'][mask].tolist()))
 
 
 def _fit(axes: Any, num_ticks: int = 6) -> None:

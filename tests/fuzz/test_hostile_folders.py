@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 
+import numpy as np
 import pytest
 import synthetic_run
 from fuzzing import refused
@@ -190,6 +191,17 @@ def test_a_page_shows_nothing_from_outside(folder, tmp_path, undrawn):
   assert 'hush-31337' not in page and 'a link, which is not followed' in page
 
 
+def test_records_are_looked_for_where_a_run_has_them(folder, tmp_path):
+  """A link to the whole disk would be searched for minutes."""
+  run = reading.load(folder)
+  deep = tmp_path / 'outside' / 'rl' / 'deep'
+  shutil.copytree(folder / 'records' / 'rl', deep)
+  for name in ('records', 'eval'):
+    shutil.rmtree(folder / name)
+    (folder / name).symlink_to(tmp_path / 'outside')
+  assert run.steps and not reading.load(folder).steps
+
+
 LINES = [
   '5', '[1]', 'null', '"x"', '{}', '[]', 'true', '{"step": 0}', '1e999',
   '{"step": 0, "phase": "rl"}',
@@ -260,6 +272,22 @@ def test_any_names_are_drawn(tmp_path):
   summary_plots.write([table], points, tmp_path / 'summary.png')
   for name in ('selection.png', 'summary.png'):
     assert (tmp_path / name).read_bytes().startswith(b'\x89PNG')
+
+
+@pytest.mark.filterwarnings('error')
+def test_any_numbers_are_drawn():
+  numbers = [1e308, -1e308, 5e-324, 1e100, 0.0, np.nan, np.inf, -np.inf]
+  for name in ('critique/reward', 'time/x_s', 'loss/x'):
+    columns = {
+      'step': np.array([2**53 - 1, *range(99)]),
+      'phase': np.array(['rl'] * 100),
+      'time': np.zeros(100),
+      name: np.resize(numbers, 100),
+      f'{name}/large': np.full(100, 1e308),
+    }
+    [panel] = plots.draw(columns)
+    assert panel['light'] and f'{name} ends at' in panel['alt']
+    plots.compare({'one': columns})
 
 
 def test_a_label_that_begins_with_a_line_is_in_the_legend():

@@ -174,7 +174,7 @@ def test_evaluations_come_first_and_whole(tmp_path):
   run = run_dir.RunDir(save(tmp_path, synthetic_run.trees(1)))
   names = [f'after_{i:02}' for i in range(page_data.MAX_STEPS + 3)]
   for name in names:
-    run.write_records(name, synthetic_run.trees(1), 'eval')
+    run.write_records(name, synthetic_run.trees(1), 'eval/sums')
   files = rows_of(tmp_path)['files']
   assert [file['step'] for file in files] == [*names, '0']
 
