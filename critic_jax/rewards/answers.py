@@ -118,7 +118,8 @@ def equivalent(answer: str, reference: str) -> bool:
     same one; '5=6' is none.
   - Subscripted bases must agree if both sides have one.
   - If the reference is a plain number, the answer is one number, fraction,
-    power, root or factorial: '12*13' restates the question.
+    power, root or factorial: '12*13' restates the question. So does '3x+7=22'
+    if the reference is 'x=5', and '2x+3<13' if it is 'x<5' or an interval.
   - Prose is compared as a string.
   - A reference may state a tolerance: '3.14 (within 0.01)'.
   """

@@ -96,6 +96,10 @@ def _structures(
     side.items if side else (text,)
     for side, text in zip(sides, (left, right), strict=True)
   ]
+  if kinds[1] == '()' and kinds[0] == 'list':
+    items[0] = _by_axes(items[0])
+  if ['\\emptyset'] in [[item.strip() for item in side] for side in items]:
+    return False  # a set that has the empty set in it
   if len(items[0]) != len(items[1]) and set(kinds) <= {'list', 'set'}:
     if 1 not in map(len, items):
       items = [_distinct(side) for side in items]
@@ -111,6 +115,14 @@ def _structures(
       _compare(x, y, decide, depth - 1) for x, y in zip(*items, strict=True)
     )
   return 'union' in kinds and _algebra(left, right, decide)
+
+
+def _by_axes(items: tuple[str, ...]) -> tuple[str, ...]:
+  """Returns 'y=5, x=6' in the order of a point, x, y, z."""
+  names = [structure.label(item)[0] for item in items]
+  if not set(names) <= {'x', 'y', 'z'} or len(set(names)) != len(names):
+    return items
+  return tuple(item for _, item in sorted(zip(names, items, strict=True)))
 
 
 def _distinct(items: tuple[str, ...]) -> tuple[str, ...]:
@@ -166,7 +178,8 @@ def _values(left: str, right: str, decide: Decide) -> bool | None:
   if None not in numbers:
     return numerals.equal(*numbers)
   if _is_words(left) or _is_words(right):
-    return _words(left) == _words(right) != ''
+    is_other = _is_variable(right) and left.strip('" ') != right
+    return not is_other and _words(left) == _words(right) != ''
   if numbers[1] and not is_plain_form(left):
     return _may_round(left, right) and decide(left, right, True)
   return _algebra(left, right, decide)
@@ -180,6 +193,11 @@ def _algebra(left: str, right: str, decide: Decide) -> bool | None:
     or any(refuses(left, right) for refuses in _REFUSALS)
   )
   return False if is_refused else decide(left, right, False)
+
+
+def _is_variable(text: str) -> bool:
+  """Whether a letter is a variable: R is not r, but b may choose B."""
+  return bool(re.fullmatch('[K-Za-z]', text))
 
 
 def _words(text: str) -> str:
@@ -253,8 +271,38 @@ def _unevaluated_operator(left: str, right: str) -> bool:
   return not set(_OPERATORS.findall(left)) <= set(_OPERATORS.findall(right))
 
 
+_RELATION = re.compile(r'[=<>]|\\(?:leq|geq|neq)(?![a-zA-Z])')
+_VARIABLE = re.compile(r'(?<![\\a-zA-Z])[a-df-hj-zA-Z]')  # not e and i
+
+
+def _unsolved(left: str, right: str) -> bool:
+  """Whether an answer is 'x+7=12' or 'x+7<12' for 'x=5', 'x<5', an interval.
+
+  An equation of the question has the same solutions, and is not solved.
+  """
+  if not _RELATION.search(left):
+    return False
+  sides, expected = (
+    [side.strip() for side in _RELATION.split(text)] for text in (left, right)
+  )
+  values = [side for side in expected if not structure.is_label(side)]
+  if any(map(_VARIABLE.search, values)):
+    return False
+  must_be_plain = len(expected) > 1 and all(map(_is_bound, values))
+  return not all(
+    structure.is_label(side)
+    or (_is_bound(side) if must_be_plain else not _VARIABLE.search(side))
+    for side in sides
+  )
+
+
+def _is_bound(text: str) -> bool:
+  return is_plain_form(text) or text.lstrip('+-') == '\\infty'
+
+
 _REFUSALS = (
   _other_equation,
+  _unsolved,
   _spaced_digits,
   _other_base,
   _unevaluated_operator,

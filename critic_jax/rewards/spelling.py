@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import functools
 import re
+import unicodedata
 
 _SIGNS = str.maketrans(
   {
-    '"': ' ', '\u2212': '-', '\u2010': '-', '\u2011': '-', '\u00a0': ' ',
+    '"': ' ', '\u2212': '-', '\u2010': '-', '\u2011': '-', '\u2013': '-',
+    '\u00a0': ' ', '\u2044': '/',
     '\u2002': ' ', '\u2003': ' ', '\u2009': ' ', '\u202f': ' ',
     '\u2032': "'", '\u2019': "'", '×': r'\times ', '⋅': r'\cdot ',
     '·': r'\cdot ', '∙': r'\cdot ', '÷': r'\div ', '√': r'\sqrt ',
@@ -23,9 +25,10 @@ _SIGNS = str.maketrans(
     '∪': r'\cup ', '∩': r'\cap ', '∅': r'\emptyset ', '∠': r'\angle ',
     '°': r'\degree ', 'µ': r'\mu ', '⟨': r'\langle ', '⟩': r'\rangle ',
     '∖': r'\setminus ', 'ℝ': r'\mathbb{R}', '…': r'\ldots ',
-    '½': r'\frac{1}{2}', '⅓': r'\frac{1}{3}', '⅔': r'\frac{2}{3}',
-    '¼': r'\frac{1}{4}', '¾': r'\frac{3}{4}', '⅛': r'\frac{1}{8}',
   }
+  | {ord(char): '\\frac{%s}{%s}' % tuple(unicodedata.normalize('NFKC', char)
+                                         .split('\u2044'))
+     for char in '½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒'}
   | {
     letter: f'\\{name} '
     for letter, name in zip(
