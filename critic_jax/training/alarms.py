@@ -46,9 +46,9 @@ def missing_signal(
     )
   # A value function may find advantages where all rewards are equal.
   rewards = {r.scores['reward'] for r in records if 'reward' in r.scores}
-  has_policy = 'policy/max_ratio_error' in metrics
-  has_advantages = np.any(batch['advantages'][batch['mask']])
-  if has_policy and not (has_advantages and len(rewards) > 1):
+  if 'policy/max_ratio_error' in metrics and (
+    len(rewards) < 2 or not np.any(batch['advantages'][batch['mask']])
+  ):
     return (
       'the rewards of each group are equal; see the metrics '
       "'.../reward' and '.../truncated', and the records"
