@@ -272,6 +272,9 @@ def _gsm8k(row: rows.Row) -> tuple[str, str, str]:
     raise ValueError(
       f"answer: got {reprlib.repr(text)}; expected '#### x' last"
     )
+  if choices := questions.options(row):
+    is_label = questions.are_numbered(row)
+    answer = questions.choice(answer, choices, is_index=False, is_label=is_label)
   steps = _ANNOTATION.sub('', body).strip()
   ending = f'The answer is \\boxed{{{answer}}}.'
   return question, answer, f'{steps}\n{ending}' if steps else ending
@@ -348,6 +351,7 @@ def _choice(row: rows.Row) -> str:
     final_answer(row, (fields or ['answer'])[0]),
     questions.options(row),
     is_index=isinstance(answer, int),
+    is_label=questions.are_numbered(row),
   )
 
 

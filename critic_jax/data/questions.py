@@ -28,6 +28,12 @@ ANSWERS = (
 _LONG = 60  # characters of a text that may be a part of the question
 # '(A) Paris', 'A. Paris', 'a ) Paris'
 _LABEL = re.compile(r'\s*\(?\s*([A-Za-z])\s*[).:]\s*(.*\S)\s*', re.S)
+# Names under which options are published: MedMCQA's opa, C-Eval's A, SciQ's
+# distractor1, HellaSwag's endings, WinoGrande's option1, TruthfulQA's.
+_OPTION = re.compile(
+  r'(?:op|option|choice|ending|distractor|sol)_?(?:[a-h]|[0-9]|s)|[a-h]'
+  r'|mc[0-9]_targets|incorrect_answers', re.I,
+)  # fmt: skip
 # MathQA's options, one text: 'a ) 38 , b ) 27.675'.
 _IN_A_TEXT = re.compile(r'(?:^|,|\n)\s{0,9}(?=\(?[A-Za-z]\s{0,9}[).:])')
 
@@ -49,32 +55,49 @@ def options(row: rows.Row) -> dict[str, str]:
   Raises:
     ValueError: there are options that cannot be read.
   """
+  field, value = _field(row)
+  return _options(field, value) if field else {}
+
+
+def are_numbered(row: rows.Row) -> bool:
+  """Whether the labels of the options are digits, as some of ARC's."""
+  labels = [str(label) for label, _ in _pairs(_field(row)[1])]
+  return bool(labels) and all(
+    label.strip('(). ').isdecimal() for label in labels
+  )
+
+
+def _field(row: rows.Row) -> tuple[str, Any]:
   for field in OPTIONS:
     value = rows.get(row, field)
     if value not in (None, '', [], {}):
-      return _options(field, value)
-  return {}
+      return field, value
+  return '', None
 
 
-def _options(field: str, value: Any) -> dict[str, str]:
+def _pairs(value: Any) -> list[tuple[Any, Any]]:
+  """Returns labels, None where there are none, and texts."""
   if isinstance(value, str):
     value = [part for part in _IN_A_TEXT.split(value) if part.strip()]
   if isinstance(value, Mapping):
-    value = _of_mapping(value)
-  elif isinstance(value, list) and all(isinstance(v, Mapping) for v in value):
-    value = [(v.get('label'), v.get('text')) for v in value]
-  elif isinstance(value, list):
-    value = [(None, text) for text in value]
-  else:
-    value = []
-  texts = [_text(text) for _, text in value]
+    return _of_mapping(value)
+  if not isinstance(value, list):
+    return []
+  if all(isinstance(v, Mapping) for v in value):
+    return [(v.get('label'), v.get('text')) for v in value]
+  return [(None, text) for text in value]
+
+
+def _options(field: str, value: Any) -> dict[str, str]:
+  pairs = _pairs(value)
+  texts = [_text(text) for _, text in pairs]
   letters = string.ascii_uppercase[: len(texts)]
   if not 2 <= len(texts) <= len(letters) or not all(texts):
     raise ValueError(
       f'{field}: got {reprlib.repr(value)}; expected 2 to 26 texts, or texts '
       'by their letters'
     )
-  labels = [label for label, _ in value]
+  labels = [label for label, _ in pairs]
   written = [_LABEL.fullmatch(text) for text in texts]
   if not any(labels) and all(written):
     spelled = [match[1].upper() for match in written]
@@ -105,13 +128,17 @@ def _text(value: Any) -> str:
   return str(value).strip()
 
 
-def choice(answer: str, choices: Mapping[str, str], *, is_index: bool) -> str:
+def choice(
+  answer: str, choices: Mapping[str, str], *, is_index: bool, is_label: bool
+) -> str:
   """Returns the letter of an answer: a letter, a text, or an index from 0.
 
   Args:
     answer: the row's answer as text.
     choices: a result of `options`.
     is_index: whether the row has an integer (MMLU's), which is a place.
+    is_label: whether digits are labels (ARC's); else a text of digits may count
+      from 0 or from 1, and is refused.
 
   Raises:
     ValueError: the answer is none of the options.
@@ -128,11 +155,11 @@ def choice(answer: str, choices: Mapping[str, str], *, is_index: bool) -> str:
     places = [key for key, option in choices.items() if _same(option, text)]
     if len(places) == 1:
       return places[0]
-  if answer.isdecimal() and 1 <= int(answer) <= len(letters):
-    return letters[int(answer) - 1]  # a label of ARC's
+  if is_label and answer.isdecimal() and 1 <= int(answer) <= len(letters):
+    return letters[int(answer) - 1]
   raise ValueError(
     f'answer: got {reprlib.repr(answer)}; expected one of the options '
-    f'{reprlib.repr(dict(choices))}, its letter, or its place from 0'
+    f'{reprlib.repr(dict(choices))}, its letter, or an integer, from 0'
   )
 
 
@@ -148,12 +175,15 @@ def with_options(question: str, choices: Mapping[str, str]) -> str:
 
 
 def unread(row: rows.Row, fields: Iterable[str]) -> list[str]:
-  """Returns the fields with long texts that are not among those read."""
-  fields = set(fields)
-  return [
+  """Returns the fields beside those read that have long texts, or options."""
+  names = [
     name for name, value in row.items()
-    if name.lower() not in fields and _longest(value) >= _LONG
+    if name.lower() not in set(fields) and value not in (None, '', [], {})
   ]  # fmt: skip
+  parts = [name for name in names if _OPTION.fullmatch(name)]
+  if len(parts) == 1 and not isinstance(row[parts[0]], list | Mapping):
+    parts = []
+  return [n for n in names if n in parts or _longest(row[n]) >= _LONG]
 
 
 def _longest(value: Any) -> int:
@@ -168,10 +198,10 @@ def _longest(value: Any) -> int:
 
 
 def unread_report(counts: collections.Counter[str], total: int) -> str:
-  """Says which fields with long texts were not read."""
+  """Says which fields with long texts or options were not read."""
   names = [f'{name!r} ({n} rows)' for name, n in counts.most_common(8)]
   return (
-    f'long texts of {total} rows are in fields that are not read: '
+    f'long texts or options of {total} rows are in fields that are not read: '
     f'{", ".join(names)}; if one belongs to the question, name it '
-    f'{BEFORE[0]!r}'
+    f'{BEFORE[0]!r}, or make a list {OPTIONS[0]!r} of the options'
   )

@@ -285,6 +285,9 @@ PARTS = {
   'a number among numbers': (
     {'question': 'How many?', 'choices': [3, 4, 5.5], 'answer': '4'},
     f'How many?\nA. 3\nB. 4\nC. 5.5\n{LETTER}', 'B'),
+  'GSM8K with options': (
+    {'question': 'How many?', 'options': ['7', '8'], 'answer': 'So.\n#### 8'},
+    f'How many?\nA. 7\nB. 8\n{LETTER}', 'B'),
   'MATH with options': (
     MATH | {'options': ['$1$', '$0.5$'], 'answer': 'B'},
     f'What is half of $1$?\nA. $1$\nB. $0.5$\n{LETTER}', 'B'),
@@ -306,6 +309,11 @@ def test_the_question_has_all_its_parts(file, name):
   [
     ({'choices': ['a', 'b'], 'answer': 'C'}, "answer: got 'C'; expected one"),
     ({'choices': ['a', 'b'], 'answer': 7}, "answer: got '7'; expected one of"),
+    # A text of digits counts from 0, or from 1.
+    (
+      {'choices': ['a', 'b'], 'answer': '1'},
+      "answer: got '1'; expected one of",
+    ),
     ({'choices': ['a', 'a'], 'answer': 'x'}, 'answer: got .*; expected one of'),
     ({'choices': ['a', 'b'], 'answer': None}, 'answer: got no such field'),
     ({'choices': ['a'], 'answer': 'A'}, 'choices: got .*; expected 2 to 26'),
@@ -332,12 +340,34 @@ def test_fields_with_long_texts_are_not_dropped_in_silence(file, row, value):
   rows = [row | {'id': i, 'Hint': value} for i in range(2)]
   problems.read_jsonl(write(file, *rows), report=reports.append)
   report = next(r for r in reports if 'not read' in r)
-  assert f'{file}: long texts of 2 rows' in report
+  assert f'{file}: long texts or options of 2 rows' in report
   assert "'Hint' (2 rows)" in report
   # Short texts, numbers and fields that are read are not named.
   known = row | {'level': 'Level 5', 'url': 'http://a.b/' + 'c' * 80, 'n': 3}
   reports.clear()
   problems.read_jsonl(write(file, known), report=reports.append)
+  assert not any('not read' in report for report in reports)
+
+
+@pytest.mark.parametrize(
+  'fields',
+  [
+    {'opa': 'red', 'opb': 'blue', 'opc': 'green', 'cop': 1},
+    {'A': 'red', 'B': 'blue'},
+    {'distractor1': 'red', 'distractor2': 'blue'},
+    {'option1': 'red', 'option2': 'blue'},
+    {'endings': ['red', 'blue']},
+    {'mc1_targets': {'choices': ['red', 'blue'], 'labels': [1, 0]}},
+  ],
+)
+def test_options_under_other_names_are_not_dropped_in_silence(file, fields):
+  reports = []
+  problems.read_jsonl(write(file, GENERIC | fields), report=reports.append)
+  report = next(r for r in reports if 'not read' in r)
+  assert all(repr(name) in report for name in fields if name != 'cop')
+  reports.clear()
+  write(file, GENERIC | {'A': 'red', 'level': 3})
+  problems.read_jsonl(file, report=reports.append)
   assert not any('not read' in report for report in reports)
 
 
