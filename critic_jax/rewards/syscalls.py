@@ -53,6 +53,7 @@ OWN_ONLY = {
 # Commands, by the place of the argument: to send signals or bytes to others, or
 # to make them wait; to outlive who started the process, or join others.
 _F_SETOWN_EX, _FIOSETOWN, _SIOCSPGRP, _TIOCLINUX = 15, 0x8901, 0x8902, 0x541C
+_TIOCSIG = 0x40045436
 _PR_SET_PTRACER, _PR_SCHED_CORE = 0x59616D61, 62
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 COMMANDS = {
@@ -62,7 +63,8 @@ COMMANDS = {
   )),
   'ioctl': (1, (
     termios.FIOASYNC, termios.TIOCSTI, termios.TIOCSPGRP, termios.TIOCSCTTY,
-    _FIOSETOWN, _SIOCSPGRP, _TIOCLINUX,
+    _FIOSETOWN, _SIOCSPGRP, _TIOCLINUX, _TIOCSIG, termios.TIOCSWINSZ,
+    termios.TIOCEXCL, termios.TCXONC,
   )),
   'prctl': (0, (
     _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SET_PTRACER, _PR_SCHED_CORE,

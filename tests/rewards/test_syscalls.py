@@ -85,6 +85,10 @@ NAMING = [
   ('ioctl', 0, 0x8902, 0),  # SIOCSPGRP
   ('ioctl', 0, 0x5412, 0),  # TIOCSTI, which types at a terminal
   ('ioctl', 0, 0x5410, 0),  # TIOCSPGRP
+  ('ioctl', 0, 0x40045436, signal.SIGKILL),  # TIOCSIG, to a terminal's group
+  ('ioctl', 0, 0x5414, 0),  # TIOCSWINSZ, of which it gets SIGWINCH
+  ('ioctl', 0, 0x540C, 0),  # TIOCEXCL: nobody else opens the terminal
+  ('ioctl', 0, 0x540A, 0),  # TCXONC, which stops who writes there
 ]
 # What a call about the process itself gets: 0 or a number, not EPERM.
 ABOUT_ITSELF = [
