@@ -233,8 +233,11 @@ def _load_folder(folder):
 def _folder_config(folder) -> TransformerConfig:
   path = folder / 'config.json'
   if not path.is_file():
-    is_adapter = safetensors_io.is_adapter(folder)
-    advice = safetensors_io.ADAPTER if is_adapter else 'download it'
+    advice = 'download it'
+    if safetensors_io.is_adapter(folder):
+      advice = safetensors_io.ADAPTER
+    elif files := sorted(folder.glob('*.gguf')):
+      advice = f'or give a .gguf file itself, as {str(files[0])!r}'
     raise ValueError(
       f'config.json: got none in {str(folder)!r}; expected one; {advice}'
     )

@@ -84,7 +84,7 @@ def _check_inputs(inputs, saved, path: Path) -> None:
     raise ValueError(
       f'{", ".join(names)}: got another content than this run began with; '
       f'expected the SHA-256 of {path}, wherever the files are; bring them '
-      'back, or give another folder'
+      'back under their old names, or give another folder'
     )
 
 

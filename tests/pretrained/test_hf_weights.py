@@ -684,6 +684,12 @@ def test_the_error_about_weights_fits_the_folder(tmp_path, name):
   assert ('pickled' in str(caught.value)) == (name in ('pickles', 'many'))
 
 
+def test_a_folder_with_a_gguf_file_only_says_which_to_give(tmp_path):
+  (tmp_path / 'q8.gguf').write_bytes(b'GGUF')
+  with pytest.raises(ValueError, match='give a .gguf file itself, .*q8.gguf'):
+    hf_weights.load_config_and_tokenizer(tmp_path)
+
+
 def test_a_folder_with_an_adapter_only_says_so(tmp_path):
   (tmp_path / 'adapter_config.json').write_text('{}')
   with pytest.raises(ValueError, match='config.json: got none .* merge it'):
