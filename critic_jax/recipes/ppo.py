@@ -88,6 +88,11 @@ def make(
     models, 'solver', objective=objective, kl=kl, microbatches=microbatches
   )
   num_rows = batch_size * num_solutions
+  if num_rows < 2:  # whitened advantages leave nothing of its reward
+    raise ValueError(
+      f'batch_size, num_solutions: got {batch_size}, {num_solutions}, by which '
+      'a step has one response; expected several, to compare; raise either'
+    )
   to_rows, pack = batching.make_rows(
     solver,
     num_rows=num_rows,

@@ -125,7 +125,7 @@ class Alarms:
     )
 
   def _is_new(self, error: float) -> bool:
-    """Whether an error is to be told of; then it is the last that was."""
+    """Whether an error is so much worse than the last that it is told of."""
     bound = self._told_error
     is_new = limits.is_worse(error, bound) if self._was_told else error > bound
     if is_new:

@@ -51,7 +51,7 @@ Origin = TrainedRole | str  # a role of a run, or a name for hf_weights
 
 
 def find(source: str, role: str) -> Origin:
-  """Returns what a source is of, by which equal sources are found.
+  """Returns the origin of a source; equal sources have equal origins.
 
   Args:
     source: not ''.

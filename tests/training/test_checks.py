@@ -275,6 +275,8 @@ WRONG = [
   case(tiny(refcritic), "limits: got 'grad_norms'.*mean 'grad_norm'",
        phases__rl__limits={'grad_norms': dict(high=1.0)}),
   case(tiny(refcritic), "limit_window: got 'a'", phases__rl__limit_window='a'),
+  case(tiny(ppo), 'num_solutions: got 1, 1, by which a step has one response',
+       phases__rl__num_solutions=1, phases__rl__batch_size=1),
   case(tiny(ppo), 'discount: got 2', phases__rl__discount=2.0),
   case(tiny(ppo), 'lambda_: got -1', phases__rl__lambda_=-1.0),
   case(tiny(ppo), "value_coef: got 'a'", phases__rl__value_coef='a'),
