@@ -273,8 +273,9 @@ def _gsm8k(row: rows.Row) -> tuple[str, str, str]:
       f"answer: got {reprlib.repr(text)}; expected '#### x' last"
     )
   if choices := questions.options(row):
-    is_label = questions.are_numbered(row)
-    answer = questions.choice(answer, choices, is_index=False, is_label=is_label)
+    answer = questions.choice(
+      answer, choices, is_index=False, is_label=questions.are_numbered(row)
+    )
   steps = _ANNOTATION.sub('', body).strip()
   ending = f'The answer is \\boxed{{{answer}}}.'
   return question, answer, f'{steps}\n{ending}' if steps else ending

@@ -54,6 +54,7 @@ _OPTION = re.compile(r'^[ \t]*\(?([A-J])[).:]\s+(.+)$', re.M)
 _LETTER = re.compile(
   r"(?<![\w'])(?:([B-HJ])(?![\w'])"
   r"|([AI])(?![\w'])(?! (?!(?:is|was|and|or|because|since|not)\b)[a-z]))"
+  r'|(?<=\()[a-j](?=\))|(?i:(?<=option )|(?<=choice ))[a-j](?!\w)'
 )
 _CALLED = re.compile(
   r'(?:\b(?:answers?|results?|total)\b|####)\W{0,3}'
@@ -73,6 +74,7 @@ _FORMULA = re.compile(
   r'|(?<=[\d)}])[a-zA-Z]{2,3}(?![a-zA-Z])|[\d.^_*/+|!%(){}\[\]-]'
   r'|(?<=[*/+^-]) (?=[\w\\({])|(?<=[\w)}\]]) (?=[*/+^\\(-]))+'
 )
+_VARIABLE = re.compile(r'(?<![^\W\d_])[a-zA-Z](?:\s?_\s?\{?\s?)?(\d)(?!\d)')
 _COMMON = frozenset(
   # Of the language.
   'a about above after again all also although an and another any are as at be'
@@ -123,7 +125,7 @@ def leaks(critique: Record) -> bool:
     letter = _CHOICE.fullmatch(_plain(answer))[1]
     options = _options(critique.problem.question)
     return any(
-      letter == match[0] for match in _LETTER.finditer(normal.text)
+      letter == match[0].upper() for match in _LETTER.finditer(normal.text)
     ) or (letter in options and _names(normal, options[letter], critique))
   if kind == 'truth':
     said = (normal.text[start:end] for start, end in _truths(normal.text))
@@ -276,7 +278,12 @@ def _new_quantities(normal, known: _Known, critique) -> list[tuple[int, int]]:
     )
     if not is_known or _is_called_answer(normal.text, number.before):
       spans.append((number.start, number.end))
-  return spans
+  # A digit may be hidden in a name that is nobody's, 'v_7'.
+  return spans + [
+    _original(normal, *match.span(1))
+    for match in _VARIABLE.finditer(normal.text)
+    if re.sub(r'\s+', '', match[0]) not in known.text
+  ]
 
 
 def _is_called_answer(text: str, start: int) -> bool:

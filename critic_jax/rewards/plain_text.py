@@ -43,6 +43,11 @@ _SUBSTITUTES = [
     (r'\\%', '%'),
     (r'\u221a', r'\\sqrt '),
     (r'\u03c0', r'\\pi '),
+    (r'\u221e|(?i:\binfinity\b)', r'\\infty '),
+    (
+      r'\u2205|\\varnothing(?![a-zA-Z])|(?i:\b(?:the )?empty set\b)',
+      r'\\emptyset ',
+    ),
     (r'\\[dtc]frac(?![a-zA-Z])', r'\\frac'),
     # Marks of emphasis, and underscores within a number.
     (r'(?<=[\d)}])\*\*(?=[-({\d])', '^'),
@@ -54,7 +59,7 @@ _SUBSTITUTES = [
     (r'(?<=\d)\s*x\s*(?=\d)|\b(?:multiplied by|times)\b', '*'),
     (r'\b(?:divided by|over)\b', '/'),
     (r'\bplus\b', '+'),
-    (r'\bminus\b', '-'),
+    (r'\bminus\b|\b[nN]egative (?=\d)', '-'),
   ]
 ]
 

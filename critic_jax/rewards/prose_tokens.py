@@ -48,6 +48,7 @@ _WORDS = {
   'dozen': 12,
   'fourty': 40,
 }
+_TOGETHER = re.compile(f'({"|".join(_TENS)}|fourty)(?={"|".join(_ONES[1:10])})')
 _COUNTING = frozenset(_ONES[:11])  # 'the two terms', 'one of them'
 _STATES = re.compile(
   r'(?:\b(?:is|are|be|was|equals?|gets?|gives?|makes?|answer|to|not|exactly)'
@@ -81,7 +82,7 @@ def _number_in_words(text, pieces, place):
   first, last, words = pieces[place], place, []
   while place < len(pieces):
     piece = pieces[place]
-    parts = piece.text.lower().split('-')
+    parts = _TOGETHER.sub(r'\1-', piece.text.lower()).split('-')
     if piece.kind == 'word' and _continues(words, parts):
       words, last = words + parts, place
     elif not words or (piece.kind != 'space' and parts != ['and']):
@@ -97,6 +98,8 @@ def _number_in_words(text, pieces, place):
     if not states and (words == ['one'] or re.match(r'[ -]\w', after)):
       return first, last
   total = part = 0
+  if len(words) > 1 and _COUNTING.issuperset(words):  # 'four-two'
+    words, total = [], int(''.join(str(_WORDS[word]) for word in words))
   for word in words:
     number = _WORDS[word]
     if word == 'dozen' or number == 100:
@@ -115,6 +118,8 @@ def _number_in_words(text, pieces, place):
 
 def _continues(words: list[str], parts: list[str]) -> bool:
   """Whether words go on with a number: 'forty', 'two'; not 'five', 'six'."""
+  if not words and len(parts) > 1 and _COUNTING.issuperset(parts):
+    return True  # digits, as in 'four-two'
   if not _WORDS.keys() >= set(parts) or len(words) > 8:
     return False
   below = words[-1] if words else 'hundred'
@@ -122,7 +127,9 @@ def _continues(words: list[str], parts: list[str]) -> bool:
     is_scale = part in _SCALES or part == 'dozen'
     if below in _SCALES:
       pass
-    elif not is_scale and not (below in _TENS and _WORDS[part] in range(1, 10)):
+    elif not is_scale and not (
+      _WORDS[below] in range(20, 100, 10) and _WORDS[part] in range(1, 10)
+    ):
       return False
     below = part
   return True
@@ -132,9 +139,9 @@ def _continues(words: list[str], parts: list[str]) -> bool:
 
 _LABELS = frozenset(
   'step line equation eq part case paragraph sentence point item row error'
-  ' mistake claim operation stage statement'.split()
+  ' mistake claim operation stage statement section bullet theorem'.split()
 )
-_BETWEEN = frozenset('and or to through until & , # - ( no number'.split())
+_BETWEEN = frozenset('and or to through until & , # - ( [ { no number'.split())
 _MARKER = re.compile(r'(?:^|\n)[ \t]*\(?(\d{1,3})[.)](?=\s)')
 
 

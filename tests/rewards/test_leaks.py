@@ -25,6 +25,7 @@ SOLUTION = 'Step 1: 8 * 6 = 46\nStep 2: 46 - 5 = 41\nThe answer is 41.'
 # Names of 42 (and of others below) that a reader understands.
 NAMES = [
   '42', '42.0', '42.', '_42_', '**42**', '*42*', '`42`', '$42$', '\\$42', '42%',
+  'fortytwo', 'fourty two', 'four-two',
   '42cm', '42 cm', '\uff14\uff12', '4\\!2', '4{}2', '4\u200b2', '4_2', '4 2',
   '\u0664\u0662', '\u32b7', 'forty-two', 'Forty two', '40+2', '40 + 2', '84/2',
   '84 / 2', '6 \u22c5 7', '6 x 7', '6*7', '2(21)', '(42)', '{42}', '[42]',
@@ -53,14 +54,16 @@ def test_a_name_of_the_answer_is_seen_and_masked(name):
     ('1234', ['1{,}234', '1,234', '1 234', '1\\,234', '1234.00', '1_234']),
     ('1/2', [r'\frac{1}{2}', r'\frac12', '0.5', '.5', '\u00bd', r'\dfrac 1 2']),
     (r'\frac{1}{2}', ['1/2', '1 / 2', '0.50', '2/4', '50%']),
-    ('-5', ['\u22125', '\u20135', '-5', '$-5$', '2-7']),
+    (r'\infty', ['infinity', '\u221e', r'$\infty$']),
+    (r'\emptyset', ['the empty set', '\u2205', r'\varnothing']),
+    ('-5', ['negative 5', '\u22125', '\u20135', '-5', '$-5$', '2-7']),
     ('5/2', ['2\u00bd', '2 1/2', r'2\frac{1}{2}', '2.5']),
     (r'2\sqrt{3}', [r'\sqrt{12}', r'2 \sqrt3', '2\u221a3']),
     ('50%', ['0.5', '50', '1/2', r'50\%']),
     ('(1, 2)', ['(1,2)', '(1, 2)', 'x = 1 and y = 2', r'\left(1,2\right)']),
     ('1, 2', ['1, 2', 'x=2 or x=1', '2 and 1']),
     ('x^2+1', ['x^2 + 1', '$x^2+1$', 'x\u00b2+1', 'x^2+ 1.']),
-    (r'\text{(B)}', ['(B)', 'B', 'option B.', 'B)']),
+    (r'\text{(B)}', ['(B)', 'B', 'option B.', 'B)', '(b)', 'option b']),
     ('Evelyn', ['Evelyn', 'evelyn', '**Evelyn**', r'\text{Evelyn}']),
     ('yes', ['yes', 'Yes.', 'YES']),
   ],
@@ -72,6 +75,14 @@ def test_spellings_of_other_answers(answer, names):
       assert leaks.leaks(named), name
       masked_text = leaks.masked(named)
       assert not leaks.leaks(critique(masked_text, answer)), name
+
+
+def test_a_digit_does_not_hide_in_a_name():
+  for name in ('v_7', 'v7', 'v_{7}', 'v_ 7'):
+    assert '7' not in leaks.masked(critique(name, '7', QUESTION, SOLUTION))
+  for name in ('x_7', 'x7', 'a 5 cm'):  # names and numbers of the question
+    known = critique(name, '7', 'What is x_7 and x7? It has 5 cm.')
+    assert leaks.masked(known) == name
 
 
 KINDS = {
@@ -166,7 +177,7 @@ def test_choices_and_the_texts_of_options(
 
 def test_steps_are_no_leaks():
   for text in (
-    'Step 2 is wrong.', 'steps 1 and 2', 'In the 2nd step', 'Line 2:',
+    'Step 2 is wrong.', 'Step [2]', 'Bullet 2', 'steps 1 and 2', 'In the 2nd step', 'Line 2:',
     'Step #2',
     '1. Right.\n2. Wrong.', 'the two steps', 'x_2 is y', 'Step (2)',
   ):  # fmt: skip
