@@ -177,8 +177,8 @@ def test_choices_and_the_texts_of_options(
 
 def test_steps_are_no_leaks():
   for text in (
-    'Step 2 is wrong.', 'Step [2]', 'Bullet 2', 'steps 1 and 2', 'In the 2nd step', 'Line 2:',
-    'Step #2',
+    'Step 2 is wrong.', 'Step [2]', 'Bullet 2', 'steps 1 and 2',
+    'In the 2nd step', 'Line 2:', 'Step #2',
     '1. Right.\n2. Wrong.', 'the two steps', 'x_2 is y', 'Step (2)',
   ):  # fmt: skip
     assert not leaks.leaks(critique(text, '2')), text
