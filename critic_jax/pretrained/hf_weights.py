@@ -137,9 +137,9 @@ def save(
   dtype: str | None = None,
   max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> list[str]:
-  """Writes a folder that `load` reads, and transformers but for some tokenizers.
+  """Writes a folder that `load` reads; transformers reads its weights.
 
-  Of a sentencepiece model transformers 5 may make other tokens.
+  Of a sentencepiece vocabulary transformers 5 may make other tokens.
 
   Args:
     folder: created if it does not exist; a model in it is replaced.
