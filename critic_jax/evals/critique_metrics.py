@@ -3,8 +3,9 @@
 `metrics` is a pure function of records. It compares each critique's verdict
 with `truth(parent)`, the grade of the solution's answer. A verdict that is
 missing, contradictory or unfinished counts as wrong: a critic must not gain by
-keeping silent. Critiques of solutions whose correctness is unknown (ungraded,
-never sampled, or the grader timed out) are left out.
+keeping silent. So does that of a critique whose prompt did not fit; 'refused'
+is the share of these. Critiques of solutions whose correctness is unknown
+(ungraded, never sampled, or the grader timed out) are left out.
 
 The positive class of precision, recall and F1 is the wrong solution, as a
 critic's task is to detect it. Balanced accuracy is the mean of the accuracies

@@ -24,7 +24,8 @@ Conventions. A solution is accepted if more than half of its critiques say
 an answer does not vote: no filter keeps it, and the control does not drop it.
 All right answers are one answer. Wrong answers are the same if
 `rewards.answers.exact` says so; spellings that it cannot decide on are
-different answers. A solution on which the grader timed out is not right.
+different answers. A solution on which the grader timed out is not right, nor is
+one whose prompt did not fit: accuracies are over all problems of a data set.
 Solutions from files are left out, as they are not samples of one solver. A
 solution's score is `scores['score']` if any solution has one (those without
 come last), else the share of its critiques that accept it.

@@ -335,7 +335,7 @@ def _tell_refused(title: str, records: Sequence[Record], console) -> None:
   for stage, number in sorted(refused.items()):
     console.print(
       f'warning: {title}: {number} of {total[stage]} records of {stage!r} were '
-      'refused and not measured: a prompt is longer than lengths allow'
+      'refused and have no text: their prompts are longer than lengths allow'
     )
 
 

@@ -163,6 +163,16 @@ def test_by_hand():
   assert got['random_filtered'] == pytest.approx([1 / 3, 1 / 3, 2 / 3 * 1 / 2])
 
 
+def test_a_problem_whose_prompt_did_not_fit_is_not_solved():
+  refused = [
+    dataclasses.replace(solution, finish='prompt')
+    for solution in pool((None, []), (None, []), problem='long')
+  ]
+  got = values(pool(('0', []), ('0', [])) + refused, [1, 2])
+  assert got['pass'] == pytest.approx([1 / 2, 1 / 2])
+  assert got['majority'] == pytest.approx([1 / 2, 1 / 2])
+
+
 def test_names_and_numbers_of_solutions():
   twelve = [('0', [YES])] * 6 + [('1', [NO])] * 6
   records = pool(*twelve, problem='a') + pool(*twelve, problem='b')
