@@ -40,21 +40,32 @@ def split(reference: str) -> tuple[str, Fraction | None]:
 def within(answer: str, reference: str, tolerance: Fraction) -> bool:
   """Whether the numbers of an answer are close to those of a reference.
 
-  Lists are compared in any order; units must be the same if both have some.
+  Lists and sets are compared in any order, and tuples, intervals and matrices
+  with their like; units must be the same if both have some.
   """
-  sides = [_items(spelling.plain(text)) for text in (answer, reference)]
+  texts = [
+    structure.unwrapped(spelling.plain(text)) for text in (answer, reference)
+  ]
+  parsed = [structure.parse(text) for text in texts]
+  kinds = [side.kind if side else 'list' for side in parsed]
+  is_unordered = set(kinds) <= {'list', 'set'}
+  if kinds[0] != kinds[1] and not is_unordered:
+    return False
+  sides = [_items(*side) for side in zip(texts, parsed, strict=True)]
   if None in sides or len(sides[0]) != len(sides[1]):
     return False
-  for (value, unit), (target, other) in zip(*map(sorted, sides), strict=True):
+  if is_unordered:
+    sides = [sorted(side) for side in sides]
+  for (value, unit), (target, other) in zip(*sides, strict=True):
     if abs(value - target) > tolerance or (unit and other and unit != other):
       return False
   return True
 
 
-def _items(text: str) -> list[tuple[Fraction, str]] | None:
+def _items(
+  text: str, parsed: structure.Structure | None
+) -> list[tuple[Fraction, str]] | None:
   """Returns the values of a number or a list, with their units."""
-  text = structure.unwrapped(text)
-  parsed = structure.parse(text)
   values = []
   for item in parsed.items if parsed else (text,):
     left, value = structure.label(item)

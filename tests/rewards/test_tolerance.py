@@ -32,6 +32,13 @@ from critic_jax.types import Problem
     ('about three', '3.14 (within 0.01)', False),
     ('', '3.14 (within 0.01)', False),
     ('-3.14', '3.14 (within 0.01)', False),
+    # Lists have no order; tuples and intervals have one.
+    ('2, 1.005', '1, 2 (within 0.01)', True),
+    (r'\{2, 1.005\}', '1, 2 (within 0.01)', True),
+    ('(1.005, 2)', '(1, 2) (within 0.01)', True),
+    ('(2, 1)', '(1, 2) (within 0.01)', False),
+    ('[1, 2]', '(1, 2) (within 0.01)', False),
+    (r'1 \cup 2', '1, 2 (within 0.01)', False),
   ],
 )
 def test_answers_within_a_tolerance(answer, reference, is_right):
