@@ -19,7 +19,11 @@ def file(tmp_path):
 
 def write(path, number, name='Ann'):
   rows = [
-    {'question': f'{name} hat {i} Äpfel?', 'answer': i, 'solution': 'Zählen.'}
+    {
+      'question': f'{name} hat {i} Äpfel?',
+      'answer': i,
+      'solution': f'Zählen: \\boxed{{{i}}}',
+    }
     for i in range(number)
   ]
   path.write_text('\n'.join(map(json.dumps, rows)))

@@ -407,7 +407,9 @@ def test_a_step_of_refcritic_is_that_of_one_device(folder, mesh):
   }  # fmt: skip
   assert texts == one_texts
   assert scores == one_scores
-  assert len({s['reward'] for s in one_scores if s}) > 1  # it learns something
+  # Some refinements do not fit, and their critiques have no reward.
+  rewards = {s['reward'] for s in one_scores if 'reward' in s}
+  assert len(rewards) > 1  # it learns something
   assert_close(params, one_params)
   first, second = run_dir.read_metrics(folder / mesh / 'metrics.jsonl')
   assert first['compile/count'] > 0 and second['compile/count'] == 0
