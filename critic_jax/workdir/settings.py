@@ -145,6 +145,7 @@ def changes(
   """
   differing = differences(ours, saved)
   may_change, refused = operational(ours), []
+  advice = 'restore them or give another folder'
   if may_move:
     may_change |= places(ours)
   for name, (our_value, saved_value) in differing.items():
@@ -156,13 +157,18 @@ def changes(
       reason = _steps_problem(section, our_value, saved_value)
       if not reason:
         continue
+    if our_value is ABSENT or saved_value is ABSENT:
+      advice = (
+        'restore them, or give another folder; if another version of the code '
+        'made this one, finish it with that (git.txt names the commit)'
+      )
     refused.append(
       f'{name}={_show(our_value)} (saved: {_show(saved_value)}{reason})'
     )
   if refused:
     raise ValueError(
       f'config: got {", ".join(refused)}; expected the values in {path}; '
-      'restore them or give another folder'
+      f'{advice}'
     )
   return differing
 

@@ -77,6 +77,7 @@ def test_the_same_config_resumes_and_another_is_refused(tmp_path, monkeypatch):
   assert 'seed=1 (saved: 0)' in message
   assert 'loss.clip=(absent) (saved: [0.2, 0.28])' in message
   assert 'new=null (saved: (absent))' in message
+  assert 'git.txt names the commit' in message
   assert 'ppo_clip' not in message
   run_dir.open_run(tmp_path, CONFIG).close()  # who was refused holds nothing
 
