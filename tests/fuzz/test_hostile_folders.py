@@ -244,7 +244,7 @@ def metrics_of(name):
 
 @pytest.mark.filterwarnings('ignore:Glyph')
 @pytest.mark.parametrize('name', NAMES, ids=lambda name: ascii(name)[:20])
-def test_any_name_is_shown(name, folder):
+def test_any_name_is_shown(name, folder, undrawn):
   lines = [json.dumps(row) + '\n' for row in metrics_of(name)]
   (folder / 'metrics.jsonl').write_text(''.join(lines))
   row = {'value': 0.5, 'low': 0.4, 'high': 0.6, 'n': 9}
