@@ -126,10 +126,11 @@ def _bind_writer(settings):
 
 
 def balance(critiques, num_rows, rng):
-  """Keeps critiques with right verdicts, on right and wrong solutions alike."""
-  kept = [
-    c for c in critiques if c.scores.get('judge') == 1.0 and not c.truncated
-  ]
+  """Keeps critiques with right verdicts, on right and wrong solutions alike.
+
+  One that was cut is not among them: `judge` is 0 without a whole verdict.
+  """
+  kept = [c for c in critiques if c.scores.get('judge') == 1.0]
   rng.shuffle(kept)
   by_truth = {
     truth: [c for c in kept if c.parent.parsed['correct'] is truth]
