@@ -115,12 +115,14 @@ def test_the_critic_may_write_for_itself():
 
 
 def test_a_critique_cut_off_is_not_imitated():
-  critic = scripted(
-    lambda prompt, index: critique('incorrect') + ' more' * 1000,
-    max_new_tokens=64,
-  )
+  def judge_rightly(prompt, index):
+    verdict = 'incorrect' if WRONG in prompt else 'correct'
+    return critique(verdict) + '\n' * 1000
+
+  critic = scripted(judge_rightly, max_new_tokens=64)
   _, _, batch, records = collect(critic, writer=dict(module='', name=''))
-  assert all(r.truncated for r in records if r.stage == 'critique')
+  critiques = [r for r in records if r.stage == 'critique']
+  assert all(r.truncated and r.parsed['status'] == 'ok' for r in critiques)
   assert not batch['mask'].any()
 
 
