@@ -22,8 +22,8 @@ class Text(NamedTuple):
 _MINUS = '\u2010\u2011\u2012\u2013\u2014\u2212\u02d7\u2796\ufe63\uff0d'
 _TIMES = '\u00b7\u00d7\u2022\u2219\u22c5\u2217\u2715\u2716\u30fb'
 _SIGNS = str.maketrans(
-  _MINUS + _TIMES + '\u00f7\u2044\u2215\u221a\u03c0',
-  '-' * len(_MINUS) + '*' * len(_TIMES) + '///\u221a\u03c0',
+  _MINUS + _TIMES + '\u00f7\u2044\u2215',
+  '-' * len(_MINUS) + '*' * len(_TIMES) + '///',
 )
 _SUBSTITUTES = [
   (re.compile(pattern, re.A), substitute)
