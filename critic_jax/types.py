@@ -92,6 +92,16 @@ class Record:
     return self.finish == 'prompt'
 
   @property
+  def undetermined(self) -> bool:
+    """Whether its grade does not tell if it is right.
+
+    Nothing was sampled, or the grader timed out. A response that was cut off is
+    not right, whatever its grade.
+    """
+    timed_out = self.parsed.get('grade') == 'timeout'
+    return self.refused or (timed_out and not self.truncated)
+
+  @property
   def id(self) -> str:
     """Returns the path from the problem: 'gsm8k-17/solve.0/critique.3'."""
     above = self.parent.id if self.parent else self.problem.id

@@ -58,8 +58,7 @@ def truth(solution: Record) -> bool | None:
   also where the grader timed out. For ungraded solutions with labelled steps,
   no step may be wrong.
   """
-  timed_out = solution.parsed.get('grade') == 'timeout'
-  if solution.refused or (timed_out and not solution.truncated):
+  if solution.undetermined:
     return None
   if solution.parsed.get('correct') is not None:
     return bool(solution.parsed['correct'])

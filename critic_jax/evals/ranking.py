@@ -89,10 +89,7 @@ def _solutions(
 
 
 def _truth(solution: Record) -> bool | None:
-  timed_out = solution.parsed.get('grade') == 'timeout'
-  if solution.refused or (timed_out and not solution.truncated):
-    return None
-  return solution.parsed.get('correct')
+  return None if solution.undetermined else solution.parsed.get('correct')
 
 
 def _row(right: float, wrong: Sequence[float]) -> tuple[float, ...]:

@@ -95,10 +95,7 @@ def is_right(
       f"parsed['correct'] of {source}: got {correct!r}; expected a bool; grade"
       ' solutions and refinements before scoring critiques'
     )
-  if record.refused:
-    return None
-  timed_out = record.parsed.get('grade') == 'timeout' and not record.truncated
-  return None if timed_out else bool(correct)
+  return None if record.undetermined else bool(correct)
 
 
 def admits(gate: str, critique: Record) -> bool:
