@@ -25,8 +25,8 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from critic_jax import lookup
+from critic_jax.graders.pool import Pool
 from critic_jax.report import html_report
-from critic_jax.rewards.pool import Pool
 from critic_jax.runtime import cli, distributed, sharding
 from critic_jax.terminal import Console
 from critic_jax.training import checks, eval_phases, inputs, model_sources

@@ -43,8 +43,8 @@ import numpy as np
 
 from critic_jax import files, lookup
 from critic_jax.data import sources, store
+from critic_jax.graders.pool import Pool
 from critic_jax.report import html_report
-from critic_jax.rewards.pool import Pool
 from critic_jax.rollouts import stage_metrics
 from critic_jax.runtime import (
   cli,

@@ -35,7 +35,7 @@ class Problem:
     id: unique in its data set, e.g. 'gsm8k-17'.
     question: what the solver is shown.
     answer: the reference final answer, or tests of a program
-      (rewards/code.py); graders read it, prompts never do.
+      (execution/code.py); graders read it, prompts never do.
     solution: a worked reference solution, one step a line, '' if unknown;
       imitation learns from it, prompts never show it.
   """

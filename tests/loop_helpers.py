@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 
 from configs import common
 from critic_jax import lookup
+from critic_jax.answers import final_answers
 from critic_jax.models.transformer import Transformer
-from critic_jax.rewards import answers
 from critic_jax.rollouts import rollout
 from critic_jax.runtime import sharding
 from critic_jax.sampling.lm import LM
@@ -33,7 +33,7 @@ ADVICE = 'Step 1 is wrong. It should be\nStep 1: 5 + 2 = 7'
 
 def grade(pairs):
   """Grades without processes."""
-  return [answers.grade(*pair) for pair in pairs]
+  return [final_answers.grade(*pair) for pair in pairs]
 
 
 def critique(verdict, advice='There is a mistake.', thoughts='Hm.'):

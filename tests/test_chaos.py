@@ -19,7 +19,7 @@ import pytest
 from run_helpers import assert_same, run, short_config
 
 from critic_jax import files, train
-from critic_jax.rewards import pool
+from critic_jax.graders import pool
 from critic_jax.sampling import lm
 from critic_jax.training import eval_phases, updates
 from critic_jax.workdir import checkpoint, checkpoint_files

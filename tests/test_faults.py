@@ -1,6 +1,6 @@
 """Faults of a run: numbers, disks, clocks, signals, other writers.
 
-Graders' faults are in tests/rewards/test_pool_faults.py, those of checkpoints
+Graders' faults are in tests/graders/test_pool_faults.py, those of checkpoints
 in test_checkpoint_faults.py, kills at any moment in test_chaos.py.
 """
 

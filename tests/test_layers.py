@@ -26,21 +26,25 @@ ROOMS = {
   'terminal': '| rich',
   'text': 'types lookup strict_json | jinja2 sentencepiece tokenizers',
   'objectives': '| jax',
-  'rewards': 'types | latex2sympy2_extended math_verify numpy sympy',
+  'answers': '| latex2sympy2_extended math_verify sympy',
+  'execution': '|',
+  'graders': 'types answers execution |',
+  'rewards': 'types answers execution | numpy',
   'runtime': 'types lookup terminal | absl flax jax ml_collections numpy',
   'models': 'runtime | flax jax',
   'workdir':
     'types files strict_json terminal runtime | jax numpy orbax rich '
     'tensorboardX tensorstore',
-  'rollouts': 'types lookup rewards runtime | jax numpy',
+  'rollouts': 'types lookup answers execution rewards runtime | jax numpy',
   'pretrained':
     'files strict_json text models | gguf ml_dtypes numpy safetensors '
     'sentencepiece tokenizers',
   'sampling': 'types text runtime models rollouts | jax numpy',
-  'tasks': 'types text rewards | numpy',
-  'data': 'types lookup files objectives rewards sampling tasks | numpy',
+  'tasks': 'types text answers rewards | numpy',
+  'data':
+    'types lookup files objectives answers execution sampling tasks | numpy',
   'loss_fns': 'types lookup objectives runtime models sampling | jax numpy',
-  'evals': 'types rewards rollouts sampling | jax numpy',
+  'evals': 'types answers rewards rollouts sampling | jax numpy',
   'recipes':
     'types lookup objectives rewards rollouts sampling data loss_fns | jax '
     'numpy',
@@ -48,13 +52,14 @@ ROOMS = {
   'report':
     'types files terminal text evals inspection | jinja2 matplotlib numpy rich',
   'training':
-    'types lookup files terminal text rewards runtime models workdir rollouts '
-    'pretrained sampling data evals inspection report | jax numpy optax',
+    'types lookup files terminal text graders rewards runtime models workdir '
+    'rollouts pretrained sampling data evals inspection report | jax numpy '
+    'optax',
   'train':
-    'lookup files terminal rewards runtime workdir rollouts data report '
+    'lookup files terminal graders runtime workdir rollouts data report '
     'training | jax numpy',
   'evaluate':
-    'lookup terminal rewards runtime workdir report training | absl jax '
+    'lookup terminal graders runtime workdir report training | absl jax '
     'ml_collections',
   'convert': 'terminal pretrained training |',
   'plan':
@@ -75,14 +80,15 @@ PEERS = {
 }
 # Within these rooms, or modules, nothing imports jax, however far down.
 NO_JAX = (
-  'inspection', 'launch', 'lookup', 'report', 'rewards', 'rollouts.stages',
-  'rollouts.styles', 'strict_json', 'tasks', 'text', 'types',
-  'workdir.record_rows', 'workdir.run_dir', 'workdir.settings',
+  'answers', 'execution', 'graders', 'inspection', 'launch', 'lookup', 'report',
+  'rewards', 'rollouts.stages', 'rollouts.styles', 'strict_json', 'tasks',
+  'text', 'types', 'workdir.record_rows', 'workdir.run_dir', 'workdir.settings',
 )  # fmt: skip
 # Settings are keywords there; only models have a configuration, theirs.
 NO_CONFIG = (
-  'objectives', 'rewards', 'rollouts', 'runtime.sharding', 'sampling.decode',
-  'sampling.scheduler', 'text.vocabulary', 'training.optimizer', 'types',
+  'answers', 'execution', 'graders', 'objectives', 'rewards', 'rollouts',
+  'runtime.sharding', 'sampling.decode', 'sampling.scheduler',
+  'text.vocabulary', 'training.optimizer', 'types',
 )  # fmt: skip
 
 
@@ -243,8 +249,9 @@ def test_no_drawers_for_everything():
   assert len(list((ROOT / 'critic_jax').glob('*.py'))) <= 9
 
 
-def test_no_name_of_a_module_twice():
+def test_no_name_of_a_module_or_a_room_twice():
   stems = [path.stem for path in MODULES if not path.stem.startswith('__')]
+  stems += {path.parent.name for path in MODULES}
   assert sorted(stems) == sorted(set(stems))
 
 

@@ -1,9 +1,9 @@
 """Rows of MBPP and HumanEval, whose answers are unit tests.
 
 Each function reads a published row and returns (question, answer, solution):
-the answer is a reference of `rewards.code`, the solution a program in a block.
-The question shows a call of the function without its result, since a program
-that repeats a result from the question would pass.
+the answer is a reference of `execution.code`, the solution a program in a
+block. The question shows a call of the function without its result, since a
+program that repeats a result from the question would pass.
 
 `uncomparable` says which values in tests the grader cannot compare or give to a
 program, so that a file that has some is reported when it is loaded.
@@ -20,7 +20,7 @@ import warnings
 from collections.abc import Iterator
 
 from critic_jax.data import rows
-from critic_jax.rewards import code
+from critic_jax.execution import code
 
 
 def mbpp(row: rows.Row) -> tuple[str, str, str]:
@@ -101,7 +101,8 @@ def _defined(program: str) -> set[str]:
 
 # ------------------------------------------------------------------ values
 
-# Modules whose results are plain data or cross as values (rewards/plain_data).
+# Modules whose results are plain data or cross as values
+# (execution/plain_data).
 _PLAIN_MODULES = frozenset(
   'math cmath fractions decimal datetime collections itertools functools'
   ' operator statistics string random copy json bisect heapq typing re sys'

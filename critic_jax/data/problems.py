@@ -31,8 +31,9 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from critic_jax.answers import final_answers, tolerance
 from critic_jax.data import code_rows, questions, rows
-from critic_jax.rewards import answers, code, tolerance
+from critic_jax.execution import code
 from critic_jax.types import Problem
 
 # GSM8K's calculator annotations, `<<48/2=24>>`.
@@ -212,10 +213,10 @@ def _ungraded(problems: Sequence[Problem]) -> str:
   for problem in problems:
     if not problem.solution or code.is_reference(problem.answer):
       continue
-    answer = answers.extract(problem.solution)
+    answer = final_answers.extract(problem.solution)
     if answer is None:
       reasons.append(f'{problem.id!r} (no marked answer)')
-    elif answers.exact(answer, problem.answer) is False:
+    elif final_answers.exact(answer, problem.answer) is False:
       reasons.append(
         f'{problem.id!r} ({reprlib.repr(answer)}, not '
         f'{reprlib.repr(problem.answer)})'
@@ -268,7 +269,7 @@ def _gsm8k(row: rows.Row) -> tuple[str, str, str]:
   body, hashes, answer = text.rpartition('####')
   answer = without_thousands(answer.strip())
   is_answer = hashes and answer.strip(' ,') and '\n' not in answer
-  if not is_answer or len(answer) > answers.MAX_ANSWER:
+  if not is_answer or len(answer) > final_answers.MAX_ANSWER:
     raise ValueError(
       f"answer: got {reprlib.repr(text)}; expected '#### x' last"
     )
@@ -290,7 +291,7 @@ def _math(row: rows.Row) -> tuple[str, str, str]:
     answer = rows.text_or_number(row, 'answer')
     # Where a solution is given too, a break is LaTeX's, not a worked answer's.
     return question, _one_line('answer', ' '.join(answer.split())), solution
-  boxed = answers.extract(solution)
+  boxed = final_answers.extract(solution)
   if boxed is None:
     raise ValueError(
       f'solution: got {reprlib.repr(solution)}; expected a \\boxed answer'
@@ -383,18 +384,16 @@ _FIELDS = {
     'challenge_test_list', 'test_imports',
   ),
   'humaneval': ('id', 'prompt', 'entry_point', 'canonical_solution', 'test'),
-  'generic': (
-    'question', 'problem', 'solution', *questions.ANSWERS, *_PARTS
-  ),
+  'generic': ('question', 'problem', 'solution', *questions.ANSWERS, *_PARTS),
 }  # fmt: skip
 
 
 def _one_line(field: str, answer: str) -> str:
   # Else a GSM8K file whose first row lacks its '####' would read as generic.
   is_worked = '\n' in answer or '####' in answer
-  if is_worked or len(answer) > answers.MAX_ANSWER:
+  if is_worked or len(answer) > final_answers.MAX_ANSWER:
     raise ValueError(
       f'{field}: got {reprlib.repr(answer)}; expected a final answer: one line '
-      f'of at most {answers.MAX_ANSWER} characters'
+      f'of at most {final_answers.MAX_ANSWER} characters'
     )
   return answer

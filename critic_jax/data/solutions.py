@@ -47,8 +47,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from critic_jax.answers import final_answers
 from critic_jax.data import annotations, problems, rows, store
-from critic_jax.rewards import answers
 from critic_jax.types import Problem, Record
 
 # The last line of texts in the files of 'triples'.
@@ -336,7 +336,8 @@ def _with_steps(steps: list[str], facts: dict[str, Any]):
   lines = [step.strip() for step in steps]
   text = ('\n\n' if any('\n' in line for line in lines) else '\n').join(lines)
   defaults = {
-    'answer': answers.extract(text), 'steps': steps, 'num_steps': len(steps)
+    'answer': final_answers.extract(text), 'steps': steps,
+    'num_steps': len(steps),
   }  # fmt: skip
   return text, defaults | facts
 
@@ -344,7 +345,7 @@ def _with_steps(steps: list[str], facts: dict[str, Any]):
 def _whole(text: str, facts: dict[str, Any]):
   """Returns a solution without published steps, and the facts about it."""
   num_steps = sum(bool(line.strip()) for line in text.split('\n'))
-  defaults = {'answer': answers.extract(text), 'num_steps': num_steps}
+  defaults = {'answer': final_answers.extract(text), 'num_steps': num_steps}
   return text, defaults | facts
 
 

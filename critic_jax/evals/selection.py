@@ -23,7 +23,7 @@ Conventions. A solution is accepted if more than half of its critiques say
 'correct'; a missing or contradictory verdict does not count. A solution without
 an answer does not vote: no filter keeps it, and the control does not drop it.
 All right answers are one answer. Wrong answers are the same if
-`rewards.answers.exact` says so; spellings that it cannot decide on are
+`final_answers.exact` says so; spellings that it cannot decide on are
 different answers. A solution on which the grader timed out is not right, nor is
 one whose prompt did not fit: accuracies are over all problems of a data set.
 Solutions from files are left out, as they are not samples of one solver. A
@@ -41,6 +41,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from critic_jax.answers import final_answers
 from critic_jax.evals import critique_metrics, voting
 from critic_jax.evals.statistics import (
   Estimate,
@@ -50,7 +51,6 @@ from critic_jax.evals.statistics import (
   estimate,
   ratio,
 )
-from critic_jax.rewards import answers
 from critic_jax.types import Record
 
 METHODS = (
@@ -243,7 +243,9 @@ def _labels(solutions: Sequence[Record]) -> list[int]:
   wrong = {a for a, good in zip(texts, right, strict=True) if a and not good}
   firsts, classes = [], {None: -1}
   for answer in sorted(wrong):
-    matches = (i for i, f in enumerate(firsts) if answers.exact(answer, f))
+    matches = (
+      i for i, f in enumerate(firsts) if final_answers.exact(answer, f)
+    )
     classes[answer] = 1 + next(matches, len(firsts))
     if classes[answer] > len(firsts):
       firsts.append(answer)

@@ -34,13 +34,8 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Literal, NamedTuple
 
-from critic_jax.rewards import (
-  code,
-  plain_text,
-  prose_tokens,
-  quantities,
-  tolerance,
-)
+from critic_jax.answers import plain_text, prose_tokens, quantities, tolerance
+from critic_jax.execution import code
 from critic_jax.types import Record
 
 MASK = '?'

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from critic_jax import lookup
-from critic_jax.rewards import answers
+from critic_jax.answers import final_answers
 from critic_jax.types import Record, Stage
 
 
@@ -41,4 +41,4 @@ def advice(critique: Record) -> str:
 
 def parse_answer(text: str) -> dict[str, Any]:
   """Returns the `answer` of a solution: its final answer, or None."""
-  return {'answer': answers.extract(text)}
+  return {'answer': final_answers.extract(text)}

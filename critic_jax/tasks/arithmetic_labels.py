@@ -11,7 +11,8 @@ import random
 
 import numpy as np
 
-from critic_jax.rewards import answers, verdicts
+from critic_jax.answers import final_answers
+from critic_jax.rewards import verdicts
 from critic_jax.tasks import arithmetic
 from critic_jax.types import Problem, Record
 
@@ -30,7 +31,7 @@ def solution(problem: Problem, slips: bool, rng: random.Random) -> Record:
   text = problem.solution
   if slips:
     text = slip(arithmetic.read_program(problem), rng)
-  answer = answers.extract(text)
+  answer = final_answers.extract(text)
   right = answer == problem.answer
   return Record(
     problem=problem,

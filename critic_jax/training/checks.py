@@ -11,7 +11,7 @@ import datetime
 
 from critic_jax import lookup
 from critic_jax.data import sources
-from critic_jax.rewards.pool import Pool
+from critic_jax.graders.pool import Pool
 from critic_jax.runtime import sharding
 
 SETTINGS = (

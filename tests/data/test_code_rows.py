@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from critic_jax.data import code_rows, problems
-from critic_jax.rewards import code, sandbox
+from critic_jax.execution import code, sandbox
 
 MBPP = {
   'task_id': 1,

@@ -4,8 +4,8 @@ import pathlib
 
 import pytest
 
+from critic_jax.answers import final_answers
 from critic_jax.data import problems, rows
-from critic_jax.rewards import answers
 from critic_jax.types import Problem
 
 SHARED = pathlib.Path(__file__).parents[3] / 'shared/data/gsm8k_train.jsonl'
@@ -164,8 +164,8 @@ def test_olympiadbench(file):
     answer='-1, 1',
     solution='They are 1 and -1.',
   )
-  assert answers.equivalent('1, -1', problem.answer)
-  assert not answers.equivalent('1', problem.answer)
+  assert final_answers.equivalent('1, -1', problem.answer)
+  assert not final_answers.equivalent('1', problem.answer)
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,14 @@ AREAS = {
     ['critic_jax/sampling'],
     ['tests/sampling', 'tests/rollouts', 'tests/recipes'],
   ),
+  'answers': (
+    ['critic_jax/answers'],
+    ['tests/answers', 'tests/rewards', 'tests/data', 'tests/graders'],
+  ),
+  'graders': (
+    ['critic_jax/graders', 'critic_jax/execution'],
+    ['tests/graders', 'tests/execution', 'tests/data/test_code_rows.py'],
+  ),
   'rewards': (
     ['critic_jax/rewards'],
     ['tests/rewards', 'tests/rollouts', 'tests/recipes', 'tests/test_hacks.py'],

@@ -6,9 +6,9 @@ from loop_helpers import critique, make_recipe, scripted, settings
 
 from configs import common, refcritic
 from critic_jax.data import problems
+from critic_jax.graders.pool import Pool
 from critic_jax.recipes import grpo
 from critic_jax.recipes import refcritic as recipe_lib
-from critic_jax.rewards.pool import Pool
 from critic_jax.rollouts.styles import programs
 
 ROW = dict(

@@ -18,8 +18,8 @@ from loop_helpers import (
 )
 
 from configs import refcritic as config
+from critic_jax.graders.pool import Pool
 from critic_jax.recipes import refcritic
-from critic_jax.rewards.pool import Pool
 from critic_jax.types import Problem
 
 GOOD = critique('incorrect', ADVICE)

@@ -5,7 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from critic_jax.rewards import code, leaks
+from critic_jax.execution import code
+from critic_jax.rewards import leaks
 from critic_jax.types import Problem, Record
 
 

@@ -3,7 +3,7 @@ import re
 import pytest
 from loop_helpers import PROBLEM, RIGHT, WRONG
 
-from critic_jax.rewards import answers
+from critic_jax.answers import final_answers
 from critic_jax.tasks import arithmetic
 
 
@@ -54,7 +54,7 @@ def test_problems_are_what_they_say():
       assert 0 < step.result <= arithmetic.MAX_VALUE
       assert after is None or after.left == step.result
     assert problem.answer == str(steps[-1].result)
-    assert answers.grade(problem.solution, problem.answer) == 'right'
+    assert final_answers.grade(problem.solution, problem.answer) == 'right'
     # Every number of the program is told, in order.
     program = arithmetic.read_program(problem)
     numbers = list(map(int, re.findall(r'\d+', problem.question)))

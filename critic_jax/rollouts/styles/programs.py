@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from critic_jax.rewards import code, verdicts
+from critic_jax.execution import code
+from critic_jax.rewards import verdicts
 from critic_jax.rollouts.stages import Stages, advice
 from critic_jax.types import Problem, Record, Stage
 

@@ -12,7 +12,7 @@ import collections
 import re
 from collections.abc import Callable, Iterable
 
-from critic_jax.rewards import numerals, spelling, structure, units
+from critic_jax.answers import numerals, spelling, structure, units
 
 # (answer, reference, must_round) of single values: equal or not, or unknown.
 Decide = Callable[[str, str, bool], bool | None]

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from critic_jax.rewards import code, plain_data, sandbox
+from critic_jax.execution import code, plain_data, sandbox
 
 
 @pytest.fixture(scope='module')

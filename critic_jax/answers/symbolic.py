@@ -21,7 +21,7 @@ from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
 
-from critic_jax.rewards import numerals
+from critic_jax.answers import numerals
 
 _DIGITS = 350  # of numbers: 1/2^{999} is not lost beside 1
 _AGREEING = 320  # digits of numbers that are equal

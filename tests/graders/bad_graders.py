@@ -4,7 +4,7 @@ import os
 import sys
 import time
 
-from critic_jax.rewards.answers import Grade
+from critic_jax.answers.final_answers import Grade
 
 IN_SANDBOX = False
 CANARIES = (('fine', '', 'right'), ('no', '', 'wrong'))

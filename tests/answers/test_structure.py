@@ -2,7 +2,7 @@
 
 import pytest
 
-from critic_jax.rewards import spelling, structure
+from critic_jax.answers import spelling, structure
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import sys
 
 import pytest
 
-from critic_jax.rewards import syscalls
+from critic_jax.execution import syscalls
 
 if not syscalls.make_filter():
   pytest.skip('no libseccomp2 here: no filter', allow_module_level=True)
@@ -144,7 +144,7 @@ REVIEWED = """
 # Filters itself, then makes calls and prints the errors that they get.
 CALLER = """
 import ctypes, json, sys
-from critic_jax.rewards import code_host
+from critic_jax.execution import code_host
 filter_, calls = json.loads(sys.argv[1])
 code_host.confine({}, bytes.fromhex(filter_))
 libc = ctypes.CDLL(None, use_errno=True)
@@ -238,7 +238,7 @@ def test_a_signal_by_way_of_a_pipe_does_not_arrive(other):
   """The kernel sends SIGIO, or another, when a pipe has something to read."""
   program = """
 import fcntl, json, os, sys
-from critic_jax.rewards import code_host
+from critic_jax.execution import code_host
 filter_, pid = json.loads(sys.argv[1])
 code_host.confine({}, bytes.fromhex(filter_))
 read_end, write_end = os.pipe()

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import NamedTuple
 
-from critic_jax.rewards.plain_text import Text, normalize
-from critic_jax.rewards.prose_tokens import Token, labels, tokens, variables
+from critic_jax.answers.plain_text import Text, normalize
+from critic_jax.answers.prose_tokens import Token, labels, tokens, variables
 
 Value = Fraction | float
 

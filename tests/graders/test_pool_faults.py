@@ -7,7 +7,9 @@ import time
 import bad_graders
 import pytest
 
-from critic_jax.rewards import answers, code, pool, sandbox, syscalls
+from critic_jax.answers import final_answers
+from critic_jax.execution import code, sandbox, syscalls
+from critic_jax.graders import pool
 
 FOLDER = pathlib.Path(bad_graders.__file__).parent
 
@@ -184,7 +186,7 @@ def test_a_grader_whose_canaries_die_is_refused(bad, monkeypatch, tmp_path):
 def test_a_cheap_canary_is_graded_even_if_no_child_is_needed(monkeypatch):
   with pool.Pool(1) as graders:
     assert graders.grade([(r'\boxed{5}', '5')]) == ['right']
-    monkeypatch.setattr(answers, 'exact', lambda *pair: True)
+    monkeypatch.setattr(final_answers, 'exact', lambda *pair: True)
     with pytest.raises(RuntimeError, match='no grade of this step'):
       graders.grade([(r'\boxed{5}', '5')])
     assert not graders._workers

@@ -41,14 +41,15 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from critic_jax.rewards import code, pool_child, sandbox
-from critic_jax.rewards.answers import Grade
-from critic_jax.rewards.pool_worker import CHECK, Job, Pair, Worker
+from critic_jax.answers.final_answers import Grade
+from critic_jax.execution import code, sandbox
+from critic_jax.graders import pool_child
+from critic_jax.graders.pool_worker import CHECK, Job, Pair, Worker
 from critic_jax.types import Problem, Record
 
 GRADERS = {
-  'answers': 'critic_jax.rewards.answers',
-  'code': 'critic_jax.rewards.code',
+  'answers': 'critic_jax.answers.final_answers',
+  'code': 'critic_jax.execution.code',
 }
 _MAX_CACHED = 100_000  # grades; 75 bytes each when they are saved
 _MAX_ITEMS = 1_000  # items of a worker

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator
 from typing import Literal
 
-from critic_jax.rewards import equivalence, symbolic, tolerance
+from critic_jax.answers import equivalence, symbolic, tolerance
 
 Grade = Literal['right', 'wrong', 'unparsable', 'timeout']
 

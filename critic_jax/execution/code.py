@@ -23,7 +23,7 @@ import re
 import time
 from collections.abc import Sequence
 
-from critic_jax.rewards import sandbox
+from critic_jax.execution import sandbox
 
 MAX_PROGRAM = 100_000  # characters; a longer program is none
 IN_SANDBOX = True  # this module is a grader of `pool`

@@ -31,7 +31,7 @@ import types
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from critic_jax.rewards.plain_data import SAFE_TYPES, decode, encode
+from critic_jax.execution.plain_data import SAFE_TYPES, decode, encode
 
 LENGTH = struct.Struct('>I')  # bytes of the message that follows
 _MAX_ITEMS = 1_000_000  # of something that is iterated from afar

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from critic_jax.rewards import numerals, units
+from critic_jax.answers import numerals, units
 
 
 class Structure(NamedTuple):

@@ -7,7 +7,7 @@ answer that is missed. `REFERENCES=FILE` adds references, one a line, or rows
 with an `answer` or a boxed `solution`:
 
   REFERENCES=math.jsonl python -m pytest -m slow \
-      tests/rewards/test_answer_mutations.py
+      tests/answers/test_answer_mutations.py
 
 A mutation that is right by chance (a digit of `0 \\cdot 5`) is a case for
 `is_other` below.
@@ -20,8 +20,8 @@ import re
 
 import pytest
 
-from critic_jax.rewards import answers, spelling
-from critic_jax.rewards.pool import Pool
+from critic_jax.answers import final_answers, spelling
+from critic_jax.graders.pool import Pool
 
 REFERENCES = r"""
 7
@@ -324,7 +324,9 @@ def more_references():
     return lines
   rows = map(json.loads, lines)
   texts = [
-    str(row['answer']) if 'answer' in row else answers.extract(row['solution'])
+    str(row['answer'])
+    if 'answer' in row
+    else final_answers.extract(row['solution'])
     for row in rows
   ]
   return [text for text in texts if text and len(text) < 200]
@@ -345,12 +347,12 @@ def test_every_mutator_has_work():
   rng = random.Random(0)
   for mutator in MUTATORS:
     assert any(mutator(rng, reference) for reference in REFERENCES)
-  assert not [r for r in REFERENCES if not answers.equivalent(r, r)]
+  assert not [r for r in REFERENCES if not final_answers.equivalent(r, r)]
 
 
 def test_no_mutation_is_right_by_strings():
   pairs = mutations(REFERENCES, 600)
-  assert [pair for pair in pairs if answers.exact(*pair)] == []
+  assert [pair for pair in pairs if final_answers.exact(*pair)] == []
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from critic_jax.rewards import code_host, sandbox, syscalls
+from critic_jax.execution import code_host, sandbox, syscalls
 
 STARTUP_S = 60.0  # for a sandbox to start on a busy machine, beyond a deadline
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from critic_jax.rewards import answers, leaks, tolerance
+from critic_jax.answers import final_answers, tolerance
+from critic_jax.rewards import leaks
 from critic_jax.types import Problem
 
 
@@ -42,10 +43,10 @@ from critic_jax.types import Problem
   ],
 )
 def test_answers_within_a_tolerance(answer, reference, is_right):
-  assert bool(answers.exact(answer, reference)) is is_right
+  assert bool(final_answers.exact(answer, reference)) is is_right
   text = f'So \\boxed{{{answer}}}.'
   expected = 'right' if is_right else 'wrong'
-  assert answers.grade(text, reference) == expected or not answer
+  assert final_answers.grade(text, reference) == expected or not answer
 
 
 @pytest.mark.parametrize('stated', ['1e-2', '0.02', '5', '1E-3', ' 0.1 '])

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from critic_jax.rewards import answers, symbolic
+from critic_jax.answers import final_answers, symbolic
 
 
 @pytest.mark.parametrize(
@@ -45,12 +45,12 @@ from critic_jax.rewards import answers, symbolic
   ],
 )  # fmt: skip
 def test_extract(text, answer):
-  assert answers.extract(text) == answer
+  assert final_answers.extract(text) == answer
 
 
 def test_extract_reads_the_beginning_of_a_long_text():
   # TRAPS 21: no window at the end.
-  assert answers.extract(r'\boxed{5}' + ' and so on' * 10_000) == '5'
+  assert final_answers.extract(r'\boxed{5}' + ' and so on' * 10_000) == '5'
 
 
 @pytest.mark.parametrize(
@@ -63,8 +63,8 @@ def test_extract_reads_the_beginning_of_a_long_text():
 def test_extract_is_linear(piece):
   text = piece * (5_000_000 // len(piece))
   start = time.process_time()
-  answers.extract(text)
-  answers.extract(r'\boxed{' + text)
+  final_answers.extract(text)
+  final_answers.extract(r'\boxed{' + text)
   assert time.process_time() - start < 5.0  # quadratic: hours
 
 
@@ -512,12 +512,12 @@ DIFFERENT = [
 
 @pytest.mark.parametrize('answer, reference', EQUIVALENT)
 def test_equivalent(answer, reference):
-  assert answers.equivalent(answer, reference)
+  assert final_answers.equivalent(answer, reference)
 
 
 @pytest.mark.parametrize('answer, reference', DIFFERENT)
 def test_different(answer, reference):
-  assert not answers.equivalent(answer, reference)
+  assert not final_answers.equivalent(answer, reference)
 
 
 def test_not_everything_is_right():
@@ -525,7 +525,7 @@ def test_not_everything_is_right():
   references = ['5', '1/2', r'\sqrt{2}', '(1,2)', 'x+1', 'blue', r'\{1\}', 'C']
   for i, answer in enumerate(references):
     for j, reference in enumerate(references):
-      assert answers.equivalent(answer, reference) == (i == j), (
+      assert final_answers.equivalent(answer, reference) == (i == j), (
         answer,
         reference,
       )
@@ -536,7 +536,7 @@ def test_failing_parser_is_not_equal(monkeypatch):
     raise RecursionError
 
   monkeypatch.setattr(symbolic, 'libraries', fail)
-  assert not answers.equivalent(r'\sqrt{400}', '20')
+  assert not final_answers.equivalent(r'\sqrt{400}', '20')
 
 
 @pytest.mark.parametrize(
@@ -551,7 +551,7 @@ def test_failing_parser_is_not_equal(monkeypatch):
   ],
 )
 def test_exact_settles_plain_answers(answer, reference, decided):
-  assert answers.exact(answer, reference) is decided
+  assert final_answers.exact(answer, reference) is decided
 
 
 @pytest.mark.parametrize(
@@ -567,7 +567,7 @@ def test_exact_takes_milliseconds(piece):
   text = (piece * 1000)[:1000]
   start = time.process_time()
   for answer, reference in [(text, '5'), ('5', text), (text, text + '!')]:
-    answers.exact(answer, reference)
+    final_answers.exact(answer, reference)
   assert time.process_time() - start < 0.5
 
 
@@ -582,7 +582,7 @@ def test_exact_takes_milliseconds(piece):
   ],
 )
 def test_grade(text, grade):
-  assert answers.grade(text, '5') == grade
+  assert final_answers.grade(text, '5') == grade
 
 
 _PIECES = (
@@ -596,10 +596,10 @@ def test_random_texts_raise_nothing():
   rng = random.Random(0)
   for _ in range(2_000):
     text = ''.join(rng.choices(_PIECES, k=rng.randrange(12)))
-    extracted = answers.extract(text)
-    assert extracted is None or 0 < len(extracted) <= answers.MAX_ANSWER
-    assert answers.exact(text, '5') in (True, False, None)
-    assert answers.exact('5', text) in (True, False, None)
+    extracted = final_answers.extract(text)
+    assert extracted is None or 0 < len(extracted) <= final_answers.MAX_ANSWER
+    assert final_answers.exact(text, '5') in (True, False, None)
+    assert final_answers.exact('5', text) in (True, False, None)
   for _ in range(60):
     text = ''.join(rng.choices(_PIECES, k=rng.randrange(8)))
-    assert answers.equivalent(text, r'\sqrt{2}') is False
+    assert final_answers.equivalent(text, r'\sqrt{2}') is False

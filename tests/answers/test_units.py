@@ -2,7 +2,7 @@
 
 import pytest
 
-from critic_jax.rewards import spelling, units
+from critic_jax.answers import spelling, units
 
 ONE_UNIT = [
   ['5 m/s', r'5\text{ m/s}', r'5\,\mathrm{m}\,\mathrm{s}^{-1}',

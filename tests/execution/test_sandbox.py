@@ -14,7 +14,7 @@ import time
 import psutil
 import pytest
 
-from critic_jax.rewards import code, sandbox, syscalls
+from critic_jax.execution import code, sandbox, syscalls
 
 DEADLINE_S = 2.0
 SECRET = 'hush-31337'

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from critic_jax.rewards import numerals, spelling
+from critic_jax.answers import numerals, spelling
 
 
 def read(text):

@@ -10,7 +10,9 @@ import time
 
 import pytest
 
-from critic_jax.rewards import answers, code_host, pool, pool_child
+from critic_jax.answers import final_answers
+from critic_jax.execution import code_host
+from critic_jax.graders import pool, pool_child
 
 HANGS = r'\boxed{9^{9^{9^{9}}}}'
 
@@ -56,7 +58,7 @@ def test_grades_are_those_of_answers_in_order(graders):
     ('', r'\pi'),
   ] + [(box(f'\\sqrt{{{k * k}}}'), str(k)) for k in range(2, 12)]  # fmt: skip
   grades = graders.grade(items)
-  assert grades == [answers.grade(*item) for item in items]
+  assert grades == [final_answers.grade(*item) for item in items]
   assert grades[:4] == ['right', 'wrong', 'unparsable', 'wrong']
   assert set(grades[11:]) == {'right'}
   assert graders.grade(items[::-1]) == grades[::-1]
@@ -221,7 +223,7 @@ def test_children_import_no_jax_and_not_the_main_module(tmp_path):
     'import json, os, sys\n'
     'print("main")\n'
     'import jax\n'
-    'from critic_jax.rewards import pool\n'
+    'from critic_jax.graders import pool\n'
     'graders = pool.Pool(1)\n'
     r'print(graders.grade([(r"\boxed{\sqrt{4}}", "2")]))' + '\n'
     'worker = graders._workers[0]\n'
@@ -240,12 +242,13 @@ def test_children_import_no_jax_and_not_the_main_module(tmp_path):
   assert output.splitlines() == ['main', "['right']", 'False True']
 
 
-def test_rewards_import_no_jax():
+def test_what_grades_and_rewards_imports_no_jax():
   code = (
     'import sys\n'
-    'from critic_jax.rewards import answers, pool, refinement\n'
-    'from critic_jax.rewards import shaping, verdicts\n'
-    r'assert answers.equivalent(r"\sqrt{4}", "2")' + '\n'
+    'from critic_jax.answers import final_answers\n'
+    'from critic_jax.graders import pool\n'
+    'from critic_jax.rewards import leaks, refinement, shaping, verdicts\n'
+    r'assert final_answers.equivalent(r"\sqrt{4}", "2")' + '\n'
     'assert "jax" not in sys.modules, "jax"\n'
   )
   subprocess.run([sys.executable, '-c', code], check=True)
@@ -254,7 +257,9 @@ def test_rewards_import_no_jax():
 def test_orphan_ends_by_itself():
   # A parent that dies while its child grades cannot kill it.
   settings = dict(
-    grader='critic_jax.rewards.answers', memory_bytes=2**31, deadline_s=-2.4
+    grader='critic_jax.answers.final_answers',
+    memory_bytes=2**31,
+    deadline_s=-2.4,
   )
   child = subprocess.Popen(
     [sys.executable, '-m', pool_child.__name__, json.dumps(settings)],

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from critic_jax.rewards import numerals, quantities, spelling, structure, units
+from critic_jax.answers import numerals, quantities, spelling, structure, units
 
 _STATED = re.compile(r'(.*\S) \(within ([0-9.e-]{1,30})\)', re.S)
 _NUMBER = re.compile(r'\d{1,12}(?:\.\d{1,20})?(?:e-?\d{1,2})?', re.A | re.I)

@@ -40,7 +40,7 @@ import time
 from collections.abc import Collection
 from typing import BinaryIO, NamedTuple
 
-from critic_jax.rewards import code_host, plain_data, syscalls
+from critic_jax.execution import code_host, plain_data, syscalls
 
 PROTECTIONS = ('network', 'files', 'processes', 'syscalls')
 MAX_MESSAGE = 16 * 2**20  # bytes
@@ -125,7 +125,8 @@ def _find_walls() -> Walls:
 # Runs the texts of the one module that `code_host` imports, and of itself.
 _START = """
 import sys, types
-for name in 'critic_jax', 'critic_jax.rewards', 'critic_jax.rewards.plain_data':
+room = 'critic_jax.execution'
+for name in 'critic_jax', room, f'{room}.plain_data':
   sys.modules[name] = types.ModuleType(name)
 exec(sys.argv.pop(1), vars(sys.modules[name]))
 exec(sys.argv.pop(1))

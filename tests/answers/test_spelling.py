@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from critic_jax.rewards import spelling
+from critic_jax.answers import spelling
 
 SAME = [
   [r'\frac{1}{2}', r'\dfrac{1}{2}', r'\frac12', r'\frac{1}2', r'\frac 1 2',

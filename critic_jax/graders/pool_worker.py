@@ -15,7 +15,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from critic_jax.rewards import code_host, pool_child
+from critic_jax.execution import code_host
+from critic_jax.graders import pool_child
 
 _READY_S = 120.0  # for python and sympy to be imported on a busy machine
 _MAX_MESSAGE = 2**16  # bytes that a child may answer
@@ -44,7 +45,7 @@ class Worker:
     # Without preexec_fn python neither forks nor runs jax's fork handlers.
     self.process = subprocess.Popen(
       [
-        *(sys.executable, '-P', '-m', 'critic_jax.rewards.pool_child'),
+        *(sys.executable, '-P', '-m', 'critic_jax.graders.pool_child'),
         json.dumps(settings),
       ],
       stdin=subprocess.PIPE,

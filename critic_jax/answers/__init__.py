@@ -1,0 +1,1 @@
+"""Answers of problems: read, graded by what they mean, found in prose."""

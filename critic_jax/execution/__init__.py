@@ -1,0 +1,1 @@
+"""Programs: run behind walls, and graded by unit tests."""

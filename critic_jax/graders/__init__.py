@@ -1,0 +1,1 @@
+"""Processes that grade, with deadlines."""
