@@ -63,7 +63,9 @@ def run(
   if not config.evals:
     raise ValueError('evals: got none; expected a section; see common.py')
   mesh = sharding.make_mesh(config.mesh)
-  lms = roles_lib.make_lms(config.models, date=config.date)
+  lms = roles_lib.make_lms(
+    config.models, date=config.date, platform=sharding.platform(mesh)
+  )
   evaluations = eval_phases.make_evaluations(config, lms)
   # Of a run all roles are restored: the sources of its models are not needed.
   loaded = {} if trained else roles_lib.load_params(config.models)

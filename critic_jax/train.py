@@ -8,22 +8,20 @@ r"""Trains: the phases of a config, with the one loop that knows no algorithm.
 A run is phases in order, each a recipe with the roles it trains. A step asks
 the recipe to collect a batch, updates the trained roles with its loss, and
 writes metrics and records. Batches and random keys are functions of the config
-and the step alone, so the same command continues a stopped run from its last
-checkpoint as if it had not been stopped; workdir/settings.py lists what may
-change. At SIGTERM, or a notice of pre-emption, the run ends after the step
-under way, saved.
+and the step alone, so the same command continues a run from its last checkpoint
+as if it had not stopped; workdir/settings.py lists what may change. At SIGTERM,
+or a notice of pre-emption, the run ends after the step under way, saved.
 
 A phase of `staleness` 1 collects the next batch while the device updates with
 this one (training/pipeline.py): its batches are one update old (times `epochs`)
-when they are learned from. They keep the log-probabilities that their tokens
-were sampled with, and an objective with a ratio corrects for the difference;
-'policy/ratio_error' shows it.
+when they are learned from. An objective with a ratio corrects for that, by the
+log-probabilities that tokens were sampled with; 'policy/ratio_error' shows it.
 
 A step whose loss, gradient or new parameters are not finite changes nothing:
-its batch is kept in the folder, and a phase with more than `max_skipped` of
-them ends the run. Where sampler and trainer are one model and disagree by more
-than `max_ratio_error` at a token, or twice as much as was told before, the
-batch is kept too, and its row is named.
+its batch is kept, and a phase with more than `max_skipped` of them ends the
+run. Where sampler and trainer are one model and differ by more than
+`max_ratio_error` at a token, or twice as much as was told before, the batch is
+kept too, and its row is named.
 
 A run of several processes is the same command in each, in an environment that
 names them (runtime/distributed.py), with a folder that all of them see.
@@ -335,7 +333,9 @@ def run(
     compilations = stack.enter_context(compilation.Counter())
     pool = stack.enter_context(Pool(**config.graders))
     mesh = sharding.make_mesh(config.mesh)
-    lms = roles_lib.make_lms(config.models, config.compile_ahead, config.date)
+    lms = roles_lib.make_lms(
+      config.models, config.compile_ahead, config.date, sharding.platform(mesh)
+    )
     grade = distributed.sharing_grades(pool.grade)
     phases = phases_lib.make_phases(config, lms, grade)
     eval_phases.check_evaluations(config, lms)
@@ -346,22 +346,20 @@ def run(
     loaded = roles_lib.load_params(config.models)
 
     # Open the folder, and make the roles.
-    folder = stack.enter_context(
-      run_dir.open_run(
-        workdir,
-        config,
-        inputs=inputs.digests(lms, loaded, examples),
-        overrides=overrides,
-        devices=', '.join(map(str, jax.devices())),
-        is_writer=distributed.is_first(),
-      )
+    opened_run = run_dir.open_run(
+      workdir,
+      config,
+      inputs=inputs.digests(lms, loaded, examples),
+      overrides=overrides,
+      devices=', '.join(map(str, jax.devices())),
+      is_writer=distributed.is_first(),
     )
+    folder = stack.enter_context(opened_run)
     distributed.wait('folder')
-    manager = stack.enter_context(
-      checkpoint.opened(
-        folder.path / 'checkpoints', console.print, **_kept(config, phases)
-      )
+    opened_manager = checkpoint.opened(
+      folder.path / 'checkpoints', console.print, **_kept(config, phases)
     )
+    manager = stack.enter_context(opened_manager)
     key = jax.random.fold_in(jax.random.key(config.seed), 0)
     Run(
       config=config,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 HEADS = ('lm', 'value', 'reward')
 DTYPES = ('float32', 'bfloat16', 'float16')
@@ -10,6 +12,8 @@ PARAM_DTYPES = (*DTYPES, 'int8')
 # The choices of a layer's results that are kept for the backward pass
 # (`transformer.REMAT_POLICIES`).
 REMATS = ('none', 'dots_and_attention', 'dots', 'full')
+# Settings that may be 'auto': the field that each platform gets then.
+AUTO: dict[str, dict[str, str]] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,3 +109,16 @@ class TransformerConfig:
   def vector_dtype(self) -> str:
     """Returns the dtype of norms and biases; int8 is too coarse for them."""
     return 'float32' if self.is_int8 else self.param_dtype
+
+
+def concrete(settings: Mapping[str, Any], platform: str) -> dict[str, Any]:
+  """Returns the fields of the settings in `AUTO`, none of which is 'auto'.
+
+  Args:
+    settings: of a model, by the names of `TransformerConfig`'s fields.
+    platform: 'cpu', 'gpu' or 'tpu', of the devices that compute.
+  """
+  return {
+    name: choices[platform] if settings[name] == 'auto' else settings[name]
+    for name, choices in AUTO.items()
+  }

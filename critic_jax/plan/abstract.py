@@ -40,11 +40,15 @@ _KEYS = {
 }
 
 
-def make_lms(config) -> dict[str, LM]:
+def make_lms(config, platform: str = 'cpu') -> dict[str, LM]:
   """Makes the LMs of a run by role, without weights.
 
   The section's `size` stands for a source that is not on this machine; the
   tokenizer of a source is not read.
+
+  Args:
+    config: the config of a run.
+    platform: the chip's.
 
   Raises:
     ValueError: a setting is wrong, or a missing source has no size.
@@ -54,7 +58,7 @@ def make_lms(config) -> dict[str, LM]:
     with lookup.naming(f'models.{role}'):
       lookup.check_settings(roles.check_section, section, 'a model')
     if not section['source']:
-      lms |= roles.make_lms({role: section}, compile_ahead=compile_ahead)
+      lms |= roles.make_lms({role: section}, compile_ahead, platform=platform)
       continue
     with lookup.naming(f'models.{role}'):
       roles.check_section(**section)
@@ -66,7 +70,7 @@ def make_lms(config) -> dict[str, LM]:
         model_config = TransformerConfig(**fields)
       else:
         model_config = hf_weights.load_config(origin)
-      lm = roles.make_lm(model_config, _no_tokenizer(), section)
+      lm = roles.make_lm(model_config, _no_tokenizer(), section, platform)
       lms[role] = dataclasses.replace(lm, compile_ahead=compile_ahead)
   return lms
 

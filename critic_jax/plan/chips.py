@@ -25,6 +25,7 @@ class Chip(NamedTuple):
     link: bytes a second that it sends to chips beside it.
     network: bytes a second that it sends to others.
     domain: number of chips that are beside each other.
+    platform: jax's name for devices of its kind.
   """
 
   memory: float
@@ -34,35 +35,36 @@ class Chip(NamedTuple):
   link: float
   network: float
   domain: int
+  platform: str
 
 
 CHIPS = {
   'v5e': Chip(
     memory=16e9, flops=197e12, float32_flops=197e12, bandwidth=819e9,
-    link=200e9, network=3.1e9, domain=256,
+    link=200e9, network=3.1e9, domain=256, platform='tpu',
   ),
   'v5p': Chip(
     memory=95 * 2**30, flops=459e12, float32_flops=459e12, bandwidth=2765e9,
-    link=600e9, network=6.2e9, domain=8960,
+    link=600e9, network=6.2e9, domain=8960, platform='tpu',
   ),
   'v6e': Chip(
     memory=32e9, flops=918e12, float32_flops=918e12, bandwidth=1638e9,
-    link=400e9, network=12.5e9, domain=256,
+    link=400e9, network=12.5e9, domain=256, platform='tpu',
   ),
   'a100': Chip(
     memory=80e9, flops=312e12, float32_flops=156e12, bandwidth=2039e9,
-    link=300e9, network=25e9, domain=8,
+    link=300e9, network=25e9, domain=8, platform='gpu',
   ),
   'h100': Chip(
     memory=80e9, flops=989e12, float32_flops=494e12, bandwidth=3350e9,
-    link=450e9, network=50e9, domain=8,
+    link=450e9, network=50e9, domain=8, platform='gpu',
   ),
   'h200': Chip(
     memory=141e9, flops=989e12, float32_flops=494e12, bandwidth=4800e9,
-    link=450e9, network=50e9, domain=8,
+    link=450e9, network=50e9, domain=8, platform='gpu',
   ),
   'cpu': Chip(
     memory=24e9, flops=466e9, float32_flops=466e9, bandwidth=47e9,
-    link=47e9, network=1e9, domain=1,
+    link=47e9, network=1e9, domain=1, platform='cpu',
   ),
 }  # fmt: skip

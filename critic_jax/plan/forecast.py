@@ -119,7 +119,7 @@ def make(
   Raises:
     ValueError: a setting is wrong, or a matrix can not be split so.
   """
-  lms = abstract.make_lms(config)
+  lms = abstract.make_lms(config, chip.platform)
   sample_mesh = _sample_mesh(config.sample_mesh, mesh, processes)
   target = Target(mesh, sample_mesh, processes, chip, shares)
   return Plan(

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from critic_jax import lookup
 from critic_jax.models import quantize, transformer
+from critic_jax.models.config import concrete
 from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.models.transformer import Transformer
 from critic_jax.rollouts import stages
@@ -24,7 +25,10 @@ HEADS = ('lm_head', 'scalar_head')
 
 
 def make_lms(
-  settings: Mapping, compile_ahead: bool = False, date: str = DATE
+  settings: Mapping,
+  compile_ahead: bool = False,
+  date: str = DATE,
+  platform: str = 'cpu',
 ) -> dict[str, LM]:
   """Makes the LMs of a run by role; no weights are read.
 
@@ -32,6 +36,7 @@ def make_lms(
     settings: by role, the sections that `configs/common.model` makes.
     compile_ahead: whether the sampler compiles all shapes at its first call.
     date: the day that chat templates are told that ask for today's.
+    platform: the mesh's (`sharding.platform`), which decides what 'auto' is.
 
   Raises:
     ValueError: a setting, a name or a file is wrong.
@@ -50,7 +55,7 @@ def make_lms(
         config, tokenizer = read[origin]
       check_section(**section)
       tokenizer = dataclasses.replace(tokenizer, date=date)
-      lm = make_lm(config, tokenizer, section)
+      lm = make_lm(config, tokenizer, section, platform)
       lms[role] = dataclasses.replace(lm, compile_ahead=compile_ahead)
   return lms
 
@@ -125,14 +130,15 @@ def check_section(
     lookup.check_counts(lengths=length)
 
 
-def make_lm(config, tokenizer, section) -> LM:
-  """Makes the LM of a role's section for sizes and a tokenizer."""
+def make_lm(config, tokenizer, section, platform) -> LM:
+  """Makes the LM of a role's section for sizes, a tokenizer and a platform."""
   config = dataclasses.replace(
     config,
     head=section['head'],
     dtype=section['dtype'],
     param_dtype=section['param_dtype'],
     remat=section['remat'],
+    **concrete(section, platform),
   )
   return LM(
     model=Transformer(config),

@@ -16,7 +16,7 @@ from critic_jax.plan.speed import Shares, Time
 from critic_jax.plan.workload import Learned, Sampled
 from critic_jax.runtime import sharding
 
-CHIP = Chip(1e9, 1e6, 5e5, 1e5, 1e4, 1e3, domain=4)
+CHIP = Chip(1e9, 1e6, 5e5, 1e5, 1e4, 1e3, domain=4, platform='cpu')
 FULL = Shares(1.0, 1.0, 1.0)
 
 
