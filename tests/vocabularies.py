@@ -1,4 +1,4 @@
-"""A byte-level vocabulary as GGUF files have it, and a chat template."""
+"""A byte-level vocabulary as GGUF files have it, a chat template, and texts."""
 
 import tokenizers
 
@@ -11,6 +11,21 @@ CHATML = (
 # Of models that always think: the prompt opens the thinking.
 OPENED = CHATML.replace(
   "'<|im_start|>assistant\n'", "'<|im_start|>assistant\n<think>\n'"
+)
+WEIRD = (
+  '',
+  ' ',
+  '  two  spaces  ',
+  '\n\n\t\r\n',
+  '\x00\x01\x7f\x85',
+  '\u2581 and \u2581\u2581',  # sentencepiece's own word boundary
+  '\ufeff\u200b\u200d',
+  'e\u0301 \u00e9 \u212b',
+  '\U0001f469\u200d\U0001f469\u200d\U0001f467',
+  '\U0010ffff\ufffe\ue000',
+  'مرحبا 日本語 Ёжик',
+  '<0x41> <s> </s> <unk> <|im_end|>',
+  'Ġ Ċ Ã',  # letters that byte-level vocabularies write bytes with
 )
 
 

@@ -137,9 +137,7 @@ def save(
   dtype: str | None = None,
   max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> list[str]:
-  """Writes a folder that `load` reads; transformers reads its weights.
-
-  Of a sentencepiece vocabulary transformers 5 may make other tokens.
+  """Writes a folder that `load` and transformers read.
 
   Args:
     folder: created if it does not exist; a model in it is replaced.
@@ -180,7 +178,7 @@ def save(
   )
   content = json.dumps(hf_config, indent=2) + '\n'
   files_lib.replace(folder / 'config.json', content.encode())
-  return ['config.json', *files, *tokenizer.save(folder)]
+  return ['config.json', *files, *tokenizer.export(folder)]
 
 
 def _stored(row: _Row, leaf, dtype: np.dtype) -> np.ndarray:

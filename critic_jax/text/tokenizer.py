@@ -24,7 +24,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from critic_jax.text import chat_template as chat_template_lib
-from critic_jax.text import tokenizer_files, turns, vocabulary
+from critic_jax.text import tokenizer_files, tokenizer_json, turns, vocabulary
 from critic_jax.types import THINKING
 
 # The files of a tokenizer in a folder; one of the first two must be there.
@@ -233,6 +233,23 @@ class Tokenizer:
       (folder / name).write_bytes(data)
     return sorted(self.files)
 
+  def export(self, folder: str | os.PathLike) -> list[str]:
+    """Writes files of which transformers makes the same ids, as far as it can.
+
+    Returns:
+      Their names; `tokenizer_json.convert` says when a `tokenizer.json` is not
+      among them.
+    """
+    texts = {i: text for text, i in self.special.items()}
+    roles = {'bos': self.bos, 'pad': self.pad, 'unk': self.unknown}
+    names = {
+      role: texts[i]
+      for role, i in {'eos': self.eos[0], **roles}.items()
+      if i in texts
+    }
+    files = tokenizer_json.exported(self.files, names)
+    return dataclasses.replace(self, files=files).save(folder)
+
 
 def load(folder: str | os.PathLike) -> Tokenizer:
   """Reads the tokenizer of a Hugging Face folder.
@@ -279,6 +296,7 @@ def from_files(files: Mapping[str, bytes]) -> Tokenizer:
   Raises:
     ValueError: a file is malformed, or names a token the vocabulary lacks.
   """
+  files = tokenizer_json.without_copy(files)
   config = tokenizer_files.read_json(files, 'tokenizer_config.json')
   generation = tokenizer_files.read_json(files, 'generation_config.json')
   template = tokenizer_files.chat_template(files, config)

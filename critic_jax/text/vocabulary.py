@@ -273,11 +273,13 @@ def _boundary_escape(library, pieces) -> list[int]:
   """Returns the byte pieces of U+2581, which else would decode to a space.
 
   They are empty if they would not help: in models without bytes, and in those
-  that put a space before every text.
+  that put a space before every text, thus also after the bytes.
   """
   data = [pieces.get(f'<0x{byte:02X}>') for byte in _WORD_BOUNDARY.encode()]
-  prefixed = library.encode('a') == library.encode(' a')
-  return [] if prefixed or None in data else data
+  proto = sentencepiece_model_pb2.ModelProto()
+  proto.ParseFromString(library.serialized_model_proto())
+  is_prefixed = proto.normalizer_spec.add_dummy_prefix
+  return [] if is_prefixed or None in data else data
 
 
 def _unknown_token(role, text):

@@ -3,6 +3,7 @@
 import functools
 import json
 
+import tokenizers
 from fuzzing import altered, broken, deep, refused, texts, values
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from sentencepiece import sentencepiece_model_pb2
 from vocabularies import CHATML, OPENED, SYMBOLS, gguf_metadata
 
 from critic_jax.pretrained import gguf_import
-from critic_jax.text import tokenizer
+from critic_jax.text import tokenizer, tokenizer_json
 
 PROBES = (
   '',
@@ -205,8 +206,19 @@ def test_any_sentencepiece_model(rule, data):
       proto.normalizer_spec.precompiled_charsmap = data.draw(change)
     elif kind == 7:
       piece.piece = proto.pieces[0].piece
+  files = {'tokenizer.model': proto.SerializeToString()}
   with refused():
-    use({'tokenizer.model': proto.SerializeToString()})
+    use(files)
+  exported = tokenizer_json.exported(files, {})
+  if 'tokenizer.json' in exported:
+    with refused():
+      loaded = tokenizer.from_files(files)
+      library = tokenizers.Tokenizer.from_str(
+        exported['tokenizer.json'].decode()
+      )
+      for text in PROBES:
+        tokens = library.encode(text, add_special_tokens=False).ids
+        assert tokens == loaded.encode(text, special=True)
 
 
 @given(altered(gguf_metadata()), st.sampled_from(('gpt2', 'llama')))

@@ -3,26 +3,10 @@ import json
 import random
 
 import pytest
-from vocabularies import CHATML, SYMBOLS, gguf_metadata
+from vocabularies import CHATML, SYMBOLS, WEIRD, gguf_metadata
 
 from critic_jax.pretrained import gguf_import
 from critic_jax.text import chat_template, tokenizer, vocabulary
-
-WEIRD = (
-  '',
-  ' ',
-  '  two  spaces  ',
-  '\n\n\t\r\n',
-  '\x00\x01\x7f\x85',
-  '\u2581 and \u2581\u2581',  # sentencepiece's own word boundary
-  '\ufeff\u200b\u200d',
-  'e\u0301 \u00e9 \u212b',
-  '\U0001f469\u200d\U0001f469\u200d\U0001f467',
-  '\U0010ffff\ufffe\ue000',
-  'مرحبا 日本語 Ёжик',
-  '<0x41> <s> </s> <unk> <|im_end|>',
-  'Ġ Ċ Ã',  # letters that byte-level vocabularies write bytes with
-)
 
 
 @pytest.fixture(scope='module')
