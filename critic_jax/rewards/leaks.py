@@ -139,17 +139,12 @@ def masked(critique: Record) -> str:
   if kind == 'none' or not conclusion:
     return conclusion
   normal = plain_text.normalize(conclusion)
-  known = _known(critique)
-  if kind == 'words':
-    spans = _new_words(normal, known)
-  elif kind == 'truth':
+  if kind == 'truth':
     spans = [_original(normal, *span) for span in _truths(normal.text)]
   elif kind == 'choice':
     spans = _choices(normal, critique)
   else:
-    spans = _new_quantities(normal, known, critique)
-    if kind == 'formula':
-      spans += _new_formulas(normal, known)
+    spans = _new_spans(normal, kind, critique)
   return _replaced(conclusion, spans)
 
 
@@ -261,6 +256,14 @@ def _known(critique: Record) -> _Known:
     frozenset(number.text for number in numbers),
     frozenset(word.casefold() for word in _WORD.findall(normal.text)),
   )
+
+
+def _new_spans(normal, kind: Kind, critique) -> list[tuple[int, int]]:
+  known = _known(critique)
+  if kind == 'words':
+    return _new_words(normal, known)
+  spans = _new_quantities(normal, known, critique)
+  return spans + (_new_formulas(normal, known) if kind == 'formula' else [])
 
 
 def _new_quantities(normal, known: _Known, critique) -> list[tuple[int, int]]:

@@ -61,11 +61,11 @@ def test_extract_reads_the_beginning_of_a_long_text():
   ],
 )  # fmt: skip
 def test_extract_is_linear(piece):
-  text = piece * (5_000_000 // len(piece))
+  text = piece * (2_000_000 // len(piece))
   start = time.process_time()
   final_answers.extract(text)
   final_answers.extract(r'\boxed{' + text)
-  assert time.process_time() - start < 5.0  # quadratic: hours
+  assert time.process_time() - start < 2.0  # quadratic: an hour
 
 
 EQUIVALENT = [

@@ -30,7 +30,7 @@ def test_equal(answer, reference):
   assert symbolic.equal(answer, reference)
 
 
-@pytest.mark.parametrize('power', [5, 16, 20, 40, 99, 300])
+@pytest.mark.parametrize('power', [5, 16, 40, 300])
 @pytest.mark.parametrize(
   'form',
   ['{}', '1+{}', r'\sqrt{{2}}+{}', r'\sqrt{{2}}\cdot {}', 'x+{}', '{}x',

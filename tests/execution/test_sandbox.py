@@ -17,6 +17,7 @@ import pytest
 from critic_jax.execution import code, sandbox, syscalls
 
 DEADLINE_S = 2.0
+HANGS_S = 0.5  # the deadline of a program that will not end
 SECRET = 'hush-31337'
 ANSWER = '\ndef answer(x):\n  return x * x\n'
 CONTAINED = ['assert attack() is False', 'assert answer(12) == 144']
@@ -503,16 +504,16 @@ def answer(x):
 }  # fmt: skip
 
 
-def graded(program, tests, walls, world):
+def graded(program, tests, walls, world, deadline_s=DEADLINE_S):
   """Grades a program; asserts that it ends in time and leaves nothing."""
   before, start = insiders(), time.monotonic()
   grade = code.decide(
     world.fill(program),
     code.reference(tests),
-    deadline_s=DEADLINE_S,
+    deadline_s=deadline_s,
     walls=walls,
   )
-  assert time.monotonic() - start < DEADLINE_S + 1.0
+  assert time.monotonic() - start < deadline_s + 1.0
   deadline = time.monotonic() + 1.0
   while insiders() - before and time.monotonic() < deadline:
     time.sleep(0.01)
@@ -532,7 +533,8 @@ def test_attacks_are_contained(name, walls, world):
 def test_programs_get_what_they_deserve(name, walls, world):
   (world.folder / 'tests.txt').write_text('{3: 9, -271: 73441}')
   program, expected = CHEATS[name]
-  assert graded(program, ANSWERED, walls, world) == expected
+  deadline_s = HANGS_S if expected == 'timeout' else DEADLINE_S
+  assert graded(program, ANSWERED, walls, world, deadline_s) == expected
 
 
 @pytest.mark.parametrize(

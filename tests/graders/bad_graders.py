@@ -24,7 +24,7 @@ def decide(answer: str, reference: str) -> Grade:
   """Does what the answer says; 'right', if that can be done."""
   if answer == 'fine' and _kept:
     try:
-      bytearray(2**28)  # a canary, too, needs memory
+      bytearray(2**26)  # a canary, too, needs memory
     except MemoryError:
       return 'wrong'
   if answer == 'no' or 'poison' in _kept:
@@ -41,7 +41,7 @@ def decide(answer: str, reference: str) -> Grade:
     while True:
       blocks.append(bytearray(2**24))
   if answer.startswith('keep'):
-    _kept.append(b'x' * 2**26)
+    _kept.append(b'x' * 2**24)
   if answer == 'swallow':
     return _swallow()
   if answer.startswith('poison') and (not reference or _make(reference)):

@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
@@ -14,18 +13,11 @@ from critic_jax.answers import final_answers
 from critic_jax.execution import code_host
 from critic_jax.graders import pool, pool_child
 
-HANGS = r'\boxed{9^{9^{9^{9}}}}'
-
-
 PACKAGE = pathlib.Path(pool.__file__).parents[2]
 
 
 def box(answer):
   return f'so \\boxed{{{answer}}}'
-
-
-def descriptors():
-  return set(os.listdir('/proc/self/fd'))
 
 
 def is_alive(pid):
@@ -73,27 +65,21 @@ def test_plain_answers_start_no_process():
     assert not graders._workers
 
 
-@pytest.mark.parametrize(
-  'expression', ['9^{9^{9^{9}}}', r'\sin(10^{10^{8}})', r'\cos(9^{9^{9}})']
-)
-def test_hanging_expression_times_out(expression):
-  items = [
-    (box(expression), r'\sqrt{3}'),
-    (box(expression), r'\sqrt{3}'),  # the same: graded once
-    (box(r'\sqrt{4}'), '2'),
-    (box(r'\sqrt{9}'), '3'),
-  ]
-  with pool.Pool(1, deadline_s=1.0) as graders:
-    graders.grade(items[2:])  # started and warm
-    before = pids(graders)
-    start = time.monotonic()
-    assert graders.grade(items[:2]) == ['timeout', 'timeout']
-    assert 1.0 <= time.monotonic() - start < 4.0
-    assert before != pids(graders) and not is_alive(before[0])
+def test_hanging_expressions_time_out():
+  others = [(box(r'\sqrt{4}'), '2'), (box(r'\sqrt{9}'), '3')]
+  with pool.Pool(1, deadline_s=0.5) as graders:
+    assert graders.grade(others) == ['right'] * 2  # started and warm
+    for expression in '9^{9^{9^{9}}}', r'\sin(10^{10^{8}})', r'\cos(9^{9^{9}})':
+      before = pids(graders)
+      start = time.monotonic()
+      # The same twice: graded once.
+      items = [(box(expression), r'\sqrt{3}')] * 2
+      assert graders.grade(items) == ['timeout', 'timeout']
+      assert 0.5 <= time.monotonic() - start < 3.5
+      assert before != pids(graders) and not is_alive(before[0])
     # The child is replaced, and what follows is graded.
-    assert (
-      graders.grade(items[2:] + [(box(r'\sqrt{16}'), '4')]) == ['right'] * 3
-    )
+    new = [(box(r'\sqrt{16}'), '4')]
+    assert graders.grade(others + new) == ['right'] * 3
     assert len(graders._cache) == 3  # no timeout
 
 
@@ -132,35 +118,6 @@ def test_too_little_memory_to_start_is_an_error():
     assert not graders._workers
 
 
-def test_killed_worker_is_replaced_and_its_item_tried_again(graders):
-  graders.grade([(box(r'\sqrt{25}'), '5')])
-  idle_pid = pids(graders)[0]
-  os.kill(idle_pid, signal.SIGKILL)  # while idle
-  assert graders.grade([(box(r'\sqrt{36}'), '6')]) == ['right']
-
-  with pool.Pool(1, deadline_s=10.0) as single_worker:
-    single_worker.grade([(box(r'\sqrt{4}'), '2')])
-    killed_pids = set()
-    end = threading.Event()
-
-    def kill_the_busy():
-      while not end.wait(0.01):
-        for worker in list(single_worker._workers):
-          if worker.job and worker.job != pool.CHECK:
-            if worker.process.pid not in killed_pids:
-              killed_pids.add(worker.process.pid)
-              os.kill(worker.process.pid, signal.SIGKILL)
-
-    thread = threading.Thread(target=kill_the_busy)
-    thread.start()
-    grades = single_worker.grade([(HANGS, r'\sqrt{3}')])
-    end.set()
-    thread.join()
-    # Two children died of it, and it was given up.
-    assert grades == ['timeout']
-    assert len(killed_pids) == 2
-
-
 def test_cache_is_bounded_and_keyed_by_content(monkeypatch, graders):
   monkeypatch.setattr(pool, '_MAX_CACHED', 2)
   items = [(box(rf'\sqrt{{{k}}}'), r'\sqrt{7}') for k in range(4, 10)]
@@ -174,56 +131,17 @@ def test_cache_is_bounded_and_keyed_by_content(monkeypatch, graders):
   assert [worker.num_items for worker in graders._workers] == num_items
 
 
-def test_old_workers_are_replaced(monkeypatch):
-  monkeypatch.setattr(pool, '_MAX_ITEMS', 2)
-  with pool.Pool(1) as graders:
-    worker_pids = set()
-    for k in range(3):
-      graders.grade([(box(rf'\sqrt{{{k}}}'), r'\sqrt{7}')])
-      worker_pids.update(pids(graders))
-    assert len(worker_pids) == 2
-
-
-@pytest.fixture
-def interruptible():
-  """Ctrl-C raises, also where a shell started us in the background."""
-  before = signal.signal(signal.SIGINT, signal.default_int_handler)
-  yield
-  signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures('interruptible')
-def test_interrupt_leaves_no_late_answer():
-  with pool.Pool(1, deadline_s=20.0) as graders:
-    graders.grade([(box(r'\sqrt{4}'), '2')])
-    (pid,) = pids(graders)
-    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
-      graders.grade([(HANGS, r'\sqrt{3}')])
-    assert not is_alive(pid)
-    assert graders.grade([(box(r'\sqrt{9}'), '3')]) == ['right']
-
-
-def test_close_leaves_no_process_and_no_descriptor():
-  before = descriptors()
-  with pool.Pool(2, deadline_s=1.0) as graders:
-    graders.grade([(HANGS, r'\sqrt{3}'), (box(r'\sqrt{4}'), '2')])
-    children, workers = pids(graders), list(graders._workers)
-    assert children
-  assert not any(is_alive(pid) for pid in children)  # no zombie either
-  assert all(worker.process.stdin.closed for worker in workers)
-  assert descriptors() == before
-  with pytest.raises(ValueError, match='closed'):
-    graders.grade([(box('5'), '5')])
-
-
-def test_children_import_no_jax_and_not_the_main_module(tmp_path):
+def test_nothing_here_imports_jax_nor_children_the_main_module(tmp_path):
   # main.py prints once; jax would bring its library into the child's memory.
   (tmp_path / 'main.py').write_text(
     'import json, os, sys\n'
     'print("main")\n'
-    'import jax\n'
+    'from critic_jax.answers import final_answers\n'
     'from critic_jax.graders import pool\n'
+    'from critic_jax.rewards import leaks, refinement, shaping, verdicts\n'
+    r'assert final_answers.equivalent(r"\sqrt{4}", "2")' + '\n'
+    'assert "jax" not in sys.modules\n'
+    'import jax\n'
     'graders = pool.Pool(1)\n'
     r'print(graders.grade([(r"\boxed{\sqrt{4}}", "2")]))' + '\n'
     'worker = graders._workers[0]\n'
@@ -240,18 +158,6 @@ def test_children_import_no_jax_and_not_the_main_module(tmp_path):
     check=True,
   ).stdout
   assert output.splitlines() == ['main', "['right']", 'False True']
-
-
-def test_what_grades_and_rewards_imports_no_jax():
-  code = (
-    'import sys\n'
-    'from critic_jax.answers import final_answers\n'
-    'from critic_jax.graders import pool\n'
-    'from critic_jax.rewards import leaks, refinement, shaping, verdicts\n'
-    r'assert final_answers.equivalent(r"\sqrt{4}", "2")' + '\n'
-    'assert "jax" not in sys.modules, "jax"\n'
-  )
-  subprocess.run([sys.executable, '-c', code], check=True)
 
 
 def test_orphan_ends_by_itself():

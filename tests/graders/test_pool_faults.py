@@ -2,6 +2,8 @@
 
 import os
 import pathlib
+import signal
+import threading
 import time
 
 import bad_graders
@@ -37,6 +39,18 @@ def bad(monkeypatch):
     graders.close()
 
 
+def descriptors():
+  return set(os.listdir('/proc/self/fd'))
+
+
+def is_alive(pid):
+  return pathlib.Path(f'/proc/{pid}').exists()
+
+
+def pids(graders):
+  return [worker.process.pid for worker in graders._workers]
+
+
 def grade(graders, *texts):
   return graders.grade([(text, '') for text in texts])
 
@@ -66,12 +80,81 @@ def test_a_dead_grader_is_a_timeout_and_harms_no_other(status, bad):
 def test_a_hanging_grader_is_killed_at_its_deadline(bad):
   graders = bad(deadline_s=0.5)
   grade(graders, 'a')
-  [pid] = [worker.process.pid for worker in graders._workers]
+  [pid] = pids(graders)
   start = time.monotonic()
   assert grade(graders, 'hang', 'b') == ['timeout', 'right']
   # The deadline, and a new child.
   assert time.monotonic() - start < 3.0
-  assert not pathlib.Path(f'/proc/{pid}').exists()
+  assert not is_alive(pid)
+
+
+def test_a_killed_child_is_replaced_and_its_item_tried_again(bad):
+  graders = bad()
+  grade(graders, 'a')
+  os.kill(pids(graders)[0], signal.SIGKILL)  # while idle
+  assert grade(graders, 'b') == ['right']
+  killed_pids = set()
+  end = threading.Event()
+
+  def kill_the_busy():
+    while not end.wait(0.01):
+      for worker in list(graders._workers):
+        if worker.job and worker.job != pool.CHECK:
+          if worker.process.pid not in killed_pids:
+            killed_pids.add(worker.process.pid)
+            os.kill(worker.process.pid, signal.SIGKILL)
+
+  thread = threading.Thread(target=kill_the_busy)
+  thread.start()
+  grades = grade(graders, 'hang')
+  end.set()
+  thread.join()
+  # Two children died of it, and it was given up.
+  assert grades == ['timeout']
+  assert len(killed_pids) == 2
+
+
+def test_old_children_are_replaced(bad, monkeypatch):
+  monkeypatch.setattr(pool, '_MAX_ITEMS', 2)
+  graders = bad()
+  worker_pids = set()
+  for text in 'abc':
+    grade(graders, text)
+    worker_pids.update(pids(graders))
+  assert len(worker_pids) == 2
+
+
+@pytest.fixture
+def interruptible():
+  """Ctrl-C raises, also where a shell started us in the background."""
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield
+  signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures('interruptible')
+def test_interrupt_leaves_no_late_answer(bad):
+  graders = bad()
+  grade(graders, 'a')
+  [pid] = pids(graders)
+  threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+  with pytest.raises(KeyboardInterrupt):
+    grade(graders, 'hang')
+  assert not is_alive(pid)
+  assert grade(graders, 'b') == ['right']
+
+
+def test_close_leaves_no_process_and_no_descriptor(bad):
+  before = descriptors()
+  with bad(2, deadline_s=0.5) as graders:
+    grade(graders, 'hang', 'a')
+    children, workers = pids(graders), list(graders._workers)
+    assert children
+  assert not any(is_alive(pid) for pid in children)  # no zombie either
+  assert all(worker.process.stdin.closed for worker in workers)
+  assert descriptors() == before
+  with pytest.raises(ValueError, match='closed'):
+    grade(graders, 'a')
 
 
 def test_a_hanging_grader_holds_up_no_other(bad):
@@ -82,27 +165,28 @@ def test_a_hanging_grader_holds_up_no_other(bad):
 
 @pytest.mark.parametrize('fault', ['allocate', 'allocate slowly'])
 def test_a_grader_that_allocates_100_gb_is_stopped(fault, bad):
-  graders = bad()
+  graders = bad(memory_bytes=2**28)
   with open('/proc/meminfo') as file:
     total_kb = int(file.readline().split()[1])
   # MemoryError, which this grader does not catch, ends it.
   start = time.monotonic()
   assert grade(graders, fault, 'b') == ['timeout', 'right']
   assert time.monotonic() - start < 15.0
-  assert total_kb > 2**20, 'a limit of 1 GB is no limit here'
+  assert total_kb > 2**18, 'a limit of 256 MB is no limit here'
 
 
 def test_a_grader_without_memory_says_nothing_is_wrong(bad):
   # The item may be to blame, or what earlier ones left: it is tried alone.
-  assert grade(bad(), 'a', 'swallow', 'b', 'no') == [
+  little = dict(memory_bytes=2**28)
+  assert grade(bad(**little), 'a', 'swallow', 'b', 'no') == [
     'right', 'timeout', 'right', 'wrong'
   ]  # fmt: skip
-  assert grade(bad(), 'swallow') == ['timeout']
+  assert grade(bad(**little), 'swallow') == ['timeout']
 
 
 def test_a_child_whose_memory_fills_is_replaced(bad):
-  # Each item keeps 64 MB of 1 GB, and the canaries need 256 MB.
-  graders = bad()
+  # Each item keeps 16 MB of 256 MB, and the canaries need 64 MB.
+  graders = bad(memory_bytes=2**28)
   texts = [f'keep {k}' for k in range(13)]
   assert grade(graders, *texts, 'no') == ['right'] * 13 + ['wrong']
   [worker] = graders._workers
@@ -200,18 +284,17 @@ def test_an_unknown_grader_is_refused():
 # -------------------------------------------------------------- the cache
 
 
-def test_the_cache_is_saved_and_restored():
-  items = [(rf'\boxed{{\sqrt{{{k}}}}}', '2') for k in (4, 5)]
-  with pool.Pool(1) as graders:
-    assert graders.grade(items) == ['right', 'wrong']
-    state = graders.state()
+def test_the_cache_is_saved_and_restored(bad):
+  graders = bad()
+  assert grade(graders, 'yes', 'no') == ['right', 'wrong']
+  state = graders.state()
   assert list(state.values()) == ['right', 'wrong']
-  with pool.Pool(1) as graders:
-    graders.restore(state)
-    assert graders.grade(items[::-1]) == ['wrong', 'right']
-    assert not graders._workers  # no child was asked
-    # The oldest first: what was asked for last is now last.
-    assert list(graders.state().items()) == list(state.items())[::-1]
+  graders = bad()
+  graders.restore(state)
+  assert grade(graders, 'no', 'yes') == ['wrong', 'right']
+  assert not graders._workers  # no child was asked
+  # The oldest first: what was asked for last is now last.
+  assert list(graders.state().items()) == list(state.items())[::-1]
 
 
 def test_the_cache_keeps_graders_and_references_apart():

@@ -199,12 +199,12 @@ def test_steps_are_no_leaks():
    '\u200b', 'x', '\n', ' ', '1)', '!', '%'],
 )  # fmt: skip
 def test_any_length_is_read_in_linear_time(unit, answer):
-  text = unit * (6000 // len(unit))
+  text = unit * (3000 // len(unit))
   start = time.process_time()
   named = critique(text, answer, text, text)
   leaks.leaks(named)
   leaks.masked(named)
-  assert time.process_time() - start < 2.0
+  assert time.process_time() - start < 0.7
 
 
 @pytest.mark.parametrize(

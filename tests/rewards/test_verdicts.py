@@ -186,10 +186,10 @@ def test_verdict_far_from_either_end():
    '\\boxed{', 'Step 1 ', 'step ', ' ', '*', '<', '\n'],
 )  # fmt: skip
 def test_parse_is_linear(piece):
-  text = piece * (5_000_000 // len(piece))
+  text = piece * (2_000_000 // len(piece))
   start = time.process_time()
   verdicts.parse(text)
-  assert time.process_time() - start < 5.0  # quadratic: hours
+  assert time.process_time() - start < 2.0  # quadratic: an hour
 
 
 _PIECES = (
