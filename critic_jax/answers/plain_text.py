@@ -19,12 +19,19 @@ class Text(NamedTuple):
   spans: list[tuple[int, int]]  # of the original text
 
 
-_MINUS = '\u2010\u2011\u2012\u2013\u2014\u2212\u02d7\u2796\ufe63\uff0d'
-_TIMES = '\u00b7\u00d7\u2022\u2219\u22c5\u2217\u2715\u2716\u30fb'
+MINUS_SIGNS = '\u2010\u2011\u2012\u2013\u2014\u2212\u02d7\u2796\ufe63\uff0d'
+TIMES_SIGNS = '\u00b7\u00d7\u2022\u2219\u22c5\u2217\u2715\u2716\u30fb'
 _SIGNS = str.maketrans(
-  _MINUS + _TIMES + '\u00f7\u2044\u2215',
-  '-' * len(_MINUS) + '*' * len(_TIMES) + '///',
+  dict.fromkeys(MINUS_SIGNS, '-')
+  | dict.fromkeys(TIMES_SIGNS, '*')
+  | dict.fromkeys('\u00f7\u2044\u2215', '/')
 )
+# Fractions in one spelling, with braces: \dfrac12 is \frac{1}{2}.
+FRACTIONS = [
+  (r'\\[dtc]frac(?![a-zA-Z])', r'\\frac'),
+  (r'\\frac ?([0-9]) ?(?=[0-9{])', r'\\frac{\1}'),
+  (r'(\\frac ?\{[^{}]*\}) ?([0-9])', r'\1{\2}'),
+]
 _SUBSTITUTES = [
   (re.compile(pattern, re.A), substitute)
   for pattern, substitute in [
@@ -48,7 +55,7 @@ _SUBSTITUTES = [
       r'\u2205|\\varnothing(?![a-zA-Z])|(?i:\b(?:the )?empty set\b)',
       r'\\emptyset ',
     ),
-    (r'\\[dtc]frac(?![a-zA-Z])', r'\\frac'),
+    *FRACTIONS,
     # Marks of emphasis, and underscores within a number.
     (r'(?<=[\d)}])\*\*(?=[-({\d])', '^'),
     (r'\*\*|__|`+', ''),

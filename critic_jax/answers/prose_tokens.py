@@ -1,7 +1,7 @@
 """Tokens of a text in one spelling: numbers, signs, brackets and words.
 
 Numbers in words are numbers. Digits that only label something (`Step 2`, `2nd`,
-`2.` before an item of a list, `x_1`) can be told from the others.
+`2.` before an item of a list, `x_1`, `x^2`) can be told from the others.
 """
 
 from __future__ import annotations
@@ -177,13 +177,13 @@ def labels(text: str, pieces: list[Token], max_label: int) -> set[int]:
 
 
 def variables(pieces: list[Token]) -> set[int]:
-  """Returns the places of digits that belong to a name: `x1`, `a_2`."""
+  """Returns the places of digits that belong to a name: `x1`, `a_2`, `x^2`."""
   places = set()
   for place, piece in enumerate(pieces):
     if piece.kind != 'number' or len(piece.text) > 1 or not place:
       continue
     above = place - 1
-    while above and pieces[above].text in ('_', '{') and place - above < 3:
+    while above and pieces[above].text in ('_', '^', '{') and place - above < 3:
       above -= 1
     word = pieces[above]
     if word.kind == 'word' and len(word.text) == 1:

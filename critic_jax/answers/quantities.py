@@ -255,17 +255,6 @@ class _Parser:
     return inner and (_root(inner[0]), inner[1])
 
   def _fraction(self, place: int, depth: int):
-    if place < len(self.pieces) and self.pieces[place].kind == 'number':
-      digits = self.pieces[place].text.replace(' ', '')
-      if len(digits) == 2 and digits.isdigit():  # \frac12
-        top, bottom = map(Fraction, digits)
-        return _multiply(top, bottom, '/'), place + 1
-      if len(digits) == 1:
-        below = self.atom(place + 1, depth)
-        return below and (
-          _multiply(self.pieces[place].value, below[0], '/'), below[1]
-        )  # fmt: skip
-      return None
     top = self.atom(place, depth)
     below = top and self.atom(top[1], depth)
     return below and (_multiply(top[0], below[0], '/'), below[1])

@@ -13,15 +13,17 @@ import functools
 import re
 import unicodedata
 
+from critic_jax.answers import plain_text
+
 _SIGNS = str.maketrans(
-  {
-    '"': ' ', '\u2212': '-', '\u2010': '-', '\u2011': '-', '\u2013': '-',
-    '\u00a0': ' ', '\u2044': '/',
-    '\u2002': ' ', '\u2003': ' ', '\u2009': ' ', '\u202f': ' ',
-    '\u2032': "'", '\u2019': "'", '×': r'\times ', '⋅': r'\cdot ',
-    '·': r'\cdot ', '∙': r'\cdot ', '÷': r'\div ', '√': r'\sqrt ',
-    '±': r'\pm ', '∞': r'\infty ', '≤': r'\leq ', '≥': r'\geq ',
-    '≠': r'\neq ', '≈': r'\approx ', '≡': r'\equiv ', '∈': r'\in ',
+  dict.fromkeys(plain_text.MINUS_SIGNS, '-')
+  | dict.fromkeys(plain_text.TIMES_SIGNS, r'\cdot ')
+  | {
+    '"': ' ', '\u00a0': ' ', '\u2002': ' ', '\u2003': ' ', '\u2009': ' ',
+    '\u202f': ' ', '\u2044': '/', '\u2032': "'", '\u2019': "'",
+    '×': r'\times ', '÷': r'\div ', '√': r'\sqrt ', '±': r'\pm ',
+    '∞': r'\infty ', '≤': r'\leq ', '≥': r'\geq ', '≠': r'\neq ',
+    '≈': r'\approx ', '≡': r'\equiv ', '∈': r'\in ',
     '∪': r'\cup ', '∩': r'\cap ', '∅': r'\emptyset ', '∠': r'\angle ',
     '°': r'\degree ', 'µ': r'\mu ', '⟨': r'\langle ', '⟩': r'\rangle ',
     '∖': r'\setminus ', 'ℝ': r'\mathbb{R}', '…': r'\ldots ',
@@ -85,9 +87,7 @@ _RULES = [
      r'|exp|sqrt)(?= ?[({])', r'\\\1'),
     (r'\\sqrt ?\(([^()]*)\)', r'\\sqrt{\1}'),
     # Arguments without braces.
-    (r'\\[dtc]frac(?![a-zA-Z])', r'\\frac'),
-    (r'\\frac ?([0-9]) ?(?=[0-9{])', r'\\frac{\1}'),
-    (r'(\\frac ?\{[^{}]*\}) ?([0-9])', r'\1{\2}'),
+    *plain_text.FRACTIONS,
     (r'\\sqrt ?([0-9a-zA-Z])', r'\\sqrt{\1}'),
     (r'([\^_]) ?(-?[0-9]+|-?[a-zA-Z])(?![0-9])', r'\1{\2}'),
     (r'([\^_]) ?\{ ?([^{}]*?) ?\}', r'\1{\2}'),

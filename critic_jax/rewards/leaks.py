@@ -69,7 +69,9 @@ _FORMULA = re.compile(
   r'|(?<=[\d)}])[a-zA-Z]{2,3}(?![a-zA-Z])|[\d.^_*/+|!%(){}\[\]-]'
   r'|(?<=[*/+^-]) (?=[\w\\({])|(?<=[\w)}\]]) (?=[*/+^\\(-]))+'
 )
-_VARIABLE = re.compile(r'(?<![^\W\d_])[a-zA-Z](?:\s?_\s?\{?\s?)?(\d)(?!\d)')
+# The rest of a list of numbers: '(1, 2)', 'x=1, y=2'.
+_LIST = re.compile(r'(?:[a-zA-Z]\w?\s*=|\\?[{}]|[\s()\[\],;.$])*')
+_VARIABLE = re.compile(r'(?<![^\W\d_])[a-zA-Z](?:\s?[_^]\s?\{?\s?)?(\d)(?!\d)')
 _COMMON = frozenset(
   # Of the language.
   'a about above after again all also although an and another any are as at be'
@@ -225,11 +227,11 @@ def _is_among(values, quantity: quantities.Quantity, allowed) -> bool:
 
 
 def _is_list(answer: str, numbers) -> bool:
-  """Whether an answer has numbers, brackets and commas only: '(1, 2)'."""
+  """Whether an answer has numbers, names, brackets and commas only."""
   rest = list(answer)
   for number in numbers:
     rest[number.start : number.end] = ' ' * (number.end - number.start)
-  return not re.search(r'[^\W\d_]{2,}|\\[a-zA-Z]', ''.join(rest))
+  return bool(_LIST.fullmatch(''.join(rest)))
 
 
 # ----------------------------------------------------------------- masking
@@ -276,7 +278,7 @@ def _new_quantities(normal, known: _Known, critique) -> list[tuple[int, int]]:
     )
     if not is_known or _is_called_answer(normal.text, number.before):
       spans.append((number.start, number.end))
-  # A digit may be hidden in a name that is nobody's, 'v_7'.
+  # A digit may be hidden in a name that is nobody's, 'v_7', 'x^7'.
   return spans + [
     _original(normal, *match.span(1))
     for match in _VARIABLE.finditer(normal.text)

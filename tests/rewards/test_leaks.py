@@ -79,10 +79,11 @@ def test_spellings_of_other_answers(answer, names):
 
 
 def test_a_digit_does_not_hide_in_a_name():
-  for name in ('v_7', 'v7', 'v_{7}', 'v_ 7'):
+  for name in ('v_7', 'v7', 'v_{7}', 'v_ 7', 'x^7', 'x^{7}', 'v\u2077'):
     assert '7' not in leaks.masked(critique(name, '7', QUESTION, SOLUTION))
-  for name in ('x_7', 'x7', 'a 5 cm'):  # names and numbers of the question
-    known = critique(name, '7', 'What is x_7 and x7? It has 5 cm.')
+  # Names and numbers of the question.
+  for name in ('x_7', 'x7', 'x^7', 'a 5 cm'):
+    known = critique(name, '7', 'What is x_7 and x7, and x^7? It has 5 cm.')
     assert leaks.masked(known) == name
 
 
@@ -179,7 +180,7 @@ def test_choices_and_the_texts_of_options(
 def test_steps_are_no_leaks():
   for text in (
     'Step 2 is wrong.', 'Step [2]', 'Bullet 2', 'steps 1 and 2',
-    'In the 2nd step', 'Line 2:', 'Step #2',
+    'In the 2nd step', 'Line 2:', 'Step #2', 'x^2 + y^{2} is x\u00b2 + y**2',
     '1. Right.\n2. Wrong.', 'the two steps', 'x_2 is y', 'Step (2)',
   ):  # fmt: skip
     assert not leaks.leaks(critique(text, '2')), text
@@ -230,6 +231,12 @@ def test_any_length_is_read_in_linear_time(unit, answer):
     ('1,200', 'it is 1200', True),
     (r'\frac{1}{2}', r'gives $\frac{1}{2}$', True),
     ('12', None, False),
+    ('x=1, y=2', 'so 1 and 2', True),
+    (r'\{1, 2\}', 'so 2 and 1', True),
+    ('2x', 'take 2', False),
+    ('2x^2', 'it is 2x', False),
+    ('2x^2', 'it is 2 x\u00b2', True),
+    ('x^2+1', '1 is missing in x^2', False),
     ('?', 'so it is ?', True),
     ('', 'anything', False),
   ],
