@@ -1,5 +1,6 @@
 """Test modules import `helpers` and other files of this folder by name."""
 
+import importlib.util
 import os
 import pathlib
 
@@ -21,6 +22,10 @@ os.environ.setdefault('XLA_FLAGS', ' '.join(FLAGS))
 os.environ['GIT_OPTIONAL_LOCKS'] = '0'
 
 NUM_PROCESSES = 2
+
+# Compilers of chips that need not be there: the module of each, by the mark of
+# the tests that ask it, and the extra that installs it.
+COMPILERS = {'libtpu': ('libtpu', 'tpu'), 'cuda': ('jax_cuda12_plugin', 'gpu')}
 
 
 def is_worker():
@@ -46,6 +51,13 @@ def pytest_cmdline_main(config):
     option.numprocesses = 0 if option.usepdb else NUM_PROCESSES
   if option.numprocesses and option.dist == 'no':
     option.dist, option.loadscopereorder = 'loadfile', False
+
+
+def pytest_runtest_setup(item):
+  """Skips tests of a chip's compiler where it is not installed."""
+  for mark, (module, extra) in COMPILERS.items():
+    if item.get_closest_marker(mark) and not importlib.util.find_spec(module):
+      pytest.skip(f"{module} is not installed: pip install -e '.[{extra}]'")
 
 
 @pytest.fixture(scope='session', autouse=True)

@@ -78,27 +78,47 @@ class Counter:
 
 
 class Jit:
-  """`jax.jit` of a function with a gradient, with options of the backend.
+  """`jax.jit` of a function with a gradient, with options of the platform.
 
-  The backend is looked up at the first call, since the look-up starts it.
+  The platform is that of the devices of the arguments: they may be those of a
+  topology, which another than the default backend compiles for. Where no
+  argument names a device, it is the default one, which is looked up at the
+  call, since the look-up starts it.
   """
 
   def __init__(self, function: Callable[..., Any], **settings: Any):
     functools.update_wrapper(self, function)
     self._settings = settings
+    self._jitted: dict[str, Any] = {}
 
   def __call__(self, *args: Any, **kwargs: Any) -> Any:
     """Calls the function, compiled for the shapes of these arguments."""
-    return self._jitted(*args, **kwargs)
+    return self._for(args, kwargs)(*args, **kwargs)
 
   def lower(self, *args: Any, **kwargs: Any) -> jax.stages.Lowered:
     """Lowers the function as `jax.jit(...).lower` does."""
-    return self._jitted.lower(*args, **kwargs)
+    return self._for(args, kwargs).lower(*args, **kwargs)
 
-  @functools.cached_property
-  def _jitted(self):
-    options = _OPTIONS.get(jax.default_backend())
-    return jax.jit(self.__wrapped__, compiler_options=options, **self._settings)
+  def _for(self, *arguments):
+    """Returns the jitted function of the platform of the arguments."""
+    platform = _platform(arguments)
+    if platform not in self._jitted:
+      options = _OPTIONS.get(platform)
+      jitted = jax.jit(
+        self.__wrapped__, compiler_options=options, **self._settings
+      )
+      self._jitted.setdefault(platform, jitted)  # another thread may be first
+    return self._jitted[platform]
+
+
+def _platform(arguments) -> str:
+  """Returns the platform of the first array, or shape, that is on a device."""
+  for x in jax.tree.leaves(arguments):
+    layout = getattr(x, 'sharding', None)
+    mesh = getattr(layout, 'mesh', None)
+    if layout and not isinstance(mesh, jax.sharding.AbstractMesh):
+      return next(iter(layout.device_set)).platform
+  return jax.default_backend()
 
 
 def ahead(compile_one: Callable[[Any], Any], shapes: Sequence[Any]) -> None:

@@ -3,6 +3,7 @@
 import io
 import logging
 import re
+import types
 
 import jax
 import jax.numpy as jnp
@@ -90,6 +91,27 @@ def test_a_second_start_finds_its_programs(tmp_path, jax_config):
   assert first['compile/from_cache'] == 0
   assert second['compile/from_cache'] == 1
   assert any(tmp_path.iterdir())
+
+
+def test_options_are_those_of_the_devices_of_the_arguments(monkeypatch):
+  """A TPU's compiler knows no options of CPUs, whatever the default is."""
+  options = []
+  monkeypatch.setattr(
+    jax,
+    'jit',
+    lambda function, compiler_options, **_: (
+      options.append(compiler_options) or function
+    ),
+  )
+  f = compilation.Jit(lambda settings, x: x)
+  x = jax.ShapeDtypeStruct((2,), jnp.float32)
+  device = types.SimpleNamespace(platform='tpu')
+  layout = types.SimpleNamespace(device_set={0: device}.values())
+  on_tpu = types.SimpleNamespace(sharding=layout)
+  for arguments in ((None, x), (None, on_tpu), (on_tpu, x), (None, {'a': x})):
+    f(*arguments)
+  cpu = compilation._OPTIONS['cpu']
+  assert options == [cpu, None]  # each platform's is made once
 
 
 def test_no_cache_is_jax_as_it_is_configured():
