@@ -18,8 +18,8 @@ def base() -> ConfigDict:
   config.data = dict(name='arithmetic')
   config.models = ConfigDict()
   config.mesh = dict(data=-1, fsdp=1, tensor=1, sequence=1)
-  # The mesh of a process's devices when it samples. All 0: one process samples
-  # as it trains, and several have all parameters on every device.
+  # The mesh of a process's devices when it samples. All 0: data*fsdp x tensor,
+  # so that no token waits for a link; without fsdp as it trains.
   config.sample_mesh = dict(data=0, fsdp=0, tensor=0)
   config.graders = dict(
     name='answers',  # or 'code': programs, run in a sandbox

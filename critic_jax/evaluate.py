@@ -66,6 +66,7 @@ def run(
   lms = roles_lib.make_lms(
     config.models, date=config.date, platform=sharding.platform(mesh)
   )
+  layouts = roles_lib.sampling_layouts(lms, config.sample_mesh, mesh)
   evaluations = eval_phases.make_evaluations(config, lms)
   # Of a run all roles are restored: the sources of its models are not needed.
   loaded = {} if trained else roles_lib.load_params(config.models)
@@ -89,7 +90,6 @@ def run(
     roles = roles_lib.init_params(lms, loaded, mesh, jax.random.fold_in(key, 0))
     if trained:
       roles = trained.restore(roles)
-    layouts = roles_lib.sampling_shardings(lms, config.sample_mesh)
     roles = roles_lib.to_sample(roles, layouts)
 
     # Measure, and show each result when it is there.

@@ -72,6 +72,7 @@ class Run:
     manager: the manager of its checkpoints.
     mesh: the devices that train.
     lms: models without parameters, by role.
+    layouts: those of roles that sample (`roles.sampling_layouts`).
     roles: their parameters, by role; replaced by each step.
     examples: the training split.
     evaluations: in the order of the config.
@@ -85,6 +86,7 @@ class Run:
   manager: Any
   mesh: jax.sharding.Mesh
   lms: dict[str, Any]
+  layouts: dict[str, Any] | None
   roles: dict[str, Any]
   examples: Sequence[Any]
   evaluations: Sequence[eval_phases.Evaluation]
@@ -94,9 +96,6 @@ class Run:
 
   def __post_init__(self):
     self._logged = time.perf_counter()
-    self._layouts = roles_lib.sampling_shardings(
-      self.lms, self.config.sample_mesh
-    )
 
   # ------------------------------------------------------------ the run
 
@@ -203,7 +202,7 @@ class Run:
       ),
       key=jax.random.fold_in(key, phase.start),
       mesh=self.mesh,
-      layouts=self._layouts,
+      layouts=self.layouts,
       done=done,
       before=before,
     )
@@ -222,10 +221,7 @@ class Run:
     self.folder.log_metrics(phase.start + step, metrics, phase.name)
     if step % config.records_every == 0 or step == config.steps - 1:
       self.folder.write_records(
-        step,
-        records,
-        f'records/{phase.name}',
-        tokens=config.record_tokens,
+        step, records, f'records/{phase.name}', tokens=config.record_tokens
       )
     return metrics
 
@@ -288,7 +284,7 @@ class Run:
     end, roles = phase.start + phase.config.steps, self.roles
     if done > end:
       roles = checkpoint.restore(self.manager, end, {'roles': roles})['roles']
-    roles = roles_lib.to_sample(roles, self._layouts)
+    roles = roles_lib.to_sample(roles, self.layouts)
     for evaluation in evaluations:
       eval_phases.measure(
         evaluation,
@@ -336,6 +332,7 @@ def run(
     lms = roles_lib.make_lms(
       config.models, config.compile_ahead, config.date, sharding.platform(mesh)
     )
+    layouts = roles_lib.sampling_layouts(lms, config.sample_mesh, mesh)
     grade = distributed.sharing_grades(pool.grade)
     phases = phases_lib.make_phases(config, lms, grade)
     eval_phases.check_evaluations(config, lms)
@@ -362,18 +359,11 @@ def run(
     manager = stack.enter_context(opened_manager)
     key = jax.random.fold_in(jax.random.key(config.seed), 0)
     Run(
-      config=config,
-      folder=folder,
-      manager=manager,
-      mesh=mesh,
-      lms=lms,
-      roles=roles_lib.init_params(lms, loaded, mesh, key),
-      examples=splits['train'],
-      evaluations=evaluations,
-      pool=pool,
-      compilations=compilations,
-      console=console,
-    ).run(phases)
+      config=config, folder=folder, manager=manager, mesh=mesh, lms=lms,
+      layouts=layouts, roles=roles_lib.init_params(lms, loaded, mesh, key),
+      examples=splits['train'], evaluations=evaluations, pool=pool,
+      compilations=compilations, console=console,
+    ).run(phases)  # fmt: skip
   if distributed.is_first():
     html_report.write(folder.path)
   console.print(f'report: {folder.path / "report.html"}')

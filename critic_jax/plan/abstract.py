@@ -115,11 +115,20 @@ def params(lm: LM, mesh):
 
 @functools.cache
 def _params(model, mesh):
-  boxed = _named_shapes(model)
-  return jax.tree.map(
-    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-    nn.meta.unbox(boxed),
-    sharding.param_shardings(boxed, mesh),
+  return sharding.param_forms(_named_shapes(model), mesh)
+
+
+def sampled_params(lm: LM, mesh):
+  """Returns the parameters of an LM in a layout of sampling: `params`, cast."""
+  return roles.as_sampled(lm.model.config, params(lm, mesh))
+
+
+def as_sampled(lm: LM) -> LM:
+  """Returns the LM with its matrices in the dtype that they are sampled in."""
+  config = lm.model.config
+  kernel = {'kernel': jax.ShapeDtypeStruct((), config.param_dtype)}
+  return changed(
+    lm, param_dtype=roles.as_sampled(config, kernel)['kernel'].dtype.name
   )
 
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
-from jax.sharding import AbstractMesh
-
 from critic_jax.models import cost
-from critic_jax.plan import abstract, compiled, memory, speed, workload
+from critic_jax.plan import (
+  abstract,
+  compiled,
+  layouts,
+  memory,
+  speed,
+  workload,
+)
 from critic_jax.plan.chips import Chip
+from critic_jax.plan.layouts import Layout
 from critic_jax.plan.speed import Shares, Time
 from critic_jax.runtime import sharding
 from critic_jax.sampling.lm import Shape
@@ -94,6 +101,8 @@ class Plan(NamedTuple):
     memory: bytes of a device that arrays may take.
     parameters: number of parameters by role.
     phases: the phases in order.
+    better: a layout of sampling that is faster and fits, or that fits where
+      this one does not; None: this is the best.
   """
 
   mesh: dict[str, int]
@@ -101,6 +110,27 @@ class Plan(NamedTuple):
   memory: float
   parameters: dict[str, int]
   phases: list[Phase]
+  better: Layout | None
+
+
+class _Learning(NamedTuple):
+  """The part of a phase that does not depend on how it samples.
+
+  Attributes:
+    phase: the phase.
+    batch: the batch of an update.
+    held: bytes present during the whole phase, by what they are.
+    row_bytes: bytes of activations of a row of a micro-batch.
+    update: further bytes during an update, without activations.
+    compiled: bytes of the compiled update's temporaries, or None.
+  """
+
+  phase: Any
+  batch: workload.Learned
+  held: dict[str, int]
+  row_bytes: int
+  update: dict[str, int]
+  compiled: int | None
 
 
 def make(
@@ -120,50 +150,60 @@ def make(
     ValueError: a setting is wrong, or a matrix can not be split so.
   """
   lms = abstract.make_lms(config, chip.platform)
-  sample_mesh = _sample_mesh(config.sample_mesh, mesh, processes)
-  target = Target(mesh, sample_mesh, processes, chip, shares)
+  learning = [
+    _learning(name, config, lms, mesh, compiles) for name in config.order
+  ]
+
+  def phases_on(sample_mesh):
+    target = Target(mesh, sample_mesh, processes, chip, shares)
+    return [_plan(part, lms, target) for part in learning]
+
+  sample_mesh = layouts.sample_mesh(config.sample_mesh, mesh, processes)
+  phases = phases_on(sample_mesh)
+  candidates = {
+    shape: functools.partial(phases_on, candidate)
+    for shape, candidate in layouts.sample_meshes(lms, mesh, processes).items()
+  }
+  steps = [part.phase.config.steps for part in learning]
   return Plan(
     mesh=dict(mesh.shape),
     sample_mesh=dict(sample_mesh.shape),
-    memory=target.limit,
+    memory=shares.memory * chip.memory,
     parameters={
       role: cost.num_params(vars(lm.model.config)) for role, lm in lms.items()
     },
-    phases=[
-      _plan(name, config, lms, target, compiles) for name in config.order
-    ],
+    phases=phases,
+    better=layouts.better(phases, candidates, steps),
   )
 
 
-def _sample_mesh(sizes, mesh, processes):
-  """Makes the mesh that a process samples on, as `roles` does in a run."""
-  sizes = {axis: size for axis, size in sizes.items() if size}
-  if mesh.size % processes:
-    raise ValueError(
-      f'processes: got {processes} for {mesh.size} devices; expected a divisor'
-    )
-  if not sizes and processes == 1:
-    return mesh
-  shape = sharding.mesh_shape(sizes or {'data': -1}, mesh.size // processes)
-  return (
-    mesh if shape == mesh.axis_sizes else AbstractMesh(shape, sharding.AXES)
-  )
-
-
-def _plan(name, config, lms, target, compiles) -> Phase:
-  mesh, sample_mesh = target.mesh, target.sample_mesh
+def _learning(name, config, lms, mesh, compiles) -> _Learning:
   phase = abstract.phase(config, lms, name)
+  batch = workload.learned(phase.config.row_shapes, phase.recipe, lms)
+  row_bytes, update = memory.update(phase, config, lms, mesh, batch)
+  return _Learning(
+    phase,
+    batch,
+    memory.persistent_bytes(phase, lms, mesh),
+    row_bytes,
+    update,
+    compiled.temporaries(name, config, lms, mesh, batch) if compiles else None,
+  )
+
+
+def _plan(learning: _Learning, lms, target: Target) -> Phase:
+  mesh, sample_mesh = target.mesh, target.sample_mesh
+  phase, learned = learning.phase, learning.batch
   section = phase.config
-  learned = workload.learned(section.row_shapes, phase.recipe, lms)
   sampled = workload.sampled(phase.recipe, lms, target.shares.length)
 
   # The parts of a device's memory.
-  held = memory.persistent_bytes(phase, lms, mesh, sample_mesh)
-  row_bytes, update = memory.update(phase, config, lms, mesh, learned)
+  frozen = [role for role in lms if role not in section.train]
+  held = learning.held | memory.copies(frozen, lms, mesh, sample_mesh)
   rows = learned.rows // section.microbatches
   num_shards = abstract.num_batch_shards(mesh, rows, learned.columns)
-  rest_of_update = _sum(update)
-  update['activations'] = row_bytes * rows // num_shards
+  activations = learning.row_bytes * rows // num_shards
+  update = learning.update | {'activations': activations}
   copies = memory.copies(section.train, lms, mesh, sample_mesh)
   samplers = {
     stage: _sampler(stage, lms, sample_mesh)
@@ -187,7 +227,7 @@ def _plan(name, config, lms, target, compiles) -> Phase:
   free_to_sample = free - (_sum(update) if stale else 0)
   times = _times(phase, lms, target, sampled, learned)
   return Phase(
-    name=name,
+    name=phase.name,
     held=held,
     update=update,
     sampling=sampling,
@@ -197,15 +237,13 @@ def _plan(name, config, lms, target, compiles) -> Phase:
     rows=rows,
     columns=learned.columns,
     most_rows=_max_rows(
-      free_to_update - rest_of_update, row_bytes, mesh, learned
+      free_to_update - _sum(learning.update), learning.row_bytes, mesh, learned
     ),
     slots=math.prod(_shape(largest, lms)) if largest else 0,
     most_slots=_max_slots(
       free_to_sample - _sum(copies), lms, sample_mesh, largest
     ),
-    compiled=compiled.temporaries(name, config, lms, mesh, learned)
-    if compiles
-    else None,
+    compiled=learning.compiled,
     overlong=workload.overlong(phase.recipe, lms),
     times=times,
     seconds=_seconds(times, stale),
@@ -264,7 +302,10 @@ def _times(phase, lms, target, sampled, learned) -> list[Time]:
   section = phase.config
 
   def model(role, mesh):
-    return speed.make_model(lms[role], mesh, target.chip, target.shares)
+    lm = lms[role]
+    if mesh is not target.mesh:
+      lm = abstract.as_sampled(lm)
+    return speed.make_model(lm, mesh, target.chip, target.shares)
 
   times = []
   for role in section.train:

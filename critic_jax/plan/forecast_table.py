@@ -26,6 +26,37 @@ def show(plan: Plan, title: str, console: Console) -> None:
         f'{phase.name}: prompts of {stage} may hold {length:,} tokens of '
         f'responses and have at most {limit:,}; longer ones are refused'
       )
+  if plan.better:
+    console.print(advice(plan), soft_wrap=True)
+
+
+def flags(sizes: dict[str, int]) -> str:
+  """Returns the flags that make a mesh the one to sample on.
+
+  >>> flags(dict(data=8, tensor=4, sequence=1))
+  '--config.sample_mesh.data=8 --config.sample_mesh.tensor=4'
+  """
+  return ' '.join(
+    f'--config.sample_mesh.{axis}={size}'
+    for axis, size in sizes.items()
+    if axis != 'sequence'
+  )
+
+
+def advice(plan: Plan) -> str:
+  """Says which flags are better, and by how much."""
+  layout = plan.better
+  fits = all(phase.fits for phase in plan.phases)
+  seconds = '; '.join(
+    f'{phase.name}: {layout.seconds[phase.name]:,.1f} s a step instead of '
+    f'{phase.seconds:,.1f}'
+    for phase in plan.phases
+    if layout.seconds[phase.name] != phase.seconds
+  )
+  return (
+    f'{"faster" if fits else "this fits"}: {flags(layout.sizes)}\n'
+    f'({seconds}; {_gib(layout.total)} GiB of a device at most)'
+  )
 
 
 def _sizes(mesh: dict[str, int]) -> str:
@@ -92,4 +123,5 @@ def plain(plan: Plan) -> dict[str, Any]:
       for t in phase.times
     ]
     phases.append({**phase._asdict(), 'times': times})
-  return {**plan._asdict(), 'phases': phases}
+  better = plan.better and plan.better._asdict()
+  return {**plan._asdict(), 'phases': phases, 'better': better}

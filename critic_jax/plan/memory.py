@@ -38,14 +38,10 @@ def state(phase, lms, mesh):
   return updates.abstract_state(phase.tx, trained, mesh)
 
 
-def persistent_bytes(phase, lms, mesh, sample_mesh=None) -> dict[str, int]:
+def persistent_bytes(phase, lms, mesh) -> dict[str, int]:
   """Returns bytes held during the whole phase: parameters and optimiser.
 
-  Args:
-    phase: a phase of the run.
-    lms: LMs by role.
-    mesh: the mesh of the training.
-    sample_mesh: the mesh that a process samples on; None: `mesh`.
+  Frozen parameters are held in the layout of sampling, too (`copies`).
   """
   sizes = {
     f'parameters of {role}': abstract.device_bytes(abstract.params(lm, mesh))
@@ -54,8 +50,6 @@ def persistent_bytes(phase, lms, mesh, sample_mesh=None) -> dict[str, int]:
   shapes = state(phase, lms, mesh)
   if phase.config.staleness:  # the next batch is sampled with the old ones
     sizes['old parameters'] = abstract.device_bytes(shapes.params)
-  frozen_roles = [role for role in lms if role not in phase.config.train]
-  sizes |= copies(frozen_roles, lms, mesh, sample_mesh or mesh)
   return sizes | {'optimiser': abstract.device_bytes(shapes.opt_state)}
 
 
@@ -63,7 +57,7 @@ def copies(roles, lms, mesh, sample_mesh) -> dict[str, int]:
   """Returns bytes of the parameters in the layout of sampling.
 
   As in `sharding.reshard`, an array that every device has whole in both layouts
-  is not copied.
+  is not copied, unless it is cast.
 
   Args:
     roles: the roles whose parameters are copied.
@@ -76,12 +70,16 @@ def copies(roles, lms, mesh, sample_mesh) -> dict[str, int]:
     return {}
   sizes = {}
   for role in roles:
-    trained, sampled = (
-      jax.tree.leaves(abstract.params(lms[role], m))
-      for m in (mesh, sample_mesh)
+    pairs = zip(
+      jax.tree.leaves(abstract.params(lms[role], mesh)),
+      jax.tree.leaves(abstract.sampled_params(lms[role], sample_mesh)),
+      strict=True,
     )
-    pairs = zip(trained, sampled, strict=True)
-    copied = [x for y, x in pairs if not (_is_whole(x) and _is_whole(y))]
+    copied = [
+      x
+      for y, x in pairs
+      if not (_is_whole(x) and _is_whole(y) and x.dtype == y.dtype)
+    ]
     sizes[f'{role} to sample with'] = abstract.device_bytes(copied)
   return sizes
 

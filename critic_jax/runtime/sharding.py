@@ -79,6 +79,61 @@ def mesh_shape(sizes: Mapping[str, int], num_devices: int) -> tuple[int, ...]:
   return tuple(shape)
 
 
+def sampling_shape(
+  sizes: Mapping[str, int], mesh, processes: int = 1
+) -> tuple[int, ...] | None:
+  """Returns the shape of the mesh that each process samples on.
+
+  If all sizes are 0: where `fsdp` splits parameters, or processes are several,
+  `tensor` stays and all other devices split rows. So decoding reads its own
+  memory only, after one new layout a step.
+
+  Args:
+    sizes: sizes by axis; those of 0 are left out.
+    mesh: the mesh of the training.
+    processes: number of processes.
+
+  Returns:
+    Sizes of all `AXES`; None where one process samples as it trains.
+
+  Raises:
+    ValueError: sizes that do not make up a process's devices.
+  """
+  num_devices = mesh.size // processes
+  sizes = {axis: size for axis, size in sizes.items() if size}
+  if not sizes and processes == 1 and mesh.shape['fsdp'] == 1:
+    return None
+  if not sizes:
+    # A process may have fewer devices than matrices have parts.
+    tensor = math.gcd(mesh.shape['tensor'], num_devices)
+    sizes = {'data': -1, 'tensor': tensor}
+  shape = mesh_shape(sizes, num_devices)
+  return None if shape == mesh_shape(mesh.shape, mesh.size) else shape
+
+
+def sampling_mesh(sizes: Mapping[str, int], mesh: Mesh) -> Mesh | None:
+  """Makes the mesh that this process samples on (`sampling_shape`).
+
+  It has the process's devices as they follow each other in the mesh of the
+  training. In one process a new layout is then a program of the devices; in
+  another order it would go through the host.
+  """
+  groups = _devices_by_process(mesh)
+  shape = sampling_shape(sizes, mesh, len(groups))
+  if shape is None:
+    return None
+  devices = np.array(groups[jax.process_index()]).reshape(shape)
+  return Mesh(devices, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def _devices_by_process(mesh: Mesh) -> dict[int, list]:
+  """Returns each process's devices, all in the order of the mesh."""
+  groups = {}
+  for device in mesh.devices.flat:
+    groups.setdefault(device.process_index, []).append(device)
+  return groups
+
+
 def param_shardings(abstract_params, mesh: Mesh, rules=None):
   """Returns the sharding of each parameter, from its logical axis names.
 
@@ -131,6 +186,23 @@ def param_shardings(abstract_params, mesh: Mesh, rules=None):
   )
 
 
+def param_forms(abstract_params, mesh: Mesh):
+  """Returns a ShapeDtypeStruct with its sharding for each parameter, unboxed.
+
+  Args:
+    abstract_params: shapes boxed with names (`transformer.abstract_params`).
+    mesh: the mesh of the devices.
+
+  Raises:
+    ValueError: as `param_shardings`.
+  """
+  return jax.tree.map(
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+    nn.meta.unbox(abstract_params),
+    param_shardings(abstract_params, mesh),
+  )
+
+
 def _mesh_axis(leaf, name, rules):
   if name not in rules:
     raise ValueError(
@@ -162,35 +234,47 @@ def batch_sharding(shape, mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, spec)
 
 
-def reshard(params, shardings):
-  """Lays parameters out anew, as for sampling.
+def reshard(params, forms):
+  """Gives parameters other dtypes and layouts, as for sampling.
 
   Args:
     params: a tree of arrays.
-    shardings: a NamedSharding for each array. Where processes are several,
-      each names its own devices, which then hold the parameters whole.
+    forms: a ShapeDtypeStruct with a NamedSharding for each array. Where
+      processes are several, each names its own devices (`sampling_mesh`), which
+      then hold the parameters whole.
 
   Returns:
-    The arrays; those that were laid out so are not copied.
+    The arrays; those that had their form are not copied.
   """
   leaves, structure = jax.tree.flatten(params)
-  local = jax.tree.leaves(shardings)
-  target = local
+  forms = jax.tree.leaves(forms)
+  layouts = [form.sharding for form in forms]
   if jax.process_count() > 1:
-    target = [_on_each_process(layout) for layout in local]
+    layouts = [
+      _on_each_process(layout, x.sharding.mesh)
+      for layout, x in zip(layouts, leaves, strict=True)
+    ]
   indices = [
     i
     for i, x in enumerate(leaves)
-    if not x.sharding.is_equivalent_to(target[i], x.ndim)
+    if x.dtype != forms[i].dtype
+    or not x.sharding.is_equivalent_to(layouts[i], x.ndim)
   ]
-  moved = _move([leaves[i] for i in indices], [target[i] for i in indices])
+  moved = _move(
+    [leaves[i] for i in indices],
+    tuple(forms[i].dtype for i in indices),
+    [layouts[i] for i in indices],
+  )
   for i, x in zip(indices, moved, strict=True):
     leaves[i] = x
-  return structure.unflatten(map(_from_shards, leaves, local))
+  return structure.unflatten(
+    _from_shards(x, form.sharding)
+    for x, form in zip(leaves, forms, strict=True)
+  )
 
 
-def _move(arrays, layouts):
-  """Lays arrays out anew among the same devices, by one program.
+def _move(arrays, dtypes, layouts):
+  """Casts arrays and lays them out anew among the same devices, in one program.
 
   `jax.device_put` goes through the host in one process, and in several starts a
   program for each array and waits for none. XLA's CPU client has at most 32 of
@@ -198,15 +282,24 @@ def _move(arrays, layouts):
   to start the 33rd are missing when the first waits for all devices, and all
   processes hang.
   """
-  devices = {tuple(x.sharding.mesh.devices.flat) for x in arrays}
-  devices |= {tuple(layout.mesh.devices.flat) for layout in layouts}
-  if len(devices) > 1:  # in another order, as on a TPU's torus: not jit's to do
+  orders = {tuple(x.sharding.mesh.devices.flat) for x in arrays}
+  orders |= {tuple(layout.mesh.devices.flat) for layout in layouts}
+  sources = tuple(x.sharding for x in arrays)
+  if len(orders) > 1:  # as on a TPU's torus: not jit's to do
+    arrays = jax.jit(_cast, static_argnums=(1, 2))(arrays, dtypes, sources)
     return jax.device_put(arrays, layouts)
-  return jax.jit(_as_they_are, out_shardings=layouts)(arrays)
+  move = jax.jit(_cast, static_argnums=(1, 2), out_shardings=layouts)
+  return move(arrays, dtypes, sources)
 
 
-def _as_they_are(arrays):
-  return arrays
+def _cast(arrays, dtypes, layouts):
+  """Casts arrays before they leave their layouts: links carry what is left."""
+  return [
+    x
+    if x.dtype == dtype
+    else jax.lax.with_sharding_constraint(x.astype(dtype), layout)
+    for x, dtype, layout in zip(arrays, dtypes, layouts, strict=True)
+  ]
 
 
 def _from_shards(x, layout):
@@ -215,11 +308,17 @@ def _from_shards(x, layout):
   return jax.make_array_from_single_device_arrays(x.shape, layout, shards)
 
 
-def _on_each_process(local: NamedSharding) -> NamedSharding:
-  """Returns the layout that is `local` on the devices of each process."""
-  devices = sorted(jax.devices(), key=lambda d: d.process_index)
-  devices = np.array(devices).reshape(-1, *local.mesh.devices.shape)
-  mesh = Mesh(devices, ('process', *AXES))
+def _on_each_process(local: NamedSharding, mesh: Mesh) -> NamedSharding:
+  """Returns the layout that is `local` on the devices of each process.
+
+  Each process's devices have to follow each other as in `local`'s own mesh:
+  else a device would get the shard of another.
+  """
+  groups = _devices_by_process(mesh)
+  devices = np.array([*groups.values()])
+  mesh = Mesh(
+    devices.reshape(-1, *local.mesh.devices.shape), ('process', *AXES)
+  )
   return NamedSharding(mesh, local.spec)
 
 

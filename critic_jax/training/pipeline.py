@@ -44,7 +44,7 @@ class Pipeline:
     batches: the examples of each step, beginning with step `done`.
     key: the key of the phase; each step folds its number in.
     mesh: where batches are put.
-    layouts: layouts of roles for sampling (`roles.sampling_shardings`).
+    layouts: layouts of roles for sampling (`roles.sampling_layouts`).
     done: steps of the phase that were run before.
     before: parameters that write the first batch, if it is not fresh.
   """

@@ -173,29 +173,60 @@ def resample(lm: LM, *, max_new_tokens: int | None = None, **sampling) -> LM:
   )
 
 
-def sampling_shardings(lms, mesh_sizes) -> dict[str, Any] | None:
-  """Returns the layout of each role's parameters for sampling.
+def sampling_layouts(lms, mesh_sizes, mesh) -> dict[str, Any] | None:
+  """Returns the dtypes and layouts of each role's parameters for sampling.
 
   Args:
     lms: by role.
     mesh_sizes: sizes by axis of a mesh of this process's devices; if all are 0,
-      one process has no such mesh, and several hold all on each device.
+      that of `sharding.sampling_shape`.
+    mesh: the mesh of the training.
 
   Returns:
-    By role a tree of NamedSharding; None if the layout is that of training.
+    By role a tree of ShapeDtypeStruct with shardings; None if parameters are
+    sampled with as they are trained.
+
+  Raises:
+    ValueError: sizes that do not fit the devices or a model.
   """
-  sizes = {axis: size for axis, size in mesh_sizes.items() if size}
-  if not sizes and jax.process_count() == 1:
-    return None
-  mesh = sharding.make_mesh(sizes or {'data': -1}, jax.local_devices())
-  return {
-    role: sharding.param_shardings(transformer.abstract_params(lm.model), mesh)
-    for role, lm in lms.items()
-  }
+  with lookup.naming('sample_mesh'):
+    mesh = sharding.sampling_mesh(mesh_sizes, mesh)
+    if mesh is None:
+      return None
+    return {
+      role: as_sampled(
+        lm.model.config,
+        sharding.param_forms(transformer.abstract_params(lm.model), mesh),
+      )
+      for role, lm in lms.items()
+    }
+
+
+def as_sampled(config, shapes):
+  """Returns shapes of parameters in the dtypes that they are sampled with.
+
+  Matrices and biases are cast to the dtype of computation wherever they are
+  used; cast once, they are less to send, to hold and to read for each token,
+  and no result changes. Norms are computed in float32, and int8 matrices have
+  float32 scales: both stay.
+
+  Args:
+    config: the model's `TransformerConfig`.
+    shapes: a tree of ShapeDtypeStruct.
+  """
+  dtype = jnp.dtype(config.dtype)
+
+  def form(path, x):
+    is_cast = path[-1].key in ('kernel', 'embedding', 'bias')
+    if config.is_int8 or not is_cast or x.dtype.itemsize <= dtype.itemsize:
+      return x
+    return x.update(dtype=dtype)
+
+  return jax.tree_util.tree_map_with_path(form, shapes)
 
 
 def to_sample(roles, layouts):
-  """Lays roles out as `sampling_shardings` says; None leaves them alone."""
+  """Lays roles out as `sampling_layouts` says; None leaves them alone."""
   if layouts is None:
     return roles
   return distributed.finished(

@@ -11,7 +11,7 @@ from jax.sharding import AbstractMesh
 
 from configs import refcritic
 from critic_jax.plan import __main__ as command
-from critic_jax.plan import forecast
+from critic_jax.plan import forecast, forecast_table
 from critic_jax.plan.chips import CHIPS
 from critic_jax.plan.speed import Shares
 from critic_jax.runtime import sharding
@@ -144,16 +144,19 @@ def test_wrong_commands():
 def test_a_layout_to_sample_with():
   """Matrices split by fsdp 16 x tensor 4 are held by tensor alone, too."""
   settings = 'qwen2.5-14b-v5p', 'v5p', None
-  [plain] = plan(*settings).phases
-  own = plan(*settings, sample_mesh=dict(data=16, tensor=4))
+  as_trained = plan(*settings, sample_mesh=dict(fsdp=16, tensor=4))
+  assert as_trained.sample_mesh == as_trained.mesh
+  [plain] = as_trained.phases
+  own = plan(*settings)
   [phase] = own.phases
   assert own.sample_mesh == dict(data=16, fsdp=1, tensor=4, sequence=1)
+  assert own == plan(*settings, sample_mesh=dict(data=16, tensor=4))
   norms = (48 * 2 + 1) * 5120  # whole in both, so not copied
   entries = (14_770_033_664 - norms) / 4
-  # Frozen copies stay, in bfloat16; trained ones go before the update.
+  # Frozen copies stay; trained ones go before the update. Both are bfloat16.
   copies = {'solver to sample with': 2 * entries}
   assert phase.held == plain.held | copies
-  assert phase.sampling['critic to sample with'] == 4 * entries
+  assert phase.sampling['critic to sample with'] == 2 * entries
   assert phase.update == plain.update
   assert phase.total > plain.total + 2 * entries and phase.most_slots > 0
   (move, *stages), before = phase.times, plain.times
@@ -167,18 +170,52 @@ def test_a_layout_to_sample_with():
   assert stages[6] == before[6] and phase.seconds < 0.6 * plain.seconds
 
 
+def test_a_faster_layout_is_named():
+  """Gathering every matrix for each token is the slowest of all."""
+  settings = 'qwen2.5-14b-h100', 'h100', None
+  as_trained = plan(*settings, sample_mesh=dict(fsdp=8, tensor=8))
+  better = as_trained.better
+  assert better.sizes == dict(data=8, fsdp=1, tensor=8, sequence=1)
+  best = plan(*settings)
+  assert best.sample_mesh == better.sizes and best.better is None
+  [slow], [fast] = as_trained.phases, best.phases
+  assert better.seconds == {'rl': fast.seconds} and better.total == fast.total
+  assert slow.seconds > 20 * fast.seconds
+  lines = forecast_table.advice(as_trained).splitlines()
+  assert lines[0] == (
+    'faster: --config.sample_mesh.data=8 --config.sample_mesh.fsdp=1 '
+    '--config.sample_mesh.tensor=8'
+  )
+  assert (
+    f'{fast.seconds:,.1f} s a step instead of {slow.seconds:,.1f}' in (lines[1])
+  )
+
+
+def test_a_layout_that_fits_is_named():
+  """Parameters whole on each device do not fit; split by tensor they do."""
+  settings = 'qwen2.5-14b-v6e', 'v6e', None
+  whole = plan(*settings, sample_mesh=dict(data=64))
+  assert not whole.phases[0].fits
+  sizes = whole.better.sizes
+  fitting = plan(*settings, sample_mesh={k: sizes[k] for k in ('data', 'fsdp')}
+                 | {'tensor': sizes['tensor']})  # fmt: skip
+  assert fitting.phases[0].fits and fitting.better is None
+  assert forecast_table.advice(whole).startswith('this fits: --config.sample')
+
+
 def test_processes_sample_shares():
+  """Sixteen of four devices each: `tensor` as in training."""
   settings = 'qwen2.5-14b-v5p', 'v5p', None
-  single = plan(*settings, sample_mesh=dict(data=16, tensor=4))
-  shared = plan(*settings, sample_mesh=dict(data=-1, tensor=4), processes=16)
+  single = plan(*settings)
+  shared = plan(*settings, processes=16)
   assert shared.sample_mesh == dict(data=1, fsdp=1, tensor=4, sequence=1)
   [phase], [single_phase] = shared.phases, single.phases
   assert phase.held == single_phase.held
   assert [(t.stage, t.rows, t.tokens) for t in phase.times] == [
     (t.stage, t.rows, t.tokens) for t in single_phase.times
   ]
-  # Without a mesh each device has all.
-  [whole] = plan(*settings, processes=16).phases
+  # On request each device has all.
+  [whole] = plan(*settings, sample_mesh=dict(data=4), processes=16).phases
   assert (
     whole.held['solver to sample with']
     > 3.9 * phase.held['solver to sample with']

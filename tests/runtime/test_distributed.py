@@ -88,7 +88,8 @@ def move():
     jax.make_array_from_callback(value.shape, split, lambda at: value[at])
     for _ in range(NUM_MOVED)
   ]
-  copies = [sharding.reshard(params, [layout] * NUM_MOVED) for _ in range(5)]
+  form = jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=layout)
+  copies = [sharding.reshard(params, [form] * NUM_MOVED) for _ in range(5)]
   for x in jax.tree.leaves(copies):
     np.testing.assert_array_equal(x, value)
     assert x.sharding == layout

@@ -5,6 +5,7 @@ own, computes all cases and writes arrays, which the tests here compare; so does
 `continue_on_meshes`.
 """
 
+import dataclasses
 import functools
 import io
 import os
@@ -259,8 +260,13 @@ def moved_on_mesh(path):
     ('other', Mesh(shuffled.reshape(4, 1, 2, 1), sharding.AXES)),
   ):
     targets = {
-      'split': NamedSharding(other, PartitionSpec(None, 'tensor')),
-      'whole': NamedSharding(other, PartitionSpec()),
+      name: jax.ShapeDtypeStruct(
+        (8, 8), jnp.float32, sharding=NamedSharding(other, spec)
+      )
+      for name, spec in (
+        ('split', PartitionSpec(None, 'tensor')),
+        ('whole', PartitionSpec()),
+      )
     }
     with compilation.Counter() as compilations:
       moved_arrays = sharding.reshard(arrays, targets)
@@ -274,7 +280,9 @@ def moved_on_mesh(path):
     np.savez(
       path / f'moved-{name}.npz',
       **moved_arrays,
-      is_laid_out=[moved_arrays[k].sharding == targets[k] for k in targets],
+      is_laid_out=[
+        moved_arrays[k].sharding == targets[k].sharding for k in targets
+      ],
       compiled=[first_count, second_count],
       is_copied=pointers[0] != pointers[1],
     )
@@ -595,3 +603,72 @@ def test_an_axis_without_a_rule():
 if __name__ == '__main__':
   assert len(jax.devices()) == 8
   globals()[sys.argv[1]](pathlib.Path(sys.argv[2]))
+
+
+@pytest.mark.parametrize(
+  ('sizes', 'mesh', 'processes', 'expected'),
+  [
+    # All 0: the devices of `fsdp` split rows.
+    (dict(), dict(data=2, fsdp=4, tensor=2), 1, dict(data=8, tensor=2)),
+    (dict(data=0, fsdp=0), dict(fsdp=8), 1, dict(data=8)),
+    (dict(), dict(fsdp=2, sequence=4), 1, dict(data=8)),
+    # Without it one process samples as it trains.
+    (dict(), dict(data=8), 1, None),
+    (dict(), dict(data=2, tensor=2, sequence=2), 1, None),
+    # Of several each has what its devices hold of `tensor`.
+    (dict(), dict(fsdp=4, tensor=2), 2, dict(data=2, tensor=2)),
+    (dict(), dict(data=4), 2, dict(data=2)),
+    (dict(), dict(fsdp=2, tensor=8), 4, dict(tensor=4)),
+    # Sizes that are given, of the devices of a process.
+    (dict(data=-1, tensor=4), dict(fsdp=8), 1, dict(data=2, tensor=4)),
+    (dict(data=-1), dict(fsdp=8), 4, dict(data=2)),
+    (dict(fsdp=8), dict(fsdp=8), 1, None),
+  ],
+)
+def test_the_mesh_to_sample_on(sizes, mesh, processes, expected):
+  shape = sharding.sampling_shape(sizes, abstract_mesh(**mesh), processes)
+  if expected is not None:
+    expected = tuple(expected.get(axis, 1) for axis in sharding.AXES)
+  assert shape == expected
+
+
+def test_sizes_that_a_process_does_not_have():
+  with pytest.raises(ValueError, match="'tensor': 4, .* for 2 devices; exp"):
+    sharding.sampling_shape(dict(tensor=4), abstract_mesh(fsdp=8), 4)
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+  """A device of a pod, as far as meshes ask."""
+
+  id: int
+  process_index: int
+
+
+def test_each_device_gets_its_own_shard(monkeypatch):
+  """A mesh may have a pod's devices in any order, as neighbours are found.
+
+  Processes lay parameters out together, and each names its own devices: the
+  shard that a device gets has to be the one that its process takes it for.
+  """
+  order = [5, 4, 7, 6, 0, 1, 3, 2]
+  devices = np.array([Device(i, i // 4) for i in order])
+  mesh = Mesh(devices.reshape(1, 4, 2, 1), sharding.AXES)
+  for process in (0, 1):
+    monkeypatch.setattr(jax, 'process_index', lambda process=process: process)
+    local = NamedSharding(
+      sharding.sampling_mesh({}, mesh), PartitionSpec(None, 'tensor')
+    )
+    everywhere = sharding._on_each_process(local, mesh)
+    own = local.mesh.devices
+    assert {device.process_index for device in own.flat} == {process}
+    [process_axis] = [
+      i for i, part in enumerate(everywhere.mesh.devices)
+      if part.flat[0].process_index == process
+    ]  # fmt: skip
+    # The spec names axes, so equal places have equal shards.
+    assert everywhere.spec == local.spec
+    assert everywhere.mesh.axis_names[1:] == local.mesh.axis_names
+    np.testing.assert_array_equal(everywhere.mesh.devices[process_axis], own)
+    # In the mesh's own order the new layout is a program of the devices.
+    assert [*everywhere.mesh.devices.flat] == [*devices]

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import (
+  FAMILIES,
   assert_trees_close,
   byte_tokenizer,
   random_params,
@@ -14,7 +15,7 @@ from helpers import (
 from vocabularies import gguf_metadata
 
 from configs import common
-from critic_jax.models import sizes
+from critic_jax.models import quantize, sizes
 from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.models.transformer import Transformer
 from critic_jax.pretrained import gguf_import, hf_weights
@@ -308,3 +309,39 @@ def test_copy_between_different_models(change):
       random_params(Transformer(tiny_config(**{'num_layers': 1, **change}))),
       make_params(0),
     )
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+@pytest.mark.parametrize('param_dtype', ['float32', 'bfloat16', 'int8'])
+def test_what_is_cast_to_sample_with_computes_the_same(family, param_dtype):
+  """Matrices are cast where they are used; norms, scales and int8 are not."""
+  config = tiny_config(family, num_layers=1, dtype='bfloat16')
+  params = random_params(Transformer(config), seed=3)
+  if param_dtype == 'int8':
+    params = quantize.quantize(params)
+  else:
+    params = jax.tree.map(lambda x: x.astype(param_dtype), params)
+  config = dataclasses.replace(config, param_dtype=param_dtype)
+  layout = sharding.replicated(sharding.make_mesh({}))
+  params = jax.device_put(params, layout)
+  forms = roles.as_sampled(
+    config,
+    jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout), params
+    ),
+  )
+  cast_params = sharding.reshard(params, forms)
+  dtypes = jax.tree.map(lambda x: x.dtype.name, cast_params)
+  assert dtypes == jax.tree.map(lambda x: x.dtype.name, forms)
+  is_int8, is_float32 = param_dtype == 'int8', param_dtype == 'float32'
+  assert dtypes['embed']['embedding'] == ('int8' if is_int8 else 'bfloat16')
+  vector = 'float32' if is_int8 or is_float32 else 'bfloat16'
+  assert dtypes['final_norm']['scale'] == vector
+  model = Transformer(config)
+  tokens = jnp.arange(6)[None]
+  results = []
+  for tree in (params, cast_params):
+    hidden, cache = model.apply({'params': tree}, tokens)
+    logits = model.apply({'params': tree}, hidden, method='logits')
+    results.append((hidden, cache, logits))
+  jax.tree.map(np.testing.assert_array_equal, *results)
