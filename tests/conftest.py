@@ -101,3 +101,14 @@ def tiny_run(tmp_path_factory):
   return train.run(
     refcritic.get_config('tiny'), str(path), Console(file=io.StringIO())
   )
+
+
+@pytest.fixture(autouse=True)
+def _no_flags_of_cpus(request, monkeypatch):
+  """Hides `FLAGS` from libtpu, which ends the process at one it has not.
+
+  It reads them when it first compiles, jax when a test first asks for devices.
+  """
+  if request.node.get_closest_marker('libtpu'):
+    jax.devices()
+    monkeypatch.delenv('XLA_FLAGS', raising=False)

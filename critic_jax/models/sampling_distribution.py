@@ -13,6 +13,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from critic_jax.runtime import sharding
+
 BLOCK = 128  # tokens; divides most models' vocabularies
 
 
@@ -161,33 +163,48 @@ def _threshold(logits, top_k, top_p):
   return jax.lax.cond(top_p < 1, search_mass, lambda x: at_k, logits)
 
 
-def _search(logits, weights, limit):
-  """Bisects for the least number with a weight of less than `limit` above it.
+def _search(logits, weights, limit, digit_bits: int | None = None):
+  """Searches for the least number with a weight of less than `limit` above it.
 
   Floats are ordered like their bits, read as integers
-  (negative ones in reverse), so 32 halvings find it to the last bit. Each is a
-  masked sum; on a CPU, all take a thirtieth of the time of sorting.
+  (negative ones in reverse), so their 32 bits are found digit by digit, the
+  highest first: as many digits as do not reach the limit by themselves. Each is
+  a masked sum; on a CPU, those of 32 digits take a thirtieth of the time of
+  sorting. Where a mesh splits the vocabulary, devices add their sums in each
+  turn: then digits have 4 bits, and the 15 sums of one are added at once.
 
   Args:
     logits: float32[..., V].
     weights: the weight of each logit, broadcastable to [..., V].
     limit: broadcastable to [..., 1]; the weights of the logits above the
       result sum to less than it.
+    digit_bits: bits of a digit; None is 1, or 4 on such a mesh.
 
   Returns:
     float32[..., 1], at most the largest logit.
   """
+  is_split = sharding.num_parts('vocab', logits.shape[-1]) > 1
+  digit_bits = digit_bits or (4 if is_split else 1)
+  lowest = _to_order(jnp.float32(-jnp.inf))
+  # A limit that rounds to 0 is never reached.
+  highest = _to_order(jnp.max(logits, axis=-1, keepdims=True))
 
-  def halve(_, bounds):
-    low, high = bounds
-    middle = (low & high) + ((low ^ high) >> 1)  # the mean, without overflow
-    weights_above = jnp.where(logits > _from_order(middle), weights, 0)
-    is_less = jnp.sum(weights_above, axis=-1, keepdims=True) < limit
-    return jnp.where(is_less, low, middle + 1), jnp.where(is_less, middle, high)
+  def sum_above(order):
+    bound = _from_order(jnp.maximum(order, lowest))
+    return jnp.sum(
+      jnp.where(logits > bound, weights, 0), axis=-1, keepdims=True
+    )
 
-  high = _to_order(jnp.max(logits, axis=-1, keepdims=True))
-  low = jnp.full_like(high, _to_order(jnp.float32(-jnp.inf)))
-  return _from_order(jax.lax.fori_loop(0, 32, halve, (low, high))[1])
+  def add_digit(turn, order):
+    shift = 32 - digit_bits * (turn + 1)
+    # The last number that begins with each digit but the highest.
+    ends = [order + (d << shift) - 1 for d in range(1, 2**digit_bits)]
+    is_too_low = [sum_above(end) >= limit for end in ends]
+    return order + (sum(x.astype(jnp.int32) for x in is_too_low) << shift)
+
+  first = jnp.full_like(highest, jnp.iinfo(jnp.int32).min)
+  order = jax.lax.fori_loop(0, 32 // digit_bits, add_digit, first)
+  return _from_order(jnp.clip(order, lowest, highest))
 
 
 def _to_order(x):
@@ -203,17 +220,26 @@ def _from_order(order):
 
 
 def _invert(logits, uniform):
-  """Draws tokens, and their log-probabilities, from the softmax of logits."""
+  """Draws tokens, and their log-probabilities, from the softmax of logits.
+
+  Where a mesh splits the vocabulary, each device makes blocks of its own part:
+  of a row, devices send the sums of blocks and one block.
+  """
   vocab_size = logits.shape[-1]
-  width = min(BLOCK, vocab_size)
+  num_parts = sharding.num_parts('vocab', vocab_size)
+  part_size = vocab_size // num_parts
+  width = min(BLOCK, part_size)
   largest = jnp.max(logits, axis=-1, keepdims=True)
-  padding = [(0, 0)] * (logits.ndim - 1) + [(0, -vocab_size % width)]
-  blocks = jnp.pad(logits, padding, constant_values=-jnp.inf)
-  blocks = blocks.reshape(*logits.shape[:-1], -1, width)  # [..., V / W, W]
+  blocks = logits.reshape(*logits.shape[:-1], num_parts, part_size)
+  padding = [(0, 0)] * logits.ndim + [(0, -part_size % width)]
+  blocks = jnp.pad(blocks, padding, constant_values=-jnp.inf)
+  blocks = blocks.reshape(*logits.shape[:-1], -1, width)  # [..., N, W]
   sums = jnp.sum(jnp.exp(blocks - largest[..., None]), axis=-1)
   # Without the barrier XLA keeps all exponentials, and sums them a second time
   # for the total.
   sums = jax.lax.optimization_barrier(sums)
+  if logits.ndim == 2:  # cumulated by each device, not piece by piece by all
+    sums = sharding.constrain(sums, 'rows')
   total = jnp.sum(sums, axis=-1)
   # The same exp may round to 0 in one place only: such blocks are excluded.
   sums = jnp.where(sums > 1e-30, sums, 0.0)
@@ -222,7 +248,9 @@ def _invert(logits, uniform):
   scores = scores[..., 0, :] - largest
   offset, _ = _first_above(jnp.exp(scores), remainder)
   score = jnp.take_along_axis(scores, offset[..., None], axis=-1)[..., 0]
-  return block * width + offset, score - jnp.log(total)
+  part, place = jnp.divmod(block, blocks.shape[-2] // num_parts)
+  token = part * part_size + place * width + offset
+  return token, score - jnp.log(total)
 
 
 def _first_above(weights, target):

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from critic_jax.models import sampling_distribution
 from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.models.transformer import Cache, Transformer
+from critic_jax.runtime import sharding
 from critic_jax.sampling.lanes import (
   Lanes,
   Samples,
@@ -251,10 +252,10 @@ def decode(
   def step(lanes: Lanes) -> Lanes:
     # Feed each row the last token of its sample.
     lanes = _start_next_samples(lanes)
-    sample_of_row, samples = lanes.sample_of_row, lanes.samples
-    age = samples.length[sample_of_row]
-    position = jnp.maximum(age - 1, 0)[:, None]  # in the response
-    token = samples.tokens[sample_of_row[:, None], position]
+    age = _of_rows(lanes, lanes.samples.length)
+    position = jnp.maximum(age - 1, 0)  # in the response
+    token = _of_rows(lanes, lanes.samples.tokens, position)[:, None]
+    position = position[:, None]
     # A slot's age is that of its token; the token that is fed now has age 0.
     slot_age = (lanes.clock - jnp.arange(limit)) % limit
     is_response = slot_age < jnp.maximum(age, 1)[:, None]
@@ -270,10 +271,11 @@ def decode(
 
     # Draw the next token.
     logits = model.apply({'params': params}, hidden[:, 0], method='logits')
+    logits = sharding.constrain(logits, 'rows', 'vocab')
     if lanes.logits is not None:  # a row that starts a sample was fed nothing
       prompt_logits = jnp.repeat(lanes.logits, num_rows, axis=0)
       logits = jnp.where((age == 0)[:, None], prompt_logits, logits)
-    keys = lanes.keys[sample_of_row]
+    keys = _of_rows(lanes, lanes.keys)
     token, logprob = _draw(logits, keys, age, sampling_params)
     lanes = lanes._replace(responses=responses, clock=lanes.clock + 1)
     return _append(lanes, age, token, logprob, _is_in(token, eos))
@@ -290,7 +292,7 @@ def _start_next_samples(lanes: Lanes) -> Lanes:
   if lanes.logits is None:
     return lanes
   num_lanes, num_samples = lanes.num_lanes, lanes.num_samples
-  is_free = lanes.is_done[lanes.sample_of_row].reshape(num_lanes, -1)
+  is_free = _of_rows(lanes, lanes.is_done).reshape(num_lanes, -1)
   number = lanes.num_started[:, None] + jnp.cumsum(is_free, axis=1) - 1
   starts = is_free & (number < num_samples)
   sample = jnp.arange(num_lanes)[:, None] * num_samples + number
@@ -306,11 +308,16 @@ def _append(lanes: Lanes, age, token, logprob, stopped) -> Lanes:
   """Appends a token to the sample of each row, unless the sample is done."""
   samples, limit = lanes.samples, lanes.max_new_tokens
   # Rows whose sample is done write to an index that is dropped.
-  is_done = lanes.is_done[lanes.sample_of_row]
-  index = jnp.where(is_done, len(lanes.is_done), lanes.sample_of_row)
+  is_done = _by_lane(lanes, _of_rows(lanes, lanes.is_done))
+  number = jnp.where(is_done, lanes.num_samples, _numbers(lanes))
 
   def put(old, new, *column):
-    return old.at[(index, *column)].set(new, mode='drop')
+    written = jax.vmap(lambda x, y, *at: x.at[at].set(y, mode='drop'))(
+      *(_by_lane(lanes, x) for x in (old, new)),
+      number,
+      *(_by_lane(lanes, x) for x in column),
+    )
+    return written.reshape(old.shape)
 
   return lanes._replace(
     samples=Samples(
@@ -321,6 +328,29 @@ def _append(lanes: Lanes, age, token, logprob, stopped) -> Lanes:
     ),
     is_done=put(lanes.is_done, stopped | (age + 1 == limit)),
   )
+
+
+def _of_rows(lanes: Lanes, x, *column):
+  """Returns entries of the samples that rows draw: [L * n, ...] -> [L * s].
+
+  They are looked for in each lane, so that no device asks others for those of
+  its own lanes.
+  """
+  entries = jax.vmap(lambda x, *at: x[at])(
+    _by_lane(lanes, x), _numbers(lanes), *(_by_lane(lanes, c) for c in column)
+  )
+  return entries.reshape(-1)
+
+
+def _numbers(lanes: Lanes):
+  """Returns the number in its lane of each row's sample: int32[L, s]."""
+  first = jnp.arange(lanes.num_lanes, dtype=jnp.int32) * lanes.num_samples
+  return _by_lane(lanes, lanes.sample_of_row) - first[:, None]
+
+
+def _by_lane(lanes: Lanes, x):
+  """Splits entries by lanes: [L * k, ...] -> [L, k, ...]."""
+  return x.reshape(lanes.num_lanes, -1, *x.shape[1:])
 
 
 def _is_in(token, eos):

@@ -185,4 +185,8 @@ def constrain(lanes: Lanes) -> Lanes:
     names = ('rows', 'kv_heads') if x.ndim == 4 else ('rows',)
     return sharding.constrain(x, *names[: x.ndim])
 
-  return jax.tree.map(lay_out, lanes)
+  logits = lanes.logits
+  if logits is not None:
+    logits = sharding.constrain(logits, 'rows', 'vocab')
+  lanes = jax.tree.map(lay_out, lanes._replace(logits=None))
+  return lanes._replace(logits=logits)

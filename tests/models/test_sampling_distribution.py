@@ -12,6 +12,7 @@ from critic_jax.models.sampling_distribution import (
   draw,
   log_probs,
 )
+from critic_jax.runtime import sharding
 
 PROBS = np.array([3 / 16, 1 / 2, 1 / 16, 1 / 4])
 LOGITS = jnp.log(jnp.asarray(PROBS, jnp.float32)) + 1.5  # any constant
@@ -366,3 +367,33 @@ def test_draw_keeps_nothing_as_long_as_the_vocabulary():
   )
   size = compiled.memory_analysis().temp_size_in_bytes
   assert size < logits.nbytes / 8
+
+
+@pytest.mark.parametrize('digit_bits', [1, 2, 4])
+@pytest.mark.parametrize('top_k', [1, 3, 40, 50])
+def test_digits_of_any_size_find_the_same_number(digit_bits, top_k):
+  """The k-th largest of a sorted row, also where rows end at infinities."""
+  rows = np.random.default_rng(0).normal(size=(5, 40)).astype(np.float32)
+  rows[1, ::2], rows[2], rows[3] = -np.inf, 0.5, np.abs(rows[3])
+  rows[4] *= 1e30
+  found = sampling_distribution._search(jnp.asarray(rows), 1, top_k, digit_bits)
+  kth = np.sort(rows)[:, ::-1][:, min(top_k, 40) - 1]
+  lowest = np.where(top_k > 40, -np.inf, kth)
+  np.testing.assert_array_equal(found[:, 0], lowest)
+
+
+@pytest.mark.parametrize('vocab_size', [8, 600, 4 * 333])
+def test_a_split_vocabulary_is_drawn_from_like_a_whole_one(
+  monkeypatch, vocab_size
+):
+  """No part is a multiple of a block: each pads its own last block."""
+  random = np.random.default_rng(1)
+  logits = jnp.asarray(random.normal(size=(200, vocab_size)), jnp.float32)
+  uniform = jnp.asarray(random.uniform(size=200), jnp.float32)
+  params = SamplingParams(0.8, 0, 0.9)
+  whole = draw(logits, uniform, params)
+  monkeypatch.setattr(sharding, 'num_parts', lambda name, size: 4)
+  split = draw(logits, uniform, params)
+  np.testing.assert_array_equal(split[0], whole[0])
+  np.testing.assert_allclose(split[1], whole[1], atol=1e-5)
+  assert len(set(whole[0].tolist())) > 5
