@@ -96,7 +96,7 @@ def _structures(
     side.items if side else (text,)
     for side, text in zip(sides, (left, right), strict=True)
   ]
-  if kinds[1] == '()' and kinds[0] == 'list':
+  if kinds[1] == '()' and kinds[0] in ('list', '()'):
     items[0] = _by_axes(items[0])
   if ['\\emptyset'] in [[item.strip() for item in side] for side in items]:
     return False  # a set that has the empty set in it
@@ -145,18 +145,11 @@ def _unordered(
   """Compares lists of one length in any order."""
   if len(left) != len(right):
     return False
-  counts = collections.Counter(map(spelling.bare, left))
-  counts.subtract(map(spelling.bare, right))
-  rest = [
-    [item for item in items if sign * counts[spelling.bare(item)] > 0]
-    for items, sign in ((left, 1), (right, -1))
-  ]
-  if not rest[0] and not rest[1]:
-    return True
-  if max(map(len, rest)) > _MAX_DIFFERENT or len(rest[0]) != len(rest[1]):
+  answers, references = _without(left, right), _without(right, left)
+  if len(answers) > _MAX_DIFFERENT:
     return False
-  is_unknown, answers = False, list(rest[0])
-  for reference in rest[1]:
+  is_unknown = False
+  for reference in references:
     decisions = []
     for i, answer in enumerate(answers):
       decisions.append(_compare(answer, reference, decide, depth - 1))
@@ -168,6 +161,17 @@ def _unordered(
         return False
       is_unknown = True
   return None if is_unknown else True
+
+
+def _without(items: tuple[str, ...], others: tuple[str, ...]) -> list[str]:
+  """Returns the items that are left if each of the others takes away one."""
+  counts = collections.Counter(map(spelling.bare, others))
+  rest = []
+  for item in items:
+    counts[spelling.bare(item)] -= 1
+    if counts[spelling.bare(item)] < 0:
+      rest.append(item)
+  return rest
 
 
 def _values(left: str, right: str, decide: Decide) -> bool | None:

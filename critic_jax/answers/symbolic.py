@@ -316,7 +316,7 @@ def _same_relation(target: Any, value: Any) -> bool:
       difference = -difference
     sides.append(difference)
     types.append(reversed_types.get(type(relation), type(relation)))
-  if types[0] is not types[1] or sides[0].free_symbols != sides[1].free_symbols:
+  if types[0] is not types[1]:
     return False
   if not sides[0].free_symbols:
     return target == value

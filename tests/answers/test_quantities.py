@@ -17,6 +17,15 @@ from critic_jax.answers import quantities
     (r'2\frac12', Fraction(5, 2), (2, 1, 2)),
     ('12 \u2014 3', 9, (12, 3)),
     ('2 \u2217 3', 6, (2, 3)),
+    # Roots of squares are exact, and what is large is not computed.
+    (r'\sqrt{4/9}', Fraction(2, 3), (4, 9)),
+    (f'{10**12}^2', 10**24, (10**12, 2)),
+    (f'{10**12 + 1}^2', None, (10**12 + 1, 2)),
+    ('2^64', 2**64, (2, 64)),
+    ('2^65', None, (2, 65)),
+    ('0!', 1, (0,)),
+    ('3!', 6, (3,)),
+    ('21!', 21, (21,)),
   ],
 )
 def test_one_quantity(text, value, atoms):

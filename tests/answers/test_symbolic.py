@@ -24,10 +24,30 @@ from critic_jax.answers import final_answers, symbolic
       r'F_{n}=\sum_{k=0}^{n-1} F_{n-k} F_{k}',
     ),
     (r'\sqrt{2}\times 10^{-30}', r'2\times 10^{-30}/\sqrt{2}'),
+    (r'(1,2)\cup(3,4)', r'(3,4)\cup(1,2)'),
+    ('2x<6', '6-2x>0'),
   ],
 )
 def test_equal(answer, reference):
   assert symbolic.equal(answer, reference)
+
+
+@pytest.mark.parametrize(
+  ('answer', 'reference'),
+  [
+    (r'(1,5)\cup(3,7)', '[1,7]'),
+    (r'(1,2)\cup(3,4)', r'(1,2)\cup(3,5)'),
+    ('2Rr', '2r^{2}'),
+    ('x<1', 'y<1'),
+    ('x<1', '0<1'),
+    ('0<1', 'x<1'),
+    ('x<1', 'x>1'),
+    ('x<1', 'x\\leq 1'),
+    ('x=1', 'x=2'),
+  ],
+)
+def test_not_equal(answer, reference):
+  assert not symbolic.equal(answer, reference)
 
 
 @pytest.mark.parametrize('power', [5, 16, 40, 300])

@@ -9,6 +9,7 @@ ONE_UNIT = [
    '5 meters per second', r'5\text{ metres/sec}'],
   ['5 cm^2', '5 square centimeters', r'5\text{ cm}^2', '5 sq cm',
    r'5\mathrm{~cm}^{2}', '5 cm²', '5 centimeters squared'],
+  ['5 cm^3', '5 cubic centimeters', '5 cu cm', '5 cm cubed', '5 cm³'],
   [r'\$5', '5 dollars', '5 USD'],
   ['5 J', r'5\text{ J}', '5 joules'],
   ['5 Hz', r'5\,\mathrm{Hz}', '5 hertz'],
