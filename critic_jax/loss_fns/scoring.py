@@ -17,7 +17,7 @@ import jax
 from critic_jax.models import forward
 from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.models.transformer import Transformer
-from critic_jax.runtime import sharding
+from critic_jax.runtime import distributed, sharding
 from critic_jax.sampling.lm import LM
 from critic_jax.types import Array, Batch, Params, Roles
 
@@ -111,7 +111,8 @@ def score(
   """Computes a statistic of a batch before the update, as the update would.
 
   It goes through the micro-batches of the update, one after another, so that
-  it needs no more memory than the update does.
+  it needs no more memory than the update does. Several processes read a share
+  of the rows each, where the rows can be divided so.
 
   Args:
     statistic: a method of `Scorer`, such as `Scorer.logprobs`.
@@ -122,9 +123,22 @@ def score(
   Returns:
     numpy arrays, [B, ...] each.
   """
-  arrays = {name: batch[name] for name in _READ if name in batch}
+  num_rows, processes = len(batch['tokens']), jax.process_count()
+  num_shares = processes if num_rows % processes == 0 else 1
+  share = num_rows // num_shares
+  first = share * (jax.process_index() % num_shares)
+  arrays = {
+    name: batch[name][first : first + share] for name in _READ if name in batch
+  }
+  # No part has more rows than a micro-batch.
+  num_parts = next(
+    n
+    for n in range(1, share + 1)
+    if share % n == 0 and share // n <= num_rows // microbatches
+  )
   with sharding.on_mesh_of(scorer.params):
-    return jax.device_get(in_parts(statistic, scorer, arrays, microbatches))
+    scores = jax.device_get(in_parts(statistic, scorer, arrays, num_parts))
+  return scores if num_shares == 1 else distributed.joined('scores', scores)
 
 
 @functools.partial(jax.jit, static_argnames=('statistic', 'microbatches'))

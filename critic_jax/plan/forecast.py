@@ -321,7 +321,12 @@ def _times(phase, lms, target, sampled, learned) -> list[Time]:
       times.append(time._replace(rows=rows, tokens=tokens))
   for role in phase.recipe.scored:
     scorer = model(role, sample_mesh)
-    times.append(speed.score(scorer, sample_mesh, role, learned))
+    # Processes read shares, if rows can be divided so.
+    divisor = 1 if learned.rows % target.processes else target.processes
+    share = learned._replace(rows=learned.rows // divisor)
+    time = speed.score(scorer, sample_mesh, role, share)
+    rows, tokens = (divisor * n for n in (time.rows, time.tokens))
+    times.append(time._replace(rows=rows, tokens=tokens))
   for role in section.train:
     trained = model(role, mesh)
     times.append(speed.update(trained, mesh, role, learned, section))

@@ -13,6 +13,7 @@ from helpers import random_params, tiny_model
 from critic_jax.loss_fns import scoring
 from critic_jax.models import forward
 from critic_jax.models.sampling_distribution import SamplingParams
+from critic_jax.runtime import distributed
 from critic_jax.training import updates
 
 STATISTICS = {
@@ -61,6 +62,35 @@ def test_micro_batches_change_no_statistic(head):
   for x, y in zip(*map(jax.tree.leaves, (whole, parts)), strict=True):
     assert len(x) == 8 and isinstance(y, np.ndarray)
     np.testing.assert_allclose(y, x, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('num_rows', [8, 6])
+def test_processes_read_shares_of_the_rows(monkeypatch, num_rows):
+  """Four processes, one after another: the last has what all have read."""
+  scorer, batch = make_scorer('value'), make_batch(num_rows, 12)
+  statistic = scoring.Scorer.values_and_final
+  whole = scoring.score(statistic, scorer, batch, microbatches=2)
+  payloads, read = {}, []
+
+  def exchange(name, payload):
+    payloads[jax.process_index()] = payload
+    return [payloads.get(i, payload) for i in range(4)]
+
+  def in_parts(statistic, scorer, batch, microbatches):
+    read.append((len(batch['tokens']), microbatches))
+    return scoring_in_parts(statistic, scorer, batch, microbatches)
+
+  scoring_in_parts = scoring.in_parts
+  monkeypatch.setattr(scoring, 'in_parts', in_parts)
+  monkeypatch.setattr(distributed, 'exchange', exchange)
+  monkeypatch.setattr(jax, 'process_count', lambda: 4)
+  for process in range(4):
+    monkeypatch.setattr(jax, 'process_index', lambda process=process: process)
+    scores = scoring.score(statistic, scorer, batch, microbatches=2)
+  for x, y in zip(scores, whole, strict=True):
+    np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
+  # Six rows can not be divided among four: each process reads all.
+  assert read == [(2, 1) if num_rows == 8 else (6, 2)] * 4
 
 
 def test_the_value_after_a_row_is_the_head_s_at_its_last_token():
