@@ -181,7 +181,13 @@ def _prefill(model, params, prompts, length, shared_prefixes, columns):
     index = length - 1 - prefix_length
   index = jnp.maximum(index, 0)[:, None, None]  # the last token
   hidden = jnp.take_along_axis(hidden, index, axis=1)[:, 0]
-  return model.apply({'params': params}, hidden, method='logits'), cache
+  return _logits(model, params, hidden), cache
+
+
+def _logits(model, params, hidden):
+  """Computes logits [F, V], whose rows and tokens a mesh splits."""
+  logits = model.apply({'params': params}, hidden, method='logits')
+  return sharding.constrain(logits, 'rows', 'vocab')
 
 
 def _prefill_after_prefixes(
@@ -270,8 +276,7 @@ def decode(
     )
 
     # Draw the next token.
-    logits = model.apply({'params': params}, hidden[:, 0], method='logits')
-    logits = sharding.constrain(logits, 'rows', 'vocab')
+    logits = _logits(model, params, hidden[:, 0])
     if lanes.logits is not None:  # a row that starts a sample was fed nothing
       prompt_logits = jnp.repeat(lanes.logits, num_rows, axis=0)
       logits = jnp.where((age == 0)[:, None], prompt_logits, logits)

@@ -9,12 +9,15 @@ what may be.
 import math
 
 import jax
+import memory_traffic
 import numpy as np
 import pytest
 from helpers import tiny_config
 
 from critic_jax.models import transformer
+from critic_jax.models.config import TransformerConfig
 from critic_jax.models.sampling_distribution import SamplingParams
+from critic_jax.models.sizes import SIZES
 from critic_jax.models.transformer import Transformer
 from critic_jax.plan import hlo, topology
 from critic_jax.runtime import sharding
@@ -23,7 +26,8 @@ from critic_jax.sampling.lanes import empty_lanes
 from critic_jax.training import roles
 
 pytestmark = pytest.mark.libtpu
-NUM_LANES, NUM_ROWS, COLUMNS, MAX_NEW_TOKENS = 8, 2, 128, 64
+# Lanes, rows of each, columns of a prompt, tokens of a response.
+SMALL = 8, 2, 128, 64
 
 
 def model(**changes):
@@ -45,15 +49,16 @@ def sampling_mesh(chip, **training):
   return topology.make_mesh(chip, dict(zip(sharding.AXES, shape, strict=True)))
 
 
-def compiled_decode(model, mesh, num_samples):
-  """Compiles decoding; returns what is sent in its loops."""
+def compiled_decode(model, mesh, shape, num_samples):
+  """Compiles decoding; returns its parameters, its lanes, and its text."""
   params = roles.as_sampled(
     model.config,
     sharding.param_forms(transformer.abstract_params(model), mesh),
   )
+  num_lanes, num_rows, columns, max_new_tokens = shape
   with jax.set_mesh(mesh):
     lowered = empty_lanes.lower(
-      model, NUM_LANES, NUM_ROWS, num_samples, COLUMNS, MAX_NEW_TOKENS
+      model, num_lanes, num_rows, num_samples, columns, max_new_tokens
     )
     lanes = jax.tree.map(
       lambda x, layout: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout),
@@ -64,20 +69,26 @@ def compiled_decode(model, mesh, num_samples):
       model, params, lanes, 2, eos=np.array([1], np.int32),
       sampling_params=SamplingParams(0.7, 20, 0.95),
     ).compile()  # fmt: skip
-  width = model.config.embed_dim
-  matrices = [x for x in jax.tree.leaves(params) if width in x.shape[:-1]]
-  smallest_matrix = min(
+  return params, lanes, program.as_text()
+
+
+def device_bytes(tree):
+  """Returns the bytes of a device of shapes with shardings."""
+  return sum(
     math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
-    for x in matrices
+    for x in jax.tree.leaves(tree)
   )
-  collectives = hlo.read(program.as_text()).collectives
-  return smallest_matrix, [c for c in collectives if c.loops]
 
 
-def activation_bytes(model, mesh):
-  """Returns the bytes of a residual stream of a device's rows."""
-  rows = NUM_LANES * NUM_ROWS // sharding.num_shards(mesh, 'rows')
-  return rows * model.config.embed_dim * 2
+def smallest_matrix(model, params):
+  """Returns the bytes of the smallest matrix of a device."""
+  width = model.config.embed_dim
+  leaves = jax.tree.leaves(params)
+  return min(device_bytes(x) for x in leaves if width in x.shape[:-1])
+
+
+def sent_for_each_token(text):
+  return [c for c in hlo.read(text).collectives if c.loops]
 
 
 @pytest.mark.parametrize(
@@ -95,16 +106,42 @@ def test_a_token_sends_activations_at_most(
 ):
   transformer = model(num_kv_heads=num_kv_heads)
   mesh = sampling_mesh(chip, **training)
-  smallest_matrix, sent = compiled_decode(transformer, mesh, num_samples)
-  limit = activation_bytes(transformer, mesh)
-  assert limit < smallest_matrix
+  params, lanes, text = compiled_decode(transformer, mesh, SMALL, num_samples)
+  num_lanes, num_rows, _, _ = SMALL
+  rows = num_lanes * num_rows // sharding.num_shards(mesh, 'rows')
+  limit = rows * transformer.config.embed_dim * 2  # of the residual stream
+  assert limit < smallest_matrix(transformer, params)
+  sent = sent_for_each_token(text)
   assert sent  # sums over heads and the MLP
   assert [c for c in sent if c.num_bytes > limit] == []
+  # Keys and values are written where they are.
+  cache = device_bytes(lanes.responses[0][0])
+  assert max(memory_traffic.copies_in_loops(text), default=0) < cache
 
 
 def test_parameters_split_by_fsdp_are_gathered_for_each_token():
   """The layout of training, which the default of `sample_mesh` replaces."""
   transformer = model()
   mesh = topology.make_mesh('v5e', dict(fsdp=4, tensor=2))
-  smallest_matrix, sent = compiled_decode(transformer, mesh, NUM_ROWS)
-  assert max(c.num_bytes for c in sent) > smallest_matrix
+  params, _, text = compiled_decode(transformer, mesh, SMALL, SMALL[1])
+  largest = max(c.num_bytes for c in sent_for_each_token(text))
+  assert largest > smallest_matrix(transformer, params)
+
+
+@pytest.mark.slow
+def test_a_token_reads_weights_keys_and_values_once():
+  """A device's part of refining with `refcritic.py:qwen2.5-14b-v5p`.
+
+  Two of its layers and the head. Scores, which XLA writes and reads again, and
+  logits are a sixth of what has to be read.
+  """
+  sizes = SIZES['qwen2.5-14b'] | dict(num_layers=2)
+  transformer = Transformer(
+    TransformerConfig(**sizes, dtype='bfloat16', param_dtype='bfloat16')
+  )
+  mesh = sampling_mesh('v5p', fsdp=2, tensor=4)
+  shape = 32, 4, 5120, 2048  # of 1,024 rows in all, 64 a device
+  params, lanes, text = compiled_decode(transformer, mesh, shape, 4)
+  num_bytes = device_bytes({k: x for k, x in params.items() if k != 'embed'})
+  num_bytes += device_bytes((lanes.prompts, lanes.responses))
+  assert memory_traffic.loop_bytes(text) <= 1.2 * num_bytes
