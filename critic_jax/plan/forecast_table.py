@@ -28,6 +28,10 @@ def show(plan: Plan, title: str, console: Console) -> None:
       )
   if plan.better:
     console.print(advice(plan), soft_wrap=True)
+  else:
+    for phase in plan.phases:
+      if not phase.fits:
+        console.print(misfit(phase), soft_wrap=True)
 
 
 def flags(sizes: dict[str, int]) -> str:
@@ -56,6 +60,23 @@ def advice(plan: Plan) -> str:
   return (
     f'{"faster" if fits else "this fits"}: {flags(layout.sizes)}\n'
     f'({seconds}; {_gib(layout.total)} GiB of a device at most)'
+  )
+
+
+def misfit(phase: Phase) -> str:
+  """Says what a phase that fits in no layout of sampling would need."""
+  settings = []
+  if phase.rows > phase.most_rows > 0:
+    settings.append(
+      f'raise phases.{phase.name}.microbatches, for at most '
+      f'{phase.most_rows:,} rows each'
+    )
+  if phase.slots > phase.most_slots > 0:
+    settings.append(
+      f'lower max_rows of the models that sample to {phase.most_slots:,}'
+    )
+  return f'{phase.name} does not fit: ' + (
+    '; '.join(settings) or 'use more devices, or a larger fsdp or tensor'
   )
 
 

@@ -203,6 +203,21 @@ def test_a_layout_that_fits_is_named():
   assert forecast_table.advice(whole).startswith('this fits: --config.sample')
 
 
+def test_what_fits_in_no_layout_is_told_its_limits():
+  """Of 16 hosts each decodes 64 responses on 4 chips of 32 GB."""
+  settings = 'qwen2.5-14b-v6e', 'v6e', None
+  pod = plan(*settings, processes=16)
+  [phase] = pod.phases
+  assert not phase.fits and pod.better is None
+  assert phase.slots > phase.most_slots > 0
+  assert forecast_table.misfit(phase) == (
+    f'rl does not fit: lower max_rows of the models that sample to '
+    f'{phase.most_slots}'
+  )
+  [alone] = plan(*settings[:2], dict(fsdp=1, tensor=1)).phases
+  assert forecast_table.misfit(alone).endswith('a larger fsdp or tensor')
+
+
 def test_processes_sample_shares():
   """Sixteen of four devices each: `tensor` as in training."""
   settings = 'qwen2.5-14b-v5p', 'v5p', None
