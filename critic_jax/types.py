@@ -133,9 +133,25 @@ class Generation(NamedTuple):
   finish: str
 
 
+class Conversation(NamedTuple):
+  """A prompt that goes on after the response to an earlier one.
+
+  Attributes:
+    asked: the user's message that was responded to.
+    response: the record that responded.
+    message: the user's next message.
+  """
+
+  asked: str
+  response: Record
+  message: str
+
+
+Prompt = str | Conversation  # a text is a user's first message
+
 # Prompts, a key for each, n, and how many prompts such a call may have (what is
 # compiled depends on that alone) -> n generations for each prompt.
-Generate = Callable[[Sequence[str], Key, int, int], list[list[Generation]]]
+Generate = Callable[[Sequence[Prompt], Key, int, int], list[list[Generation]]]
 
 # A record and the responses to it -> a reward; None where it could not be
 # determined, since a grader timed out. Host, pure.
@@ -147,14 +163,15 @@ class Stage(NamedTuple):
 
   Attributes:
     name: the stage's name in records.
-    prompt: a Problem (first stage) or the parent Record -> the user's message.
+    prompt: a Problem (first stage) or the parent Record -> the user's message,
+      or a conversation that ends with it.
     parse: the response's text -> what is found in it.
     control_of: the stage whose prompt this one replaces, for comparison; ''
       for a stage in its own right.
   """
 
   name: str
-  prompt: Callable[[Any], str]
+  prompt: Callable[[Any], Prompt]
   parse: Callable[[str], dict[str, Any]]
   control_of: str = ''
 

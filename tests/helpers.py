@@ -16,7 +16,7 @@ from critic_jax.models.transformer import Transformer
 from critic_jax.rollouts.styles import plain
 from critic_jax.sampling.lm import LM
 from critic_jax.text.tokenizer import Tokenizer
-from critic_jax.types import Problem, Record
+from critic_jax.types import Problem, Prompt, Record
 
 VOCAB_SIZE = 64
 
@@ -116,6 +116,13 @@ def tiny_lm(family='qwen3', **settings) -> LM:
     max_rows=8,
   )
   return LM(**{**fields, **settings})
+
+
+def text_of(prompt: Prompt) -> str:
+  """Returns all texts of a prompt, in order."""
+  if isinstance(prompt, str):
+    return prompt
+  return '\n'.join([prompt.asked, prompt.response.text, prompt.message])
 
 
 PROBLEM = Problem('sum-0', 'What is 3 + 4?', '7')

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
+from helpers import text_of
 from ml_collections import ConfigDict
 
 from configs import common
@@ -82,7 +83,7 @@ class Scripted(LM):
 
   Attributes:
     script: -> a text; one longer than the limit is cut.
-    prompts: what it was asked, in order.
+    prompts: the texts that it was asked, in order.
   """
 
   script: Callable = lambda prompt, index: ''
@@ -94,7 +95,7 @@ class Scripted(LM):
 
     def generate(prompts, keys, n, max_prompts):
       del keys
-      self.prompts.extend(prompts)
+      self.prompts.extend(map(text_of, prompts))
       return [
         [self._say(prompt, index) for index in range(n)] for prompt in prompts
       ]
@@ -106,7 +107,7 @@ class Scripted(LM):
     if len(prompt_tokens) > self.lengths[-1]:
       no_logprobs = np.zeros(0, np.float32)
       return Generation(prompt_tokens, no_logprobs, no_logprobs, '', 'prompt')
-    text = self.script(prompt, index)
+    text = self.script(text_of(prompt), index)
     tokens, finish = self.encode_response(text), 'stop'
     if len(tokens) > self.max_new_tokens:
       tokens, finish = tokens[: self.max_new_tokens], 'length'

@@ -28,7 +28,7 @@ from critic_jax import lookup
 from critic_jax.data import packing
 from critic_jax.objectives import masked
 from critic_jax.sampling.lm import LM
-from critic_jax.types import Batch, Record
+from critic_jax.types import Batch, Prompt, Record
 
 
 def from_records(
@@ -157,7 +157,7 @@ def make_rows(
   return to_rows, functools.partial(packing.pack, shapes=shapes)
 
 
-def encode(record: Record, prompt: str, lm: LM) -> Record:
+def encode(record: Record, prompt: Prompt, lm: LM) -> Record:
   """Adds the tokens that a model learns from to a record that was written.
 
   A record too long for the model's table of shapes gets none, like a prompt

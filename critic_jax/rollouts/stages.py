@@ -2,7 +2,8 @@
 
 A style is a module of `rollouts/styles/` that exports `STAGES`; its prompts are
 pure functions of a Problem or of the Record responded to. The solver is shown a
-critique's conclusion only, never its thinking.
+critique's conclusion only, never its thinking. A style may ask for a refinement
+in the conversation in which the solver wrote its solution (`Conversation`).
 """
 
 from __future__ import annotations

@@ -17,11 +17,20 @@ import numpy as np
 
 from critic_jax.models import sampling_distribution
 from critic_jax.models.transformer import Transformer
+from critic_jax.rollouts import rollout
 from critic_jax.rollouts.stages import Stages
 from critic_jax.runtime import compilation, distributed
 from critic_jax.sampling import scheduler
 from critic_jax.text.tokenizer import Tokenizer
-from critic_jax.types import THINKING, Generate, Generation, Params
+from critic_jax.types import (
+  THINKING,
+  Conversation,
+  Generate,
+  Generation,
+  Params,
+  Problem,
+  Prompt,
+)
 
 
 class Shape(NamedTuple):
@@ -92,11 +101,61 @@ class LM:
         f'thinking with {self.tokenizer.opening!r}; expected one tag; leave it '
         'out of prefix'
       )
+    self._check_template()
 
-  def encode_prompt(self, text: str) -> list[int]:
-    """Returns the tokens of a user's message and of the response's prefix."""
-    tokens = self.tokenizer.render([{'role': 'user', 'content': text}])
-    return [*tokens, *self._prefix_tokens]
+  def _check_template(self) -> None:
+    """Raises ValueError if the chat template cannot render a stage's prompt."""
+    problem = Problem(id='', question='a', answer='')
+    solution = rollout.write(self.stages.solve, problem, 'a')
+    critique = rollout.write(self.stages.critique, solution, 'a')
+    parents = (problem, solution, critique)
+    for stage, parent in zip(self.stages, parents, strict=True):
+      self.encode_prompt(stage.prompt(parent))
+
+  def encode_prompt(self, prompt: Prompt) -> list[int]:
+    """Returns the tokens of a prompt and of the response's prefix.
+
+    A conversation goes on after the very tokens that were sampled, where the
+    template leaves earlier turns as they are; the keys and values of problem
+    and solution are then those that the solver computed. Its text is the same
+    where the template does not.
+    """
+    if isinstance(prompt, str):
+      tokens = self.tokenizer.render([_user(prompt)])
+      return [*tokens, *self._prefix_tokens]
+    response = prompt.response
+    messages = [
+      _user(prompt.asked),
+      {'role': 'assistant', 'content': response.text},
+      _user(prompt.message),
+    ]
+    tokens = self._sampled_tokens(prompt)
+    if tokens is not None:
+      said = response.text.removeprefix(self.tokenizer.opening)
+      rest = self.tokenizer.render_after(messages, said)
+      if rest is not None:
+        return [*tokens, *rest, *self._prefix_tokens]
+    return [*self.tokenizer.render(messages), *self._prefix_tokens]
+
+  def _sampled_tokens(self, conversation: Conversation) -> list[int] | None:
+    """Returns the tokens of a prompt and the response to it, without its end.
+
+    Returns:
+      None if this model did not sample the response to this prompt, or wrote
+      special tokens in it: they would end its turn, and forge others.
+    """
+    response = conversation.response
+    prompt = response.prompt_tokens.tolist()
+    tokens = response.tokens.tolist()
+    if (
+      not tokens
+      or self.decode_response(tokens) != response.text
+      or self.encode_prompt(conversation.asked) != prompt
+    ):
+      return None
+    if tokens[-1] in self.tokenizer.eos:
+      tokens.pop()  # the template ends the turn by its own
+    return None if self.tokenizer.has_reserved(tokens) else prompt + tokens
 
   def encode_response(self, text: str) -> list[int]:
     """Returns the tokens of a response after what is given, its end included.
@@ -154,7 +213,7 @@ class LM:
     return distributed.sharing(generate)
 
   def _generate(
-    self, params, prompts: Sequence[str], keys, n: int, max_prompts: int
+    self, params, prompts: Sequence[Prompt], keys, n: int, max_prompts: int
   ) -> list[list[Generation]]:
     settings = dict(
       eos=np.array(self.tokenizer.eos, np.int32),
@@ -168,7 +227,7 @@ class LM:
       self._compile_ahead(params, keys, **shape, **settings)
 
     # Refuse prompts that are too long.
-    encoded = [self.encode_prompt(text) for text in prompts]
+    encoded = [self.encode_prompt(prompt) for prompt in prompts]
     fitting = [
       i for i, p in enumerate(encoded) if 0 < len(p) <= self.lengths[-1]
     ]
@@ -179,7 +238,7 @@ class LM:
     results = [[r] * n for r in refused]
 
     # Sample responses to the others.
-    for part in self._parts(encoded, fitting):
+    for part in self._parts(encoded, fitting, _order(prompts)):
       size = max_prompts if self.compile_ahead else len(part)
       sampled = scheduler.run(
         self.model,
@@ -234,11 +293,11 @@ class LM:
       num_lanes = fewer
     return Shape(num_lanes, num_rows)
 
-  def _parts(self, encoded, numbers) -> list[list[int]]:
+  def _parts(self, encoded, numbers, order) -> list[list[int]]:
     """Divides the prompts of these numbers into parts of similar length.
 
     A part has the columns of its longest prompt, at most twice as many as the
-    shortest alone would have.
+    shortest alone would have. Its prompts are sorted by their `order`.
     """
     columns = {i: _smallest(self.lengths, len(encoded[i])) for i in numbers}
     parts = []
@@ -246,7 +305,7 @@ class LM:
       if not parts or columns[i] > 2 * columns[parts[-1][0]]:
         parts.append([])
       parts[-1].append(i)
-    return [sorted(part) for part in parts]
+    return [sorted(part, key=order.__getitem__) for part in parts]
 
   def _generation(self, prompt, samples, row) -> Generation:
     length = samples.length[row]
@@ -258,6 +317,24 @@ class LM:
       text=self.decode_response(tokens),
       finish='stop' if samples.stopped[row] else 'length',
     )
+
+
+def _user(content: str) -> dict[str, str]:
+  return {'role': 'user', 'content': content}
+
+
+def _order(prompts: Sequence[Prompt]) -> list[tuple[int, int]]:
+  """Returns keys that sort prompts, with all that go on after one response.
+
+  Then the refinements of a solution and their controls share its beginning.
+  """
+  first = {}
+  return [
+    (first.setdefault(id(prompt.response), i), i)
+    if isinstance(prompt, Conversation)
+    else (i, i)
+    for i, prompt in enumerate(prompts)
+  ]
 
 
 _NOTHING = np.zeros(0, np.int32), np.zeros(0, np.float32)

@@ -128,18 +128,58 @@ class Tokenizer:
       ValueError: a message is not of this form, the template fails or passes a
         limit, or it joins contents into special tokens.
     """
-    _check_messages(messages)
+    turns.check_messages(messages)
     if self.chat_template is None:
       text = '\n'.join(m['content'] for m in messages) + '\n'
       start = [self.bos] if self.adds_bos and self.bos is not None else []
       return start + self.encode(text)
+    render = functools.partial(self._render_text, messages)
+    return self._encode_rendering(render, messages)
+
+  def render_after(
+    self, messages: Sequence[Mapping[str, str]], response: str
+  ) -> list[int] | None:
+    """Returns the token ids of a conversation after its first response.
+
+    After `render(messages[:1])` and the tokens that the response was sampled
+    in, they make a conversation with the text of `render(messages)`.
+
+    Args:
+      messages: a user's, the assistant's and the user's next, as for `render`.
+      response: the assistant's content, without what the template opens.
+
+    Returns:
+      None if the text of the conversation does not begin with those of the
+      prompt and of the response, since the template strips thinking or spaces
+      from earlier turns; or if no special token or marker ends the turn.
+    """
+    turns.check_messages(messages)
+    if self.chat_template is None:
+      return None
+    start = self._render_text(messages[:1]) + response
+    finder = vocabulary.special_finder({**self.special, **self.markers})
+    *earlier, last = messages
+
+    def render(change=str):
+      text = self._render_text([*earlier, turns.changed(last, change)])
+      return text.removeprefix(start) if text.startswith(start) else ''
+
+    if not finder.match(render()):
+      return None
+    return self._encode_rendering(render, messages)
+
+  def _encode_rendering(self, render, messages) -> list[int]:
+    """Encodes what `render(change)` gives, with `change` applied to contents.
+
+    Nothing that is written in the contents of messages becomes a special token.
+    """
     reserved = {**self.special, **self.markers}
     finder = vocabulary.special_finder(reserved)
-    blank, start, end = _unused_characters(
+    blank, start, end = turns.unused_characters(
       ''.join([self.chat_template, *(''.join(m.values())
                                            for m in messages)])
     )  # fmt: skip
-    blanked = self._render_text(messages, lambda s: re.sub(r'\S', blank, s))
+    blanked = render(lambda s: re.sub(r'\S', blank, s))
     hidden: dict[str, str] = {}  # the specials in contents, by placeholder
 
     def hide(match):
@@ -147,7 +187,7 @@ class Tokenizer:
       hidden[placeholder] = match[0]
       return placeholder
 
-    text = self._render_text(messages, lambda s: finder.sub(hide, s))
+    text = render(lambda s: finder.sub(hide, s))
     tokens = [] if hidden else self.encode(text, special=True)
     # A content may hold one in another spelling, where the file normalises it.
     if hidden or self._reserved(tokens) != self._reserved(finder.findall(text)):
@@ -167,6 +207,14 @@ class Tokenizer:
         tokens += self._reserved([match[0]])
         place = match.end()
     return tokens
+
+  def has_reserved(self, tokens: Sequence[int]) -> bool:
+    """Whether special tokens or markers are among tokens.
+
+    Tags of thinking are not counted.
+    """
+    tags = {self.special.get(t, self.markers.get(t)) for t in THINKING}
+    return bool(set(self._reserved(tokens)) - tags)
 
   def _reserved(self, tokens) -> list[int]:
     """Returns the special tokens and markers among tokens, or texts of them."""
@@ -196,7 +244,7 @@ class Tokenizer:
     """
     if self.chat_template is None:
       return ''
-    content = _unused_characters(self.chat_template)[0]
+    content = turns.unused_characters(self.chat_template)[0]
     prompt = self._render_text([{'role': 'user', 'content': content}])
     return turns.opening(prompt, content)
 
@@ -209,10 +257,7 @@ class Tokenizer:
     """Renders messages, with `change` applied to all texts but roles."""
     names = {token: text for text, token in self.special.items()}
     variables = {
-      'messages': [
-        {k: v if k == 'role' else change(v) for k, v in message.items()}
-        for message in messages
-      ],
+      'messages': [turns.changed(message, change) for message in messages],
       'add_generation_prompt': opens,
       'bos_token': names.get(self.bos, ''),
       'eos_token': names.get(self.eos[0], '') if self.eos else '',
@@ -310,7 +355,7 @@ def from_files(files: Mapping[str, bytes]) -> Tokenizer:
 
   # Read the template: the tokens that it writes, and ends a turn with.
   if template is not None:
-    content = _unused_characters(template)[0]
+    content = turns.unused_characters(template)[0]
 
     def render(messages, opens):
       return tokenizer._render_text(messages, opens=opens)
@@ -370,27 +415,3 @@ def _build(files, names, ids, template, adds_bos):
     encode_fn=words.encode,
     decode_fn=words.decode,
   )
-
-
-def _check_messages(messages):
-  for message in messages:
-    if not all(isinstance(value, str) for value in message.values()):
-      raise ValueError(f'message: got {message!r}; expected texts only')
-    # Templates build special tokens from roles ('<|' + role + '|>').
-    if not re.fullmatch(r'\w+', message.get('role', '')):
-      raise ValueError(
-        f'role: got {message.get("role")!r}; expected a word such as user'
-      )
-    if 'content' not in message:
-      raise ValueError(f'message: got {message!r}; expected a content')
-
-
-def _unused_characters(text: str) -> list[str]:
-  """Returns three private-use characters that `text` does not contain."""
-  used = set(text)
-  free = [chr(c) for c in range(0xE000, 0xF900) if chr(c) not in used][:3]
-  if len(free) < 3:
-    raise ValueError(
-      'messages: got all private-use characters; expected three unused ones'
-    )
-  return free

@@ -24,6 +24,7 @@ _CONVERSATIONS = (
 )
 # A word is no marker, nor is a character.
 _MARKER = re.compile(r'(?=..).*[^\w\s].*', re.DOTALL)
+_TAG = re.compile(f'({"|".join(map(re.escape, THINKING))})')
 
 
 def markers(
@@ -79,6 +80,47 @@ def opening(prompt: str, content: str) -> str:
   after = prompt.rpartition(content)[2]
   place = after.rfind(start)
   return after[place:] if place > after.rfind(end) else ''
+
+
+def check_messages(messages: Sequence[Mapping[str, str]]) -> None:
+  """Raises ValueError unless each message has a role and a content, texts."""
+  for message in messages:
+    if not all(isinstance(value, str) for value in message.values()):
+      raise ValueError(f'message: got {message!r}; expected texts only')
+    # Templates build special tokens from roles ('<|' + role + '|>').
+    if not re.fullmatch(r'\w+', message.get('role', '')):
+      raise ValueError(
+        f'role: got {message.get("role")!r}; expected a word such as user'
+      )
+    if 'content' not in message:
+      raise ValueError(f'message: got {message!r}; expected a content')
+
+
+def unused_characters(text: str) -> list[str]:
+  """Returns three private-use characters that `text` does not contain."""
+  used = set(text)
+  free = [chr(c) for c in range(0xE000, 0xF900) if chr(c) not in used][:3]
+  if len(free) < 3:
+    raise ValueError(
+      'messages: got all private-use characters; expected three unused ones'
+    )
+  return free
+
+
+def changed(message: Mapping[str, str], change: Callable) -> dict[str, str]:
+  """Applies `change` to all texts of a message but its role.
+
+  The tags of thinking in the assistant's content stay: templates look for them
+  where they strip the thinking of earlier turns.
+  """
+  if message['role'] != 'assistant':
+    return {k: v if k == 'role' else change(v) for k, v in message.items()}
+  return {
+    k: v
+    if k == 'role'
+    else ''.join(x if x in THINKING else change(x) for x in _TAG.split(v))
+    for k, v in message.items()
+  }
 
 
 def _rendered(render, roles, content, opened) -> str:

@@ -2,6 +2,7 @@ import dataclasses
 import pkgutil
 
 import pytest
+from helpers import text_of
 from loop_helpers import ADVICE
 
 from critic_jax.rewards import verdicts
@@ -30,7 +31,7 @@ def prompts_of(style, critique=CRITIQUE):
   return (
     its.solve.prompt(PROBLEM),
     its.critique.prompt(solution),
-    its.refine.prompt(record),
+    text_of(its.refine.prompt(record)),
   )
 
 
@@ -92,7 +93,7 @@ def test_a_refinement_is_of_the_solution_not_of_the_reference(style):
     solution, parsed={**solution.parsed, 'grade': 'REFERENCE', 'correct': False}
   )
   critique = dataclasses.replace(critique, parent=graded)
-  assert 'REFERENCE' not in its.refine.prompt(critique)
+  assert 'REFERENCE' not in text_of(its.refine.prompt(critique))
 
 
 def test_the_prompts_of_the_plain_style_by_hand():

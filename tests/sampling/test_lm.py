@@ -8,6 +8,7 @@ from helpers import (
   log_compilations,
   make_record,
   random_params,
+  text_of,
   tiny_config,
   tiny_lm,
 )
@@ -332,7 +333,7 @@ def test_thinking_that_the_template_opens_must_end(
   assert critique.text == f'<think>\n{said}'
   assert critique.parsed['status'] == status
   assert critique.finish == 'stop'
-  refinement = lm.stages.refine.prompt(critique)
+  refinement = text_of(lm.stages.refine.prompt(critique))
   assert 'Well.' not in refinement and 'All is well' not in refinement
   if status == 'unfinished':
     assert critique.parsed['verdict'] is None

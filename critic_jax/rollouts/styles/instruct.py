@@ -1,10 +1,13 @@
-"""Prompts in full sentences, for instruct models with their chat template."""
+"""Prompts in full sentences, for instruct models with their chat template.
+
+A refinement is the solver's next turn after its solution.
+"""
 
 from __future__ import annotations
 
 from critic_jax.rewards import verdicts
 from critic_jax.rollouts.stages import Stages, advice, parse_answer
-from critic_jax.types import Problem, Record, Stage
+from critic_jax.types import Conversation, Problem, Record, Stage
 
 
 def ask_solution(problem: Problem) -> str:
@@ -29,15 +32,15 @@ def ask_critique(solution: Record) -> str:
   )
 
 
-def ask_refinement(critique: Record) -> str:
+def ask_refinement(critique: Record) -> Conversation:
   """Asks for a refined solution in the light of a critique."""
   solution = critique.ancestor('solve')
-  return (
-    f'{solution.problem.question}\n\n'
-    f'A student wrote this solution:\n{solution.text}\n\n'
-    f'The teacher says:\n{advice(critique)}\n\n'
+  return Conversation(
+    ask_solution(solution.problem),
+    solution,
+    f'A teacher says about your solution:\n{advice(critique)}\n\n'
     'Write a better solution step by step, one step a line. End with a line '
-    'like this one: The answer is \\boxed{7}.'
+    'like this one: The answer is \\boxed{7}.',
   )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from critic_jax.execution import code
 from critic_jax.rewards import verdicts
 from critic_jax.rollouts.stages import Stages, advice
-from critic_jax.types import Problem, Record, Stage
+from critic_jax.types import Conversation, Problem, Record, Stage
 
 _FORM = (
   'Write the whole program in one block, which begins with a line ```python '
@@ -34,14 +34,14 @@ def ask_critique(solution: Record) -> str:
   )
 
 
-def ask_refinement(critique: Record) -> str:
+def ask_refinement(critique: Record) -> Conversation:
   """Asks for a refined program in the light of a critique."""
   solution = critique.ancestor('solve')
-  return (
-    f'{solution.problem.question}\n\n'
-    f'A student wrote this program:\n{solution.text}\n\n'
-    f'The teacher says:\n{advice(critique)}\n\n'
-    f'Write a better program. {_FORM}'
+  return Conversation(
+    ask_solution(solution.problem),
+    solution,
+    f'A teacher says about your program:\n{advice(critique)}\n\n'
+    f'Write a better program. {_FORM}',
   )
 
 
