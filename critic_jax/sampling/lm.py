@@ -105,6 +105,8 @@ class LM:
 
   def _check_template(self) -> None:
     """Raises ValueError if the chat template cannot render a stage's prompt."""
+    if self.tokenizer.chat_template is None:
+      return  # contents are joined as they are
     problem = Problem(id='', question='a', answer='')
     solution = rollout.write(self.stages.solve, problem, 'a')
     critique = rollout.write(self.stages.critique, solution, 'a')

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import os
 import pathlib
 import re
@@ -305,27 +304,7 @@ def load(folder: str | os.PathLike) -> Tokenizer:
   Raises:
     ValueError: a file is missing or malformed.
   """
-  folder = pathlib.Path(folder)
-  files = {
-    name: (folder / name).read_bytes()
-    for name in FILES
-    if (folder / name).is_file()
-  }
-  config = folder / 'config.json'
-  if 'generation_config.json' not in files and config.is_file():
-    config = tokenizer_files.read_json(
-      {'config.json': config.read_bytes()}, 'config.json'
-    )
-    keys = ('bos_token_id', 'eos_token_id', 'pad_token_id')
-    generation = {k: config[k] for k in keys if config.get(k) is not None}
-    if generation:
-      files['generation_config.json'] = json.dumps(generation).encode()
-  if not {'tokenizer.json', 'tokenizer.model'} & set(files):
-    raise ValueError(
-      f'tokenizer: got {str(folder)!r}; expected a folder with '
-      'tokenizer.json or tokenizer.model'
-    )
-  return from_files(files)
+  return from_files(tokenizer_files.read_folder(pathlib.Path(folder), FILES))
 
 
 def from_sentencepiece(model: bytes | str | os.PathLike) -> Tokenizer:

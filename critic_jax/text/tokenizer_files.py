@@ -2,11 +2,41 @@
 
 from __future__ import annotations
 
+import json
+import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from critic_jax import strict_json
+
+
+def read_folder(folder: pathlib.Path, names: Iterable[str]) -> dict[str, bytes]:
+  """Returns the contents of the files of a folder that are there, by name.
+
+  Without `generation_config.json` its ids are those of `config.json`.
+
+  Raises:
+    ValueError: there is no vocabulary, or `config.json` is malformed.
+  """
+  files = {
+    name: (folder / name).read_bytes()
+    for name in names
+    if (folder / name).is_file()
+  }
+  config = folder / 'config.json'
+  if 'generation_config.json' not in files and config.is_file():
+    settings = read_json({'config.json': config.read_bytes()}, 'config.json')
+    keys = ('bos_token_id', 'eos_token_id', 'pad_token_id')
+    generation = {k: settings[k] for k in keys if settings.get(k) is not None}
+    if generation:
+      files['generation_config.json'] = json.dumps(generation).encode()
+  if not {'tokenizer.json', 'tokenizer.model'} & set(files):
+    raise ValueError(
+      f'tokenizer: got {str(folder)!r}; expected a folder with '
+      'tokenizer.json or tokenizer.model'
+    )
+  return files
 
 
 def special_names(

@@ -1,0 +1,137 @@
+"""Bytes that a compiled program moves, counted in its optimised HLO.
+
+A compiler's own count takes a loop for one turn. Here an operation counts as
+often as its loops turn, by the bytes of its operands and results in the
+device's main memory: not those that the compiler keeps in faster memory (`S(1)`
+in their layout), nor what is only viewed or passed on. A slice counts as long as
+it is, also inside a fusion, and so does an update of a slice in place. A
+collective that runs beside the fusions of its channel counts once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from critic_jax.plan import hlo
+
+_FREE = frozenset([
+  'after-all', 'bitcast', 'constant', 'get-tuple-element', 'iota',
+  'opt-barrier', 'parameter', 'partition-id', 'replica-id', 'tuple',
+])  # fmt: skip
+_SLICES = ('dynamic-slice', 'gather', 'slice')
+_FAST = re.compile(r'\b\w+\[[^\]]*\]\{[^}]*S\([1-9]\d*\)[^}]*\}')
+
+
+def count(text: str) -> int:
+  """Counts the bytes that one device reads and writes in a run.
+
+  A loop whose turns are not known counts as one turn, a branch as the dearest.
+
+  Args:
+    text: optimised HLO, of `compiled.as_text()`.
+  """
+  computations, entry = hlo.parse(text)
+  return _of_computation(computations, entry)
+
+
+def _of_computation(computations, name) -> int:
+  lines = computations[name]
+  types = {line.name: line.result for line in lines}
+  channels: set[str] = set()
+  return sum(_of_line(computations, line, types, channels) for line in lines)
+
+
+def _of_line(computations, line, types, channels) -> int:
+  operands = [_size(types[name]) for name in line.operands if name in types]
+  opcode = line.opcode
+  if opcode in _FREE:
+    return 0
+  if opcode == 'while':
+    body = hlo.attribute(line.rest, r'body=%?([\w.\-]+)')
+    turns = hlo.trip_count(line, computations)
+    return (turns or 1) * _of_computation(computations, body)
+  if opcode == 'call':
+    return sum(_of_computation(computations, x) for x in hlo.callees(line))
+  if opcode == 'conditional':
+    return max(_of_computation(computations, x) for x in hlo.callees(line))
+  if opcode == 'fusion':
+    [called] = hlo.callees(line)
+    return _of_fusion(computations[called], operands, channels)
+  if opcode.endswith('-start'):
+    return sum(operands)  # its result is read by the operation that ends it
+  if opcode.endswith('-done'):
+    return _size(line.result)
+  if opcode in _SLICES:
+    return 2 * _size(line.result)
+  if opcode == 'dynamic-update-slice':
+    return 2 * operands[1]
+  return sum(operands) + _size(line.result)
+
+
+def _of_fusion(
+  lines: Sequence, operands: Sequence[int], channels: set[str]
+) -> int:
+  """Counts what a fusion reads of its operands, and what it writes.
+
+  Args:
+    lines: those of the fusion.
+    operands: the bytes of each operand.
+    channels: those of collectives that were counted; added to.
+  """
+  by_name = {line.name: line for line in lines}
+  [root] = [line for line in lines if line.is_root]
+  roots = [root]
+  if root.opcode == 'tuple':
+    roots = [by_name[name] for name in root.operands]
+  total = sum(_written(line, by_name) for line in roots)
+  for line in lines:
+    if line.opcode == 'parameter':
+      whole = operands[int(line.rest.split(')')[0])]
+      total += min(whole, _read(line, lines))
+    elif line.opcode in hlo.COLLECTIVES:
+      channel = hlo.attribute(line.rest, r'channel_id=(\d+)')
+      if channel not in channels:
+        channels.add(channel)
+        sources = [by_name[name] for name in line.operands if name in by_name]
+        total += sum(_size(x.result) for x in (line, *sources))
+  return total
+
+
+def _written(line, by_name: Mapping) -> int:
+  """Returns the bytes that a root writes: its own, or an update's."""
+  while line.opcode in ('bitcast', 'copy') and line.operands[0] in by_name:
+    line = by_name[line.operands[0]]
+  if line.opcode == 'dynamic-update-slice':
+    return _size(by_name[line.operands[1]].result)
+  if line.opcode == 'parameter' or line.opcode in hlo.COLLECTIVES:
+    return 0
+  return _size(line.result)
+
+
+def _read(parameter, lines) -> int:
+  """Returns the bytes that are read of a fusion's operand."""
+  total, names = 0, [parameter.name]
+  while names:
+    name = names.pop()
+    for line in lines:
+      if name not in line.operands:
+        continue
+      if line.opcode in hlo.COLLECTIVES or (
+        line.opcode == 'tuple' and line.is_root
+      ):
+        continue
+      if line.opcode == 'bitcast':
+        names.append(line.name)
+      elif line.opcode in _SLICES and line.operands[0] == name:
+        total += _size(line.result)
+      elif line.opcode == 'dynamic-update-slice' and line.operands[0] == name:
+        continue  # only its slice is written
+      else:
+        return _size(parameter.result)
+  return total
+
+
+def _size(result: str) -> int:
+  """Returns the bytes of a type that are in the device's main memory."""
+  return hlo.result_bytes(_FAST.sub('', result))
