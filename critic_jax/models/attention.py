@@ -139,7 +139,35 @@ def _scores(q, k, mask):
 
 
 def _product(axes, x, y):
+  """Computes a product in float32; its gradients multiply the inputs' dtype."""
+  if x.dtype == jnp.float32:
+    return _sum_of_products(axes, x, y)
+  return _narrow_product(axes, x, y)
+
+
+def _sum_of_products(axes, x, y):
   return jnp.einsum(axes, x, y, preferred_element_type=jnp.float32)
+
+
+# JAX's own rule would multiply the float32 cotangent with an input.
+_narrow_product = jax.custom_vjp(_sum_of_products, nondiff_argnums=(0,))
+
+
+def _narrow_forward(axes, x, y):
+  return _sum_of_products(axes, x, y), (x, y)
+
+
+def _narrow_backward(axes, inputs, dz):
+  x, y = inputs
+  operands, z_axes = axes.split('->')
+  x_axes, y_axes = operands.split(',')
+  dz = dz.astype(x.dtype)
+  dx = _sum_of_products(f'{z_axes},{y_axes}->{x_axes}', dz, y)
+  dy = _sum_of_products(f'{z_axes},{x_axes}->{y_axes}', dz, x)
+  return dx.astype(x.dtype), dy.astype(y.dtype)
+
+
+_narrow_product.defvjp(_narrow_forward, _narrow_backward)
 
 
 # ------------------------------------------------------------ block by block

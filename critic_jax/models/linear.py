@@ -108,6 +108,7 @@ def _forward(x, kernel, inputs, result):
 
 def _backward(inputs, result, residuals, dy):
   x, kernel = residuals
+  dy = dy.astype(kernel.dtype)  # a float32 result is multiplied like others
   outputs, tokens = kernel.ndim - inputs, x.ndim - inputs
   dx = _contract(dy, kernel, outputs, inputs, dy.dtype)
   axes = tuple(range(tokens)), tuple(range(tokens))

@@ -1,11 +1,12 @@
 """Products of a model in bfloat16 have no operand in float32.
 
-What is read is the program before a compiler sees it, so that the test holds
-for every platform; tests/plan has the like of what compilers for chips make.
+Most tests read the program before a compiler sees it, and so hold for every
+platform; the last ones read what the compiler of TPUs makes of it.
 """
 
 import re
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +16,7 @@ from helpers import FAMILIES, tiny_config
 from critic_jax.models import forward, transformer
 from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.models.transformer import Transformer
+from critic_jax.plan import hlo, topology
 from critic_jax.runtime import sharding
 from critic_jax.sampling import scheduler
 from critic_jax.training import optimizer, updates
@@ -23,7 +25,6 @@ PRODUCT = re.compile(
   r'stablehlo\.(?:dot_general|dot|convolution)\b.*'
   r': \(tensor<([^>]*)>, tensor<([^>]*)>\)'
 )
-PARAM_DTYPES = pytest.mark.parametrize('param_dtype', ['float32', 'bfloat16'])
 
 
 def products(lowered) -> list[tuple[str, str]]:
@@ -47,19 +48,21 @@ def in_bfloat16(family, param_dtype, **changes):
   )
 
 
+def on_one_device():
+  return sharding.make_mesh({'data': 1}, jax.devices()[:1])
+
+
 def shapes_of(model, mesh):
+  boxed = transformer.abstract_params(model)
   return jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(
-      x.shape, x.dtype, sharding=sharding.replicated(mesh)
-    ),
-    jax.eval_shape(lambda key: transformer.init_params(model, key),
-                   jax.random.key(0)),
-  )  # fmt: skip
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+    nn.meta.unbox(boxed),
+    sharding.param_shardings(boxed, mesh),
+  )
 
 
-def lowered_update(models, length, packed):
+def lowered_update(models, length, packed, mesh):
   """Lowers an update of a policy, and of values where a model has them."""
-  mesh = sharding.make_mesh({'data': 1}, jax.devices()[:1])
   params = {role: shapes_of(model, mesh) for role, model in models.items()}
   batch = {
     name: jax.ShapeDtypeStruct((2, length), jnp.int32)
@@ -83,26 +86,32 @@ def lowered_update(models, length, packed):
 
   tx, _ = optimizer.make_optimizer(learning_rate=1.0, steps=1)
   state = updates.abstract_state(tx, params, mesh)
-  return updates.update.lower(loss, tx, state, batch)
+  with sharding.on_mesh_of(params):
+    return updates.update.lower(loss, tx, state, batch)
 
 
-@pytest.mark.parametrize('family', FAMILIES)
-@PARAM_DTYPES
 @pytest.mark.parametrize(
-  ('length', 'packed'), [(16, False), (16, True), (512, True)]
+  ('family', 'param_dtype', 'length', 'packed'),
+  [
+    ('llama', 'float32', 16, False),
+    ('qwen2', 'bfloat16', 16, True),
+    ('qwen3', 'float32', 512, True),
+  ],
 )
 def test_an_update_multiplies_bfloat16(family, param_dtype, length, packed):
   models = {
     'critic': in_bfloat16(family, param_dtype, tie_embeddings=length == 16),
     'value': in_bfloat16(family, param_dtype, head='value'),
   }
-  operands = products(lowered_update(models, length, packed))
+  lowered = lowered_update(models, length, packed, on_one_device())
+  operands = products(lowered)
   assert len(operands) > 40
   assert set(operands) == {('bf16', 'bf16')}
 
 
-@pytest.mark.parametrize('family', FAMILIES)
-@PARAM_DTYPES
+@pytest.mark.parametrize(
+  ('family', 'param_dtype'), [('llama', 'float32'), ('qwen2', 'bfloat16')]
+)
 def test_sampling_multiplies_bfloat16(monkeypatch, family, param_dtype):
   texts = []
 
@@ -112,11 +121,19 @@ def test_sampling_multiplies_bfloat16(monkeypatch, family, param_dtype):
     return lowered.out_info
 
   monkeypatch.setattr(scheduler, '_compile', lower)
-  mesh = sharding.make_mesh({'data': 1}, jax.devices()[:1])
-  model = in_bfloat16(family, param_dtype, tie_embeddings=family != 'llama')
+  sample(in_bfloat16(family, param_dtype, tie_embeddings=family != 'llama'))
+  lanes, *programs = texts
+  assert not lanes and len(programs) == 3
+  for operands in programs:
+    assert len(operands) >= 10
+    assert set(operands) == {('bf16', 'bf16')}
+
+
+def sample(model, mesh=None):
+  """Compiles the programs of sampling for a mesh, by default one device."""
   scheduler.compile_one(
     model,
-    shapes_of(model, mesh),
+    shapes_of(model, mesh or on_one_device()),
     jax.random.split(jax.random.key(0), 16),
     512,
     eos=np.array([1], np.int32),
@@ -126,11 +143,6 @@ def test_sampling_multiplies_bfloat16(monkeypatch, family, param_dtype):
     num_lanes=16,
     num_rows=2,
   )
-  lanes, *programs = texts
-  assert not lanes and len(programs) == 3
-  for operands in programs:
-    assert len(operands) >= 10
-    assert set(operands) == {('bf16', 'bf16')}
 
 
 def test_a_product_in_float32_is_seen():
@@ -138,7 +150,38 @@ def test_a_product_in_float32_is_seen():
     return jnp.sum(jnp.dot(x, y, preferred_element_type=jnp.float32))
 
   x = jnp.ones((2, 2), jnp.bfloat16)
-  lowered = jax.jit(jax.grad(mixed)).lower(x, x)
-  assert ('f32', 'bf16') in products(lowered) or (
-    ('bf16', 'f32') in products(lowered)
-  )
+  [operands] = products(jax.jit(jax.grad(mixed)).lower(x, x))
+  assert 'f32' in operands
+
+
+@pytest.mark.libtpu
+@pytest.mark.parametrize('family', FAMILIES)
+def test_a_tpu_multiplies_bfloat16_in_an_update(family):
+  mesh = topology.make_mesh('v5e', {'fsdp': 4, 'tensor': 2})
+  models = {
+    'critic': in_bfloat16(family, 'float32', tie_embeddings=family != 'llama'),
+    'value': in_bfloat16(family, 'float32', head='value'),
+  }
+  lowered = lowered_update(models, 256, True, mesh)
+  compiled = hlo.read(lowered.compile().as_text())
+  assert len(compiled.products) > 20
+  assert not [x for x in compiled.products if x.operands != ('bf16', 'bf16')]
+
+
+@pytest.mark.libtpu
+def test_a_tpu_multiplies_bfloat16_in_sampling(monkeypatch):
+  texts, compile_one = [], jax.stages.Lowered.compile
+
+  def compile_and_read(lowered, *args, **kwargs):
+    compiled = compile_one(lowered, *args, **kwargs)
+    texts.append(compiled.as_text())
+    return compiled
+
+  monkeypatch.setattr(jax.stages.Lowered, 'compile', compile_and_read)
+  mesh = topology.make_mesh('v5e', {'fsdp': 2, 'tensor': 2})
+  sample(in_bfloat16('qwen3', 'float32'), mesh)
+  _, *programs = map(hlo.read, texts)
+  assert len(programs) == 3
+  for program in programs:
+    assert len(program.products) >= 8
+    assert not [x for x in program.products if x.operands != ('bf16', 'bf16')]
