@@ -69,14 +69,15 @@ ROOMS = {
     'files strict_json terminal workdir inspection report | absl '
     'ml_collections psutil rich',
   'bench':
-    'types terminal runtime models workdir rollouts sampling training | jax '
-    'matplotlib numpy rich',
+    'types terminal runtime models workdir rollouts sampling training plan | '
+    'flax jax matplotlib numpy rich',
 }  # fmt: skip
 # A peer's worker is run by the peer's own Python.
 PEERS = {
+  'maxtext': 'flax jax maxtext',
   'transformers': 'torch transformers',
   'trl': 'datasets tokenizers torch transformers trl',
-  'tunix': 'flax jax optax tunix',
+  'tunix': 'flax jax numpy optax tunix',
 }
 # Within these rooms, or modules, nothing imports jax, however far down.
 NO_JAX = (

@@ -67,7 +67,11 @@ def run(
   topology.check_compiler(chip)
   sides = topology.topologies_of(chip)[NUM_DEVICES]
   mesh = {'fsdp': NUM_DEVICES}
-  variables = topology.TPU_ENVIRONMENT | {'JAX_PLATFORMS': 'cpu'}
+  # Flags of this process may be unknown to the compiler.
+  variables = topology.TPU_ENVIRONMENT | {
+    'JAX_PLATFORMS': 'cpu',
+    'XLA_FLAGS': '',
+  }
   figures = {}
   for system in systems:
     say(f'{system.name}: compiles an update for {chip}:{sides}')

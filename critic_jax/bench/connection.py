@@ -37,13 +37,19 @@ class System(NamedTuple):
 
 
 @contextlib.contextmanager
-def worker(system: System, setup: Mapping[str, Any], deadline_s: float):
+def worker(
+  system: System,
+  setup: Mapping[str, Any],
+  deadline_s: float,
+  variables: Mapping[str, str] | None = None,
+):
   """Starts a worker and sets it up; it ends with the block.
 
   Args:
     system: the system that it runs.
     setup: the first request, of `rounds.setup`.
     deadline_s: seconds that it has for each answer.
+    variables: environment variables for it.
 
   Yields:
     A `Worker`.
@@ -57,6 +63,7 @@ def worker(system: System, setup: Mapping[str, Any], deadline_s: float):
     'HF_HUB_OFFLINE': '1',
     'TOKENIZERS_PARALLELISM': 'false',
     'XLA_PYTHON_CLIENT_PREALLOCATE': 'false',  # workers share a GPU
+    **(variables or {}),
   }
   command = [system.python, '-P', str(SCRIPT), str(system.script)]
   with tempfile.TemporaryFile() as log:
@@ -75,7 +82,8 @@ def worker(system: System, setup: Mapping[str, Any], deadline_s: float):
       ) from error
     connected = Worker(system.name, process, log, deadline_s)
     try:
-      connected.versions = connected.ask({'setup': setup})['versions']
+      connected.first_answer = connected.ask({'setup': setup})
+      connected.versions = connected.first_answer['versions']
       yield connected
     finally:
       connected.stop()
@@ -87,6 +95,7 @@ class Worker:
   def __init__(self, name, process, log, deadline_s):
     self.name = name
     self.versions = {}
+    self.first_answer = {}
     self._process = process
     self._log = log
     self._deadline_s = deadline_s

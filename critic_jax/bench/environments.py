@@ -1,11 +1,12 @@
 """The Python of each peer: a virtual environment of its own, made on demand.
 
-`peers/<name>.txt` pins its packages. An environment that exists already is used
-as it is.
+`peers/<name>.txt` pins its packages; its first line may ask for a newer Python
+than this one. An environment that exists already is used as it is.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -44,9 +45,10 @@ def python(
   if interpreter.exists():
     return str(interpreter)
   packages = PEERS / f'{name}.txt'
+  base = _new_enough(name, packages, run)
   say(f'installing {name} in {folder}')
   commands = (
-    [sys.executable, '-m', 'venv', str(folder)],
+    [base, '-m', 'venv', str(folder)],
     [str(interpreter), '-m', 'pip', 'install', '-q', '-r', str(packages)],
   )
   for command in commands:
@@ -61,3 +63,26 @@ def python(
         f'environment in {folder}; make one there by hand'
       ) from error
   return str(interpreter)
+
+
+def _new_enough(name, packages: Path, run) -> str:
+  """Returns an interpreter that the packages allow: this one, or a newer.
+
+  Raises:
+    ValueError: there is none on the PATH.
+  """
+  asked = re.match(r'# python >= 3\.(\d+)', packages.read_text())
+  minor = int(asked[1]) if asked else 0
+  if sys.version_info >= (3, minor):
+    return sys.executable
+  for number in range(minor, minor + 4):
+    if interpreter := shutil.which(f'python3.{number}'):
+      try:  # a shim may stand for a version that is not chosen
+        run([interpreter, '-c', ''], check=True, capture_output=True)
+      except (OSError, subprocess.CalledProcessError):
+        continue
+      return interpreter
+  raise ValueError(
+    f'{name}: got Python 3.{sys.version_info.minor}; expected 3.{minor} or '
+    'newer on the PATH for its environment; install one'
+  )

@@ -5,14 +5,16 @@ from __future__ import annotations
 import functools
 import math
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from critic_jax.models import forward, transformer
-from critic_jax.models.config import TransformerConfig
+from critic_jax.models.config import AUTO, TransformerConfig, concrete
 from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.models.transformer import Transformer
+from critic_jax.plan import topology
 from critic_jax.runtime import sharding
 from critic_jax.sampling import scheduler
 from critic_jax.training import optimizer, updates
@@ -61,6 +63,12 @@ def generate(
   ]
 
 
+def cross_entropy(model: Transformer, params, batch):
+  """Returns the weighted cross-entropy of a batch's tokens, without metrics."""
+  logprobs = forward.token_logprobs(model, params, batch['tokens'])
+  return -jnp.sum(logprobs * batch['weights']), ({}, {})
+
+
 def make_update(model: Transformer, params):
   """Makes a step of AdamW on the cross-entropy of all tokens.
 
@@ -74,11 +82,7 @@ def make_update(model: Transformer, params):
   tx, _ = optimizer.make_optimizer(
     learning_rate=1e-5, steps=1000, max_grad_norm=float('inf')
   )
-
-  def loss(params, batch):
-    logprobs = forward.token_logprobs(model, params, batch['tokens'])
-    return -jnp.sum(logprobs * batch['weights']), ({}, {})
-
+  loss = functools.partial(cross_entropy, model)
   mesh = sharding.make_mesh({'data': 1})
   params = jax.device_put(params, sharding.replicated(mesh))
   state = updates.init_state(tx, params, mesh)
@@ -136,3 +140,40 @@ def prepare(setup, by_stages):
     return by_stages(work, prompts, one_stage, seed)
 
   return {**worker, 'sample': sample_tree}
+
+
+def lower(setup):
+  """Lowers an update for a topology, as worker.py describes it.
+
+  Gradients are clipped, as those of the peers that compile.
+  """
+  chip, sides = setup['topology'].split(':')
+  mesh = topology.make_mesh(chip, setup['mesh'], sides)
+  settings = concrete(dict.fromkeys(AUTO, 'auto'), sharding.platform(mesh))
+  config = TransformerConfig(
+    **{**setup['model'], 'dtype': setup['dtype'], 'remat': 'full', **settings}
+  )
+  model = Transformer(config)
+  boxed = transformer.abstract_params(model)
+  params = jax.tree.map(
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+    nn.meta.unbox(boxed),
+    sharding.param_shardings(boxed, mesh),
+  )
+  tx, _ = optimizer.make_optimizer(learning_rate=1e-5, steps=1000)
+  state = updates.abstract_state(tx, params, mesh)
+  shape = setup['work']['rows'], setup['work']['prompt']
+  layout = sharding.batch_sharding(shape, mesh)
+  batch = {
+    name: jax.ShapeDtypeStruct(shape, dtype, sharding=layout)
+    for name, dtype in (('tokens', jnp.int32), ('weights', jnp.float32))
+  }
+  loss = functools.partial(cross_entropy, model)
+  shardings = tuple(x.sharding for x in jax.tree.leaves(state))
+  with sharding.on_mesh_of(params):
+    call = functools.partial(updates.update.__wrapped__, loss, tx)
+    return {
+      'versions': {'jax': jax.__version__},
+      'jaxpr': jax.make_jaxpr(call)(state, batch),
+      'lowered': updates.update.lower(loss, tx, state, batch, layout=shardings),
+    }

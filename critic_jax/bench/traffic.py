@@ -3,8 +3,8 @@
 A compiler's own count takes a loop for one turn. Here an operation counts as
 often as its loops turn, by the bytes of its operands and results in the
 device's main memory: not those that the compiler keeps in faster memory (`S(1)`
-in their layout), nor what is only viewed or passed on. A slice counts as long as
-it is, also inside a fusion, and so does an update of a slice in place. A
+in their layout), nor what is only viewed or passed on. A slice counts as long
+as it is, also inside a fusion, and so does an update of a slice in place. A
 collective that runs beside the fusions of its channel counts once.
 """
 

@@ -18,6 +18,14 @@ and import nothing of critic_jax. A worker is a module with one function:
 return when the result is on the host; 'facts' may be left out. `by_stages`
 makes a `sample` of a `generate`, one stage after the other.
 
+A setup with a 'topology' is of an update that is compiled for one and not run.
+Then the module has instead
+
+    lower(setup) -> {'versions': {...}, 'jaxpr': ..., 'lowered': ...}
+
+and the setup has 'mesh', sizes by the axes that are not 1, and 'hlo', the file
+that the program's text is written to. The answer is `compiled_facts`.
+
 The first request is {'setup': ...} and is answered by {'versions': ...}; each
 further one is {'prompts': ..., 'seed': ...}, answered by 'seconds',
 'peak_bytes' (the process's high-water mark during the call), 'loss' of an
@@ -108,6 +116,25 @@ def measure(worker, work, prompts, seed):
   return {'seconds': seconds, 'peak_bytes': peak_bytes(), **outcome, **facts}
 
 
+def compiled_facts(worker, hlo):
+  """Compiles what `lower` gives: the compiler's figures of a device."""
+  start = time.perf_counter()
+  compiled = worker['lowered'].compile()
+  seconds = time.perf_counter() - start
+  pathlib.Path(hlo).write_text(compiled.as_text())
+  memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
+  flops = load(pathlib.Path(__file__).with_name('jaxpr_flops.py'))
+  return {
+    'versions': worker['versions'],
+    'all_flops': flops.count(worker['jaxpr']),
+    'arguments': memory.argument_size_in_bytes,
+    'temporaries': memory.temp_size_in_bytes,
+    'results': memory.output_size_in_bytes - memory.alias_size_in_bytes,
+    'compile_seconds': seconds,
+    'cost_analysis': {k: v for k, v in cost.items() if '{' not in k},
+  }
+
+
 def peak_bytes():
   """Returns the high-water mark of this process's memory, in bytes."""
   try:
@@ -134,7 +161,10 @@ def serve(path, requests, answer):
   for line in requests:
     request = json.loads(line)
     try:
-      if 'setup' in request:
+      if 'topology' in request.get('setup', ()):
+        worker = load(path).lower(request['setup'])
+        answer(compiled_facts(worker, request['setup']['hlo']))
+      elif 'setup' in request:
         work = request['setup']['work']
         worker = load(path).prepare(request['setup'], by_stages)
         answer({'versions': worker['versions']})

@@ -124,24 +124,24 @@ class _Instruction(NamedTuple):
   @property
   def op_name(self) -> str:
     """Returns the name in the metadata, '' without one."""
-    return _attribute(self.rest, 'op_name="([^"]*)"') or ''
+    return attribute(self.rest, 'op_name="([^"]*)"') or ''
 
 
 def read(text: str) -> Program:
   """Reads a program's text, as `jax.stages.Compiled.as_text` returns it."""
-  computations, entry = _parse(text)
+  computations, entry = parse(text)
   program, channels = Program([], [], []), set()
   for instruction, loops, types in _walk(computations, entry, ()):
     place = loops, instruction.op_name
     if kind := _kind(instruction):
-      channel = _attribute(instruction.rest, r'channel_id=(\d+)')
+      channel = attribute(instruction.rest, r'channel_id=(\d+)')
       if channel is None or (channel, loops) not in channels:
         channels.add((channel, loops))
         dtypes = tuple(dict.fromkeys(_dtypes(instruction.result)))
         num_bytes = result_bytes(instruction.result)
         program.collectives.append(Collective(kind, dtypes, num_bytes, *place))
     elif instruction.opcode == 'custom-call':
-      target = _attribute(instruction.rest, 'custom_call_target="([^"]*)"')
+      target = attribute(instruction.rest, 'custom_call_target="([^"]*)"')
       if target.startswith(_GEMMS):
         program.products.append(_product(instruction, types, place))
       else:
@@ -199,11 +199,11 @@ def _walk(
   for line in instructions:
     yield line, loops, types
     if line.opcode == 'while':
-      body = _attribute(line.rest, r'body=%?([\w.\-]+)')
-      loop = Loop(body, line.op_name, _trip_count(line, computations))
+      body = attribute(line.rest, r'body=%?([\w.\-]+)')
+      loop = Loop(body, line.op_name, trip_count(line, computations))
       yield from _walk(computations, body, (*loops, loop))
     elif line.opcode not in _APPLYING:
-      for called in _called(line):
+      for called in callees(line):
         if called in computations:
           yield from _walk(computations, called, loops)
 
@@ -215,18 +215,18 @@ _APPLYING = (
 )  # fmt: skip
 
 
-def _called(line: _Instruction) -> list[str]:
+def callees(line: _Instruction) -> list[str]:
   """Returns the computations that a line calls."""
   groups = _CALLED.findall(line.rest[_end(line.rest) :])
   return [name for group in groups for name in re.findall(r'[\w.\-]+', group)]
 
 
-def _trip_count(line: _Instruction, computations) -> int | None:
+def trip_count(line: _Instruction, computations) -> int | None:
   """Returns the turns of a loop: known, or those of `i < constant`."""
-  known = _attribute(line.rest, r'"known_trip_count":\{"n":"(\d+)"')
+  known = attribute(line.rest, r'"known_trip_count":\{"n":"(\d+)"')
   if known is not None:
     return int(known)
-  condition = _attribute(line.rest, r'condition=%?([\w.\-]+)')
+  condition = attribute(line.rest, r'condition=%?([\w.\-]+)')
   lines = {other.name: other for other in computations[condition]}
   [root] = [other for other in lines.values() if other.is_root]
   if root.opcode != 'compare' or 'direction=LT' not in root.rest:
@@ -238,7 +238,7 @@ def _trip_count(line: _Instruction, computations) -> int | None:
   return int(limit.rest[: _end(limit.rest)])
 
 
-def _attribute(rest: str, pattern: str) -> str | None:
+def attribute(rest: str, pattern: str) -> str | None:
   """Returns the group of a pattern's first match, None without one."""
   match = re.search(pattern, rest)
   return match and match[1]
@@ -254,7 +254,7 @@ def _end(rest: str) -> int:
   return len(rest)
 
 
-def _parse(text: str) -> tuple[dict[str, list[_Instruction]], str]:
+def parse(text: str) -> tuple[dict[str, list[_Instruction]], str]:
   """Returns the lines of all computations, and the name of the entry."""
   computations: dict[str, list[_Instruction]] = {}
   entry, lines = '', []

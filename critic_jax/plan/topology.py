@@ -30,7 +30,7 @@ from critic_jax.runtime import sharding
 
 # Without a TPU, libtpu asks the cloud's metadata server where it is, for
 # minutes, and lets one process at a time in. It reads these when it is loaded.
-_TPU_ENVIRONMENT = {
+TPU_ENVIRONMENT = {
   'TPU_SKIP_MDS_QUERY': '1',
   'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
   'TPU_ACCELERATOR_TYPE': 'v5litepod-8',
@@ -192,7 +192,7 @@ def _devices(chip: str, sides: str) -> list[jax.Device]:
       platform='cuda', topology_name=name, topology=name,
       target_config=_description(chip),
     ).devices  # fmt: skip
-  with _environment(_TPU_ENVIRONMENT):
+  with _environment(TPU_ENVIRONMENT):
     return topologies.get_topology_desc(
       platform='tpu', topology_name=f'{chip}:{sides}'
     ).devices

@@ -193,7 +193,8 @@ def test_systems_side_by_side(system, tmp_path, capsys):
   assert '5 [2.50]' in peer and '1 [1.00]' in peer
   assert any('broken' in line and 'failed' in line for line in lines)
   compiled_update.write(tmp_path / 'x' / 'a.json', result)
-  assert json.loads((tmp_path / 'x' / 'a.json').read_text()) == result
+  written = json.loads((tmp_path / 'x' / 'a.json').read_text())
+  assert written['systems'] == result['systems']
 
 
 @pytest.mark.parametrize(
@@ -237,9 +238,7 @@ def test_an_environment_may_need_a_newer_python(tmp_path, monkeypatch):
     environments.python('peer', tmp_path / 'envs', run, lambda line: None)
 
 
-@pytest.mark.skipif(
-  not importlib.util.find_spec('libtpu'), reason='libtpu is not installed'
-)
+@pytest.mark.libtpu
 def test_our_update_compiles_for_a_tpu():
   result = compiled_update.run(
     work.Work('update', rows=8, prompt=32),

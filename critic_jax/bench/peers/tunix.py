@@ -1,8 +1,9 @@
 """The worker of Tunix: its `Sampler`, and the step of its `PeftTrainer`.
 
 As its users run it: the sampler's cache has just the size that is needed, top-p
-is 1, so that it sorts nothing; a prompt is repeated for each of its
-samples; the trainer has its default loss and no LoRA.
+is 1, so that it sorts nothing; a prompt is repeated for each of its samples;
+the trainer has its default loss and no LoRA. Where it is compiled for TPUs, it
+has its fused attention and keeps the residual stream of each layer.
 """
 
 from __future__ import annotations
@@ -34,15 +35,9 @@ class Numbers:
     return 0
 
 
-def make_model(fields, dtype, seed):
-  """Makes a model with random weights of the fields' family."""
-  import jax
-  from flax import nnx
-  from tunix.models.llama3 import model as llama3
-  from tunix.models.qwen2 import model as qwen2
-  from tunix.models.qwen3 import model as qwen3
-
-  shape = dict(
+def shape_of(fields):
+  """Returns the settings that the models of all families have."""
+  return dict(
     num_layers=fields['num_layers'],
     vocab_size=fields['vocab_size'],
     embed_dim=fields['embed_dim'],
@@ -53,6 +48,17 @@ def make_model(fields, dtype, seed):
     rope_theta=fields.get('rope_theta', 10000.0),
     norm_eps=fields.get('norm_eps', 1e-6),
   )
+
+
+def make_model(fields, dtype, seed):
+  """Makes a model with random weights of the fields' family."""
+  import jax
+  from flax import nnx
+  from tunix.models.llama3 import model as llama3
+  from tunix.models.qwen2 import model as qwen2
+  from tunix.models.qwen3 import model as qwen3
+
+  shape = shape_of(fields)
   tied, rngs = fields.get('tie_embeddings', True), nnx.Rngs(seed)
   if fields.get('qk_norm') or fields.get('qkv_bias'):
     family, name = (qwen3, 'Qwen3') if fields.get('qk_norm') else (
@@ -109,12 +115,10 @@ def make_generate(models, fields):
   return generate
 
 
-def make_update(model):
-  """Makes `update(rows)`, which returns the loss before the update."""
-  import jax
+def make_trainer(model):
+  """Makes a trainer of a model, which is given rows of tokens."""
   import jax.numpy as jnp
   import optax
-  from flax import nnx
   from tunix.sft.peft_trainer import PeftTrainer, TrainingConfig
 
   def inputs(tokens):
@@ -127,11 +131,20 @@ def make_update(model):
       'attention_mask': jnp.broadcast_to(causal, (rows, length, length)),
     }
 
-  trainer = PeftTrainer(
+  return PeftTrainer(
     model,
     optax.adamw(1e-5, b2=0.95, weight_decay=0.0),
     TrainingConfig(eval_every_n_steps=1 << 30),
   ).with_gen_model_input_fn(inputs)
+
+
+def make_update(model):
+  """Makes `update(rows)`, which returns the loss before the update."""
+  import jax
+  import jax.numpy as jnp
+  from flax import nnx
+
+  trainer = make_trainer(model)
 
   def update(rows):
     step, _ = trainer.jit_train_and_eval_step(cache_nnx_graph=True)
@@ -140,6 +153,72 @@ def make_update(model):
     return float(loss)
 
   return update
+
+
+def lower(setup):
+  """Lowers an update for a topology, as worker.py describes it."""
+  from importlib.metadata import version
+
+  import jax
+  import jax.numpy as jnp
+  import numpy as np
+  from flax import nnx
+  from jax.experimental import topologies
+  from jax.sharding import Mesh, NamedSharding, PartitionSpec
+  from tunix.models.qwen2 import model as qwen2
+  from tunix.models.qwen3 import model as qwen3
+
+  fields, work = setup['model'], setup['work']
+  if not (fields.get('qk_norm') or fields.get('qkv_bias')):
+    raise ValueError(
+      'model: got a Llama; expected a Qwen: its Llama computes in float32'
+    )
+  family, name = (qwen3, 'Qwen3') if fields.get('qk_norm') else (qwen2, 'Qwen2')
+  config = family.ModelConfig(
+    **shape_of(fields),
+    use_tied_embedding=fields.get('tie_embeddings', True),
+    dtype=getattr(jnp, setup['dtype']),
+    remat_config=family.RematConfig.DECODER,
+    use_flash_attention=True,
+  )
+  devices = topologies.get_topology_desc(
+    platform='tpu', topology_name=setup['topology']
+  ).devices
+  mesh = Mesh(np.array(devices).reshape(-1, 1), ('fsdp', 'tp'))
+  trainers = []
+
+  def make():
+    model = getattr(family, name)(config, rngs=nnx.Rngs(0))
+    trainers.append(make_trainer(model))
+    return model, trainers[0].optimizer
+
+  def on_mesh(x, spec):
+    layout = NamedSharding(mesh, spec if x.ndim else PartitionSpec())
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout)
+
+  with mesh:
+    graph, state = nnx.split(nnx.eval_shape(make))
+    specs = nnx.get_partition_spec(state)
+    state = jax.tree.map(on_mesh, state, specs)
+    train_step = trainers[0].create_train_step_fn()
+
+    def step(state, tokens):
+      model, optimizer = nnx.merge(graph, state)
+      outcome = train_step(model, optimizer, tokens)
+      return nnx.state((model, optimizer)), outcome
+
+    tokens = jax.ShapeDtypeStruct((work['rows'], work['prompt']), jnp.int32)
+    tokens = on_mesh(tokens, PartitionSpec('fsdp'))
+    layout = jax.tree.map(lambda x: x.sharding, state)
+    traced = jax.jit(
+      step, donate_argnums=0, out_shardings=(layout, None)
+    ).trace(state, tokens)
+    lowered = traced.lower()
+  return {
+    'versions': {name: version(name) for name in ('google-tunix', 'jax')},
+    'jaxpr': traced.jaxpr,
+    'lowered': lowered,
+  }
 
 
 def device_bytes():
