@@ -41,7 +41,7 @@ def ask_refinement(critique: Record) -> Conversation:
     ask_solution(solution.problem),
     solution,
     f'A teacher says about your program:\n{advice(critique)}\n\n'
-    f'Write a better program. {_FORM}',
+    'Write a better program, in the same form: the whole of it in one block.',
   )
 
 
