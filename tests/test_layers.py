@@ -70,7 +70,7 @@ ROOMS = {
     'ml_collections psutil rich',
   'bench':
     'types terminal runtime models workdir rollouts sampling training plan | '
-    'flax jax matplotlib numpy rich',
+    'jax matplotlib numpy rich',
 }  # fmt: skip
 # A peer's worker is run by the peer's own Python.
 PEERS = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -154,12 +153,7 @@ def lower(setup):
     **{**setup['model'], 'dtype': setup['dtype'], 'remat': 'full', **settings}
   )
   model = Transformer(config)
-  boxed = transformer.abstract_params(model)
-  params = jax.tree.map(
-    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-    nn.meta.unbox(boxed),
-    sharding.param_shardings(boxed, mesh),
-  )
+  params = sharding.param_forms(transformer.abstract_params(model), mesh)
   tx, _ = optimizer.make_optimizer(learning_rate=1e-5, steps=1000)
   state = updates.abstract_state(tx, params, mesh)
   shape = setup['work']['rows'], setup['work']['prompt']

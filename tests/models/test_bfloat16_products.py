@@ -6,19 +6,19 @@ platform; the last ones read what the compiler of TPUs makes of it.
 
 import re
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import FAMILIES, tiny_config
+from helpers import tiny_config
 
 from critic_jax.models import forward, transformer
 from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.models.transformer import Transformer
 from critic_jax.plan import hlo, topology
 from critic_jax.runtime import sharding
-from critic_jax.sampling import scheduler
+from critic_jax.sampling import decode, scheduler
+from critic_jax.sampling.lanes import empty_lanes
 from critic_jax.training import optimizer, updates
 
 PRODUCT = re.compile(
@@ -53,12 +53,7 @@ def on_one_device():
 
 
 def shapes_of(model, mesh):
-  boxed = transformer.abstract_params(model)
-  return jax.tree.map(
-    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-    nn.meta.unbox(boxed),
-    sharding.param_shardings(boxed, mesh),
-  )
+  return sharding.param_forms(transformer.abstract_params(model), mesh)
 
 
 def lowered_update(models, length, packed, mesh):
@@ -121,19 +116,10 @@ def test_sampling_multiplies_bfloat16(monkeypatch, family, param_dtype):
     return lowered.out_info
 
   monkeypatch.setattr(scheduler, '_compile', lower)
-  sample(in_bfloat16(family, param_dtype, tie_embeddings=family != 'llama'))
-  lanes, *programs = texts
-  assert not lanes and len(programs) == 3
-  for operands in programs:
-    assert len(operands) >= 10
-    assert set(operands) == {('bf16', 'bf16')}
-
-
-def sample(model, mesh=None):
-  """Compiles the programs of sampling for a mesh, by default one device."""
+  model = in_bfloat16(family, param_dtype, tie_embeddings=family != 'llama')
   scheduler.compile_one(
     model,
-    shapes_of(model, mesh or on_one_device()),
+    shapes_of(model, on_one_device()),
     jax.random.split(jax.random.key(0), 16),
     512,
     eos=np.array([1], np.int32),
@@ -143,6 +129,11 @@ def sample(model, mesh=None):
     num_lanes=16,
     num_rows=2,
   )
+  lanes, *programs = texts
+  assert not lanes and len(programs) == 3
+  for operands in programs:
+    assert len(operands) >= 10
+    assert set(operands) == {('bf16', 'bf16')}
 
 
 def test_a_product_in_float32_is_seen():
@@ -155,7 +146,14 @@ def test_a_product_in_float32_is_seen():
 
 
 @pytest.mark.libtpu
-@pytest.mark.parametrize('family', FAMILIES)
+@pytest.mark.parametrize(
+  'family',
+  [
+    'qwen3',
+    pytest.param('qwen2', marks=pytest.mark.slow),
+    pytest.param('llama', marks=pytest.mark.slow),
+  ],
+)
 def test_a_tpu_multiplies_bfloat16_in_an_update(family):
   mesh = topology.make_mesh('v5e', {'fsdp': 4, 'tensor': 2})
   models = {
@@ -169,19 +167,20 @@ def test_a_tpu_multiplies_bfloat16_in_an_update(family):
 
 
 @pytest.mark.libtpu
-def test_a_tpu_multiplies_bfloat16_in_sampling(monkeypatch):
-  texts, compile_one = [], jax.stages.Lowered.compile
-
-  def compile_and_read(lowered, *args, **kwargs):
-    compiled = compile_one(lowered, *args, **kwargs)
-    texts.append(compiled.as_text())
-    return compiled
-
-  monkeypatch.setattr(jax.stages.Lowered, 'compile', compile_and_read)
-  mesh = topology.make_mesh('v5e', {'fsdp': 2, 'tensor': 2})
-  sample(in_bfloat16('qwen3', 'float32'), mesh)
-  _, *programs = map(hlo.read, texts)
-  assert len(programs) == 3
-  for program in programs:
-    assert len(program.products) >= 8
-    assert not [x for x in program.products if x.operands != ('bf16', 'bf16')]
+def test_a_tpu_multiplies_bfloat16_in_decoding():
+  mesh = topology.make_mesh('v5e', {'data': 2, 'tensor': 2})
+  model = in_bfloat16('qwen3', 'float32')
+  with jax.set_mesh(mesh):
+    empty = empty_lanes.lower(model, 4, 2, 2, 128, 8)
+    lanes = jax.tree.map(
+      lambda x, layout: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout),
+      empty.out_info,
+      empty.compile().output_shardings,
+    )
+    lowered = decode.decode.lower(
+      model, shapes_of(model, mesh), lanes, 2, eos=np.array([1], np.int32),
+      sampling_params=SamplingParams(),
+    )  # fmt: skip
+  compiled = hlo.read(lowered.compile().as_text())
+  assert len(compiled.products) >= 8
+  assert not [x for x in compiled.products if x.operands != ('bf16', 'bf16')]
