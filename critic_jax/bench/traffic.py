@@ -5,13 +5,16 @@ often as its loops turn, by the bytes of its operands and results in the
 device's main memory: not those that the compiler keeps in faster memory (`S(1)`
 in their layout), nor what is only viewed or passed on. A slice counts as long
 as it is, also inside a fusion, and so does an update of a slice in place. A
-collective that runs beside the fusions of its channel counts once.
+collective that runs beside the fusions of its channel counts once, even where
+they are in the bodies of several loops.
 """
 
 from __future__ import annotations
 
+import collections
+import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from critic_jax.plan import hlo
 
@@ -32,17 +35,43 @@ def count(text: str) -> int:
     text: optimised HLO, of `compiled.as_text()`.
   """
   computations, entry = hlo.parse(text)
-  return _of_computation(computations, entry)
+  spread = dict.fromkeys(_spread(computations), 0)
+  return _of_computation(computations, entry, spread) + sum(spread.values())
 
 
-def _of_computation(computations, name) -> int:
+def _spread(computations) -> Iterator[str]:
+  """Yields the channels whose fusions are in more than one computation."""
+  homes: dict[str, set[str]] = collections.defaultdict(set)
+  for name, lines in computations.items():
+    for line in lines:
+      called = hlo.callees(line) if line.opcode == 'fusion' else ()
+      for inner in itertools.chain(*(computations[x] for x in called)):
+        if inner.opcode in hlo.COLLECTIVES:
+          homes[_channel(inner)].add(name)
+  return (channel for channel, names in homes.items() if len(names) > 1)
+
+
+def _channel(line) -> str:
+  return hlo.attribute(line.rest, r'channel_id=(\d+)') or line.name
+
+
+def _of_computation(computations, name, spread) -> int:
+  """Counts the bytes of one run of a computation.
+
+  Args:
+    computations: lines by name.
+    name: that of the computation.
+    spread: the bytes of collectives that count once, by channel; filled in.
+  """
   lines = computations[name]
   types = {line.name: line.result for line in lines}
   channels: set[str] = set()
-  return sum(_of_line(computations, line, types, channels) for line in lines)
+  return sum(
+    _of_line(computations, line, types, spread, channels) for line in lines
+  )
 
 
-def _of_line(computations, line, types, channels) -> int:
+def _of_line(computations, line, types, spread, channels) -> int:
   operands = [_size(types[name]) for name in line.operands if name in types]
   opcode = line.opcode
   if opcode in _FREE:
@@ -50,14 +79,18 @@ def _of_line(computations, line, types, channels) -> int:
   if opcode == 'while':
     body = hlo.attribute(line.rest, r'body=%?([\w.\-]+)')
     turns = hlo.trip_count(line, computations)
-    return (turns or 1) * _of_computation(computations, body)
+    return (turns or 1) * _of_computation(computations, body, spread)
+  if opcode in ('call', 'conditional'):
+    counts = [
+      _of_computation(computations, x, spread) for x in hlo.callees(line)
+    ]
   if opcode == 'call':
-    return sum(_of_computation(computations, x) for x in hlo.callees(line))
+    return sum(counts)
   if opcode == 'conditional':
-    return max(_of_computation(computations, x) for x in hlo.callees(line))
+    return max(counts)
   if opcode == 'fusion':
     [called] = hlo.callees(line)
-    return _of_fusion(computations[called], operands, channels)
+    return _of_fusion(computations[called], operands, spread, channels)
   if opcode.endswith('-start'):
     return sum(operands)  # its result is read by the operation that ends it
   if opcode.endswith('-done'):
@@ -70,14 +103,15 @@ def _of_line(computations, line, types, channels) -> int:
 
 
 def _of_fusion(
-  lines: Sequence, operands: Sequence[int], channels: set[str]
+  lines: Sequence, operands: Sequence[int], spread: dict, channels: set[str]
 ) -> int:
   """Counts what a fusion reads of its operands, and what it writes.
 
   Args:
     lines: those of the fusion.
     operands: the bytes of each operand.
-    channels: those of collectives that were counted; added to.
+    spread: see `_of_computation`.
+    channels: those of other collectives that were counted; added to.
   """
   by_name = {line.name: line for line in lines}
   [root] = [line for line in lines if line.is_root]
@@ -90,11 +124,14 @@ def _of_fusion(
       whole = operands[int(line.rest.split(')')[0])]
       total += min(whole, _read(line, lines))
     elif line.opcode in hlo.COLLECTIVES:
-      channel = hlo.attribute(line.rest, r'channel_id=(\d+)')
-      if channel not in channels:
+      channel = _channel(line)
+      sources = [by_name[name] for name in line.operands if name in by_name]
+      moved = sum(_size(x.result) for x in (line, *sources))
+      if channel in spread:
+        spread[channel] = moved
+      elif channel not in channels:
         channels.add(channel)
-        sources = [by_name[name] for name in line.operands if name in by_name]
-        total += sum(_size(x.result) for x in (line, *sources))
+        total += moved
   return total
 
 

@@ -170,6 +170,7 @@ def test_a_tpu_multiplies_bfloat16_in_an_update(family):
 def test_a_tpu_multiplies_bfloat16_in_decoding():
   mesh = topology.make_mesh('v5e', {'data': 2, 'tensor': 2})
   model = in_bfloat16('qwen3', 'float32')
+  params = shapes_of(model, mesh)
   with jax.set_mesh(mesh):
     empty = empty_lanes.lower(model, 4, 2, 2, 128, 8)
     lanes = jax.tree.map(
@@ -178,7 +179,7 @@ def test_a_tpu_multiplies_bfloat16_in_decoding():
       empty.compile().output_shardings,
     )
     lowered = decode.decode.lower(
-      model, shapes_of(model, mesh), lanes, 2, eos=np.array([1], np.int32),
+      model, params, lanes, 2, eos=np.array([1], np.int32),
       sampling_params=SamplingParams(),
     )  # fmt: skip
   compiled = hlo.read(lowered.compile().as_text())
