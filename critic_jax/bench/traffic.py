@@ -35,8 +35,23 @@ def count(text: str) -> int:
     text: optimised HLO, of `compiled.as_text()`.
   """
   computations, entry = hlo.parse(text)
+  return _count(computations, entry)
+
+
+def count_turn(text: str) -> int:
+  """Counts the bytes of one turn of a program's one loop, as of a token.
+
+  Args:
+    text: optimised HLO of a program whose entry has one loop.
+  """
+  computations, entry = hlo.parse(text)
+  [loop] = [line for line in computations[entry] if line.opcode == 'while']
+  return _count(computations, hlo.attribute(loop.rest, r'body=%?([\w.\-]+)'))
+
+
+def _count(computations, name) -> int:
   spread = dict.fromkeys(_spread(computations), 0)
-  return _of_computation(computations, entry, spread) + sum(spread.values())
+  return _of_computation(computations, name, spread) + sum(spread.values())
 
 
 def _spread(computations) -> Iterator[str]:
