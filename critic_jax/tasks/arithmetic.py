@@ -13,6 +13,7 @@ whatever the story around it.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import random
 import re
@@ -109,13 +110,26 @@ def problems(
       f'steps: got min_steps={min_steps}, max_steps={max_steps}; '
       'expected 1 <= min_steps <= max_steps'
     )
+  return list(_draw(split, num_problems, seed, min_steps, max_steps, unseen))
+
+
+@functools.lru_cache(maxsize=4, typed=True)  # 0.0 is another seed than 0
+def _draw(
+  split: str,
+  num_problems: int,
+  seed: int,
+  min_steps: int,
+  max_steps: int,
+  unseen: bool,
+) -> tuple[Problem, ...]:
+  """Draws the problems of a split, once for a run and its evaluations."""
   result = []
   for i in range(num_problems):
     rng = random.Random(f'{seed}/{split}/{i}/{min_steps}-{max_steps}')
     operands = UNSEEN if unseen else OPERANDS
     program = _draw_program(rng, split, min_steps, max_steps, operands)
     result.append(_tell(program, f'arithmetic-{split}-{i}', rng))
-  return result
+  return tuple(result)
 
 
 def _draw_program(rng, split, min_steps, max_steps, operands) -> Program:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 
 from critic_jax.tasks import arithmetic, arithmetic_lessons
@@ -42,6 +43,12 @@ def tokenizer(*, vocab_size: int = 768, num_problems: int = 2000) -> Tokenizer:
     vocab_size: the greatest number of pieces.
     num_problems: problems to train it on.
   """
+  return from_sentencepiece(_trained(vocab_size, num_problems))
+
+
+@functools.cache
+def _trained(vocab_size: int, num_problems: int) -> bytes:
+  """Trains a model of sentencepiece once for all roles that have it."""
   numbers = [space + str(n) for n in range(100) for space in ('', ' ')]
   line_starts = [
     start + f'Step {n}' + end
@@ -53,11 +60,9 @@ def tokenizer(*, vocab_size: int = 768, num_problems: int = 2000) -> Tokenizer:
     '<think>', '\n</think>\n', '\nVerdict:', 'Problem: ', '\nSolution:\n',
     '\nCritique:\n', '\nRefined solution:\n',
   ]  # fmt: skip
-  return from_sentencepiece(
-    train_sentencepiece(
-      corpus(num_problems),
-      vocab_size,
-      pieces=[*numbers, *line_starts, *fixed_parts],
-      across_words=True,
-    )
+  return train_sentencepiece(
+    corpus(num_problems),
+    vocab_size,
+    pieces=[*numbers, *line_starts, *fixed_parts],
+    across_words=True,
   )

@@ -7,6 +7,7 @@ one replaces is kept. Inputs are digests of contents, which never change.
 
 from __future__ import annotations
 
+import functools
 import glob
 import importlib.metadata
 import platform
@@ -140,9 +141,15 @@ def git_state(folder: Path) -> str:
 
 def environment(devices: str = '') -> str:
   """Returns Python, platform, devices and all packages' versions as text."""
+  head = [f'python {sys.version}', platform.platform(), f'devices {devices}']
+  return '\n'.join([*head, '', *_packages()]) + '\n'
+
+
+@functools.cache
+def _packages() -> list[str]:
+  """Returns all packages with their versions, as the process first saw them."""
   packages = {
     f'{distribution.metadata["Name"]}=={distribution.version}'
     for distribution in importlib.metadata.distributions()
   }
-  head = [f'python {sys.version}', platform.platform(), f'devices {devices}']
-  return '\n'.join([*head, '', *sorted(packages, key=str.lower)]) + '\n'
+  return sorted(packages, key=str.lower)
