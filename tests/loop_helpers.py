@@ -12,7 +12,6 @@ from ml_collections import ConfigDict
 from configs import common
 from critic_jax import lookup
 from critic_jax.answers import final_answers
-from critic_jax.models.transformer import Transformer
 from critic_jax.rollouts import rollout
 from critic_jax.runtime import sharding
 from critic_jax.sampling.lm import LM
@@ -66,10 +65,7 @@ def nano(**settings) -> LM:
   section = common.model(
     'nano', tokenizer=tokenizer, max_new_tokens=48, lengths=(128,), max_rows=64
   )
-  lm = roles.make_lms({'role': section | settings})['role']
-  # One layer compiles in half the time of two.
-  one_layer = dataclasses.replace(lm.model.config, num_layers=1)
-  return dataclasses.replace(lm, model=Transformer(one_layer))
+  return roles.make_lms({'role': section | settings})['role']
 
 
 def init(seed=0, **lms):

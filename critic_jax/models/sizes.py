@@ -59,7 +59,7 @@ _R1_LARGE = dict(max_len=131072, norm_eps=1e-5)
 SIZES = {
   # For tests: seconds on a CPU.
   'nano': dict(
-    embed_dim=32, mlp_dim=64, num_layers=2, num_heads=2, num_kv_heads=1,
+    embed_dim=32, mlp_dim=64, num_layers=1, num_heads=2, num_kv_heads=1,
     head_dim=16, qk_norm=True, max_len=512,
   ),
   # For the embedded world: minutes on a CPU.

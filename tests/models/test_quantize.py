@@ -128,8 +128,11 @@ def test_int8_of_int8_is_the_same():
 
 
 def test_parameters_take_a_quarter():
+  layers = dict(num_layers=2)  # of 30; all are alike
+
   def size(dtype):
-    config = TransformerConfig(**sizes.SIZES['smollm2-135m'], param_dtype=dtype)
+    settings = sizes.SIZES['smollm2-135m'] | layers | dict(param_dtype=dtype)
+    config = TransformerConfig(**settings)
     shapes = nn.meta.unbox(transformer.abstract_params(Transformer(config)))
     return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes))
 

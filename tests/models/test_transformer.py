@@ -295,19 +295,24 @@ def test_named_sizes_are_configs():
   for name, size in sizes.SIZES.items():
     config = TransformerConfig(**{'vocab_size': 640, **size})
     assert config.num_layers > 0, name
-  count = {
-    name: sum(
-      math.prod(x.shape)
-      for x in jax.tree.leaves(
-        transformer.abstract_params(
-          Transformer(TransformerConfig(**sizes.SIZES[name]))
-        )
-      )
-    )
-    # Tied; with biases; and untied. `test_sizes.py` counts all.
-    for name in ('smollm2-135m', 'qwen2.5-0.5b', 'qwen2.5-14b')
-  }
+
+
+def test_named_sizes_have_the_published_parameters():
+  """Those of one layer, and as many more for each that follows."""
+
+  def count(name, num_layers):
+    size = sizes.SIZES[name] | dict(num_layers=num_layers)
+    model = Transformer(TransformerConfig(**size))
+    leaves = jax.tree.leaves(transformer.abstract_params(model))
+    return sum(math.prod(x.shape) for x in leaves)
+
+  # Tied; with biases; and untied. `test_sizes.py` counts all.
+  counts = {}
+  for name in ('smollm2-135m', 'qwen2.5-0.5b', 'qwen2.5-14b'):
+    one, two = count(name, 1), count(name, 2)
+    num_more = sizes.SIZES[name]['num_layers'] - 1
+    counts[name] = one + num_more * (two - one)
   # Published: 134,515,008 of SmolLM2-135M; 0.494 and 14.770 billion.
-  assert count['smollm2-135m'] == 134_515_008
-  assert count['qwen2.5-0.5b'] == 494_032_768
-  assert count['qwen2.5-14b'] == 14_770_033_664
+  assert counts['smollm2-135m'] == 134_515_008
+  assert counts['qwen2.5-0.5b'] == 494_032_768
+  assert counts['qwen2.5-14b'] == 14_770_033_664

@@ -72,7 +72,7 @@ def test_what_is_held_is_what_a_run_allocates(dtype, how, item):
 
 def test_more_devices_hold_less():
   """Shards of fsdp hold half as much, but for norms, which all have."""
-  phase, _, lms, _ = tiny()
+  phase, _, lms, _ = tiny(num_layers=2)
   norms = 4 * (2 * (2 * 32 + 2 * 16) + 32)  # nano: D=32, Dh=16, two layers
   before, after = (
     memory.persistent_bytes(phase, lms, on(fsdp=n))['parameters of critic']
@@ -201,7 +201,8 @@ def test_against_the_compiled_update(remat, activation_share, bound):
 
 
 def test_keys_and_values():
-  lm = tiny()[2]['critic']  # 2 layers, one head of 16 for keys
+  # 2 layers, one head of 16 for keys.
+  lm = tiny(num_layers=2)[2]['critic']
   settings = dict(lanes=8, rows=2, samples=2, columns=128)
   single, sharded = (memory.sampler(lm, on(data=n), **settings) for n in (1, 4))
   cached = 2 * 2 * 16 * 4 * (8 * 128 + 16 * lm.max_new_tokens)

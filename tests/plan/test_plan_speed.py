@@ -68,7 +68,7 @@ def test_more_rows_than_slots_are_decoded_in_turns(lms):
 
 
 def test_devices_share_rows_and_heads(lms):
-  fields = dict(num_heads=4, num_kv_heads=4)
+  fields = dict(num_heads=4, num_kv_heads=4, num_layers=2)
   lm = abstract.changed(lms['solver'], **fields)
   stage = Sampled('solve', 'solver', 16, 2, 30, 48)
   single = speed.sample(model(lm, on()), on(), stage, lm)[1]

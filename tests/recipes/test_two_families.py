@@ -3,10 +3,10 @@
 import jax
 import ml_collections
 import numpy as np
+from helpers import random_params
 from loop_helpers import make_recipe
 
 from configs import common, refcritic
-from critic_jax.models import transformer
 from critic_jax.models.config import TransformerConfig
 from critic_jax.models.transformer import Transformer
 from critic_jax.pretrained import hf_weights
@@ -30,7 +30,7 @@ def save_llama(folder):
     head_dim=8,
     tie_embeddings=False,
   )
-  params = transformer.init_params(Transformer(config), jax.random.key(1))
+  params = random_params(Transformer(config), seed=1)
   hf_weights.save(folder, config, jax.device_get(params), tokenizer)
 
 
@@ -50,7 +50,7 @@ def test_each_reads_the_other_through_text(tmp_path):
   assert solver.model.config.qk_norm and not critic.model.config.qk_norm
   assert solver.tokenizer.vocab_size != critic.tokenizer.vocab_size
   params = {
-    'solver': transformer.init_params(solver.model, jax.random.key(0)),
+    'solver': random_params(solver.model),
     'critic': loaded['critic'],
   }
   config = ml_collections.ConfigDict(

@@ -13,7 +13,7 @@ from loop_helpers import mesh
 
 from configs import common
 from critic_jax import convert
-from critic_jax.models import forward, quantize, sizes
+from critic_jax.models import forward, quantize
 from critic_jax.models.transformer import Transformer
 from critic_jax.pretrained import hf_weights
 from critic_jax.text import tokenizer as tokenizer_lib
@@ -26,13 +26,6 @@ ARITHMETIC = dict(
 )  # fmt: skip
 KEY = jax.random.key(0, impl='rbg')
 SECTION = common.model('nano', tokenizer=ARITHMETIC, lengths=(32,))
-
-
-@pytest.fixture(autouse=True)
-def one_layer(monkeypatch):
-  """Compiles in half of the time."""
-  nano = {**sizes.SIZES['nano'], 'num_layers': 1}
-  monkeypatch.setitem(sizes.SIZES, 'nano', nano)
 
 
 def save_run(path, models=None, saved=(2, 5), best=None, **changes):
@@ -79,11 +72,8 @@ def save_run(path, models=None, saved=(2, 5), best=None, **changes):
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
   """Saves a run whose best checkpoint is that of the step 4."""
-  with pytest.MonkeyPatch.context() as patch:
-    nano = {**sizes.SIZES['nano'], 'num_layers': 1}
-    patch.setitem(sizes.SIZES, 'nano', nano)
-    path = tmp_path_factory.mktemp('a:b c') / 'run'
-    return path, save_run(path, saved=(2, 4, 5), best=4)
+  path = tmp_path_factory.mktemp('a:b c') / 'run'
+  return path, save_run(path, saved=(2, 4, 5), best=4)
 
 
 def read(source, role='critic', **settings):
