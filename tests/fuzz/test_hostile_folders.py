@@ -30,9 +30,17 @@ from critic_jax.report import (
   summary_plots,
 )
 from critic_jax.report.summary import Table
-from critic_jax.workdir import run_dir
+from critic_jax.workdir import provenance, run_dir
 
 CONFIG = {'recipe': 'refcritic', 'seed': 0}
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _no_git():
+  """Git is not asked for its state, whose text is no matter here."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(provenance, 'git_state', lambda folder: 'commit 0\n')
+    yield
 
 
 @pytest.fixture(scope='module')
