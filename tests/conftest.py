@@ -1,11 +1,14 @@
 """Test modules import `helpers` and other files of this folder by name."""
 
+import fcntl
 import importlib.util
 import os
 import pathlib
+import shutil
 
 import jax
 import pytest
+from commands import collect_rarely, forked_python
 
 # Tests compile much and compute little: programs that are not optimised take
 # half of the time, and jax 0.10 has older, plainer code for operations, which
@@ -60,20 +63,38 @@ def pytest_runtest_setup(item):
       pytest.skip(f"{module} is not installed: pip install -e '.[{extra}]'")
 
 
-@pytest.fixture(scope='session', autouse=True)
-def compile_cache(tmp_path_factory):
-  """Compiles once what several tests compile, in whatever process."""
+def pytest_collection_finish():
+  """Collects no garbage among what the tests have imported."""
+  collect_rarely()
+
+
+@pytest.fixture(scope='session')
+def shared_folder(tmp_path_factory):
+  """The folder of the command, in which each worker has its own."""
   folder = tmp_path_factory.getbasetemp()
-  if is_worker():
-    folder = folder.parent  # each worker has a folder in that of the command
+  return folder.parent if is_worker() else folder
+
+
+@pytest.fixture(scope='session', autouse=True)
+def compile_cache(shared_folder):
+  """Compiles once what several tests compile, in whatever process."""
   settings = dict(
-    jax_compilation_cache_dir=str(folder / 'jax'),
+    jax_compilation_cache_dir=str(shared_folder / 'jax'),
     jax_persistent_cache_min_compile_time_secs=0.0,
     jax_persistent_cache_min_entry_size_bytes=0,
+    # Programs do not name the lines of code that they come from.
+    jax_traceback_in_locations_limit=0,
   )
   for name, value in settings.items():
     jax.config.update(name, value)
     os.environ[name.upper()] = str(value)  # the tests' children inherit it
+
+
+@pytest.fixture(scope='session')
+def python(compile_cache):
+  """Runs a module, or a file, with words as `python` does; no imports wait."""
+  with forked_python() as run:
+    yield run
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -88,19 +109,21 @@ def few_programs():
 
 
 @pytest.fixture(scope='session')
-def tiny_run(tmp_path_factory):
-  """The folder of refcritic's tiny config, trained from end to end."""
-  import io
+def tiny_run(shared_folder, tmp_path_factory):
+  """The folder of refcritic's tiny config, trained from end to end.
 
-  from rich.console import Console
+  The first process to ask trains it, and each has a copy.
+  """
+  from run_helpers import run
 
   from configs import refcritic
-  from critic_jax import train
 
-  path = tmp_path_factory.mktemp('runs') / 'tiny'
-  return train.run(
-    refcritic.get_config('tiny'), str(path), Console(file=io.StringIO())
-  )
+  path = shared_folder / 'tiny_run'
+  with (shared_folder / 'tiny_run.lock').open('w') as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    if not (path / 'DONE').exists():
+      run(refcritic.get_config('tiny'), path)
+  return shutil.copytree(path, tmp_path_factory.mktemp('runs') / 'tiny')
 
 
 @pytest.fixture(autouse=True)

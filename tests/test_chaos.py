@@ -10,7 +10,6 @@ import os
 import pathlib
 import random
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -24,7 +23,6 @@ from critic_jax.sampling import lm
 from critic_jax.training import eval_phases, updates
 from critic_jax.workdir import checkpoint, checkpoint_files
 
-ROOT = pathlib.Path(__file__).parents[1]
 # The operations at whose start a run is killed.
 INSTANTS = {
   'sampling': (lm.LM, '_generate'),
@@ -41,15 +39,14 @@ INSTANTS = {
 }
 
 
-def config(cache):
+def config():
   """Configures two phases, the second one stale, an evaluation, 8 steps."""
   config = short_config()
-  config.compilation_cache = str(cache)
   config.phases.rl.update(dict(steps=5, staleness=1))
   return config
 
 
-def main(path, cache, instant, seed):
+def main(path, instant, seed):
   """Trains a run that kills itself after a number of calls."""
   rng = random.Random(seed)
   train.html_report.write = lambda path: None
@@ -77,70 +74,65 @@ def main(path, cache, instant, seed):
       return function(*args, **kwargs)
 
     setattr(owner, name, called)
-  run(config(cache), pathlib.Path(path))
+  run(config(), pathlib.Path(path))
 
 
 @pytest.fixture(scope='module')
 def undisturbed(tmp_path_factory):
-  """Trains a run undisturbed; returns it, and the cache of its programs."""
-  folder = tmp_path_factory.mktemp('undisturbed')
-  assert begin(folder / 'run', folder / 'cache', 'none', 0) == 0
-  return folder / 'run', folder / 'cache'
+  """Trains a run undisturbed; returns it. Others read its programs."""
+  path = tmp_path_factory.mktemp('undisturbed') / 'run'
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(train.html_report, 'write', lambda path: None)
+    return run(config(), path)
 
 
-def begin(path, cache, instant, seed):
+def begin(python, path, instant, seed):
   """Starts or continues the run; returns its exit status."""
-  paths = os.pathsep.join([str(ROOT), str(ROOT / 'tests')])
-  child = subprocess.run(
-    [sys.executable, __file__, str(path), str(cache), instant, str(seed)],
-    env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': paths},
-    capture_output=True, text=True, timeout=300,
-  )  # fmt: skip
+  child = python(__file__, path, instant, seed)
   assert child.returncode in (0, -signal.SIGKILL), child.stderr
   return child.returncode
 
 
-def kill(path, undisturbed, instants, seed):
+def kill(python, path, undisturbed, instants, seed):
   """Kills a run once at each instant, and more runs once they have ended.
 
   A run that ended is as the undisturbed one. Returns where runs were killed:
   the instants, and how many checkpoints there were.
   """
-  whole, cache = undisturbed
   where, number = [], 0
   for i, instant in enumerate(instants):
     for attempt in range(100):
       run_path = path / str(number)
-      if begin(run_path, cache, instant, f'{seed}/{i}/{attempt}'):
+      if begin(python, run_path, instant, f'{seed}/{i}/{attempt}'):
         steps = list(run_path.glob('checkpoints/[0-9]*'))
         where.append((instant, len(steps)))
         break
-      assert_same(run_path, whole)  # it ended before the instant came
+      assert_same(run_path, undisturbed)  # it ended before the instant came
       number += 1
     else:
       pytest.fail(f'no run was killed at {instant!r}')
-  while begin(path / str(number), cache, 'none', 0):
+  while begin(python, path / str(number), 'none', 0):
     pass
-  assert_same(path / str(number), whole)
+  assert_same(path / str(number), undisturbed)
   return where
 
 
 def test_a_run_killed_at_some_instants_is_as_one_that_was_not(
-  tmp_path, undisturbed
+  python, tmp_path, undisturbed
 ):
   instants = ['update', 'saving', 'sampling', 'inside a save', 'logging']
-  killed = kill(tmp_path, undisturbed, instants, 0)
+  killed = kill(python, tmp_path, undisturbed, instants, 0)
   assert [instant for instant, _ in killed] == instants
 
 
 @pytest.mark.slow
 def test_a_run_killed_at_50_random_instants_is_as_one_that_was_not(
-  tmp_path, undisturbed
+  python, tmp_path, undisturbed
 ):
   rng = random.Random(os.environ.get('CHAOS_SEED', 0))
   instants = [*INSTANTS, *rng.choices(list(INSTANTS), k=50 - len(INSTANTS))]
   rng.shuffle(instants)
-  killed = kill(tmp_path, undisturbed, instants, rng.random())
+  killed = kill(python, tmp_path, undisturbed, instants, rng.random())
   print(killed)
   assert len(killed) == 50
 

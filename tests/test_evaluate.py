@@ -2,11 +2,8 @@
 
 import io
 import json
-import pathlib
 import re
 import shutil
-import subprocess
-import sys
 
 import helpers
 import pytest
@@ -18,8 +15,6 @@ from critic_jax import evaluate
 from critic_jax.pretrained import hf_weights
 from critic_jax.training import eval_phases, roles
 from critic_jax.workdir import run_dir
-
-ROOT = pathlib.Path(evaluate.__file__).parents[1]
 
 
 def run(config, path):
@@ -286,12 +281,10 @@ def test_without_a_best_metric_there_is_no_best(tmp_path, tiny_run):
     run(config, tmp_path)
 
 
-def test_the_command_line_says_what_is_wrong(tmp_path):
-  process = subprocess.run(
-    [sys.executable, '-m', 'critic_jax.evaluate', '--config',
-     'configs/evaluate.py:mr_gsm8k', '--workdir', tmp_path, '--checkpoint',
-     'nowhere'],
-    cwd=ROOT, text=True, capture_output=True,
+def test_the_command_line_says_what_is_wrong(python, tmp_path):
+  process = python(
+    '-m', 'critic_jax.evaluate', '--config', 'configs/evaluate.py:mr_gsm8k',
+    '--workdir', tmp_path, '--checkpoint', 'nowhere',
   )  # fmt: skip
   assert process.returncode == 1
   [line] = process.stderr.strip().splitlines()

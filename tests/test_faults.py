@@ -238,12 +238,11 @@ def test_sigterm_saves_and_the_run_goes_on_as_if_never_told(
   assert_same(tmp_path, whole)
 
 
-def test_the_second_sigterm_ends_at_once_and_nothing_is_lost(tmp_path, whole):
+def test_the_second_sigterm_ends_at_once_and_nothing_is_lost(
+  python, tmp_path, whole
+):
   path = tmp_path / 'run'
-  child = subprocess.run(
-    [sys.executable, __file__, 'twice', str(path)],
-    env=environment(), capture_output=True, text=True, timeout=300,
-  )  # fmt: skip
+  child = python(__file__, 'twice', path)
   assert child.returncode == -signal.SIGTERM, child.stderr
   assert not (path / 'FAILED').exists()
   assert len(contents(path)['metrics']) == 5  # two after the last checkpoint

@@ -3,10 +3,7 @@
 import io
 import itertools
 import json
-import pathlib
 import shutil
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -40,9 +37,6 @@ from critic_jax.recipes import sft
 from critic_jax.runtime import sharding
 from critic_jax.training import optimizer, phases, pipeline, roles, updates
 from critic_jax.workdir import run_dir
-
-ROOT = pathlib.Path(train.__file__).parents[1]
-
 
 # ------------------------------------------------------------------ update
 
@@ -538,18 +532,6 @@ def test_scripted_models_are_what_tests_of_recipes_use():
 # ------------------------------------------------------------ command line
 
 
-def command(*arguments):
-  """Returns the exit status and what the command line says."""
-  process = subprocess.run(
-    [sys.executable, '-m', 'critic_jax.train', *arguments],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    timeout=120,
-  )
-  return process.returncode, process.stdout + process.stderr
-
-
 @pytest.mark.parametrize(
   ('config', 'arguments', 'message'),
   [
@@ -568,16 +550,12 @@ def command(*arguments):
   ],
 )
 def test_the_command_line_answers_in_one_line(
-  tmp_path, config, arguments, message
+  python, tmp_path, config, arguments, message
 ):
-  process = subprocess.run(
-    [sys.executable, '-m', 'critic_jax.train', f'--config=configs/{config}']
-    + [f'--workdir={tmp_path}/run', *arguments],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    timeout=120,
-  )
+  process = python(
+    '-m', 'critic_jax.train', f'--config=configs/{config}',
+    f'--workdir={tmp_path}/run', *arguments,
+  )  # fmt: skip
   assert process.returncode == 1
   output = (process.stdout + process.stderr).strip()
   assert message in output and len(output.splitlines()) == 1

@@ -1,10 +1,7 @@
 """The whole plan, and the command: 14 billion parameters on 64 fake devices."""
 
+import functools
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import pytest
 from jax.sharding import AbstractMesh
@@ -16,32 +13,29 @@ from critic_jax.plan.chips import CHIPS
 from critic_jax.plan.speed import Shares
 from critic_jax.runtime import sharding
 
-ROOT = pathlib.Path(__file__).parents[2]
-
 
 def plan(name, chip, mesh=None, sample_mesh=None, processes=1):
+  """Plans a config, once for all tests that ask for the same."""
+  meshes = [tuple(sizes.items()) for sizes in (mesh or {}, sample_mesh or {})]
+  return plan_once(name, chip, *meshes, processes)
+
+
+@functools.cache
+def plan_once(name, chip, mesh, sample_mesh, processes):
   config = refcritic.get_config(name)
-  config.sample_mesh.update(sample_mesh or {})
-  sizes = dict(config.mesh) | (mesh or {})
+  config.sample_mesh.update(dict(sample_mesh))
+  sizes = dict(config.mesh) | dict(mesh)
   shape = tuple(max(1, sizes.get(axis, 1)) for axis in sharding.AXES)
   mesh = AbstractMesh(shape, sharding.AXES)
   return forecast.make(config, mesh, CHIPS[chip], Shares(), False, processes)
 
 
-def run(*arguments):
-  return subprocess.run(
-    [sys.executable, '-m', 'critic_jax.plan', *arguments],
-    cwd=ROOT, capture_output=True, text=True, timeout=300,
-    env={**os.environ, 'PYTHONPATH': str(ROOT), 'COLUMNS': '100'},
-  )  # fmt: skip
-
-
-def test_the_paper_on_64_fake_devices(tmp_path):
+def test_the_paper_on_64_fake_devices(python, tmp_path):
   """Matrices have 64 shards, biases 4 along tensor, norms one."""
   path = tmp_path / 'plan.json'
-  process = run(
-    '--config=configs/refcritic.py:qwen2.5-14b-v5p', '--chip=v5p',
-    f'--json={path}',
+  process = python(
+    '-m', 'critic_jax.plan', '--config=configs/refcritic.py:qwen2.5-14b-v5p',
+    '--chip=v5p', f'--json={path}', COLUMNS='100',
   )  # fmt: skip
   assert process.returncode == 0, process.stderr[-2000:]
   printed_plan = json.loads(path.read_text())
@@ -61,7 +55,8 @@ def test_the_paper_on_64_fake_devices(tmp_path):
   assert phase['held']['optimiser'] == 8 * entries + scalars
   assert phase['update']['gradients'] == 2 * 4 * entries
   assert phase['fits']
-  stages = [time['stage'] for time in phase['times']]
+  move, *stages = [time['stage'] for time in phase['times']]
+  assert move == 'lay out'
   assert (
     stages[1::2] == ['solve', 'critique', 'refine'] and stages[6] == 'update'
   )
@@ -127,12 +122,13 @@ def test_a_matrix_that_can_not_be_split_so():
     plan('qwen2.5-14b-v5p', 'v5p', dict(fsdp=4, tensor=16))
 
 
-def test_wrong_commands():
+def test_wrong_commands(python):
   with pytest.raises(ValueError, match="mesh: got 'fsdp:4'; expected sizes"):
     command.mesh_sizes('fsdp:4')
-  process = run(
-    '--config=configs/refcritic.py:tiny', '--chip=v5p', '--mesh=fsdp=2,tensr=2'
-  )
+  process = python(
+    '-m', 'critic_jax.plan', '--config=configs/refcritic.py:tiny', '--chip=v5p',
+    '--mesh=fsdp=2,tensr=2',
+  )  # fmt: skip
   assert process.returncode == 1
   assert (
     process.stderr.strip()

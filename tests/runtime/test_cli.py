@@ -1,26 +1,9 @@
 """The command line: help, and errors in one line."""
 
 import importlib
-import pathlib
 import re
-import subprocess
-import sys
 
 import pytest
-
-ROOT = pathlib.Path(__file__).parents[2]
-
-
-def run_command(*words):
-  """Returns the exit status and the output of a command."""
-  process = subprocess.run(
-    [sys.executable, '-m', *words],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    timeout=120,
-  )
-  return process.returncode, process.stdout, process.stderr
 
 
 @pytest.mark.parametrize(
@@ -32,9 +15,10 @@ def run_command(*words):
     ('convert', ['--dtype', '--overwrite']),
   ],
 )
-def test_help_is_a_line_the_flags_and_two_examples(command, flags):
-  status, text, errors = run_command(f'critic_jax.{command}', '--help')
-  assert (status, errors) == (0, '')
+def test_help_is_a_line_the_flags_and_two_examples(python, command, flags):
+  process = python('-m', f'critic_jax.{command}', '--help')
+  assert (process.returncode, process.stderr) == (0, '')
+  text = process.stdout
   name = 'plan.__main__' if command == 'plan' else command
   doc = importlib.import_module(f'critic_jax.{name}').__doc__
   assert doc.splitlines()[0] in text.splitlines()
@@ -65,14 +49,15 @@ def test_help_is_a_line_the_flags_and_two_examples(command, flags):
   ],
 )
 def test_an_unknown_setting_is_one_line_with_the_nearest(
-  tmp_path, override, message
+  python, tmp_path, override, message
 ):
-  status, text, errors = run_command(
+  process = python(
+    '-m',
     'critic_jax.train',
     '--config=configs/refcritic.py:tiny',
     f'--workdir={tmp_path}/run',
     f'--config.{override}',
   )
-  assert (status, text) == (1, '')
-  assert re.fullmatch(f'error: {message}\n', errors), errors
+  assert (process.returncode, process.stdout) == (1, '')
+  assert re.fullmatch(f'error: {message}\n', process.stderr), process.stderr
   assert not (tmp_path / 'run').exists()

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from commands import collect_rarely
 from helpers import FAMILIES, random_params, tiny_config
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from rich.console import Console
@@ -214,9 +215,12 @@ def refcritic_on_mesh(name, path, first_mesh=None, every=2):
   config.compile_ahead = True
   config.phases.rl.steps = 2
   config.phases.rl.checkpoint_every = every
+  # All stages with two responses, four lanes of two rows: one shape.
+  config.phases.rl.update(num_solutions=2, num_critiques=2, num_refinements=2)
+  for role in config.models:
+    config.models[role].max_rows = 8
   config.mesh = MESHES[name]
   heads = dict(num_heads=8, num_kv_heads=4, head_dim=4, qkv_bias=True)
-  heads |= dict(num_layers=1)  # which compiles in less time than two
   nano = {'nano': sizes.SIZES['nano'] | heads}
   devices = devices_of(name)
   if first_mesh:
@@ -602,6 +606,7 @@ def test_an_axis_without_a_rule():
 
 if __name__ == '__main__':
   assert len(jax.devices()) == 8
+  collect_rarely()
   globals()[sys.argv[1]](pathlib.Path(sys.argv[2]))
 
 
