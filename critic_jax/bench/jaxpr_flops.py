@@ -10,14 +10,17 @@ from __future__ import annotations
 import math
 
 
-def count(jaxpr) -> int:
+def count(jaxpr, turns: float = 1) -> float:
   """Counts a multiplication and an addition as two.
 
-  A loop whose turns are not known counts as one, a branch as the dearest, and a
-  kernel as its body times its grid. Recomputed products count again.
+  A branch counts as the dearest, and a kernel as its body times its grid.
+  Recomputed products count again.
 
   Args:
     jaxpr: a jaxpr, closed or not.
+    turns: those of a loop whose turns are not known. Inside a scan it is taken
+      to turn as often as causal attention does from block to block: half as
+      often as the scan.
   """
   jaxpr = getattr(jaxpr, 'jaxpr', jaxpr)
   total = 0
@@ -26,11 +29,12 @@ def count(jaxpr) -> int:
     if name == 'dot_general':
       total += _product(equation)
       continue
-    counts = [count(inner) for inner in _inner(settings)]
+    inside = (1 + settings['length']) / 2 if name == 'scan' else turns
+    counts = [count(inner, inside) for inner in _inner(settings)]
     if name == 'cond':
       total += max(counts)
     else:
-      total += _turns(name, settings) * sum(counts)
+      total += _turns(name, settings, turns) * sum(counts)
   return total
 
 
@@ -41,10 +45,12 @@ def _product(equation) -> int:
   return 2 * depth * math.prod(equation.outvars[0].aval.shape)
 
 
-def _turns(name, settings) -> int:
+def _turns(name, settings, unknown_turns) -> float:
   """Returns how often a primitive runs what it holds."""
   if name == 'scan':
     return settings['length']
+  if name == 'while':
+    return unknown_turns
   if name == 'pallas_call':
     return math.prod(settings['grid_mapping'].grid)
   if name == 'shard_map':  # its body is that of one device

@@ -15,6 +15,7 @@ import collections
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from critic_jax.plan import hlo
 
@@ -26,10 +27,25 @@ _SLICES = ('dynamic-slice', 'gather', 'slice')
 _FAST = re.compile(r'\b\w+\[[^\]]*\]\{[^}]*S\([1-9]\d*\)[^}]*\}')
 
 
+class _Run(NamedTuple):
+  """The program, and where its run is.
+
+  Attributes:
+    computations: lines by the name of the computation.
+    spread: the bytes of collectives that count once, by channel; filled in.
+    turns: those of a loop whose turns are not known.
+  """
+
+  computations: Mapping[str, Sequence]
+  spread: dict[str, int]
+  turns: float = 1
+
+
 def count(text: str) -> int:
   """Counts the bytes that one device reads and writes in a run.
 
-  A loop whose turns are not known counts as one turn, a branch as the dearest.
+  A branch counts as the dearest. A loop whose turns are not known is taken to
+  turn half as often as the loop that it is in, as causal attention does.
 
   Args:
     text: optimised HLO, of `compiled.as_text()`.
@@ -50,8 +66,8 @@ def count_turn(text: str) -> int:
 
 
 def _count(computations, name) -> int:
-  spread = dict.fromkeys(_spread(computations), 0)
-  return _of_computation(computations, name, spread) + sum(spread.values())
+  run = _Run(computations, dict.fromkeys(_spread(computations), 0))
+  return round(_of_computation(run, name)) + sum(run.spread.values())
 
 
 def _spread(computations) -> Iterator[str]:
@@ -70,42 +86,31 @@ def _channel(line) -> str:
   return hlo.attribute(line.rest, r'channel_id=(\d+)') or line.name
 
 
-def _of_computation(computations, name, spread) -> int:
-  """Counts the bytes of one run of a computation.
-
-  Args:
-    computations: lines by name.
-    name: that of the computation.
-    spread: the bytes of collectives that count once, by channel; filled in.
-  """
-  lines = computations[name]
+def _of_computation(run: _Run, name: str) -> float:
+  """Counts the bytes of one run of a computation."""
+  lines = run.computations[name]
   types = {line.name: line.result for line in lines}
   channels: set[str] = set()
-  return sum(
-    _of_line(computations, line, types, spread, channels) for line in lines
-  )
+  return sum(_of_line(run, line, types, channels) for line in lines)
 
 
-def _of_line(computations, line, types, spread, channels) -> int:
+def _of_line(run: _Run, line, types, channels) -> float:
   operands = [_size(types[name]) for name in line.operands if name in types]
   opcode = line.opcode
   if opcode in _FREE:
     return 0
   if opcode == 'while':
     body = hlo.attribute(line.rest, r'body=%?([\w.\-]+)')
-    turns = hlo.trip_count(line, computations)
-    return (turns or 1) * _of_computation(computations, body, spread)
+    known = hlo.trip_count(line, run.computations)
+    turns = run.turns if known is None else known
+    inside = run._replace(turns=(1 + turns) / 2)
+    return turns * _of_computation(inside, body)
   if opcode in ('call', 'conditional'):
-    counts = [
-      _of_computation(computations, x, spread) for x in hlo.callees(line)
-    ]
-  if opcode == 'call':
-    return sum(counts)
-  if opcode == 'conditional':
-    return max(counts)
+    counts = [_of_computation(run, name) for name in hlo.callees(line)]
+    return sum(counts) if opcode == 'call' else max(counts)
   if opcode == 'fusion':
     [called] = hlo.callees(line)
-    return _of_fusion(computations[called], operands, spread, channels)
+    return _of_fusion(run, run.computations[called], operands, channels)
   if opcode.endswith('-start'):
     return sum(operands)  # its result is read by the operation that ends it
   if opcode.endswith('-done'):
@@ -118,14 +123,14 @@ def _of_line(computations, line, types, spread, channels) -> int:
 
 
 def _of_fusion(
-  lines: Sequence, operands: Sequence[int], spread: dict, channels: set[str]
+  run: _Run, lines: Sequence, operands: Sequence[int], channels: set[str]
 ) -> int:
   """Counts what a fusion reads of its operands, and what it writes.
 
   Args:
+    run: the program.
     lines: those of the fusion.
     operands: the bytes of each operand.
-    spread: see `_of_computation`.
     channels: those of other collectives that were counted; added to.
   """
   by_name = {line.name: line for line in lines}
@@ -142,8 +147,8 @@ def _of_fusion(
       channel = _channel(line)
       sources = [by_name[name] for name in line.operands if name in by_name]
       moved = sum(_size(x.result) for x in (line, *sources))
-      if channel in spread:
-        spread[channel] = moved
+      if channel in run.spread:
+        run.spread[channel] = moved
       elif channel not in channels:
         channels.add(channel)
         total += moved

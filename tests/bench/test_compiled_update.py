@@ -62,6 +62,17 @@ def test_flops_of_loops_branches_and_what_is_computed_again():
   assert count(again, A, B) == 8 * PRODUCT
 
 
+def test_flops_of_a_loop_that_turns_as_often_as_the_block_asks():
+  def blocks(a, b):
+    def block(sum, number):
+      add = jax.lax.fori_loop(0, number, lambda i, x: x + a @ b, sum)
+      return add, None
+
+    return jax.lax.scan(block, a @ b, jnp.arange(1, 8))[0]
+
+  assert count(blocks, A, B) == (1 + 7 * 8 / 2) * PRODUCT
+
+
 def test_flops_of_all_devices():
   mesh = jax.make_mesh((1,), ('x',), devices=jax.devices()[:1])
   spec = jax.sharding.PartitionSpec()
@@ -121,6 +132,32 @@ def test_traffic_by_hand():
   # it, reads its index twice and writes it once.
   turn = 1024 + 1024 + 3 * 4
   assert traffic.count(HLO) == 2 * 1024 + 5 * turn
+
+
+def test_traffic_of_a_loop_of_unknown_turns():
+  text = HLO.replace('direction=LT', 'direction=NE')
+  assert traffic.count(text) == 2 * 1024 + 2 * 1024 + 3 * 4
+  # A scan of 5 that has it inside.
+  outer = (
+    HLO.replace('ENTRY %main', '%inner')
+    .replace('condition=%more', 'condition=%other')
+    .replace('%more (', '%other (')
+    .replace('direction=LT', 'direction=NE')
+  )
+  lines = """
+%body.2 (p.2: (s32[], f32[256], f32[8,256])) -> (s32[], f32[256], f32[8,256]) {
+  %p.2 = (s32[], f32[256], f32[8,256]) parameter(0)
+  ROOT %l = (s32[], f32[256], f32[8,256]) while(%p.2), condition=%other, BODY
+}
+
+ENTRY %main (x.2: (s32[], f32[256], f32[8,256])) -> (s32[], f32[256]) {
+  %x.2 = (s32[], f32[256], f32[8,256]) parameter(0)
+  ROOT %w = (s32[], f32[256]) while(%x.2), condition=%more, body=%body.2
+}
+""".replace('BODY', 'body=%body')
+  more = HLO[HLO.index('%more (') : HLO.index('ENTRY')]
+  text = outer + more + lines
+  assert traffic.count(text) == 5 * 3 * (2 * 1024 + 3 * 4)
 
 
 @pytest.mark.parametrize('turns', [1, 6])
