@@ -44,8 +44,8 @@ class Causal(NamedTuple):
 
   def mask(self, length: int) -> jax.Array:
     """Returns the mask of rows of `length` tokens, bool[B or 1, T, T]."""
-    labels = _Labels(jnp.arange(length)[None], self.segments, self.prefixes)
-    return _is_visible(labels, labels)
+    labels = Labels(jnp.arange(length)[None], self.segments, self.prefixes)
+    return is_visible(labels, labels)
 
 
 def attend(q, *parts) -> jax.Array:
@@ -173,7 +173,7 @@ _narrow_product.defvjp(_narrow_forward, _narrow_backward)
 # ------------------------------------------------------------ block by block
 
 
-class _Labels(NamedTuple):
+class Labels(NamedTuple):
   """The labels by which a query finds its keys; int32[B or 1, T] each.
 
   Attributes:
@@ -187,7 +187,7 @@ class _Labels(NamedTuple):
   prefixes: jax.Array | None = None
 
 
-def _is_visible(queries: _Labels, keys: _Labels) -> jax.Array:
+def is_visible(queries: Labels, keys: Labels) -> jax.Array:
   """Tells whether query t may look at key s: bool[B or 1, T, S]."""
   is_earlier = queries.places[..., None] >= keys.places[..., None, :]
   if queries.segments is None:
@@ -210,9 +210,9 @@ def _attend_in_blocks(q, causal_part, prefix=None):
   k, v, causal = causal_part
   batch, length = q.shape[:2]
   parts = sharding.num_parts('columns', length)
-  queries = keys = _Labels(jnp.arange(length)[None], *causal)
+  queries = keys = Labels(jnp.arange(length)[None], *causal)
   if prefix is not None:
-    k, v, keys = _prepend(*prefix, k, v, keys)
+    k, v, keys = prepend(*prefix, k, v, keys)
   # Give each device's columns rows of their own.
   if parts > 1:
     queries, keys = jax.tree.map(
@@ -249,7 +249,7 @@ def _rows_to_columns(x, parts):
   return x.reshape(len(x), -1, *x.shape[3:])
 
 
-def _prepend(prefix_k, prefix_v, mask, k, v, keys: _Labels):
+def prepend(prefix_k, prefix_v, mask, k, v, keys: Labels):
   """Puts keys and values behind those of a prefix, and labels both."""
   copies = len(k) // len(prefix_k)
 
@@ -260,7 +260,7 @@ def _prepend(prefix_k, prefix_v, mask, k, v, keys: _Labels):
 
   is_prefix = mask[:, 0]
   any_segment = jnp.full(is_prefix.shape, _ANY_SEGMENT)
-  labels = _Labels(
+  labels = Labels(
     join(jnp.where(is_prefix, 0, _PADDING_PLACE), keys.places),
     None if keys.segments is None else join(any_segment, keys.segments),
   )
@@ -313,7 +313,7 @@ def _forward(q, k, v, queries, keys):
     def add(j, state):
       mixed, total, largest = state
       k_j, v_j, labels_j = _block((k, v, keys), j)
-      scores = _scores(q, k_j, _is_visible(labels, labels_j))
+      scores = _scores(q, k_j, is_visible(labels, labels_j))
       merged = jnp.maximum(largest, jnp.max(scores, axis=-1, keepdims=True))
       weights, scale = jnp.exp(scores - merged), jnp.exp(largest - merged)
       mixed_j = _product('bhqs,bhsd->bhqd', weights.astype(v.dtype), v_j)
@@ -346,7 +346,7 @@ def _backward(residuals, doutput):
     def add(j, state):
       dq, dk, dv = state
       k_j, v_j, labels_j = _block((k, v, keys), j)
-      scores = _scores(q, k_j, _is_visible(labels, labels_j))
+      scores = _scores(q, k_j, is_visible(labels, labels_j))
       weights = jnp.exp(scores - normalizer)
       dweights = _product('bhqd,bhsd->bhqs', doutput, v_j)
       dscores = (weights * (dweights - dtotal) * scale).astype(q.dtype)
@@ -372,7 +372,7 @@ def _block(arrays, j):
   return jax.tree.map(lambda x: x[j], arrays)
 
 
-def _stops(queries: _Labels, keys: _Labels) -> jax.Array:
+def _stops(queries: Labels, keys: Labels) -> jax.Array:
   """Counts the key blocks that each query block goes over: int32[N]."""
   last_place = jnp.max(queries.places, axis=(1, 2))
   first_place = jnp.min(keys.places, axis=(1, 2))

@@ -12,6 +12,10 @@ PARAM_DTYPES = (*DTYPES, 'int8')
 # The choices of a layer's results that are kept for the backward pass
 # (`transformer.REMAT_POLICIES`).
 REMATS = ('none', 'dots_and_attention', 'dots', 'full')
+# Programs for attention in long rows (`transformer.KERNELS`), and the platform
+# that each needs; '' is any.
+ATTENTIONS = {'xla': '', 'splash': 'tpu', 'cudnn': 'gpu'}
+MAX_SPLASH_COLUMNS = 2**16  # the splash kernel's packed rows have fewer
 # Settings that may be 'auto': the field that each platform gets then.
 AUTO: dict[str, dict[str, str]] = {}
 
@@ -60,6 +64,8 @@ class TransformerConfig:
     param_dtype: the dtype of the stored matrices; one of `PARAM_DTYPES`.
     remat: the results of a layer that are kept for the backward pass; one of
       `REMATS`.
+    attention: the program for attention in rows of more than `attention.SHORT`
+      tokens; one of `ATTENTIONS`.
   """
 
   vocab_size: int
@@ -80,6 +86,7 @@ class TransformerConfig:
   dtype: str = 'float32'
   param_dtype: str = 'float32'
   remat: str = 'dots_and_attention'
+  attention: str = 'xla'
 
   def __post_init__(self):
     if self.num_heads % self.num_kv_heads:
@@ -93,6 +100,10 @@ class TransformerConfig:
       raise ValueError(f'head: got {self.head!r}; expected one of {HEADS}')
     if self.remat not in REMATS:
       raise ValueError(f'remat: got {self.remat!r}; expected one of {REMATS}')
+    if self.attention not in ATTENTIONS:
+      raise ValueError(
+        f'attention: got {self.attention!r}; expected one of {[*ATTENTIONS]}'
+      )
     if self.dtype not in DTYPES:
       raise ValueError(f'dtype: got {self.dtype!r}; expected one of {DTYPES}')
     if self.param_dtype not in PARAM_DTYPES:
@@ -122,3 +133,50 @@ def concrete(settings: Mapping[str, Any], platform: str) -> dict[str, Any]:
     name: choices[platform] if settings[name] == 'auto' else settings[name]
     for name, choices in AUTO.items()
   }
+
+
+def attention_program(
+  setting: str, platform: str, config: TransformerConfig, num_columns: int
+) -> str:
+  """Returns the program that a setting of attention means, of `ATTENTIONS`.
+
+  Args:
+    setting: one of them, or 'auto': the platform's kernel, where it can compute
+      the model.
+    platform: as of `concrete`.
+    config: the model.
+    num_columns: the most of a row.
+
+  Raises:
+    ValueError: there is no such program, or it cannot compute the model.
+  """
+  if setting not in ('auto', *ATTENTIONS):
+    raise ValueError(
+      f'attention: got {setting!r}; expected one of {["auto", *ATTENTIONS]}'
+    )
+  kernels = [name for name in ATTENTIONS if ATTENTIONS[name] == platform]
+  name = setting if setting != 'auto' else [*kernels, 'xla'][0]
+  needs = _needs(name, platform, config, num_columns)
+  if not needs:
+    return name
+  if setting == 'auto':
+    return 'xla'
+  raise ValueError(f"attention: got {setting!r} {needs}; set attention='auto'")
+
+
+def _needs(name, platform, config, num_columns) -> str:
+  """Says what a program of `ATTENTIONS` got and needs; '' if it has all."""
+  if ATTENTIONS[name] not in ('', platform):
+    return f'on a {platform.upper()}; expected a {ATTENTIONS[name].upper()}'
+  dtypes = {
+    'splash': ('float32', 'bfloat16'), 'cudnn': ('bfloat16', 'float16')
+  }.get(name, DTYPES)  # fmt: skip
+  if config.dtype not in dtypes:
+    return f'with dtype={config.dtype!r}; expected one of {dtypes}'
+  if name == 'cudnn' and (config.head_dim % 8 or config.head_dim > 128):
+    return (
+      f'with heads of {config.head_dim}; expected a multiple of 8 up to 128'
+    )
+  if name == 'splash' and num_columns > MAX_SPLASH_COLUMNS:
+    return f'with rows of {num_columns}; expected {MAX_SPLASH_COLUMNS} at most'
+  return ''

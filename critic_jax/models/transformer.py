@@ -21,7 +21,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from critic_jax.models import attention, quantize
+from critic_jax.models import (
+  attention,
+  cudnn_attention,
+  quantize,
+  splash_attention,
+)
 from critic_jax.models.attention import MIXED, Causal
 from critic_jax.models.config import TransformerConfig
 from critic_jax.models.linear import PRODUCT, Embedding, Projection
@@ -30,12 +35,19 @@ from critic_jax.runtime import sharding
 REMAT_POLICIES = {
   # Keeps the results of projections and attention; norms, rotations and gates
   # are computed again, which takes no longer than to store and read them.
-  'dots_and_attention': jax.checkpoint_policies.save_only_these_names(
-    PRODUCT, MIXED
+  'dots_and_attention': jax.checkpoint_policies.save_from_both_policies(
+    jax.checkpoint_policies.save_only_these_names(PRODUCT, MIXED),
+    cudnn_attention.is_kept,
   ),
   # Keeps the results of projections; attention is computed again, too.
   'dots': jax.checkpoint_policies.save_only_these_names(PRODUCT),
   'full': None,  # Keeps only the input of each layer.
+}
+# Attention of `Causal` rows by the kernel that `TransformerConfig` names.
+KERNELS = {
+  'xla': attention.attend,
+  'splash': splash_attention.attend,
+  'cudnn': cudnn_attention.attend,
 }
 Cache = tuple[tuple[jax.Array, jax.Array], ...]
 
@@ -117,7 +129,8 @@ class Attention(nn.Module):
       write = jax.lax.dynamic_update_slice_in_dim
       k, v = write(cache[0], k, slot, 2), write(cache[1], v, slot, 2)
     parts = [(k, v, mask)] if prefix is None else [(k, v, mask), prefix]
-    return self.o(attention.attend(q, *parts)), (k, v)
+    kernel = self.config.attention if isinstance(mask, Causal) else 'xla'
+    return self.o(KERNELS[kernel](q, *parts)), (k, v)
 
 
 class MLP(nn.Module):

@@ -141,8 +141,13 @@ def changed(lm: LM, **fields) -> LM:
 
 
 def on_one_device(lm: LM, mesh) -> LM:
-  """Returns the LM with the heads, MLP and vocabulary of one device."""
+  """Returns the LM with the heads, MLP and vocabulary of one device.
+
+  cuDNN, which is traced only where it is installed, becomes our blocks: both
+  keep the output and a normaliser.
+  """
   tree = params(lm, mesh)
+  attention = lm.model.config.attention
 
   def size(axis, *path):
     leaf = functools.reduce(lambda node, name: node[name], path, tree)
@@ -154,6 +159,7 @@ def on_one_device(lm: LM, mesh) -> LM:
     mlp_dim=size(1, 'layers_0', 'mlp', 'up', 'kernel'),
     num_heads=size(1, 'layers_0', 'attention', 'q', 'kernel'),
     num_kv_heads=size(1, 'layers_0', 'attention', 'k', 'kernel'),
+    attention='xla' if attention == 'cudnn' else attention,
   )
 
 

@@ -1,6 +1,7 @@
 """XLA's own count of the real update: the temporaries of its program.
 
-It is compiled for fake CPU devices, which the plan's own figures need not be.
+It is compiled for fake CPU devices, which the plan's own figures need not be,
+and which have no kernel of attention.
 XLA's CPU compiler computes bfloat16 in float32 and orders the work for speed,
 at the cost of memory, so its temporaries are an upper bound. They do tell how
 the program is split: where every device has the whole batch, temporaries are
@@ -47,7 +48,7 @@ def temporaries(name, config, lms, mesh, batch_shape) -> int:
 def _of_layers(num_layers, name, config, lms, mesh, batch_shape) -> int:
   """Measures the temporaries of an update of models with so many layers."""
   shallow_lms = {
-    role: abstract.changed(lm, num_layers=num_layers)
+    role: abstract.changed(lm, num_layers=num_layers, attention='xla')
     for role, lm in lms.items()
   }
   phase = abstract.phase(config, shallow_lms, name)

@@ -230,7 +230,7 @@ def put_batch(batch, mesh: Mesh):
 
 def batch_sharding(shape, mesh: Mesh) -> NamedSharding:
   """Returns the sharding of an array of a batch, [B, T, ...]."""
-  spec = _dividing(('rows', 'columns')[: len(shape)], shape, mesh)
+  spec = dividing(('rows', 'columns')[: len(shape)], shape, mesh)
   return NamedSharding(mesh, spec)
 
 
@@ -347,7 +347,7 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1:
     return x
-  return jax.lax.with_sharding_constraint(x, _dividing(names, x.shape, mesh))
+  return jax.lax.with_sharding_constraint(x, dividing(names, x.shape, mesh))
 
 
 def cut_rows(number: int, x: jax.Array) -> jax.Array:
@@ -378,7 +378,7 @@ def num_shards_here(name: str) -> int:
   return 1 if mesh.empty else num_shards(mesh, name)
 
 
-def _dividing(names, shape, mesh) -> PartitionSpec:
+def dividing(names, shape, mesh) -> PartitionSpec:
   """Returns the mesh axes of the named axes, where they divide the sizes."""
   return PartitionSpec(
     *(

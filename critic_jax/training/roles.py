@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from critic_jax import lookup
 from critic_jax.models import quantize, transformer
-from critic_jax.models.config import concrete
+from critic_jax.models.config import attention_program, concrete
 from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.models.transformer import Transformer
 from critic_jax.rollouts import stages
@@ -90,6 +90,7 @@ def check_section(
   dtype: str,
   param_dtype: str,
   remat: str,
+  attention: str,
   prompts: str,
   prefix: str,
   temperature: float,
@@ -109,6 +110,8 @@ def check_section(
     dtype: the type of computation.
     param_dtype: the type of parameters; int8 for roles not trained.
     remat: what the backward pass keeps, in `transformer.REMAT_POLICIES`.
+    attention: the program for attention in long rows: 'xla', 'splash' (TPUs),
+      'cudnn' (NVIDIA's GPUs), or 'auto', the one of the mesh's platform.
     prompts: a module of critic_jax.rollouts.styles.
     prefix: how every response begins.
     temperature: logits are divided by it; 0 is greedy.
@@ -121,7 +124,8 @@ def check_section(
   Raises:
     ValueError: a value is out of its range.
   """
-  del size, source, tokenizer, head, dtype, param_dtype, remat, prompts, prefix
+  del size, source, tokenizer, head, dtype, param_dtype, remat, attention
+  del prompts, prefix
   SamplingParams(temperature, top_k, top_p).check()
   lookup.check_counts(max_new_tokens=max_new_tokens, max_rows=max_rows)
   if not isinstance(lengths, list | tuple):
@@ -140,6 +144,9 @@ def make_lm(config, tokenizer, section, platform) -> LM:
     remat=section['remat'],
     **concrete(section, platform),
   )
+  columns = max(section['lengths'], default=0) + section['max_new_tokens']
+  program = attention_program(section['attention'], platform, config, columns)
+  config = dataclasses.replace(config, attention=program)
   return LM(
     model=Transformer(config),
     tokenizer=tokenizer,

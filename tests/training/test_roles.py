@@ -16,6 +16,7 @@ from vocabularies import gguf_metadata
 
 from configs import common
 from critic_jax.models import quantize
+from critic_jax.models.config import attention_program
 from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.models.transformer import Transformer
 from critic_jax.pretrained import gguf_import, hf_weights
@@ -106,6 +107,52 @@ def test_settings_reach_the_lm(source):
   assert (lm.lengths, lm.max_new_tokens, lm.max_rows) == ((16, 32), 8, 4)
 
 
+@pytest.mark.parametrize(
+  'platform, setting, changes, program',
+  [
+    ('cpu', 'auto', {}, 'xla'),
+    ('tpu', 'auto', {}, 'splash'),
+    ('tpu', 'xla', {}, 'xla'),
+    ('tpu', 'auto', dict(dtype='float16'), 'xla'),
+    (
+      'tpu',
+      'splash',
+      dict(dtype='float16'),
+      "got 'splash' with dtype='float16'",
+    ),
+    ('tpu', 'cudnn', {}, "got 'cudnn' on a TPU; expected a GPU"),
+    ('gpu', 'auto', dict(dtype='bfloat16'), 'cudnn'),
+    ('gpu', 'auto', {}, 'xla'),
+    ('gpu', 'cudnn', {}, "got 'cudnn' with dtype='float32'; expected one of"),
+  ],
+)
+def test_attention_follows_the_platform(
+  source, platform, setting, changes, program
+):
+  section = loaded(attention=setting, **changes)
+  if program in ('xla', 'splash', 'cudnn'):
+    [lm] = roles.make_lms({'critic': section}, platform=platform).values()
+    assert lm.model.config.attention == program
+    return
+  with pytest.raises(ValueError, match=re.escape(program)):
+    roles.make_lms({'critic': section}, platform=platform)
+
+
+@pytest.mark.parametrize(
+  'platform, program, head_dim, columns, message',
+  [
+    ('gpu', 'cudnn', 12, 64, 'with heads of 12; expected a multiple of 8'),
+    ('gpu', 'cudnn', 256, 64, 'with heads of 256; expected a multiple of 8'),
+    ('tpu', 'splash', 64, 2**16 + 1, 'with rows of 65537; expected 65536 at'),
+  ],
+)
+def test_a_kernel_has_limits(platform, program, head_dim, columns, message):
+  config = tiny_config(dtype='bfloat16', head_dim=head_dim)
+  assert attention_program('auto', platform, config, columns) == 'xla'
+  with pytest.raises(ValueError, match=re.escape(message)):
+    attention_program(program, platform, config, columns)
+
+
 def test_the_date_of_a_run_reaches_its_prompts(monkeypatch):
   template = '{{ strftime_now("%d %b %Y") }}{{ messages[0].content }}<|im_end|>'
   metadata = gguf_metadata() | {'tokenizer.chat_template': template}
@@ -148,6 +195,16 @@ def test_a_role_from_scratch_has_no_parameters_yet():
     (loaded(top_p=0.0), 'models.critic: top_p: got 0.0; expected in (0, 1]'),
     (loaded(head='lmm'), "models.critic: head: got 'lmm'; expected one of"),
     (loaded(remat='all'), "models.critic: remat: got 'all'; expected one of"),
+    (
+      loaded(attention='splash'),
+      "models.critic: attention: got 'splash' on a CPU; expected a TPU; set "
+      "attention='auto'",
+    ),
+    (
+      loaded(attention='flash'),
+      "models.critic: attention: got 'flash'; expected one of ['auto', 'xla', "
+      "'splash', 'cudnn']",
+    ),
     (
       loaded(prompts='p'),
       'models.critic: prompts: module of critic_jax.rollouts.styles: '

@@ -1,0 +1,219 @@
+"""The kernel of TPUs, interpreted on CPUs.
+
+Interpreting compiles for seconds, and the kernel's smallest block has 128
+queries and keys; so the cases are few.
+"""
+
+import functools
+import itertools
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import FAMILIES, VOCAB_SIZE, assert_trees_close, tiny_model
+
+from critic_jax.models import (
+  attention,
+  forward,
+  kernel_shards,
+  splash_attention,
+  transformer,
+)
+from critic_jax.models.attention import Causal
+from critic_jax.runtime import sharding
+
+ROOT = pathlib.Path(__file__).parents[2]
+LENGTH = 140  # two blocks, the second of them padded
+TOLERANCES = {'float32': 2e-5, 'bfloat16': 2e-3}
+MESHES = {
+  'mixed': dict(fsdp=2, tensor=2, sequence=2),
+  'tensor': dict(data=2, tensor=4),
+}
+interpreted = functools.partial(splash_attention.attend, interpret=True)
+
+
+def packed(rows, length=LENGTH):
+  """Labels rows: a prompt with three responses, one without, and padding."""
+  ends = np.sort(
+    np.random.default_rng(0).integers(1, length, (rows, 5)), axis=1
+  )
+  segments = np.sum(np.arange(length) >= ends[..., None], axis=1) + 1
+  segments[segments == 6] = 0  # padding
+  prefixes = np.where(np.isin(segments, (2, 3, 4)), 1, segments)
+  return Causal(*(x.astype(np.int32) for x in (segments, prefixes)))
+
+
+def operands(kind, heads, kv_heads, dtype='float32', rows=2):
+  """Draws q, k, v, the gradient of the output, and what precedes the row."""
+  random = np.random.default_rng(1)
+
+  def draw(*shape):
+    return jnp.asarray(random.normal(size=shape), dtype)
+
+  kv_shape = rows, kv_heads, LENGTH, 8
+  arrays = draw(rows, LENGTH, heads, 8), draw(*kv_shape), draw(*kv_shape)
+  if kind == 'prefix':  # which two rows share
+    arrays += tuple(draw(rows // 2, kv_heads, 9, 8) for _ in range(2))
+  toward = draw(rows, LENGTH, heads, 8).astype(jnp.float32)
+  is_valid = random.random((rows // 2, 1, 9)) < 0.5
+  causal = packed(rows) if kind == 'packed' else Causal()
+  return arrays, toward, is_valid, causal
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def results(attend, arrays, toward, is_valid, mask):
+  """Returns the output and the gradient of each array."""
+
+  def total(q, k, v, *prefix):
+    parts = [(*prefix, is_valid)] if prefix else []
+    output = attend(q, (k, v, mask), *parts)
+    return jnp.sum(output * toward), output
+
+  gradient = jax.grad(total, tuple(range(len(arrays))), has_aux=True)
+  return jax.tree.leaves(gradient(*arrays))
+
+
+def assert_close(ours, expected, dtype):
+  """Compares arrays, each in units of its largest value.
+
+  In bfloat16 the error is the root of its mean square: a result is rounded by
+  up to 4e-3 of itself.
+  """
+  for x, y in zip(ours, expected, strict=True):
+    assert x.dtype == dtype
+    difference = np.asarray(x, np.float32) - np.asarray(y, np.float32)
+    if dtype == 'bfloat16':
+      error = np.sqrt(np.mean(np.square(difference)))
+    else:
+      error = np.max(np.abs(difference))
+    assert error <= TOLERANCES[dtype] * np.max(np.abs(y))
+
+
+@pytest.mark.parametrize(
+  'kind, heads, kv_heads, dtype',
+  [
+    ('plain', 4, 1, 'float32'),
+    ('packed', 7, 1, 'float32'),
+    ('prefix', 4, 2, 'float32'),
+    ('packed', 4, 2, 'bfloat16'),
+  ],
+)
+def test_the_kernel_gives_values_and_gradients_of_one_product(
+  monkeypatch, kind, heads, kv_heads, dtype
+):
+  monkeypatch.setattr(splash_attention, 'BLOCK', 128)
+  arrays, toward, is_valid, causal = operands(kind, heads, kv_heads, dtype)
+  ours = results(interpreted, arrays, toward, is_valid, causal)
+  exact = jax.tree.map(lambda x: x.astype(jnp.float32), arrays)
+  mask = causal.mask(LENGTH)
+  expected = results(attention.attend, exact, toward, is_valid, mask)
+  assert_close(ours, expected, dtype)
+
+
+def test_heads_of_keys_are_those_that_a_device_s_queries_read():
+  """For all numbers of heads and devices, also where these are more."""
+  for kv_heads, group, devices in itertools.product(
+    (1, 2, 3, 4), (1, 2, 3, 5, 6), (1, 2, 3, 4, 6, 8)
+  ):
+    heads = np.arange(kv_heads * group)
+    if len(heads) % devices:
+      continue
+    x = np.arange(kv_heads)[None, :, None, None] * np.ones((1, 1, 2, 1))
+    repeated = np.repeat(x, group, axis=1)
+    for own in np.split(heads, devices):
+      kept = kernel_shards.heads_read(x, own, group)
+      shared = len(own) // kept.shape[1]
+      np.testing.assert_array_equal(
+        np.repeat(kept, shared, axis=1), repeated[:, own]
+      )
+
+
+# ------------------------------------------------------------- whole models
+
+
+def rows(columns):
+  random = np.random.default_rng(0)
+  return random.integers(0, VOCAB_SIZE, (2, columns)).astype(np.int32)
+
+
+def loss(params, model, tokens, layout=None):
+  hidden = forward.hidden_states(model, params, tokens, layout)
+  return jnp.sum(jnp.sin(hidden)), hidden
+
+
+@pytest.mark.parametrize(
+  'family, is_packed',
+  [
+    ('llama', True),
+    *(
+      pytest.param(family, is_packed, marks=pytest.mark.slow)
+      for family in FAMILIES
+      for is_packed in (False, True)
+    ),
+  ],
+)
+def test_models_with_the_kernel_are_models(monkeypatch, family, is_packed):
+  monkeypatch.setattr(attention, 'SHORT', 16)
+  monkeypatch.setitem(transformer.KERNELS, 'splash', interpreted)
+  layout = None
+  if is_packed:
+    places = np.tile(np.arange(40), (2, 1)).astype(np.int32)
+    layout = forward.Layout(*packed(2, 40), places)
+  gradients = {}
+  for program in ('splash', 'xla'):
+    model, params = tiny_model(family, num_layers=1, attention=program)
+    compute = jax.jit(jax.grad(loss, has_aux=True), static_argnums=1)
+    gradients[program] = compute(params, model, rows(40), layout)
+  assert_trees_close(*gradients.values(), rtol=1e-4, atol=2e-5)
+
+
+def test_short_rows_and_single_tokens_need_no_kernel():
+  model, params = tiny_model(num_layers=1, attention='splash')
+  program = jax.make_jaxpr(loss, static_argnums=1)(
+    params, model, rows(attention.SHORT)
+  )
+  assert 'pallas_call[' not in str(program)
+
+
+# ------------------------------------------------------------------- meshes
+
+
+def main(path):
+  """Computes rows on meshes of fake devices, and on one."""
+  splash_attention.BLOCK = 128
+  arrays, toward, is_valid, causal = operands('packed', 4, 2)
+  for name, sizes in MESHES.items():
+    with jax.set_mesh(sharding.make_mesh(sizes)):
+      ours = results(interpreted, arrays, toward, is_valid, causal)
+    np.savez(pathlib.Path(path) / name, *ours)
+
+
+def test_meshes_compute_what_one_device_computes(tmp_path):
+  """Two heads of keys: two devices split them, four have them whole."""
+  flags = '--xla_force_host_platform_device_count=8 ' + os.environ['XLA_FLAGS']
+  environment = os.environ | {
+    'JAX_PLATFORMS': 'cpu',
+    'XLA_FLAGS': flags,
+    'PYTHONPATH': os.pathsep.join([str(ROOT), str(ROOT / 'tests')]),
+  }
+  result = subprocess.run(
+    [sys.executable, __file__, str(tmp_path)],
+    env=environment, capture_output=True, text=True, timeout=600,
+  )  # fmt: skip
+  assert result.returncode == 0, result.stderr[-3000:]
+  arrays, toward, is_valid, causal = operands('packed', 4, 2)
+  expected = results(
+    attention.attend, arrays, toward, is_valid, causal.mask(LENGTH)
+  )
+  for name in MESHES:
+    with np.load(tmp_path / f'{name}.npz') as ours:
+      assert_close(ours.values(), expected, 'float32')
+
+
+if __name__ == '__main__':
+  main(sys.argv[1])
