@@ -131,7 +131,7 @@ def git_state(folder: Path) -> str:
 
   try:
     commit, status = git('rev-parse', 'HEAD'), git('status', '--porcelain')
-    diff = git('diff', 'HEAD')
+    diff = git('diff', 'HEAD') if status else ''
   except FileNotFoundError:  # no git on this machine
     return ''
   if len(diff) > _MAX_DIFF:
