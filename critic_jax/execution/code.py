@@ -27,6 +27,7 @@ from critic_jax.execution import sandbox
 
 MAX_PROGRAM = 100_000  # characters; a longer program is none
 IN_SANDBOX = True  # this module is a grader of `pool`
+SLOWDOWN = 3  # on a busy machine, a second of computing takes at most so many
 
 _OPEN = re.compile(
   r'([ \t]*)(`{3,})[ \t]*(?:python|py)3?[ \t\r]*', re.IGNORECASE
@@ -145,10 +146,15 @@ def decide(
 ) -> str:
   """Grades a program by its tests: 'right', 'wrong' or 'timeout'.
 
+  A program that computes for longer than `deadline_s` is wrong, as one with an
+  endless loop is. The time that it waits for a processor, or sleeps, says
+  nothing about it: a timeout is what is not decided after `SLOWDOWN` times as
+  many seconds by the clock.
+
   Args:
     program: a result of `extract`.
     reference: a result of `reference`.
-    deadline_s: seconds for program and tests, once the sandbox has started.
+    deadline_s: seconds that the program may compute, rounded up.
     walls: the walls of the sandbox (`sandbox.find_walls`).
 
   Raises:
@@ -156,10 +162,10 @@ def decide(
       program.
   """
   with (
-    sandbox.Process('program', walls) as program_process,
+    sandbox.Process('program', walls, deadline_s) as program_process,
     sandbox.Process('tests', walls) as test_process,
   ):
-    deadline = time.monotonic() + deadline_s
+    deadline = time.monotonic() + SLOWDOWN * deadline_s
     load = dict(prelude=json.loads(reference)['prelude'], program=program)
     try:
       # Load the program.

@@ -30,6 +30,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import math
 import os
 import pathlib
 import select
@@ -53,7 +54,7 @@ _LIMITS = {
   'NOFILE': 32,
   'NPROC': 0,  # none to be started; does not bind root, the filter does
   'CORE': 0,
-  'CPU': 600,  # seconds; deadlines are shorter
+  'CPU': 600,  # seconds; a program may have less
 }
 
 
@@ -139,13 +140,15 @@ class Process:
   Args:
     role: 'program' or 'tests'.
     walls: a result of `find_walls`.
+    cpu_s: seconds that it may compute, rounded up; then the kernel kills it.
 
   Raises:
     ChildProcessError: it did not start.
   """
 
-  def __init__(self, role: str, walls: Walls):
-    settings = dict(limits=_LIMITS, filter=walls.syscall_filter)
+  def __init__(self, role: str, walls: Walls, cpu_s: float = _LIMITS['CPU']):
+    limits = {**_LIMITS, 'CPU': math.ceil(cpu_s)}
+    settings = dict(limits=limits, filter=walls.syscall_filter)
     sources = [
       pathlib.Path(module.__file__).read_text()
       for module in (plain_data, code_host)

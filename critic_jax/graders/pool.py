@@ -22,10 +22,11 @@ needed half of it is replaced, and until then its 'wrong' is not trusted: too
 little memory may be the reason, and libraries hide that.
 
 'right', 'wrong' and 'unparsable' are functions of the text, the reference and
-the grader alone, except for programs that read a clock; those that took a child
-are cached by their content. 'timeout' depends on the machine too, and is tried
-again. A run that continues from a checkpoint grades as before: checkpoints
-carry the cache, which matters only for grades that are no such functions.
+the grader alone, except for programs that read a clock or compute for about as
+long as they may; those that took a child are cached by their content. 'timeout'
+depends on the machine too, and is tried again. A run that continues from a
+checkpoint grades as before: checkpoints carry the cache, which matters only for
+grades that are no such functions.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Pool:
     num_workers: the greatest number of children.
     name: the grader, a name in `GRADERS`.
     deadline_s: seconds an item may take, from the moment it reaches a
-      child that has imported everything, or a sandbox that has started.
+      child that has imported everything; seconds that a program may compute.
     memory_bytes: address space of a child. An expression that needs more than
       half of it may be a 'timeout'.
     accept_missing: protections that a sandbox may lack (`sandbox.find_walls`).

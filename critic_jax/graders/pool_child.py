@@ -20,7 +20,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from critic_jax.execution import code_host, sandbox, syscalls
+from critic_jax.execution import code, code_host, sandbox, syscalls
 
 STARTUP_S = 60.0  # for a sandbox to start on a busy machine, beyond a deadline
 
@@ -52,6 +52,7 @@ def main(settings: Mapping[str, Any]) -> None:
   checks = canaries(grader)
   seconds = 2 * deadline_s + 5
   if grader.IN_SANDBOX:
+    seconds *= code.SLOWDOWN
     walls = sandbox.Walls(*settings['walls'])
     decide = functools.partial(
       grader.decide, deadline_s=deadline_s, walls=walls

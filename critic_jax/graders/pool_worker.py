@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from critic_jax.execution import code_host
+from critic_jax.execution import code, code_host
 from critic_jax.graders import pool_child
 
 _READY_S = 120.0  # for python and sympy to be imported on a busy machine
@@ -63,8 +63,10 @@ class Worker:
     self.num_items = 0
     self.unchecked: list[Pair] = []
     self.deadline = time.monotonic() + _READY_S
-    startup_s = pool_child.STARTUP_S if settings.get('walls') else 0.0
-    self._seconds = settings['deadline_s'] + startup_s
+    self._seconds = settings['deadline_s']
+    if settings.get('walls'):
+      self._seconds *= code.SLOWDOWN
+      self._seconds += pool_child.STARTUP_S
     self._received = b''
     self._max_bytes = settings['memory_bytes']
     self._ready_bytes = 0

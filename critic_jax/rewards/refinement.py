@@ -12,7 +12,8 @@ A grader's timeout is not a wrong answer, and neither is a response that was
 never sampled, as its prompt did not fit: a reward that depends on such a grade
 is None, and no advantage is made of it. That goes for the mean of refinements,
 too, if one of them timed out: over the others alone it would pay a critic for
-advice that makes wrong answers hang the grader.
+advice that makes wrong answers hang the grader. A program with an endless loop
+is no timeout (`execution/code.py`): it is wrong, and counts as that.
 
 The paper's method section was not available to us: the gate, the weight and
 the number of refinements are settings of ours, not the paper's.

@@ -16,8 +16,8 @@ import pytest
 
 from critic_jax.execution import code, sandbox, syscalls
 
-DEADLINE_S = 2.0
-HANGS_S = 0.5  # the deadline of a program that will not end
+DEADLINE_S = 1.0
+HANGS_S = 0.3  # the deadline of a program that sleeps
 SECRET = 'hush-31337'
 ANSWER = '\ndef answer(x):\n  return x * x\n'
 CONTAINED = ['assert attack() is False', 'assert answer(12) == 144']
@@ -472,17 +472,17 @@ for number in range(1, 65):
   except (OSError, ValueError): pass
 def answer(x):
   while True: pass
-""", 'timeout'),
+""", 'wrong'),
   'an endless loop at once, without its death signal': ("""
 import ctypes
 ctypes.CDLL(None).prctl(1, 0, 0, 0, 0)
 while True: pass
-""", 'timeout'),
+""", 'wrong'),
   'sleep': ('import time\ndef answer(x): time.sleep(1000)', 'timeout'),
   'an endless flood of output': ("""
 def answer(x):
   while True: print('x' * 10**6, end='')
-""", 'timeout'),
+""", 'wrong'),
   'a flood of messages': ("""
 import contextlib
 import os
@@ -495,7 +495,7 @@ def answer(x):
   'a regular expression that does not return': ("""
 import re
 def answer(x): return re.match('(a+)+$', 'a' * 60 + 'b')
-""", 'timeout'),
+""", 'wrong'),
   'a wall of unicode': ("""
 def answer(x):
   strange = '\\ud800\\u202e\\x00' + chr(0x10ffff) * 10**5
@@ -513,7 +513,7 @@ def graded(program, tests, walls, world, deadline_s=DEADLINE_S):
     deadline_s=deadline_s,
     walls=walls,
   )
-  assert time.monotonic() - start < deadline_s + 1.0
+  assert time.monotonic() - start < code.SLOWDOWN * deadline_s + 1.0
   deadline = time.monotonic() + 1.0
   while insiders() - before and time.monotonic() < deadline:
     time.sleep(0.01)
