@@ -84,12 +84,13 @@ def make_policy_loss(
       samples greedily.
   """
   sampling_params = models[role].sampling_params
-  if sampling_params.temperature == 0 or sampling_params.top_k == 1:
+  if sampling_params.leaves_one_token(models[role].model.config.vocab_size):
     raise ValueError(
-      f'models.{role}: got temperature={sampling_params.temperature} and '
-      f'top_k={sampling_params.top_k}, which leave one token to sample; '
-      'expected a temperature above 0 and top_k=0 or above 1, so that there is '
-      'something to learn from'
+      f'models.{role}: got temperature={sampling_params.temperature}, '
+      f'top_k={sampling_params.top_k} and top_p={sampling_params.top_p}, which '
+      'leave one token to sample; expected several, so that there is something '
+      'to learn from; give it temperature=1.0, top_k=0 and top_p=1.0, or less '
+      'extreme ones'
     )
   surrogate = lookup.bind(policy, objective, 'objective')
   with lookup.naming('objective'):  # its values are checked when it is called

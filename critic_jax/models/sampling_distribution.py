@@ -16,6 +16,11 @@ import jax.numpy as jnp
 from critic_jax.runtime import sharding
 
 BLOCK = 128  # tokens; divides most models' vocabularies
+# Below either, a distribution is a point mass in all but name: two tokens whose
+# logits differ by 0.1 are sampled 22,000 : 1, and the likeliest token of a
+# language model has a larger probability.
+_LEAST_TEMPERATURE = 0.01
+_LEAST_TOP_P = 0.01
 
 
 class SamplingParams(NamedTuple):
@@ -47,6 +52,24 @@ class SamplingParams(NamedTuple):
     if not 0 < self.top_p <= 1:
       raise ValueError(f'top_p: got {self.top_p}; expected in (0, 1]')
     return self
+
+  def leaves_one_token(self, vocab_size: int) -> bool:
+    """Whether one token is left to sample, if no other has the same logit.
+
+    The likeliest of k tokens has at least a k-th of their probability, which is
+    all that a small enough top-p keeps.
+
+    >>> SamplingParams(top_k=4, top_p=0.25).leaves_one_token(1000)
+    True
+    >>> SamplingParams(top_k=4, top_p=0.26).leaves_one_token(1000)
+    False
+    """
+    num_tokens = min(self.top_k or vocab_size, vocab_size)
+    return (
+      self.temperature < _LEAST_TEMPERATURE
+      or num_tokens == 1
+      or self.top_p <= max(_LEAST_TOP_P, 1 / num_tokens)
+    )
 
 
 def log_probs(

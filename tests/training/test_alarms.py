@@ -261,8 +261,22 @@ def test_what_fitted_is_not_told_of(silent):
 # ----------------------------------------------------- hopeless by its config
 
 
-@pytest.mark.parametrize('greedy', [dict(temperature=0.0), dict(top_k=1)])
-def test_a_policy_that_samples_greedily_is_refused(greedy):
+@pytest.mark.parametrize(
+  'greedy',
+  [
+    dict(temperature=0.0),
+    dict(temperature=1e-8),
+    dict(temperature=0.009),
+    dict(temperature=1e-45),  # a float32 that is not normal
+    dict(top_k=1),
+    dict(top_k=1, top_p=0.9, temperature=2.0),
+    dict(top_p=1e-9),
+    dict(top_p=0.01),
+    dict(top_k=2, top_p=0.5),
+    dict(top_k=50, top_p=0.02),
+  ],
+)
+def test_a_policy_that_samples_one_token_is_refused(greedy):
   with pytest.raises(ValueError, match=r'models\.solver: got .*one token'):
     solve_in_groups(say(RIGHT, WRONG, **greedy))
 
