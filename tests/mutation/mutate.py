@@ -74,8 +74,8 @@ def find_ignored(text):
   for node in ast.walk(ast.parse(text)):
     nodes += [getattr(node, 'annotation', None), getattr(node, 'returns', None)]
     nodes += getattr(node, 'decorator_list', [])
-  return [
-    ((node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset))
+  return [  # a decorator begins with its @
+    ((node.lineno, node.col_offset - 1), (node.end_lineno, node.end_col_offset))
     for node in nodes
     if node
   ]

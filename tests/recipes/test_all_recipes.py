@@ -212,6 +212,28 @@ def test_metrics_are_means_over_trained_tokens_whatever_the_loss_is(name):
     assert 0.1 < metrics['constant']['policy/kl_ref']
 
 
+# ------------------------------------------------- what is said of a recipe
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_a_recipe_samples_what_it_states(name):
+  """What fits on a chip, and how long a step takes, is planned by it."""
+  models, params = make_models()
+  for lm in models.values():
+    lm.keys.clear()
+  recipe = make(name, models, num_controls=0, batch_size=2, gate='always')
+  _, records = collect(recipe, params, [PROBLEM, WRONG_PROBLEM])
+  num_prompts = {
+    role: sum(map(len, lm.keys)) for role, lm in models.items() if lm.keys
+  }
+  stated = dict.fromkeys(num_prompts, 0)
+  for stage in recipe.sampled:
+    stated[stage.role] = stated.get(stage.role, 0) + stage.num_prompts
+    num_records = sum(record.stage == stage.stage for record in records)
+    assert num_records == stage.num_prompts * stage.num_samples, stage
+  assert num_prompts == stated
+
+
 # -------------------------------------------------------------------- keys
 
 
