@@ -85,7 +85,7 @@ def _statistics(axes, hidden, kernel, targets, sampling_params):
 
 
 def _forward(axes, hidden, kernel, targets, sampling_params):
-  head = kernel.astype(hidden.dtype)
+  head = _gathered(axes, kernel.astype(hidden.dtype))
 
   def one_chunk(chunk):
     logits = _tempered_logits(axes, head, *chunk, sampling_params)
@@ -107,7 +107,7 @@ def _forward(axes, hidden, kernel, targets, sampling_params):
 
 def _backward(axes, residuals, cotangents):
   hidden, kernel, targets, sampling_params, normalizer = residuals
-  head = kernel.astype(hidden.dtype)
+  head = _gathered(axes, kernel.astype(hidden.dtype))
   temperature = jnp.asarray(sampling_params.temperature, jnp.float32)
   slope = cotangents[0] / jnp.where(temperature == 0, 1.0, temperature)
 
@@ -119,16 +119,25 @@ def _backward(axes, residuals, cotangents):
     dlogits = slope[..., None] * (is_target - probs)
     dlogits = dlogits.astype(hidden.dtype)
     dhidden = _product(f'btv,{axes}->btd', dlogits, head)
-    dkernel += _product('btd,btv->dv', hidden, dlogits)
+    dkernel = _add_gradient(dkernel, hidden, dlogits)
     return dkernel, dhidden.astype(hidden.dtype)
 
-  # [D, V] whatever the kernel's axes: so no product transposes `dlogits`.
-  shape = hidden.shape[-1], kernel.shape[axes.index('v')]
+  # [D, V] whatever the kernel's axes: so no product transposes `dlogits`. Each
+  # device has its own, or all would add them up for each chunk.
+  _, rows, width, embed_dim = hidden.shape
+  parts = (
+    sharding.num_parts('rows', rows),
+    sharding.num_parts('columns', width),
+  )
+  shape = embed_dim, kernel.shape[axes.index('v')]
+  shape = shape if parts == (1, 1) else parts + shape
   dkernel, dhidden = jax.lax.scan(
     one_chunk,
     jnp.zeros(shape, jnp.float32),
     (hidden, targets, normalizer, slope),
   )
+  if parts != (1, 1):
+    dkernel = jnp.sum(dkernel, axis=(0, 1))
   if hidden.dtype != jnp.float32:
     # With a single chunk XLA on CPUs folds the transposition into the product,
     # and has none of bfloat16 in that form: keep the two apart.
@@ -153,6 +162,32 @@ def _tempered_logits(axes, head, hidden, targets, sampling_params):
     lambda x: sampling_distribution.log_probs(x, sampling_params, targets),
     _product(f'btd,{axes}->btv', hidden, head),
   )
+
+
+def _gathered(axes, head):
+  """Gathers a head that is split along D: once, not for each chunk."""
+  return sharding.constrain(
+    head, *('vocab' if axis == 'v' else None for axis in axes)
+  )
+
+
+def _add_gradient(dkernel, hidden, dlogits):
+  """Adds a chunk's gradient of the head: [D, V], or [R, C, D, V] of devices.
+
+  R and C count the parts that rows and columns of a batch are split into.
+  """
+  if dkernel.ndim == 2:
+    return dkernel + _product('btd,btv->dv', hidden, dlogits)
+
+  def split(x):  # [B, W, ...] -> [R, B / R, C, W / C, ...]
+    row_parts, column_parts = dkernel.shape[:2]
+    rows, width, size = x.shape
+    return x.reshape(
+      row_parts, rows // row_parts, column_parts, width // column_parts, size
+    )
+
+  dkernel += _product('rbctd,rbctv->rcdv', split(hidden), split(dlogits))
+  return sharding.constrain(dkernel, 'rows', 'columns', None, 'vocab')
 
 
 def _product(axes, x, y):

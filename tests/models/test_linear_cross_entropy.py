@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from helpers import random_params, tiny_config, tiny_model
+from jax.sharding import NamedSharding, PartitionSpec
 
 from critic_jax.models import (
   forward,
@@ -17,6 +18,7 @@ from critic_jax.models import (
 from critic_jax.models.config import DTYPES
 from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.models.transformer import Transformer
+from critic_jax.plan import hlo, topology
 from critic_jax.training import updates
 
 ROWS, LENGTH, SIZE, VOCAB = 3, 7, 5, 11
@@ -304,3 +306,37 @@ def test_the_memory_of_an_update(monkeypatch):
   # of 4 heads over 65 tokens and the MLP's 64 units are the most.
   activations = 4 * 16 * 65 * (4 * 4 * 65 + 4 * 64 + 12 * 32)
   assert temporary_bytes(32, 4096) - base <= activations < logits / 2
+
+
+@pytest.mark.libtpu
+@pytest.mark.parametrize(
+  'sizes', [dict(fsdp=4, tensor=2), dict(data=2, tensor=2, sequence=2)]
+)
+def test_no_chunk_adds_the_gradient_of_the_head_over_devices(sizes):
+  """On a mesh each device adds up its own, and all once in the end."""
+  mesh = topology.make_mesh('v5e', sizes)
+  rows, length, width, vocab, chunk = 8, 64, 256, 2048, 128
+
+  def shape(*size, spec, dtype=jnp.bfloat16):
+    layout = NamedSharding(mesh, PartitionSpec(*spec))
+    return jax.ShapeDtypeStruct(size, dtype, sharding=layout)
+
+  def loss(hidden, kernel, targets):
+    logprobs, _ = linear_cross_entropy.token_logprobs_and_entropy(
+      hidden, kernel, targets, SamplingParams(0.7, 0, 0.9), axes='dv',
+      chunk=chunk,
+    )  # fmt: skip
+    return jnp.sum(logprobs)
+
+  batch = ('data', 'fsdp'), 'sequence'
+  with jax.set_mesh(mesh):
+    program = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(
+      shape(rows, length, width, spec=batch),
+      shape(width, vocab, spec=('fsdp', 'tensor')),
+      shape(rows, length, spec=batch, dtype=jnp.int32),
+    ).compile()  # fmt: skip
+  collectives = hlo.read(program.as_text()).collectives
+  head = width * vocab // mesh.shape['tensor'] * 4
+  whole = [c for c in collectives if c.num_bytes >= head / 4]
+  assert whole  # the gradient, and with fsdp the head
+  assert [c for c in whole if c.loops] == []
