@@ -26,6 +26,7 @@ from critic_jax.answers import final_answers, symbolic
     (r'\sqrt{2}\times 10^{-30}', r'2\times 10^{-30}/\sqrt{2}'),
     (r'(1,2)\cup(3,4)', r'(3,4)\cup(1,2)'),
     ('2x<6', '6-2x>0'),
+    ('y=2x', '2x=y'),
   ],
 )
 def test_equal(answer, reference):

@@ -53,6 +53,7 @@ SOLUTION = '```python\ndef f(x): return x\n```\n'
     ),
     ('\t```py\n\tdef f():\n\t\tx = "\t"\n\t```', 'def f():\n    x = "\t"\n'),
     ('      ```python\nx = 1\n      ```', 'x = 1\n'),
+    ('```python\nx = 1\n   ```', 'x = 1\n'),
     ('````python\nx = """\n```\n"""\n````', 'x = """\n```\n"""\n'),
     (
       '```python\ndef f():\n    """\n    ```\n    """\n```',
