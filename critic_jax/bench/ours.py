@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 
@@ -10,7 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from critic_jax.models import forward, transformer
-from critic_jax.models.config import AUTO, TransformerConfig, concrete
+from critic_jax.models.config import (
+  AUTO,
+  TransformerConfig,
+  attention_program,
+  concrete,
+)
 from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.models.transformer import Transformer
 from critic_jax.plan import topology
@@ -148,10 +154,14 @@ def lower(setup):
   """
   chip, sides = setup['topology'].split(':')
   mesh = topology.make_mesh(chip, setup['mesh'], sides)
-  settings = concrete(dict.fromkeys(AUTO, 'auto'), sharding.platform(mesh))
+  platform = sharding.platform(mesh)
+  settings = concrete(dict.fromkeys(AUTO, 'auto'), platform)
   config = TransformerConfig(
     **{**setup['model'], 'dtype': setup['dtype'], 'remat': 'full', **settings}
   )
+  columns = setup['work']['prompt']
+  program = attention_program('auto', platform, config, columns)
+  config = dataclasses.replace(config, attention=program)
   model = Transformer(config)
   params = sharding.param_forms(transformer.abstract_params(model), mesh)
   tx, _ = optimizer.make_optimizer(learning_rate=1e-5, steps=1000)
