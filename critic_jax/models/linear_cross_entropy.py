@@ -9,7 +9,8 @@ up the head's gradient in float32.
 A chunk has every n-th token of all rows, so that each device works on its own
 rows and columns. It has logits over the whole vocabulary, which a truncated
 distribution needs. Blocks of the vocabulary instead were 4% faster on two cores
-(LOG.md).
+(LOG.md). On several devices they are used for distributions that are not
+truncated (`vocabulary_blocks.py`), since no device then needs a whole head.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from critic_jax.models import sampling_distribution
+from critic_jax.models import sampling_distribution, vocabulary_blocks
 from critic_jax.runtime import sharding
 
 MAX_LOGITS = 2**25  # logits at once on a device; 128 MiB
@@ -72,19 +73,40 @@ def token_logprobs_and_entropy(
   def join(x):  # [C, B, W] -> [B, T]
     return jnp.moveaxis(x, 0, 2).reshape(rows, -1)[:, :length]
 
+  num_blocks = 0
+  if num_shards > 1 and _is_known_whole(sampling_params):
+    num_logits = rows * length * vocab // num_shards
+    num_blocks = vocabulary_blocks.number(num_logits, vocab, MAX_LOGITS)
   statistics = _statistics(
-    axes, split(hidden), kernel, split(targets), sampling_params
+    axes, num_blocks, split(hidden), kernel, split(targets), sampling_params
   )
   return jax.tree.map(join, statistics)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _statistics(axes, hidden, kernel, targets, sampling_params):
-  """Maps C chunks, [C, B, W, D] and [C, B, W], to float32[C, B, W] each."""
-  return _forward(axes, hidden, kernel, targets, sampling_params)[0]
+def _is_known_whole(sampling_params) -> bool:
+  """Whether a distribution has all tokens, as is known while it is traced."""
+  temperature, top_k, top_p = sampling_params
+  is_known = all(isinstance(x, int | float) for x in sampling_params)
+  return is_known and temperature > 0 and top_k == 0 and top_p >= 1
 
 
-def _forward(axes, hidden, kernel, targets, sampling_params):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _statistics(axes, num_blocks, hidden, kernel, targets, sampling_params):
+  """Maps C chunks, [C, B, W, D] and [C, B, W], to float32[C, B, W] each.
+
+  With `num_blocks` the vocabulary is cut instead, and the chunks come together.
+  """
+  return _forward(axes, num_blocks, hidden, kernel, targets, sampling_params)[0]
+
+
+def _forward(axes, num_blocks, hidden, kernel, targets, sampling_params):
+  if num_blocks:
+    blocks = vocabulary_blocks.cut(kernel, axes, num_blocks, hidden.dtype)
+    *statistics, normalizer = vocabulary_blocks.statistics(
+      blocks, hidden, targets, sampling_params.temperature
+    )
+    residuals = hidden, kernel, targets, sampling_params, normalizer
+    return tuple(statistics), residuals
   head = _gathered(axes, kernel.astype(hidden.dtype))
 
   def one_chunk(chunk):
@@ -105,11 +127,22 @@ def _forward(axes, hidden, kernel, targets, sampling_params):
   return tuple(statistics), residuals
 
 
-def _backward(axes, residuals, cotangents):
+def _backward(axes, num_blocks, residuals, cotangents):
   hidden, kernel, targets, sampling_params, normalizer = residuals
-  head = _gathered(axes, kernel.astype(hidden.dtype))
   temperature = jnp.asarray(sampling_params.temperature, jnp.float32)
   slope = cotangents[0] / jnp.where(temperature == 0, 1.0, temperature)
+  if num_blocks:
+    blocks = vocabulary_blocks.cut(kernel, axes, num_blocks, hidden.dtype)
+    dhidden, dheads = vocabulary_blocks.gradients(
+      blocks, hidden, targets, temperature, normalizer, slope
+    )
+    dkernel = vocabulary_blocks.joined(blocks, dheads, kernel.shape)
+    dhidden, dkernel = (
+      dhidden.astype(hidden.dtype),
+      dkernel.astype(kernel.dtype),
+    )
+    return dhidden, dkernel, None, None
+  head = _gathered(axes, kernel.astype(hidden.dtype))
 
   def one_chunk(dkernel, chunk):
     hidden, targets, normalizer, slope = chunk

@@ -197,7 +197,7 @@ def heads_on_meshes(path):
     ):  # fmt: skip
       program = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(*arguments)
       memory = program.compile().memory_analysis()
-    chunks = statistics.call_args.args[1].shape[0]
+    chunks = statistics.call_args.args[2].shape[0]
     sizes_by_mesh[name] = chunks, memory.temp_size_in_bytes
   np.savez(path / 'heads.npz', **sizes_by_mesh)
 
