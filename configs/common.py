@@ -50,6 +50,7 @@ def model(size='', source='', **settings) -> dict:
     param_dtype='float32',  # or bfloat16; int8, of roles that are not trained
     remat='dots_and_attention',
     attention='auto',  # the platform's kernel; or 'xla', 'splash', 'cudnn'
+    layers='auto',  # 'scanned', 'unrolled': same numbers, but for rounding
     prompts='plain',  # or 'instruct', 'first_error', 'programs'
     prefix='',  # how every response begins, e.g. 'Verdict:', or '<think>\n'
     # where the chat template does not open the thinking itself

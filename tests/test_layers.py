@@ -31,9 +31,9 @@ ROOMS = {
   'graders': 'types answers execution |',
   'rewards': 'types answers execution | numpy',
   'runtime': 'types lookup terminal | absl flax jax ml_collections numpy',
-  'models': 'runtime | flax jax',
+  'models': 'runtime | flax jax numpy',
   'workdir':
-    'types files strict_json terminal runtime | jax numpy orbax rich '
+    'types files strict_json terminal runtime models | jax numpy orbax rich '
     'tensorboardX tensorstore',
   'rollouts': 'types lookup answers execution rewards runtime | jax numpy',
   'pretrained':

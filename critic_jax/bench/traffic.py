@@ -141,8 +141,8 @@ def _of_fusion(
   total = sum(_written(line, by_name) for line in roots)
   for line in lines:
     if line.opcode == 'parameter':
-      whole = operands[int(line.rest.split(')')[0])]
-      total += min(whole, _read(line, lines))
+      whole = operands[_number(line)]
+      total += min(whole, _read(line, lines, run.computations))
     elif line.opcode in hlo.COLLECTIVES:
       channel = _channel(line)
       sources = [by_name[name] for name in line.operands if name in by_name]
@@ -166,7 +166,12 @@ def _written(line, by_name: Mapping) -> int:
   return _size(line.result)
 
 
-def _read(parameter, lines) -> int:
+def _number(parameter) -> int:
+  """Returns the place of a parameter among those of its computation."""
+  return int(parameter.rest.split(')')[0])
+
+
+def _read(parameter, lines, computations) -> int:
   """Returns the bytes that are read of a fusion's operand."""
   total, names = 0, [parameter.name]
   while names:
@@ -184,6 +189,17 @@ def _read(parameter, lines) -> int:
         total += _size(line.result)
       elif line.opcode == 'dynamic-update-slice' and line.operands[0] == name:
         continue  # only its slice is written
+      elif line.opcode == 'fusion':  # one inside the fusion, on TPUs
+        [called] = hlo.callees(line)
+        inner = computations[called]
+        if {x.opcode for x in inner} <= {'parameter', 'bitcast'}:
+          names.append(line.name)
+          continue
+        total += sum(
+          _read(x, inner, computations)
+          for x in inner
+          if x.opcode == 'parameter' and line.operands[_number(x)] == name
+        )
       else:
         return _size(parameter.result)
   return total

@@ -16,8 +16,11 @@ REMATS = ('none', 'dots_and_attention', 'dots', 'full')
 # that each needs; '' is any.
 ATTENTIONS = {'xla': '', 'splash': 'tpu', 'cudnn': 'gpu'}
 MAX_SPLASH_COLUMNS = 2**16  # the splash kernel's packed rows have fewer
+LAYERS = ('unrolled', 'scanned')
 # Settings that may be 'auto': the field that each platform gets then.
-AUTO: dict[str, dict[str, str]] = {}
+AUTO = {
+  'layers': {'cpu': 'unrolled', 'gpu': 'scanned', 'tpu': 'scanned'},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +69,9 @@ class TransformerConfig:
       `REMATS`.
     attention: the program for attention in rows of more than `attention.SHORT`
       tokens; one of `ATTENTIONS`.
+    layers: how layers are computed; one of `LAYERS`. Scanned: by a loop over
+      parameters that are stacked (`layer_stack.py`), whose body is compiled
+      once. Unrolled: one after another, which is faster on CPUs.
   """
 
   vocab_size: int
@@ -87,6 +93,7 @@ class TransformerConfig:
   param_dtype: str = 'float32'
   remat: str = 'dots_and_attention'
   attention: str = 'xla'
+  layers: str = 'unrolled'
 
   def __post_init__(self):
     if self.num_heads % self.num_kv_heads:
@@ -103,6 +110,10 @@ class TransformerConfig:
     if self.attention not in ATTENTIONS:
       raise ValueError(
         f'attention: got {self.attention!r}; expected one of {[*ATTENTIONS]}'
+      )
+    if self.layers not in LAYERS:
+      raise ValueError(
+        f"layers: got {self.layers!r}; expected 'auto' or one of {LAYERS}"
       )
     if self.dtype not in DTYPES:
       raise ValueError(f'dtype: got {self.dtype!r}; expected one of {DTYPES}')

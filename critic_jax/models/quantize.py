@@ -14,7 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import jax
 import jax.numpy as jnp
+
+from critic_jax.models import layer_stack
 
 _SCALES = {'kernel': 'kernel_scale', 'embedding': 'embedding_scale'}
 
@@ -51,6 +54,8 @@ def dequantize(params):
     if _SCALES.get(name) in params:
       scale = _broadcast(name, params[_SCALES[name]])
       result[name] = x.astype(jnp.float32) * scale
+    elif name == layer_stack.LAYERS:
+      result[name] = jax.vmap(dequantize)(x)
     elif name not in _SCALES.values():
       result[name] = dequantize(x)
   return result
@@ -60,7 +65,9 @@ def _quantize_part(part, params):
   """Quantises the part of the tree that is called `part`."""
   result = {}
   for name, x in params.items():
-    if isinstance(x, Mapping):
+    if name == layer_stack.LAYERS:
+      result[name] = jax.vmap(lambda layer: _quantize_part('', layer))(x)
+    elif isinstance(x, Mapping):
       result[name] = _quantize_part(name, x)
     elif name in _SCALES:
       result[name], result[_SCALES[name]] = _quantize_matrix(part, name, x)

@@ -9,7 +9,9 @@ rotary angles, softmax and logits are computed in float32, everything else in
 each output, which multiplies its product.
 
 The key-value cache is an argument and a result, never hidden state: one
-`(keys, values)` pair a layer, each `[B, Hkv, S, Dh]`.
+`(keys, values)` pair a layer, each `[B, Hkv, S, Dh]`. Where layers are scanned,
+it is one pair of all layers, `[L, B, Hkv, S, Dh]`, as parameters are stacked
+(`layer_stack.py`).
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import jax.numpy as jnp
 from critic_jax.models import (
   attention,
   cudnn_attention,
+  layer_stack,
   quantize,
   splash_attention,
 )
@@ -116,7 +119,11 @@ class Attention(nn.Module):
       self.q_norm, self.k_norm = RMSNorm(c), RMSNorm(c)
 
   def __call__(self, x, angles, mask, cache, slot, prefix):
-    """Attends with `Transformer`'s arguments: ([B, T, D], (keys, values))."""
+    """Attends with `Transformer`'s arguments: ([B, T, D], (keys, values)).
+
+    Those of the whole cache are returned, or where layers are scanned those of
+    this call's tokens.
+    """
     q, k, v = self.q(x), self.k(x), self.v(x)
     if self.config.qk_norm:
       q, k = self.q_norm(q), self.k_norm(k)
@@ -125,12 +132,22 @@ class Attention(nn.Module):
     # Columns of queries may be split; each looks at the keys of all columns.
     q = sharding.constrain(q, 'rows', 'columns', 'heads')
     k, v = (sharding.constrain(x, 'rows', 'kv_heads') for x in (k, v))
-    if cache is not None:
+    parts = [] if prefix is None else [prefix]
+    if cache is not None and self.config.layers == 'scanned':
+      mask, cache_mask = _split_mask(mask, slot, k.shape[2])
+      parts = [(*cache, cache_mask), *parts]
+    elif cache is not None:
       write = jax.lax.dynamic_update_slice_in_dim
       k, v = write(cache[0], k, slot, 2), write(cache[1], v, slot, 2)
-    parts = [(k, v, mask)] if prefix is None else [(k, v, mask), prefix]
     kernel = self.config.attention if isinstance(mask, Causal) else 'xla'
-    return self.o(KERNELS[kernel](q, *parts)), (k, v)
+    return self.o(KERNELS[kernel](q, (k, v, mask), *parts)), (k, v)
+
+
+def _split_mask(mask, slot, length):
+  """Splits bool[B, T, S] into that of slots `slot` .. + T - 1 and the rest."""
+  own = jax.lax.dynamic_slice_in_dim(mask, slot, length, axis=2)
+  slots = jnp.arange(mask.shape[2]) - slot
+  return own, mask & ((slots < 0) | (slots >= length))
 
 
 class MLP(nn.Module):
@@ -181,10 +198,11 @@ class Transformer(nn.Module):
     """Declares embeddings, layers and the head that `config.head` names."""
     c = self.config
     self.embed = Embedding(c)
-    block = Block
-    if c.remat != 'none':
-      block = nn.remat(Block, policy=REMAT_POLICIES[c.remat])
-    self.layers = [block(c) for _ in range(c.num_layers)]
+    if c.layers == 'unrolled':
+      block = Block
+      if c.remat != 'none':
+        block = nn.remat(Block, policy=REMAT_POLICIES[c.remat])
+      self.layers = [block(c) for _ in range(c.num_layers)]
     self.final_norm = RMSNorm(c)
     if c.head != 'lm':
       self.scalar_head = Projection(
@@ -233,6 +251,15 @@ class Transformer(nn.Module):
     frequencies = rotary_frequencies(self.config)
     angles = positions[..., None].astype(jnp.float32) * frequencies
     x = sharding.constrain(self.embed(tokens), 'rows', 'columns')
+    loop = self._scan if _is_scanned(self) else self._unroll
+    x, cache = loop(x, angles, mask, cache, slot, prefix)
+    x = self.final_norm(x)
+    if self.is_initializing():  # the heads' parameters exist from the start
+      (self.logits if self.config.head == 'lm' else self.scalars)(x)
+    return x, cache
+
+  def _unroll(self, x, angles, mask, cache, slot, prefix):
+    """Computes the layers one after another."""
     caches = []
     for i, layer in enumerate(self.layers):
       shared = prefix and (*prefix[0][i], prefix[1][:, None])
@@ -241,10 +268,54 @@ class Transformer(nn.Module):
       )
       x = sharding.constrain(x, 'rows', 'columns')
       caches.append(layer_cache)
-    x = self.final_norm(x)
-    if self.is_initializing():  # the heads' parameters exist from the start
-      (self.logits if self.config.head == 'lm' else self.scalars)(x)
     return x, tuple(caches)
+
+  def _scan(self, x, angles, mask, cache, slot, prefix):
+    """Computes the layers in a loop over their stacked parameters."""
+    block = Block(self.config, parent=None)
+
+    def one_layer(params, *arguments):
+      return block.apply({'params': params}, *arguments)
+
+    if self.config.remat != 'none':
+      policy = REMAT_POLICIES[self.config.remat]
+      # The forward and the backward loop have nothing in common to merge.
+      one_layer = jax.checkpoint(one_layer, policy=policy, prevent_cse=False)
+
+    def body(x, layer):
+      params, cache, shared = layer
+      shared = shared and (*shared, prefix[1][:, None])
+      x, own = one_layer(params, x, angles, mask, cache, slot, shared)
+      return sharding.constrain(x, 'rows', 'columns'), own
+
+    layers = (
+      self._cast(self.get_variable('params', layer_stack.LAYERS)),
+      cache and cache[0],
+      prefix and prefix[0][0],
+    )
+    x, own = jax.lax.scan(body, x, layers)
+    if cache is None:
+      return x, (own,)
+    # The loop reads the cache; it is written once, for all layers.
+    write = jax.lax.dynamic_update_slice_in_dim
+    return x, (
+      tuple(write(*xs, slot, 3) for xs in zip(*cache, own, strict=True)),
+    )
+
+  def _cast(self, layers):
+    """Casts stacked matrices, as `Projection` would cast each layer's.
+
+    XLA casts them before the loop in any case. Here the gradients of all
+    layers are of that dtype, too, which is the one they are computed in.
+    """
+    if self.config.is_int8:
+      return layers
+    return jax.tree_util.tree_map_with_path(
+      lambda path, x: (
+        x.astype(self.config.dtype) if path[-1].key == 'kernel' else x
+      ),
+      layers,
+    )
 
   def logits(self, hidden: jax.Array) -> jax.Array:
     """Computes next-token logits: [..., D] -> float32[..., V]."""
@@ -260,7 +331,9 @@ class Transformer(nn.Module):
 def abstract_params(model: Transformer):
   """Returns the parameters as shapes, boxed with their logical axis names."""
   tokens = jax.ShapeDtypeStruct((1, 2), jnp.int32)
-  return jax.eval_shape(model.init, jax.random.key(0), tokens)['params']
+  init = _unrolled(model).init
+  shapes = jax.eval_shape(init, jax.random.key(0), tokens)['params']
+  return layer_stack.stack(shapes) if _is_scanned(model) else shapes
 
 
 def init_params(model: Transformer, key: jax.Array):
@@ -268,8 +341,10 @@ def init_params(model: Transformer, key: jax.Array):
 
   The scaling is GPT-2's: it keeps the variance of the residual stream
   independent of depth. int8 parameters are initialised in float32, then
-  quantised.
+  quantised; those of scanned layers are unrolled, then stacked.
   """
+  if _is_scanned(model):
+    return layer_stack.stack(init_params(_unrolled(model), key))
   if model.config.is_int8:
     config = dataclasses.replace(model.config, param_dtype='float32')
     return quantize.quantize(init_params(Transformer(config), key))
@@ -283,3 +358,22 @@ def init_params(model: Transformer, key: jax.Array):
     return x * scale if names[-2] in ('o', 'down') else x
 
   return jax.tree_util.tree_map_with_path(shrink, params)
+
+
+def empty_cache(config: TransformerConfig, rows: int, slots: int) -> Cache:
+  """Makes a cache of zeros for B rows of S tokens."""
+  shape = rows, config.num_kv_heads, slots, config.head_dim
+  number = config.num_layers
+  if config.layers == 'scanned':
+    shape, number = (number, *shape), 1
+  layer = jnp.zeros(shape, config.dtype), jnp.zeros(shape, config.dtype)
+  return (layer,) * number
+
+
+def _is_scanned(model: Transformer) -> bool:
+  return model.config.layers == 'scanned'
+
+
+def _unrolled(model: Transformer) -> Transformer:
+  """Returns the model with its layers unrolled."""
+  return Transformer(dataclasses.replace(model.config, layers='unrolled'))

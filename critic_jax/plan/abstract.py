@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from critic_jax import lookup
-from critic_jax.models import forward, sizes, transformer
+from critic_jax.models import forward, layer_stack, sizes, transformer
 from critic_jax.models.config import TransformerConfig
 from critic_jax.models.transformer import Transformer
 from critic_jax.pretrained import hf_weights
@@ -132,6 +132,11 @@ def as_sampled(lm: LM) -> LM:
   )
 
 
+def layer(lm: LM, mesh):
+  """Returns the parameters of a layer, as `params` does."""
+  return layer_stack.unstack(params(lm, mesh))[layer_stack.name_of(0)]
+
+
 def changed(lm: LM, **fields) -> LM:
   """Returns the LM with other fields of its model's config, no tokenizer."""
   config = dataclasses.replace(lm.model.config, **fields)
@@ -146,19 +151,18 @@ def on_one_device(lm: LM, mesh) -> LM:
   cuDNN, which is traced only where it is installed, becomes our blocks: both
   keep the output and a normaliser.
   """
-  tree = params(lm, mesh)
+  first = layer(lm, mesh)
   attention = lm.model.config.attention
 
-  def size(axis, *path):
-    leaf = functools.reduce(lambda node, name: node[name], path, tree)
+  def size(axis, leaf):
     return leaf.sharding.shard_shape(leaf.shape)[axis]
 
   return changed(
     lm,
-    vocab_size=size(0, 'embed', 'embedding'),
-    mlp_dim=size(1, 'layers_0', 'mlp', 'up', 'kernel'),
-    num_heads=size(1, 'layers_0', 'attention', 'q', 'kernel'),
-    num_kv_heads=size(1, 'layers_0', 'attention', 'k', 'kernel'),
+    vocab_size=size(0, params(lm, mesh)['embed']['embedding']),
+    mlp_dim=size(1, first['mlp']['up']['kernel']),
+    num_heads=size(1, first['attention']['q']['kernel']),
+    num_kv_heads=size(1, first['attention']['k']['kernel']),
     attention='xla' if attention == 'cudnn' else attention,
   )
 

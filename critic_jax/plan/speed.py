@@ -129,7 +129,7 @@ class Model(NamedTuple):
 
 def make_model(lm, mesh, chip: Chip, shares: Shares) -> Model:
   """Returns the model of an LM on a mesh of a chip."""
-  kernel = abstract.params(lm, mesh)['layers_0']['attention']['q']['kernel']
+  kernel = abstract.layer(lm, mesh)['attention']['q']['kernel']
   local_shape = kernel.sharding.shard_shape(kernel.shape)
   num_shards = [
     size // local_size

@@ -24,6 +24,7 @@ import numpy as np
 
 from critic_jax import files as files_lib
 from critic_jax import strict_json
+from critic_jax.models import layer_stack
 from critic_jax.models.config import TransformerConfig
 from critic_jax.pretrained import gguf_file, gguf_import, safetensors_io
 from critic_jax.pretrained import hf_config as hf_config_lib
@@ -142,7 +143,7 @@ def save(
   Args:
     folder: created if it does not exist; a model in it is replaced.
     config: the model's config; its head is the language head.
-    params: the tree of `Transformer(config)`, unboxed.
+    params: the tree of `Transformer(config)`, unboxed; layers may be stacked.
     tokenizer: the model's tokenizer.
     dtype: 'float32', 'float16' or 'bfloat16'; by default that of each
       parameter.
@@ -157,7 +158,7 @@ def save(
   """
   if dtype is not None and dtype not in DTYPES:
     raise ValueError(f'dtype: got {dtype!r}; expected one of {tuple(DTYPES)}')
-  leaves = _checked_leaves(config, params)
+  leaves = _checked_leaves(config, layer_stack.unstack(params))
   dtypes = {
     row.name: DTYPES[dtype] if dtype else leaf.dtype for row, leaf in leaves
   }

@@ -25,6 +25,7 @@ AXES = ('data', 'fsdp', 'tensor', 'sequence')
 
 # Logical axis -> mesh axis, or several; None is replicated.
 RULES = {
+  'layers': None,
   'rows': ('data', 'fsdp'),
   'columns': 'sequence',
   'vocab': 'tensor',

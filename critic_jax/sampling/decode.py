@@ -126,7 +126,7 @@ def insert(
     lanes = lanes._replace(logits=put(lane_index, lanes.logits, logits))
   return constrain(
     lanes._replace(
-      prompts=put(lane_index, lanes.prompts, cache),
+      prompts=_put_prompts(lane_index, lanes.prompts, cache),
       prompt_length=put(lane_index, lanes.prompt_length, length),
       sample_of_row=put(
         rows, lanes.sample_of_row, indices(lane_index, num_samples, num_rows)
@@ -138,6 +138,13 @@ def insert(
       samples=put(samples, lanes.samples, first_tokens),
       is_done=put(samples, lanes.is_done, is_done),
     )
+  )
+
+
+def _put_prompts(lane_index, old: Cache, new: Cache) -> Cache:
+  """Writes keys and values of prompts into lanes."""
+  return jax.tree.map(
+    lambda a, b: a.at[..., lane_index, :, :, :].set(b, mode='drop'), old, new
   )
 
 
@@ -169,8 +176,10 @@ def _prefill(model, params, prompts, length, shared_prefixes, columns):
   """Computes logits after prompts, [F, V], and keys and values of P columns."""
   if shared_prefixes is None:
     hidden, cache = model.apply({'params': params}, prompts)
-    padding = ((0, 0), (0, 0), (0, columns - prompts.shape[1]), (0, 0))
-    cache = jax.tree.map(lambda x: jnp.pad(x, padding), cache)
+    padding = (0, 0), (0, columns - prompts.shape[1]), (0, 0)
+    cache = jax.tree.map(
+      lambda x: jnp.pad(x, ((0, 0),) * (x.ndim - 3) + padding), cache
+    )
     index = length - 1
   else:
     prefix_length = shared_prefixes.length[shared_prefixes.index]
@@ -200,7 +209,8 @@ def _prefill_after_prefixes(
     the prefixes and of the suffixes.
   """
   _, cache = model.apply({'params': params}, shared_prefixes.tokens)
-  cache = jax.tree.map(lambda x: x[shared_prefixes.index], cache)
+  index = shared_prefixes.index
+  cache = jax.tree.map(lambda x: x[..., index, :, :, :], cache)
   is_prefix = (
     jnp.arange(shared_prefixes.tokens.shape[1]) < prefix_length[:, None]
   )
@@ -215,14 +225,16 @@ def _prefill_after_prefixes(
 
 def _join(prefix: Cache, suffix: Cache, prefix_length, columns) -> Cache:
   """Joins keys and values of a prefix and a suffix without a gap."""
-  width, slots = prefix[0][0].shape[2], jnp.arange(columns)
-  end = width + suffix[0][0].shape[2] - 1
+  width, slots = prefix[0][0].shape[-2], jnp.arange(columns)
+  end = width + suffix[0][0].shape[-2] - 1
   suffix_slots = jnp.minimum(width + slots - prefix_length[:, None], end)
   source = jnp.where(slots < prefix_length[:, None], slots, suffix_slots)
   source = source[:, None, :, None]
 
   def join(x, y):  # [F, Hkv, width, Dh] and a suffix -> [F, Hkv, P, Dh]
-    return jnp.take_along_axis(jnp.concatenate([x, y], axis=2), source, axis=2)
+    joined = jnp.concatenate([x, y], axis=-2)
+    index = source.reshape((1,) * (x.ndim - source.ndim) + source.shape)
+    return jnp.take_along_axis(joined, index, axis=-2)
 
   return jax.tree.map(join, prefix, suffix)
 

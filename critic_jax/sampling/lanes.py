@@ -19,6 +19,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from critic_jax.models import transformer
 from critic_jax.models.transformer import Cache, Transformer
 from critic_jax.runtime import sharding
 
@@ -44,10 +45,12 @@ class Lanes(NamedTuple):
   """L lanes of s rows each, which draw n samples of at most R tokens.
 
   Attributes:
-    prompts: keys and values, a layer [L, Hkv, P, Dh].
+    prompts: keys and values, a layer [L, Hkv, P, Dh]; where layers are scanned,
+      a first axis has all of them.
     prompt_length: int32[L]; 0 is an empty lane.
     logits: float32[L, V], after the prompts; None where s = n.
-    responses: keys and values, a layer [L * s, Hkv, R, Dh]; a ring of slots.
+    responses: keys and values, a layer [L * s, Hkv, R, Dh], as those of
+      prompts; a ring of slots.
     sample_of_row: int32[L * s], the sample that a row draws, of L * n.
     num_started: int32[L], samples whose first token was drawn.
     clock: int32[], decode steps so far.
@@ -86,7 +89,7 @@ class Lanes(NamedTuple):
   @property
   def columns(self) -> int:
     """Returns P, the most tokens of a prompt."""
-    return self.prompts[0][0].shape[2]
+    return self.prompts[0][0].shape[-2]
 
   @property
   def max_new_tokens(self) -> int:
@@ -130,9 +133,7 @@ def empty_lanes(
   c, all_samples = model.config, num_lanes * num_samples
 
   def cache(rows, slots):
-    shape = (rows, c.num_kv_heads, slots, c.head_dim)
-    layer = jnp.zeros(shape, c.dtype), jnp.zeros(shape, c.dtype)
-    return (layer,) * c.num_layers
+    return transformer.empty_cache(c, rows, slots)
 
   # A row that starts a later sample needs the logits after its prompt.
   logits = None
@@ -182,8 +183,8 @@ def constrain(lanes: Lanes) -> Lanes:
   """
 
   def lay_out(x):
-    names = ('rows', 'kv_heads') if x.ndim == 4 else ('rows',)
-    return sharding.constrain(x, *names[: x.ndim])
+    names = {4: ('rows', 'kv_heads'), 5: (None, 'rows', 'kv_heads')}
+    return sharding.constrain(x, *names.get(x.ndim, ('rows',))[: x.ndim])
 
   logits = lanes.logits
   if logits is not None:

@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 from critic_jax import lookup
-from critic_jax.models import quantize, sizes
+from critic_jax.models import layer_stack, quantize, sizes
 from critic_jax.models.config import TransformerConfig
 from critic_jax.pretrained import hf_weights
 from critic_jax.text import tokenizer as tokenizer_lib
@@ -153,14 +153,14 @@ def from_scratch(
 
 
 def load_weights(origin: Origin) -> Params:
-  """Reads the parameters of a model on the host; int8 becomes float32.
+  """Reads the parameters of a model on the host: unrolled; int8 as float32.
 
   Raises:
     ValueError: a file is missing, or is not as it should be.
   """
   if isinstance(origin, str):
     return hf_weights.load_weights(origin)[1]
-  params = origin.checkpoint.read_role(origin.role)
+  params = layer_stack.unstack(origin.checkpoint.read_role(origin.role))
   if quantize.is_quantized(params):
     params = quantize.dequantize(params)
   return jax.tree.map(np.asarray, params)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from critic_jax import lookup
-from critic_jax.models import quantize, transformer
+from critic_jax.models import layer_stack, quantize, transformer
 from critic_jax.models.config import attention_program, concrete
 from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.models.transformer import Transformer
@@ -91,6 +91,7 @@ def check_section(
   param_dtype: str,
   remat: str,
   attention: str,
+  layers: str,
   prompts: str,
   prefix: str,
   temperature: float,
@@ -112,6 +113,8 @@ def check_section(
     remat: what the backward pass keeps, in `transformer.REMAT_POLICIES`.
     attention: the program for attention in long rows: 'xla', 'splash' (TPUs),
       'cudnn' (NVIDIA's GPUs), or 'auto', the one of the mesh's platform.
+    layers: 'scanned', compiled once for all, 'unrolled', or 'auto': as is
+      better for the devices, see `config.AUTO`.
     prompts: a module of critic_jax.rollouts.styles.
     prefix: how every response begins.
     temperature: logits are divided by it; 0 is greedy.
@@ -125,7 +128,7 @@ def check_section(
     ValueError: a value is out of its range.
   """
   del size, source, tokenizer, head, dtype, param_dtype, remat, attention
-  del prompts, prefix
+  del layers, prompts, prefix
   SamplingParams(temperature, top_k, top_p).check()
   lookup.check_counts(max_new_tokens=max_new_tokens, max_rows=max_rows)
   if not isinstance(lengths, list | tuple):
@@ -258,7 +261,8 @@ def init_params(lms, loaded, mesh, key) -> dict[str, Params]:
     )
     params[role] = init(model, jax.random.fold_in(key, i))
     if role in loaded:
-      source = _without_heads(loaded[role], params[role])
+      source = layer_stack.like(loaded[role], params[role])
+      source = _without_heads(source, params[role])
       put = jax.tree.map(
         lambda x, old: jax.device_put(x.astype(old.dtype), old.sharding),
         quantize.quantize(source) if model.config.is_int8 else source,
@@ -359,13 +363,14 @@ def copy_roles(roles: Roles, copies: Mapping[str, str]) -> dict[str, Params]:
 def copy(target: Params, source: Params) -> Params:
   """Copies `source`, but for dtypes and heads that only `target` has.
 
-  A target in int8 is quantized, and a source in int8 dequantized.
+  A target in int8 is quantized, and a source in int8 dequantized; layers are
+  stacked, or not, as the target's.
 
   Raises:
     ValueError: the two models are not of one size.
   """
   trunk = _without_heads(target, source)
-  source = _without_heads(source, target)
+  source = layer_stack.like(_without_heads(source, target), target)
   if quantize.is_quantized(target) != quantize.is_quantized(source):
     to_int8 = quantize.is_quantized(target)
     source = (quantize.quantize if to_int8 else quantize.dequantize)(source)

@@ -31,6 +31,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from critic_jax import files
+from critic_jax.models import layer_stack
 from critic_jax.runtime import distributed
 from critic_jax.workdir import checkpoint_files
 from critic_jax.workdir.checkpoint_files import TREES, UNFINISHED, DamagedError
@@ -205,7 +206,8 @@ def restore(
 ) -> dict[str, Any]:
   """Restores the items of `template`, in its shapes and shardings.
 
-  The item 'before' is left out if it was not saved.
+  The item 'before' is left out if it was not saved. Layers that were saved
+  unrolled are stacked if the template's are, and the other way round.
 
   Raises:
     DamagedError: the checkpoint is not as it was written.
@@ -230,13 +232,15 @@ def restore(
     # Compared here, since orbax would cast another dtype without a word.
     metadata = manager.item_metadata(step)
     saved = _forms({name: metadata[name] for name in trees})
+    abstract = _with_layers_as_saved(abstract, saved)
     difference = _difference(saved, _forms(abstract))
     if difference:
       raise ValueError(difference)
     items = {n: ocp.args.StandardRestore(tree) for n, tree in abstract.items()}
     if 'grades' in template:
       items['grades'] = ocp.args.JsonRestore()
-    restored = manager.restore(step, args=ocp.args.Composite(**items))
+    restored = dict(manager.restore(step, args=ocp.args.Composite(**items)))
+    restored |= _with_layers_as_in(trees, {n: restored[n] for n in trees})
     return {name: restored[name] for name in template}
   except (ValueError, KeyError, OSError) as error:
     raise ValueError(
@@ -266,6 +270,32 @@ def _put_aside(folder: Path) -> None:
     target = target.with_name(f'{folder.name}.{number}')
   target.parent.mkdir(exist_ok=True)
   shutil.move(folder, target)  # checkpoints/ may be a link to another disk
+
+
+def _has_layers(node) -> bool:
+  return layer_stack.is_stacked(node) or layer_stack.is_unrolled(node)
+
+
+def _with_layers_as_saved(tree, saved: Mapping[str, str]):
+  """Returns a tree of shapes with layers stacked where the saved ones are."""
+
+  def convert(path, node):
+    path = jax.tree_util.keystr(path, simple=True, separator='/')
+    layers = f'{path}/{layer_stack.LAYERS}/'
+    is_stacked = any(name.startswith(layers) for name in saved)
+    return (layer_stack.stack if is_stacked else layer_stack.unstack)(node)
+
+  return jax.tree_util.tree_map_with_path(convert, tree, is_leaf=_has_layers)
+
+
+def _with_layers_as_in(template, tree):
+  """Returns a tree with layers stacked where the template's are."""
+  return jax.tree.map(
+    lambda node, x: layer_stack.like(x, node),
+    template,
+    tree,
+    is_leaf=_has_layers,
+  )
 
 
 def _forms(tree) -> dict[str, str]:

@@ -93,6 +93,8 @@ def operational(config: Any) -> set[str]:
     config: a config as JSON has it.
   """
   names = {*_OPERATIONAL}
+  # How layers are laid out; checkpoints of either form are read.
+  names |= {f'models.{role}.layers' for role in config.get('models', {})}
   for phase, section in config.get('phases', {}).items():
     names |= {f'phases.{phase}.{name}' for name in _OPERATIONAL_OF_PHASES}
     # A stale phase collects its first batch after a checkpoint afresh.

@@ -127,11 +127,29 @@ ENTRY %main (x.1: f32[256], all.1: f32[8,256]) -> f32[256] {
 """.replace('LOOP', 'condition=%more, body=%body')
 
 
+NESTED = """%same (u: f32[8,256]) -> f32[8,256] {
+  %u = f32[8,256] parameter(0)
+  ROOT %e = f32[8,256] bitcast(f32[8,256] %u)
+}
+
+%outer (v: f32[8,256], k: s32[]) -> f32[256] {
+  %v = f32[8,256] parameter(0)
+  %k = s32[] parameter(1)
+  %view = f32[8,256] fusion(f32[8,256] %v), kind=kLoop, calls=%same
+  ROOT %w = f32[256] fusion(f32[8,256] %view, s32[] %k), kind=kLoop, calls=%row
+}
+
+ENTRY"""
+
+
 def test_traffic_by_hand():
   # Each `negate` reads or writes main memory once; a turn reads a row, writes
   # it, reads its index twice and writes it once.
   turn = 1024 + 1024 + 3 * 4
   assert traffic.count(HLO) == 2 * 1024 + 5 * turn
+  # The same behind fusions inside a fusion, as TPUs have them.
+  nested = HLO.replace('calls=%row', 'calls=%outer').replace('ENTRY', NESTED)
+  assert traffic.count(nested) == traffic.count(HLO)
 
 
 def test_traffic_of_a_loop_of_unknown_turns():

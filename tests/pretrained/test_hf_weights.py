@@ -13,6 +13,7 @@ import pytest
 import safetensors.numpy
 
 from critic_jax import convert as convert_command
+from critic_jax.models import layer_stack
 from critic_jax.models.config import RopeScaling, TransformerConfig
 from critic_jax.models.transformer import Transformer, abstract_params
 from critic_jax.pretrained import gguf_file, gguf_import, hf_weights
@@ -133,8 +134,9 @@ def test_float16_overflow_is_refused(tmp_path, pieces):
 def test_saved_arrays_may_be_jax_arrays(tmp_path, pieces):
   config, params = model('llama')
   on_device = jax.tree.map(jax.numpy.asarray, params)
-  hf_weights.save(tmp_path, config, on_device, pieces)
-  assert_same(hf_weights.load_weights(tmp_path)[1], params)
+  for saved in (on_device, layer_stack.stack(on_device)):
+    hf_weights.save(tmp_path, config, saved, pieces)
+    assert_same(hf_weights.load_weights(tmp_path)[1], params)
 
 
 def test_kernels_are_transposed_heads_last(tmp_path, pieces):

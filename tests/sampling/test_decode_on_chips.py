@@ -138,13 +138,14 @@ def test_parameters_split_by_fsdp_are_gathered_for_each_token():
 
 
 @pytest.mark.slow
-def test_a_token_reads_weights_keys_and_values_once():
+@pytest.mark.parametrize('layers', ['scanned', 'unrolled'])
+def test_a_token_reads_weights_keys_and_values_once(layers):
   """A device's part of refining with `refcritic.py:qwen2.5-14b-v5p`.
 
   Three of its layers and the head. Scores, which XLA writes and reads again,
   and logits are a sixth of what has to be read.
   """
-  sizes = SIZES['qwen2.5-14b'] | dict(num_layers=3)
+  sizes = SIZES['qwen2.5-14b'] | dict(num_layers=3, layers=layers)
   transformer = Transformer(
     TransformerConfig(**sizes, dtype='bfloat16', param_dtype='bfloat16')
   )

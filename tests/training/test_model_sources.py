@@ -13,7 +13,7 @@ from loop_helpers import mesh
 
 from configs import common
 from critic_jax import convert
-from critic_jax.models import forward, quantize
+from critic_jax.models import forward, layer_stack, quantize
 from critic_jax.models.transformer import Transformer
 from critic_jax.pretrained import hf_weights
 from critic_jax.text import tokenizer as tokenizer_lib
@@ -152,6 +152,16 @@ def test_a_quantized_role_comes_back_as_it_was(tmp_path):
   again = read(source, 'ref', param_dtype='int8')
   kernel = again['layers_0']['mlp']['up']['kernel']
   np.testing.assert_array_equal(kernel, int8['layers_0']['mlp']['up']['kernel'])
+
+
+def test_a_run_with_scanned_layers_is_read_as_any_other(tmp_path):
+  sections = {'critic': {**SECTION, 'layers': 'scanned'}}
+  params = save_run(tmp_path / 'run', sections)[5]['critic']
+  assert layer_stack.is_stacked(params)
+  source = f'{tmp_path / "run"}:rl'
+  read_params = read(source)
+  assert_trees_close(read_params, layer_stack.unstack(params), rtol=0)
+  assert_trees_close(read(source, layers='scanned'), params, rtol=0)
 
 
 def test_a_run_may_begin_with_a_run(tmp_path):

@@ -15,7 +15,7 @@ from helpers import (
 from vocabularies import gguf_metadata
 
 from configs import common
-from critic_jax.models import quantize
+from critic_jax.models import layer_stack, quantize
 from critic_jax.models.config import attention_program
 from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.models.transformer import Transformer
@@ -153,6 +153,18 @@ def test_a_kernel_has_limits(platform, program, head_dim, columns, message):
     attention_program(program, platform, config, columns)
 
 
+@pytest.mark.parametrize('layers', ['auto', 'scanned', 'unrolled'])
+def test_layers_are_loaded_in_the_form_of_the_platform(source, mesh, layers):
+  sections = {'critic': loaded(layers=layers)}
+  lms = roles.make_lms(sections, platform='tpu')
+  params = roles.init_params(
+    lms, roles.load_params(sections), mesh, jax.random.key(0)
+  )['critic']
+  is_stacked = layers != 'unrolled'
+  assert layer_stack.is_stacked(params) == is_stacked
+  assert_trees_close(layer_stack.unstack(params), source[1], rtol=0)
+
+
 def test_the_date_of_a_run_reaches_its_prompts(monkeypatch):
   template = '{{ strftime_now("%d %b %Y") }}{{ messages[0].content }}<|im_end|>'
   metadata = gguf_metadata() | {'tokenizer.chat_template': template}
@@ -266,6 +278,16 @@ def test_copy_takes_the_trunk_and_keeps_the_own_head():
   result = roles.copy(critic, value)
   assert jax.tree.structure(result) == jax.tree.structure(critic)
   assert_trees_close(result['layers_0'], value['layers_0'], rtol=0)
+
+
+def test_copy_keeps_the_form_of_layers():
+  ref, critic = make_params(0), make_params(1)
+  stacked = roles.copy(layer_stack.stack(ref), critic)
+  assert_trees_close(stacked, layer_stack.stack(critic), rtol=0)
+  assert_trees_close(roles.copy(ref, stacked), critic, rtol=0)
+  stacked = roles.copy(layer_stack.stack(quantize.quantize(ref)), critic)
+  int8 = layer_stack.stack(quantize.quantize(critic))
+  assert_trees_close(stacked, int8, rtol=0)
 
 
 def test_copy_takes_a_head_that_both_have():

@@ -7,6 +7,7 @@ import optax
 import pytest
 from helpers import random_params, tiny_config
 
+from critic_jax.models import layer_stack
 from critic_jax.models.transformer import Transformer
 from critic_jax.workdir import checkpoint
 
@@ -74,6 +75,23 @@ def test_roles_are_restored_alone(folder):
     restored = checkpoint.restore(manager, 3, {'roles': roles})
   assert list(restored) == ['roles']
   jax.tree.map(np.testing.assert_array_equal, restored['roles'], roles)
+
+
+@pytest.mark.parametrize('saved', [layer_stack.unstack, layer_stack.stack])
+def test_either_form_of_layers_is_read_as_the_other(tmp_path, saved):
+  wanted = {layer_stack.unstack: layer_stack.stack}.get(
+    saved, layer_stack.unstack
+  )
+  state = make_state()
+  with checkpoint.make_manager(tmp_path) as manager:
+    checkpoint.save(manager, 1, saved(state))
+  expected = wanted(state)
+  with open_manager(tmp_path) as manager:
+    restored = checkpoint.restore(
+      manager, 1, jax.tree.map(jnp.zeros_like, expected)
+    )
+  assert jax.tree.structure(restored) == jax.tree.structure(expected)
+  jax.tree.map(np.testing.assert_array_equal, restored, expected)
 
 
 def other_shape(state):

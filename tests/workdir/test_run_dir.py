@@ -83,8 +83,12 @@ def test_the_same_config_resumes_and_another_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_run_may_continue_on_another_mesh(tmp_path):
-  run_dir.open_run(tmp_path, {'seed': 0, 'mesh': {'fsdp': 8}}).close()
+  models = {'critic': {'layers': 'auto'}}
+  config = {'seed': 0, 'mesh': {'fsdp': 8}, 'models': models}
+  run_dir.open_run(tmp_path, config).close()
+  models = {'critic': {'layers': 'unrolled'}}
   config = {'mesh': {'data': 2, 'fsdp': 4}, 'sample_mesh': {}, 'seed': 0}
+  config['models'] = models
   run_dir.open_run(tmp_path, config).close()
   assert json.loads((tmp_path / 'config.json').read_text()) == config
   with pytest.raises(ValueError, match='got seed=1 .saved: 0.; expected'):
