@@ -1,4 +1,4 @@
-"""The kernel of TPUs, interpreted on CPUs.
+"""The kernel of TPUs: interpreted here, and compiled where libtpu is.
 
 Interpreting compiles for seconds, and the kernel's smallest block has 128
 queries and keys; so the cases are few.
@@ -11,11 +11,18 @@ import pathlib
 import subprocess
 import sys
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import FAMILIES, VOCAB_SIZE, assert_trees_close, tiny_model
+from helpers import (
+  FAMILIES,
+  VOCAB_SIZE,
+  assert_trees_close,
+  tiny_config,
+  tiny_model,
+)
 
 from critic_jax.models import (
   attention,
@@ -25,7 +32,12 @@ from critic_jax.models import (
   transformer,
 )
 from critic_jax.models.attention import Causal
+from critic_jax.models.sampling_distribution import SamplingParams
+from critic_jax.models.transformer import Transformer
+from critic_jax.plan import topology
 from critic_jax.runtime import sharding
+from critic_jax.sampling import decode
+from critic_jax.sampling.lanes import SharedPrefixes, empty_lanes
 
 ROOT = pathlib.Path(__file__).parents[2]
 LENGTH = 140  # two blocks, the second of them padded
@@ -213,6 +225,115 @@ def test_meshes_compute_what_one_device_computes(tmp_path):
   for name in MESHES:
     with np.load(tmp_path / f'{name}.npz') as ours:
       assert_close(ours.values(), expected, 'float32')
+
+
+# ----------------------------------------------------------------- compiled
+
+
+def compiled(
+  mesh, kind, heads, kv_heads, head_dim, length,
+  dtype='bfloat16', attend=splash_attention.attend,
+):  # fmt: skip
+  """Compiles attention with its gradients for devices that are not there."""
+
+  def shape(*sizes, dtype=dtype):
+    layout = sharding.replicated(mesh)
+    return jax.ShapeDtypeStruct(sizes, dtype, sharding=layout)
+
+  q, labels = shape(2, length, heads, head_dim), shape(2, length, dtype='int32')
+  arrays = q, *[shape(2, kv_heads, length, head_dim)] * 2
+  if kind == 'prefix':
+    arrays += tuple(shape(2, kv_heads, 100, head_dim) for _ in range(2))
+  causal = Causal(labels, labels) if kind == 'packed' else Causal()
+  is_valid = shape(2, 1, 100, dtype='bool')
+  with jax.set_mesh(mesh):
+    return results.lower(attend, arrays, q, is_valid, causal).compile()
+
+
+def num_custom_calls(program):
+  return program.as_text().count('custom_call_target="tpu_custom_call"')
+
+
+@pytest.mark.libtpu
+@pytest.mark.parametrize(
+  'chip, mesh, kind, kv_heads, head_dim, dtype',
+  [
+    ('v5e', 'mixed', 'packed', 2, 128, 'bfloat16'),
+    *(
+      pytest.param(chip, mesh, *case, marks=pytest.mark.slow)
+      for chip in ('v5e', 'v5p', 'v6e')
+      for mesh in MESHES
+      for case in (
+        ('plain', 1, 80, 'bfloat16'),
+        ('packed', 8, 64, 'bfloat16'),
+        ('prefix', 2, 128, 'float32'),
+      )
+    ),
+  ],
+)
+def test_the_kernel_compiles(chip, mesh, kind, kv_heads, head_dim, dtype):
+  mesh = topology.make_mesh(chip, MESHES[mesh])
+  program = compiled(mesh, kind, 8, kv_heads, head_dim, 600, dtype)
+  assert num_custom_calls(program) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.libtpu
+@pytest.mark.parametrize('mesh', MESHES)
+@pytest.mark.parametrize('is_shared', [False, True])
+def test_prompts_are_computed_by_the_kernel(mesh, is_shared):
+  """One, in one layer: of a shared prefix only keys and values are needed."""
+  mesh = topology.make_mesh('v5e', MESHES[mesh])
+  model = Transformer(tiny_config(num_layers=1, attention='splash'))
+
+  def shape(*sizes, dtype='int32'):
+    layout = sharding.replicated(mesh)
+    return jax.ShapeDtypeStruct(sizes, dtype, sharding=layout)
+
+  def on_mesh(tree):
+    return jax.tree.map(lambda x: shape(*x.shape, dtype=x.dtype), tree)
+
+  params = nn.meta.unbox(transformer.abstract_params(model))
+  lanes = jax.eval_shape(lambda: empty_lanes(model, 4, 2, 2, 600, 8))
+  keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 8))
+  shared = None
+  if is_shared:
+    shared = SharedPrefixes(shape(2, 300), shape(2), shape(4))
+  with jax.set_mesh(mesh):
+    program = decode.insert.lower(
+      model, on_mesh(params), on_mesh(lanes), shape(4), shape(4, 300),
+      shape(4), on_mesh(keys), eos=np.array([1], np.int32),
+      sampling_params=SamplingParams(), shared_prefixes=shared,
+    ).compile()  # fmt: skip
+  assert num_custom_calls(program) == 1
+
+
+@pytest.mark.libtpu
+@pytest.mark.parametrize(
+  'remat, num_kernels',
+  [
+    ('dots_and_attention', 3),
+    pytest.param('full', 4, marks=pytest.mark.slow),
+  ],
+)
+def test_a_kept_output_is_not_computed_again(remat, num_kernels):
+  """Forward, gradients of queries, gradients of keys; and forward again."""
+  kept = jax.checkpoint(
+    splash_attention.attend, policy=transformer.REMAT_POLICIES[remat]
+  )
+  mesh = topology.make_mesh('v5e', dict(data=1))
+  program = compiled(mesh, 'packed', 2, 1, 64, 300, attend=kept)
+  assert num_custom_calls(program) == num_kernels
+
+
+@pytest.mark.libtpu
+def test_temporaries_of_a_long_row_are_no_scores():
+  """At most a tenth of the scores of one product, which has two such arrays."""
+  length, heads = 16384, 2
+  mesh = topology.make_mesh('v5e', dict(data=1))
+  program = compiled(mesh, 'packed', heads, 1, 8, length)
+  scores = 4 * length**2 * heads
+  assert program.memory_analysis().temp_size_in_bytes < 2 * scores / 10
 
 
 if __name__ == '__main__':
