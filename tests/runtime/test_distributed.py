@@ -80,7 +80,8 @@ def move():
   """Moves many parameters to sample with, several times, and waits for none."""
   distributed.initialize()
   mesh = sharding.make_mesh(dict(fsdp=4, tensor=2))
-  local = sharding.make_mesh(dict(data=2, tensor=2), jax.local_devices())
+  local = sharding.sampling_mesh({}, mesh)
+  assert (local.shape['data'], local.shape['tensor']) == (2, 2)
   split = NamedSharding(mesh, PartitionSpec('fsdp', 'tensor'))
   layout = NamedSharding(local, PartitionSpec(None, 'tensor'))
   value = np.arange(64.0, dtype=np.float32).reshape(8, 8)
@@ -88,11 +89,11 @@ def move():
     jax.make_array_from_callback(value.shape, split, lambda at: value[at])
     for _ in range(NUM_MOVED)
   ]
-  form = jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=layout)
+  form = jax.ShapeDtypeStruct(value.shape, 'bfloat16', sharding=layout)
   copies = [sharding.reshard(params, [form] * NUM_MOVED) for _ in range(5)]
   for x in jax.tree.leaves(copies):
-    np.testing.assert_array_equal(x, value)
-    assert x.sharding == layout
+    np.testing.assert_array_equal(x, value)  # whole numbers up to 63
+    assert x.dtype == 'bfloat16' and x.sharding == layout
   distributed.wait('end')
 
 
