@@ -108,15 +108,16 @@ def test_a_setting_renamed_by_a_letter_is_refused(lms):
   """Its own name is suggested, of whatever setting of whatever config."""
   missed, tried = [], set()
   for variant in VARIANTS:
-    for path in paths(get_config(variant)):
-      wrong = get_config(variant)
+    right = get_config(variant)
+    for path in paths(right):
       # Sections that several configs share are tried once.
       known = (
-        str(wrong[path[0]]) if len(path) < 2 else str(wrong[path[0]][path[1]])
+        str(right[path[0]]) if len(path) < 2 else str(right[path[0]][path[1]])
       )
       if is_free(path) or (path, known) in tried:
         continue
       tried.add((path, known))
+      wrong = get_config(variant)
       name = path[-1][:-1] + 'Q' if len(path[-1]) > 3 else path[-1] + 'x'
       rename(wrong, path, name)
       try:
