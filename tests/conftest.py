@@ -63,8 +63,13 @@ def pytest_runtest_setup(item):
       pytest.skip(f"{module} is not installed: pip install -e '.[{extra}]'")
 
 
+def pytest_collection():
+  """Collects little garbage while tests are imported."""
+  collect_rarely()
+
+
 def pytest_collection_finish():
-  """Collects no garbage among what the tests have imported."""
+  """Collects none among what they have imported."""
   collect_rarely()
 
 
