@@ -280,6 +280,34 @@ def test_the_kernel_compiles(chip, mesh, kind, kv_heads, head_dim, dtype):
 @pytest.mark.slow
 @pytest.mark.libtpu
 @pytest.mark.parametrize('mesh', MESHES)
+@pytest.mark.parametrize(
+  'layers, num_kernels', [('scanned', 3), ('unrolled', 9)]
+)
+def test_layers_of_packed_rows_keep_the_kernel_s_output(
+  mesh, layers, num_kernels
+):
+  mesh = topology.make_mesh('v5e', MESHES[mesh])
+  model = Transformer(
+    tiny_config(num_layers=3, attention='splash', layers=layers)
+  )
+  params = nn.meta.unbox(transformer.abstract_params(model))
+  tokens = jax.ShapeDtypeStruct((2, 300), jnp.int32)
+  layout = sharding.replicated(mesh)
+  arguments = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout),
+    (params, tokens, forward.Layout(tokens, tokens, tokens)),
+  )
+  gradient = jax.grad(
+    lambda params, *rows: loss(params, model, *rows), has_aux=True
+  )
+  with jax.set_mesh(mesh):
+    program = jax.jit(gradient).lower(*arguments).compile()
+  assert num_custom_calls(program) == num_kernels
+
+
+@pytest.mark.slow
+@pytest.mark.libtpu
+@pytest.mark.parametrize('mesh', MESHES)
 @pytest.mark.parametrize('is_shared', [False, True])
 def test_prompts_are_computed_by_the_kernel(mesh, is_shared):
   """One, in one layer: of a shared prefix only keys and values are needed."""
