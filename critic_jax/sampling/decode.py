@@ -324,18 +324,7 @@ def _start_next_samples(lanes: Lanes) -> Lanes:
 def _append(lanes: Lanes, age, token, logprob, stopped) -> Lanes:
   """Appends a token to the sample of each row, unless the sample is done."""
   samples, limit = lanes.samples, lanes.max_new_tokens
-  # Rows whose sample is done write to an index that is dropped.
-  is_done = _by_lane(lanes, _of_rows(lanes, lanes.is_done))
-  number = jnp.where(is_done, lanes.num_samples, _numbers(lanes))
-
-  def put(old, new, *column):
-    written = jax.vmap(lambda x, y, *at: x.at[at].set(y, mode='drop'))(
-      *(_by_lane(lanes, x) for x in (old, new)),
-      number,
-      *(_by_lane(lanes, x) for x in column),
-    )
-    return written.reshape(old.shape)
-
+  put = functools.partial(_put, lanes, _of_rows(lanes, lanes.is_done))
   return lanes._replace(
     samples=Samples(
       tokens=put(samples.tokens, token, age),
@@ -347,16 +336,43 @@ def _append(lanes: Lanes, age, token, logprob, stopped) -> Lanes:
   )
 
 
-def _of_rows(lanes: Lanes, x, *column):
+def _put(lanes: Lanes, is_done, old, new, column=None):
+  """Writes entries of the samples that rows draw: [L * n, ...].
+
+  Rows whose sample is done write to an index that is dropped.
+  """
+  is_own = lanes.logits is None  # each row draws one sample, its own
+  if is_own and column is None:
+    return jnp.where(is_done, old, new)
+  if is_own:
+    place = jnp.where(is_done, lanes.max_new_tokens, column)
+    return jax.vmap(lambda x, at, y: x.at[at].set(y, mode='drop'))(
+      old, place, new
+    )
+  number = jnp.where(
+    _by_lane(lanes, is_done), lanes.num_samples, _numbers(lanes)
+  )
+  at = [number] if column is None else [number, _by_lane(lanes, column)]
+  written = jax.vmap(lambda x, y, *at: x.at[at].set(y, mode='drop'))(
+    _by_lane(lanes, old), _by_lane(lanes, new), *at
+  )
+  return written.reshape(old.shape)
+
+
+def _of_rows(lanes: Lanes, x, column=None):
   """Returns entries of the samples that rows draw: [L * n, ...] -> [L * s].
 
   They are looked for in each lane, so that no device asks others for those of
   its own lanes.
   """
-  entries = jax.vmap(lambda x, *at: x[at])(
-    _by_lane(lanes, x), _numbers(lanes), *(_by_lane(lanes, c) for c in column)
-  )
-  return entries.reshape(-1)
+  is_own = lanes.logits is None
+  if is_own and column is None:
+    return x
+  if is_own:
+    return jnp.take_along_axis(x, column[:, None], axis=1)[:, 0]
+  at = [_numbers(lanes)]
+  at += [] if column is None else [_by_lane(lanes, column)]
+  return jax.vmap(lambda x, *at: x[at])(_by_lane(lanes, x), *at).reshape(-1)
 
 
 def _numbers(lanes: Lanes):
