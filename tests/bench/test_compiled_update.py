@@ -119,6 +119,8 @@ ENTRY %main (x.1: f32[256], all.1: f32[8,256]) -> f32[256] {
   %all.1 = f32[8,256]{1,0:T(8,128)} parameter(1)
   %near = f32[256]{0:T(256)S(1)} negate(f32[256]{0:T(256)} %x.1)
   %far = f32[256]{0:T(256)} negate(f32[256]{0:T(256)S(1)} %near)
+  %view = f32[0] custom-call(), custom_call_target="ConcatBitcast"
+  %fused = f32[0] custom-call(), custom_call_target="tpu_custom_call"
   %zero = s32[] constant(0)
   %init = (s32[], f32[256], f32[8,256]) tuple(%zero, %far, %all.1)
   %end = (s32[], f32[256], f32[8,256]) while(%init), LOOP
@@ -238,6 +240,7 @@ def test_systems_side_by_side(system, tmp_path, capsys):
     deadline_s=60.0,
   )
   assert result['systems']['peer']['moved'] == traffic.count(HLO)
+  assert result['systems']['peer']['kernels'] == 1
   [error] = compiled_update.errors(result)
   assert error == 'broken: RuntimeError: no such layer'
   Console(width=140).print(compiled_update.table(result))
