@@ -93,8 +93,13 @@ def operational(config: Any) -> set[str]:
     config: a config as JSON has it.
   """
   names = {*_OPERATIONAL}
-  # How layers are laid out; checkpoints of either form are read.
-  names |= {f'models.{role}.layers' for role in config.get('models', {})}
+  # How layers are laid out, as checkpoints of either form are read; and the
+  # program that computes attention, as other devices have another.
+  names |= {
+    f'models.{role}.{name}'
+    for role in config.get('models', {})
+    for name in ('layers', 'attention')
+  }
   for phase, section in config.get('phases', {}).items():
     names |= {f'phases.{phase}.{name}' for name in _OPERATIONAL_OF_PHASES}
     # A stale phase collects its first batch after a checkpoint afresh.

@@ -83,10 +83,10 @@ def test_the_same_config_resumes_and_another_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_run_may_continue_on_another_mesh(tmp_path):
-  models = {'critic': {'layers': 'auto'}}
+  models = {'critic': {'layers': 'auto', 'attention': 'splash'}}
   config = {'seed': 0, 'mesh': {'fsdp': 8}, 'models': models}
   run_dir.open_run(tmp_path, config).close()
-  models = {'critic': {'layers': 'unrolled'}}
+  models = {'critic': {'layers': 'unrolled', 'attention': 'auto'}}
   config = {'mesh': {'data': 2, 'fsdp': 4}, 'sample_mesh': {}, 'seed': 0}
   config['models'] = models
   run_dir.open_run(tmp_path, config).close()
