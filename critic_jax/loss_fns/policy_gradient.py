@@ -84,7 +84,7 @@ def make_policy_loss(
       samples greedily.
   """
   sampling_params = models[role].sampling_params
-  if sampling_params.leaves_one_token(models[role].model.config.vocab_size):
+  if sampling_params.leaves_one_token(scoring.vocab_size(models, role)):
     raise ValueError(
       f'models.{role}: got temperature={sampling_params.temperature}, '
       f'top_k={sampling_params.top_k} and top_p={sampling_params.top_p}, which '

@@ -97,6 +97,11 @@ def check_head(models: Mapping[str, LM], role: str, head: str) -> None:
     )
 
 
+def vocab_size(models: Mapping[str, LM], role: str) -> int:
+  """Returns the size of the vocabulary that a role's model draws from."""
+  return models[role].model.config.vocab_size
+
+
 # The arrays of a batch that a scorer reads.
 _READ = ('tokens', 'mask', *forward.Layout._fields)
 
