@@ -32,6 +32,7 @@ from run_helpers import (
 
 from configs import refcritic
 from critic_jax import train
+from critic_jax.models import layer_stack
 from critic_jax.objectives import masked
 from critic_jax.recipes import sft
 from critic_jax.runtime import sharding
@@ -560,3 +561,27 @@ def test_the_command_line_answers_in_one_line(
   output = (process.stdout + process.stderr).strip()
   assert message in output and len(output.splitlines()) == 1
   assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_its_layers_in_the_other_form(tmp_path):
+  def config(steps, layers):
+    config = short_config()
+    config.order, config.evals = ('solver',), {}
+    config.phases.solver.steps = steps
+    config.phases.solver.optimizer.schedule = 'constant'
+    for model in config.models.values():
+      model.layers = layers
+    return config
+
+  whole = run(config(4, 'unrolled'), tmp_path / 'whole')
+  path = run(config(2, 'unrolled'), tmp_path / 'run')
+  run(config(4, 'scanned'), path)
+  (step, expected), (other_step, actual) = map(last_checkpoint, (whole, path))
+  assert step == other_step == 4
+  assert layer_stack.is_stacked(actual['roles']['solver'])
+  assert_trees_close(
+    layer_stack.unstack(actual['roles']), expected['roles'], atol=1e-4
+  )
+  run(config(5, 'unrolled'), path)  # and back
+  assert not layer_stack.is_stacked(last_checkpoint(path)[1]['roles']['solver'])

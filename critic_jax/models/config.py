@@ -71,7 +71,7 @@ class TransformerConfig:
       tokens; one of `ATTENTIONS`.
     layers: how layers are computed; one of `LAYERS`. Scanned: by a loop over
       parameters that are stacked (`layer_stack.py`), whose body is compiled
-      once. Unrolled: one after another, which is faster on CPUs.
+      once. Unrolled: one after another.
   """
 
   vocab_size: int

@@ -50,9 +50,21 @@ def stack(tree):
 def unstack(tree):
   """Returns a tree whose layers are unrolled, the inverse of `stack`.
 
-  Arrays of numpy become views.
+  Arrays of numpy become views. A node without leaves, as an optimiser's state
+  may have, has as many layers as another one of its name, a role.
   """
-  return jax.tree.map(_unstack, tree, is_leaf=is_stacked)
+  numbers = {
+    path[-1:]: leaves[0].shape[0]
+    for path, node in jax.tree_util.tree_leaves_with_path(
+      tree, is_leaf=is_stacked
+    )
+    if is_stacked(node) and (leaves := jax.tree.leaves(node[LAYERS]))
+  }
+  return jax.tree_util.tree_map_with_path(
+    lambda path, node: _unstack(node, numbers.get(path[-1:], 0)),
+    tree,
+    is_leaf=is_stacked,
+  )
 
 
 def like(tree, other):
@@ -74,11 +86,12 @@ def _stack(node):
   return {**rest, LAYERS: layers}
 
 
-def _unstack(node):
+def _unstack(node, number):
   if not is_stacked(node):
     return node
   leaves, structure = jax.tree.flatten(node[LAYERS])
-  layers = map(structure.unflatten, zip(*map(_parts, leaves), strict=True))
+  parts = [_parts(x) for x in leaves]
+  layers = [structure.unflatten(x[i] for x in parts) for i in range(number)]
   rest = {name: x for name, x in node.items() if name != LAYERS}
   return {**rest, **{name_of(i): layer for i, layer in enumerate(layers)}}
 

@@ -277,21 +277,30 @@ def _has_layers(node) -> bool:
 
 
 def _with_layers_as_saved(tree, saved: Mapping[str, str]):
-  """Returns a tree of shapes with layers stacked where the saved ones are."""
+  """Returns a tree of shapes with layers stacked where a role's saved are."""
 
-  def convert(path, node):
-    path = jax.tree_util.keystr(path, simple=True, separator='/')
-    layers = f'{path}/{layer_stack.LAYERS}/'
-    is_stacked = any(name.startswith(layers) for name in saved)
-    return (layer_stack.stack if is_stacked else layer_stack.unstack)(node)
+  def choose(path, node, stacked, unrolled):
+    if not _has_layers(node):
+      return node
+    role = jax.tree_util.keystr(path[-1:], simple=True, separator='/')
+    layers = f'/{role}/{layer_stack.LAYERS}/'
+    return stacked if any(layers in name for name in saved) else unrolled
 
-  return jax.tree_util.tree_map_with_path(convert, tree, is_leaf=_has_layers)
+  return jax.tree_util.tree_map_with_path(
+    choose,
+    tree,
+    layer_stack.stack(tree),
+    layer_stack.unstack(tree),
+    is_leaf=_has_layers,
+  )
 
 
 def _with_layers_as_in(template, tree):
   """Returns a tree with layers stacked where the template's are."""
   return jax.tree.map(
-    lambda node, x: layer_stack.like(x, node),
+    lambda node, x: (
+      layer_stack.like(x, node) if jax.tree.leaves(node) else node
+    ),
     template,
     tree,
     is_leaf=_has_layers,

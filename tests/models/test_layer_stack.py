@@ -172,6 +172,10 @@ def test_a_state_is_stacked_and_unstacked_exactly():
     ],
     on_host['roles']['a']['layers']['mlp']['up']['kernel'],
   )
+  # Masters of parameters in float32 are nodes without leaves.
+  params = jax.tree.map(lambda x: x.astype(jnp.float32), params)
+  absent = tx.init({'critic': params})
+  assert_equal(layer_stack.unstack(layer_stack.stack(absent)), absent)
   assert optax.tree.norm(stacked['roles']) == optax.tree.norm(state['roles'])
 
 

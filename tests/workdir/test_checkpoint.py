@@ -9,6 +9,7 @@ from helpers import random_params, tiny_config
 
 from critic_jax.models import layer_stack
 from critic_jax.models.transformer import Transformer
+from critic_jax.training.optimizer import make_optimizer
 from critic_jax.workdir import checkpoint
 
 
@@ -82,7 +83,12 @@ def test_either_form_of_layers_is_read_as_the_other(tmp_path, saved):
   wanted = {layer_stack.unstack: layer_stack.stack}.get(
     saved, layer_stack.unstack
   )
-  state = make_state()
+  tx, _ = make_optimizer(
+    learning_rate=1e-3, steps=3
+  )  # has nodes without leaves
+  state = make_state(tx)
+  state['before'] = {'critic': state['roles'].pop('solver')}
+  state['opt_state'] = tx.init(state['before'])
   with checkpoint.make_manager(tmp_path) as manager:
     checkpoint.save(manager, 1, saved(state))
   expected = wanted(state)
