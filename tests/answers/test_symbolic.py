@@ -36,7 +36,8 @@ def test_equal(answer, reference):
 @pytest.mark.parametrize(
   ('answer', 'reference'),
   [
-    (r'(1,5)\cup(3,7)', '[1,7]'),
+    (r'(1,5)\cup(3,7)', '(1,7]'),
+    ('(1,7)', '(1,7]'),
     (r'(1,2)\cup(3,4)', r'(1,2)\cup(3,5)'),
     ('2Rr', '2r^{2}'),
     ('x<1', 'y<1'),
