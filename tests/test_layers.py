@@ -63,8 +63,8 @@ ROOMS = {
     'ml_collections',
   'convert': 'terminal pretrained training |',
   'plan':
-    'types lookup terminal text runtime models pretrained sampling training | '
-    'absl flax jax rich',
+    'types lookup terminal text runtime models pretrained sampling loss_fns '
+    'training | absl flax jax numpy rich',
   'launch':
     'files strict_json terminal workdir inspection report | absl '
     'ml_collections psutil rich',

@@ -135,15 +135,23 @@ def score(
   arrays = {
     name: batch[name][first : first + share] for name in _READ if name in batch
   }
-  # No part has more rows than a micro-batch.
-  num_parts = next(
-    n
-    for n in range(1, share + 1)
-    if share % n == 0 and share // n <= num_rows // microbatches
-  )
+  parts = num_parts(share, num_rows // microbatches)
   with sharding.on_mesh_of(scorer.params):
-    scores = jax.device_get(in_parts(statistic, scorer, arrays, num_parts))
+    scores = jax.device_get(in_parts(statistic, scorer, arrays, parts))
   return scores if num_shares == 1 else distributed.joined('scores', scores)
+
+
+def num_parts(num_rows: int, most_rows: int) -> int:
+  """Returns the fewest equal parts of rows with at most `most_rows` each.
+
+  >>> num_parts(12, 5)
+  3
+  """
+  return next(
+    n
+    for n in range(1, num_rows + 1)
+    if num_rows % n == 0 and num_rows // n <= most_rows
+  )
 
 
 @functools.partial(jax.jit, static_argnames=('statistic', 'microbatches'))

@@ -10,6 +10,11 @@ run is allocated, and no weights are needed. The mesh is the config's unless one
 is given; a size that it leaves to the number of devices (-1) is 1. Several
 processes sample shares, each on its own devices with `sample_mesh`. The
 estimates are explained in memory.py and speed.py beside this file.
+
+`--compile` also compiles the run's programs for that chip, which needs no
+device but its compiler (`'.[tpu]'`, `'.[gpu]'`), and prints what that says
+beside the estimates; compiled.py explains it. `--programs decode` compiles a
+part of them.
 """
 
 from __future__ import annotations
@@ -22,7 +27,14 @@ from pathlib import Path
 import jax
 from absl import app, flags
 
-from critic_jax.plan import forecast, forecast_table
+from critic_jax.plan import (
+  abstract,
+  compiled,
+  compiled_table,
+  forecast,
+  forecast_table,
+  topology,
+)
 from critic_jax.plan.chips import CHIPS
 from critic_jax.plan.speed import Shares
 from critic_jax.runtime import cli, sharding
@@ -40,7 +52,13 @@ _PROCESSES = flags.DEFINE_integer(
 )
 _JSON = flags.DEFINE_string('json', None, 'A file for the plan as JSON.')
 _COMPILE = flags.DEFINE_bool(
-  'compile', False, 'Also compile the updates, for fake CPU devices.'
+  'compile', False, "Also compile the run's programs for the chip."
+)
+_PROGRAMS = flags.DEFINE_multi_enum(
+  'programs', [*compiled.PROGRAMS], compiled.PROGRAMS, 'What is compiled.'
+)
+_TOPOLOGY = flags.DEFINE_string(
+  'topology', '', "A TPU's slice such as 4x4x4; GPUs: hosts x 8."
 )
 _SHARES = {
   name: flags.DEFINE_float(f'{name}_share', getattr(Shares(), name), text)
@@ -71,15 +89,8 @@ def mesh_sizes(text: str) -> dict[str, int]:
     ) from None
 
 
-def run(
-  config,
-  chip: str,
-  mesh: str | None,
-  shares: Shares,
-  compiles: bool,
-  processes: int = 1,
-):
-  """Plans a config on fake devices.
+def make_mesh(config, chip: str, mesh: str | None, name: str, compiles: bool):
+  """Makes the mesh that is planned for, of devices that are not there.
 
   It sets the number of CPU devices, so jax must not have been used before.
 
@@ -87,51 +98,79 @@ def run(
     config: the config of a run.
     chip: a name of `CHIPS`.
     mesh: sizes by axis, as --mesh has them; None: the config's.
-    shares: the shares of the chip's figures that are reached.
-    compiles: whether to compile the updates.
-    processes: number of processes.
+    name: the sides of a slice; '': as many devices as the mesh has.
+    compiles: whether programs will be compiled for it.
 
   Raises:
-    ValueError: a setting is wrong.
+    ValueError: the sizes are wrong, or what is to be compiled for is not there.
   """
-  checks.check_names(config, also=('checkpoint',))
-
-  # Make fake devices for the mesh.
-  sizes = mesh_sizes(mesh) if mesh else dict(config.mesh)
-  sizes = {axis: 1 if n == -1 else n for axis, n in sizes.items()}
-  num_devices = max(1, math.prod(sizes.values()))
   jax.config.update('jax_platforms', 'cpu')
-  jax.config.update('jax_num_cpu_devices', num_devices)
-  devices = jax.devices()[:num_devices]
-  return forecast.make(
-    config,
-    sharding.make_mesh(sizes, devices),
-    CHIPS[chip],
-    shares,
-    compiles,
-    processes,
-  )
+  sizes = mesh_sizes(mesh) if mesh else dict(config.mesh)
+  if not name:
+    sizes = {axis: 1 if n == -1 else n for axis, n in sizes.items()}
+  if compiles:
+    return topology.make_mesh(chip, sizes, name)
+  num_devices = max(1, math.prod(sizes.values()))
+  if name:
+    sides = topology.find(chip, sizes, name)
+    num_devices = math.prod(map(int, sides.split('x')))
+  return sharding.make_mesh(sizes, topology.cpus(num_devices))
+
+
+def compile_programs(config, chip: str, mesh, plan, *, kinds, **settings):
+  """Compiles the programs of a run, and prints which one it is at.
+
+  Args:
+    config: the config of a run.
+    chip: a name of `CHIPS`.
+    mesh: the mesh of the training, with devices.
+    plan: its plan.
+    kinds: the kinds to compile, of `compiled.PROGRAMS`.
+    **settings: the others of `compiled.programs`.
+
+  Returns:
+    By phase a list of `compiled.Compiled`.
+  """
+  lms, console = abstract.make_lms(config, CHIPS[chip].platform), Console()
+  results = {}
+  for phase in config.order:
+    results[phase] = []
+    for program in compiled.programs(
+      phase, config, lms, mesh, sample_sizes=plan.sample_mesh, **settings
+    ):
+      if program.kind in kinds:
+        console.print(f'compiling {phase}, {program.name}, {program.shape}')
+        results[phase].append(compiled.measure(program, lms))
+    compiled_table.show(results[phase], phase, console)
+  return results
+
+
+def run() -> None:
+  """Plans what the flags say, and prints it."""
+  config, chip, num = flags.FLAGS.config, _CHIP.value, _PROCESSES.value
+  shares = Shares(**{name: flag.value for name, flag in _SHARES.items()})
+  checks.check_names(config, also=('checkpoint',))
+  mesh = make_mesh(config, chip, _MESH.value, _TOPOLOGY.value, _COMPILE.value)
+  plan = forecast.make(config, mesh, CHIPS[chip], shares, num)
+  forecast_table.show(plan, chip, Console())
+  data = forecast_table.plain(plan)
+  if _COMPILE.value:
+    results = compile_programs(
+      config, chip, mesh, plan, kinds=_PROGRAMS.value, processes=num,
+      length_share=shares.length,
+    )  # fmt: skip
+    for phase in data['phases']:
+      phase['compiled'] = compiled_table.plain(results[phase['name']])
+  if _JSON.value:
+    Path(_JSON.value).write_text(json.dumps(data, indent=2) + '\n')
 
 
 def main(argv: Sequence[str]) -> None:
   """Runs the command line."""
   if len(argv) > 1:
     raise app.UsageError(f'got {argv[1:]}; expected --config and --chip')
-  shares = Shares(**{name: flag.value for name, flag in _SHARES.items()})
   with cli.errors_in_one_line():
-    plan = run(
-      flags.FLAGS.config,
-      _CHIP.value,
-      _MESH.value,
-      shares,
-      _COMPILE.value,
-      _PROCESSES.value,
-    )
-  forecast_table.show(plan, _CHIP.value, Console())
-  if _JSON.value:
-    Path(_JSON.value).write_text(
-      json.dumps(forecast_table.plain(plan), indent=2) + '\n'
-    )
+    run()
 
 
 if __name__ == '__main__':

@@ -7,14 +7,7 @@ import math
 from typing import Any, NamedTuple
 
 from critic_jax.models import cost
-from critic_jax.plan import (
-  abstract,
-  compiled,
-  layouts,
-  memory,
-  speed,
-  workload,
-)
+from critic_jax.plan import abstract, layouts, memory, speed, workload
 from critic_jax.plan.chips import Chip
 from critic_jax.plan.layouts import Layout
 from critic_jax.plan.speed import Shares, Time
@@ -67,7 +60,6 @@ class Phase(NamedTuple):
       most.
     most_slots: the most slots that fit; the mesh's row shards should divide
       them.
-    compiled: bytes of the compiled update's temporaries; None: not compiled.
     overlong: by stage, the tokens of responses that a prompt may hold and the
       most that it can have, where some prompts may be refused.
     times: the stages of a step.
@@ -86,7 +78,6 @@ class Phase(NamedTuple):
   most_rows: int
   slots: int
   most_slots: int
-  compiled: int | None
   overlong: dict[str, tuple[int, int]]
   times: list[Time]
   seconds: float
@@ -122,7 +113,6 @@ class _Learning(NamedTuple):
     held: bytes present during the whole phase, by what they are.
     row_bytes: bytes of activations of a row of a micro-batch.
     update: further bytes during an update, without activations.
-    compiled: bytes of the compiled update's temporaries, or None.
   """
 
   phase: Any
@@ -130,29 +120,23 @@ class _Learning(NamedTuple):
   held: dict[str, int]
   row_bytes: int
   update: dict[str, int]
-  compiled: int | None
 
 
-def make(
-  config, mesh, chip: Chip, shares: Shares, compiles: bool, processes: int = 1
-) -> Plan:
+def make(config, mesh, chip: Chip, shares: Shares, processes: int = 1) -> Plan:
   """Plans a run without allocating anything of it.
 
   Args:
     config: a ConfigDict, as the files in configs/ make it.
-    mesh: the mesh of the training, without devices if nothing is compiled.
+    mesh: the mesh of the training, with or without devices.
     chip: the chip of each device.
     shares: the shares of its figures that are reached.
-    compiles: whether to compile the updates, which takes minutes.
     processes: number of processes; each samples a share on its own devices.
 
   Raises:
     ValueError: a setting is wrong, or a matrix can not be split so.
   """
   lms = abstract.make_lms(config, chip.platform)
-  learning = [
-    _learning(name, config, lms, mesh, compiles) for name in config.order
-  ]
+  learning = [_learning(name, config, lms, mesh) for name in config.order]
 
   def phases_on(sample_mesh):
     target = Target(mesh, sample_mesh, processes, chip, shares)
@@ -177,7 +161,7 @@ def make(
   )
 
 
-def _learning(name, config, lms, mesh, compiles) -> _Learning:
+def _learning(name, config, lms, mesh) -> _Learning:
   phase = abstract.phase(config, lms, name)
   batch = workload.learned(phase.config.row_shapes, phase.recipe, lms)
   row_bytes, update = memory.update(phase, config, lms, mesh, batch)
@@ -187,7 +171,6 @@ def _learning(name, config, lms, mesh, compiles) -> _Learning:
     memory.persistent_bytes(phase, lms, mesh),
     row_bytes,
     update,
-    compiled.temporaries(name, config, lms, mesh, batch) if compiles else None,
   )
 
 
@@ -243,7 +226,6 @@ def _plan(learning: _Learning, lms, target: Target) -> Phase:
     most_slots=_max_slots(
       free_to_sample - _sum(copies), lms, sample_mesh, largest
     ),
-    compiled=learning.compiled,
     overlong=workload.overlong(phase.recipe, lms),
     times=times,
     seconds=_seconds(times, stale),

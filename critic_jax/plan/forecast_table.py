@@ -103,8 +103,6 @@ def _memory(phase: Phase, limit: float) -> Table:
   verdict = 'fits' if phase.fits else 'does not fit'
   table.add_row(f'the most at once: {verdict}', _gib(phase.total))
   table.add_row('that arrays may take', _gib(limit))
-  if phase.compiled is not None:
-    table.add_row('update, compiled for CPUs (a bound)', _gib(phase.compiled))
   table.add_section()
   rows = f'{phase.rows:,} of at most {phase.most_rows:,}'
   table.add_row(f'rows of {phase.columns:,} tokens in a micro-batch', rows)

@@ -198,8 +198,9 @@ def _working_set(lm, rows: int, columns: int) -> int:
 
 
 def sampler(
-  lm, mesh, *, lanes: int, rows: int, samples: int, columns: int
-) -> dict[str, int]:
+  lm, mesh, *, lanes: int, rows: int, samples: int, columns: int,
+  program: str = 'insert',
+) -> dict[str, int]:  # fmt: skip
   """Returns bytes that sampling needs beside the parameters.
 
   Args:
@@ -209,6 +210,7 @@ def sampler(
     rows: responses to a prompt at once.
     samples: responses to a prompt.
     columns: columns of the prompts.
+    program: 'decode' for decoding alone.
   """
   model = abstract.on_one_device(lm, mesh).model
   inserted = scheduler.num_inserted(lanes, sharding.num_shards(mesh, 'rows'))
@@ -221,8 +223,11 @@ def sampler(
   )
   logits = 4 * 4 * model.config.vocab_size
   prefill = prompt + _layer_bytes(model, columns)
+  cache = round(local_lanes * prompt + local_rows * response)
+  if program == 'decode':
+    return {'keys and values': cache, 'a token': round(local_rows * logits)}
   return {
-    'keys and values': round(local_lanes * prompt + local_rows * response),
+    'keys and values': cache,
     'filling lanes': round(local_inserted * prefill + local_rows * logits),
   }
 

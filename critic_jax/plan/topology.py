@@ -14,6 +14,7 @@ sheets, with H100's as XLA prints it. 'cpu': fake devices of this process.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import itertools
 import math
@@ -192,10 +193,28 @@ def _devices(chip: str, sides: str) -> list[jax.Device]:
       platform='cuda', topology_name=name, topology=name,
       target_config=_description(chip),
     ).devices  # fmt: skip
-  with _environment(TPU_ENVIRONMENT):
-    return topologies.get_topology_desc(
-      platform='tpu', topology_name=f'{chip}:{sides}'
+  _load_libtpu()
+  return topologies.get_topology_desc(
+    platform='tpu', topology_name=f'{chip}:{sides}'
+  ).devices
+
+
+@functools.cache
+def _load_libtpu() -> None:
+  """Loads libtpu and compiles with it once, so that it has read what it reads.
+
+  It reads the environment when it is loaded, and XLA_FLAGS when it first
+  compiles: it aborts the process over a flag of CPUs or GPUs, which it does not
+  know. Its own flags are in LIBTPU_INIT_ARGS.
+  """
+  jax.devices('cpu')  # jaxlib reads XLA_FLAGS first
+  with _environment(TPU_ENVIRONMENT, hidden='XLA_FLAGS'):
+    device, *_ = topologies.get_topology_desc(
+      platform='tpu', topology_name='v5e:1x1'
     ).devices
+    layout = jax.sharding.SingleDeviceSharding(device)
+    scalar = jax.ShapeDtypeStruct((), 'float32', sharding=layout)
+    jax.jit(lambda x: x).lower(scalar).compile()
 
 
 def cpus(number: int) -> list[jax.Device]:
@@ -206,15 +225,18 @@ def cpus(number: int) -> list[jax.Device]:
 
 
 @contextlib.contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-  """Sets environment variables that are not set, and removes them again."""
-  added = {k: v for k, v in variables.items() if k not in os.environ}
-  os.environ.update(added)
+def _environment(variables: Mapping[str, str], hidden: str) -> Iterator[None]:
+  """Adds variables that are not set and hides one, and undoes both."""
+  before = dict(os.environ)
+  os.environ.update({k: v for k, v in variables.items() if k not in before})
+  os.environ.pop(hidden, None)
   try:
     yield
   finally:
-    for name in added:
+    for name in (*variables, hidden):
       os.environ.pop(name, None)
+      if name in before:
+        os.environ[name] = before[name]
 
 
 def _description(chip: str) -> str:

@@ -167,6 +167,31 @@ def compile_one(
   params,
   keys: jax.Array,
   columns: int,
+  **settings,
+) -> None:
+  """Compiles the programs that `run` with these arguments needs.
+
+  Nothing is sampled.
+
+  Args:
+    model: a transformer with a language head.
+    params: its parameters.
+    keys: random keys of prompts.
+    columns: P.
+    **settings: the others of `lowered`.
+  """
+  with sharding.on_mesh_of(params):
+    size = num_inserted(settings['num_lanes'], sharding.num_shards_here('rows'))
+    keys = _sample_keys(keys, _padded([], size, 0), settings['num_samples'])
+  for program in lowered(model, params, keys, columns, **settings).values():
+    program.compile()
+
+
+def lowered(
+  model: Transformer,
+  params,
+  keys: jax.Array,
+  columns: int,
   *,
   eos: jax.Array,
   sampling_params: SamplingParams,
@@ -174,46 +199,63 @@ def compile_one(
   max_new_tokens: int,
   num_lanes: int,
   num_rows: int,
-) -> None:
-  """Compiles the programs that `run` with these arguments needs.
+) -> dict[str, jax.stages.Lowered]:
+  """Lowers the programs that `run` needs for lanes of these sizes, by name.
 
-  Nothing is sampled.
+  Args:
+    model: a transformer with a language head.
+    params: its parameters, or shapes with shardings.
+    keys: random keys [F * n] of an insert, or their shape.
+    columns: P.
+    eos: int32[E].
+    sampling_params: temperature, top-k and top-p.
+    num_samples: n.
+    max_new_tokens: R.
+    num_lanes: L.
+    num_rows: s.
+
+  Returns:
+    'insert', 'insert behind prefixes' where an insert may share some, 'decode'.
   """
   settings = dict(eos=eos, sampling_params=sampling_params)
   with sharding.on_mesh_of(params):
     num_shards = sharding.num_shards_here('rows')
     size = num_inserted(num_lanes, num_shards)
     distinct = [[i] * columns for i in range(size)]
-    batches = [distinct]  # inserted whole
+    batches = {'insert': distinct}
     if num_shared_prefixes(size, num_shards):
-      batches.append(distinct[:1])  # inserted behind a shared prefix
+      batches['insert behind prefixes'] = distinct[:1]
     lane_index = _padded([], size, 0)
-    keys = _sample_keys(keys, lane_index, num_samples)
+    # All programs lay lanes out alike (`lanes.constrain`).
     lanes = _compile(
       empty_lanes,
       *(model, num_lanes, num_rows, num_samples, columns, max_new_tokens),
     )
-    for prompts in batches:
+    programs = {}
+    for name, prompts in batches.items():
       tokens, length, shared_prefixes = lay_out(
         prompts, size, columns, num_shards
       )
-      lanes = _compile(
-        decode.insert, model, params, lanes, lane_index, tokens, length, keys,
+      programs[name] = decode.insert.lower(
+        model, params, lanes, lane_index, tokens, length, keys,
         shared_prefixes=shared_prefixes, **settings,
       )  # fmt: skip
-    _compile(decode.decode, model, params, lanes, num_lanes, **settings)
+    programs['decode'] = decode.decode.lower(
+      model, params, lanes, num_lanes, **settings
+    )
+  return programs
 
 
-def _compile(function, *args, **kwargs):
+def _compile(function, *args):
   """Compiles a jitted function; returns shapes and shardings of its result."""
-  lowered = function.lower(*args, **kwargs)
+  program = function.lower(*args)
 
   def describe(x, layout):
     layout = layout if isinstance(layout, NamedSharding) else None
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout)
 
-  shardings = lowered.compile().output_shardings
-  return jax.tree.map(describe, lowered.out_info, shardings)
+  shardings = program.compile().output_shardings
+  return jax.tree.map(describe, program.out_info, shardings)
 
 
 def lay_out(

@@ -218,28 +218,49 @@ def compile_ahead(phase, lms, state: TrainState, batch, mesh) -> None:
     batch: the phase's first, [B, T] each; tells its arrays and their dtypes.
     mesh: the mesh that rows are put on.
   """
-  shapes = phase.config.row_shapes
-  if shapes:
+  if phase.config.row_shapes:
     layout = dict.fromkeys(forward.Layout._fields, batch['tokens'])
     batch = {**layout, **batch}
-  else:
-    columns = {
-      lm.row_length(size)
-      for lm in (lms[role] for role in phase.config.train)
-      for size in (*lm.lengths, lm.lengths[-1] + lm.max_new_tokens)
-    }
-    shapes = [(len(batch['tokens']), n) for n in sorted(columns)]
 
   def compile_one(shape):
     zeros = {
       name: np.zeros((*shape, *x.shape[2:]), x.dtype)
       for name, x in batch.items()
     }
-    arguments, settings = _call(phase, state, sharding.put_batch(zeros, mesh))
-    with sharding.on_mesh_of(state.params):
-      update.lower(*arguments, **settings).compile()
+    lowered(phase, state, sharding.put_batch(zeros, mesh)).compile()
 
-  compilation.ahead(compile_one, shapes)
+  num_rows = len(batch['tokens'])
+  compilation.ahead(compile_one, batch_shapes(phase, lms, num_rows))
+
+
+def batch_shapes(phase, lms, num_rows: int) -> list[tuple[int, int]]:
+  """Returns the rows and columns that the batches of a phase may have.
+
+  Args:
+    phase: a `phases.Phase`.
+    lms: by role.
+    num_rows: rows of a batch that is not packed.
+  """
+  if phase.config.row_shapes:
+    return [tuple(shape) for shape in phase.config.row_shapes]
+  return plain_shapes(phase, lms, num_rows)
+
+
+def plain_shapes(phase, lms, num_rows: int) -> list[tuple[int, int]]:
+  """Returns the rows and columns of batches that are not packed."""
+  columns = {
+    lm.row_length(size)
+    for lm in (lms[role] for role in phase.config.train)
+    for size in (*lm.lengths, lm.lengths[-1] + lm.max_new_tokens)
+  }
+  return [(num_rows, n) for n in sorted(columns)]
+
+
+def lowered(phase, state: TrainState, batch) -> jax.stages.Lowered:
+  """Lowers a phase's update for a batch of shapes, or of arrays."""
+  arguments, settings = _call(phase, state, batch)
+  with sharding.on_mesh_of(state.params):
+    return update.lower(*arguments, **settings)
 
 
 def _call(phase, state, batch):

@@ -2,9 +2,12 @@
 
 import textwrap
 
+import jax
+import jax.numpy as jnp
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
-from critic_jax.plan import hlo
+from critic_jax.plan import hlo, topology
 
 # As libtpu writes it: an asynchronous gather in three fusions of one channel.
 TPU = textwrap.dedent("""\
@@ -174,3 +177,40 @@ def test_bytes_of_a_result(result, num_bytes):
 def test_what_is_no_program_is_told():
   with pytest.raises(ValueError, match="HLO: got a text without an entry: 'x'"):
     hlo.read('x')
+
+
+def compiled(chip, sizes, dtype):
+  """A sum over four layers of [64, 64], split by fsdp, and its program."""
+  mesh = topology.make_mesh(chip, sizes)
+
+  def shape(*size, spec, dtype=dtype):
+    layout = NamedSharding(mesh, PartitionSpec(*spec))
+    return jax.ShapeDtypeStruct(size, dtype, sharding=layout)
+
+  def f(x, weights):
+    def layer(x, w):
+      w = jax.lax.with_sharding_constraint(
+        w, NamedSharding(mesh, PartitionSpec())
+      )
+      return jnp.tanh(x @ w), None
+
+    return jax.lax.scan(layer, x, weights)[0]
+
+  with jax.set_mesh(mesh):
+    return jax.jit(f).lower(
+      shape(256, 512, spec=('fsdp',)),
+      shape(4, 512, 512, spec=(None, 'fsdp')),
+    ).compile()  # fmt: skip
+
+
+@pytest.mark.libtpu
+@pytest.mark.parametrize('dtype', ('bfloat16', 'float32'))
+def test_weights_that_a_loop_gathers_are_found(dtype):
+  program = hlo.read(compiled('v5e', dict(fsdp=8), dtype).as_text())
+  [gather] = [c for c in program.collectives if c.kind == 'all-gather']
+  # TPUs multiply float32 in one pass of bfloat16, and then gather those.
+  assert gather.num_bytes == 512 * 512 * 2 and gather.dtypes == ('bf16',)
+  [loop] = gather.loops
+  assert loop.trip_count == 4 and loop.op_name.startswith('jit(f)')
+  [product] = program.products
+  assert product.loops == (loop,) and 'dot_general' in product.op_name

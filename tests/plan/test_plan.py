@@ -27,7 +27,7 @@ def plan_once(name, chip, mesh, sample_mesh, processes):
   sizes = dict(config.mesh) | dict(mesh)
   shape = tuple(max(1, sizes.get(axis, 1)) for axis in sharding.AXES)
   mesh = AbstractMesh(shape, sharding.AXES)
-  return forecast.make(config, mesh, CHIPS[chip], Shares(), False, processes)
+  return forecast.make(config, mesh, CHIPS[chip], Shares(), processes)
 
 
 def test_the_paper_on_64_fake_devices(python, tmp_path):
@@ -106,7 +106,7 @@ def test_a_stale_phase_samples_beside_the_update():
   for staleness in (0, 1):
     config.phases.rl.staleness = staleness
     config.order = ('rl',)
-    [phase] = forecast.make(config, mesh, CHIPS['cpu'], Shares(), False).phases
+    [phase] = forecast.make(config, mesh, CHIPS['cpu'], Shares()).phases
     parts = [sum(p.values()) for p in (phase.update, phase.sampling)]
     temporary = sum(parts) if staleness else max(parts)
     assert phase.total == sum(phase.held.values()) + temporary
@@ -242,7 +242,7 @@ def test_what_is_whole_everywhere_is_not_held_twice():
   config = refcritic.get_config('tiny')
   sizes = tuple({'data': 4}.get(axis, 1) for axis in sharding.AXES)
   mesh = AbstractMesh(sizes, sharding.AXES)
-  forecast_plan = forecast.make(config, mesh, CHIPS['v5e'], Shares(), False, 2)
+  forecast_plan = forecast.make(config, mesh, CHIPS['v5e'], Shares(), 2)
   assert forecast_plan.sample_mesh['data'] == 2
   for phase in forecast_plan.phases:
     copies = {k: v for k, v in phase.held.items() if k.endswith('sample with')}

@@ -190,8 +190,9 @@ def test_against_the_compiled_update(remat, activation_share, bound):
   )  # fmt: skip
   mesh = sharding.make_mesh({}, jax.devices()[:1])
   each, update = memory.update(phase, config, lms, mesh, learned)
-  extrapolation = compiled.temporaries('solver', config, lms, mesh, learned)
-  direct = compiled._of_layers(4, 'solver', config, lms, mesh, learned)
+  program = compiled._update(phase, config, lms, mesh, learned)
+  extrapolation = compiled.measure(program, lms).temporaries
+  direct = compiled._measure(program, lms).temporaries
   assert extrapolation == pytest.approx(direct, rel=0.05)
   estimate = each * learned.rows + update['gradients'] + update['working set']
   assert direct < estimate < bound * direct

@@ -1,0 +1,82 @@
+"""The compiler's word on a run's programs as tables and as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from critic_jax.plan.compiled import Compiled
+from critic_jax.terminal import Console
+
+
+def show(programs: list[Compiled], phase: str, console: Console) -> None:
+  """Prints what the compiler says of the programs of a phase."""
+  if not programs:
+    return
+  console.print(_sizes(programs, phase))
+  console.print(_transfers(programs, phase))
+  for program in programs:
+    if program.refusal:
+      console.print(
+        f'{phase}: the compiler has no room for {program.program} '
+        f'({program.shape}): {program.refusal}'
+      )
+
+
+def plain(programs: list[Compiled]) -> list[dict[str, Any]]:
+  """Returns the programs as plain data for JSON."""
+  return [
+    {
+      **program._asdict(),
+      'total': program.total,
+      'transfers': [transfer._asdict() for transfer in program.transfers],
+    }
+    for program in programs
+  ]
+
+
+def _sizes(programs, phase) -> Table:
+  """Makes a table of bytes, with the plan's beside, flops and seconds."""
+  table = Table(
+    'GiB of a device', 'role', 'for', 'arguments', 'temporaries', 'all',
+    'planned', 'Tflop', 'GB read', 'compiled in s', box=box.SIMPLE,
+    title=f'{phase}: as compiled; flops and reads of one turn of each loop',
+  )  # fmt: skip
+  for column in table.columns[3:]:
+    column.justify = 'right'
+  for program in programs:
+    sizes = program.arguments, program.temporaries, program.total
+    table.add_row(
+      program.program, program.role, program.shape,
+      *(['no room'] * 3 if program.refusal else map(_gib, sizes)),
+      _gib(program.estimate), _scaled(program.flops, 1e12),
+      _scaled(program.bytes_accessed, 1e9), f'{program.seconds:,.0f}',
+    )  # fmt: skip
+  return table
+
+
+def _transfers(programs, phase) -> Table:
+  """Makes a table of the collectives of each program, by loop."""
+  table = Table(
+    'collectives', 'for', 'in', 'kind', 'MB', 'largest, MB', box=box.SIMPLE,
+    title=f'{phase}: bytes of the results of collectives on a device',
+  )  # fmt: skip
+  for column in table.columns[4:]:
+    column.justify = 'right'
+  for program in programs:
+    for transfer in program.transfers:
+      table.add_row(
+        program.program, program.shape, transfer.loop, transfer.kind,
+        _scaled(transfer.num_bytes, 1e6), _scaled(transfer.largest, 1e6),
+      )  # fmt: skip
+  return table
+
+
+def _gib(size: float) -> str:
+  return f'{size / 2**30:,.2f}'
+
+
+def _scaled(number: float | None, unit: float) -> str:
+  return '' if number is None else f'{number / unit:,.2f}'

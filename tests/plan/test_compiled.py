@@ -1,0 +1,202 @@
+"""Programs of tiny models of each family, compiled for chips that are absent.
+
+A selection that covers chips, families, axes of the mesh and dtypes; the sizes
+are the smallest that the meshes divide.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from configs import ppo, refcritic
+from critic_jax.plan import abstract, compiled, hlo, memory, topology
+
+ROOT = pathlib.Path(__file__).parents[2]
+FAMILIES = {
+  'llama': dict(tie_embeddings=False),
+  'qwen2': dict(qkv_bias=True),
+  'qwen3': dict(qk_norm=True, tie_embeddings=False),
+}
+MESHES = {
+  'v5e': dict(fsdp=4, tensor=2),
+  'v6e': dict(fsdp=2, tensor=2, sequence=2),
+  'v5p': dict(data=2, fsdp=2, tensor=2),
+}
+
+
+def tiny(recipe=refcritic, name='rl', **changes):
+  """The tiny config, and its LMs with other fields."""
+  config = recipe.get_config('tiny')
+  fields = dict(
+    num_layers=1, embed_dim=64, mlp_dim=128, num_heads=4, num_kv_heads=2,
+    head_dim=16, vocab_size=128, dtype='bfloat16', remat='full',
+  )  # fmt: skip
+  lms = {
+    role: abstract.changed(lm, **(fields | changes))
+    for role, lm in abstract.make_lms(config, 'tpu').items()
+  }
+  section = config.phases[name]
+  section.microbatches = 2
+  if section.row_shapes:
+    section.row_shapes = ((16, 64),)
+  config.order = (name,)
+  return config, lms, abstract.phase(config, lms, name)
+
+
+def programs(config, lms, phase, mesh):
+  """The first program of each kind."""
+  kinds = {}
+  for program in compiled.programs(
+    phase.name, config, lms, mesh, sample_sizes=dict(mesh.shape)
+  ):
+    kinds.setdefault(program.kind, program)
+  return kinds
+
+
+@pytest.mark.libtpu
+@pytest.mark.parametrize(
+  ('chip', 'family'),
+  [('v5e', 'llama'), ('v6e', 'qwen2'), ('v5p', 'qwen3')],
+)
+def test_the_programs_of_a_family_on_a_chip(chip, family):
+  mesh = topology.make_mesh(chip, MESHES[chip])
+  config, lms, phase = tiny(**FAMILIES[family])
+  kinds = programs(config, lms, phase, mesh)
+  assert set(kinds) == {'update', 'insert', 'decode'}
+  for kind, program in kinds.items():
+    result = compiled.measure(program, lms)
+    assert not result.refusal and result.temporaries > 0
+    assert result.flops > 0 and result.bytes_accessed > 0
+    # Arguments are the parameters, as the plan counts them, and the rest.
+    assert result.arguments > abstract.device_bytes(
+      abstract.params(lms[program.role], mesh)
+    )
+    loops = {
+      'update': {'a micro-batch', 'an update'},
+      'insert': {'a call'},
+      'decode': {'a token', 'a call'},
+    }[kind]
+    found = {transfer.loop for transfer in result.transfers}
+    assert found <= loops and ('a token' in found) == (kind == 'decode')
+    if kind == 'update':
+      state = abstract.device_bytes(memory.state(phase, lms, mesh))
+      assert state <= result.arguments  # TPUs pad small arrays to tiles
+
+
+@pytest.mark.libtpu
+def test_a_value_model_reads_a_batch():
+  mesh = topology.make_mesh('v5e', MESHES['v5e'])
+  config, lms, phase = tiny(ppo)
+  program = programs(config, lms, phase, mesh)['score']
+  assert program.role == 'value'
+  result = compiled.measure(program, lms)
+  assert result.temporaries > 0 and not result.refusal
+  assert {t.loop for t in result.transfers} <= {'a micro-batch', 'a batch'}
+
+
+def text_of(*collectives):
+  """A program with collectives only: kind, bytes, turns of its loops."""
+  return hlo.Program(
+    [
+      hlo.Collective(
+        kind, ('bf16',), num_bytes,
+        tuple(hlo.Loop('body', '', n) for n in turns), '',
+      )
+      for kind, num_bytes, *turns in collectives
+    ],
+    [], [],
+  )  # fmt: skip
+
+
+def program(loop, lower=None):
+  return compiled.Program(
+    'decode', 'solve: decode', 'critic', '', 7, loop, 'a call', lower
+  )
+
+
+def test_collectives_are_added_up_by_loop():
+  text = text_of(
+    ('all-gather', 10, None, 48), ('all-gather', 30, None),
+    ('all-reduce', 5, None, None), ('all-gather', 2),
+  )  # fmt: skip
+  assert compiled.transfers(text, program('a token')) == [
+    compiled.Transfer('a token', 'all-gather', 10 * 48 + 30, 30),
+    compiled.Transfer('a token', 'all-reduce', 5, 5),  # turns are not known
+    compiled.Transfer('a call', 'all-gather', 2, 2),
+  ]
+  # Without a loop of its own, all that is in loops is a part of the whole.
+  assert compiled.transfers(text, program('')) == [
+    compiled.Transfer('a call', 'all-gather', 10 * 48 + 30 + 2, 30),
+    compiled.Transfer('a call', 'all-reduce', 5, 5),
+  ]
+
+
+def test_further_layers_add_as_much_as_the_third():
+  two = compiled.Compiled(
+    'x', 'critic', '', 10, 1, 20, 6.0, None, 2.0,
+    [compiled.Transfer('a token', 'all-gather', 4, 2)], 7,
+  )  # fmt: skip
+  three = two._replace(
+    arguments=13, temporaries=24, flops=8.0, seconds=3.0,
+    transfers=[compiled.Transfer('a token', 'all-gather', 6, 2)],
+  )  # fmt: skip
+  whole = compiled._extrapolated(two, three, 48)
+  assert (whole.arguments, whole.results, whole.temporaries) == (148, 1, 204)
+  assert (whole.flops, whole.bytes_accessed) == (98, None)
+  assert whole.transfers == [compiled.Transfer('a token', 'all-gather', 96, 2)]
+  assert whole.seconds == 5 and whole.total == 353
+  refused = three._replace(refusal='Used 20G of 16G hbm')
+  assert compiled._extrapolated(two, refused, 48).refusal
+
+
+def test_what_the_compiler_cannot_say_is_not_said():
+  numbers = (None, 0, -1.0, float('nan'), float('inf'))
+  assert {compiled._positive(number) for number in numbers} == {None}
+  assert compiled._positive(3.0) == 3.0
+
+
+def test_a_program_without_room_is_told():
+  message = (
+    'RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in '
+    'memory space hbm. Used 31.50G of 15.75G hbm. Exceeded hbm capacity by 15G.'
+  )
+  assert compiled._refusal(message) == 'Used 31.50G of 15.75G hbm'
+  assert compiled._refusal('UNIMPLEMENTED: opt-barrier') is None
+
+
+def run(*arguments):
+  return subprocess.run(
+    [sys.executable, '-m', 'critic_jax.plan', *arguments],
+    cwd=ROOT, capture_output=True, text=True, timeout=300,
+    env={**os.environ, 'PYTHONPATH': str(ROOT), 'COLUMNS': '160'},
+  )  # fmt: skip
+
+
+@pytest.mark.libtpu
+def test_the_command_prints_what_the_compiler_says(tmp_path):
+  path = tmp_path / 'plan.json'
+  process = run(
+    '--config=configs/ppo.py:tiny', '--chip=v5e', '--mesh=fsdp=8',
+    '--compile', '--programs=score', f'--json={path}',
+  )  # fmt: skip
+  assert process.returncode == 0, process.stderr[-2000:]
+  [phase] = [p for p in json.loads(path.read_text())['phases'] if p['compiled']]
+  [result, *_] = phase['compiled']
+  assert result['role'] == 'value' and result['total'] > result['temporaries']
+  for text in ('as compiled', 'planned', 'collectives', 'score'):
+    assert text in process.stdout
+  assert 'compiling rl, score' in process.stdout
+
+
+def test_a_chip_without_its_compiler_is_one_line():
+  process = run(
+    '--config=configs/refcritic.py:tiny', '--chip=h100', '--compile',
+    '--mesh=fsdp=12',
+  )  # fmt: skip
+  assert process.returncode == 1
+  [line] = process.stderr.strip().splitlines()[-1:]
+  assert line.startswith(('error: chip: got h100', 'error: mesh: got 12'))
