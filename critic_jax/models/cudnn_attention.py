@@ -51,13 +51,16 @@ def attend(q, causal_part, prefix=None):
       jnp.swapaxes(kernel_shards.heads_read(x, heads, group), 1, 2)
       for x in (k, v)
     )
-    if is_plain:
-      return _attend(q, k, v, is_causal=True)
-    mask = is_visible(queries, keys)[:, None]  # [B or 1, 1, T, S]
-    mask = _pad_to_even(_pad_to_even(mask, 2), 3)
     columns = q.shape[1]
+    # No query looks at the key that is added: it is behind all, or masked.
     q, k, v = (_pad_to_even(x, 1) for x in (q, k, v))
-    return _attend(q, k, v, mask=mask)[:, :columns]
+    if is_plain:
+      output = _attend(q, k, v, is_causal=True)
+    else:
+      mask = is_visible(queries, keys)[:, None]  # [B or 1, 1, T, S]
+      mask = _pad_to_even(_pad_to_even(mask, 2), 3)
+      output = _attend(q, k, v, mask=mask)
+    return output[:, :columns]
 
   kv_names = 'rows', 'kv_heads'
   return kernel_shards.map_shards(
@@ -76,7 +79,7 @@ def _attend(q, k, v, **mask):
 
 
 def _pad_to_even(x, axis):
-  """Pads lengths, which with a mask must be even for gradients."""
+  """Pads lengths, which must be even for gradients."""
   padding = [(0, 0)] * x.ndim
   padding[axis] = 0, x.shape[axis] % 2
   return jnp.pad(x, padding)
