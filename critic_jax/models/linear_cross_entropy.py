@@ -55,7 +55,9 @@ def token_logprobs_and_entropy(
   # Choose the chunks: equal widths, as few as the limit allows.
   rows, length, _ = hidden.shape
   vocab = kernel.shape[axes.index('v')]
-  column_shards = sharding.num_parts('columns', length)
+  # Columns are padded until they divide: a row's last token predicts none, so
+  # that an even row has an odd number of them.
+  column_shards = sharding.num_shards_here('columns')
   num_shards = column_shards * sharding.num_parts('rows', rows)
   num_shards *= sharding.num_parts('vocab', vocab)
   chunk = chunk or num_shards * MAX_LOGITS // vocab

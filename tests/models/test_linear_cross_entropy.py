@@ -19,6 +19,7 @@ from critic_jax.models.config import DTYPES
 from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.models.transformer import Transformer
 from critic_jax.plan import hlo, topology
+from critic_jax.runtime import sharding
 from critic_jax.training import updates
 
 ROWS, LENGTH, SIZE, VOCAB = 3, 7, 5, 11
@@ -107,6 +108,28 @@ def test_the_chunk_changes_nothing(chunk):
     function, *arrays(), SamplingParams(0.8, 4, 0.6), chunk=chunk
   )
   assert_close(statistics, run(plain, *arrays(), SamplingParams(0.8, 4, 0.6)))
+
+
+def test_devices_split_columns_of_any_number(monkeypatch):
+  """Seven columns, which two devices do not divide, are padded."""
+  hidden, kernel, targets, _ = arrays()
+  expected = plain(hidden, kernel, targets, SamplingParams())
+  seen, statistics = [], linear_cross_entropy._statistics
+
+  def note(axes, num_blocks, hidden, *rest):
+    seen.append(hidden.shape)
+    return statistics(axes, num_blocks, hidden, *rest)
+
+  monkeypatch.setattr(linear_cross_entropy, '_statistics', note)
+  monkeypatch.setattr(
+    sharding, 'num_shards_here', lambda name: 2 if name == 'columns' else 1
+  )
+  actual = linear_cross_entropy.token_logprobs_and_entropy(
+    hidden, kernel, targets, SamplingParams()
+  )
+  assert seen == [(1, ROWS, LENGTH + 1, SIZE)]
+  for x, y in zip(actual, expected, strict=True):
+    np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5)
 
 
 def test_by_hand():
