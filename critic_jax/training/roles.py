@@ -261,11 +261,12 @@ def init_params(lms, loaded, mesh, key) -> dict[str, Params]:
     )
     params[role] = init(model, jax.random.fold_in(key, i))
     if role in loaded:
-      source = layer_stack.like(loaded[role], params[role])
-      source = _without_heads(source, params[role])
+      source = _without_heads(loaded[role], params[role])
+      if model.config.is_int8:  # a layer's floats at a time, not those of all
+        source = jax.device_get(quantize.quantize(source))
       put = jax.tree.map(
         lambda x, old: jax.device_put(x.astype(old.dtype), old.sharding),
-        quantize.quantize(source) if model.config.is_int8 else source,
+        layer_stack.like(source, params[role]),
         _without_heads(params[role], loaded[role]),
       )
       params[role] = {**params[role], **put}

@@ -20,7 +20,13 @@ from jax.sharding import AbstractMesh, PartitionSpec
 from ml_collections import ConfigDict
 
 from configs import common
-from critic_jax.models import forward, quantize, sizes, transformer
+from critic_jax.models import (
+  forward,
+  layer_stack,
+  quantize,
+  sizes,
+  transformer,
+)
 from critic_jax.models.config import TransformerConfig
 from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.models.transformer import Transformer
@@ -261,6 +267,22 @@ def test_roles_are_loaded_and_copied(monkeypatch):
     jax.tree.leaves(second_copy), jax.tree.leaves(params['solver']), strict=True
   ):
     assert x.dtype == y.dtype and x.sharding == y.sharding
+
+
+def test_layers_are_loaded_in_int8_before_they_are_stacked(monkeypatch):
+  """A device need not hold the floats of all layers."""
+  config = tiny_config(param_dtype='int8', layers='scanned')
+  lms = {'ref': types.SimpleNamespace(model=Transformer(config))}
+  stored = random_params(Transformer(tiny_config()))
+  stored = jax.tree.map(np.asarray, stored)
+  given, quantize_fn = [], quantize.quantize
+  monkeypatch.setattr(
+    quantize, 'quantize', lambda tree: given.append(tree) or quantize_fn(tree)
+  )
+  mesh = sharding.make_mesh({}, jax.devices()[:1])
+  actual = roles.init_params(lms, {'ref': stored}, mesh, KEY)['ref']
+  assert layer_stack.is_unrolled(given[-1])
+  assert_trees_close(actual, layer_stack.stack(quantize_fn(stored)), rtol=0)
 
 
 def test_a_trained_role_must_not_be_int8():
