@@ -31,6 +31,7 @@ from jax.experimental.pallas.ops.tpu.splash_attention import (
 
 from critic_jax.models import kernel_shards
 from critic_jax.models.attention import MIXED, Causal
+from critic_jax.models.config import MAX_SPLASH_COLUMNS
 
 BLOCK = 512  # the most queries, and keys, whose scores exist at once
 LANES = 128  # a block is a multiple of these
@@ -125,10 +126,18 @@ def _labels(length, causal: Causal) -> tuple[_Queries, _Keys]:
 
   A segment that follows another has its number for a label; one that follows
   none has a negative number, which no prefix has.
+
+  Raises:
+    ValueError: a packed row has too many columns to be numbered.
   """
   columns = jnp.arange(length, dtype=jnp.int32)[None]
   if causal.segments is None:
     return _Queries(columns), _Keys()
+  if length > MAX_SPLASH_COLUMNS:  # their numbers have `_BITS` bits
+    raise ValueError(
+      f'row_shapes: got packed rows of {length} columns; expected '
+      f"{MAX_SPLASH_COLUMNS} at most; lower them, or set attention='xla'"
+    )
   segments, prefixes = causal
   is_first = jnp.diff(segments, axis=1, prepend=_NO_LABEL) != 0
   first = jax.lax.cummax(jnp.where(is_first, columns, 0), axis=1)

@@ -32,6 +32,7 @@ from critic_jax.models import (
   transformer,
 )
 from critic_jax.models.attention import Causal
+from critic_jax.models.config import MAX_SPLASH_COLUMNS
 from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.models.transformer import Transformer
 from critic_jax.plan import topology
@@ -125,6 +126,22 @@ def test_the_kernel_gives_values_and_gradients_of_one_product(
   mask = causal.mask(LENGTH)
   expected = results(attention.attend, exact, toward, is_valid, mask)
   assert_close(ours, expected, dtype)
+
+
+def test_packed_rows_that_are_too_long_to_be_numbered():
+  longest = MAX_SPLASH_COLUMNS
+
+  def label(length):
+    labels = jax.ShapeDtypeStruct((1, length), jnp.int32)
+    causal = Causal(labels, labels)
+    return jax.eval_shape(
+      functools.partial(splash_attention._labels, length), causal
+    )
+
+  assert label(longest)[0].first.shape == (1, longest)
+  message = f'packed rows of {longest + 1} columns; expected {longest} at most'
+  with pytest.raises(ValueError, match=message):
+    label(longest + 1)
 
 
 def test_heads_of_keys_are_those_that_a_device_s_queries_read():
