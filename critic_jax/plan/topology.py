@@ -194,8 +194,16 @@ def _devices(chip: str, sides: str) -> list[jax.Device]:
       target_config=_description(chip),
     ).devices  # fmt: skip
   _load_libtpu()
+  return _tpus(chip, sides)
+
+
+def _tpus(chip: str, sides: str) -> list[jax.Device]:
+  """Returns the devices of a slice; libtpu must have been loaded."""
+  # Hosts have 2x2 chips by default, which older libtpu does not cut for one.
+  is_one = set(sides.split('x')) == {'1'}
+  bounds = {'chips_per_host_bounds': (1, 1, 1)} if is_one else {}
   return topologies.get_topology_desc(
-    platform='tpu', topology_name=f'{chip}:{sides}'
+    platform='tpu', topology_name=f'{chip}:{sides}', **bounds
   ).devices
 
 
@@ -209,9 +217,7 @@ def _load_libtpu() -> None:
   """
   jax.devices('cpu')  # jaxlib reads XLA_FLAGS first
   with _environment(TPU_ENVIRONMENT, hidden='XLA_FLAGS'):
-    device, *_ = topologies.get_topology_desc(
-      platform='tpu', topology_name='v5e:1x1'
-    ).devices
+    device, *_ = _tpus('v5e', '1x1')
     layout = jax.sharding.SingleDeviceSharding(device)
     scalar = jax.ShapeDtypeStruct((), 'float32', sharding=layout)
     jax.jit(lambda x: x).lower(scalar).compile()
