@@ -16,7 +16,8 @@ def show(programs: list[Compiled], phase: str, console: Console) -> None:
   if not programs:
     return
   console.print(_sizes(programs, phase))
-  console.print(_transfers(programs, phase))
+  if any(program.transfers for program in programs):
+    console.print(_transfers(programs, phase))
   for program in programs:
     if program.refusal:
       console.print(
@@ -38,19 +39,18 @@ def plain(programs: list[Compiled]) -> list[dict[str, Any]]:
 
 
 def _sizes(programs, phase) -> Table:
-  """Makes a table of bytes, with the plan's beside, flops and seconds."""
-  table = Table(
-    'GiB of a device', 'role', 'for', 'arguments', 'temporaries', 'all',
-    'planned', 'Tflop', 'GB read', 'compiled in s', box=box.SIMPLE,
-    title=f'{phase}: as compiled; flops and reads of one turn of each loop',
+  """Makes a table of bytes, with the plan's beside, flops and traffic."""
+  table = _table(
+    'GiB', 'argu-\nments', 'tempo-\nraries', 'all', 'planned', 'Tflop',
+    'GB\nmoved', 's',
+    title=f'{phase}: as compiled\nof one device; Tflop and GB moved: of one '
+    'turn of each loop; s: to compile',
   )  # fmt: skip
-  for column in table.columns[3:]:
-    column.justify = 'right'
   for program in programs:
     sizes = program.arguments, program.temporaries, program.total
     table.add_row(
-      program.program, program.role, program.shape,
-      *(['no room'] * 3 if program.refusal else map(_gib, sizes)),
+      _name(program),
+      *(['no\nroom'] * 3 if program.refusal else map(_gib, sizes)),
       _gib(program.estimate), _scaled(program.flops, 1e12),
       _scaled(program.bytes_accessed, 1e9), f'{program.seconds:,.0f}',
     )  # fmt: skip
@@ -59,19 +59,33 @@ def _sizes(programs, phase) -> Table:
 
 def _transfers(programs, phase) -> Table:
   """Makes a table of the collectives of each program, by loop."""
-  table = Table(
-    'collectives', 'for', 'in', 'kind', 'MB', 'largest, MB', box=box.SIMPLE,
-    title=f'{phase}: bytes of the results of collectives on a device',
+  table = _table(
+    'MB', 'kind', 'in', 'all', 'largest',
+    title=f'{phase}: results of collectives on a device, by loop',
   )  # fmt: skip
-  for column in table.columns[4:]:
-    column.justify = 'right'
+  for column in table.columns[1:3]:
+    column.justify = 'left'
   for program in programs:
+    name = _name(program)
     for transfer in program.transfers:
       table.add_row(
-        program.program, program.shape, transfer.loop, transfer.kind,
+        name, transfer.kind, transfer.loop,
         _scaled(transfer.num_bytes, 1e6), _scaled(transfer.largest, 1e6),
       )  # fmt: skip
+      name = ''
   return table
+
+
+def _table(*heads: str, title: str) -> Table:
+  """Makes a table whose first column is as wide as the others leave it."""
+  table = Table(*heads, title=title, box=box.SIMPLE, padding=(0, 1, 0, 0))
+  for column in table.columns[1:]:
+    column.justify, column.no_wrap = 'right', True
+  return table
+
+
+def _name(program: Compiled) -> str:
+  return f'{program.program}, {program.role}\n{program.shape}'
 
 
 def _gib(size: float) -> str:

@@ -13,7 +13,15 @@ import sys
 import pytest
 
 from configs import ppo, refcritic
-from critic_jax.plan import abstract, compiled, hlo, memory, topology
+from critic_jax.plan import (
+  abstract,
+  compiled,
+  compiled_table,
+  hlo,
+  memory,
+  topology,
+)
+from critic_jax.terminal import Console
 
 ROOT = pathlib.Path(__file__).parents[2]
 FAMILIES = {
@@ -167,6 +175,26 @@ def test_a_program_without_room_is_told():
   )
   assert compiled._refusal(message) == 'Used 31.50G of 15.75G hbm'
   assert compiled._refusal('UNIMPLEMENTED: opt-barrier') is None
+
+
+def test_tables_are_whole_in_80_columns(capsys):
+  """No word and no number is cut; without collectives there is one table."""
+  moved = compiled.Transfer('a micro-batch', 'collective-permute', 1e11, 1e10)
+  result = compiled.Compiled(
+    'critique: insert behind prefixes', 'critic', '256 x 4 rows behind 1,024',
+    2**35, 1, 2**36, 1.2e15, 1.2e13, 61.0, [moved], 2**37,
+  )  # fmt: skip
+  console = Console(width=80)
+  compiled_table.show([result, result], 'rl', console)
+  text = capsys.readouterr().out
+  assert '…' not in text and max(map(len, text.splitlines())) <= 80
+  for word in ('collective-permute', 'a micro-batch', 'planned', 'prefixes'):
+    assert word in text
+  for number in ('32.00', '64.00', '96.00', '128.00', '1,200.00', '12,000.00'):
+    assert number in text
+  assert '100,000.00' in text and '10,000.00' in text
+  compiled_table.show([result._replace(transfers=[])], 'rl', console)
+  assert 'collectives' not in capsys.readouterr().out
 
 
 def run(*arguments):
