@@ -104,6 +104,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
       f'--compare: got {sorted(others)} with --compile; expected '
       f'{list(compiled_update.PEERS)}'
     )
+  for name in ('curves', 'new', 'work'):
+    if parsed.compile and getattr(parsed, name) != flags.get_default(name):
+      flags.error(f'--{name}: does not go with --compile; leave one out')
   if not parsed.compile and 'maxtext' in peers:
     flags.error('--compare: got maxtext, which only compiles; add --compile')
   return parsed

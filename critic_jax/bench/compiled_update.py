@@ -2,8 +2,8 @@
 
 Each system compiles its own trainer's step for the same model, rows, topology
 and mesh, in a process and an environment of its own; nothing is run. All use
-bfloat16 with float32 parameters and moments, AdamW after a clip, and keep the
-residual stream of each layer (`remat`).
+bfloat16 with float32 parameters and moments and AdamW, after a clip but for
+Tunix's, and keep the residual stream of each layer (`remat`).
 """
 
 from __future__ import annotations

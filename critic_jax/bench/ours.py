@@ -150,7 +150,7 @@ def prepare(setup, by_stages):
 def lower(setup):
   """Lowers an update for a topology, as worker.py describes it.
 
-  Gradients are clipped, as those of the peers that compile.
+  Gradients are clipped, as MaxText's are; Tunix's are not.
   """
   chip, sides = setup['topology'].split(':')
   mesh = topology.make_mesh(chip, setup['mesh'], sides)

@@ -45,7 +45,9 @@ _CHIP = flags.DEFINE_enum(
   'chip', None, sorted(CHIPS), 'The chip of each device.'
 )
 _MESH = flags.DEFINE_string(
-  'mesh', None, "A mesh in the place of the config's."
+  'mesh',
+  None,
+  "A mesh in the place of the config's, such as data=1,fsdp=16,tensor=4.",
 )
 _PROCESSES = flags.DEFINE_integer(
   'processes', 1, 'Number of processes.', lower_bound=1
@@ -87,6 +89,15 @@ def mesh_sizes(text: str) -> dict[str, int]:
     raise ValueError(
       f"mesh: got {text!r}; expected sizes by axis: 'data=1,fsdp=16,tensor=4'"
     ) from None
+
+
+def check_shares(shares: Shares) -> None:
+  """Raises ValueError for a share that is not above 0 and at most 1."""
+  for name, share in shares._asdict().items():
+    if not 0 < share <= 1:
+      raise ValueError(
+        f'{name}_share: got {share}; expected more than 0 and at most 1'
+      )
 
 
 def make_mesh(config, chip: str, mesh: str | None, name: str, compiles: bool):
@@ -149,6 +160,12 @@ def run() -> None:
   """Plans what the flags say, and prints it."""
   config, chip, num = flags.FLAGS.config, _CHIP.value, _PROCESSES.value
   shares = Shares(**{name: flag.value for name, flag in _SHARES.items()})
+  check_shares(shares)
+  if _JSON.value and not Path(_JSON.value).absolute().parent.is_dir():
+    raise ValueError(
+      f'json: got {_JSON.value}; expected a file in a folder that exists; make '
+      'the folder'
+    )
   checks.check_names(config, also=('checkpoint',))
   mesh = make_mesh(config, chip, _MESH.value, _TOPOLOGY.value, _COMPILE.value)
   plan = forecast.make(config, mesh, CHIPS[chip], shares, num)

@@ -261,6 +261,8 @@ def test_systems_side_by_side(system, tmp_path, capsys):
     (['--compile', '--compare', 'trl'], "got ['trl'] with --compile"),
     (['--compare', 'maxtext'], 'got maxtext, which only compiles'),
     (['--compile', '--chip', 'h100'], 'invalid choice'),
+    (['--compile', '--work', 'decode8'], '--work: does not go with --compile'),
+    (['--compile', '--curves', 'x.png'], '--curves: does not go'),
   ],
 )
 def test_flags_that_do_not_go_together(flags, says, capsys):

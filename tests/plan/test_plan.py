@@ -137,6 +137,13 @@ def test_wrong_commands(python):
   )
 
 
+@pytest.mark.parametrize('share', [0.0, -1.0, 1.5, float('nan')])
+def test_shares_are_shares(share):
+  with pytest.raises(ValueError, match=f'flops_share: got {share}; expected'):
+    command.check_shares(Shares(flops=share))
+  command.check_shares(Shares())
+
+
 def test_a_layout_to_sample_with():
   """Matrices split by fsdp 16 x tensor 4 are held by tensor alone, too."""
   settings = 'qwen2.5-14b-v5p', 'v5p', None
