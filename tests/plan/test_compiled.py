@@ -216,7 +216,8 @@ def test_the_command_prints_what_the_compiler_says(tmp_path):
   [phase] = [p for p in json.loads(path.read_text())['phases'] if p['compiled']]
   [result, *_] = phase['compiled']
   assert result['role'] == 'value' and result['total'] > result['temporaries']
-  for text in ('as compiled', 'planned', 'collectives', 'score'):
+  # Values are read without a collective: each device has what it needs.
+  for text in ('as compiled', 'planned', 'score'):
     assert text in process.stdout
   assert 'compiling rl, score' in process.stdout
 
