@@ -129,14 +129,3 @@ def tiny_run(shared_folder, tmp_path_factory):
     if not (path / 'DONE').exists():
       run(refcritic.get_config('tiny'), path)
   return shutil.copytree(path, tmp_path_factory.mktemp('runs') / 'tiny')
-
-
-@pytest.fixture(autouse=True)
-def _no_flags_of_cpus(request, monkeypatch):
-  """Hides `FLAGS` from libtpu, which ends the process at one it has not.
-
-  It reads them when it first compiles, jax when a test first asks for devices.
-  """
-  if request.node.get_closest_marker('libtpu'):
-    jax.devices()
-    monkeypatch.delenv('XLA_FLAGS', raising=False)

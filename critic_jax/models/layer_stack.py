@@ -19,7 +19,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding
+
+from critic_jax.runtime import sharding
 
 LAYERS = 'layers'  # the node's name, and its first axis's in `sharding.RULES`
 
@@ -104,7 +106,9 @@ def _join(parts):
     return first.replace(value=value, names=(LAYERS, *first.names))
   layout = getattr(first, 'sharding', None)
   if isinstance(layout, NamedSharding):
-    layout = NamedSharding(layout.mesh, _normal(None, *layout.spec))
+    layout = NamedSharding(
+      layout.mesh, sharding.shortest_spec(None, *layout.spec)
+    )
   if isinstance(first, jax.ShapeDtypeStruct):
     shape = len(parts), *first.shape
     return jax.ShapeDtypeStruct(shape, first.dtype, sharding=layout)
@@ -117,7 +121,9 @@ def _parts(x) -> list:
   """Cuts a leaf along its first axis, the inverse of `_join`."""
   layout = getattr(x, 'sharding', None)
   if isinstance(layout, NamedSharding):
-    layout = NamedSharding(layout.mesh, _normal(*layout.spec[1:]))
+    layout = NamedSharding(
+      layout.mesh, sharding.shortest_spec(*layout.spec[1:])
+    )
   if isinstance(x, jax.ShapeDtypeStruct):
     shape = jax.ShapeDtypeStruct(x.shape[1:], x.dtype, sharding=layout)
     return [shape] * len(x)
@@ -130,14 +136,6 @@ def _is_laid_out(x) -> bool:
   return not is_traced and isinstance(
     getattr(x, 'sharding', None), NamedSharding
   )
-
-
-def _normal(*spec) -> PartitionSpec:
-  """Returns a spec as `sharding.param_shardings` writes it."""
-  spec = list(spec)
-  while spec and spec[-1] is None:
-    spec.pop()
-  return PartitionSpec(*spec)
 
 
 @functools.cache

@@ -174,11 +174,8 @@ def param_shardings(abstract_params, mesh: Mesh, rules=None):
         f'{leaf}: got axes {names} of sizes {boxed.value.shape} on mesh axes '
         f'{tuple(spec)}; expected each mesh axis once; change a rule'
       )
-    # As the compiler writes it, so that what it gives has the same layout.
     spec = [axis if axis and mesh.shape[axis] > 1 else None for axis in spec]
-    while spec and spec[-1] is None:
-      spec.pop()
-    return NamedSharding(mesh, PartitionSpec(*spec))
+    return NamedSharding(mesh, shortest_spec(*spec))
 
   return jax.tree_util.tree_map_with_path(
     sharding,
@@ -202,6 +199,15 @@ def param_forms(abstract_params, mesh: Mesh):
     nn.meta.unbox(abstract_params),
     param_shardings(abstract_params, mesh),
   )
+
+
+def shortest_spec(*axes: str | None) -> PartitionSpec:
+  """Returns the spec of some mesh axes without those that end it with None.
+
+  The compiler writes it so: what it gives has the same layout.
+  """
+  length = max((i for i, axis in enumerate(axes, 1) if axis), default=0)
+  return PartitionSpec(*axes[:length])
 
 
 def _mesh_axis(leaf, name, rules):

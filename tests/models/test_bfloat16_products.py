@@ -17,8 +17,7 @@ from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.models.transformer import Transformer
 from critic_jax.plan import hlo, topology
 from critic_jax.runtime import sharding
-from critic_jax.sampling import decode, scheduler
-from critic_jax.sampling.lanes import empty_lanes
+from critic_jax.sampling import scheduler
 from critic_jax.training import optimizer, updates
 
 PRODUCT = re.compile(
@@ -163,17 +162,11 @@ def test_a_tpu_multiplies_bfloat16_in_decoding():
   mesh = topology.make_mesh('v5e', {'data': 2, 'tensor': 2})
   model = in_bfloat16('qwen3', 'float32')
   params = shapes_of(model, mesh)
-  with jax.set_mesh(mesh):
-    empty = empty_lanes.lower(model, 4, 2, 2, 128, 8)
-    lanes = jax.tree.map(
-      lambda x, layout: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout),
-      empty.out_info,
-      empty.compile().output_shardings,
-    )
-    lowered = decode.decode.lower(
-      model, params, lanes, 2, eos=np.array([1], np.int32),
-      sampling_params=SamplingParams(),
-    )  # fmt: skip
+  lowered = scheduler.lowered(
+    model, params, jax.random.split(jax.random.key(0), 4), 128,
+    eos=np.array([1], np.int32), sampling_params=SamplingParams(),
+    num_samples=2, max_new_tokens=8, num_lanes=4, num_rows=2,
+  )['decode']  # fmt: skip
   compiled = hlo.read(lowered.compile().as_text())
   assert len(compiled.products) >= 8
   assert not [x for x in compiled.products if x.operands != ('bf16', 'bf16')]
