@@ -27,7 +27,7 @@ from jax.experimental import topologies
 
 from critic_jax import lookup
 from critic_jax.plan.chips import CHIPS
-from critic_jax.runtime import sharding
+from critic_jax.runtime import compilation, sharding
 
 # Without a TPU, libtpu asks the cloud's metadata server where it is, for
 # minutes, and lets one process at a time in. It reads these when it is loaded.
@@ -85,7 +85,8 @@ def make_mesh(
     chip: a name of `chips.CHIPS`.
     sizes: sizes by axis; one may be -1, the rest of a named topology.
     topology: the sides of a TPU's slice such as '4x4x4', or hosts x 8 of GPUs;
-      '': the one for as many devices as the sizes make.
+      '': the one for as many devices as the sizes make, of v5p that which is
+      next to a cube.
 
   Raises:
     ValueError: the chip's compiler is not installed, there is no such
@@ -123,8 +124,8 @@ def find(chip: str, sizes: Mapping[str, int], topology: str = '') -> str:
         f'forms a topology: {_listed(names)}'
       )
     return names[num_devices]
-  sides = topology.lower().removeprefix(f'{chip}:')
-  by_name = {name: number for number, name in names.items()}
+  by_name = _all_topologies(chip)
+  sides = _name_of(topology.lower().removeprefix(f'{chip}:'), chip, by_name)
   if sides not in by_name:
     raise ValueError(
       f'topology: got {topology!r} of {chip}; expected one of '
@@ -132,6 +133,26 @@ def find(chip: str, sizes: Mapping[str, int], topology: str = '') -> str:
     )
   sharding.mesh_shape(sizes, by_name[sides])
   return sides
+
+
+def _all_topologies(chip: str) -> dict[str, int]:
+  """Returns the numbers of devices of all topologies of a chip by name."""
+  if chip == 'v5p':
+    small = {name: number for number, name in _CUBES.items()}
+    return small | {_sides(box): math.prod(box) for box in _boxes()}
+  return {name: number for number, name in topologies_of(chip).items()}
+
+
+def _name_of(sides: str, chip: str, names) -> str:
+  """Returns the name of a TPU's slice whose sides come in another order."""
+  if CHIPS[chip].platform != 'tpu':
+    return sides
+  by_sides = {_sorted_sides(name): name for name in names}
+  return by_sides.get(_sorted_sides(sides), sides)
+
+
+def _sorted_sides(sides: str) -> tuple[str, ...]:
+  return tuple(sorted(sides.split('x')))
 
 
 def _listed(names) -> str:
@@ -176,11 +197,19 @@ def topologies_of(chip: str) -> dict[int, str]:
 
 def _cubes() -> dict[int, str]:
   """Returns the slices of v5p, of each size the one that is next to a cube."""
+  # The last of a size is kept: the one with the shortest longest side.
+  return _CUBES | {math.prod(box): _sides(box) for box in _boxes()}
+
+
+def _boxes() -> list[tuple[int, ...]]:
+  """Returns the sides of v5p's slices of whole blocks, by size."""
   sides = [range(4, side + 1, 4) for side in _MAX_CUBE]
   boxes = [box for box in itertools.product(*sides) if list(box) == sorted(box)]
-  # The last of a size is kept: the one with the shortest longest side.
-  boxes.sort(key=lambda box: (math.prod(box), -box[-1], -box[-2]))
-  return _CUBES | {math.prod(box): 'x'.join(map(str, box)) for box in boxes}
+  return sorted(boxes, key=lambda box: (math.prod(box), -box[-1], -box[-2]))
+
+
+def _sides(box) -> str:
+  return 'x'.join(map(str, box))
 
 
 def _devices(chip: str, sides: str) -> list[jax.Device]:
@@ -216,7 +245,8 @@ def _load_libtpu() -> None:
   know. Its own flags are in LIBTPU_INIT_ARGS.
   """
   jax.devices('cpu')  # jaxlib reads XLA_FLAGS first
-  with _environment(TPU_ENVIRONMENT, hidden='XLA_FLAGS'):
+  environment = _environment(TPU_ENVIRONMENT, hidden='XLA_FLAGS')
+  with environment, compilation.without_cache():
     device, *_ = _tpus('v5e', '1x1')
     layout = jax.sharding.SingleDeviceSharding(device)
     scalar = jax.ShapeDtypeStruct((), 'float32', sharding=layout)

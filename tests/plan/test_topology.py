@@ -37,9 +37,11 @@ def test_a_mesh_of_chips(chip, sizes, kind):
 @pytest.mark.parametrize('chip', ('v5e', 'v6e', 'v5p'))
 def test_libtpu_knows_every_slice(chip):
   """Large ones share their form with smaller ones."""
-  names = {n: s for n, s in topology.topologies_of(chip).items() if n <= 512}
-  assert {1, 4, 8, 16, 32, 64, 128, 256} <= set(names)
-  for number, sides in names.items():
+  names = topology._all_topologies(chip)
+  names = {s: n for s, n in names.items() if n <= 512}
+  assert {1, 4, 8, 16, 32, 64, 128, 256} <= set(names.values())
+  assert (chip == 'v5p') == ('4x4x16' in names)
+  for sides, number in names.items():
     assert len(topology._devices(chip, sides)) == number
 
 
@@ -54,6 +56,12 @@ def test_a_topology_by_its_name():
   sizes = dict(data=-1, fsdp=4)  # the rest of the named one
   assert topology.find('v5p', sizes, '2x2x4') == '2x2x4'
   assert topology.find('v5e', dict(fsdp=8), 'v5e:2X4') == '2x4'
+  # Several slices have 256 chips, and a slice has no order of its sides.
+  assert topology.find('v5p', sizes, '4x4x16') == '4x4x16'
+  assert topology.find('v5p', sizes, '8x8x4') == '4x8x8'
+  assert topology.find('v5p', sizes, '16x4x4') == '4x4x16'
+  assert topology.find('v5p', dict(fsdp=4), '1x2x2') == '2x2x1'
+  assert topology.find('v6e', dict(fsdp=8), '4x2') == '2x4'
   assert topology.find('cpu', dict(data=5)) == '5'
 
 
@@ -65,7 +73,8 @@ def test_a_topology_by_its_name():
      'that forms a topology: 1, 4, 8, 16, 32, 64, 128'),
     ('v5e', dict(fsdp=512), '', 'mesh: got 512 devices of v5e; .*128, 256$'),
     ('v5p', dict(fsdp=8), '3x3x3', "topology: got '3x3x3' of v5p; expected "
-     'one of 1x1x1, 2x2x1, 2x2x2'),
+     'one of 1x1x1, 2x2x1, 2x2x2, 2x2x4, 2x4x4, 4x4x4, .* 16x16x24$'),
+    ('v5p', dict(fsdp=8), '4x4x6', "topology: got '4x4x6' of v5p"),
     ('v6e', dict(fsdp=8), '2x2x2', "topology: got '2x2x2' of v6e"),
     ('v5e', dict(fsdp=16), 'v5e:2x4', "mesh: got {.*'fsdp': 16.*} for 8 dev"),
     ('v5p', dict(fsdp=3, tensor=-1), '2x2x2', "'tensor': -1.* for 8 devices"),
@@ -79,6 +88,8 @@ def test_what_does_not_exist_or_fit_is_told(chip, sizes, name, message):
 def test_a_number_of_gpus_that_no_hosts_have():
   assert topology.topologies_of('a100')[16] == '2x8'
   assert 12 not in topology.topologies_of('a100')
+  with pytest.raises(ValueError, match="topology: got '8x1' of a100"):
+    topology.find('a100', dict(fsdp=8), '8x1')  # hosts come first
 
 
 @pytest.mark.parametrize(
