@@ -30,7 +30,7 @@ import numpy as np
 from critic_jax.loss_fns import scoring
 from critic_jax.models import forward
 from critic_jax.plan import abstract, hlo, memory, workload
-from critic_jax.runtime import sharding
+from critic_jax.runtime import compilation, sharding
 from critic_jax.sampling import scheduler
 from critic_jax.training import updates
 
@@ -151,7 +151,8 @@ def _measure(program, lms) -> Compiled:
     transfers=[], estimate=program.estimate,
   )  # fmt: skip
   try:
-    compiled, text = compile_with_text(program.lower(lms))
+    with compilation.without_cache():  # lowering compiles, too
+      compiled, text = compile_with_text(program.lower(lms))
   except jax.errors.JaxRuntimeError as error:
     refusal = _refusal(str(error))
     if refusal is None:
@@ -178,7 +179,8 @@ def compile_with_text(lowered) -> tuple[jax.stages.Compiled, str]:
   libtpu returns for large programs of v5p (asynchronous operations of several
   operands).
   """
-  with tempfile.TemporaryDirectory() as folder:
+  # A program from jax's cache would not be written there.
+  with tempfile.TemporaryDirectory() as folder, compilation.without_cache():
     options = {'xla_dump_to': folder, 'xla_dump_hlo_as_text': True}
     compiled = lowered.compile(compiler_options=options)
     paths = pathlib.Path(folder).glob('*after_optimizations.txt')

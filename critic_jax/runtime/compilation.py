@@ -8,11 +8,12 @@ defect; `compile/count` shows it.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import contextvars
 import functools
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -151,3 +152,20 @@ def use_cache(folder: str) -> None:
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
     jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
     compilation_cache.reset_cache()  # it was open in another folder
+
+
+@contextlib.contextmanager
+def without_cache() -> Iterator[None]:
+  """Compiles anew what is compiled while the `with` block runs.
+
+  A program for devices that are not there can be put into the cache, and can
+  not be read from it, since that asks for a client of such devices.
+  """
+  is_enabled = jax.config.jax_enable_compilation_cache
+  try:
+    jax.config.update('jax_enable_compilation_cache', False)
+    compilation_cache.reset_cache()  # it remembers that it was enabled
+    yield
+  finally:
+    jax.config.update('jax_enable_compilation_cache', is_enabled)
+    compilation_cache.reset_cache()

@@ -9,7 +9,9 @@ import os
 import pathlib
 import subprocess
 import sys
+import warnings
 
+import jax
 import pytest
 
 from configs import ppo, refcritic
@@ -21,6 +23,7 @@ from critic_jax.plan import (
   memory,
   topology,
 )
+from critic_jax.runtime import sharding
 from critic_jax.terminal import Console
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -105,6 +108,19 @@ def test_a_value_model_reads_a_batch():
   result = compiled.measure(program, lms)
   assert result.temporaries > 0 and not result.refusal
   assert {t.loop for t in result.transfers} <= {'a micro-batch', 'a batch'}
+
+
+@pytest.mark.libtpu
+def test_a_program_that_was_compiled_before_is_compiled_again():
+  """jax's cache, which the tests have, has programs and not their text."""
+  layout = sharding.replicated(topology.make_mesh('v5e', MESHES['v5e']))
+  x = jax.ShapeDtypeStruct((8, 128), 'float32', sharding=layout)
+  lowered = jax.jit(lambda x: x * 7).lower(x)
+  with warnings.catch_warnings():
+    warnings.simplefilter('error')
+    for _ in range(2):
+      _, text = compiled.compile_with_text(lowered)
+      assert 'multiply' in text
 
 
 def text_of(*collectives):

@@ -93,6 +93,23 @@ def test_a_second_start_finds_its_programs(tmp_path, jax_config):
   assert any(tmp_path.iterdir())
 
 
+def test_without_the_cache_nothing_is_read_or_written(tmp_path, jax_config):
+  compilation.use_cache(str(tmp_path))
+
+  def start():
+    jax.clear_caches()
+    with compilation.Counter() as counter:
+      jax.jit(lambda x: jnp.sin(x) * 3 + 46)(np.ones(46, np.float32))
+      return counter.read()['compile/from_cache']
+
+  with compilation.without_cache():
+    assert start() == 0 and not any(tmp_path.iterdir())
+  assert start() == 0 and start() == 1  # it is in use again
+  with compilation.without_cache():
+    assert start() == 0
+  assert start() == 1
+
+
 def test_options_are_those_of_the_devices_of_the_arguments(monkeypatch):
   """A TPU's compiler knows no options of CPUs, whatever the default is."""
   options = []
