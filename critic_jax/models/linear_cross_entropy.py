@@ -172,7 +172,10 @@ def _backward(axes, num_blocks, residuals, cotangents):
     (hidden, targets, normalizer, slope),
   )
   if parts != (1, 1):
-    dkernel = jnp.sum(dkernel, axis=(0, 1))
+    # Laid out as the head is: no device gets what others will keep.
+    dkernel = sharding.constrain(
+      jnp.sum(dkernel, axis=(0, 1)), 'embed', 'vocab'
+    )
   if hidden.dtype != jnp.float32:
     # With a single chunk XLA on CPUs folds the transposition into the product,
     # and has none of bfloat16 in that form: keep the two apart.

@@ -8,7 +8,8 @@ on a device. Operations inside fusions and calls are found where these are used.
 
 A collective is counted once where it is split: on GPUs, and for some kinds on
 TPUs, into a `-start` and a `-done`, whose result is the collective's; on TPUs
-into three fusions, which share its channel.
+into three fusions, which share its channel. A reduce-scatter of a TPU is a
+fusion of an all-reduce and the slice that a device keeps.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ _CALLED = re.compile(
   r'true_computation|false_computation)=(\{[^}]*\}|%?[\w.\-]+)'
 )
 _GEMMS = '__cublas'
+_SCATTERING = 'all-reduce-scatter'  # begins the names of such fusions
 
 
 class Loop(NamedTuple):
@@ -204,8 +206,18 @@ def _walk(
       yield from _walk(computations, body, (*loops, loop))
     elif line.opcode not in _APPLYING:
       for called in callees(line):
-        if called in computations:
+        if called.startswith(_SCATTERING):
+          yield _reduce_scatter(line, computations[called]), loops, types
+        elif called in computations:
           yield from _walk(computations, called, loops)
+
+
+def _reduce_scatter(fusion: _Instruction, lines) -> _Instruction:
+  """Makes a reduce-scatter of a fusion and of the lines that it calls."""
+  [reduction] = [line for line in lines if line.opcode == 'all-reduce']
+  channel = attribute(reduction.rest, r'(channel_id=\d+)')
+  rest = f'{fusion.rest}, {channel}'
+  return fusion._replace(opcode='reduce-scatter', rest=rest)
 
 
 # They apply a function of two numbers, which has none of what is looked for.

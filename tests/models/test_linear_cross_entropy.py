@@ -363,3 +363,8 @@ def test_no_chunk_adds_the_gradient_of_the_head_over_devices(sizes):
   whole = [c for c in collectives if c.num_bytes >= head / 4]
   assert whole  # the gradient, and with fsdp the head
   assert [c for c in whole if c.loops] == []
+  # With fsdp a device gets its part of the sum only.
+  [gradient] = [c for c in whole if c.kind != 'all-gather']
+  is_split = mesh.shape['fsdp'] > 1
+  assert gradient.kind == ('reduce-scatter' if is_split else 'all-reduce')
+  assert gradient.num_bytes <= head / mesh.shape['fsdp']

@@ -30,6 +30,13 @@ TPU = textwrap.dedent("""\
     ROOT %all-gather.2 = bf16[2,256]{1,0:T(8,128)(2,1)} all-gather(%p.2), channel_id=7, dimensions={1}, metadata={op_name="jit(f)/while/body/gather"}
   }
 
+  %all-reduce-scatter.3.clone (input: f32[64,8]) -> f32[8,8] {
+    %input = f32[64,8]{1,0:T(8,128)} parameter(0)
+    %all-reduce.5 = f32[64,8]{1,0:T(8,128)} all-reduce(%input), channel_id=11, to_apply=%add.1
+    %partition-id.1 = u32[] partition-id()
+    ROOT %dynamic-slice.1 = f32[8,8]{1,0:T(8,128)} dynamic-slice(%all-reduce.5, %partition-id.1), dynamic_slice_sizes={8,8}
+  }
+
   %inner_body (q: (s32[], f32[8])) -> (s32[], f32[8]) {
     %q = (s32[]{:T(128)}, f32[8]{0:T(128)}) parameter(0)
     %i.1 = s32[]{:T(128)} get-tuple-element(%q), index=0
@@ -64,6 +71,7 @@ TPU = textwrap.dedent("""\
     %a = f32[8]{0:T(128)} parameter(0)
     %init = (s32[], f32[8], bf16[2,64]) tuple(%a, %a, %a)
     %while.2 = (s32[], f32[8], bf16[2,64]) while(%init), condition=%condition, body=%body, metadata={op_name="jit(f)/while"}
+    %scattered = f32[8,8]{1,0:T(8,128)} fusion(%a), kind=kCustom, calls=%all-reduce-scatter.3.clone, metadata={op_name="jit(f)/gradient"}
     %kernel = f32[8]{0:T(128)} custom-call(%a), custom_call_target="tpu_custom_call", metadata={op_name="jit(f)/splash"}
     ROOT %permute = f32[8]{0:T(128)} collective-permute(%a), channel_id=3, source_target_pairs={{0,1},{1,0}}
   }
@@ -130,6 +138,7 @@ def test_a_text_of_a_tpu():
       'all-reduce', ('f32',), 32, (outer, inner),
       'jit(f)/while/body/while/body/sum',
     ),
+    hlo.Collective('reduce-scatter', ('f32',), 256, (), 'jit(f)/gradient'),
     hlo.Collective('collective-permute', ('f32',), 32, (), ''),
   ]  # fmt: skip
   assert program.products == [
