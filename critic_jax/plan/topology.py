@@ -94,14 +94,7 @@ def make_mesh(
   """
   check_compiler(chip)
   sides = find(chip, sizes, topology)
-  try:
-    return sharding.make_mesh(sizes, _devices(chip, sides))
-  except NotImplementedError as error:  # a torus that can not be cut so
-    raise ValueError(
-      f'mesh: got {dict(sizes)} on {chip}:{sides}; expected axes '
-      f"that follow the slice's sides ({str(error).splitlines()[0]}); set "
-      'other sizes or --topology'
-    ) from None
+  return sharding.make_mesh(sizes, _devices(chip, sides))
 
 
 def find(chip: str, sizes: Mapping[str, int], topology: str = '') -> str:

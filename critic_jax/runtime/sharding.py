@@ -19,6 +19,7 @@ from collections.abc import Mapping
 import flax.linen as nn
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXES = ('data', 'fsdp', 'tensor', 'sequence')
@@ -47,10 +48,11 @@ def make_mesh(sizes: Mapping[str, int], devices=None) -> Mesh:
   """
   devices = jax.devices() if devices is None else devices
   shape = mesh_shape(sizes, len(devices))
-  # jax >= 0.10 makes explicit axes by default; linen's embedding then fails.
-  return jax.make_mesh(
-    shape, AXES, devices=devices, axis_types=(AxisType.Auto,) * len(AXES)
+  # Whole sides of a TPU's torus become axes, or parts of them where they must.
+  devices = mesh_utils.create_device_mesh(
+    shape, devices, allow_split_physical_axes=True
   )
+  return Mesh(devices, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def platform(mesh: Mesh) -> str:
@@ -237,8 +239,7 @@ def put_batch(batch, mesh: Mesh):
 
 def batch_sharding(shape, mesh: Mesh) -> NamedSharding:
   """Returns the sharding of an array of a batch, [B, T, ...]."""
-  spec = dividing(('rows', 'columns')[: len(shape)], shape, mesh)
-  return NamedSharding(mesh, spec)
+  return NamedSharding(mesh, dividing(('rows', 'columns'), shape, mesh))
 
 
 def reshard(params, forms):
@@ -387,12 +388,11 @@ def num_shards_here(name: str) -> int:
 
 def dividing(names, shape, mesh) -> PartitionSpec:
   """Returns the mesh axes of the named axes, where they divide the sizes."""
-  return PartitionSpec(
-    *(
-      RULES[name] if name and size % num_shards(mesh, name) == 0 else None
-      for name, size in zip(names, shape, strict=False)
-    )
+  axes = (
+    RULES[name] if name and size % num_shards(mesh, name) == 0 else None
+    for name, size in zip(names, shape, strict=False)
   )
+  return PartitionSpec(*axes)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

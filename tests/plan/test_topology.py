@@ -18,6 +18,7 @@ from critic_jax.runtime import sharding
     ('v5e', dict(fsdp=4, tensor=2), 'TPU v5 lite'),
     ('v6e', dict(fsdp=2, tensor=2, sequence=2), 'TPU v6 lite'),
     ('v5p', dict(fsdp=16, tensor=4), 'TPU v5'),
+    ('v6e', dict(fsdp=16, tensor=4), 'TPU v6 lite'),  # of 8x8
     ('v5p', dict(data=1), 'TPU v5'),
   ],
 )
