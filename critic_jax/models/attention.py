@@ -99,9 +99,12 @@ def _attend_part(q, k, v, mask):
   scores = _scores(q, k, mask)
   largest = jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
   weights = jnp.exp(scores - largest)
-  mixed = checkpoint_name(
-    _product('bhqs,bhsd->bhqd', weights.astype(v.dtype), v), MIXED
-  )
+  factors = weights.astype(v.dtype)
+  if v.dtype != jnp.float32:
+    # One reading of the scores gives these and their sum. Left alone, XLA on
+    # TPUs makes them again in the product, and reads the scores once more.
+    factors = jax.lax.optimization_barrier(factors)
+  mixed = checkpoint_name(_product('bhqs,bhsd->bhqd', factors, v), MIXED)
 
   def unfold(x):  # [B / n, Hkv, G * n * T, D] -> [B, T, H, D]
     x = _ungroup_heads(x, queries)
