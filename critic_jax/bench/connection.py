@@ -57,8 +57,10 @@ def worker(
   Raises:
     ValueError: it did not start.
   """
+  # libtpu names its own file there; a worker's jax needs that of its environment.
+  inherited = {k: v for k, v in os.environ.items() if k != 'TPU_LIBRARY_PATH'}
   env = {
-    **os.environ,
+    **inherited,
     'PYTHONPATH': system.path,
     'HF_HUB_OFFLINE': '1',
     'TOKENIZERS_PARALLELISM': 'false',

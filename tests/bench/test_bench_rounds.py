@@ -125,6 +125,14 @@ def test_a_worker_that_hangs(system):
   assert time.monotonic() - started < 30
 
 
+def test_a_worker_finds_the_libtpu_of_its_own_environment(system, monkeypatch):
+  """Once loaded, libtpu names its file in the environment."""
+  monkeypatch.setenv('TPU_LIBRARY_PATH', '/of/this/process/libtpu.so')
+  source = f'import os\nassert "TPU_LIBRARY_PATH" not in os.environ\n{GOOD}'
+  result = run([system('fake', source)])
+  assert len(result['systems']['fake']['seconds']) == 2
+
+
 def test_no_interpreter():
   system = System('gone', '/no/python', __file__)
   assert 'gone: got' in run([system])['systems']['gone']['error']
