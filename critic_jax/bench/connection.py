@@ -57,7 +57,7 @@ def worker(
   Raises:
     ValueError: it did not start.
   """
-  # libtpu names its own file there; a worker's jax needs that of its environment.
+  # libtpu has named its file there; a worker needs that of its environment.
   inherited = {k: v for k, v in os.environ.items() if k != 'TPU_LIBRARY_PATH'}
   env = {
     **inherited,
