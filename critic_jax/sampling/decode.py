@@ -18,8 +18,8 @@ import jax.numpy as jnp
 
 from critic_jax.models import sampling_distribution
 from critic_jax.models.sampling_distribution import SamplingParams
-from critic_jax.models.transformer import Cache, Transformer
-from critic_jax.runtime import sharding
+from critic_jax.models.transformer import Transformer
+from critic_jax.sampling import prefill
 from critic_jax.sampling.lanes import (
   Lanes,
   Samples,
@@ -107,7 +107,7 @@ def insert(
     The lanes.
   """
   num_rows, num_samples = lanes.num_rows, lanes.num_samples
-  logits, cache = _prefill(
+  logits, cache, lay_out = prefill.compute(
     model, params, prompts, length, shared_prefixes, lanes.columns
   )
   first_tokens, is_done = _draw_first_tokens(
@@ -126,7 +126,7 @@ def insert(
     lanes = lanes._replace(logits=put(lane_index, lanes.logits, logits))
   return constrain(
     lanes._replace(
-      prompts=_put_prompts(lane_index, lanes.prompts, cache),
+      prompts=prefill.put(lane_index, lanes.prompts, cache, lay_out),
       prompt_length=put(lane_index, lanes.prompt_length, length),
       sample_of_row=put(
         rows, lanes.sample_of_row, indices(lane_index, num_samples, num_rows)
@@ -138,13 +138,6 @@ def insert(
       samples=put(samples, lanes.samples, first_tokens),
       is_done=put(samples, lanes.is_done, is_done),
     )
-  )
-
-
-def _put_prompts(lane_index, old: Cache, new: Cache) -> Cache:
-  """Writes keys and values of prompts into lanes."""
-  return jax.tree.map(
-    lambda a, b: a.at[..., lane_index, :, :, :].set(b, mode='drop'), old, new
   )
 
 
@@ -170,73 +163,6 @@ def _draw_first_tokens(lanes, logits, length, keys, eos, sampling_params):
     stopped=stopped,
   )
   return samples, stopped | is_absent | (starts & (limit == 1))
-
-
-def _prefill(model, params, prompts, length, shared_prefixes, columns):
-  """Computes logits after prompts, [F, V], and keys and values of P columns."""
-  if shared_prefixes is None:
-    hidden, cache = model.apply({'params': params}, prompts)
-    padding = (0, 0), (0, columns - prompts.shape[1]), (0, 0)
-    cache = jax.tree.map(
-      lambda x: jnp.pad(x, ((0, 0),) * (x.ndim - 3) + padding), cache
-    )
-    index = length - 1
-  else:
-    prefix_length = shared_prefixes.length[shared_prefixes.index]
-    hidden, *caches = _prefill_after_prefixes(
-      model, params, prompts, shared_prefixes, prefix_length
-    )
-    cache = _join(*caches, prefix_length, columns)
-    index = length - 1 - prefix_length
-  index = jnp.maximum(index, 0)[:, None, None]  # the last token
-  hidden = jnp.take_along_axis(hidden, index, axis=1)[:, 0]
-  return _logits(model, params, hidden), cache
-
-
-def _logits(model, params, hidden):
-  """Computes logits [F, V], whose rows and tokens a mesh splits."""
-  logits = model.apply({'params': params}, hidden, method='logits')
-  return sharding.constrain(logits, 'rows', 'vocab')
-
-
-def _prefill_after_prefixes(
-  model, params, suffixes, shared_prefixes, prefix_length
-):
-  """Computes shared prefixes, and after them the suffix of each prompt.
-
-  Returns:
-    The hidden states of the suffixes, [F, T, D], and the keys and values of
-    the prefixes and of the suffixes.
-  """
-  _, cache = model.apply({'params': params}, shared_prefixes.tokens)
-  index = shared_prefixes.index
-  cache = jax.tree.map(lambda x: x[..., index, :, :, :], cache)
-  is_prefix = (
-    jnp.arange(shared_prefixes.tokens.shape[1]) < prefix_length[:, None]
-  )
-  hidden, suffix_cache = model.apply(
-    {'params': params},
-    suffixes,
-    positions=prefix_length[:, None] + jnp.arange(suffixes.shape[1]),
-    prefix=(cache, is_prefix),
-  )
-  return hidden, cache, suffix_cache
-
-
-def _join(prefix: Cache, suffix: Cache, prefix_length, columns) -> Cache:
-  """Joins keys and values of a prefix and a suffix without a gap."""
-  width, slots = prefix[0][0].shape[-2], jnp.arange(columns)
-  end = width + suffix[0][0].shape[-2] - 1
-  suffix_slots = jnp.minimum(width + slots - prefix_length[:, None], end)
-  source = jnp.where(slots < prefix_length[:, None], slots, suffix_slots)
-  source = source[:, None, :, None]
-
-  def join(x, y):  # [F, Hkv, width, Dh] and a suffix -> [F, Hkv, P, Dh]
-    joined = jnp.concatenate([x, y], axis=-2)
-    index = source.reshape((1,) * (x.ndim - source.ndim) + source.shape)
-    return jnp.take_along_axis(joined, index, axis=-2)
-
-  return jax.tree.map(join, prefix, suffix)
 
 
 @functools.partial(jax.jit, static_argnames='model', donate_argnames='lanes')
@@ -288,7 +214,7 @@ def decode(
     )
 
     # Draw the next token.
-    logits = _logits(model, params, hidden[:, 0])
+    logits = prefill.logits_of(model, params, hidden[:, 0])
     if lanes.logits is not None:  # a row that starts a sample was fed nothing
       prompt_logits = jnp.repeat(lanes.logits, num_rows, axis=0)
       logits = jnp.where((age == 0)[:, None], prompt_logits, logits)

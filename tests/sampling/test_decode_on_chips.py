@@ -18,10 +18,10 @@ from critic_jax.models import transformer
 from critic_jax.models.config import TransformerConfig
 from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.models.sizes import SIZES
-from critic_jax.models.transformer import Transformer
+from critic_jax.models.transformer import Transformer, abstract_params
 from critic_jax.plan import hlo, topology
 from critic_jax.runtime import sharding
-from critic_jax.sampling import decode
+from critic_jax.sampling import decode, scheduler
 from critic_jax.sampling.lanes import empty_lanes
 from critic_jax.training import roles
 
@@ -158,3 +158,26 @@ def test_a_token_reads_weights_keys_and_values_once():
   residual_stream = 64 * transformer.config.embed_dim * 2
   sent = sent_for_each_token(text)
   assert sent and max(c.num_bytes for c in sent) <= residual_stream
+
+
+def test_prompts_are_sent_to_their_lanes_a_layer_at_a_time():
+  """Any device's lane may be free: each gets the keys of all prompts."""
+  transformer = model(num_layers=4, layers='scanned')
+  mesh = sampling_mesh('v5e', fsdp=4, tensor=2)
+  params = roles.as_sampled(
+    transformer.config,
+    sharding.param_forms(abstract_params(transformer), mesh),
+  )
+  num_lanes, num_rows, columns, max_new_tokens = SMALL
+  size = scheduler.num_inserted(num_lanes, sharding.num_shards(mesh, 'rows'))
+  program = scheduler.lowered(
+    transformer, params,
+    jax.ShapeDtypeStruct((size * num_rows,), jax.random.key(0).dtype), columns,
+    eos=np.array([1], np.int32), sampling_params=SamplingParams(0.7, 20, 0.95),
+    num_samples=num_rows, max_new_tokens=max_new_tokens, num_lanes=num_lanes,
+    num_rows=num_rows,
+  )['insert']  # fmt: skip
+  sent = hlo.read(program.compile().as_text()).collectives
+  local_heads = transformer.config.num_kv_heads // 2
+  keys = size * local_heads * columns * transformer.config.head_dim * 2
+  assert max(c.num_bytes for c in sent) == keys
