@@ -152,8 +152,24 @@ def compile_programs(config, chip: str, mesh, plan, *, kinds, **settings):
       if program.kind in kinds:
         console.print(f'compiling {phase}, {program.name}, {program.shape}')
         results[phase].append(compiled.measure(program, lms))
-    compiled_table.show(results[phase], phase, console)
+    compiled_table.show(results[phase], phase, CHIPS[chip].memory, console)
   return results
+
+
+def scale_of(programs: list[compiled.Compiled]) -> forecast.Scale:
+  """Returns compiled over planned bytes of the programs that need most.
+
+  Nothing is known where a program has no room.
+  """
+  if any(program.refusal for program in programs):
+    return forecast.Scale()
+  updates = [p for p in programs if p.kind == 'update']
+  samplers = [p for p in programs if p.kind in ('insert', 'decode')]
+  by_total = sorted(samplers, key=lambda p: p.total)
+  return forecast.Scale(
+    update=updates[-1].scale if updates else None,
+    sampling=by_total[-1].scale if samplers else None,
+  )
 
 
 def run() -> None:
@@ -176,8 +192,17 @@ def run() -> None:
       config, chip, mesh, plan, kinds=_PROGRAMS.value, processes=num,
       length_share=shares.length,
     )  # fmt: skip
-    for phase in data['phases']:
-      phase['compiled'] = compiled_table.plain(results[phase['name']])
+    for phase, data_of_phase in zip(plan.phases, data['phases'], strict=True):
+      programs = results[phase.name]
+      data_of_phase['compiled'] = compiled_table.plain(programs)
+      scale = scale_of(programs)
+      if any(scale):
+        numbers = forecast.largest(
+          config, mesh, CHIPS[chip], shares, num, phase.name, scale
+        )
+        data_of_phase['as_compiled'] = numbers
+        line = forecast_table.largest(phase, **numbers)
+        Console().print(line, soft_wrap=True)
   if _JSON.value:
     Path(_JSON.value).write_text(json.dumps(data, indent=2) + '\n')
 

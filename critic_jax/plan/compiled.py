@@ -58,6 +58,7 @@ class Compiled(NamedTuple):
   """A compiled program; bytes are of one device.
 
   Attributes:
+    kind: one of `PROGRAMS`.
     program: the name of the stage, with what is computed of it.
     role: the role whose model computes.
     shape: the sizes that it was compiled for.
@@ -68,10 +69,12 @@ class Compiled(NamedTuple):
     bytes_accessed: likewise.
     seconds: to compile it.
     transfers: the collectives by loop.
-    estimate: the plan's bytes for the same.
+    planned: the plan's bytes for the same, by what they are; the first is what
+      is held before and after.
     refusal: the compiler's words where the program does not fit; ''.
   """
 
+  kind: str
   program: str
   role: str
   shape: str
@@ -82,13 +85,24 @@ class Compiled(NamedTuple):
   bytes_accessed: float | None
   seconds: float
   transfers: list[Transfer]
-  estimate: int
+  planned: dict[str, int]
   refusal: str = ''
 
   @property
   def total(self) -> float:
     """Returns the bytes of a device while the program runs."""
     return self.arguments + self.results + self.temporaries
+
+  @property
+  def estimate(self) -> int:
+    """Returns the plan's bytes for the same."""
+    return sum(self.planned.values())
+
+  @property
+  def scale(self) -> float:
+    """Returns compiled over planned bytes, beside what is held."""
+    held = next(iter(self.planned.values()))
+    return (self.total - held) / (self.estimate - held)
 
 
 class Program(NamedTuple):
@@ -99,7 +113,7 @@ class Program(NamedTuple):
     name: `Compiled.program`.
     role: the role whose model computes.
     shape: `Compiled.shape`.
-    estimate: the plan's bytes.
+    planned: `Compiled.planned`.
     loop: its outermost loop, in words: 'a token', 'a micro-batch' or ''.
     whole: the whole of it, in words.
     lower: LMs by role -> the lowered program.
@@ -109,7 +123,7 @@ class Program(NamedTuple):
   name: str
   role: str
   shape: str
-  estimate: int
+  planned: dict[str, int]
   loop: str
   whole: str
   lower: Callable[[dict], jax.stages.Lowered]
@@ -146,9 +160,9 @@ def _measure(program, lms) -> Compiled:
   """Compiles a program as it is."""
   start = time.perf_counter()
   facts = dict(
-    program=program.name, role=program.role, shape=program.shape,
-    arguments=0, results=0, temporaries=0, flops=None, bytes_accessed=None,
-    transfers=[], estimate=program.estimate,
+    kind=program.kind, program=program.name, role=program.role,
+    shape=program.shape, arguments=0, results=0, temporaries=0, flops=None,
+    bytes_accessed=None, transfers=[], planned=program.planned,
   )  # fmt: skip
   try:
     with compilation.without_cache():  # lowering compiles, too
@@ -302,13 +316,15 @@ def _update(phase, config, lms, mesh, learned) -> Program:
 
   microbatches = phase.config.microbatches
   rows = learned.rows // microbatches
-  row_bytes, parts = memory.update(phase, config, lms, mesh, learned)
-  num_shards = abstract.num_batch_shards(mesh, rows, learned.columns)
+  row_bytes = memory.activations(phase.name, config, lms, mesh, learned)
+  parts = memory.update(phase, lms, mesh, learned) | memory.micro_batch(
+    phase, lms, mesh, row_bytes, rows, learned.columns
+  )
   state = abstract.device_bytes(memory.state(phase, lms, mesh))
   return Program(
     'update', 'update', phase.config.train[0],
     f'{microbatches:,} x {rows:,} rows of {learned.columns:,}',
-    state + sum(parts.values()) + row_bytes * rows // num_shards,
+    {'parameters and optimiser': state} | parts,
     'a micro-batch' if microbatches > 1 else '', 'an update', lower,
   )  # fmt: skip
 
@@ -344,7 +360,7 @@ def _sampling(stage, lm, mesh, columns, params_fn) -> Iterator[Program]:
     yield Program(
       name.split()[0], f'{stage.stage}: {name}', stage.role,
       f'{shape.num_lanes:,} x {shape.num_rows:,} rows behind {columns:,}',
-      params + sum(parts.values()), 'a token' if name == 'decode' else '',
+      {'parameters': params} | parts, 'a token' if name == 'decode' else '',
       'a call', functools.partial(lower, name),
     )  # fmt: skip
 
@@ -374,6 +390,6 @@ def _score(role, lms, mesh, learned, num_parts, params_fn) -> Program:
   return Program(
     'score', 'score', role,
     f'{num_parts:,} x {rows:,} rows of {learned.columns:,}',
-    params + sum(parts.values()),
+    {'parameters': params} | parts,
     'a micro-batch' if num_parts > 1 else '', 'a batch', lower,
   )  # fmt: skip

@@ -10,20 +10,50 @@ from rich.table import Table
 from critic_jax.plan.compiled import Compiled
 from critic_jax.terminal import Console
 
+_CLOSE = 0.15  # of the compiled bytes: the most that a plan is off unexplained
 
-def show(programs: list[Compiled], phase: str, console: Console) -> None:
-  """Prints what the compiler says of the programs of a phase."""
+
+def show(
+  programs: list[Compiled], phase: str, memory: float, console: Console
+) -> None:
+  """Prints what the compiler says of the programs of a phase.
+
+  Args:
+    programs: the programs.
+    phase: the phase's name.
+    memory: bytes of a device of the chip.
+    console: where it is printed.
+  """
   if not programs:
     return
-  console.print(_sizes(programs, phase))
+  console.print(_sizes(programs, phase, memory))
   if any(program.transfers for program in programs):
     console.print(_transfers(programs, phase))
   for program in programs:
+    name = f'{phase}, {program.program}, {program.shape}'
     if program.refusal:
-      console.print(
-        f'{phase}: the compiler has no room for {program.program} '
-        f'({program.shape}): {program.refusal}'
-      )
+      console.print(f'{name}: no room: {program.refusal}', soft_wrap=True)
+    elif abs(program.estimate - program.total) > _CLOSE * program.total:
+      console.print(f'{name}: {difference(program)}', soft_wrap=True)
+
+
+def difference(program: Compiled) -> str:
+  """Says how far the plan is from the compiler, and of which parts it is.
+
+  >>> difference(Compiled('decode', 'critic', '', 2**30, 0, 2**30, None, None,
+  ...                     1.0, [], {'parameters': 2**30, 'a token': 2**31}))
+  'planned 1.50 times as much: compiled 1.00 GiB of arguments, 1.00 of \
+temporaries; planned 1.00 of parameters, 2.00 of a token'
+  """
+  parts = ', '.join(
+    f'{_gib(size)} of {name}' for name, size in program.planned.items()
+  )
+  times = program.estimate / program.total
+  return (
+    f'planned {times:,.2f} times as much: compiled {_gib(program.arguments)} '
+    f'GiB of arguments, {_gib(program.temporaries + program.results)} of '
+    f'temporaries; planned {parts}'
+  )
 
 
 def plain(programs: list[Compiled]) -> list[dict[str, Any]]:
@@ -32,25 +62,27 @@ def plain(programs: list[Compiled]) -> list[dict[str, Any]]:
     {
       **program._asdict(),
       'total': program.total,
+      'estimate': program.estimate,
       'transfers': [transfer._asdict() for transfer in program.transfers],
     }
     for program in programs
   ]
 
 
-def _sizes(programs, phase) -> Table:
+def _sizes(programs, phase, memory) -> Table:
   """Makes a table of bytes, with the plan's beside, flops and traffic."""
   table = _table(
-    'GiB', 'argu-\nments', 'tempo-\nraries', 'all', 'planned', 'Tflop',
-    'GB\nmoved', 's',
-    title=f'{phase}: as compiled\nof one device; Tflop and GB moved: of one '
-    'turn of each loop; s: to compile',
+    'GiB', 'argu-\nments', 'tempo-\nraries', 'all', 'of\nchip', 'plan-\nned',
+    'Tflop', 'GB\nmoved', 's',
+    title=f'{phase}: as compiled\nof one device, which has {_gib(memory)} GiB; '
+    'Tflop and GB moved: of one turn\nof each loop; s: to compile',
   )  # fmt: skip
   for program in programs:
     sizes = program.arguments, program.temporaries, program.total
+    share = f'{program.total / memory:.0%}'
     table.add_row(
       _name(program),
-      *(['no\nroom'] * 3 if program.refusal else map(_gib, sizes)),
+      *(['no\nroom'] * 4 if program.refusal else (*map(_gib, sizes), share)),
       _gib(program.estimate), _scaled(program.flops, 1e12),
       _scaled(program.bytes_accessed, 1e9), f'{program.seconds:,.0f}',
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import functools
 import math
 from typing import Any, NamedTuple
@@ -38,6 +39,21 @@ class Target(NamedTuple):
   def limit(self) -> float:
     """Returns the bytes of a device that arrays may take."""
     return self.shares.memory * self.chip.memory
+
+
+class Scale(NamedTuple):
+  """Compiled over planned bytes, beside what is held; None: not compiled.
+
+  Attributes:
+    update: those of the longest update.
+    sampling: those of the program of sampling that needs most.
+  """
+
+  update: float | None = None
+  sampling: float | None = None
+
+
+_AS_PLANNED = Scale(1.0, 1.0)
 
 
 class Phase(NamedTuple):
@@ -111,15 +127,15 @@ class _Learning(NamedTuple):
     phase: the phase.
     batch: the batch of an update.
     held: bytes present during the whole phase, by what they are.
-    row_bytes: bytes of activations of a row of a micro-batch.
-    update: further bytes during an update, without activations.
+    update: further bytes during an update, whatever its micro-batches.
+    row_bytes: the activations of a row of a micro-batch.
   """
 
   phase: Any
   batch: workload.Learned
   held: dict[str, int]
-  row_bytes: int
   update: dict[str, int]
+  row_bytes: memory.RowBytes
 
 
 def make(config, mesh, chip: Chip, shares: Shares, processes: int = 1) -> Plan:
@@ -161,20 +177,50 @@ def make(config, mesh, chip: Chip, shares: Shares, processes: int = 1) -> Plan:
   )
 
 
+def largest(
+  config, mesh, chip: Chip, shares: Shares, processes: int, name: str,
+  scale: Scale,
+) -> dict[str, int]:  # fmt: skip
+  """Returns 'most_rows' and 'most_slots' by what was compiled of a phase.
+
+  Args:
+    config: as for `make`, and so are the next four.
+    mesh: the mesh of the training.
+    chip: the chip of each device.
+    shares: the shares of its figures that are reached.
+    processes: number of processes.
+    name: the phase's name.
+    scale: compiled over planned bytes.
+  """
+  lms = abstract.make_lms(config, chip.platform)
+  sample_mesh = layouts.sample_mesh(config.sample_mesh, mesh, processes)
+  target = Target(mesh, sample_mesh, processes, chip, shares)
+  learning = _learning(name, config, lms, mesh)
+  whole = Scale(scale.update or 1.0, scale.sampling or 1.0)
+  phase = _plan(learning, lms, target, whole)
+  numbers = {}
+  if scale.update:
+    numbers['most_rows'] = phase.most_rows
+  if scale.sampling:
+    numbers['most_slots'] = phase.most_slots
+  return numbers
+
+
 def _learning(name, config, lms, mesh) -> _Learning:
   phase = abstract.phase(config, lms, name)
   batch = workload.learned(phase.config.row_shapes, phase.recipe, lms)
-  row_bytes, update = memory.update(phase, config, lms, mesh, batch)
   return _Learning(
     phase,
     batch,
     memory.persistent_bytes(phase, lms, mesh),
-    row_bytes,
-    update,
+    memory.update(phase, lms, mesh, batch),
+    memory.activations(name, config, lms, mesh, batch),
   )
 
 
-def _plan(learning: _Learning, lms, target: Target) -> Phase:
+def _plan(
+  learning: _Learning, lms, target: Target, scale: Scale = _AS_PLANNED
+) -> Phase:
   mesh, sample_mesh = target.mesh, target.sample_mesh
   phase, learned = learning.phase, learning.batch
   section = phase.config
@@ -184,16 +230,14 @@ def _plan(learning: _Learning, lms, target: Target) -> Phase:
   frozen = [role for role in lms if role not in section.train]
   held = learning.held | memory.copies(frozen, lms, mesh, sample_mesh)
   rows = learned.rows // section.microbatches
-  num_shards = abstract.num_batch_shards(mesh, rows, learned.columns)
-  activations = learning.row_bytes * rows // num_shards
-  update = learning.update | {'activations': activations}
+  update = learning.update | _micro_batch(learning, lms, mesh, rows)
   copies = memory.copies(section.train, lms, mesh, sample_mesh)
   samplers = {
     stage: _sampler(stage, lms, sample_mesh)
     for stage in (_share(stage, target.processes) for stage in sampled)
   }
-  largest = max(samplers, key=lambda s: _sum(samplers[s]), default=None)
-  sampling = copies | samplers.get(largest, {})
+  widest = max(samplers, key=lambda s: _sum(samplers[s]), default=None)
+  sampling = copies | samplers.get(widest, {})
   scorers = [
     copies | memory.scorer(lms[r], sample_mesh, learned, section.microbatches)
     for r in phase.recipe.scored
@@ -207,7 +251,7 @@ def _plan(learning: _Learning, lms, target: Target) -> Phase:
   total = _sum(held) + (sum(moments) if stale else max(moments))
   free = target.limit - _sum(held)
   free_to_update = free - (collect if stale else 0)
-  free_to_sample = free - (_sum(update) if stale else 0)
+  free_to_fill = free - _sum(copies) - (_sum(update) if stale else 0)
   times = _times(phase, lms, target, sampled, learned)
   return Phase(
     name=phase.name,
@@ -220,11 +264,11 @@ def _plan(learning: _Learning, lms, target: Target) -> Phase:
     rows=rows,
     columns=learned.columns,
     most_rows=_max_rows(
-      free_to_update - _sum(learning.update), learning.row_bytes, mesh, learned
+      free_to_update / scale.update - _sum(learning.update), learning, lms, mesh
     ),
-    slots=math.prod(_shape(largest, lms)) if largest else 0,
+    slots=math.prod(_shape(widest, lms)) if widest else 0,
     most_slots=_max_slots(
-      free_to_sample - _sum(copies), lms, sample_mesh, largest
+      free_to_fill / scale.sampling, lms, sample_mesh, widest
     ),
     overlong=workload.overlong(phase.recipe, lms),
     times=times,
@@ -241,11 +285,21 @@ def _sum(parts) -> int:
   return sum(parts.values())
 
 
-def _max_rows(num_bytes, row_bytes, mesh, learned) -> int:
+def _micro_batch(learning: _Learning, lms, mesh, rows) -> dict[str, int]:
+  return memory.micro_batch(
+    learning.phase, lms, mesh, learning.row_bytes, rows, learning.batch.columns
+  )
+
+
+def _max_rows(num_bytes, learning, lms, mesh) -> int:
   """Counts the rows of a micro-batch that the bytes of each device hold."""
-  num_shards = abstract.num_shards_of(mesh, 'columns', learned.columns)
-  rows = max(0, int(num_bytes * num_shards // row_bytes))
-  return min(rows * sharding.num_shards(mesh, 'rows'), _MAX_COUNT)
+  each = sharding.num_shards(mesh, 'rows')  # a row of each device
+  number = bisect.bisect_right(
+    range(1, _MAX_COUNT // each + 1),
+    num_bytes,
+    key=lambda n: _sum(_micro_batch(learning, lms, mesh, n * each)),
+  )
+  return number * each
 
 
 def _shape(stage, lms) -> Shape:

@@ -19,11 +19,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from critic_jax.models import cost, forward, linear_cross_entropy
+from critic_jax.models import (
+  attention,
+  cost,
+  forward,
+  linear_cross_entropy,
+)
 from critic_jax.models.transformer import Transformer
 from critic_jax.plan import abstract
 from critic_jax.runtime import sharding
@@ -88,56 +94,82 @@ def _is_whole(x) -> bool:
   return x.sharding.shard_shape(x.shape) == x.shape
 
 
-def update(phase, config, lms, mesh, batch_shape) -> tuple[int, dict[str, int]]:
-  """Returns bytes that an update needs beside the persistent ones.
+class RowBytes(NamedTuple):
+  """Bytes of activations of one row, on the device that has it.
+
+  Attributes:
+    kept: from the forward to the backward pass; with `remat` inputs of layers.
+    layer: all that one layer computes beside its input, while it is computed
+      again; 0 without `remat`.
+  """
+
+  kept: int
+  layer: int
+
+
+def update(phase, lms, mesh, batch_shape) -> dict[str, int]:
+  """Returns bytes of an update beside the persistent ones and `micro_batch`.
 
   Args:
     phase: a phase of the run.
-    config: the config of the run.
     lms: LMs by role.
     mesh: the mesh of the training.
     batch_shape: a `workload.Learned`.
-
-  Returns:
-    Activations of each row of a micro-batch on a device; and the rest.
   """
-  microbatches = phase.config.microbatches
   params = state(phase, lms, mesh).params
   gradients = abstract.device_bytes(params)
-  if microbatches > 1:  # their sum is in float32
+  if phase.config.microbatches > 1:  # their sum is in float32
     gradients += abstract.device_bytes(
       jax.tree.map(lambda x: x.update(dtype=jnp.float32), params)
     )
   num_shards = abstract.num_batch_shards(mesh, *batch_shape[:2])
   arrays = abstract.all_bytes(abstract.batch(*batch_shape)) // num_shards
-  local_lms = {
-    role: abstract.on_one_device(lm, mesh) for role, lm in lms.items()
-  }
-  rows, columns = batch_shape.rows // microbatches, batch_shape.columns
-  local_shape = (
-    rows // abstract.num_shards_of(mesh, 'rows', rows),
-    columns // abstract.num_shards_of(mesh, 'columns', columns),
+  return {'gradients': gradients, 'batch': arrays}
+
+
+def micro_batch(
+  phase, lms, mesh, row_bytes: RowBytes, rows: int, columns: int
+) -> dict[str, int]:
+  """Returns bytes of the loss's gradient of a micro-batch.
+
+  Args:
+    phase: a phase of the run.
+    lms: LMs by role.
+    mesh: the mesh of the training.
+    row_bytes: the `activations` of a row.
+    rows: its rows.
+    columns: its columns.
+  """
+  num_rows = rows // abstract.num_shards_of(mesh, 'rows', rows)
+  num_columns = columns // abstract.num_shards_of(mesh, 'columns', columns)
+  num_shards = abstract.num_batch_shards(mesh, rows, columns)
+  layer = row_bytes.layer * rows // num_shards
+  local_lms = (
+    abstract.on_one_device(lms[role], mesh) for role in phase.config.train
   )
-  return activations(phase.name, config, local_lms, batch_shape), {
-    'gradients': gradients,
+  return {
+    'activations': row_bytes.kept * rows // num_shards,
     'working set': max(
-      _working_set(local_lms[role], *local_shape) for role in phase.config.train
+      _working_set(lm, num_rows, num_columns, layer) for lm in local_lms
     ),
-    'batch': arrays,
   }
 
 
-def activations(name, config, lms, batch_shape) -> int:
-  """Returns bytes that a device keeps of each row for the backward pass.
+def activations(name, config, lms, mesh, batch_shape) -> RowBytes:
+  """Returns bytes of activations of a row.
 
   Layers are alike: models of one layer and of two tell what each adds.
 
   Args:
     name: the phase's name.
     config: the config of the run.
-    lms: LMs by role, as one device sees them (`abstract.on_one_device`).
+    lms: LMs by role.
+    mesh: the mesh of the training.
     batch_shape: a `workload.Learned`, of which the columns matter.
   """
+  local_lms = {
+    role: abstract.on_one_device(lm, mesh) for role, lm in lms.items()
+  }
 
   @functools.cache
   def row_bytes(num_layers, remat):
@@ -145,7 +177,7 @@ def activations(name, config, lms, batch_shape) -> int:
       role: abstract.changed(
         lm, num_layers=num_layers, remat=remat or lm.model.config.remat
       )
-      for role, lm in lms.items()
+      for role, lm in local_lms.items()
     }
     phase = abstract.phase(config, shallow_lms, name)
     models = {r: shallow_lms[r].model for r in trained}
@@ -156,7 +188,10 @@ def activations(name, config, lms, batch_shape) -> int:
   layer = row_bytes(2, '') - row_bytes(1, '')
   # With `remat` one layer at a time is computed again, and whole.
   whole_layer = row_bytes(2, 'none') - row_bytes(1, 'none')
-  return row_bytes(1, '') + (num_layers - 2) * layer + whole_layer
+  return RowBytes(
+    kept=row_bytes(1, '') + (num_layers - 1) * layer,
+    layer=whole_layer - layer,
+  )
 
 
 def _row_bytes(recipe, models, batch_shape) -> int:
@@ -177,17 +212,21 @@ def _row_bytes(recipe, models, batch_shape) -> int:
   return (batch_bytes(2) - batch_bytes(1)) // recipe.rows_per_group
 
 
-def _working_set(lm, rows: int, columns: int) -> int:
-  """Returns bytes of gathered matrices and gradients of a layer or the head.
+def _working_set(lm, rows: int, columns: int, activations: int) -> int:
+  """Returns the bytes that a layer needs, or the head where that is more.
+
+  Both need gathered matrices with their gradients.
 
   Args:
     lm: the LM as one device sees it.
     rows: rows of a micro-batch on a device.
     columns: columns of a micro-batch on a device.
+    activations: bytes of those of a layer that is computed again.
   """
   config = lm.model.config
   item = jnp.dtype(config.dtype).itemsize
   layer = cost.layer_weights(vars(config)) // config.num_layers * (item + 4)
+  layer += activations
   if config.head != 'lm':
     return layer
   head = config.vocab_size * config.embed_dim * (item + 4)
@@ -210,10 +249,11 @@ def sampler(
     rows: responses to a prompt at once.
     samples: responses to a prompt.
     columns: columns of the prompts.
-    program: 'decode' for decoding alone.
+    program: 'insert', 'insert behind prefixes' or 'decode'.
   """
   model = abstract.on_one_device(lm, mesh).model
-  inserted = scheduler.num_inserted(lanes, sharding.num_shards(mesh, 'rows'))
+  num_shards = sharding.num_shards(mesh, 'rows')
+  inserted = scheduler.num_inserted(lanes, num_shards)
   local_lanes, local_inserted, local_rows = (
     n / abstract.num_shards_of(mesh, 'rows', n)
     for n in (lanes, inserted, lanes * rows)
@@ -221,15 +261,20 @@ def sampler(
   prompt, response = _lane_bytes(
     model, columns, lm.max_new_tokens, rows, samples
   )
-  logits = 4 * 4 * model.config.vocab_size
-  prefill = prompt + _layer_bytes(model, columns)
-  cache = round(local_lanes * prompt + local_rows * response)
-  if program == 'decode':
-    return {'keys and values': cache, 'a token': round(local_rows * logits)}
-  return {
-    'keys and values': cache,
-    'filling lanes': round(local_inserted * prefill + local_rows * logits),
+  logits = local_rows * 4 * 4 * model.config.vocab_size
+  held = {
+    'keys and values': round(local_lanes * prompt + local_rows * response)
   }
+  if program == 'decode':
+    return held | {'a token': round(logits)}
+  filling = local_inserted * (prompt + _layer_bytes(model, columns))
+  if program != 'insert':  # keys and values of prefixes, those for each prompt
+    prefixes = scheduler.num_shared_prefixes(inserted, num_shards) / num_shards
+    rest = prompt / 4 + _layer_bytes(model, columns // 4)
+    filling = prefixes * prompt + local_inserted * (prompt + rest)
+  # All devices get the keys and values of all prompts, a layer at a time.
+  sent = inserted * prompt / model.config.num_layers if num_shards > 1 else 0
+  return held | {'filling lanes': round(filling + sent + logits)}
 
 
 def scorer(lm, mesh, batch_shape, microbatches: int) -> dict[str, int]:
@@ -257,11 +302,16 @@ def _lane_bytes(model, columns, limit, rows, samples) -> tuple[float, float]:
 
 @functools.cache
 def _layer_bytes(model, columns: int) -> int:
-  """Returns bytes of all that one layer computes of a row."""
+  """Returns bytes of a row in one layer of a forward pass.
+
+  They are those of its input, its products and attention, of which a gradient
+  would keep the results; XLA computes all else where it is read. Where rows are
+  short their scores are one array, beside their exponentials.
+  """
 
   def residual_bytes(num_layers, rows):
     config = dataclasses.replace(
-      model.config, num_layers=num_layers, remat='none'
+      model.config, num_layers=num_layers, remat='dots_and_attention'
     )
     shallow = Transformer(config)
     tokens = jax.ShapeDtypeStruct((rows, columns), jnp.int32)
@@ -275,4 +325,7 @@ def _layer_bytes(model, columns: int) -> int:
 
   second_row_of_two = residual_bytes(2, 2) - residual_bytes(2, 1)
   second_row_of_one = residual_bytes(1, 2) - residual_bytes(1, 1)
-  return second_row_of_two - second_row_of_one
+  scores = 0
+  if columns <= attention.SHORT:
+    scores = 2 * 4 * model.config.num_heads * columns**2
+  return second_row_of_two - second_row_of_one + scores

@@ -15,6 +15,7 @@ import jax
 import pytest
 
 from configs import ppo, refcritic
+from critic_jax.plan import __main__ as command
 from critic_jax.plan import (
   abstract,
   compiled,
@@ -139,7 +140,14 @@ def text_of(*collectives):
 
 def program(loop, lower=None):
   return compiled.Program(
-    'decode', 'solve: decode', 'critic', '', 7, loop, 'a call', lower
+    'decode',
+    'solve: decode',
+    'critic',
+    '',
+    {'parameters': 7},
+    loop,
+    'a call',
+    lower,
   )
 
 
@@ -162,8 +170,8 @@ def test_collectives_are_added_up_by_loop():
 
 def test_further_layers_add_as_much_as_the_third():
   two = compiled.Compiled(
-    'x', 'critic', '', 10, 1, 20, 6.0, None, 2.0,
-    [compiled.Transfer('a token', 'all-gather', 4, 2)], 7,
+    'decode', 'x', 'critic', '', 10, 1, 20, 6.0, None, 2.0,
+    [compiled.Transfer('a token', 'all-gather', 4, 2)], {'parameters': 7},
   )  # fmt: skip
   three = two._replace(
     arguments=13, temporaries=24, flops=8.0, seconds=3.0,
@@ -197,20 +205,63 @@ def test_tables_are_whole_in_80_columns(capsys):
   """No word and no number is cut; without collectives there is one table."""
   moved = compiled.Transfer('a micro-batch', 'collective-permute', 1e11, 1e10)
   result = compiled.Compiled(
-    'critique: insert behind prefixes', 'critic', '256 x 4 rows behind 1,024',
-    2**35, 1, 2**36, 1.2e15, 1.2e13, 61.0, [moved], 2**37,
+    'insert', 'critique: insert behind prefixes', 'critic',
+    '256 x 4 rows behind 1,024', 2**35, 1, 2**36, 1.2e15, 1.2e13, 61.0, [moved],
+    {'parameters': 2**35, 'filling lanes': 3 * 2**35},
   )  # fmt: skip
   console = Console(width=80)
-  compiled_table.show([result, result], 'rl', console)
+  compiled_table.show([result, result], 'rl', 2**37, console)
   text = capsys.readouterr().out
-  assert '…' not in text and max(map(len, text.splitlines())) <= 80
+  *tables, _, _ = text.splitlines()  # explanations go on
+  assert '…' not in text and max(map(len, tables)) <= 80
   for word in ('collective-permute', 'a micro-batch', 'planned', 'prefixes'):
     assert word in text
   for number in ('32.00', '64.00', '96.00', '128.00', '1,200.00', '12,000.00'):
     assert number in text
   assert '100,000.00' in text and '10,000.00' in text
-  compiled_table.show([result._replace(transfers=[])], 'rl', console)
+  assert 'has 128.00 GiB' in text.replace('\n', '') and '75%' in text
+  compiled_table.show([result._replace(transfers=[])], 'rl', 2**37, console)
   assert 'collectives' not in capsys.readouterr().out
+
+
+def test_a_plan_that_is_off_by_more_than_15_percent_is_explained(capsys):
+  result = compiled.Compiled(
+    'decode', 'solve: decode', 'critic', '8 x 1 rows behind 512',
+    2**30, 0, 2**30, None, None, 1.0, [], {'parameters': 2**30, 'a token': 0},
+  )  # fmt: skip
+
+  def explanations(times):
+    planned = result.planned | {'a token': int((2 * times - 1) * 2**30)}
+    programs = [result._replace(planned=planned)]
+    compiled_table.show(programs, 'rl', 2**34, Console(width=80))
+    lines = capsys.readouterr().out.splitlines()
+    return [line for line in lines if 'times as much' in line]
+
+  assert explanations(1.14) == explanations(0.86) == []
+  for times in (1.16, 0.84):
+    [line] = explanations(times)
+    assert line.startswith(
+      f'rl, solve: decode, 8 x 1 rows behind 512: planned {times} times as much'
+    )
+
+
+def test_the_largest_program_tells_how_much_more_is_needed():
+  """Beside what is held: 6 GiB are held, 4 planned, and 5 or 6 compiled."""
+  planned = {'parameters': 6 * 2**30, 'all else': 4 * 2**30}
+  updates = [
+    compiled.Compiled(
+      'update', 'update', 'critic', '', 6 * 2**30, 0, n * 2**30, None, None,
+      1.0, [], planned,
+    )
+    for n in (3, 5)
+  ]  # fmt: skip
+  decode = updates[0]._replace(kind='decode', temporaries=6 * 2**30)
+  insert = decode._replace(kind='insert', temporaries=2 * 2**30)
+  scale_of = command.scale_of
+  assert scale_of([*updates, decode, insert]) == (1.25, 1.5)
+  assert scale_of(updates) == (1.25, None)
+  assert scale_of([updates[0]._replace(kind='score')]) == (None, None)
+  assert scale_of([*updates, insert._replace(refusal='x')]) == (None, None)
 
 
 def run(*arguments):

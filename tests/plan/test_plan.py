@@ -30,6 +30,12 @@ def plan_once(name, chip, mesh, sample_mesh, processes):
   return forecast.make(config, mesh, CHIPS[chip], Shares(), processes)
 
 
+def on(**sizes):
+  """Makes a mesh without devices."""
+  shape = tuple(sizes.get(axis, 1) for axis in sharding.AXES)
+  return AbstractMesh(shape, sharding.AXES)
+
+
 def test_the_paper_on_64_fake_devices(python, tmp_path):
   """Matrices have 64 shards, biases 4 along tensor, norms one."""
   path = tmp_path / 'plan.json'
@@ -80,14 +86,44 @@ def test_one_device_holds_every_parameter():
 
 
 def test_the_most_rows_fit_and_more_do_not():
+  """The layer that is computed again grows with the rows, as what is kept."""
   printed_plan = plan('qwen2.5-14b-v6e', 'v6e')
   [phase], limit = printed_plan.phases, printed_plan.memory
-  other_bytes = sum(phase.held.values()) + sum(phase.update.values())
-  each = phase.update['activations'] / phase.rows
-  other_bytes -= phase.update['activations']
+  twice = refcritic.get_config('qwen2.5-14b-v6e')
+  twice.phases.rl.microbatches //= 2
+  [larger] = forecast.make(
+    twice, on(fsdp=16, tensor=4), CHIPS['v6e'], Shares()
+  ).phases
+  before, after = (sum(p.update.values()) for p in (phase, larger))
+  each = (after - before) / phase.rows
+  free = limit - sum(phase.held.values())
   num_shards = 16
-  assert other_bytes + each * phase.most_rows <= limit
-  assert other_bytes + each * (phase.most_rows + num_shards) > limit
+  rows = phase.most_rows
+  assert before + each * (rows - phase.rows) <= free
+  assert before + each * (rows + num_shards - phase.rows) > free
+
+
+def test_the_largest_by_what_is_compiled():
+  """Twice the bytes beside what is held leave half of the slots, at most."""
+  config = refcritic.get_config('qwen2.5-14b-v6e')
+  mesh = on(fsdp=16, tensor=4)
+  [phase] = plan('qwen2.5-14b-v6e', 'v6e').phases
+
+  def largest(*scale):
+    return forecast.largest(
+      config, mesh, CHIPS['v6e'], Shares(), 1, 'rl', forecast.Scale(*scale)
+    )
+
+  both = largest(1.0, 1.0)
+  assert both == dict(most_rows=phase.most_rows, most_slots=phase.most_slots)
+  assert largest(2.0)['most_rows'] < phase.most_rows
+  numbers = largest(None, 2.0)
+  assert 0 < numbers['most_slots'] <= phase.most_slots // 2
+  assert set(numbers) == {'most_slots'}
+  assert forecast_table.largest(phase, **numbers) == (
+    f'rl: as compiled at most {numbers["most_slots"]:,} slots '
+    f'(planned: {phase.most_slots:,}) fit'
+  )
 
 
 def test_phases_of_the_embedded_world():

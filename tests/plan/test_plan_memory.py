@@ -66,7 +66,7 @@ def test_what_is_held_is_what_a_run_allocates(dtype, how, item):
   num_params = sum(x.size for x in jax.tree.leaves(real['critic']))
   counts = 4 * (3 if how == 'stochastic' else 2)
   assert num_bytes_by_part['optimiser'] == item * num_params + counts
-  _, update = memory.update(phase, config, lms, mesh, learned)
+  update = memory.update(phase, lms, mesh, learned)
   assert update['gradients'] == num_bytes(real['critic'])
 
 
@@ -86,15 +86,10 @@ def test_micro_batches_need_a_sum_of_gradients_beside_one():
   phase, config, lms, learned = tiny()
   section = config.phases.rl.copy_and_resolve_references()
   section.microbatches = 2
-  each, update = memory.update(phase, config, lms, on(), learned)
+  update = memory.update(phase, lms, on(), learned)
   halves = phase._replace(config=section)
-  each_half, update_of_halves = memory.update(
-    halves, config, lms, on(), learned
-  )
-  assert (
-    each_half == each
-    and update_of_halves['gradients'] == 2 * update['gradients']
-  )
+  update_of_halves = memory.update(halves, lms, on(), learned)
+  assert update_of_halves['gradients'] == 2 * update['gradients']
 
 
 def test_masters_are_split_as_their_parameters():
@@ -115,8 +110,8 @@ def test_gradients_in_bfloat16_are_summed_in_float32():
   section = config.phases.rl.copy_and_resolve_references()
   section.microbatches = 2
   halves = phase._replace(config=section)
-  _, update = memory.update(phase, config, lms, on(), learned)
-  _, update_of_halves = memory.update(halves, config, lms, on(), learned)
+  update = memory.update(phase, lms, on(), learned)
+  update_of_halves = memory.update(halves, lms, on(), learned)
   assert update_of_halves['gradients'] == 3 * update['gradients']
 
 
@@ -144,19 +139,35 @@ def test_activations_of_a_layer_that_is_computed_again():
         for r, lm in lms.items()
       }
       activations[layers, remat] = memory.activations(
-        'rl', config, small_lms, learned
+        'rl', config, small_lms, on(), learned
       )
-  assert (
-    activations[3, 'full'] - activations[2, 'full'] == learned.columns * 32 * 4
+  kept = {key: each.kept for key, each in activations.items()}
+  each_input = kept[3, 'full'] - kept[2, 'full']
+  assert each_input == learned.columns * 32 * 4
+  layer = kept[3, 'none'] - kept[2, 'none']
+  assert activations[3, 'full'].layer == layer - each_input > 0
+  assert activations[3, 'none'].layer == 0
+  assert kept[2, 'full'] + layer - each_input < kept[2, 'none']
+
+
+def test_a_layer_or_the_head_is_worked_on_whichever_needs_more():
+  """A layer needs more than a chunk of logits where rows are many."""
+  phase, config, lms, learned = tiny(remat='full')
+  row_bytes = memory.activations('rl', config, lms, on(), learned)
+  one, some, many = (
+    memory.micro_batch(phase, lms, on(), row_bytes, rows, learned.columns)
+    for rows in (1, 1024, 2048)
   )
-  layer = activations[3, 'none'] - activations[2, 'none']
-  assert layer < activations[2, 'full'] < activations[2, 'none']
+  assert many['activations'] == 2048 * one['activations']
+  further = many['working set'] - some['working set']
+  assert further == 1024 * row_bytes.layer
+  assert one['working set'] > row_bytes.layer
 
 
 def test_a_loss_of_pairs_is_asked_for_whole_pairs(monkeypatch):
   """Each row keeps as much as where the same loss reads rows one by one."""
   _, config, lms, learned = tiny()
-  plain = memory.activations('rl', config, lms, learned)
+  plain = memory.activations('rl', config, lms, on(), learned)
   make_phase = abstract.phase
 
   def paired(*args, rows_per_group):
@@ -171,11 +182,11 @@ def test_a_loss_of_pairs_is_asked_for_whole_pairs(monkeypatch):
 
   def activations(**changes):
     monkeypatch.setattr(abstract, 'phase', functools.partial(paired, **changes))
-    return memory.activations('rl', config, lms, learned)
+    return memory.activations('rl', config, lms, on(), learned)
 
   with pytest.raises(AssertionError, match='a part of a pair'):
     activations(rows_per_group=1)
-  assert activations(rows_per_group=2) == plain > 0
+  assert activations(rows_per_group=2) == plain and plain.kept > 0
 
 
 @pytest.mark.parametrize(
@@ -189,14 +200,15 @@ def test_against_the_compiled_update(remat, activation_share, bound):
     num_kv_heads=2, head_dim=32, remat=remat,
   )  # fmt: skip
   mesh = sharding.make_mesh({}, jax.devices()[:1])
-  each, update = memory.update(phase, config, lms, mesh, learned)
   program = compiled._update(phase, config, lms, mesh, learned)
   extrapolation = compiled.measure(program, lms).temporaries
   direct = compiled._measure(program, lms).temporaries
   assert extrapolation == pytest.approx(direct, rel=0.05)
-  estimate = each * learned.rows + update['gradients'] + update['working set']
+  planned = program.planned
+  estimate = sum(planned.values()) - planned['parameters and optimiser']
   assert direct < estimate < bound * direct
-  assert each * learned.rows == pytest.approx(
+  row_bytes = memory.activations(phase.name, config, lms, mesh, learned)
+  assert sum(row_bytes) * learned.rows == pytest.approx(
     activation_share * direct, rel=0.15
   )
 
@@ -215,14 +227,30 @@ def test_keys_and_values():
   prompts = 2 * 2 * 16 * 4 * 8 * 128
   whole = single['keys and values'] - prompts
   assert odd['keys and values'] == prompts + whole // 16
-  # Two of eight lanes are filled at once, and one by each of four devices.
+  # Two of eight lanes are filled at once, and one by each of four devices,
+  # which get a layer's keys and values of all four.
   prompts = (
     single['filling lanes'] - 16 * 4 * 4 * lm.model.config.vocab_size
   ) / 2
   rows_of_four = 4 * 4 * 4 * lm.model.config.vocab_size
-  assert sharded['filling lanes'] == pytest.approx(
-    prompts + rows_of_four, abs=1
+  sent = 4 * 2 * 16 * 4 * 128
+  assert sharded['filling lanes'] == prompts + rows_of_four + sent
+
+
+def test_prompts_behind_prefixes_are_copies_with_the_rest_of_each():
+  """A fourth as many prefixes; the rest of a prompt has a fourth of it."""
+  lm = tiny(num_layers=2)[2]['critic']
+  settings = dict(lanes=64, rows=1, samples=1, columns=2048)
+  logits = 64 * 4 * 4 * lm.model.config.vocab_size
+  plain, behind, decode = (
+    memory.sampler(lm, on(), **settings, program=program)
+    for program in ('insert', 'insert behind prefixes', 'decode')
   )
+  assert decode['a token'] == logits
+  cache = 2 * 2 * 16 * 4 * 2048
+  layer = (plain['filling lanes'] - logits) / 16 - cache
+  rest = (behind['filling lanes'] - logits - 4 * cache) / 16 - 1.25 * cache
+  assert layer == 4 * rest > 0
 
 
 def test_scoring_is_a_forward_pass_over_a_micro_batch():
