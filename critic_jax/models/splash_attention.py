@@ -70,14 +70,15 @@ def attend(q, causal_part, prefix=None, *, interpret=False):
   """Does `attention.attend` where the first part is `Causal`.
 
   Args:
-    q: [B, T, H, Dh].
+    q: [B, T, H, Dh], in the dtype of keys or in float32: they are scaled, and
+      then rounded.
     causal_part: `(k, v, causal)`; no segment has a gap, and one that is
       followed is before those that follow it.
     prefix: a part before rows that are not packed, or None.
     interpret: whether the kernel is interpreted, as CPUs need it.
 
   Returns:
-    [B, T, H, Dh].
+    [B, T, H, Dh], in the dtype of keys.
   """
   k, v, causal = causal_part
   queries, keys = _labels(q.shape[1], causal)
@@ -93,7 +94,7 @@ def attend(q, causal_part, prefix=None, *, interpret=False):
       jnp.zeros_like(queries.last), jnp.where(is_valid[:, 0], 0, _NO_LABEL)
     )
   scale = 1 / math.sqrt(q.shape[-1])
-  q = (q.astype(jnp.float32) * scale).astype(q.dtype)
+  q = (q.astype(jnp.float32) * scale).astype(k.dtype)
   heads = jnp.arange(q.shape[2])
   group = q.shape[2] // k.shape[1]
 

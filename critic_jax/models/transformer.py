@@ -71,12 +71,18 @@ def rotary_frequencies(config: TransformerConfig) -> jax.Array:
   return keep * frequencies + (1 - keep) * frequencies / scaling.factor
 
 
-def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
-  """Rotates `x[B, T, H, Dh]` by `angles[B, T, Dh / 2]`, half-split order."""
+def rotate(x: jax.Array, angles: jax.Array, dtype=None) -> jax.Array:
+  """Rotates `x[B, T, H, Dh]` by `angles[B, T, Dh / 2]`, half-split order.
+
+  Args:
+    x: of any float dtype.
+    angles: float32.
+    dtype: the result's; None: that of `x`.
+  """
   x_1, x_2 = jnp.split(x.astype(jnp.float32), 2, axis=-1)
   cos, sin = jnp.cos(angles)[:, :, None], jnp.sin(angles)[:, :, None]
   rotated = (x_1 * cos - x_2 * sin, x_2 * cos + x_1 * sin)
-  return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
+  return jnp.concatenate(rotated, axis=-1).astype(dtype or x.dtype)
 
 
 class RMSNorm(nn.Module):
@@ -127,7 +133,10 @@ class Attention(nn.Module):
     q, k, v = self.q(x), self.k(x), self.v(x)
     if self.config.qk_norm:
       q, k = self.q_norm(q), self.k_norm(k)
-    q, k = rotate(q, angles), rotate(k, angles)
+    kernel = self.config.attention if isinstance(mask, Causal) else 'xla'
+    # Splash scales queries, and rounds them once if they were not rounded here.
+    q = rotate(q, angles, 'float32' if kernel == 'splash' else None)
+    k = rotate(k, angles)
     k, v = jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)  # [B, Hkv, T, Dh]
     # Columns of queries may be split; each looks at the keys of all columns.
     q = sharding.constrain(q, 'rows', 'columns', 'heads')
@@ -139,7 +148,6 @@ class Attention(nn.Module):
     elif cache is not None:
       write = jax.lax.dynamic_update_slice_in_dim
       k, v = write(cache[0], k, slot, 2), write(cache[1], v, slot, 2)
-    kernel = self.config.attention if isinstance(mask, Causal) else 'xla'
     return self.o(KERNELS[kernel](q, (k, v, mask), *parts)), (k, v)
 
 
