@@ -8,10 +8,12 @@ Models, phases and evaluations check their own sections when they are made.
 from __future__ import annotations
 
 import datetime
+import re
 
 from critic_jax import lookup
 from critic_jax.data import sources
 from critic_jax.graders.pool import Pool
+from critic_jax.models import layer_stack
 from critic_jax.runtime import sharding
 
 SETTINGS = (
@@ -40,6 +42,8 @@ def check_names(config, also: tuple[str, ...] = ()) -> None:
     raise ValueError(
       f"date: got {config.date!r}; expected a day such as '2026-01-31'"
     )
+  for role in config.models:
+    _check_role(role)
   lookup.check_counts(keep_checkpoints=config.keep_checkpoints)
   for section in ('mesh', 'sample_mesh'):
     for name in config[section]:
@@ -49,6 +53,19 @@ def check_names(config, also: tuple[str, ...] = ()) -> None:
     lookup.check_name('setting of graders', name, graders)
   if config.data:
     lookup.bind(sources, config.data)
+
+
+def _check_role(role) -> None:
+  """Raises ValueError for a role's name that a tree of parameters cannot have.
+
+  In a checkpoint it stands between the names of other parts.
+  """
+  is_word = isinstance(role, str) and re.fullmatch(r'\w[\w-]*', role)
+  if not is_word or re.fullmatch(rf'{layer_stack.LAYERS}(_\d+)?', role):
+    raise ValueError(
+      f'models: got the role {role!r}; expected a word, but not '
+      f'{layer_stack.LAYERS!r}, which names the layers of a model; rename it'
+    )
 
 
 def _is_day(date) -> bool:

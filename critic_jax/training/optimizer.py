@@ -7,16 +7,13 @@ tree.
 
 from __future__ import annotations
 
-import re
-
 import jax
 import optax
 
 from critic_jax.training import bfloat16_updates
 
-# Not decayed, even if layers are stacked into matrices. The key of a parameter
-# or of a module above it, as `jax.tree_util.keystr` writes it.
-_NOT_DECAYED = re.compile(r'norm|(bias|scale)\b', re.IGNORECASE)
+# Parameters that are not decayed, even if layers are stacked into matrices.
+_NOT_DECAYED = ('bias', 'scale')
 
 _SCHEDULES = ('constant', 'cosine', 'linear')
 
@@ -118,7 +115,7 @@ def _make_schedule(peak, steps, warmup_steps, schedule, end_fraction):
 
 def _is_decayed(params):
   def matrix(path, leaf):
-    name = jax.tree_util.keystr(path)
-    return leaf.ndim >= 2 and not _NOT_DECAYED.search(name)
+    name = jax.tree_util.keystr(path[-1:], simple=True)
+    return leaf.ndim >= 2 and name not in _NOT_DECAYED
 
   return jax.tree_util.tree_map_with_path(matrix, params)

@@ -32,7 +32,8 @@ def first_update(gradients, params, **settings):
 
 
 def test_weight_decay_is_of_matrices_only():
-  params = roles()
+  """Whatever the role is called."""
+  params = {'normal_critic': roles()['critic'], 'bias': roles()['value']}
   zero = jax.tree.map(jnp.zeros_like, params)
   updates = first_update(zero, params, weight_decay=0.5)
   decayed = {
@@ -41,13 +42,13 @@ def test_weight_decay_is_of_matrices_only():
     if np.any(update)
   }
   assert decayed == {
-    'critic/block/kernel',
-    'critic/layers/out/kernel',
-    'value/head/kernel',
+    'normal_critic/block/kernel',
+    'normal_critic/layers/out/kernel',
+    'bias/head/kernel',
   }
   # -learning_rate * weight_decay * 1.
   np.testing.assert_allclose(
-    updates['value']['head']['kernel'], -0.1 * 0.5, rtol=1e-6
+    updates['bias']['head']['kernel'], -0.1 * 0.5, rtol=1e-6
   )
 
 
