@@ -12,11 +12,12 @@ another folder or GGUF file with --config.models.critic.source):
       --workdir runs/smollm2 --config.data.path=PATH/gsm8k_train.jsonl
 
 The paper's models, 14 billion parameters each, as solver and critic; each also
-with `-v6e`, `-h100` and `-h200`. `plan` says what they need:
+with `-v6e`, `-h100` and `-h200`. `plan` says what they need, here on the 16
+hosts of 64 chips:
 
   python -m critic_jax.plan --config configs/refcritic.py:qwen2.5-14b-v5p \
-      --chip v5p
-  python -m critic_jax.plan --chip v5p \
+      --chip v5p --processes 16
+  python -m critic_jax.plan --chip v5p --processes 16 \
       --config configs/refcritic.py:r1-distill-qwen-14b-v5p
 
 The paper's gate, weight of the refinement reward and number of refinements
@@ -32,7 +33,9 @@ PAPER = {
     source='DeepSeek-R1-Distill-Qwen-14B', max_new_tokens=8192
   ),
 }
-# How each is laid out on a chip: the mesh, micro-batches, and slots to sample.
+# How each is laid out on a chip: the mesh, micro-batches, and slots to sample
+# with, which processes share. Each fits in one process for all chips, as `plan`
+# takes it, and in one for each host, of 4 TPUs or 8 GPUs.
 LAYOUTS = {
   'qwen2.5-14b': dict(
     v5p=dict(fsdp=16, tensor=4, microbatches=4, max_rows=1024),
@@ -42,7 +45,7 @@ LAYOUTS = {
   ),
   'r1-distill-qwen-14b': dict(
     v5p=dict(fsdp=16, tensor=4, microbatches=16, max_rows=256),
-    v6e=dict(fsdp=8, tensor=8, microbatches=32, max_rows=128),
+    v6e=dict(fsdp=8, tensor=8, microbatches=32, max_rows=64),
     h100=dict(fsdp=8, tensor=8, microbatches=32, max_rows=128),
     h200=dict(fsdp=2, tensor=8, microbatches=128, max_rows=64),
   ),

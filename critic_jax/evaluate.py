@@ -27,9 +27,15 @@ from ml_collections import ConfigDict
 from critic_jax import lookup
 from critic_jax.graders.pool import Pool
 from critic_jax.report import html_report
-from critic_jax.runtime import cli, distributed, sharding
+from critic_jax.runtime import cli, compilation, distributed, sharding
 from critic_jax.terminal import Console
-from critic_jax.training import checks, eval_phases, inputs, model_sources
+from critic_jax.training import (
+  checks,
+  choices,
+  eval_phases,
+  inputs,
+  model_sources,
+)
 from critic_jax.training import roles as roles_lib
 from critic_jax.workdir import run_dir
 from critic_jax.workdir import trained as trained_lib
@@ -63,14 +69,15 @@ def run(
   if not config.evals:
     raise ValueError('evals: got none; expected a section; see common.py')
   mesh = sharding.make_mesh(config.mesh)
+  platform = compilation.platform(mesh)
   lms = roles_lib.make_lms(
-    config.models, date=config.date, platform=sharding.platform(mesh)
+    config.models, False, config.date, platform, jax.process_count()
   )
   layouts = roles_lib.sampling_layouts(lms, config.sample_mesh, mesh)
   evaluations = eval_phases.make_evaluations(config, lms)
   # Of a run all roles are restored: the sources of its models are not needed.
   loaded = {} if trained else roles_lib.load_params(config.models)
-  devices = ', '.join(map(str, jax.devices()))
+  choices.show(config, lms, platform, (), console)
   with (
     Pool(**config.graders) as pool,
     run_dir.open_run(
@@ -78,7 +85,7 @@ def run(
       config,
       inputs=_inputs(lms, loaded, evaluations, trained),
       overrides=overrides,
-      devices=devices,
+      devices=', '.join(map(str, jax.devices())),
       is_writer=distributed.is_first(),
     ) as folder,
   ):
@@ -93,7 +100,6 @@ def run(
     roles = roles_lib.to_sample(roles, layouts)
 
     # Measure, and show each result when it is there.
-    grade = distributed.sharing_grades(pool.grade)
     for evaluation in evaluations:
       eval_phases.measure(
         evaluation,
@@ -101,7 +107,7 @@ def run(
         folder.path,
         'evaluation',
         eval_phases.noise(config.seed),
-        grade,
+        distributed.sharing_grades(pool.grade),
         console,
       )
       if distributed.is_first():

@@ -53,7 +53,13 @@ from critic_jax.runtime import (
   timing,
 )
 from critic_jax.terminal import Console
-from critic_jax.training import checks, eval_phases, inputs, updates
+from critic_jax.training import (
+  checks,
+  choices,
+  eval_phases,
+  inputs,
+  updates,
+)
 from critic_jax.training import phases as phases_lib
 from critic_jax.training import roles as roles_lib
 from critic_jax.training.alarms import Alarms, no_signal
@@ -329,9 +335,11 @@ def run(
     compilations = stack.enter_context(compilation.Counter())
     pool = stack.enter_context(Pool(**config.graders))
     mesh = sharding.make_mesh(config.mesh)
+    platform = compilation.platform(mesh)
     lms = roles_lib.make_lms(
-      config.models, config.compile_ahead, config.date, sharding.platform(mesh)
-    )
+      config.models, config.compile_ahead, config.date, platform,
+      jax.process_count(),
+    )  # fmt: skip
     layouts = roles_lib.sampling_layouts(lms, config.sample_mesh, mesh)
     grade = distributed.sharing_grades(pool.grade)
     phases = phases_lib.make_phases(config, lms, grade)
@@ -341,6 +349,8 @@ def run(
     evaluations = eval_phases.make_evaluations(config, lms, splits)
     examples = {'data': splits['train'], **eval_phases.examples(evaluations)}
     loaded = roles_lib.load_params(config.models)
+
+    choices.show(config, lms, platform, phases, console)
 
     # Open the folder, and make the roles.
     opened_run = run_dir.open_run(

@@ -20,7 +20,7 @@ from critic_jax.models.config import (
 from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.models.transformer import Transformer
 from critic_jax.plan import topology
-from critic_jax.runtime import sharding
+from critic_jax.runtime import compilation, sharding
 from critic_jax.sampling import scheduler
 from critic_jax.training import optimizer, updates
 
@@ -154,13 +154,12 @@ def lower(setup):
   """
   chip, sides = setup['topology'].split(':')
   mesh = topology.make_mesh(chip, setup['mesh'], sides)
-  platform = sharding.platform(mesh)
+  platform = compilation.platform(mesh)
   settings = concrete(dict.fromkeys(AUTO, 'auto'), platform)
   config = TransformerConfig(
     **{**setup['model'], 'dtype': setup['dtype'], 'remat': 'full', **settings}
   )
-  columns = setup['work']['prompt']
-  program = attention_program('auto', platform, config, columns)
+  program, _ = attention_program('auto', platform, config)
   config = dataclasses.replace(config, attention=program)
   model = Transformer(config)
   params = sharding.param_forms(transformer.abstract_params(model), mesh)

@@ -15,11 +15,18 @@ REMATS = ('none', 'dots_and_attention', 'dots', 'full')
 # Programs for attention in long rows (`transformer.KERNELS`), and the platform
 # that each needs; '' is any.
 ATTENTIONS = {'xla': '', 'splash': 'tpu', 'cudnn': 'gpu'}
-MAX_SPLASH_COLUMNS = 2**16  # the splash kernel's packed rows have fewer
+MAX_SPLASH_COLUMNS = 2**16  # of the splash kernel's packed rows
 LAYERS = ('unrolled', 'scanned')
+# The kinds of devices that models are computed on, in words.
+PLATFORMS = {
+  'cpu': 'CPUs',
+  'gpu': "NVIDIA's GPUs from Ampere on",
+  'other_gpu': "AMD's or older GPUs",
+  'tpu': 'TPUs',
+}
 # Settings that may be 'auto': the field that each platform gets then.
 AUTO = {
-  'layers': {'cpu': 'unrolled', 'gpu': 'scanned', 'tpu': 'scanned'},
+  'layers': {name: 'scanned' for name in PLATFORMS} | {'cpu': 'unrolled'},
 }
 
 
@@ -138,7 +145,7 @@ def concrete(settings: Mapping[str, Any], platform: str) -> dict[str, Any]:
 
   Args:
     settings: of a model, by the names of `TransformerConfig`'s fields.
-    platform: 'cpu', 'gpu' or 'tpu', of the devices that compute.
+    platform: one of `PLATFORMS`, of the devices that compute.
   """
   return {
     name: choices[platform] if settings[name] == 'auto' else settings[name]
@@ -147,16 +154,19 @@ def concrete(settings: Mapping[str, Any], platform: str) -> dict[str, Any]:
 
 
 def attention_program(
-  setting: str, platform: str, config: TransformerConfig, num_columns: int
-) -> str:
+  setting: str, platform: str, config: TransformerConfig
+) -> tuple[str, str]:
   """Returns the program that a setting of attention means, of `ATTENTIONS`.
 
   Args:
     setting: one of them, or 'auto': the platform's kernel, where it can compute
-      the model.
+      the model, and else 'xla'.
     platform: as of `concrete`.
     config: the model.
-    num_columns: the most of a row.
+
+  Returns:
+    The program, and the reason in words where 'auto' is not the kernel of a
+    platform that has one, or ''.
 
   Raises:
     ValueError: there is no such program, or it cannot compute the model.
@@ -167,27 +177,28 @@ def attention_program(
     )
   kernels = [name for name in ATTENTIONS if ATTENTIONS[name] == platform]
   name = setting if setting != 'auto' else [*kernels, 'xla'][0]
-  needs = _needs(name, platform, config, num_columns)
-  if not needs:
-    return name
+  misfit = _misfit(name, platform, config)
+  if not misfit:
+    return name, ''
+  given, expected = misfit
   if setting == 'auto':
-    return 'xla'
-  raise ValueError(f"attention: got {setting!r} {needs}; set attention='auto'")
+    return 'xla', f'{name} computes {expected}, not {given}'
+  raise ValueError(
+    f'attention: got {setting!r} for {given}; expected {expected}; set '
+    "attention='auto'"
+  )
 
 
-def _needs(name, platform, config, num_columns) -> str:
-  """Says what a program of `ATTENTIONS` got and needs; '' if it has all."""
-  if ATTENTIONS[name] not in ('', platform):
-    return f'on a {platform.upper()}; expected a {ATTENTIONS[name].upper()}'
+def _misfit(name, platform, config) -> tuple[str, str] | None:
+  """Returns what a program is given and cannot compute, and what it can."""
+  needed = ATTENTIONS[name]
+  if needed not in ('', platform):
+    return PLATFORMS[platform], PLATFORMS[needed]
   dtypes = {
     'splash': ('float32', 'bfloat16'), 'cudnn': ('bfloat16', 'float16')
   }.get(name, DTYPES)  # fmt: skip
   if config.dtype not in dtypes:
-    return f'with dtype={config.dtype!r}; expected one of {dtypes}'
+    return config.dtype, ' or '.join(dtypes)
   if name == 'cudnn' and (config.head_dim % 8 or config.head_dim > 128):
-    return (
-      f'with heads of {config.head_dim}; expected a multiple of 8 up to 128'
-    )
-  if name == 'splash' and num_columns > MAX_SPLASH_COLUMNS:
-    return f'with rows of {num_columns}; expected {MAX_SPLASH_COLUMNS} at most'
-  return ''
+    return f'heads of {config.head_dim}', 'heads of 8, 16, ..., 128'
+  return None

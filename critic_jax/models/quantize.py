@@ -66,7 +66,8 @@ def _quantize_part(part, params):
   result = {}
   for name, x in params.items():
     if name == layer_stack.LAYERS:
-      result[name] = jax.vmap(lambda layer: _quantize_part('', layer))(x)
+      # One by one: the float32 numbers of all would be there at once.
+      result[name] = jax.lax.map(lambda layer: _quantize_part('', layer), x)
     elif isinstance(x, Mapping):
       result[name] = _quantize_part(name, x)
     elif name in _SCALES:

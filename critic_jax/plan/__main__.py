@@ -142,8 +142,8 @@ def compile_programs(config, chip: str, mesh, plan, *, kinds, **settings):
   Returns:
     By phase a list of `compiled.Compiled`.
   """
-  lms, console = abstract.make_lms(config, CHIPS[chip].platform), Console()
-  results = {}
+  lms = abstract.make_lms(config, CHIPS[chip].platform, settings['processes'])
+  results, console = {}, Console()
   for phase in config.order:
     results[phase] = []
     for program in compiled.programs(

@@ -40,7 +40,9 @@ _KEYS = {
 }
 
 
-def make_lms(config, platform: str = 'cpu') -> dict[str, LM]:
+def make_lms(
+  config, platform: str = 'cpu', processes: int = 1
+) -> dict[str, LM]:
   """Makes the LMs of a run by role, without weights.
 
   The section's `size` stands for a source that is not on this machine; the
@@ -49,6 +51,7 @@ def make_lms(config, platform: str = 'cpu') -> dict[str, LM]:
   Args:
     config: the config of a run.
     platform: the chip's.
+    processes: number of processes that sample.
 
   Raises:
     ValueError: a setting is wrong, or a missing source has no size.
@@ -58,7 +61,9 @@ def make_lms(config, platform: str = 'cpu') -> dict[str, LM]:
     with lookup.naming(f'models.{role}'):
       lookup.check_settings(roles.check_section, section, 'a model')
     if not section['source']:
-      lms |= roles.make_lms({role: section}, compile_ahead, platform=platform)
+      lms |= roles.make_lms(
+        {role: section}, compile_ahead, platform=platform, processes=processes
+      )
       continue
     with lookup.naming(f'models.{role}'):
       roles.check_section(**section)
@@ -71,7 +76,9 @@ def make_lms(config, platform: str = 'cpu') -> dict[str, LM]:
       else:
         model_config = hf_weights.load_config(origin)
       lm = roles.make_lm(model_config, _no_tokenizer(), section, platform)
-      lms[role] = dataclasses.replace(lm, compile_ahead=compile_ahead)
+      lms[role] = dataclasses.replace(
+        lm, compile_ahead=compile_ahead, processes=processes
+      )
   return lms
 
 

@@ -14,6 +14,7 @@ from critic_jax.plan.layouts import Layout
 from critic_jax.plan.speed import Shares, Time
 from critic_jax.runtime import sharding
 from critic_jax.sampling.lm import Shape
+from critic_jax.training import choices
 
 _MAX_COUNT = 1 << 20  # rows or slots; no plan looks for more
 
@@ -105,8 +106,10 @@ class Plan(NamedTuple):
   Attributes:
     mesh: sizes by axis.
     sample_mesh: sizes by axis of the mesh that a process samples on.
+    processes: number of processes.
     memory: bytes of a device that arrays may take.
     parameters: number of parameters by role.
+    choices: lines that say which programs compute the models.
     phases: the phases in order.
     better: a layout of sampling that is faster and fits, or that fits where
       this one does not; None: this is the best.
@@ -114,8 +117,10 @@ class Plan(NamedTuple):
 
   mesh: dict[str, int]
   sample_mesh: dict[str, int]
+  processes: int
   memory: float
   parameters: dict[str, int]
+  choices: list[str]
   phases: list[Phase]
   better: Layout | None
 
@@ -151,7 +156,7 @@ def make(config, mesh, chip: Chip, shares: Shares, processes: int = 1) -> Plan:
   Raises:
     ValueError: a setting is wrong, or a matrix can not be split so.
   """
-  lms = abstract.make_lms(config, chip.platform)
+  lms = abstract.make_lms(config, chip.platform, processes)
   learning = [_learning(name, config, lms, mesh) for name in config.order]
 
   def phases_on(sample_mesh):
@@ -168,10 +173,12 @@ def make(config, mesh, chip: Chip, shares: Shares, processes: int = 1) -> Plan:
   return Plan(
     mesh=dict(mesh.shape),
     sample_mesh=dict(sample_mesh.shape),
+    processes=processes,
     memory=shares.memory * chip.memory,
     parameters={
       role: cost.num_params(vars(lm.model.config)) for role, lm in lms.items()
     },
+    choices=choices.of_models(config.models, lms, chip.platform),
     phases=phases,
     better=layouts.better(phases, candidates, steps),
   )

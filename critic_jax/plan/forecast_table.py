@@ -18,6 +18,8 @@ def show(plan: Plan, title: str, console: Console) -> None:
     console.print(f'to sample with, in a process: {_sizes(plan.sample_mesh)}')
   for role, number in plan.parameters.items():
     console.print(f'{role}: {number:,} parameters')
+  for line in plan.choices:
+    console.print(line)
   for phase in plan.phases:
     console.print(_memory(phase, plan.memory))
     console.print(_times(phase))
@@ -31,7 +33,7 @@ def show(plan: Plan, title: str, console: Console) -> None:
   else:
     for phase in plan.phases:
       if not phase.fits:
-        console.print(misfit(phase), soft_wrap=True)
+        console.print(misfit(phase, plan.processes), soft_wrap=True)
 
 
 def flags(sizes: dict[str, int]) -> str:
@@ -63,7 +65,7 @@ def advice(plan: Plan) -> str:
   )
 
 
-def misfit(phase: Phase) -> str:
+def misfit(phase: Phase, processes: int) -> str:
   """Says what a phase that fits in no layout of sampling would need."""
   settings = []
   if phase.rows > phase.most_rows > 0:
@@ -73,7 +75,8 @@ def misfit(phase: Phase) -> str:
     )
   if phase.slots > phase.most_slots > 0:
     settings.append(
-      f'lower max_rows of the models that sample to {phase.most_slots:,}'
+      'lower max_rows of the models that sample to '
+      f'{processes * phase.most_slots:,}'
     )
   return f'{phase.name} does not fit: ' + (
     '; '.join(settings) or 'use more devices, or a larger fsdp or tensor'

@@ -112,6 +112,24 @@ class Jit:
     return self._jitted[platform]
 
 
+def platform(mesh: jax.sharding.Mesh) -> str:
+  """Returns the platform of a mesh's devices.
+
+  Returns:
+    'cpu', 'tpu', 'gpu' for those of NVIDIA that have cuDNN's attention, which
+    are those from Ampere on, and 'other_gpu' for all others.
+  """
+  device = mesh.devices.flat[0]
+  if device.platform not in ('gpu', 'cuda', 'rocm'):
+    return device.platform
+  # jax calls every GPU that is there 'gpu'; its client says whose it is.
+  client = getattr(device, 'client', None)
+  if 'rocm' in getattr(client, 'platform_version', device.platform):
+    return 'other_gpu'
+  capability = float(getattr(device, 'compute_capability', 8.0))
+  return 'gpu' if capability >= 8 else 'other_gpu'
+
+
 def _platform(arguments) -> str:
   """Returns the platform of the first array, or shape, that is on a device."""
   for x in jax.tree.leaves(arguments):

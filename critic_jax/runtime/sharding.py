@@ -55,12 +55,6 @@ def make_mesh(sizes: Mapping[str, int], devices=None) -> Mesh:
   return Mesh(devices, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
-def platform(mesh: Mesh) -> str:
-  """Returns the platform of a mesh's devices: 'cpu', 'gpu' or 'tpu'."""
-  name = mesh.devices.flat[0].platform
-  return 'gpu' if name in ('cuda', 'rocm') else name
-
-
 def mesh_shape(sizes: Mapping[str, int], num_devices: int) -> tuple[int, ...]:
   """Returns the sizes of all `AXES`; a size of -1 is the rest of the devices.
 

@@ -52,13 +52,15 @@ class LM:
     max_new_tokens: the most tokens of a response, its end included.
     lengths: the allowed numbers of columns of prompts and of training rows,
       ascending; a prompt longer than the last is refused (`finish='prompt'`).
-    max_rows: responses sampled at once; a power of two.
+    max_rows: responses sampled at once by all processes together; a power of
+      two.
     prefix: the beginning of every response. It is given, not sampled: part of
       the prompt's tokens and of the response's text. So is a tag of thinking
       that the chat template opens, before it: a text tells by itself whether
       its thinking has an end.
     compile_ahead: whether the first call with an n compiles for all `lengths`
       and for `max_prompts`, so that all calls have that shape.
+    processes: number of processes that share `max_rows`.
   """
 
   model: Transformer
@@ -70,6 +72,7 @@ class LM:
   max_rows: int = 256
   prefix: str = ''
   compile_ahead: bool = False
+  processes: int = 1
   _compiled: set = dataclasses.field(
     default_factory=set, init=False, repr=False, compare=False
   )
@@ -117,27 +120,33 @@ class LM:
   def encode_prompt(self, prompt: Prompt) -> list[int]:
     """Returns the tokens of a prompt and of the response's prefix.
 
-    A conversation goes on after the very tokens that were sampled, where the
-    template leaves earlier turns as they are; the keys and values of problem
-    and solution are then those that the solver computed. Its text is the same
-    where the template does not.
+    A conversation is `continued` where it can be. Its text is the same where it
+    cannot.
     """
     if isinstance(prompt, str):
       tokens = self.tokenizer.render([_user(prompt)])
-      return [*tokens, *self._prefix_tokens]
-    response = prompt.response
-    messages = [
-      _user(prompt.asked),
-      {'role': 'assistant', 'content': response.text},
-      _user(prompt.message),
-    ]
-    tokens = self._sampled_tokens(prompt)
-    if tokens is not None:
-      said = response.text.removeprefix(self.tokenizer.opening)
-      rest = self.tokenizer.render_after(messages, said)
-      if rest is not None:
-        return [*tokens, *rest, *self._prefix_tokens]
-    return [*self.tokenizer.render(messages), *self._prefix_tokens]
+    else:
+      tokens = self.continued(prompt)
+      if tokens is None:
+        tokens = self.tokenizer.render(_messages(prompt))
+    return [*tokens, *self._prefix_tokens]
+
+  def continued(self, conversation: Conversation) -> list[int] | None:
+    """Returns the tokens of a conversation after the very ones of its response.
+
+    The keys and values of problem and solution are then those that the solver
+    computed.
+
+    Returns:
+      None if this model did not sample the response, or the chat template does
+      not leave earlier turns as they are.
+    """
+    tokens = self._sampled_tokens(conversation)
+    if tokens is None:
+      return None
+    said = conversation.response.text.removeprefix(self.tokenizer.opening)
+    rest = self.tokenizer.render_after(_messages(conversation), said)
+    return None if rest is None else [*tokens, *rest]
 
   def _sampled_tokens(self, conversation: Conversation) -> list[int] | None:
     """Returns the tokens of a prompt and the response to it, without its end.
@@ -267,8 +276,14 @@ class LM:
       compilation.ahead(compile_one, self.lengths)
       self._compiled.add(shape)
 
+  @property
+  def own_rows(self) -> int:
+    """Returns the share of `max_rows` of one process, a power of two."""
+    share = max(1, self.max_rows // self.processes)
+    return 1 << (share.bit_length() - 1)
+
   def shape(self, num_prompts: int, n: int) -> Shape:
-    """Chooses lanes, and rows of each, at most `max_rows` in all.
+    """Chooses lanes, and rows of each, at most `own_rows` in all.
 
     Where the lanes do not hold all prompts, each has fewer rows than samples:
     half as many, or a quarter, but two at least. Then a long response keeps
@@ -283,11 +298,11 @@ class LM:
       num_prompts: prompts of the call.
       n: samples of each prompt.
     """
-    num_rows = min(n, self.max_rows)
+    num_rows = min(n, self.own_rows)
     for _ in range(2):
-      if num_rows > 2 and num_prompts * num_rows > self.max_rows:
+      if num_rows > 2 and num_prompts * num_rows > self.own_rows:
         num_rows = -(-num_rows // 2)
-    num_lanes = 2 ** int(math.log2(max(1, self.max_rows // num_rows)))
+    num_lanes = 2 ** int(math.log2(max(1, self.own_rows // num_rows)))
     if self.compile_ahead:  # all calls have the same number of prompts
       rounded = 1 << (num_prompts - 1).bit_length()
       return Shape(min(num_lanes, rounded), num_rows)
@@ -323,6 +338,14 @@ class LM:
 
 def _user(content: str) -> dict[str, str]:
   return {'role': 'user', 'content': content}
+
+
+def _messages(conversation: Conversation) -> list[dict[str, str]]:
+  return [
+    _user(conversation.asked),
+    {'role': 'assistant', 'content': conversation.response.text},
+    _user(conversation.message),
+  ]
 
 
 def _order(prompts: Sequence[Prompt]) -> list[tuple[int, int]]:

@@ -104,7 +104,8 @@ def with_stochastic_rounding(
   A number is rounded to either neighbour with a probability that falls linearly
   with its distance, so that the mean of the result is the number,
   https://arxiv.org/abs/1502.02551, section 3. The bits are those of threefry,
-  the same on any mesh.
+  the same on any mesh. Each array has a key, so that stacked layers
+  (`layer_stack.py`) have other bits than unrolled ones, as good as those.
   """
 
   def init(params):

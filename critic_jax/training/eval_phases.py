@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import dataclasses
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,13 +26,13 @@ from critic_jax import files, lookup
 from critic_jax.data import sources
 from critic_jax.evals import critic_loop, selection
 from critic_jax.evals.statistics import Estimate
+from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.report import eval_plots, result_tables
 from critic_jax.rewards import refinement
 from critic_jax.rollouts import rollout, stage_metrics
 from critic_jax.runtime import distributed
 from critic_jax.sampling.lm import LM, get_models
 from critic_jax.terminal import Console
-from critic_jax.training import roles as roles_lib
 from critic_jax.types import Key, Problem, Record, Roles
 from critic_jax.workdir import progress, run_dir
 
@@ -167,10 +168,29 @@ def _check_evaluation(section, config, lms):
   resampled = dict(lms)
   for role, settings in section.sampling.items():
     lookup.check_name('sampling', role, lms)
-    resampled[role] = roles_lib.resample(lms[role], **settings)
+    resampled[role] = _resampled(lms[role], **settings)
   first_error = _named(section.first_error, 'first_error', 'problem', 'text')
   describe = _named(section.describe, 'describe', 'critique')
   return resampled, first_error, describe
+
+
+def _resampled(lm: LM, *, max_new_tokens: int | None = None, **sampling) -> LM:
+  """Returns the LM with some settings of its sampling replaced.
+
+  Raises:
+    ValueError: a value is out of its range, or there is no such setting.
+  """
+  for name in sampling:
+    lookup.check_name(
+      'setting', name, [*SamplingParams._fields, 'max_new_tokens']
+    )
+  if max_new_tokens is None:
+    max_new_tokens = lm.max_new_tokens
+  lookup.check_counts(max_new_tokens=max_new_tokens)
+  sampling_params = lm.sampling_params._replace(**sampling).check()
+  return dataclasses.replace(
+    lm, sampling_params=sampling_params, max_new_tokens=max_new_tokens
+  )
 
 
 def _check_models(section, examples, lms) -> None:

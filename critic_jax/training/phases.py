@@ -15,6 +15,7 @@ import optax
 
 from critic_jax import lookup
 from critic_jax.inspection import limits as metric_limits
+from critic_jax.models.config import MAX_SPLASH_COLUMNS
 from critic_jax.training import optimizer as optimizers
 from critic_jax.training import roles as roles_lib
 from critic_jax.types import Recipe
@@ -102,6 +103,7 @@ def _make_phase(section, lms, grade):
   recipe = make(lms, grade, **settings)
   _check_recipe(section, recipe)
   roles_lib.check_recipe(recipe, lms)
+  _check_columns(section.row_shapes, [*recipe.trained, *recipe.scored], lms)
   tx, schedule = optimizers.make_optimizer(
     steps=section.steps * section.epochs, **section.optimizer
   )
@@ -226,6 +228,19 @@ def _check_roles(section, lms) -> None:
       f'train: got {in_int8}, held in int8; expected roles of floats; set '
       f"models.{in_int8[0]}.param_dtype to 'float32'"
     )
+
+
+def _check_columns(row_shapes, roles, lms) -> None:
+  """Raises ValueError for packed rows that splash attention cannot number."""
+  longest = max((columns for _, columns in row_shapes), default=0)
+  for role in roles:
+    program = lms[role].model.config.attention
+    if program == 'splash' and longest > MAX_SPLASH_COLUMNS:
+      raise ValueError(
+        f'row_shapes: got packed rows of {longest} columns; expected '
+        f'{MAX_SPLASH_COLUMNS} at most for splash attention; lower them, or '
+        f"set models.{role}.attention='xla'"
+      )
 
 
 def _check_recipe(section, recipe: Recipe) -> None:

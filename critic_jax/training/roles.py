@@ -29,6 +29,7 @@ def make_lms(
   compile_ahead: bool = False,
   date: str = DATE,
   platform: str = 'cpu',
+  processes: int = 1,
 ) -> dict[str, LM]:
   """Makes the LMs of a run by role; no weights are read.
 
@@ -36,7 +37,8 @@ def make_lms(
     settings: by role, the sections that `configs/common.model` makes.
     compile_ahead: whether the sampler compiles all shapes at its first call.
     date: the day that chat templates are told that ask for today's.
-    platform: the mesh's (`sharding.platform`), which decides what 'auto' is.
+    platform: the mesh's (`compilation.platform`), which decides what 'auto' is.
+    processes: number of processes that sample.
 
   Raises:
     ValueError: a setting, a name or a file is wrong.
@@ -56,7 +58,9 @@ def make_lms(
       check_section(**section)
       tokenizer = dataclasses.replace(tokenizer, date=date)
       lm = make_lm(config, tokenizer, section, platform)
-      lms[role] = dataclasses.replace(lm, compile_ahead=compile_ahead)
+      lms[role] = dataclasses.replace(
+        lm, compile_ahead=compile_ahead, processes=processes
+      )
   return lms
 
 
@@ -112,7 +116,8 @@ def check_section(
     param_dtype: the type of parameters; int8 for roles not trained.
     remat: what the backward pass keeps, in `transformer.REMAT_POLICIES`.
     attention: the program for attention in long rows: 'xla', 'splash' (TPUs),
-      'cudnn' (NVIDIA's GPUs), or 'auto', the one of the mesh's platform.
+      'cudnn' (NVIDIA's GPUs), or 'auto', the one of the mesh's platform where
+      that can compute the model.
     layers: 'scanned', compiled once for all, 'unrolled', or 'auto': as is
       better for the devices, see `config.AUTO`.
     prompts: a module of critic_jax.rollouts.styles.
@@ -122,7 +127,7 @@ def check_section(
     top_p: only the likeliest tokens that have this probability; 1 is all.
     max_new_tokens: the most tokens of a response.
     lengths: columns that prompts and rows are padded to, ascending.
-    max_rows: responses that are sampled at once, a power of two.
+    max_rows: responses that all processes sample at once, a power of two.
 
   Raises:
     ValueError: a value is out of its range.
@@ -147,8 +152,7 @@ def make_lm(config, tokenizer, section, platform) -> LM:
     remat=section['remat'],
     **concrete(section, platform),
   )
-  columns = max(section['lengths'], default=0) + section['max_new_tokens']
-  program = attention_program(section['attention'], platform, config, columns)
+  program, _ = attention_program(section['attention'], platform, config)
   config = dataclasses.replace(config, attention=program)
   return LM(
     model=Transformer(config),
@@ -161,25 +165,6 @@ def make_lm(config, tokenizer, section, platform) -> LM:
     lengths=tuple(section['lengths']),
     max_rows=section['max_rows'],
     prefix=section['prefix'],
-  )
-
-
-def resample(lm: LM, *, max_new_tokens: int | None = None, **sampling) -> LM:
-  """Returns the LM with some settings of its sampling replaced.
-
-  Raises:
-    ValueError: a value is out of its range, or there is no such setting.
-  """
-  for name in sampling:
-    lookup.check_name(
-      'setting', name, [*SamplingParams._fields, 'max_new_tokens']
-    )
-  if max_new_tokens is None:
-    max_new_tokens = lm.max_new_tokens
-  lookup.check_counts(max_new_tokens=max_new_tokens)
-  sampling_params = lm.sampling_params._replace(**sampling).check()
-  return dataclasses.replace(
-    lm, sampling_params=sampling_params, max_new_tokens=max_new_tokens
   )
 
 
@@ -371,10 +356,12 @@ def copy(target: Params, source: Params) -> Params:
     ValueError: the two models are not of one size.
   """
   trunk = _without_heads(target, source)
-  source = layer_stack.like(_without_heads(source, target), target)
-  if quantize.is_quantized(target) != quantize.is_quantized(source):
-    to_int8 = quantize.is_quantized(target)
-    source = (quantize.quantize if to_int8 else quantize.dequantize)(source)
+  source = _without_heads(source, target)
+  if quantize.is_quantized(target) and not quantize.is_quantized(source):
+    source = quantize.quantize(source)  # before layers are stacked as floats
+  source = layer_stack.like(source, target)
+  if quantize.is_quantized(source) and not quantize.is_quantized(target):
+    source = quantize.dequantize(source)
   if jax.tree.map(jnp.shape, trunk) != jax.tree.map(jnp.shape, source):
     raise ValueError(
       'copy: got two models of different sizes; expected the shapes of one; '

@@ -283,6 +283,31 @@ def test_layers_are_loaded_in_int8_before_they_are_stacked(monkeypatch):
   actual = roles.init_params(lms, {'ref': stored}, mesh, KEY)['ref']
   assert layer_stack.is_unrolled(given[-1])
   assert_trees_close(actual, layer_stack.stack(quantize_fn(stored)), rtol=0)
+  # Nor when it is copied.
+  given.clear()
+  copied = roles.copy(actual, jax.tree.map(jnp.asarray, stored))
+  assert layer_stack.is_unrolled(given[-1])
+  assert_trees_close(copied, actual, rtol=0)
+
+
+def test_stacked_layers_are_quantized_one_by_one():
+  """Those in bfloat16 are never there in float32 all together."""
+  params = random_params(Transformer(tiny_config(param_dtype='bfloat16')))
+  stacked = layer_stack.stack(params)
+  kernels = {x.shape for x in jax.tree.leaves(stacked['layers']) if x.ndim > 2}
+  program = jax.make_jaxpr(quantize.quantize)(stacked)
+  made = {
+    (x.aval.shape, x.aval.dtype.name)
+    for equation in program.eqns
+    for x in equation.outvars
+  }
+  assert {(shape, 'int8') for shape in kernels} <= made
+  assert not {(shape, 'float32') for shape in kernels} & made
+  assert_trees_close(
+    quantize.quantize(stacked),
+    layer_stack.stack(quantize.quantize(params)),
+    rtol=0,
+  )
 
 
 def test_a_trained_role_must_not_be_int8():

@@ -14,15 +14,17 @@ from critic_jax.plan.speed import Shares
 from critic_jax.runtime import sharding
 
 
-def plan(name, chip, mesh=None, sample_mesh=None, processes=1):
+def plan(name, chip, mesh=None, sample_mesh=None, processes=1, max_rows=None):
   """Plans a config, once for all tests that ask for the same."""
   meshes = [tuple(sizes.items()) for sizes in (mesh or {}, sample_mesh or {})]
-  return plan_once(name, chip, *meshes, processes)
+  return plan_once(name, chip, *meshes, processes, max_rows)
 
 
 @functools.cache
-def plan_once(name, chip, mesh, sample_mesh, processes):
+def plan_once(name, chip, mesh, sample_mesh, processes, max_rows):
   config = refcritic.get_config(name)
+  for role in config.models.values():
+    role.max_rows = max_rows or role.max_rows
   config.sample_mesh.update(dict(sample_mesh))
   sizes = dict(config.mesh) | dict(mesh)
   shape = tuple(max(1, sizes.get(axis, 1)) for axis in sharding.AXES)
@@ -72,10 +74,17 @@ def test_the_paper_on_64_fake_devices(python, tmp_path):
 
 @pytest.mark.parametrize('chip', ('v5p', 'v6e', 'h100', 'h200'))
 @pytest.mark.parametrize('size', refcritic.PAPER)
-def test_the_paper_fits_on_its_meshes(size, chip):
-  [phase] = plan(f'{size}-{chip}', chip).phases
+@pytest.mark.parametrize('has_hosts', (False, True))
+def test_the_paper_fits_on_its_meshes(size, chip, has_hosts):
+  """In one process, and in one for each host: 4 TPUs, or 8 GPUs."""
+  layout = refcritic.LAYOUTS[size][chip]
+  per_host = 4 if CHIPS[chip].platform == 'tpu' else 8
+  num_hosts = layout['fsdp'] * layout['tensor'] // per_host
+  num_hosts = num_hosts if has_hosts else 1
+  [phase] = plan(f'{size}-{chip}', chip, processes=num_hosts).phases
   assert phase.fits
   assert phase.rows <= phase.most_rows and phase.slots <= phase.most_slots
+  assert phase.slots <= layout['max_rows'] // num_hosts
 
 
 def test_one_device_holds_every_parameter():
@@ -245,16 +254,16 @@ def test_a_layout_that_fits_is_named():
 def test_what_fits_in_no_layout_is_told_its_limits():
   """Of 16 hosts each decodes 64 responses on 4 chips of 32 GB."""
   settings = 'qwen2.5-14b-v6e', 'v6e', None
-  pod = plan(*settings, processes=16)
+  pod = plan(*settings, processes=16, max_rows=1024)
   [phase] = pod.phases
   assert not phase.fits and pod.better is None
   assert phase.slots > phase.most_slots > 0
-  assert forecast_table.misfit(phase) == (
+  assert forecast_table.misfit(phase, 16) == (
     f'rl does not fit: lower max_rows of the models that sample to '
-    f'{phase.most_slots}'
+    f'{16 * phase.most_slots}'
   )
   [alone] = plan(*settings[:2], dict(fsdp=1, tensor=1)).phases
-  assert forecast_table.misfit(alone).endswith('a larger fsdp or tensor')
+  assert forecast_table.misfit(alone, 1).endswith('a larger fsdp or tensor')
 
 
 def test_processes_sample_shares():

@@ -8,7 +8,7 @@ import pytest
 
 from critic_jax.plan import topology
 from critic_jax.plan.chips import CHIPS
-from critic_jax.runtime import sharding
+from critic_jax.runtime import compilation
 
 
 @pytest.mark.libtpu
@@ -29,7 +29,7 @@ def test_a_mesh_of_chips(chip, sizes, kind):
     k: n for k, n in sizes.items() if n > 1
   }
   assert {d.device_kind for d in mesh.devices.flat} == {kind}
-  assert sharding.platform(mesh) == CHIPS[chip].platform == 'tpu'
+  assert compilation.platform(mesh) == CHIPS[chip].platform == 'tpu'
   assert os.environ == before  # what libtpu reads is not left to children
   assert jax.default_backend() == 'cpu'
 

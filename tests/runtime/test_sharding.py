@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 from unittest import mock
 
 import flax.linen as nn
@@ -36,6 +37,7 @@ from critic_jax.models import (
   sizes,
   transformer,
 )
+from critic_jax.models.config import PLATFORMS
 from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.models.transformer import Transformer
 from critic_jax.rewards import refinement
@@ -329,6 +331,31 @@ def run_here(path, main):
   )  # fmt: skip
   assert result.returncode == 0, result.stderr[-3000:]
   return path
+
+
+@pytest.mark.parametrize(
+  ('device', 'name'),
+  [
+    (dict(platform='cpu'), 'cpu'),
+    (dict(platform='tpu'), 'tpu'),
+    (dict(platform='cuda'), 'gpu'),  # of a topology: it has no client
+    (dict(platform='gpu', version='cuda 12080', compute_capability='9.0'),
+     'gpu'),
+    (dict(platform='gpu', version='cuda 12080', compute_capability='12.1'),
+     'gpu'),
+    (dict(platform='gpu', version='cuda 12080', compute_capability='7.5'),
+     'other_gpu'),
+    (dict(platform='gpu', version='PJRT C API\nrocm 60300',
+          compute_capability='gfx942'), 'other_gpu'),
+  ],
+)  # fmt: skip
+def test_the_platform_of_a_mesh(device, name):
+  """AMD's GPUs are 'gpu' to jax, and have no cuDNN."""
+  if 'version' in device:
+    device['client'] = mock.Mock(platform_version=device.pop('version'))
+  mesh = mock.Mock(devices=np.array([types.SimpleNamespace(**device)]))
+  assert compilation.platform(mesh) == name
+  assert name in PLATFORMS
 
 
 @pytest.fixture(scope='module')

@@ -128,6 +128,16 @@ def test_shapes_are_few_and_hold_at_most_max_rows(lm, fake_run, n):
     assert num_rows == n or num_rows >= max(2, n / 4)
 
 
+@pytest.mark.parametrize(
+  'processes, shape',
+  [(1, (32, 2)), (2, (16, 2)), (3, (8, 2)), (64, (1, 1)), (100, (1, 1))],
+)
+def test_processes_share_max_rows(lm, processes, shape):
+  """Each has a power of two of them, and one at least."""
+  lm = dataclasses.replace(lm, max_rows=64, processes=processes)
+  assert lm.shape(100, 4) == shape
+
+
 def test_the_number_of_prompts_changes_the_shape_seldom(lm, fake_run):
   lm = dataclasses.replace(lm, max_rows=256)
   many = jax.random.split(jax.random.key(0), 128)

@@ -182,6 +182,9 @@ WRONG = [
   case(tiny(sft), 'temperature: got -1.0', models__solver__temperature=-1.0),
   case(tiny(sft), 'max_new_tokens: got 0', models__solver__max_new_tokens=0),
   case(tiny(sft), "got 'plan'.*mean 'plain'", models__solver__prompts='plan'),
+  *(case(tiny(sft), f"models: got the role '{name}'; expected a word, but not",
+         **{'models__' + name: {}})
+    for name in ('layers', 'layers_0', 'a/b', '')),
   # The loop's settings of a phase.
   case(tiny(sft), "phases.solver.*got 'sfy'.*mean 'sft'",
        phases__solver__recipe='sfy'),
@@ -379,6 +382,26 @@ def test_the_metrics_of_a_run_are_those_its_recipes_name(tiny_run):
     logged = set(reading.metrics(run, phase.name)) - {'step', 'phase', 'time'}
     assert logged <= phases.logged_metrics(phase.recipe)
     assert logged & phase.recipe.metrics and 'loss/total' in logged
+
+
+@pytest.mark.parametrize('role', ['solver', 'ref'])
+def test_rows_that_splash_attention_cannot_number_are_refused(role):
+  """Packed ones, of each role that reads them; plain ones may be longer."""
+  config = grpo.get_config('tiny')
+  config.phases.rl.row_shapes = ((4, 2**16), (4, 2**16 + 1))
+  config.phases.rl.kl.coef = 0.1
+  lms = {
+    name: abstract.changed(lm, attention='splash' if name == role else 'xla')
+    for name, lm in abstract.make_lms(config).items()
+  }
+  message = (
+    r'phases.rl: row_shapes: got packed rows of 65537 columns; expected 65536 '
+    rf"at most .*set models.{role}.attention='xla'"
+  )
+  with pytest.raises(ValueError, match=message):
+    phases.make_phases(config, lms, None)
+  config.phases.rl.row_shapes = ((4, 2**16),)
+  phases.make_phases(config, lms, None)
 
 
 @pytest.mark.parametrize(
