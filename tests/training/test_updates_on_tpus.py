@@ -1,6 +1,7 @@
-"""Updates as libtpu compiles them: their size and memory, by depth."""
+"""Updates as libtpu compiles them: size, memory and seconds, by depth."""
 
 import functools
+import time
 
 import flax.linen as nn
 import jax
@@ -8,10 +9,11 @@ import jax.numpy as jnp
 import pytest
 from helpers import tiny_config
 
+from configs import refcritic
 from critic_jax.models import forward, transformer
 from critic_jax.models.transformer import Transformer
-from critic_jax.plan import abstract, topology
-from critic_jax.runtime import sharding
+from critic_jax.plan import abstract, compiled, topology
+from critic_jax.runtime import compilation, sharding
 from critic_jax.training import optimizer, updates
 
 pytestmark = [pytest.mark.libtpu, pytest.mark.slow]
@@ -20,7 +22,7 @@ SHARDS = dict(fsdp=4, tensor=2)
 
 
 @functools.cache
-def compiled(num_layers, layers='scanned'):
+def small_update(num_layers, layers='scanned'):
   """Compiles the update of a model whose layers are more than its rest."""
   mesh = topology.make_mesh('v5e', SHARDS)
   config = tiny_config(
@@ -57,12 +59,12 @@ def compiled(num_layers, layers='scanned'):
 
 
 def test_the_program_does_not_grow_with_depth():
-  shallow, deep = (compiled(n)[0].as_text() for n in (2, 6))
+  shallow, deep = (small_update(n)[0].as_text() for n in (2, 6))
   assert len(deep.splitlines()) < 1.1 * len(shallow.splitlines())
 
 
 def test_a_layer_keeps_its_input_and_its_gradients():
-  (shallow, few), (deep, many) = compiled(2), compiled(6)
+  (shallow, few), (deep, many) = small_update(2), small_update(6)
   temporaries = [
     x.memory_analysis().temp_size_in_bytes for x in (shallow, deep)
   ]
@@ -72,3 +74,35 @@ def test_a_layer_keeps_its_input_and_its_gradients():
   # shards of weights. All layers' gathered weights would be 4 times these.
   expected = residual + weights + weights // 2 + weights // 2
   assert (temporaries[1] - temporaries[0]) / 4 < 1.1 * expected
+
+
+def large_update(num_layers):
+  """Compiles the longest update of the 14B model on v5p, with fewer layers.
+
+  Returns:
+    Seconds of one core, and GiB of a device's temporaries.
+  """
+  config = refcritic.get_config('qwen2.5-14b-v5p')
+  mesh = topology.make_mesh('v5p', dict(fsdp=16, tensor=4))
+  lms = {
+    role: abstract.changed(lm, num_layers=num_layers)
+    for role, lm in abstract.make_lms(config, 'tpu').items()
+  }
+  [*_, program] = (
+    program
+    for program in compiled.programs(
+      'rl', config, lms, mesh, sample_sizes=dict(mesh.shape)
+    )
+    if program.kind == 'update'
+  )
+  start = time.process_time()
+  with compilation.without_cache():
+    memory = program.lower(lms).compile().memory_analysis()
+  return time.process_time() - start, memory.temp_size_in_bytes / 2**30
+
+
+def test_the_14b_model_compiles_as_fast_with_48_layers_as_with_4():
+  (shallow_s, shallow), (deep_s, deep) = map(large_update, (4, 48))
+  assert deep_s < 180 and deep_s < 1.3 * shallow_s
+  # 0.2 of these are the residual stream.
+  assert (deep - shallow) / 44 < 0.31
