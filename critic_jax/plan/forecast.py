@@ -8,7 +8,7 @@ import math
 from typing import Any, NamedTuple
 
 from critic_jax.models import cost
-from critic_jax.plan import abstract, layouts, memory, speed, workload
+from critic_jax.plan import abstract, layouts, memory, step_times, workload
 from critic_jax.plan.chips import Chip
 from critic_jax.plan.layouts import Layout
 from critic_jax.plan.speed import Shares, Time
@@ -111,8 +111,8 @@ class Plan(NamedTuple):
     parameters: number of parameters by role.
     choices: lines that say which programs compute the models.
     phases: the phases in order.
-    better: a layout of sampling that is faster and fits, or that fits where
-      this one does not; None: this is the best.
+    better: a layout that is faster and fits, or that fits where this one does
+      not; None: this is the best.
   """
 
   mesh: dict[str, int]
@@ -170,6 +170,9 @@ def make(config, mesh, chip: Chip, shares: Shares, processes: int = 1) -> Plan:
     for shape, candidate in layouts.sample_meshes(lms, mesh, processes).items()
   }
   steps = [part.phase.config.steps for part in learning]
+  better = layouts.better(phases, candidates, steps)
+  target = Target(mesh, sample_mesh, processes, chip, shares)
+  others = _on_other_meshes(config, lms, learning, target, better)
   return Plan(
     mesh=dict(mesh.shape),
     sample_mesh=dict(sample_mesh.shape),
@@ -180,7 +183,7 @@ def make(config, mesh, chip: Chip, shares: Shares, processes: int = 1) -> Plan:
     },
     choices=choices.of_models(config.models, lms, chip.platform),
     phases=phases,
-    better=layouts.better(phases, candidates, steps),
+    better=layouts.on_another_mesh(phases, better, others, steps),
   )
 
 
@@ -199,7 +202,7 @@ def largest(
     name: the phase's name.
     scale: compiled over planned bytes.
   """
-  lms = abstract.make_lms(config, chip.platform)
+  lms = abstract.make_lms(config, chip.platform, processes)
   sample_mesh = layouts.sample_mesh(config.sample_mesh, mesh, processes)
   target = Target(mesh, sample_mesh, processes, chip, shares)
   learning = _learning(name, config, lms, mesh)
@@ -211,6 +214,37 @@ def largest(
   if scale.sampling:
     numbers['most_slots'] = phase.most_slots
   return numbers
+
+
+def _on_other_meshes(config, lms, learning, target: Target, better):
+  """Yields the candidates of `layouts.on_another_mesh`.
+
+  Each is sampled on the mesh that is best for the plan's own, and on its own.
+  """
+  best = better.sizes if better else target.sample_mesh.shape
+
+  def plan(target):
+    for part in learning:  # without its update, which takes seconds to trace
+      held = memory.persistent_bytes(part.phase, lms, target.mesh)
+      none = memory.RowBytes(0, 0)
+      rest = part._replace(held=held, row_bytes=none, update={})
+      if not _plan(rest, lms, target).fits:
+        return None
+    return [
+      _plan(_learning(name, config, lms, target.mesh), lms, target)
+      for name in config.order
+    ]
+
+  for mesh in layouts.train_meshes(lms, target.mesh):
+    for sizes in (best, config.sample_mesh):
+      sampling = layouts.sample_mesh(sizes, mesh, target.processes)
+      other = target._replace(mesh=mesh, sample_mesh=sampling)
+      seconds = sum(
+        part.phase.config.steps
+        * step_times.of_phase(part.phase, lms, other, part.batch)
+        for part in learning
+      )
+      yield seconds, mesh, sampling, functools.partial(plan, other)
 
 
 def _learning(name, config, lms, mesh) -> _Learning:
@@ -241,7 +275,7 @@ def _plan(
   copies = memory.copies(section.train, lms, mesh, sample_mesh)
   samplers = {
     stage: _sampler(stage, lms, sample_mesh)
-    for stage in (_share(stage, target.processes) for stage in sampled)
+    for stage in (step_times.share(x, target.processes) for x in sampled)
   }
   widest = max(samplers, key=lambda s: _sum(samplers[s]), default=None)
   sampling = copies | samplers.get(widest, {})
@@ -259,7 +293,7 @@ def _plan(
   free = target.limit - _sum(held)
   free_to_update = free - (collect if stale else 0)
   free_to_fill = free - _sum(copies) - (_sum(update) if stale else 0)
-  times = _times(phase, lms, target, sampled, learned)
+  times = step_times.of_stages(phase, lms, target, sampled, learned)
   return Phase(
     name=phase.name,
     held=held,
@@ -279,13 +313,8 @@ def _plan(
     ),
     overlong=workload.overlong(phase.recipe, lms),
     times=times,
-    seconds=_seconds(times, stale),
+    seconds=step_times.total(times, stale),
   )
-
-
-def _share(stage, processes):
-  """Returns the share of a stage that one process samples."""
-  return stage._replace(prompts=-(-stage.prompts // processes))
 
 
 def _sum(parts) -> int:
@@ -337,47 +366,3 @@ def _max_slots(num_bytes, lms, mesh, stage) -> int:
     if _sum(_sampler(stage, lms, mesh, num_lanes)) <= num_bytes
   ]
   return max(lanes_that_fit, default=0) * _shape(stage, lms).num_rows
-
-
-def _times(phase, lms, target, sampled, learned) -> list[Time]:
-  """Lists the times of a step's stages, in order."""
-  mesh, sample_mesh = target.mesh, target.sample_mesh
-  section = phase.config
-
-  def model(role, mesh):
-    lm = lms[role]
-    if mesh is not target.mesh:
-      lm = abstract.as_sampled(lm)
-    return speed.make_model(lm, mesh, target.chip, target.shares)
-
-  times = []
-  for role in section.train:
-    copies = memory.copies([role], lms, mesh, sample_mesh)
-    for num_bytes in copies.values():
-      times.append(speed.lay_out(model(role, mesh), role, num_bytes))
-  for stage in sampled:
-    share = _share(stage, target.processes)
-    sampler = model(stage.role, sample_mesh)
-    for time in speed.sample(sampler, sample_mesh, share, lms[stage.role]):
-      # Processes sample at once: the time is one's, the counts are of all.
-      rows, tokens = (target.processes * n for n in (time.rows, time.tokens))
-      times.append(time._replace(rows=rows, tokens=tokens))
-  for role in phase.recipe.scored:
-    scorer = model(role, sample_mesh)
-    # Processes read shares, if rows can be divided so.
-    divisor = 1 if learned.rows % target.processes else target.processes
-    share = learned._replace(rows=learned.rows // divisor)
-    time = speed.score(scorer, sample_mesh, role, share)
-    rows, tokens = (divisor * n for n in (time.rows, time.tokens))
-    times.append(time._replace(rows=rows, tokens=tokens))
-  for role in section.train:
-    trained = model(role, mesh)
-    times.append(speed.update(trained, mesh, role, learned, section))
-  return times
-
-
-def _seconds(times, staleness) -> float:
-  """Adds up a step; a stale phase collects beside the update."""
-  updates = sum(t.seconds for t in times if t.stage == 'update')
-  collect = sum(t.seconds for t in times) - updates
-  return max(updates, collect) if staleness else updates + collect

@@ -36,14 +36,14 @@ def show(plan: Plan, title: str, console: Console) -> None:
         console.print(misfit(phase, plan.processes), soft_wrap=True)
 
 
-def flags(sizes: dict[str, int]) -> str:
-  """Returns the flags that make a mesh the one to sample on.
+def flags(sizes: dict[str, int], name: str = 'sample_mesh') -> str:
+  """Returns the flags that make a mesh the one to sample on, or to train on.
 
   >>> flags(dict(data=8, tensor=4, sequence=1))
   '--config.sample_mesh.data=8 --config.sample_mesh.tensor=4'
   """
   return ' '.join(
-    f'--config.sample_mesh.{axis}={size}'
+    f'--config.{name}.{axis}={size}'
     for axis, size in sizes.items()
     if axis != 'sequence'
   )
@@ -59,8 +59,11 @@ def advice(plan: Plan) -> str:
     for phase in plan.phases
     if layout.seconds[phase.name] != phase.seconds
   )
+  settings = flags(layout.sizes)
+  if layout.mesh:
+    settings = f'{flags(layout.mesh, "mesh")} {settings}'
   return (
-    f'{"faster" if fits else "this fits"}: {flags(layout.sizes)}\n'
+    f'{"faster" if fits else "this fits"}: {settings}\n'
     f'({seconds}; {_gib(layout.total)} GiB of a device at most)'
   )
 

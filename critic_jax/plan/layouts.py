@@ -1,7 +1,8 @@
-"""The meshes that a run may sample on, and the one that is worth naming."""
+"""The meshes that a run may train and sample on, and those worth naming."""
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from jax.sharding import AbstractMesh
@@ -14,14 +15,16 @@ _WORTH = 0.95  # of the seconds of a run: another layout has less, or is silent
 
 
 class Layout(NamedTuple):
-  """A layout of sampling beside that of the plan.
+  """A layout beside that of the plan.
 
   Attributes:
+    mesh: sizes by axis that `mesh` would have; {}: those of the plan.
     sizes: sizes by axis that `sample_mesh` would have.
     seconds: seconds of a step by phase.
     total: the most bytes at one time, of the phase that needs most.
   """
 
+  mesh: dict[str, int]
   sizes: dict[str, int]
   seconds: dict[str, float]
   total: int
@@ -45,19 +48,42 @@ def sample_meshes(lms, mesh, processes) -> dict[tuple[int, ...], Any]:
   `fsdp`, where the matrices of all models can be split so.
   """
   num_devices, meshes = mesh.size // processes, {}
-  divisors = [n for n in range(1, num_devices + 1) if num_devices % n == 0]
-  for tensor in divisors:
+  for tensor in _divisors(num_devices):
     for axis in ('data', 'fsdp'):
       sizes = {axis: num_devices // tensor, 'tensor': tensor}
       candidate = sample_mesh(sizes, mesh, processes)
-      try:
-        for lm in lms.values():
-          abstract.params(lm, candidate)
-      except ValueError:
+      if not _holds(candidate, lms):
         continue
       shape = sharding.mesh_shape(candidate.shape, candidate.size)
       meshes[shape] = candidate
   return meshes
+
+
+def train_meshes(lms, mesh) -> list[AbstractMesh]:
+  """Lists the other meshes of as many devices; `sequence` stays."""
+  columns, meshes = mesh.shape['sequence'], []
+  for tensor in _divisors(mesh.size // columns):
+    for fsdp in _divisors(mesh.size // columns // tensor):
+      data = mesh.size // columns // tensor // fsdp
+      shape = data, fsdp, tensor, columns
+      candidate = AbstractMesh(shape, sharding.AXES)
+      if shape != tuple(mesh.shape.values()) and _holds(candidate, lms):
+        meshes.append(candidate)
+  return meshes
+
+
+def _divisors(number) -> list[int]:
+  return [n for n in range(1, number + 1) if number % n == 0]
+
+
+def _holds(mesh, lms) -> bool:
+  """Whether the matrices of all models can be split so."""
+  try:
+    for lm in lms.values():
+      abstract.params(lm, mesh)
+  except ValueError:
+    return False
+  return True
 
 
 def better(phases, candidates, steps) -> Layout | None:
@@ -71,14 +97,9 @@ def better(phases, candidates, steps) -> Layout | None:
   if not any(phase.slots or phase.scoring for phase in phases):
     return None
 
-  def run_seconds(phases):
-    return sum(
-      n * phase.seconds for n, phase in zip(steps, phases, strict=True)
-    )
-
   plans = ((shape, plan()) for shape, plan in candidates.items())
   fitting = [
-    (run_seconds(plan), shape, plan)
+    (run_seconds(plan, steps), shape, plan)
     for shape, plan in plans
     if all(phase.fits for phase in plan)
   ]
@@ -86,10 +107,50 @@ def better(phases, candidates, steps) -> Layout | None:
     return None
   seconds, shape, best = min(fitting, key=lambda candidate: candidate[:2])
   if all(phase.fits for phase in phases):
-    if seconds > _WORTH * run_seconds(phases):
+    if seconds > _WORTH * run_seconds(phases, steps):
       return None
   return Layout(
+    {},
     dict(zip(sharding.AXES, shape, strict=True)),
     {phase.name: phase.seconds for phase in best},
     max(phase.total for phase in best),
   )
+
+
+def on_another_mesh(phases, better, candidates, steps) -> Layout | None:
+  """Returns the fastest layout on another mesh, or `better` without one.
+
+  Args:
+    phases: the phases as they are planned.
+    better: the layout of sampling that is better than theirs, or None.
+    candidates: the seconds of a run, both meshes, and a function that plans it,
+      or returns None where parameters alone do not fit.
+    steps: steps of each phase.
+  """
+  limit = math.inf
+  if better:
+    limit = sum(
+      n * better.seconds[phase.name]
+      for n, phase in zip(steps, phases, strict=True)
+    )
+  elif all(phase.fits for phase in phases):
+    limit = run_seconds(phases, steps)
+  for seconds, mesh, sampling, plan in sorted(
+    candidates, key=lambda x: (x[0], *x[1].shape.values())
+  ):
+    if seconds > _WORTH * limit:
+      break
+    planned = plan()
+    if planned and all(phase.fits for phase in planned):
+      return Layout(
+        dict(mesh.shape),
+        dict(sampling.shape),
+        {phase.name: phase.seconds for phase in planned},
+        max(phase.total for phase in planned),
+      )
+  return better
+
+
+def run_seconds(phases, steps) -> float:
+  """Returns the seconds of all steps of planned phases."""
+  return sum(n * phase.seconds for n, phase in zip(steps, phases, strict=True))

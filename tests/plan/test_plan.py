@@ -219,23 +219,43 @@ def test_a_layout_to_sample_with():
 
 
 def test_a_faster_layout_is_named():
-  """Gathering every matrix for each token is the slowest of all."""
-  settings = 'qwen2.5-14b-h100', 'h100', None
+  """Gathering every matrix for each token is the slowest of all.
+
+  Of the update, gathering them from other hosts is.
+  """
+  settings = 'qwen2.5-14b-h100', 'h100'
   as_trained = plan(*settings, sample_mesh=dict(fsdp=8, tensor=8))
   better = as_trained.better
   assert better.sizes == dict(data=8, fsdp=1, tensor=8, sequence=1)
-  best = plan(*settings)
+  assert better.mesh['data'] > 1 and better.mesh['fsdp'] < 8
+  best = plan(*settings, better.mesh, better.sizes)
   assert best.sample_mesh == better.sizes and best.better is None
   [slow], [fast] = as_trained.phases, best.phases
+  [shipped] = plan(*settings).phases
+  assert fast.fits and fast.seconds < 0.95 * shipped.seconds
   assert better.seconds == {'rl': fast.seconds} and better.total == fast.total
   assert slow.seconds > 20 * fast.seconds
   lines = forecast_table.advice(as_trained).splitlines()
   assert lines[0] == (
-    'faster: --config.sample_mesh.data=8 --config.sample_mesh.fsdp=1 '
+    f'faster: {forecast_table.flags(better.mesh, "mesh")} '
+    '--config.sample_mesh.data=8 --config.sample_mesh.fsdp=1 '
     '--config.sample_mesh.tensor=8'
   )
   assert (
     f'{fast.seconds:,.1f} s a step instead of {slow.seconds:,.1f}' in (lines[1])
+  )
+
+
+def test_a_mesh_to_train_on_that_fits_is_named():
+  """All parameters, and the optimiser, do not fit on each device."""
+  settings = 'qwen2.5-14b-v5p', 'v5p'
+  whole = plan(*settings, dict(data=64, fsdp=1, tensor=1))
+  assert not whole.phases[0].fits
+  better = whole.better
+  best = plan(*settings, better.mesh, better.sizes)
+  assert best.phases[0].fits and best.better is None
+  assert forecast_table.advice(whole).startswith(
+    f'this fits: {forecast_table.flags(better.mesh, "mesh")} '
   )
 
 
