@@ -348,11 +348,8 @@ def _sampling(stage, lm, mesh, columns, params_fn) -> Iterator[Program]:
       )  # fmt: skip
     return lowered_by_model[lm.model][name]
 
-  names = ['insert', 'insert behind prefixes', 'decode']
-  if not scheduler.num_shared_prefixes(size, num_shards):
-    names.remove('insert behind prefixes')
   params = abstract.device_bytes(params_fn(lm))
-  for name in names:
+  for name in [*memory.inserts(shape.num_lanes, mesh), 'decode']:
     parts = memory.sampler(
       lm, mesh, lanes=shape.num_lanes, rows=shape.num_rows,
       samples=stage.samples, columns=columns, program=name,

@@ -346,14 +346,17 @@ def _shape(stage, lms) -> Shape:
 def _sampler(stage, lms, mesh, num_lanes=None) -> dict[str, int]:
   """Returns bytes to sample a stage; None: with the lanes of its shape."""
   lm, shape = lms[stage.role], _shape(stage, lms)
-  return memory.sampler(
-    lm,
-    mesh,
-    lanes=num_lanes or shape.num_lanes,
-    rows=shape.num_rows,
-    samples=stage.samples,
-    columns=lm.row_length(stage.prompt),
-  )
+  lanes = num_lanes or shape.num_lanes
+  return max(
+    (
+      memory.sampler(
+        lm, mesh, lanes=lanes, rows=shape.num_rows, samples=stage.samples,
+        columns=lm.row_length(stage.prompt), program=program,
+      )
+      for program in memory.inserts(lanes, mesh)
+    ),
+    key=_sum,
+  )  # fmt: skip
 
 
 def _max_slots(num_bytes, lms, mesh, stage) -> int:

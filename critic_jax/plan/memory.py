@@ -236,6 +236,14 @@ def _working_set(lm, rows: int, columns: int, activations: int) -> int:
   return max(layer, head + logits)
 
 
+def inserts(lanes: int, mesh) -> list[str]:
+  """Returns the programs that fill lanes on a mesh."""
+  num_shards = sharding.num_shards(mesh, 'rows')
+  size = scheduler.num_inserted(lanes, num_shards)
+  shares = scheduler.num_shared_prefixes(size, num_shards) > 0
+  return ['insert', *(['insert behind prefixes'] if shares else [])]
+
+
 def sampler(
   lm, mesh, *, lanes: int, rows: int, samples: int, columns: int,
   program: str = 'insert',

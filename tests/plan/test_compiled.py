@@ -4,6 +4,7 @@ A selection that covers chips, families, axes of the mesh and dtypes; the sizes
 are the smallest that the meshes divide.
 """
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -122,6 +123,49 @@ def test_a_program_that_was_compiled_before_is_compiled_again():
     for _ in range(2):
       _, text = compiled.compile_with_text(lowered)
       assert 'multiply' in text
+
+
+@pytest.mark.libtpu
+def test_decoding_is_planned_within_15_percent():
+  """Layers are a loop, and arrays more than a chip's fast memory holds."""
+  mesh = topology.make_mesh('v6e', dict(data=4, tensor=2))
+  config, lms, _ = tiny(
+    num_layers=8, embed_dim=1024, mlp_dim=4096, num_heads=16, head_dim=64,
+    layers='scanned', param_dtype='bfloat16', max_len=4096,
+  )  # fmt: skip
+  sizes = dict(lengths=(2048,), max_rows=64, max_new_tokens=1024)
+  lms = {role: dataclasses.replace(lm, **sizes) for role, lm in lms.items()}
+  decodes = [
+    program
+    for program in compiled.programs(
+      'rl', config, lms, mesh, sample_sizes=dict(mesh.shape)
+    )
+    if program.kind == 'decode'
+  ]
+  result = compiled.measure(decodes[-1], lms)
+  assert result.total > 150 * 2**20
+  assert result.estimate == pytest.approx(result.total, rel=0.15)
+  # Parameters, keys and values are exact but for tiles.
+  held = result.planned['parameters'] + result.planned['keys and values']
+  assert held == pytest.approx(result.arguments, rel=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.libtpu
+def test_the_paper_is_planned_within_15_percent():
+  """An update, inserts and decoding of the model's 48 layers on 64 chips."""
+  config = refcritic.get_config('qwen2.5-14b-v5p')
+  lms = abstract.make_lms(config, 'tpu')
+  mesh = topology.make_mesh('v5p', dict(fsdp=16, tensor=4))
+  phase = compiled.programs(
+    'rl', config, lms, mesh, sample_sizes=dict(data=16, fsdp=1, tensor=4,
+                                               sequence=1),
+  )  # fmt: skip
+  by_name = {program.name: program for program in phase}  # the longest
+  for name in ('update', 'refine: insert', 'refine: insert behind prefixes',
+               'refine: decode'):  # fmt: skip
+    result = compiled.measure(by_name[name], lms)
+    assert result.estimate == pytest.approx(result.total, rel=0.15), name
 
 
 def text_of(*collectives):
