@@ -117,6 +117,7 @@ def phase(
     records_every=20,
     record_tokens=True,  # and their log-probabilities
     checkpoint_every=50,
+    checkpoint_minutes=30.0,  # also when the last is that old; 0: never
     limits={},  # metric -> low, high, relative; inspection/limits.py
     limit_window=10,
     limit_action='warn',  # or 'stop'

@@ -9,8 +9,9 @@ A run is phases in order, each a recipe with the roles it trains. A step asks
 the recipe to collect a batch, updates the trained roles with its loss, and
 writes metrics and records. Batches and random keys are functions of the config
 and the step alone, so the same command continues a run from its last checkpoint
-as if it had not stopped; workdir/settings.py lists what may change. At SIGTERM,
-or a notice of pre-emption, the run ends after the step under way, saved.
+as if it had not stopped; workdir/settings.py lists what may change. At Ctrl-C,
+SIGTERM, or a notice of pre-emption, the run ends after the step under way,
+saved; a second Ctrl-C ends it at once.
 
 A phase of `staleness` 1 collects the next batch while the device updates with
 this one (training/pipeline.py): its batches are one update old (times `epochs`)
@@ -102,12 +103,15 @@ class Run:
 
   def __post_init__(self):
     self._logged = time.perf_counter()
+    self._saved_s = time.monotonic()
 
   # ------------------------------------------------------------ the run
 
   def run(self, phases: Sequence[Phase]) -> None:
     """Runs the phases from the last checkpoint on, and their evaluations."""
     done, state = self.restore(phases)
+    steps = {phase.name: phase.config.steps for phase in phases}
+    progress.tell_done(self.console, steps, done)
     self.folder.rewind(done)
     if distributed.is_first():
       provenance.keep_later_evaluations(self.folder.path, self.config, done)
@@ -169,14 +173,17 @@ class Run:
         problem = alarms.add(step, collected, metrics)
 
         # Save, and end. Every process asks after every step.
-        is_told_to_end = is_last(phase.start + step)
-        if problem or is_told_to_end or is_saved(config, step):
+        status = is_last(phase.start + step)
+        if problem or status or is_saved(config, step):
           self._save(phase, step, state, pipeline.before, alarms.value())
+        elif checkpoint.is_overdue(self._saved_s, config.checkpoint_minutes):
+          # Never the best: which one is does not depend on a clock.
+          self._save(phase, step, state, pipeline.before, None)
         if problem:
           raise ValueError(problem)
-        if is_told_to_end:
+        if status:
           self.console.print(f'{phase.name}: told to end, saved at step {step}')
-          raise SystemExit(preemption.EXIT)
+          raise SystemExit(status)
         advance(metrics)
     alarms.tell_refused()
     # From here on the phase is saved, however the process ends.
@@ -243,6 +250,7 @@ class Run:
     if before is not None:
       items['before'] = before
     checkpoint.save(self.manager, phase.start + step + 1, items, value)
+    self._saved_s = time.monotonic()
 
   def restore(self, phases: Sequence[Phase]) -> tuple[int, dict[str, Any]]:
     """Restores the last checkpoint.
@@ -364,7 +372,9 @@ def run(
     folder = stack.enter_context(opened_run)
     distributed.wait('folder')
     opened_manager = checkpoint.opened(
-      folder.path / 'checkpoints', console.print, **_kept(config, phases)
+      folder.path / 'checkpoints',
+      console.print,
+      **phases_lib.kept(config, phases),
     )
     manager = stack.enter_context(opened_manager)
     key = jax.random.fold_in(jax.random.key(config.seed), 0)
@@ -378,15 +388,6 @@ def run(
     html_report.write(folder.path)
   console.print(f'report: {folder.path / "report.html"}')
   return folder.path
-
-
-def _kept(config, phases: Sequence[Phase]) -> dict[str, Any]:
-  """Returns the checkpoints that a run keeps, for `checkpoint.make_manager`."""
-  return {
-    'keep': config.keep_checkpoints,
-    'always': [phase.start + phase.config.steps for phase in phases],
-    'keep_best': bool(config.best_metric),
-  }
 
 
 def main(argv: Sequence[str]) -> None:

@@ -19,6 +19,7 @@ from run_helpers import assert_same, run, short_config
 
 from critic_jax import files, train
 from critic_jax.graders import pool
+from critic_jax.runtime import preemption
 from critic_jax.sampling import lm
 from critic_jax.training import eval_phases, updates
 from critic_jax.workdir import checkpoint, checkpoint_files
@@ -38,6 +39,9 @@ INSTANTS = {
   'any': None,
 }
 
+# The exit status of a run after a signal.
+STATUS = {signal.SIGKILL: -signal.SIGKILL, signal.SIGINT: 130}
+
 
 def config():
   """Configures two phases, the second one stale, an evaluation, 8 steps."""
@@ -46,14 +50,15 @@ def config():
   return config
 
 
-def main(path, instant, seed):
-  """Trains a run that kills itself after a number of calls."""
+def main(path, instant, seed, number):
+  """Trains a run that signals itself after a number of calls."""
   rng = random.Random(seed)
+  signal.signal(signal.SIGINT, signal.default_int_handler)
   train.html_report.write = lambda path: None
 
   def die(after_s):
     time.sleep(after_s)
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), int(number))
 
   def begin_to_die(after_s):
     threading.Thread(target=die, args=(after_s,), daemon=True).start()
@@ -74,7 +79,8 @@ def main(path, instant, seed):
       return function(*args, **kwargs)
 
     setattr(owner, name, called)
-  run(config(), pathlib.Path(path))
+  with preemption.interrupted_in_one_line():
+    run(config(), pathlib.Path(path))
 
 
 @pytest.fixture(scope='module')
@@ -86,14 +92,15 @@ def undisturbed(tmp_path_factory):
     return run(config(), path)
 
 
-def begin(python, path, instant, seed):
+def begin(python, path, instant, seed, number=signal.SIGKILL):
   """Starts or continues the run; returns its exit status."""
-  child = python(__file__, path, instant, seed)
-  assert child.returncode in (0, -signal.SIGKILL), child.stderr
+  child = python(__file__, path, instant, seed, int(number))
+  assert child.returncode in (0, STATUS[number]), child.stderr
+  assert not (path / 'FAILED').exists()
   return child.returncode
 
 
-def kill(python, path, undisturbed, instants, seed):
+def kill(python, path, undisturbed, instants, seed, number=signal.SIGKILL):
   """Kills a run once at each instant, and more runs once they have ended.
 
   A run that ended is as the undisturbed one. Returns where runs were killed:
@@ -103,7 +110,7 @@ def kill(python, path, undisturbed, instants, seed):
   for i, instant in enumerate(instants):
     for attempt in range(100):
       run_path = path / str(number)
-      if begin(python, run_path, instant, f'{seed}/{i}/{attempt}'):
+      if begin(python, run_path, instant, f'{seed}/{i}/{attempt}', number):
         steps = list(run_path.glob('checkpoints/[0-9]*'))
         where.append((instant, len(steps)))
         break
@@ -123,6 +130,25 @@ def test_a_run_killed_at_some_instants_is_as_one_that_was_not(
   instants = ['update', 'saving', 'sampling', 'inside a save', 'logging']
   killed = kill(python, tmp_path, undisturbed, instants, 0)
   assert [instant for instant, _ in killed] == instants
+
+
+def test_a_run_interrupted_at_some_instants_is_as_one_that_was_not(
+  python, tmp_path, undisturbed
+):
+  instants = ['evaluation', 'grading', 'restoring']
+  interrupted = kill(python, tmp_path, undisturbed, instants, 0, signal.SIGINT)
+  assert [instant for instant, _ in interrupted] == instants
+
+
+@pytest.mark.slow
+def test_a_run_interrupted_at_all_instants_is_as_one_that_was_not(
+  python, tmp_path, undisturbed
+):
+  seed = os.environ.get('CHAOS_SEED', 0)
+  interrupted = kill(
+    python, tmp_path, undisturbed, [*INSTANTS], seed, signal.SIGINT
+  )
+  assert len(interrupted) == len(INSTANTS)
 
 
 @pytest.mark.slow

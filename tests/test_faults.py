@@ -208,7 +208,15 @@ def test_an_old_batch_may_disagree(whole):
 # ---------------------------------------------------------------- signals
 
 
-def signalled(monkeypatch, at, times=1):
+@pytest.fixture(autouse=True)
+def _hears_ctrl_c():
+  """Ctrl-C is ignored where the tests were started in a script's background."""
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield
+  signal.signal(signal.SIGINT, before)
+
+
+def signalled(monkeypatch, at, *numbers):
   """Signals the process when it logs a step, once."""
   log_metrics, remaining_steps = run_dir.RunDir.log_metrics, [at]
 
@@ -216,47 +224,96 @@ def signalled(monkeypatch, at, times=1):
     log_metrics(self, step, metrics, phase)
     if step in remaining_steps:
       remaining_steps.remove(step)
-      for _ in range(times):
-        os.kill(os.getpid(), signal.SIGTERM)
+      for number in numbers or [signal.SIGTERM]:
+        os.kill(os.getpid(), number)
 
   monkeypatch.setattr(run_dir.RunDir, 'log_metrics', log)
 
 
-@pytest.mark.parametrize('at', [0, 1, 3])
+@pytest.mark.parametrize(
+  ('at', 'number', 'status'),
+  [(0, signal.SIGINT, 130), (1, signal.SIGTERM, 143), (3, signal.SIGINT, 130)],
+)
 def test_sigterm_saves_and_the_run_goes_on_as_if_never_told(
-  tmp_path, monkeypatch, whole, at
+  tmp_path, monkeypatch, whole, at, number, status
 ):
-  """A batch in flight is collected again as it was."""
-  signalled(monkeypatch, at)
+  """A batch in flight is collected again as it was; so is Ctrl-C's."""
+  out = io.StringIO()
+  console = Console(file=out, width=200)
+  signalled(monkeypatch, at, number)
   with pytest.raises(SystemExit) as ended:
-    run(stale_config(), tmp_path)
-  assert ended.value.code == preemption.EXIT == 143
+    train.run(stale_config(), str(tmp_path), console)
+  assert ended.value.code == status == preemption.status(number)
   assert last_checkpoint(tmp_path)[0] == at + 1
   assert not (tmp_path / 'DONE').exists()
   assert not (tmp_path / 'FAILED').exists()
-  run(stale_config(), tmp_path)
+  train.run(stale_config(), str(tmp_path), console)
   assert_same(tmp_path, whole)
+  lines = out.getvalue().splitlines()
+  assert lines[0].split() == ['rl', '0/5', 'compiling']
+  told = f'rl: told to end, saved at step {at}'
+  resumed = f'rl: resumes at step {at + 1} of 5; {at + 1} of all 5 steps were '
+  assert lines[lines.index(told) + 1].startswith(resumed)
 
 
+@pytest.mark.parametrize('second', [signal.SIGTERM, signal.SIGINT])
 def test_the_second_sigterm_ends_at_once_and_nothing_is_lost(
-  python, tmp_path, whole
+  python, tmp_path, whole, second
 ):
   path = tmp_path / 'run'
-  child = python(__file__, 'twice', path)
-  assert child.returncode == -signal.SIGTERM, child.stderr
+  child = python(__file__, 'twice', path, int(second))
+  assert child.returncode == -second, child.stderr
   assert not (path / 'FAILED').exists()
   assert len(contents(path)['metrics']) == 5  # two after the last checkpoint
   run(stale_config(), path)
   assert_same(path, whole)
 
 
-def test_the_handler_before_is_put_back(tmp_path):
-  before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_the_handler_before_is_put_back(number):
+  before = signal.getsignal(number)
   with preemption.awaited() as is_last:
     assert not is_last(0)
-    os.kill(os.getpid(), signal.SIGTERM)
-    assert is_last(1)
-  assert signal.getsignal(signal.SIGTERM) == before
+    os.kill(os.getpid(), number)
+    assert is_last(1) == 128 + number
+  assert signal.getsignal(number) == before
+
+
+def test_what_was_started_to_ignore_ctrl_c_ignores_it():
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  with preemption.awaited() as is_last, preemption.interrupted_in_one_line():
+    os.kill(os.getpid(), signal.SIGINT)
+    assert not is_last(0)
+
+
+def test_ctrl_c_outside_of_steps_is_one_line(capsys):
+  with pytest.raises(SystemExit) as ended:
+    with preemption.interrupted_in_one_line():
+      os.kill(os.getpid(), signal.SIGINT)
+  assert ended.value.code == 130
+  assert capsys.readouterr().err.startswith('interrupted: the same command')
+
+
+def test_what_is_saved_by_the_clock_changes_nothing(
+  tmp_path, monkeypatch, whole
+):
+  """Also between the checkpoints of a stale phase, with a batch in flight."""
+  log_metrics = run_dir.RunDir.log_metrics
+
+  def stop(self, step, metrics, phase):
+    log_metrics(self, step, metrics, phase)
+    if step == 2:
+      raise KeyboardInterrupt
+
+  config = stale_config()
+  config.phases.rl.checkpoint_minutes = 1e-9
+  with monkeypatch.context() as patch:
+    patch.setattr(run_dir.RunDir, 'log_metrics', stop)
+    with pytest.raises(KeyboardInterrupt):
+      run(config, tmp_path)
+  assert last_checkpoint(tmp_path)[0] == 2
+  run(stale_config(), tmp_path)
+  assert_same(tmp_path, whole)
 
 
 # ------------------------------------------------------------------ disks
@@ -424,14 +481,15 @@ def test_a_clock_that_goes_backwards(tmp_path, monkeypatch):
   assert [name[:4] for name in names] == ['0000', '0001']
 
 
-def main(fault, path):
+def main(fault, path, second=0):
   """Runs in the child processes of these tests."""
   train.html_report.write = lambda path: None
+  signal.signal(signal.SIGINT, signal.default_int_handler)
   config = stale_config()
   if fault == 'twice':
     config.phases.rl.checkpoint_every = 3
     with pytest.MonkeyPatch.context() as patch:
-      signalled(patch, 4, times=2)
+      signalled(patch, 4, signal.SIGTERM, int(second))
       run(config, path)
   with cli.errors_in_one_line():
     if fault == 'logging':

@@ -419,7 +419,13 @@ def test_a_run_that_fails_says_so(tmp_path, monkeypatch):
     ('phases.solver.staleness', 1, 'solver: staleness: got 1 .*not correct'),
     ('phases.rl.batch_size', 0, 'phases.rl: batch_size: got 0'),
     ('phases.rl.optimizer.schedule', 'cos', "phases.rl: .*got 'cos'"),
-    ('phases.rl.optimizer.warmup_steps', 2, 'phases.rl: warmup_steps: got 2'),
+    (
+      'phases.rl.optimizer.warmup_steps',
+      2,
+      'phases.rl: optimizer.warmup_steps: got 2 of 2 updates .* add '
+      '--config.phases.rl.optimizer.warmup_steps=0$',
+    ),
+    ('phases.rl.checkpoint_minutes', -1.0, 'rl: checkpoint_minutes: got -1.0'),
     ('phases.cold_start.writer.module', 'arith', "mean 'arithmetic'"),
     ('phases.solver.lessons.name', 'lesson', "phases.solver: .*got 'lesson'"),
     ('models.critic.size', 'huge', "models.critic: size: got 'huge'"),

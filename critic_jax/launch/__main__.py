@@ -64,6 +64,7 @@ OPTIONS = {
     'slurm tpu',
   ),
 }
+_INTERRUPTED = 128 + signal.SIGINT  # the exit status, as shells have it
 _TRAIN = ('-m', 'critic_jax.train')
 
 
@@ -323,11 +324,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     failed = launch(parse(arguments), Console())
   except ValueError as error:
     sys.exit(printable(f'error: {error}'))
+  except KeyboardInterrupt:
+    raise SystemExit(_INTERRUPTED) from None
   if failed:
     names = ', '.join(failed)
     sys.exit(printable(f'error: {len(failed)} runs failed: {names}'))
 
 
-if __name__ == '__main__':
-  signal.signal(signal.SIGTERM, lambda *_: sys.exit('error: terminated'))
+def console_script() -> None:
+  """Runs the command in a process of its own, whose signals are its."""
+  for number in (signal.SIGTERM, signal.SIGHUP):
+    if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+      signal.signal(number, lambda *_: sys.exit('error: terminated'))
   main()
+
+
+if __name__ == '__main__':
+  console_script()

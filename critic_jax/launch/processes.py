@@ -29,7 +29,7 @@ from critic_jax.terminal import Console
 Command = Callable[[Task, int], Sequence[str]]
 
 _POLL_S = 0.5
-_STEP_S = 60.0  # a run has to end its step and to save it
+_STEP_S = 600.0  # a run has to end its step and to save it
 _GRACE_S = 5.0  # a run has to end by itself
 
 
@@ -63,8 +63,8 @@ def train(
   """Trains runs and returns the names of those that failed.
 
   Runs that are done or that another process trains are passed over. If this is
-  interrupted, the runs under way are stopped; they continue when they are
-  started again.
+  interrupted, the runs under way end their steps and save them, or end at once
+  if it is interrupted again; they continue when they are started again.
 
   Args:
     tasks: the runs to train. The output of a single one is shown, that of
@@ -175,7 +175,13 @@ class _Queue:
     return live.table(self.grid, states, seconds, self.console.height - 6)
 
   def stop(self) -> None:
-    """Stops the runs under way, more and more firmly."""
+    """Stops the runs under way, more and more firmly; each Ctrl-C more so."""
+    if self.running:
+      self.console.print(
+        f'interrupted: {len(self.running)} under way end their steps and save '
+        'them; Ctrl-C ends them at once',
+        highlight=False,
+      )
     # The first signal ends a run after its step, a second one at once.
     for number, patience_s in (
       (signal.SIGTERM, _STEP_S),
@@ -184,11 +190,16 @@ class _Queue:
     ):
       for run in self.running:
         run.process.send_signal(number)
-      deadline = time.monotonic() + patience_s
-      for run in list(self.running):
-        with contextlib.suppress(subprocess.TimeoutExpired):
-          run.process.wait(max(0.0, deadline - time.monotonic()))
-          self._remove(run)
+      with contextlib.suppress(KeyboardInterrupt, SystemExit):
+        self._wait(patience_s)
+
+  def _wait(self, patience_s: float) -> None:
+    """Waits for the runs under way to end, at most so long."""
+    deadline = time.monotonic() + patience_s
+    for run in list(self.running):
+      with contextlib.suppress(subprocess.TimeoutExpired):
+        run.process.wait(max(0.0, deadline - time.monotonic()))
+        self._remove(run)
 
   def _remove(self, run: Training) -> None:
     self.running.remove(run)
@@ -201,9 +212,13 @@ class _Queue:
 def start_process(
   command: Sequence[str], log: Path | None, lock: int
 ) -> subprocess.Popen:
-  """Starts a command that inherits `lock`; it prints to `log` if given."""
+  """Starts a command that inherits `lock`; it prints to `log` if given.
+
+  It has a group of processes of its own: a terminal's Ctrl-C does not reach it,
+  and is not a second signal after the one that it is sent here.
+  """
   if log is None:
-    return subprocess.Popen(command, pass_fds=[lock])
+    return subprocess.Popen(command, pass_fds=[lock], process_group=0)
   with files.open_to_add(log) as f:
     return subprocess.Popen(
       command,
@@ -211,6 +226,7 @@ def start_process(
       stdout=f,
       stderr=f,
       pass_fds=[lock],
+      process_group=0,
     )
 
 

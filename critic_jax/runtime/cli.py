@@ -21,7 +21,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from critic_jax import lookup
-from critic_jax.runtime import distributed
+from critic_jax.runtime import distributed, preemption
 from critic_jax.terminal import printable
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -57,7 +57,7 @@ def main(argv: Sequence[str], run: Callable) -> None:
     raise app.UsageError(f'got {argv[1:]}; expected --config and --workdir')
   logging.set_verbosity(logging.WARNING)  # orbax tells of every save
   overrides = config_flags.get_override_values(flags.FLAGS['config'])
-  with errors_in_one_line():
+  with preemption.interrupted_in_one_line(), errors_in_one_line():
     distributed.initialize()
     with distributed.ending_together():
       run(_CONFIG.value, _WORKDIR.value, overrides=overrides)

@@ -75,7 +75,7 @@ def make_phases(config, lms, grade) -> list[Phase]:
       raise ValueError(f'order: got {name!r} twice; expected each phase once')
     section = config.phases[name]
     with lookup.naming(f'phases.{name}'):
-      recipe, tx, schedule = _make_phase(section, lms, grade)
+      recipe, tx, schedule = _make_phase(name, section, lms, grade)
     dtype = lms[recipe.trained[0]].model.config.dtype  # the policy's
     max_ratio_error = section.max_ratio_error[dtype]
     phases.append(
@@ -91,12 +91,22 @@ def make_phases(config, lms, grade) -> list[Phase]:
   return phases
 
 
-def _make_phase(section, lms, grade):
+def kept(config, phases: Sequence[Phase]) -> dict[str, Any]:
+  """Returns the checkpoints that a run keeps, for `checkpoint.make_manager`."""
+  return {
+    'keep': config.keep_checkpoints,
+    'always': [phase.start + phase.config.steps for phase in phases],
+    'keep_best': bool(config.best_metric),
+  }
+
+
+def _make_phase(name, section, lms, grade):
   """Makes the recipe of a section, its optimiser and its schedule."""
   make, of_recipe, of_loop = _section_names(section)
   loop_settings = {k: v for k, v in section.items() if k in of_loop}
   lookup.check_settings(check_section, loop_settings, 'a phase')
   check_section(**loop_settings)
+  _check_warmup(name, section)
   _check_roles(section, lms)
   settings = {k: v for k, v in section.items() if k in of_recipe}
   lookup.check_settings(make, settings, f'the recipe {section.recipe}')
@@ -134,6 +144,7 @@ def check_section(
   records_every: int,
   record_tokens: bool,
   checkpoint_every: int,
+  checkpoint_minutes: float,
   limits: Mapping[str, Any],
   limit_window: int,
   limit_action: str,
@@ -156,6 +167,7 @@ def check_section(
     records_every: steps between those whose records are written.
     record_tokens: whether their tokens are written, too.
     checkpoint_every: steps between checkpoints.
+    checkpoint_minutes: between them, where steps take long; 0: does not count.
     limits: by metric: `low`, `high`, `relative` (inspection/limits.py).
     limit_window: steps that they are averaged over.
     limit_action: 'warn' or 'stop'.
@@ -177,6 +189,7 @@ def check_section(
     checkpoint_every=checkpoint_every,
   )
   lookup.check_counts(0, max_skipped=max_skipped)
+  lookup.check_numbers(0, checkpoint_minutes=checkpoint_minutes)
   with lookup.naming('max_ratio_error'):
     lookup.check_settings(_check_ratio_errors, max_ratio_error, 'it')
     _check_ratio_errors(**max_ratio_error)
@@ -202,6 +215,21 @@ def _check_optimizer(settings) -> None:
   for name, value in settings.items():
     if name not in ('schedule', 'bfloat16'):
       lookup.check_numbers(0, **{name: value})
+
+
+def _check_warmup(name, section) -> None:
+  """Raises ValueError for a warm-up that is as long as the whole phase.
+
+  It is not cut: a phase that gets more steps later would have had another one.
+  """
+  updates = section.steps * section.epochs
+  warmup_steps = section.optimizer.get('warmup_steps', 0)
+  if warmup_steps >= updates:
+    raise ValueError(
+      f'optimizer.warmup_steps: got {warmup_steps} of {updates} updates in '
+      f'all; expected fewer; add --config.phases.{name}.optimizer.'
+      f'warmup_steps={updates // 5}'
+    )
 
 
 def _check_roles(section, lms) -> None:

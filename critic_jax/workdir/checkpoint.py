@@ -22,6 +22,7 @@ import contextlib
 import functools
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,19 @@ def save(
   metrics = None if value is None else {_VALUE: value}
   with _saving(manager):
     manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
+
+
+def is_overdue(saved_s: float, minutes: float) -> bool:
+  """Whether the last save is that old; all processes say the same.
+
+  Args:
+    saved_s: when it began, in seconds of `time.monotonic`.
+    minutes: the age; 0: nothing is overdue.
+  """
+  if not minutes:
+    return False
+  age_s = time.monotonic() - saved_s
+  return distributed.agreed('overdue', age_s >= 60 * minutes)
 
 
 def wait(manager: ocp.CheckpointManager) -> None:

@@ -27,6 +27,7 @@ SHOWN = {
   'loss/nll': 'loss',
   'loss/value': 'value loss',
 }
+_FIRST = 'compiling'  # shown until there are metrics
 
 
 class _Rate(ProgressColumn):
@@ -36,13 +37,35 @@ class _Rate(ProgressColumn):
     return Text(f'{task.speed:.2f} steps/s' if task.speed else '– steps/s')
 
 
+def tell_done(console: Console, steps: Mapping[str, int], done: int) -> None:
+  """Says where a run goes on, if a part of it was done before.
+
+  Args:
+    console: where it is shown.
+    steps: the steps of each phase, in order.
+    done: steps of the run that were done.
+  """
+  total, start = sum(steps.values()), 0
+  for name, number in steps.items():
+    if 0 < done < start + number:
+      console.print(
+        f'{name}: resumes at step {done - start} of {number}; {done} of all '
+        f'{total} steps were done before'
+      )
+      return
+    start += number
+  if done:
+    console.print(f'all {total} steps were done before')
+
+
 @contextlib.contextmanager
 def phase(
   console: Console, name: str, steps: int, steps_done: int
 ) -> Iterator[Callable[[Mapping[str, float]], None]]:
   """Shows a bar; yields a function that advances it by a step's metrics.
 
-  Where there is no terminal, it prints a line every tenth of the phase.
+  Where there is no terminal, it prints a line at the beginning and every tenth
+  of the phase. Until the first step is done, it says that programs compile.
   """
   bar = Progress(
     TextColumn('{task.description:>12}', markup=False),
@@ -56,8 +79,10 @@ def phase(
     console=console,
     disable=not console.is_terminal,
   )
-  task = bar.add_task(name, total=steps, completed=steps_done, metrics='')
+  task = bar.add_task(name, total=steps, completed=steps_done, metrics=_FIRST)
   count = steps_done
+  if not console.is_terminal and count < steps:
+    console.print(f'{name:>12} {count}/{steps}  {_FIRST}')
 
   def advance(metrics: Mapping[str, float]) -> None:
     nonlocal count

@@ -10,8 +10,16 @@ from typing import Any
 
 ABSENT = object()  # the value of a setting that one of two configs lacks
 # Settings of how a run is computed, whose values change none of its numbers
-# (layouts: but for rounding).
+# (layouts: but for rounding). With them a run that had too little memory, or
+# has other devices, goes on.
 _LAYOUTS = ('mesh', 'sample_mesh')
+_LAYOUTS_OF_PHASES = ('microbatches',)  # parts that a batch is cut into
+_LAYOUTS_OF_MODELS = (
+  'layers',  # in a loop or not: checkpoints of either form are read
+  'attention',  # the program, as other devices have another
+  'remat',  # what is kept for the backward pass
+  'max_rows',  # responses sampled at once
+)
 _OPERATIONAL = (
   'keep_checkpoints',  # what is deleted
   'compilation_cache',  # where programs are kept
@@ -20,6 +28,7 @@ _OPERATIONAL = (
 _OPERATIONAL_OF_PHASES = (
   'records_every',  # what is written
   'record_tokens',
+  'checkpoint_minutes',
   'limit_action',  # when a run warns and ends
   'max_ratio_error.float32',
   'max_ratio_error.bfloat16',
@@ -93,15 +102,14 @@ def operational(config: Any) -> set[str]:
     config: a config as JSON has it.
   """
   names = {*_OPERATIONAL}
-  # How layers are laid out, as checkpoints of either form are read; and the
-  # program that computes attention, as other devices have another.
   names |= {
     f'models.{role}.{name}'
     for role in config.get('models', {})
-    for name in ('layers', 'attention')
+    for name in _LAYOUTS_OF_MODELS
   }
   for phase, section in config.get('phases', {}).items():
-    names |= {f'phases.{phase}.{name}' for name in _OPERATIONAL_OF_PHASES}
+    in_phase = _OPERATIONAL_OF_PHASES + _LAYOUTS_OF_PHASES
+    names |= {f'phases.{phase}.{name}' for name in in_phase}
     # A stale phase collects its first batch after a checkpoint afresh.
     if not section.get('staleness'):
       names.add(f'phases.{phase}.checkpoint_every')
@@ -131,12 +139,12 @@ def changes(
 ) -> dict[str, tuple[Any, Any]]:
   """Returns the settings that change when a run continues, or refuses them.
 
-  Layouts on devices and operational settings may. So may the places of inputs,
-  if their contents are compared. The last phase may have more
-  `steps`, if the run then equals one that had as many from its beginning: its
-  schedule must be constant, as another ends at `steps`; and if it is stale, the
-  old `steps` must be a multiple of `checkpoint_every`, as its first batch after
-  a checkpoint is fresh.
+  Layouts on devices, operational settings, and the limits at which a run warns
+  and ends may. So may the places of inputs, if their contents are compared. The
+  last phase may have more `steps`, if the run then equals one that had as many
+  from its beginning: its schedule must be constant, as another ends at `steps`;
+  and if it is stale, the old `steps` must be a multiple of `checkpoint_every`,
+  as its first batch after a checkpoint is fresh.
 
   Args:
     ours: the config to continue with, as JSON has it.
@@ -156,7 +164,10 @@ def changes(
   if may_move:
     may_change |= places(ours)
   for name, (our_value, saved_value) in differing.items():
-    if name in may_change or name.partition('.')[0] in _LAYOUTS:
+    parts = name.split('.')
+    if name in may_change or parts[0] in _LAYOUTS:
+      continue
+    if parts[0] == 'phases' and parts[2:3] == ['limits']:
       continue
     reason = ''
     if name == last_steps(ours):

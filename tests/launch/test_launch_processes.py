@@ -218,6 +218,46 @@ def test_the_command_stops_its_runs_when_it_is_terminated(tmp_path):
   assert not psutil.pid_exists(children[0].pid)
 
 
+@pytest.mark.parametrize('interrupts', [1, 2])
+def test_ctrl_c_tells_the_runs_once_and_waits_until_they_have_saved(
+  tmp_path, interrupts
+):
+  """A terminal sends it to all that it shows; a second ends runs at once."""
+  path = grids.write(tmp_path, grid="grid.sweep('seed', [0])")
+  child, signals = tmp_path / 'child.py', tmp_path / 'signals'
+  child.write_text(
+    'import signal, sys, time\n'
+    'def note(number, frame):\n'
+    '  with open(sys.argv[1], "a") as file: file.write(f"{number} ")\n'
+    'for number in (signal.SIGINT, signal.SIGTERM):\n'
+    '  signal.signal(number, note)\n'
+    'note("started", None)\n'
+    'while open(sys.argv[1]).read().count("15") < int(sys.argv[2]):\n'
+    '  time.sleep(0.01)\n'
+    'time.sleep(0.5)\n'
+    'note("saved", None)\n'
+  )
+  process = psutil.Popen(
+    [sys.executable, '-m', 'critic_jax.launch', str(path)]
+    + ['--workdir', str(tmp_path / 'runs'), '--prefix']
+    + [f'{sys.executable} {child} {signals} {interrupts}'],
+    cwd=pathlib.Path(processes.__file__).parents[2],
+    stdout=subprocess.PIPE,
+    start_new_session=True,
+    # It is ignored where the tests were started in a script's background.
+    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+  )
+  for text in ('started', '15')[:interrupts]:
+    while not (signals.exists() and text in signals.read_text()):
+      time.sleep(0.02)
+    time.sleep(0.2)  # Python's own handler of interrupts is there
+    os.killpg(process.pid, signal.SIGINT)
+  output, _ = process.communicate(timeout=30)
+  assert process.returncode == 130
+  assert b'interrupted: 1 under way end their steps' in output
+  assert signals.read_text() == 'started ' + '15 ' * interrupts + 'saved '
+
+
 def test_the_live_table(tmp_path):
   work = tasks(tmp_path)
   log_step(work[1], 1.0)

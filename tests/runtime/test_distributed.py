@@ -24,7 +24,7 @@ from rich.console import Console
 
 from configs import refcritic
 from critic_jax import train
-from critic_jax.runtime import distributed, preemption, sharding
+from critic_jax.runtime import distributed, sharding
 from critic_jax.types import Generation
 from critic_jax.workdir import run_dir
 
@@ -60,14 +60,15 @@ def main(path):
 
 
 def end_on_notice(path):
-  """Tells the second process to end after its second step."""
+  """Tells the second process to end after its second step, as by Ctrl-C."""
+  signal.signal(signal.SIGINT, signal.default_int_handler)
   distributed.initialize()
   log = train.Run._log
 
   def tell(self, phase, step, *arguments):
     if step == 1:
       if not distributed.is_first():
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
       time.sleep(5)  # jax looks for it once a second
     return log(self, phase, step, *arguments)
 
@@ -136,7 +137,7 @@ def test_if_one_process_is_told_to_end_all_save_the_same_step(tmp_path):
   path = tmp_path / 'run'
   processes = start('end_on_notice', str(path))
   outputs = [process.communicate(timeout=300)[0] for process in processes]
-  assert [p.returncode for p in processes] == [preemption.EXIT] * 2, outputs
+  assert [p.returncode for p in processes] == [143, 130], outputs
   steps = [r['step'] for r in run_dir.read_metrics(path / 'metrics.jsonl')]
   last_checkpoint = max(int(p.name) for p in (path / 'checkpoints').iterdir())
   assert steps == [*range(last_checkpoint)] and 2 <= last_checkpoint < 5
