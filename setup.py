@@ -1,4 +1,4 @@
-"""Installs critic_jax; extras [test], [mutation], [notebook], [gpu], [tpu].
+"""Installs critic_jax; extras test, mutation, notebook, hf, gpu and tpu.
 
 A lower bound is the version that the tests were run with, an upper bound the
 next one that may break us. Tested on Linux and CPU: Python 3.11 with jax 0.10.2
@@ -34,6 +34,7 @@ INSTALL = [
   'orbax-checkpoint>=0.12.8,<0.13',
   'protobuf>=7.36,<8',  # sentencepiece imports it without declaring it
   'psutil>=7.2,<8',
+  'pyarrow>=26,<27',  # of Parquet; tensorflow-datasets wants it, too
   'rich>=15,<16',
   'safetensors>=0.8,<1',
   'sentencepiece>=0.2.3,<0.3',
@@ -47,6 +48,7 @@ INSTALL = [
 EXTRAS = {
   'tpu': ['jax[tpu]'],
   'gpu': ['jax[cuda12]'],
+  'hf': ['datasets>=5.2,<6'],  # hf://OWNER/NAME, sets of the hub
   'notebook': ['jupyterlab>=4,<5', 'tensorboard>=2.20,<3'],
   'mutation': ['cosmic-ray>=8.7,<9'],
   # The linter's version is exact: another one formats differently. The tests

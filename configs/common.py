@@ -39,6 +39,23 @@ def base() -> ConfigDict:
   return config
 
 
+def files(train='', test='', **settings) -> dict:
+  """Problems from files: JSON lines, JSON, CSV, Parquet, Arrow, also packed."""
+  section = dict(
+    name='files',
+    # A file, a folder, a pattern, or hf://OWNER/NAME; '' in dev and test is a
+    # share of train, or the split of a folder that has it.
+    paths=dict(train=train, dev='', test=test),
+    columns='',  # names of ours for others: 'question=prompt,answer=label'
+    layout='auto',
+    bad_rows='error',  # or 'skip'
+    fractions=dict(train=0.9, dev=0.05, test=0.05),
+    seed=0,  # of the shares
+    data_dir='data_dir',  # where files are kept as they were read; '' for not
+  )
+  return _changed('files', section, settings)
+
+
 def model(size='', source='', **settings) -> dict:
   """A role's model: a size to draw, or a source to load."""
   section = dict(

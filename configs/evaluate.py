@@ -1,19 +1,25 @@
 r"""Benchmarks of critics, on files in their published layouts.
 
 The critic, and where there is one the solver, is SmolLM2-135M-Instruct unless
-`--checkpoint` names a run or other weights. Files are named by
-`--config.data.paths`, one or several, or `--config.data.path`:
+`--checkpoint` names a run or other weights. Given solutions
+are named by `--config.data.paths`, one file or several, a folder or a pattern,
+and problems by `--config.data.paths.test`:
 
   python -m critic_jax.evaluate --config configs/evaluate.py:mr_gsm8k \
       --workdir runs/mr_gsm8k
   python -m critic_jax.evaluate --config configs/evaluate.py:processbench \
       --workdir runs/processbench --checkpoint FOLDER \
-      --config.data.paths="('gsm8k.json', 'math.json')"
+      --config.data.paths=gsm8k.json,math.json
+  python -m critic_jax.evaluate --config configs/evaluate.py:outputs \
+      --workdir runs/outputs --config.data.paths=outputs.csv \
+      --config.data.columns='question=prompt,solution=output,answer=label'
 
   processbench       first wrong steps, greedy; ProcessBench's layout
   processbench_vote  the same, majority of 8 critiques
   mr_gsm8k           processbench on MR-GSM8K in that layout
   triples            verdicts on solutions of several generators
+  outputs            verdicts on outputs of your model, which are graded by
+                     `correct`, or by `answer`
   criticbench        generate, critique, correct; any problem file
   selection          16 solutions of each problem, filtered by critiques
   ranking            one right solution against many wrong ones; RewardMATH
@@ -32,6 +38,7 @@ def get_config(arg='processbench'):
     processbench_vote=processbench_vote,
     mr_gsm8k=mr_gsm8k,
     triples=triples,
+    outputs=outputs,
     criticbench=criticbench,
     selection=selection,
     ranking=ranking,
@@ -51,6 +58,7 @@ def given(name, paths, prompts='instruct', **settings):
   config.data = dict(
     name='solutions',
     paths=paths,
+    columns='',
     layout='auto',
     bad_rows='error',
     number=0,
@@ -71,8 +79,8 @@ def given(name, paths, prompts='instruct', **settings):
 def processbench():
   """ProcessBench's four parts, greedy."""
   parts = ('gsm8k', 'math', 'olympiadbench', 'omnimath')
-  paths = tuple(f'data/processbench/{part}.json' for part in parts)
-  return given('processbench', paths, 'first_error')
+  paths = [f'data/processbench/{part}.json' for part in parts]
+  return given('processbench', ','.join(paths), 'first_error')
 
 
 def processbench_vote():
@@ -90,8 +98,8 @@ def mr_gsm8k():
   A 135M model does not follow the format: of 32 critiques it began itself none
   had a box (LOG.md). `--config.models.critic.prefix=''` lets it begin.
   """
-  paths = ('../shared/data/dev_mr_gsm8k.jsonl',)
-  config = given('mr_gsm8k', paths, 'first_error')
+  path = '../shared/data/dev_mr_gsm8k.jsonl'
+  config = given('mr_gsm8k', path, 'first_error')
   config.models.critic.prefix = 'The first wrong paragraph is \\boxed{'
   config.models.critic.max_new_tokens = 6
   return config
@@ -99,8 +107,17 @@ def mr_gsm8k():
 
 def triples():
   """500 solutions of four generators: verdicts, begun for the critic."""
-  config = given('triples', ('../shared/data/dev_gsm8k_triples.jsonl',))
+  config = given('triples', '../shared/data/dev_gsm8k_triples.jsonl')
   config.data.number = 500
+  config.models.critic.prefix = 'Verdict:'
+  config.models.critic.max_new_tokens = 6
+  return config
+
+
+def outputs():
+  """Verdicts on outputs of a model, begun for the critic as for triples."""
+  config = given('outputs', 'data/outputs.jsonl')
+  config.data.layout = 'outputs'
   config.models.critic.prefix = 'Verdict:'
   config.models.critic.max_new_tokens = 6
   return config
@@ -108,7 +125,7 @@ def triples():
 
 def ranking():
   """RewardMATH: the share of 8 approving critiques as the score."""
-  config = given('ranking', ('data/RewardMATH_direct.json',))
+  config = given('ranking', 'data/RewardMATH_direct.json')
   config.evals.ranking.num_critiques = 8
   config.models.critic.temperature = 1.0
   return config
@@ -118,11 +135,8 @@ def solved(name, **settings):
   """The loop on a file of problems, solver and critic of one size."""
   config = common.base()
   config.checkpoint = ''
-  config.data = dict(
-    name='benchmark',
-    path='../shared/data/gsm8k_train.jsonl',
-    layout='auto',
-    bad_rows='error',
+  config.data = common.files(
+    test='../shared/data/gsm8k_train.jsonl', data_dir=''
   )
   config.models = refcritic.smollm2().models
   config.evals = {name: common.evaluation(**settings)}
@@ -167,7 +181,7 @@ def filtered():
 
 def tiny():
   """An untrained critic and slips of the embedded world; for tests."""
-  config = given('slips', ())
+  config = given('slips', '')
   config.data = dict(name='arithmetic_slips', num_test=6)
   config.models = refcritic.tiny().models
   config.evals.slips.update(batch_size=4, num_critiques=2)

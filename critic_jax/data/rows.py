@@ -1,63 +1,68 @@
-r"""Rows of untrusted files: JSON lines, or one JSON array.
+r"""Rows of untrusted files, read by a layout.
 
-A file may be packed by gzip: it is read as it is unpacked. A row is a JSON
-object. A layout is a function that reads a row, or raises ValueError with the
-reason why the row is not of that layout. The readers of fields below raise such
-errors; they ignore the case of a field's name: `problem`, `Problem`. A file is
-either read completely, or each bad row of it is named with its place and a
-reason; a row costs bounded memory whatever it holds.
+A file is JSON lines, JSON, CSV, Parquet or Arrow (row_files.py). A row is an
+object, as JSON has it. A layout is a function that reads a row, or raises
+ValueError with the reason why the row is not of that layout. The readers of
+fields below raise such errors; they ignore the case of a field's name:
+`problem`, `Problem`. A file is either read completely, or each bad row of it is
+named with its place and a reason.
 """
 
 from __future__ import annotations
 
-import gzip
-import json
+import decimal
 import math
 import os
-import pathlib
-import re
 import reprlib
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, BinaryIO, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
-from critic_jax import files
+from critic_jax.data import column_names, file_sets, row_files
+from critic_jax.data.file_sets import FileSet
 
-MAX_ROW = 10_000_000  # bytes; a longer line is a bad row
-MAX_ARRAY = 200_000_000  # bytes; a longer array must be given as lines
-MAX_UNPACKED = 20_000_000_000  # bytes of a gzip file, which may be small
 MAX_NAME = 200  # characters of an id
+# Numbers beyond these have an exponent, as a person would write them.
+_WRITTEN_OUT = 1e-9, 1e22
+
+_TRUTHS = {
+  'true': True, 'false': False, '1': True, '0': False, 'yes': True, 'no': False,
+  'right': True, 'wrong': False, 'correct': True, 'incorrect': False,
+}  # fmt: skip
+
+_NAMES = 'question', 'answer'
 
 Row = Mapping[str, Any]
 Layouts = Mapping[str, Callable[[Row], Any]]
 T = TypeVar('T')
 
-_GZIP = b'\x1f\x8b'  # how such a file begins
-_TABLES = ('.csv', '.tsv')
-# An array of objects; a line may be a bad row that begins with a bracket.
-_ARRAY = re.compile(rb'(?:\xef\xbb\xbf)?\s*\[\s*[{\]]')
-
 
 def read(
-  path: str | os.PathLike,
+  source: str | os.PathLike | Sequence[FileSet],
   layouts: Layouts,
-  make: Callable[[Row, str, int], T],
+  make: Callable[[Row, str, FileSet, int], T],
   *,
   layout: str = 'auto',
+  columns: str = '',
+  names: Sequence[str] = _NAMES,
   bad_rows: str = 'error',
   report: Callable[[str], None] = print,
 ) -> list[T]:
-  """Returns `make` of each good row, in the file's order.
+  """Returns `make` of each good row, in the files' order.
 
-  A bad row is not UTF-8, not JSON, not an object, longer than `MAX_ROW`, not in
-  the file's layout, or refused by `make` with a ValueError. Empty lines are no
-  rows. A broken array has no rows to skip: it is an error.
+  A bad row is no row of its format, not UTF-8, not an object, longer than
+  `row_files.MAX_ROW`, not in the files' layout, or refused by `make` with a
+  ValueError. Empty lines are no rows. A file that is broken as a whole has no
+  rows to skip: it is an error.
 
   Args:
-    path: a file of one JSON array of objects, or of an object on each line.
+    source: a file, or sets of files.
     layouts: layouts by name.
-    make: (row, name of its layout, its index in the file from 0) -> anything.
+    make: (row, name of its layout, its set of files, its index in the set from
+      0) -> anything.
     layout: a name, or 'auto': the layout of the first good row.
+    columns: names of ours for columns of the files, as `column_names.parse`
+      reads them.
+    names: the fields that advice is about, if the first row has no layout.
     bad_rows: 'error', or 'skip' to leave them out.
     report: called with one line of text if rows were skipped.
 
@@ -66,52 +71,58 @@ def read(
 
   Raises:
     ValueError: no such file, a bad row (file, place and reason), no good row, a
-      broken array, or an unknown `layout` or `bad_rows`.
+      broken file, or an unknown `layout` or `bad_rows`.
   """
   if layout != 'auto':
     check('layout', layout, ('auto', *layouts))
   check('bad_rows', bad_rows, ('error', 'skip'))
-  path, results, errors = pathlib.Path(path), [], []
-  for index, place, content in _contents(path):
+  by_name = column_names.parse(columns)
+  sets, results, errors = file_sets.of(source), [], []
+  for file_set, index, place, content in _contents(sets):
     try:
-      row = _object(content)
-      row_layout = detect(row, layouts) if layout == 'auto' else layout
-      results.append(make(row, row_layout, index))
+      row = column_names.renamed(row_files.as_object(content), by_name)
+      is_known = layout != 'auto'
+      row_layout = layout if is_known else detect(row, layouts, names)
+      results.append(make(row, row_layout, file_set, index))
     except ValueError as error:
-      errors.append(f'{path}{place}: {error}')
+      errors.append(f'{place}: {error}')
       if bad_rows == 'error':
         raise ValueError(
-          f"{errors[0]}; or read with bad_rows='skip'"
+          f'{errors[0]}; or leave such rows out: --config.data.bad_rows=skip'
         ) from error
     else:
       layout = row_layout
+  label = file_sets.label(sets)
   if not results:
     reason = errors[0] if errors else 'it is empty'
-    raise ValueError(f'{path}: got no good row; expected one; {reason}')
+    raise ValueError(f'{label}: got no good row; expected one; {reason}')
   if errors:
     total = len(results) + len(errors)
     report(
-      f'{path}: {len(errors)} of {total} rows skipped; the first: {errors[0]}'
+      f'{label}: {len(errors)} of {total} rows skipped; the first: {errors[0]}'
     )
   return results
 
 
-def open_file(path: str | os.PathLike) -> BinaryIO:
-  """Opens a file to read.
+def _contents(sets: Sequence[FileSet]):
+  """Yields (set, index in the set, path and place, content) of all rows."""
+  for file_set in sets:
+    start = 0
+    for path in file_set.paths:
+      index = -1
+      for index, place, content in row_files.contents(path):
+        yield file_set, start + index, f'{path}{place}', content
+      start += index + 1
 
-  Raises:
-    ValueError: it cannot be opened.
+
+def detect(row: Row, layouts: Layouts, names: Sequence[str] = _NAMES) -> str:
+  """Returns the first layout in which a row is good, or raises ValueError.
+
+  Args:
+    row: a row.
+    layouts: layouts by name.
+    names: the fields that advice is about, if there is no such layout.
   """
-  try:
-    return pathlib.Path(path).open('rb')
-  except OSError as error:
-    raise ValueError(
-      f'{path}: got {error.strerror}; expected a file that can be read'
-    ) from error
-
-
-def detect(row: Row, layouts: Layouts) -> str:
-  """Returns the first layout in which a row is good, or raises ValueError."""
   reasons = []
   for name, layout in layouts.items():
     try:
@@ -121,98 +132,9 @@ def detect(row: Row, layouts: Layouts) -> str:
     else:
       return name
   raise ValueError(
-    f'fields: got {reprlib.repr(sorted(row))}; expected a known layout: '
-    + ', '.join(reasons)
+    f'fields: got {reprlib.repr(sorted(row))}; expected a known layout'
+    f'{column_names.advice(row, names)} ({", ".join(reasons)})'
   )
-
-
-def stem(path: str | os.PathLike) -> str:
-  """Returns the name of a file without its ending: 'a' of 'a.jsonl.gz'."""
-  path = pathlib.Path(path)
-  return path.with_suffix('').stem if path.suffix == '.gz' else path.stem
-
-
-def _contents(path: pathlib.Path) -> Iterator[tuple[int, str, Any]]:
-  """Yields (index, place for error messages, bytes or parsed JSON) of rows."""
-  with open_file(path) as file:
-    is_packed = file.read(len(_GZIP)) == _GZIP
-    file.seek(0)
-    if not is_packed:
-      yield from _rows(path, file)
-      return
-    try:
-      with gzip.GzipFile(fileobj=file) as unpacked:
-        yield from _rows(path, unpacked, MAX_UNPACKED)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-      raise ValueError(
-        f'{path}: got a broken gzip file ({error}); expected a whole one; '
-        'copy it again'
-      ) from None
-
-
-def _rows(path, file, max_size=math.inf) -> Iterator[tuple[int, str, Any]]:
-  """Yields the rows of an open file, at most so many bytes of them."""
-  head = file.read(4096)
-  other = files.other_format(head)
-  if not other and path.suffix in _TABLES:
-    other = 'a table', f'pandas.read_csv(path).{files.TO_LINES}'
-  if other:
-    raise ValueError(
-      f'{path}: got {other[0]}; expected JSON lines, or a JSON array; '
-      f'{other[1]}'
-    )
-  file.seek(0)
-  if _ARRAY.match(head):
-    for index, row in enumerate(_array(file, path)):
-      yield index, f'[{index}]', row
-    return
-  for index, line in enumerate(_lines(file)):
-    if file.tell() > max_size:
-      raise ValueError(f'{path}: got over {max_size} bytes; expected fewer')
-    if line.strip():
-      yield index, f':{index + 1}', line
-
-
-def _lines(file: BinaryIO) -> Iterator[bytes]:
-  """Yields the lines, each cut a little beyond `MAX_ROW`."""
-  while line := file.readline(MAX_ROW + 2):
-    rest = line
-    while len(rest) == MAX_ROW + 2 and not rest.endswith(b'\n'):
-      rest = file.readline(MAX_ROW + 2)
-    yield line
-
-
-def _array(file: BinaryIO, path: pathlib.Path) -> list[Any]:
-  content = file.read(MAX_ARRAY + 1)
-  if len(content) > MAX_ARRAY:
-    raise ValueError(
-      f'{path}: got an array of more than {MAX_ARRAY} bytes; expected '
-      'fewer; write one object a line'
-    )
-  try:
-    return _json(content)
-  except ValueError as error:
-    raise ValueError(f'{path}: {error}') from None
-
-
-def _object(content: Any) -> dict[str, Any]:
-  if isinstance(content, bytes):
-    if len(content.rstrip(b'\r\n')) > MAX_ROW:
-      raise ValueError(f'row: got more than {MAX_ROW} bytes; expected fewer')
-    content = _json(content)
-  if not isinstance(content, dict):
-    raise ValueError(f'row: got {reprlib.repr(content)}; expected an object')
-  return content
-
-
-def _json(content: bytes) -> Any:
-  try:
-    return json.loads(content.decode('utf-8-sig'))
-  except UnicodeDecodeError as error:
-    reason = f'invalid UTF-8; expected UTF-8 ({error})'
-  except (ValueError, RecursionError) as error:
-    reason = f'broken JSON; expected JSON ({error})'
-  raise ValueError(f'row: got {reason}')
 
 
 # ----------------------------------------------------------------- fields
@@ -229,7 +151,9 @@ def text(row: Row, field: str) -> str:
   """Returns a text, stripped; it is not blank and valid in UTF-8."""
   value = get(row, field)
   if value is None:
-    raise ValueError(f'{field}: got no such field; expected a text')
+    is_there = any(name.lower() == field for name in row)
+    what = 'nothing' if is_there else 'no such field'
+    raise ValueError(f'{field}: got {what}; expected a text')
   return _text(field, value).strip()
 
 
@@ -255,13 +179,27 @@ def texts(row: Row, field: str) -> list[str]:
 
 
 def text_or_number(row: Row, field: str) -> str:
-  """Returns a text, or a finite number as text: 27.0 is '27'."""
+  """Returns a text, or a finite number as a person would write it.
+
+  >>> [text_or_number({'x': x}, 'x') for x in (27.0, 1e-7, 1e300, '1e3')]
+  ['27', '0.0000001', '1e300', '1e3']
+  """
   value = get(row, field)
   if isinstance(value, int) and not isinstance(value, bool):
     return str(value)  # it may be beyond floats
   if isinstance(value, float) and math.isfinite(value):
-    return str(int(value) if value == int(value) else value)
+    return _number(value)
   return text(row, field)
+
+
+def _number(value: float) -> str:
+  low, high = _WRITTEN_OUT
+  if value and not low <= abs(value) < high:
+    mantissa, _, exponent = f'{value!r}'.partition('e')
+    return f'{mantissa.removesuffix(".0")}e{int(exponent)}'
+  written = f'{decimal.Decimal(repr(value)):f}'
+  whole, _, part = written.partition('.')
+  return written if part.strip('0') else whole.removeprefix('-0') or '0'
 
 
 def integer(row: Row, field: str) -> int:
@@ -280,6 +218,18 @@ def boolean(row: Row, field: str) -> bool:
       f'{field}: got {reprlib.repr(value)}; expected true or false'
     )
   return value
+
+
+def truth(row: Row, field: str) -> bool:
+  """Returns a boolean as people write it: true, 1, 'yes', 'right'."""
+  value = get(row, field)
+  word = str(value).strip().lower() if isinstance(value, str | int) else ''
+  if word not in _TRUTHS:
+    raise ValueError(
+      f'{field}: got {reprlib.repr(value)}; expected one of '
+      f'{", ".join(_TRUTHS)}'
+    )
+  return _TRUTHS[word]
 
 
 def name(row: Row, field: str) -> str | None:

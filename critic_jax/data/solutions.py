@@ -1,8 +1,8 @@
 r"""Given solutions, read from the files of benchmarks -> solve `Record`s.
 
 They have texts and no tokens, since no model of ours sampled them, and are
-critiqued, graded and ranked as sampled ones are. A file is JSON lines or one
-JSON array (rows.py). A row is in a layout:
+critiqued, graded and ranked as sampled ones are. A file is JSON, CSV, Parquet
+or Arrow (row_files.py). A row is in a layout:
 
   'processbench'  id, generator, problem, steps, final_answer_correct, label
   'prm800k'       id, problem, steps, label, complete, answer
@@ -11,6 +11,8 @@ JSON array (rows.py). A row is in a layout:
   'ranking'       question or problem, chosen, rejected; optional answer, id
   'mr_gsm8k'      as published: question, model_output_steps, ... (annotations)
   'prm800k_raw'   as published: question, label (annotations.py)
+  'outputs'       question or problem, solution, and `correct` or the `answer`
+                  that the solution is graded by; optional generator, id
 
 The first is ProcessBench's (https://arxiv.org/abs/2412.06559), also of files
 made like it; 'triples' are GSM8K problems with solutions of several models,
@@ -29,7 +31,8 @@ absent, since nothing is guessed:
   first_error  the label
   answer       the solution's final answer, or None
   correct      whether the answer is right; never whether the steps are
-  grade        'right' or 'wrong', as the grader of answers says it
+  grade        'right' or 'wrong', as the grader of answers says it; 'open':
+               it has yet to say it, and `correct` is absent
 
 In PRM800K a complete solution without a wrong step is correct, and its answer
 is taken for the problem's; a solution with a wrong step ends there, and the
@@ -48,7 +51,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from critic_jax.answers import final_answers
-from critic_jax.data import annotations, problems, rows, store
+from critic_jax.data import annotations, file_sets, problems, rows, store
+from critic_jax.data.file_sets import FileSet
 from critic_jax.types import Problem, Record
 
 # The last line of texts in the files of 'triples'.
@@ -66,14 +70,15 @@ class _Entry(NamedTuple):
 
 
 def read(
-  path: str | os.PathLike,
+  source: str | os.PathLike | Sequence[FileSet],
   *,
   layout: str = 'auto',
+  columns: str = '',
   part: str | None = None,
   bad_rows: str = 'error',
   report: Callable[[str], None] = print,
 ) -> list[Record]:
-  """Reads the solutions of a file, in its order.
+  """Reads the solutions of a file, or of a set of files, in their order.
 
   Solutions of one question are siblings: they share the `Problem`, whose id is
   that of the question's first row, and are numbered in the file's order. The
@@ -83,9 +88,10 @@ def read(
   gives an earlier problem's id to another question.
 
   Args:
-    path: the file.
+    source: a file, or a list of one set of files.
     layout: a layout of the docstring above, or 'auto': the first good row's.
-    part: the file's name in `parsed`; the path's stem if None. It also goes
+    columns: names of ours for columns of the file (column_names.py).
+    part: the file's name in `parsed`; the set's name if None. It also goes
       before ids that are numbers.
     bad_rows: 'error', or 'skip' to leave them out.
     report: called with one line of text if rows were skipped.
@@ -97,12 +103,13 @@ def read(
     ValueError: a bad row (file, place and reason), no good row, or an unknown
       `layout` or `bad_rows`.
   """
-  stem = rows.stem(path)
-  part = rows.check_name('part', stem if part is None else part)
+  sets = file_sets.of(source)
+  part = rows.check_name('part', sets[0].name if part is None else part)
   row_ids: set[str] = set()
   questions: dict[str, str] = {}  # by problem id
 
-  def make(row, layout, index):
+  def make(row, layout, file_set, index):
+    del file_set
     entry = _LAYOUTS[layout](row)
     row_id = rows.name(row, 'id') or rows.name(row, 'uuid') or str(index)
     row_id = _name(row_id, part)
@@ -122,9 +129,11 @@ def read(
 
   return _records(
     rows.read(
-      path, _LAYOUTS, make, layout=layout, bad_rows=bad_rows, report=report
+      sets, _LAYOUTS, make, layout=layout, columns=columns,
+      names=('question', 'solution', 'answer'), bad_rows=bad_rows,
+      report=report,
     )
-  )
+  )  # fmt: skip
 
 
 def sample(
@@ -299,6 +308,27 @@ def _ranking(row: rows.Row) -> _Entry:
   return _Entry(question, solutions, _optional_answer(row))
 
 
+def _outputs(row: rows.Row) -> _Entry:
+  """Reads an output of a model: whether it is right is given, or is graded."""
+  for field in ('reference', 'steps', 'chosen', 'eval_solution'):
+    if rows.get(row, field) is not None:
+      raise ValueError(f'{field}: got one; expected none beside a solution')
+  question = rows.first_text(row, 'question', 'problem')
+  text, answer = rows.text(row, 'solution'), _optional_answer(row)
+  generator = rows.optional_text(row, 'generator')
+  facts = {'generator': generator} if generator else {}
+  if rows.get(row, 'correct') is not None:
+    facts |= _graded(rows.truth(row, 'correct'))
+  elif answer:
+    facts['grade'] = 'open'
+  else:
+    raise ValueError(
+      'correct: got neither it nor an answer; expected true or false, or the '
+      "answer to grade by; write --config.data.columns='correct=COLUMN'"
+    )
+  return _Entry(question, [_whole(text, facts)], answer)
+
+
 # In the order in which `detect` tries them.
 _LAYOUTS = {
   'processbench': _processbench,
@@ -308,6 +338,7 @@ _LAYOUTS = {
   'ranking': _ranking,
   'mr_gsm8k': _mr_gsm8k,
   'prm800k_raw': _prm800k_raw,
+  'outputs': _outputs,
 }
 
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 
-from critic_jax.data import problems, store
+from critic_jax import lookup
+from critic_jax.data import column_names, file_sets, hub, problems, store
 from critic_jax.data import solutions as solutions_lib
+from critic_jax.data import splits as splits_lib
 from critic_jax.tasks import arithmetic as world
 from critic_jax.tasks import arithmetic_labels
 from critic_jax.types import Problem, Record
@@ -74,28 +76,106 @@ def arithmetic_slips(
   }
 
 
-def jsonl(
+def files(
   *,
-  path: str,
-  data_dir: str = 'data_dir',
+  paths: str | Sequence[str] | Mapping[str, str | Sequence[str]],
+  columns: str = '',
   layout: str = 'auto',
   bad_rows: str = 'error',
   fractions: Mapping[str, float] | None = None,
   seed: int = 0,
+  data_dir: str = 'data_dir',
 ) -> Splits:
-  """Reads a JSON-lines file, prepared once, split by hashes of questions.
+  """Reads problems from files: JSON lines, JSON, CSV, Parquet, Arrow, or .gz.
+
+  A split without a path is that of the folder that `paths.train` names, if the
+  folder has one, and else a share of `train`, by hashes of questions. Without
+  `paths.train` there are only the splits that have a path. A question that two
+  splits have is kept in test rather than in dev, and in dev rather than in
+  train.
 
   Args:
-    path: the file.
-    data_dir: the folder of prepared sets.
+    paths: by split, 'train', 'dev' and 'test': a file, a folder, a pattern,
+      several with commas between them, or 'hf://OWNER/NAME', a set of the
+      Hugging Face hub; '' for none. Without splits it is the path of train.
+    columns: names of ours for columns: 'question=prompt,answer=label'.
     layout: a layout of `data/problems.py`, or 'auto'.
     bad_rows: 'error' or 'skip'.
-    fractions: the share of each split.
-    seed: the seed of the split.
+    fractions: the share of each split; of 'train' alone, where another split
+      has a path of its own.
+    seed: the seed of the split by shares.
+    data_dir: the folder of prepared sets, each file being read once; '' reads
+      the files at each start.
+
+  Raises:
+    ValueError: no path, a file or a row that cannot be read, or one that comes
+      twice.
   """
-  fractions = fractions or {'train': 0.9, 'dev': 0.05, 'test': 0.05}
-  rows = store.prepare(path, data_dir, layout=layout, bad_rows=bad_rows)
-  return problems.split(list(rows), fractions, seed=seed)
+  column_names.parse(columns)
+  sets = file_sets.named_apart(_find_splits(paths, data_dir))
+  settings = dict(layout=layout, columns=columns, bad_rows=bad_rows)
+  parts = {
+    split: list(store.prepare(part, data_dir, **settings))
+    if data_dir
+    else problems.read(part, **settings)
+    for split, part in sets.items()
+  }
+  if len(parts) > 1:
+    parts = splits_lib.without_copies(parts)
+  if 'train' in parts:
+    shares = _shares(fractions, parts)
+    parts |= splits_lib.split(parts['train'], shares, seed=seed)
+  return parts
+
+
+def _shares(fractions, parts) -> dict[str, float]:
+  """Returns the shares of the file of 'train', which sum to 1."""
+  shares = dict(fractions or {'train': 0.9, 'dev': 0.05, 'test': 0.05})
+  splits_lib.check_shares(shares)
+  for split in shares:
+    lookup.check_name('fractions', split, ('train', 'dev', 'test'))
+  if len(parts) == 1:
+    return {'train': 0.0} | shares
+  shares = {s: n for s, n in shares.items() if s == 'train' or s not in parts}
+  total = sum(shares.values())
+  if not shares.get('train'):
+    raise ValueError(
+      f'fractions: got {dict(fractions)}; expected a share of train, beside '
+      f'files of {sorted({*parts} - {"train"})}; write '
+      '--config.data.fractions.train=0.9'
+    )
+  return {split: share / total for split, share in shares.items()}
+
+
+def _find_splits(paths, data_dir) -> dict[str, list[file_sets.FileSet]]:
+  """Returns the files of splits, those first that keep a copy of a question."""
+  order = ('test', 'dev', 'train')
+  if not hasattr(paths, 'items'):  # a mapping or a ConfigDict
+    paths = {'train': paths}
+  named = {split: value for split, value in dict(paths).items() if value}
+  for split in named:
+    lookup.check_name('paths', split, order)
+  if not named:
+    raise ValueError(
+      f'paths: got {dict(paths)}; expected a file for train, or for test; '
+      'write --config.data.paths.train=FILE'
+    )
+  by_split = {}
+  for split, value in named.items():
+    setting = f'paths.{split}'
+    if isinstance(value, str) and value.startswith(hub.PREFIX):
+      value = hub.folder(value, data_dir, setting)
+    own = file_sets.find(value, setting)
+    if split not in own and len(own) > 1:
+      raise ValueError(
+        f'{setting}: got {value!r} with the splits {sorted(own)}; expected '
+        f'{split!r} among them; write --config.data.{setting}=FILE'
+      )
+    by_split[split] = own[split] if split in own else [*own.values()][0]
+    if split == 'train':
+      others = {s: own[s] for s in order if s in own and s not in named}
+      by_split |= others
+  return {split: by_split[split] for split in order if split in by_split}
 
 
 def tfds(
@@ -114,16 +194,10 @@ def tfds(
   }
 
 
-def benchmark(
-  *, path: str, layout: str = 'auto', bad_rows: str = 'error'
-) -> Splits:
-  """Reads a file of problems to evaluate on, unsplit."""
-  return {'test': problems.read_jsonl(path, layout=layout, bad_rows=bad_rows)}
-
-
 def solutions(
   *,
-  paths: Sequence[str],
+  paths: str | Sequence[str],
+  columns: str = '',
   layout: str = 'auto',
   bad_rows: str = 'error',
   number: int = 0,
@@ -133,7 +207,9 @@ def solutions(
   """Reads given solutions, e.g. the four files of ProcessBench.
 
   Args:
-    paths: the files; the stem of each is the name of its part.
+    paths: a file, a folder or a pattern, or several: a list, or with commas
+      between them; the name of each file is that of its part.
+    columns: names of ours for columns: 'question=prompt,solution=output'.
     layout: a layout of `data/solutions.py`, or 'auto'.
     bad_rows: 'error' or 'skip'.
     number: the solutions or problems to draw from each file; 0 takes all.
@@ -143,16 +219,21 @@ def solutions(
   Raises:
     ValueError: two files hold a solution of the same id, or a file is bad.
   """
-  records, path_by_id = [], {}
-  for path in paths:
-    part = solutions_lib.read(path, layout=layout, bad_rows=bad_rows)
+  column_names.parse(columns)
+  parts = file_sets.named_apart(file_sets.find(paths, 'paths'))
+  records, place_by_id = [], {}
+  for file_set in (s for part in parts.values() for s in part):
+    place = file_sets.label([file_set])
+    part = solutions_lib.read(
+      [file_set], layout=layout, columns=columns, bad_rows=bad_rows
+    )
     # Refuse ids that another file has: records of both would be confused.
-    copies = [r.id for r in part if path_by_id.setdefault(r.id, path) != path]
-    if list(paths).count(path) > 1:
-      copies = [r.id for r in part]
+    copies = [
+      r.id for r in part if place_by_id.setdefault(r.id, place) != place
+    ]
     if copies:
       raise ValueError(
-        f'paths: got {len(copies)} solutions again in {path} ({copies[0]!r}, '
+        f'paths: got {len(copies)} solutions again in {place} ({copies[0]!r}, '
         '...); expected files of different ids; leave one out, or rename one'
       )
     # Draw from each file, so that every part keeps its place in the mean.

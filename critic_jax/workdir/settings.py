@@ -35,7 +35,8 @@ _OPERATIONAL_OF_PHASES = (
   'max_skipped',
 )
 # Settings of data/sources.py that say where a file or a folder is.
-_PLACES = ('path', 'paths', 'data_dir')
+_PLACES = ('paths', 'data_dir')
+_SPLITS = ('train', 'dev', 'test')  # that may have a path each
 # Not operational: `compile_ahead` pads the sampler's calls to one shape, which
 # rounds otherwise; `best_metric` gives checkpoints their saved values.
 
@@ -119,9 +120,10 @@ def operational(config: Any) -> set[str]:
 def places(config: Any) -> set[str]:
   """Returns the dotted names of settings that say where an input is.
 
-  >>> sorted(places({'models': {'critic': {}}, 'data': {'path': 'a.jsonl'}}))
-  ['checkpoint', 'data.data_dir', 'data.path', 'data.paths', \
-'models.critic.source', 'models.critic.tokenizer']
+  >>> sorted(places({'models': {'critic': {}}, 'data': {'paths': 'a.jsonl'}}))
+  ['checkpoint', 'data.data_dir', 'data.paths', 'data.paths.dev', \
+'data.paths.test', 'data.paths.train', 'models.critic.source', \
+'models.critic.tokenizer']
 
   Args:
     config: a config as JSON has it.
@@ -130,6 +132,7 @@ def places(config: Any) -> set[str]:
   sections += [f'evals.{name}.data' for name in config.get('evals') or ()]
   models = [f'models.{role}' for role in config.get('models') or ()]
   names = {f'{section}.{name}' for section in sections for name in _PLACES}
+  names |= {f'{section}.paths.{s}' for section in sections for s in _SPLITS}
   names |= {f'{m}.{name}' for m in models for name in ('source', 'tokenizer')}
   return {'checkpoint', *names}
 

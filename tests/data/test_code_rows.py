@@ -51,7 +51,7 @@ def parse(row, layout):
 def test_rows_are_found_and_their_solutions_pass(row, layout, tmp_path):
   path = tmp_path / 'rows.jsonl'
   path.write_text(json.dumps(row) + '\n')
-  [problem] = problems.read_jsonl(path)
+  [problem] = problems.read(path)
   assert problem.id == 'rows-0'
   assert problems.detect(row) == layout
   assert code.is_reference(problem.answer)
@@ -136,7 +136,7 @@ def test_values_that_no_grader_compares_are_told(setup, test, values, tmp_path):
   path = tmp_path / 'rows.jsonl'
   path.write_text(json.dumps(row) + '\n')
   reports = []
-  problems.read_jsonl(path, report=reports.append)
+  problems.read(path, report=reports.append)
   assert len(reports) == bool(values)
   for report in reports:
     assert '1 of 1 problems' in report and f"'rows-0' ({values[0]})" in report
@@ -153,7 +153,7 @@ def test_the_solutions_of_a_file_of_programs_pass_their_own_tests():
     pytest.skip(f'no {path}')
   grades = {
     problem.id: run(problem.solution, problem.answer)
-    for problem in problems.read_jsonl(path)
+    for problem in problems.read(path)
   }
   assert {key: g for key, g in grades.items() if g != 'right'} == {}
 

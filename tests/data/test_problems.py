@@ -1,11 +1,10 @@
-import collections
 import json
 import pathlib
 
 import pytest
 
 from critic_jax.answers import final_answers
-from critic_jax.data import problems, rows
+from critic_jax.data import problems, row_files, splits
 from critic_jax.types import Problem
 
 SHARED = pathlib.Path(__file__).parents[3] / 'shared/data/gsm8k_train.jsonl'
@@ -41,7 +40,7 @@ def file(tmp_path):
 
 
 def test_gsm8k(file):
-  assert problems.read_jsonl(write(file, GSM8K)) == [
+  assert problems.read(write(file, GSM8K)) == [
     Problem(
       id='set-0',
       question='Ann has 2 boxes of 600 pens and sells none. How many pens?',
@@ -52,13 +51,13 @@ def test_gsm8k(file):
 
 
 def test_math_answer_is_the_last_box_with_its_braces(file):
-  (problem,) = problems.read_jsonl(write(file, MATH))
+  (problem,) = problems.read(write(file, MATH))
   assert problem.answer == r'\frac{1}{2}'
   assert problem.solution == MATH['solution']
 
 
 def test_math_answer_may_be_given(file):
-  (problem,) = problems.read_jsonl(write(file, MATH | {'answer': '0.5'}))
+  (problem,) = problems.read(write(file, MATH | {'answer': '0.5'}))
   assert problem.answer == '0.5'
 
 
@@ -68,10 +67,10 @@ def test_math_answer_may_be_given(file):
 )
 def test_generic(file, field, answer, expected):
   row = {field: ' What? ', 'answer': answer, 'id': 'a 1', 'level': [3]}
-  (problem,) = problems.read_jsonl(write(file, row))
+  (problem,) = problems.read(write(file, row))
   assert problem == Problem('a 1', 'What?', expected, '')
   row['solution'] = 'So it is.'
-  (problem,) = problems.read_jsonl(write(file, row))
+  (problem,) = problems.read(write(file, row))
   assert problem.solution == 'So it is.'
 
 
@@ -147,7 +146,7 @@ def test_published_layouts(file, benchmark, is_array):
   row, layout, answer = PUBLISHED[benchmark]
   assert problems.detect(row) == layout
   file = write_array(file, row) if is_array else write(file, row)
-  (problem,) = problems.read_jsonl(file)
+  (problem,) = problems.read(file)
   assert problem.answer == answer
   by_name = {name.lower(): value for name, value in row.items()}
   assert problem.question == by_name.get('question', by_name.get('problem'))
@@ -157,7 +156,7 @@ def test_published_layouts(file, benchmark, is_array):
 
 
 def test_olympiadbench(file):
-  (problem,) = problems.read_jsonl(write_array(file, OLYMPIAD))
+  (problem,) = problems.read(write_array(file, OLYMPIAD))
   assert problem == Problem(
     id='2231',
     question='Find all $x$ with $x^2 = 1$.',
@@ -181,7 +180,7 @@ def test_olympiadbench(file):
   ],
 )
 def test_olympiadbench_variants(file, change, question, answer):
-  (problem,) = problems.read_jsonl(write(file, OLYMPIAD | change))
+  (problem,) = problems.read(write(file, OLYMPIAD | change))
   assert problem.question.startswith(question)
   assert problem.answer == answer
 
@@ -209,30 +208,30 @@ def test_olympiadbench_variants(file, change, question, answer):
 def test_olympiadbench_refuses_what_no_rule_grades(file, change, reason):
   write(file, OLYMPIAD, OLYMPIAD | {'id': 2} | change)
   with pytest.raises(ValueError, match=rf'set\.jsonl:2: {reason}'):
-    problems.read_jsonl(file)
+    problems.read(file)
 
 
 def test_exact_names_of_fields_go_before_capitals(file):
   row = {'Question': 'Not this?', 'question': 'This?', 'ANSWER': 1}
-  (problem,) = problems.read_jsonl(write(file, row))
+  (problem,) = problems.read(write(file, row))
   assert (problem.question, problem.answer) == ('This?', '1')
 
 
 def test_an_empty_solution_is_none(file):
-  (problem,) = problems.read_jsonl(write(file, GENERIC | {'solution': ''}))
+  (problem,) = problems.read(write(file, GENERIC | {'solution': ''}))
   assert problem.solution == ''
 
 
 def test_ids_are_of_the_row_or_its_line(file):
   rows = [GENERIC, GENERIC | {'id': 'mine'}, b'', GENERIC | {'id': 5}, GENERIC]
-  read = problems.read_jsonl(write(file, *rows))
+  read = problems.read(write(file, *rows))
   assert [p.id for p in read] == ['set-0', 'mine', '5', 'set-4']
 
 
 def test_a_byte_order_mark_and_windows_line_ends(file):
   text = '\r\n'.join([json.dumps(GENERIC)] * 2)
   file.write_bytes(b'\xef\xbb\xbf' + text.encode())
-  assert len(problems.read_jsonl(file)) == 2
+  assert len(problems.read(file)) == 2
 
 
 # Rows whose question is in several fields: the question, the answer.
@@ -297,7 +296,7 @@ PARTS = {
 @pytest.mark.parametrize('name', PARTS)
 def test_the_question_has_all_its_parts(file, name):
   row, question, answer = PARTS[name]
-  (problem,) = problems.read_jsonl(write(file, row), report=lambda _: None)
+  (problem,) = problems.read(write(file, row), report=lambda _: None)
   assert (problem.question, problem.answer) == (question, answer)
   # The question alone is another one, so that nothing of it was dropped.
   if name != 'no context':
@@ -315,7 +314,7 @@ def test_the_question_has_all_its_parts(file, name):
       "answer: got '1'; expected one of",
     ),
     ({'choices': ['a', 'a'], 'answer': 'x'}, 'answer: got .*; expected one of'),
-    ({'choices': ['a', 'b'], 'answer': None}, 'answer: got no such field'),
+    ({'choices': ['a', 'b'], 'answer': None}, 'answer: got nothing; expected'),
     ({'choices': ['a'], 'answer': 'A'}, 'choices: got .*; expected 2 to 26'),
     ({'choices': ['a', ['b']], 'answer': 'A'}, 'choices: got .*; expected 2'),
     ({'options': 7, 'answer': 'A'}, 'options: got .*; expected 2 to 26 texts'),
@@ -327,7 +326,7 @@ def test_the_question_has_all_its_parts(file, name):
 def test_parts_that_cannot_be_read_are_refused(file, change, reason):
   write(file, GENERIC, GENERIC | {'id': 2} | change)
   with pytest.raises(ValueError, match=rf'set\.jsonl:2: {reason}'):
-    problems.read_jsonl(file, layout='generic')
+    problems.read(file, layout='generic')
 
 
 LONG = 'Mind that all of the pens are red, and that one of them is lost.'
@@ -338,14 +337,14 @@ LONG = 'Mind that all of the pens are red, and that one of them is lost.'
 def test_fields_with_long_texts_are_not_dropped_in_silence(file, row, value):
   reports = []
   rows = [row | {'id': i, 'Hint': value} for i in range(2)]
-  problems.read_jsonl(write(file, *rows), report=reports.append)
+  problems.read(write(file, *rows), report=reports.append)
   report = next(r for r in reports if 'not read' in r)
   assert f'{file}: long texts or options of 2 rows' in report
   assert "'Hint' (2 rows)" in report
   # Short texts, numbers and fields that are read are not named.
   known = row | {'level': 'Level 5', 'url': 'http://a.b/' + 'c' * 80, 'n': 3}
   reports.clear()
-  problems.read_jsonl(write(file, known), report=reports.append)
+  problems.read(write(file, known), report=reports.append)
   assert not any('not read' in report for report in reports)
 
 
@@ -362,12 +361,12 @@ def test_fields_with_long_texts_are_not_dropped_in_silence(file, row, value):
 )
 def test_options_under_other_names_are_not_dropped_in_silence(file, fields):
   reports = []
-  problems.read_jsonl(write(file, GENERIC | fields), report=reports.append)
+  problems.read(write(file, GENERIC | fields), report=reports.append)
   report = next(r for r in reports if 'not read' in r)
   assert all(repr(name) in report for name in fields if name != 'cop')
   reports.clear()
   write(file, GENERIC | {'A': 'red', 'level': 3})
-  problems.read_jsonl(file, report=reports.append)
+  problems.read(file, report=reports.append)
   assert not any('not read' in report for report in reports)
 
 
@@ -387,7 +386,7 @@ def test_options_under_other_names_are_not_dropped_in_silence(file, fields):
 )
 def test_commas_of_gsm8k(file, answer, expected):
   row = GSM8K | {'answer': f'So.\n#### {answer}'}
-  (problem,) = problems.read_jsonl(write(file, row))
+  (problem,) = problems.read(write(file, row))
   assert problem.answer == expected
   assert problem.solution.endswith(f'\\boxed{{{expected}}}.')
 
@@ -425,9 +424,9 @@ def test_a_bad_row_is_an_error_or_skipped(file, row):
   other = GENERIC | {'question': 'What is 4 + 3?'}
   write(file, GENERIC, row, other)
   with pytest.raises(ValueError, match=r'set\.jsonl:2: .*: got .*; expected '):
-    problems.read_jsonl(file)
+    problems.read(file)
   reports = []
-  read = problems.read_jsonl(file, bad_rows='skip', report=reports.append)
+  read = problems.read(file, bad_rows='skip', report=reports.append)
   assert [p.id for p in read] == ['set-0', 'set-2']
   (text,) = reports
   assert '1 of 3 rows skipped' in text
@@ -445,22 +444,22 @@ def test_a_bad_row_is_an_error_or_skipped(file, row):
 )
 def test_gsm8k_without_a_final_answer(file, row):
   with pytest.raises(ValueError, match=':2: answer: got .*; expected'):
-    problems.read_jsonl(write(file, GSM8K, row))
+    problems.read(write(file, GSM8K, row))
 
 
 @pytest.mark.parametrize('solution', ['It is 5.', r'\boxed{}', r'\boxed{5'])
 def test_math_without_a_final_answer(file, solution):
   row = MATH | {'solution': solution}
   with pytest.raises(ValueError, match=':2: solution: got .*; expected'):
-    problems.read_jsonl(write(file, MATH, row))
+    problems.read(write(file, MATH, row))
 
 
 def test_a_row_too_long_costs_no_memory_and_no_neighbour(file, monkeypatch):
-  monkeypatch.setattr(rows, 'MAX_ROW', 100)
+  monkeypatch.setattr(row_files, 'MAX_ROW', 100)
   for length in (90, 99, 100, 101, 102, 103, 205, 400):
     row = b'{"question": "What?", "answer": "1"}'.ljust(length)
     write(file, GENERIC, row, GENERIC)
-    read = problems.read_jsonl(file, bad_rows='skip', report=lambda _: None)
+    read = problems.read(file, bad_rows='skip', report=lambda _: None)
     expected = (
       ['set-0', 'set-1', 'set-2'] if length <= 100 else ['set-0', 'set-2']
     )
@@ -470,9 +469,9 @@ def test_a_row_too_long_costs_no_memory_and_no_neighbour(file, monkeypatch):
 def test_bad_rows_of_an_array_are_named_by_their_index(file):
   write_array(file, GENERIC, ['no object'], {'answer': '1'}, GENERIC)
   with pytest.raises(ValueError, match=r'set\.jsonl\[1\]: row: got .*; expec'):
-    problems.read_jsonl(file)
+    problems.read(file)
   reports = []
-  read = problems.read_jsonl(file, bad_rows='skip', report=reports.append)
+  read = problems.read(file, bad_rows='skip', report=reports.append)
   assert [p.id for p in read] == ['set-0', 'set-3']
   assert '2 of 4 rows skipped' in reports[0]
 
@@ -491,22 +490,22 @@ def test_bad_rows_of_an_array_are_named_by_their_index(file):
 def test_a_broken_array_is_one_error(file, content, reason, bad_rows):
   file.write_bytes(content)
   with pytest.raises(ValueError, match=rf'set\.jsonl: .*got {reason}'):
-    problems.read_jsonl(file, bad_rows=bad_rows)
+    problems.read(file, bad_rows=bad_rows)
 
 
 def test_an_array_is_read_up_to_a_size(file, monkeypatch):
   write_array(file, GENERIC)
   size = len(file.read_bytes())
-  monkeypatch.setattr(rows, 'MAX_ARRAY', size)
-  assert len(problems.read_jsonl(file)) == 1
-  monkeypatch.setattr(rows, 'MAX_ARRAY', size - 1)
+  monkeypatch.setattr(row_files, 'MAX_ARRAY', size)
+  assert len(problems.read(file)) == 1
+  monkeypatch.setattr(row_files, 'MAX_ARRAY', size - 1)
   with pytest.raises(ValueError, match='got an array of more than .* a line'):
-    problems.read_jsonl(file)
+    problems.read(file)
 
 
 def test_a_line_that_is_an_array_is_a_bad_line(file):
   write(file, b'["question", "answer"]', GENERIC)
-  read = problems.read_jsonl(file, bad_rows='skip', report=lambda _: None)
+  read = problems.read(file, bad_rows='skip', report=lambda _: None)
   assert [p.id for p in read] == ['set-1']
 
 
@@ -518,9 +517,9 @@ def test_repeated_questions_are_kept_and_told_with_their_ids(file):
     {'question': 'What is 2?', 'answer': '3'},
   ]
   reports = []
-  read = problems.read_jsonl(write(file, *rows), report=reports.append)
+  read = problems.read(write(file, *rows), report=reports.append)
   assert [p.id for p in read] == ['a', 'set-1', 'b', 'set-3']
-  assert problems.repeats(read) == {'b': 'a', 'set-3': 'set-1'}
+  assert splits.repeats(read) == {'b': 'a', 'set-3': 'set-1'}
   (report,) = reports
   assert report.endswith(
     '2 of 4 rows ask what an earlier one asks, 1 of them with another answer: '
@@ -529,17 +528,15 @@ def test_repeated_questions_are_kept_and_told_with_their_ids(file):
   # The same id again is an error, that names it and its place.
   rows[2]['id'] = 'a'
   with pytest.raises(ValueError, match=":3: id: got 'a' again; expected a new"):
-    problems.read_jsonl(write(file, *rows))
+    problems.read(write(file, *rows))
   repeated_rows = [{'question': 'x?', 'answer': '1'}] * 9
-  problems.read_jsonl(write(file, *repeated_rows), report=reports.append)
+  problems.read(write(file, *repeated_rows), report=reports.append)
   assert '8 of 9 rows' in reports[-1] and reports[-1].endswith(', ...')
 
 
 def test_nothing_is_reported_about_good_rows(file):
   reports = []
-  problems.read_jsonl(
-    write(file, GENERIC), bad_rows='skip', report=reports.append
-  )
+  problems.read(write(file, GENERIC), bad_rows='skip', report=reports.append)
   assert not reports
 
 
@@ -551,7 +548,7 @@ def test_solutions_that_are_not_graded_right_are_told(file):
     MATH | {'id': 'equal', 'problem': 'd', 'answer': r'\sqrt{1/4}'},
   ]
   reports = []
-  problems.read_jsonl(write(file, *rows), report=reports.append)
+  problems.read(write(file, *rows), report=reports.append)
   (report,) = reports
   assert report == (
     f'{file}: 2 of 4 reference solutions are not graded right by their own '
@@ -561,7 +558,7 @@ def test_solutions_that_are_not_graded_right_are_told(file):
 
 def test_the_first_good_row_decides_the_layout(file):
   rows = [b'no json', GSM8K, GENERIC, GSM8K]
-  read = problems.read_jsonl(
+  read = problems.read(
     write(file, *rows), bad_rows='skip', report=lambda _: None
   )
   assert [p.id for p in read] == ['set-1', 'set-3']
@@ -585,15 +582,15 @@ def test_a_worked_answer_without_its_mark_is_not_generic():
 def test_a_layout_by_name_is_obeyed(file):
   write(file, GENERIC)
   with pytest.raises(ValueError, match='problem: got no such field'):
-    problems.read_jsonl(file, layout='math')
+    problems.read(file, layout='math')
 
 
 def test_wrong_settings_name_the_choices(file):
   write(file, GENERIC)
   with pytest.raises(ValueError, match="layout: got 'gms8k'.*'gsm8k', 'math'"):
-    problems.read_jsonl(file, layout='gms8k')
+    problems.read(file, layout='gms8k')
   with pytest.raises(ValueError, match="bad_rows: got 'drop'.*'error', 'skip'"):
-    problems.read_jsonl(file, bad_rows='drop')
+    problems.read(file, bad_rows='drop')
 
 
 @pytest.mark.parametrize('content', [b'', b'\n\n', b'no json\n'])
@@ -601,86 +598,13 @@ def test_wrong_settings_name_the_choices(file):
 def test_a_file_without_problems_is_an_error(file, content, bad_rows):
   file.write_bytes(content)
   with pytest.raises(ValueError, match='set.jsonl'):
-    problems.read_jsonl(file, bad_rows=bad_rows)
+    problems.read(file, bad_rows=bad_rows)
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason='no shared data')
 def test_the_published_gsm8k():
-  read = problems.read_jsonl(SHARED)
+  read = problems.read(SHARED)
   assert len(read) == 7473
   assert read[0].answer == '72'
   assert not any('<<' in p.solution or ',' in p.answer for p in read)
   assert all(p.solution.endswith(f'\\boxed{{{p.answer}}}.') for p in read)
-
-
-FRACTIONS = {'train': 0.8, 'dev': 0.1, 'test': 0.1}
-
-
-def make_problems(number, start=0):
-  return [
-    Problem(f'p-{i}', f'What is {i} + 1?', str(i + 1))
-    for i in range(start, start + number)
-  ]
-
-
-def test_split_is_disjoint_complete_and_of_the_asked_size():
-  parts = problems.split(make_problems(2000), FRACTIONS, seed=0)
-  ids = [p.id for part in parts.values() for p in part]
-  assert sorted(ids) == sorted(p.id for p in make_problems(2000))
-  # Binomial: a standard deviation is at most sqrt(2000 * 0.8 * 0.2) = 18.
-  for name, share in FRACTIONS.items():
-    assert abs(len(parts[name]) - 2000 * share) < 5 * 18
-
-
-def test_split_keeps_copies_of_a_question_together():
-  variants = 'What is {} + 1?', 'what  is {} + 1', 'WHAT IS\n{} + 1 ?'
-  copies = [
-    Problem(f'{v}-{i}', variant.format(i), str(i + 1))
-    for i in range(100)
-    for v, variant in enumerate(variants)
-  ]
-  parts = problems.split(copies, FRACTIONS, seed=0)
-  assert all(parts.values())
-  for part in parts.values():
-    counts = collections.Counter(p.answer for p in part)
-    assert set(counts.values()) <= {3}
-
-
-def test_split_does_not_move_what_was_there():
-  before = problems.split(make_problems(300), FRACTIONS, seed=0)
-  after = problems.split(make_problems(600)[::-1], FRACTIONS, seed=0)
-  for name, part in before.items():
-    assert {p.id for p in part} <= {p.id for p in after[name]}
-
-
-def test_split_depends_on_the_seed():
-  split, other_split = (
-    problems.split(make_problems(99), FRACTIONS, seed=s) for s in (0, 1)
-  )
-  assert split != other_split
-  assert split == problems.split(make_problems(99), FRACTIONS, seed=0)
-
-
-def test_split_golden():
-  # The parts of a published run must never change.
-  parts = problems.split(make_problems(12), {'train': 0.5, 'test': 0.5}, seed=0)
-  assert [p.answer for p in parts['test']] == ['1', '5', '8', '10', '11']
-
-
-def test_split_shares_of_none_and_all():
-  parts = problems.split(make_problems(50), {'none': 0.0, 'all': 1.0}, seed=0)
-  assert len(parts['none']) == 0
-  assert len(parts['all']) == 50
-
-
-@pytest.mark.parametrize(
-  'fractions', [{}, {'a': 0.5}, {'a': 0.5, 'b': 0.6}, {'a': 1.5, 'b': -0.5}]
-)
-def test_split_needs_shares_of_a_whole(fractions):
-  with pytest.raises(ValueError, match='fractions: got .* sum to 1'):
-    problems.split(make_problems(3), fractions, seed=0)
-
-
-def test_question_key_tells_questions_apart():
-  assert problems.question_key('ＡＢ  c!') == 'ab c'
-  assert problems.question_key('1.5?') != problems.question_key('15?')

@@ -531,3 +531,43 @@ def test_the_published_files(name, rows, problems, right, erroneous):
   assert sum(r.parsed.get('correct', False) for r in records) == right
   labels = [r.parsed.get('first_error', -1) for r in records]
   assert sum(label >= 0 for label in labels) == erroneous
+
+
+OUTPUT = {'question': 'What is 2 + 3?', 'solution': 'It is \\boxed{6}.'}
+
+
+@pytest.mark.parametrize(
+  ('facts', 'expected'),
+  [
+    ({'correct': False}, {'correct': False, 'grade': 'wrong'}),
+    ({'correct': 'Yes'}, {'correct': True, 'grade': 'right'}),
+    ({'correct': 1, 'answer': 5}, {'correct': True, 'grade': 'right'}),
+    ({'answer': '5', 'generator': 'm'}, {'grade': 'open', 'generator': 'm'}),
+    ({'answer': '5', 'correct': None}, {'grade': 'open'}),
+  ],
+)
+def test_outputs_of_a_model(file, facts, expected):
+  [record] = solutions.read(write(file, OUTPUT | facts), layout='outputs')
+  assert record.text == 'It is \\boxed{6}.'
+  assert record.problem.answer == str(facts.get('answer', ''))
+  known = {n: v for n, v in record.parsed.items() if n in (
+    'correct', 'grade', 'generator')}  # fmt: skip
+  assert known == expected
+  assert record.parsed['answer'] == '6'
+
+
+@pytest.mark.parametrize(
+  ('change', 'reason'),
+  [
+    ({}, 'correct: got neither it nor an answer; .*columns=.correct=COLUMN'),
+    ({'correct': 'maybe'}, "correct: got 'maybe'; expected one of true, fal"),
+    ({'correct': 2}, 'correct: got 2; expected one of true, false'),
+    ({'correct': True, 'solution': ' '}, "solution: got ' '; expected a te"),
+    ({'correct': True, 'question': None}, 'problem: got no such field'),
+    ({'correct': True, 'reference': 'x'}, 'reference: got one; expected no'),
+  ],
+)
+def test_outputs_that_nobody_can_judge(file, change, reason):
+  write(file, OUTPUT | {'correct': True}, OUTPUT | {'id': 'b'} | change)
+  with pytest.raises(ValueError, match=rf':2: {reason}'):
+    solutions.read(file, layout='outputs')

@@ -35,7 +35,7 @@ def test_a_file_is_split_once_and_for_all(tmp_path):
   ]
   path = tmp_path / 'sums.jsonl'
   path.write_text('\n'.join(map(json.dumps, rows)))
-  config = dict(name='jsonl', path=str(path), data_dir=str(tmp_path / 'data'))
+  config = dict(name='files', paths=str(path), data_dir=str(tmp_path / 'data'))
   splits = lookup.bind(sources, config)()
   assert sum(sizes(splits).values()) == 200
   # 90, 5 and 5 of 100 by the hash of the question: 180, 10, 10, roughly.
@@ -60,9 +60,10 @@ def test_a_file_is_split_once_and_for_all(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-  with pytest.raises(ValueError, match='nowhere.jsonl: got No such file'):
-    sources.jsonl(
-      path=str(tmp_path / 'nowhere.jsonl'), data_dir=str(tmp_path / 'data')
+  with pytest.raises(ValueError, match='nowhere.jsonl.*no such file'):
+    sources.files(
+      paths={'train': str(tmp_path / 'nowhere.jsonl')},
+      data_dir=str(tmp_path / 'data'),
     )
 
 
@@ -74,7 +75,7 @@ def test_an_unknown_source_lists_the_choices():
 
 
 def test_sources_take_settings_only():
-  for name in ('arithmetic', 'jsonl', 'tfds'):
+  for name in ('arithmetic', 'files', 'tfds'):
     parameters = inspect.signature(getattr(sources, name)).parameters.values()
     assert {p.kind for p in parameters} == {inspect.Parameter.KEYWORD_ONLY}
 
@@ -84,8 +85,10 @@ def test_two_files_must_not_hold_the_same_ids(tmp_path):
   paths = [tmp_path / 'a.jsonl', tmp_path / 'b.jsonl']
   for path in paths:
     path.write_text(json.dumps(row))
-  for file_pair in (paths, [paths[0]] * 2):
-    with pytest.raises(ValueError, match='paths: got 1 solutions again in'):
+  reasons = {'paths: got 1 solutions again in': paths}
+  reasons['paths: got .*a.jsonl twice; expected each file once'] = paths[:1] * 2
+  for reason, file_pair in reasons.items():
+    with pytest.raises(ValueError, match=reason):
       sources.solutions(paths=[str(path) for path in file_pair])
   paths[1].write_text(json.dumps(row | {'id': 'p-2'}))
   assert (

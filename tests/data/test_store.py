@@ -36,7 +36,7 @@ def folders(data_dir):
 
 def test_prepared_problems_are_those_of_the_file(file, tmp_path):
   prepared = store.prepare(file, tmp_path / 'data')
-  expected = problems.read_jsonl(file)
+  expected = problems.read(file)
   assert list(prepared) == expected
   assert len(prepared) == 5
   assert prepared[3] == expected[3]
@@ -54,7 +54,7 @@ def test_prepared_problems_can_be_pickled(file, tmp_path):
 def test_a_file_is_converted_once(file, tmp_path, monkeypatch):
   first = store.prepare(file, tmp_path / 'data')
   monkeypatch.setattr(store, '_write', None)  # a second call would fail
-  monkeypatch.setattr(problems, 'read_jsonl', None)
+  monkeypatch.setattr(problems, 'read', None)
   assert list(store.prepare(file, tmp_path / 'data')) == list(first)
 
 

@@ -18,7 +18,7 @@ from fuzzing import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from critic_jax.data import problems, rows, solutions, sources, store
+from critic_jax.data import problems, row_files, solutions, sources, store
 from critic_jax.types import Problem, Record
 
 PROBLEMS = (
@@ -97,10 +97,10 @@ def check_problem(problem):
   assert '/' not in problem.id and problem.id.isprintable()
 
 
-def read_both_ways(content, read):
+def read_both_ways(content, read, name='d.jsonl'):
   """Reads a file strictly, if possible, and then without its bad rows."""
-  with folder({'d.jsonl': content}) as path:
-    path, messages = path / 'd.jsonl', []
+  with folder({name: content}) as path:
+    path, messages = path / name, []
     with refused():
       strict = read(path, report=len)
     try:
@@ -120,10 +120,26 @@ def read_both_ways(content, read):
 
 @given(files(PROBLEMS))
 def test_any_file_of_problems(content):
-  records = read_both_ways(content, problems.read_jsonl)
+  records = read_both_ways(content, problems.read)
   for problem in records:
     check_problem(problem)
   assert len({p.id for p in records}) == len(records)
+
+
+CELLS = (
+  b'question,answer\n', b'x?,1\n', b'y?;2\n', b'"z, or ""z""?",3\n', b'"', b',',
+  b'\n', b'\r', b'a', b'7', b'\xff', b'\0', b'\t', b'\xef\xbb\xbf', b'{',
+)  # fmt: skip
+
+
+@given(
+  st.lists(st.sampled_from(CELLS), max_size=12).map(b''.join), st.booleans()
+)
+def test_any_table(content, has_names):
+  content = b'question,answer\n' * has_names + content
+  records = read_both_ways(content, problems.read, 'd.csv')
+  for problem in records:
+    check_problem(problem)
 
 
 @given(files(SOLUTIONS))
@@ -141,7 +157,7 @@ def test_any_file_of_solutions(content):
 
 @given(broken(lines(PROBLEMS)), broken(lines(SOLUTIONS)))
 def test_broken_files(some, others):
-  for problem in read_both_ways(some, problems.read_jsonl):
+  for problem in read_both_ways(some, problems.read):
     check_problem(problem)
   read_both_ways(others, solutions.read)
 
@@ -150,7 +166,7 @@ def test_broken_files(some, others):
 def test_texts_are_kept(text, number):
   row = {'question': text, 'answer': str(number), 'solution': text}
   with folder({'d.jsonl': lines([row])}) as path:
-    (problem,) = problems.read_jsonl(path / 'd.jsonl')
+    (problem,) = problems.read(path / 'd.jsonl')
   assert (problem.question, problem.answer) == (text.strip(), str(number))
   assert problem.solution == text.strip()
 
@@ -158,16 +174,17 @@ def test_texts_are_kept(text, number):
 @functools.cache
 def long_line():
   return lines(
-    [{'question': 'q' * (rows.MAX_ROW - 40), 'answer': '1'}, PROBLEMS[0]]
+    [{'question': 'q' * (row_files.MAX_ROW - 40), 'answer': '1'}, PROBLEMS[0]]
   )
 
 
 def test_a_row_of_ten_megabytes_is_a_row():
-  with folder({'d.jsonl': long_line()}) as path, at_most(10 * rows.MAX_ROW):
-    records = problems.read_jsonl(
-      path / 'd.jsonl', layout='generic', bad_rows='skip'
-    )
-  assert len(records[0].question) == rows.MAX_ROW - 40
+  with (
+    folder({'d.jsonl': long_line()}) as path,
+    at_most(10 * row_files.MAX_ROW),
+  ):
+    records = problems.read(path / 'd.jsonl', layout='generic', bad_rows='skip')
+  assert len(records[0].question) == row_files.MAX_ROW - 40
 
 
 @pytest.mark.parametrize(
@@ -177,17 +194,15 @@ def test_a_row_of_ten_megabytes_is_a_row():
 def test_a_line_without_end_costs_no_memory(text):
   content = f'{{"question": "{text}", "answer": 1}}\n{text}\n'.encode()
   content += lines([PROBLEMS[0]])
-  with folder({'d.jsonl': content}) as path, at_most(12 * rows.MAX_ROW):
-    records = problems.read_jsonl(path / 'd.jsonl', bad_rows='skip', report=len)
+  with folder({'d.jsonl': content}) as path, at_most(12 * row_files.MAX_ROW):
+    records = problems.read(path / 'd.jsonl', bad_rows='skip', report=len)
   assert [p.answer for p in records][-1] == '2'
 
 
 @given(files(PROBLEMS))
 def test_prepared_sets_are_the_files(content):
   with folder({'d.jsonl': content}) as path, refused():
-    expected = problems.read_jsonl(
-      path / 'd.jsonl', bad_rows='skip', report=len
-    )
+    expected = problems.read(path / 'd.jsonl', bad_rows='skip', report=len)
     prepared_set = store.prepare(
       path / 'd.jsonl', path / 'sets', bad_rows='skip', report=len
     )
@@ -204,4 +219,5 @@ def test_files_of_any_name_are_prepared_in_their_folder(parts):
     with refused():
       assert len(store.prepare(path / name, path / 'in' / 'sets')) == 1
     assert {p.name for p in path.iterdir()} <= {name, 'in'}
-    assert sources.benchmark(path=str(path / name))['test']
+    paths = {'test': [str(path / name)]}
+    assert sources.files(paths=paths, data_dir='')['test']

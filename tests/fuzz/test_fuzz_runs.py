@@ -226,7 +226,7 @@ def test_any_config_of_a_run(config, lines):
 
 
 @given(
-  texts('tokenizer', 'prepare', 'jsonl', 'shuffled', 'solver_lesson'),
+  texts('tokenizer', 'prepare', 'files', 'shuffled', 'solver_lesson'),
   st.sampled_from(('arithmetic', 'store', 'sources', 'problems')),
   st.dictionaries(
     st.sampled_from(('path', 'data_dir', 'num_problems', 'vocab_size', 'seed')),

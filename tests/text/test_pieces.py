@@ -76,7 +76,7 @@ def test_tokenizers_of_a_run(tmp_path):
 @pytest.mark.parametrize(
   'named',
   [
-    dict(module='sources', name='jsonl', path='/etc/passwd', data_dir='DIR'),
+    dict(module='sources', name='files', paths='/etc/passwd', data_dir='DIR'),
     dict(module='store', name='shuffled', num_examples=3, seed=0, epoch=0),
     dict(module='arithmetic_tokenizer', name='tokenizer', num_problems=10**9),
     dict(module='arithmetic_tokenizer', name='tokenizer', vocab_size='768'),

@@ -1,6 +1,8 @@
 """Digests of inputs: what changes them, and that nothing else does."""
 
 import dataclasses
+import gzip
+import json
 
 import jax
 import ml_dtypes
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 from helpers import byte_tokenizer, make_record, random_params, tiny_config
 
+from critic_jax.data import sources
 from critic_jax.models.config import RopeScaling
 from critic_jax.models.transformer import Transformer
 from critic_jax.pretrained import hf_weights
@@ -154,3 +157,52 @@ def test_processes_that_have_read_different_files_are_told_of(monkeypatch):
   assert inputs.digests({'critic': Lm}, {}, {'data': [PROBLEM]}) == first
   with pytest.raises(ValueError, match='^data: got another content in process'):
     inputs.digests({'critic': Lm}, {}, {'data': []})
+
+
+ROWS = [
+  {'question': f'What is {i} + 1?', 'answer': str(i + 1)} for i in range(9)
+]
+
+
+def file_digest(paths):
+  """The digest of the problems that paths name."""
+  shares = {'train': 1.0, 'dev': 0.0, 'test': 0.0}
+  splits = sources.files(paths=paths, data_dir='', fractions=shares)
+  return inputs.of_examples(splits['train'])
+
+
+def test_problems_are_the_same_in_another_format_and_place(tmp_path):
+  lines = [json.dumps(row) + '\n' for row in ROWS]
+  cells = [f'{row["question"]},{row["answer"]}\n' for row in ROWS]
+  table = ['question,answer\n', *cells]
+  contents = {
+    'a/set.jsonl': ''.join(lines).encode(),
+    'b/set.jsonl.gz': gzip.compress(''.join(lines).encode()),
+    'c/set.csv': ''.join(table).encode(),
+  }  # fmt: skip
+  for name, content in contents.items():
+    (tmp_path / name).parent.mkdir()
+    (tmp_path / name).write_bytes(content)
+  digests = {file_digest(str(tmp_path / name)) for name in contents}
+  assert len(digests) == 1
+  # A folder, a pattern and a list of the same file.
+  paths = (tmp_path / 'a', tmp_path / 'b' / '*', [str(tmp_path / 'c/set.csv')])
+  for path in paths:
+    digests.add(file_digest(path if isinstance(path, list) else str(path)))
+  assert len(digests) == 1
+  (tmp_path / 'c/set.csv').write_text(''.join(table).replace('4 + 1', '4+1'))
+  assert file_digest(str(tmp_path / 'c')) not in digests
+
+
+def test_several_files_may_move_together_but_not_change(tmp_path):
+  def digest(folder, *parts):
+    (tmp_path / folder).mkdir()
+    for name, rows in zip('xyz', parts, strict=False):
+      text = ''.join(json.dumps(row) + '\n' for row in rows)
+      (tmp_path / folder / f'{name}.jsonl').write_text(text)
+    return file_digest(str(tmp_path / folder))
+
+  first = digest('a', ROWS[:4], ROWS[4:])
+  assert digest('b', ROWS[:4], ROWS[4:]) == first
+  assert digest('c', ROWS[:5], ROWS[5:]) != first, 'ids tell the files'
+  assert digest('d', ROWS[:4], ROWS[4:8]) != first

@@ -464,7 +464,11 @@ def config_with_inputs(**changes):
   config = {
     'seed': 0,
     'checkpoint': 'runs/a:rl',
-    'data': {'name': 'jsonl', 'path': 'a.jsonl', 'data_dir': 'prepared'},
+    'data': {
+      'name': 'files',
+      'paths': {'train': 'a.jsonl'},
+      'data_dir': 'prepared',
+    },
     'models': {'critic': {'source': 'weights', 'tokenizer': 'folder'}},
     'evals': {'test': {'data': {'paths': ['a.json', 'b.json']}}},
   }
@@ -479,7 +483,7 @@ def config_with_inputs(**changes):
 
 PLACES = {
   'checkpoint': 'runs/b:rl',
-  'data.path': 'moved/a.jsonl',
+  'data.paths.train': 'moved/a.jsonl',
   'data.data_dir': 'elsewhere',
   'models.critic.source': 'moved/weights',
   'models.critic.tokenizer': 'moved/folder',

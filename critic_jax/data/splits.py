@@ -1,0 +1,117 @@
+"""Splits of problems, which share no question.
+
+A question is known by its words and numbers: another case, other spaces or
+other punctuation make a copy of it. Copies are in one split.
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import itertools
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+
+from critic_jax.types import Problem
+
+
+def question_key(question: str) -> str:
+  """Returns the words and numbers of a question, which its copies share."""
+  text = unicodedata.normalize('NFKC', question).casefold()
+  return ' '.join(re.findall(r'\w+', text))
+
+
+def repeats(problems: Sequence[Problem]) -> dict[str, str]:
+  """Maps the id of each repeated question to the id of its first copy.
+
+  >>> questions = enumerate(['a b', 'c', 'A  b'])
+  >>> repeats([Problem(str(i), question, '7') for i, question in questions])
+  {'2': '0'}
+  """
+  first_ids: dict[str, str] = {}
+  copies = {}
+  for problem in problems:
+    first_id = first_ids.setdefault(question_key(problem.question), problem.id)
+    if first_id != problem.id:
+      copies[problem.id] = first_id
+  return copies
+
+
+def split(
+  problems: Sequence[Problem], fractions: Mapping[str, float], *, seed: int
+) -> dict[str, list[Problem]]:
+  """Splits problems into disjoint parts of about the given sizes.
+
+  The part of a problem depends on `question_key` of its question, the fractions
+  and the seed only: copies of a question fall into the same part, and problems
+  added later move none.
+
+  Args:
+    problems: any number.
+    fractions: part -> its share, e.g. `{'train': 0.9, 'dev': 0.1}`; sum 1.
+    seed: another seed gives other parts.
+
+  Returns:
+    part -> its problems, in the given order.
+
+  Raises:
+    ValueError: the fractions are negative or do not sum to 1.
+  """
+  check_shares(fractions)
+  ends = list(itertools.accumulate(fractions.values()))[:-1]
+  names = list(fractions)
+  parts = {name: [] for name in names}
+  for problem in problems:
+    key = f'{seed}\n{question_key(problem.question)}'
+    digest = hashlib.sha256(key.encode()).digest()
+    place = int.from_bytes(digest[:8], 'big') / 2**64
+    parts[names[bisect.bisect_right(ends, place)]].append(problem)
+  return parts
+
+
+def check_shares(fractions: Mapping[str, float]) -> None:
+  """Raises ValueError unless shares are not negative and sum to 1."""
+  shares = list(fractions.values())
+  if not shares or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+    raise ValueError(
+      f'fractions: got {dict(fractions)}; expected shares >= 0 that sum to 1'
+    )
+
+
+def without_copies(
+  by_split: Mapping[str, Sequence[Problem]],
+  *,
+  report: Callable[[str], None] = print,
+) -> dict[str, list[Problem]]:
+  """Leaves out of each split the questions of a split that comes before it.
+
+  Args:
+    by_split: splits by name; what is measured comes first.
+    report: called with one line of text for a split that had some.
+
+  Raises:
+    ValueError: nothing is left of a split.
+  """
+  owner: dict[str, str] = {}
+  parts = {}
+  for name, problems in by_split.items():
+    keys = [question_key(problem.question) for problem in problems]
+    copies = [owner[key] for key in keys if key in owner]
+    parts[name] = [
+      problem for key, problem in zip(keys, problems, strict=True)
+      if key not in owner
+    ]  # fmt: skip
+    others = ' and '.join(dict.fromkeys(copies))
+    if not parts[name]:
+      raise ValueError(
+        f'paths.{name}: got only questions that {others} has, too; expected '
+        f'others; write --config.data.paths.{name}=FILE'
+      )
+    if copies:
+      report(
+        f'{len(copies)} of {len(problems)} questions of {name} are in '
+        f'{others}, too, and are left out of {name}'
+      )
+    owner.update(dict.fromkeys(keys, name))
+  return parts
