@@ -69,10 +69,11 @@ def make_evaluations(config, lms, splits=None) -> list[Evaluation]:
     ValueError: a setting, a name or a file is wrong.
   """
   evaluations = []
+  splits_of = [] if splits is None else [(config.data, splits)]
   for name, section in config.evals.items():
     with _naming(name):
       parts = _check_evaluation(section, config, lms)
-      examples = _examples(section, config, splits)
+      examples = _examples(name, section, config, splits_of)
       _check_models(section, examples, lms)
       _check_refinable(section, examples)
     evaluations.append(Evaluation(name, section, examples, *parts))
@@ -201,10 +202,32 @@ def _check_models(section, examples, lms) -> None:
   get_models(lms, *roles)
 
 
-def _examples(section, config, splits) -> list[Problem | Record]:
-  """Returns the first examples of the split that a section names."""
-  if section.data or splits is None:
-    splits = lookup.bind(sources, section.data or config.data)()
+def _read(data, name: str) -> sources.Splits:
+  """Reads a section of data; `name` is that of its evaluation, '' without."""
+  try:
+    return lookup.bind(sources, data)()
+  except ValueError as error:
+    if not name:
+      raise
+    own = f'--config.evals.{name}.data.'  # sources know the flags of a run
+    raise ValueError(str(error).replace('--config.data.', own)) from error
+
+
+def _examples(name, section, config, splits_of) -> list[Problem | Record]:
+  """Returns the first examples of the split that a section names.
+
+  Args:
+    name: the evaluation's.
+    section: its section.
+    config: the config.
+    splits_of: pairs of a section of data and its splits, which are read once;
+      more are added.
+  """
+  data = section.data or config.data
+  splits = next((splits for other, splits in splits_of if other == data), None)
+  if splits is None:
+    splits = _read(data, name if section.data else '')
+    splits_of.append((data, splits))
   lookup.check_name('split', section.split, splits)
   examples = splits[section.split]
   number = min(section.num_examples or len(examples), len(examples))
@@ -218,8 +241,7 @@ def _check_refinable(section, examples) -> None:
   unknown = [
     e.id
     for e in examples
-    if isinstance(e, Record)
-    and not (e.problem.answer and isinstance(e.parsed.get('correct'), bool))
+    if isinstance(e, Record) and not (e.problem.answer and _has_grade(e.parsed))
   ]
   if section.num_refinements and unknown:
     raise ValueError(
@@ -227,6 +249,13 @@ def _check_refinable(section, examples) -> None:
       f'solutions ({unknown[0]}, ...) come without the answer of their problem '
       'or whether they are right; expected 0'
     )
+
+
+def _has_grade(parsed: Mapping[str, Any]) -> bool:
+  """Whether a given solution comes with its grade, or is graded by us."""
+  return (
+    isinstance(parsed.get('correct'), bool) or parsed.get('grade') == 'open'
+  )
 
 
 def _named(settings, setting, *parameters) -> Callable | None:
