@@ -76,7 +76,7 @@ def model(size='', source='', **settings) -> dict:
     top_p=1.0,
     max_new_tokens=256,
     lengths=(256, 512),  # columns that prompts and rows are padded to
-    max_rows=256,
+    max_rows=256,  # responses sampled at once, by all processes together
   )
   return _changed('model', section, settings)
 
