@@ -138,6 +138,8 @@ def phase(
     limits={},  # metric -> low, high, relative; inspection/limits.py
     limit_window=10,
     limit_action='warn',  # or 'stop'
+    # Like `limits`: the phase ends when all hold, before its last step.
+    until={},
     # Of a fresh batch, at its worst token, by the dtype of computation: in
     # bfloat16 SmolLM2-135M had 0.57 in 1,500 tokens, and 0.02 on average.
     max_ratio_error=dict(float32=0.1, bfloat16=2.0),

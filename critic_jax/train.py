@@ -11,7 +11,8 @@ writes metrics and records. Batches and random keys are functions of the config
 and the step alone, so the same command continues a run from its last checkpoint
 as if it had not stopped; workdir/settings.py lists what may change. At Ctrl-C,
 SIGTERM, or a notice of pre-emption, the run ends after the step under way,
-saved; a second Ctrl-C ends it at once.
+saved; a second Ctrl-C ends it at once. A phase may end before its last step,
+where its metrics come to its `until`.
 
 A phase of `staleness` 1 collects the next batch while the device updates with
 this one (training/pipeline.py): its batches are one update old (times `epochs`)
@@ -54,13 +55,7 @@ from critic_jax.runtime import (
   timing,
 )
 from critic_jax.terminal import Console
-from critic_jax.training import (
-  checks,
-  choices,
-  eval_phases,
-  inputs,
-  updates,
-)
+from critic_jax.training import checks, choices, eval_phases, inputs, updates
 from critic_jax.training import phases as phases_lib
 from critic_jax.training import roles as roles_lib
 from critic_jax.training.alarms import Alarms, no_signal
@@ -171,11 +166,14 @@ class Run:
         metrics = {k: float(np.max(v)) for k, v in metrics.items()} | costs
         metrics = self._log(phase, step, collected, metrics)
         problem = alarms.add(step, collected, metrics)
+        is_reached = alarms.is_reached(step)
 
         # Save, and end. Every process asks after every step.
         status = is_last(phase.start + step)
-        if problem or status or is_saved(config, step):
-          self._save(phase, step, state, pipeline.before, alarms.value())
+        if problem or status or is_reached or is_saved(config, step):
+          # A phase that ends early is saved as one that has all its steps.
+          last = config.steps - 1 if is_reached else step
+          self._save(phase, last, state, pipeline.before, alarms.value())
         elif checkpoint.is_overdue(self._saved_s, config.checkpoint_minutes):
           # Never the best: which one is does not depend on a clock.
           self._save(phase, step, state, pipeline.before, None)
@@ -185,6 +183,8 @@ class Run:
           self.console.print(f'{phase.name}: told to end, saved at step {step}')
           raise SystemExit(status)
         advance(metrics)
+        if is_reached:
+          break
     alarms.tell_refused()
     # From here on the phase is saved, however the process ends.
     checkpoint.wait(self.manager)

@@ -367,6 +367,43 @@ def test_a_limit_stops_a_run_and_nothing_is_lost(tmp_path, monkeypatch):
   assert steps == list(range(6)) and (tmp_path / 'DONE').exists()
 
 
+def test_a_phase_ends_early_where_it_says_so(tmp_path, monkeypatch):
+  monkeypatch.setattr(train.html_report, 'write', lambda path: None)
+  config = short_config()
+  config.phases.solver.until = {'loss/nll': {'high': 100.0}}
+  config.phases.solver.limit_window = 2
+  out = io.StringIO()
+  train.run(config, str(tmp_path), Console(file=out))
+  assert 'solver: ends after 2 of 3 steps, as loss/nll came' in out.getvalue()
+  rows = list(run_dir.read_metrics(tmp_path / 'metrics.jsonl'))
+  # The next phase has its own numbers all the same.
+  assert [r['step'] for r in rows] == [0, 1, 3, 4, 5]
+  assert [r['phase'] for r in rows] == ['solver'] * 2 + ['rl'] * 3
+  steps = sorted(int(p.name) for p in tmp_path.glob('checkpoints/[0-9]*'))
+  assert steps[0] == 3 and steps[-1] == 6
+
+
+def test_a_run_goes_on_after_a_phase_that_ended_early(tmp_path, monkeypatch):
+  monkeypatch.setattr(train.html_report, 'write', lambda path: None)
+  config = short_config()
+  config.phases.solver.until = {'loss/nll': {'high': 100.0}}
+  config.phases.solver.limit_window = 1
+  run(config, tmp_path / 'whole')
+  collect = train.Pipeline._collect
+
+  def fail(self, step, trained):
+    if self._phase.name == 'rl':
+      raise RuntimeError('killed')
+    return collect(self, step, trained)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(train.Pipeline, '_collect', fail)
+    with pytest.raises(RuntimeError, match='killed'):
+      run(config, tmp_path / 'stopped')
+  run(config, tmp_path / 'stopped')
+  assert_same(tmp_path / 'whole', tmp_path / 'stopped')
+
+
 def test_a_limit_warns(tmp_path, monkeypatch):
   monkeypatch.setattr(train.html_report, 'write', lambda path: None)
   config = short_config()

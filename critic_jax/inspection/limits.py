@@ -32,20 +32,29 @@ def check(limits: Mapping[str, Any], action: str, window: int) -> None:
     raise ValueError(
       f'limit_window: got {window!r}; expected 1 to {_MAX_WINDOW}'
     )
+  check_bounds('limits', limits)
+
+
+def check_bounds(setting: str, limits: Mapping[str, Any]) -> None:
+  """Raises ValueError for invalid limits, the value of a setting."""
   if not hasattr(limits, 'items'):  # a mapping or a ConfigDict
-    raise ValueError(f'limits: got {limits!r}; expected them by metric')
+    raise ValueError(f'{setting}: got {limits!r}; expected limits by metric')
   for name, limit in limits.items():
     if not hasattr(limit, 'items'):
-      raise ValueError(f'{name}: got {limit!r}; expected some of {_KEYS}')
+      raise ValueError(
+        f'{setting}.{name}: got {limit!r}; expected some of {_KEYS}'
+      )
     for key in limit:
-      lookup.check_name(f'limits.{name}', key, _KEYS)
+      lookup.check_name(f'{setting}.{name}', key, _KEYS)
     low, high = limit.get('low', -math.inf), limit.get('high', math.inf)
     numbers = all(
       isinstance(x, float) or isinstance(x, int) and abs(x) < 1e300
       for x in (low, high)
     )
     if not numbers or not low < high:
-      raise ValueError(f'{name}: got {dict(limit)}; expected low < high')
+      raise ValueError(
+        f'{setting}.{name}: got {dict(limit)}; expected low < high'
+      )
 
 
 def is_worse(value: float, told: float, *, is_above: bool = True) -> bool:
@@ -110,6 +119,17 @@ class Watch:
     last = self._last[name]
     return sum(last) / len(last) if last else None
 
+  def holds(self, limits: Mapping[str, Any]) -> bool:
+    """Whether tracked metrics are inside of these limits, over whole windows.
+
+    False without limits.
+    """
+    return bool(limits) and all(
+      len(self._last[name]) == self._window
+      and _is_inside(self._value(name, limit), limit)
+      for name, limit in limits.items()
+    )
+
   def total(self, name: str) -> float:
     """Returns the sum of a metric's values."""
     return self._total[name]
@@ -118,21 +138,33 @@ class Watch:
     """Returns a new warning for a metric outside of its limit, else ''."""
     if len(self._last[name]) < self._window:
       return ''
-    value, limit = self.mean(name), self._limits[name]
-    text = f'{name} = {value:.3g}'
-    if limit.get('relative'):
-      first = sum(self._first[name]) / self._window
-      value = value / first if first else math.nan
-      text = f'{name} = {value:.3g} of its start'
-    low, high = limit.get('low', -math.inf), limit.get('high', math.inf)
-    if math.isnan(value) or low <= value <= high:
+    limit = self._limits[name]
+    value, (low, high) = self._value(name, limit), _bounds(limit)
+    if math.isnan(value) or _is_inside(value, limit):
       self._told.pop(name, None)
       return ''
     told = self._told.get(name)
     if told is not None and not is_worse(value, told, is_above=value > high):
       return ''
     self._told[name] = value
-    return f'{text}, outside of [{low:g}, {high:g}]'
+    of = ' of its start' if limit.get('relative') else ''
+    return f'{name} = {value:.3g}{of}, outside of [{low:g}, {high:g}]'
+
+  def _value(self, name: str, limit: Mapping[str, Any]) -> float:
+    """Returns what a limit is on: a mean, or its ratio to the first one."""
+    if not limit.get('relative'):
+      return self.mean(name)
+    first = sum(self._first[name]) / self._window
+    return self.mean(name) / first if first else math.nan
+
+
+def _bounds(limit: Mapping[str, Any]) -> tuple[float, float]:
+  return limit.get('low', -math.inf), limit.get('high', math.inf)
+
+
+def _is_inside(value: float, limit: Mapping[str, Any]) -> bool:
+  low, high = _bounds(limit)
+  return low <= value <= high
 
 
 def warnings(

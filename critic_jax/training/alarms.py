@@ -91,7 +91,7 @@ class Alarms:
     self._watch = limits.Watch(
       phase.config.limits,
       phase.config.limit_window,
-      tracked=(_SKIPPED, best_metric.removeprefix('-')),
+      tracked=(_SKIPPED, best_metric.removeprefix('-'), *phase.config.until),
     )
     # Windows go on where they were; warnings given before are not repeated.
     for row in run_dir.read_metrics(folder.path / 'metrics.jsonl'):
@@ -157,6 +157,17 @@ class Alarms:
       'its limits and max_skipped say; the run is saved: start it again to go '
       'on all the same'
     )
+
+  def is_reached(self, step: int) -> bool:
+    """Whether a phase has come to its `until` at this step; it says so."""
+    config = self._phase.config
+    if not self._watch.holds(config.until):
+      return False
+    self._console.print(
+      f'{self._phase.name}: ends after {step + 1} of {config.steps} steps, as '
+      f'{", ".join(config.until)} came to what `until` says'
+    )
+    return True
 
   def value(self) -> float | None:
     """Returns the value of a checkpoint, larger if better; None if unknown."""

@@ -148,6 +148,7 @@ def check_section(
   limits: Mapping[str, Any],
   limit_window: int,
   limit_action: str,
+  until: Mapping[str, Any],
   max_ratio_error: Mapping[str, float],
   max_skipped: int,
   optimizer: Mapping[str, Any],
@@ -158,7 +159,7 @@ def check_section(
     recipe: a module of critic_jax.recipes.
     train: the roles that are trained.
     copy: role -> the role whose parameters it takes when the phase begins.
-    steps: collected batches.
+    steps: collected batches, at most (`until`).
     epochs: updates on each batch.
     staleness: 1 to collect the next batch beside the update (pipeline.py).
     microbatches: parts that a batch is cut into, one after another.
@@ -171,6 +172,8 @@ def check_section(
     limits: by metric: `low`, `high`, `relative` (inspection/limits.py).
     limit_window: steps that they are averaged over.
     limit_action: 'warn' or 'stop'.
+    until: limits by metric, as in `limits`: the phase ends when all of them
+      hold, and after `steps` at the latest; {} for `steps`.
     max_ratio_error: between sampler and trainer, of a fresh batch, by the
       dtype that the trained role is computed in.
     max_skipped: updates that are not finite before the run ends.
@@ -198,6 +201,7 @@ def check_section(
   if staleness not in (0, 1):
     raise ValueError(f'staleness: got {staleness}; expected 0 or 1')
   metric_limits.check(limits, limit_action, limit_window)
+  metric_limits.check_bounds('until', until)
 
 
 def _check_ratio_errors(*, float32: float, bfloat16: float) -> None:
@@ -283,8 +287,9 @@ def _check_recipe(section, recipe: Recipe) -> None:
       f'staleness: got {section.staleness} with a loss that does not correct '
       'for it; expected 0, or an objective with a ratio, such as ppo_clip'
     )
-  for name in section.limits:
-    lookup.check_name('limits', name, logged_metrics(recipe))
+  for setting in ('limits', 'until'):
+    for name in section[setting]:
+      lookup.check_name(setting, name, logged_metrics(recipe))
 
 
 def logged_metrics(recipe: Recipe) -> frozenset[str]:

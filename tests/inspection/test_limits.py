@@ -54,6 +54,27 @@ def test_metrics_that_are_not_there_are_not_judged():
   assert [watch.mean(name) for name in 'xyz'] == [8.0, 1.0, None]
 
 
+@pytest.mark.parametrize(
+  ('until', 'steps'),
+  [
+    ({}, []),
+    # Means of two: 3, 1.5, 1.5, 2 of x.
+    ({'x': dict(high=2)}, [2, 3, 4]),
+    ({'x': dict(high=2, low=1.9)}, [4]),
+    ({'x': dict(high=0.5, relative=True)}, [2, 3]),
+    ({'x': dict(high=2), 'y': dict(low=5)}, [3]),
+    ({'z': dict(high=9)}, []),
+  ],
+)
+def test_limits_hold_over_whole_windows(until, steps):
+  watch = limits.Watch({}, 2, tracked=['x', 'y', 'z'])
+  held = []
+  for step, (x, y) in enumerate([(1, 0), (5, 0), (-2, 9), (5, 9), (-1, 0)]):
+    watch.add({'x': x, 'y': y, 'z': math.nan})
+    held += [step] * watch.holds(until)
+  assert held == steps
+
+
 def test_warnings_of_a_whole_phase():
   rows = [{'step': 7 + i, 'x': x} for i, x in enumerate([0, 2, 0, 2])]
   assert limits.warnings(rows, {'x': {'high': 1}}, 1) == [

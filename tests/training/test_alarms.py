@@ -170,7 +170,7 @@ class Run:
     (path / 'metrics.jsonl').touch()
     config = types.SimpleNamespace(
       limits={}, limit_window=3, limit_action='warn', max_skipped=1,
-      staleness=0, steps=20,
+      staleness=0, steps=20, until={},
     )  # fmt: skip
     vars(config).update(changes)
     self.phase = types.SimpleNamespace(
