@@ -2,9 +2,8 @@
 
 RefCritic's use of a critic at test time: of k solutions those vote that the
 critic accepts. Beside it stands the same number of votes kept at random, and
-pass@k, the ceiling. Solutions are sampled at temperature 1.4, where half of
-them are right: at 1 the solver of this world says nearly the same each time,
-and there is nothing to vote about.
+pass@k, the ceiling. Problems have 5 steps, so that about half of the solutions
+are right, and the solver errs in another place from one sample to the next.
 
 Expectation: filtered with the RL critic is above plain majority at every k, the
 random control is not, and the cold-start critic gains less.

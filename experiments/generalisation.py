@@ -1,6 +1,6 @@
 """Do critics generalise to longer chains and to unseen operations?
 
-All critics were trained on problems of 3 and 4 steps with small operands. Here
+All critics were trained on problems of 2 to 4 steps with small operands. Here
 they judge solutions with planted slips: of such problems (`slips`), of 5 and 6
 steps (`longer`), and of operands that nobody was trained on (`unseen`: adding
 and taking away 7 to 9, four and five times as many).

@@ -152,7 +152,10 @@ def test_tiny_is_trained_from_end_to_end(tiny_run):
     )
   # Something is learned from, and by a gradient.
   by_phase = {row['phase']: row for row in rows}
-  assert by_phase['solver']['solve/truncated'] == 0.0
+  truncated = [
+    x for name, x in by_phase['solver'].items() if name.endswith('/truncated')
+  ]
+  assert truncated and not any(truncated)
   assert by_phase['solver']['loss/nll'] < rows[0]['loss/nll']
   for phase in ('solver', 'rl'):
     assert by_phase[phase]['grad_norm'] > 0, phase

@@ -5,7 +5,8 @@
 3. Loss: minus the log-probability of the message's tokens, its end included.
 
 The lessons are functions that a config names: worked reference solutions, or
-those of the arithmetic world, which also show how to follow a critique.
+those of the arithmetic world, which also show how to follow a critique and how
+to check a line.
 """
 
 from __future__ import annotations
@@ -62,7 +63,10 @@ def make(
     records = [_record(write_lesson(problem, rng), lm) for problem in problems]
     return pack(to_rows(records)), records
 
-  names = [stage_metrics.names(stage) for stage in lm.stages._fields]
+  names = [
+    stage_metrics.names(stage, has_verdict=stage == 'critique')
+    for stage in lm.stages._fields
+  ]
   return Recipe(
     collect,
     imitation.make_imitation_loss(models, role),

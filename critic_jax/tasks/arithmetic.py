@@ -7,6 +7,9 @@ a story (`Problem.question`) and works it out one step a line
 `arithmetic_labels` its step labels, `arithmetic_tokenizer` its tokenizer. All
 is seeded, and none of it needs a model.
 
+A critique checks a line by quoting it, working it out and marking it:
+`Step 2: 11 * 2 = 24? 22. Wrong.` (`write_check`).
+
 Splits are disjoint by construction: the hash of a program decides its split,
 whatever the story around it.
 """
@@ -127,17 +130,27 @@ def _draw(
   for i in range(num_problems):
     rng = random.Random(f'{seed}/{split}/{i}/{min_steps}-{max_steps}')
     operands = UNSEEN if unseen else OPERANDS
-    program = _draw_program(rng, split, min_steps, max_steps, operands)
-    result.append(_tell(program, f'arithmetic-{split}-{i}', rng))
+    result.append(
+      _draw_problem(
+        f'arithmetic-{split}-{i}', rng, split, min_steps, max_steps, operands
+      )
+    )
   return tuple(result)
 
 
-def _draw_program(rng, split, min_steps, max_steps, operands) -> Program:
+def draw_problem(
+  id: str, rng: random.Random, *, split: str, min_steps: int, max_steps: int
+) -> Problem:
+  """Draws a problem of a split, with a number of steps in a range."""
+  return _draw_problem(id, rng, split, min_steps, max_steps, OPERANDS)
+
+
+def _draw_problem(id, rng, split, min_steps, max_steps, operands) -> Problem:
   while True:
     num_steps = rng.randint(min_steps, max_steps)
     program = _draw_any_program(rng, num_steps, operands)
     if split_of(program) == split:
-      return program
+      return _tell(program, id, rng)
 
 
 def _draw_any_program(rng, num_steps, operands) -> Program:
@@ -193,6 +206,17 @@ def write_solution(steps: list[Step]) -> str:
   """Writes a solution: the steps, then the boxed answer."""
   lines = [str(step) for step in steps]
   return '\n'.join([*lines, f'The answer is \\boxed{{{steps[-1].result}}}.'])
+
+
+def write_check(step: Step, result: int) -> str:
+  """Writes a check of a line: it is quoted, worked out and marked.
+
+  Args:
+    step: the line.
+    result: what the checker gets in place of the line's result.
+  """
+  mark = 'Right' if result == step.result else 'Wrong'
+  return f'{step}? {result}. {mark}.'
 
 
 def write_critique(thoughts: list[str], advice: str, verdict: str) -> str:

@@ -8,6 +8,7 @@ critic learns labels alone; and a description of any critique.
 from __future__ import annotations
 
 import random
+import re
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from critic_jax.answers import final_answers
 from critic_jax.rewards import verdicts
 from critic_jax.tasks import arithmetic
 from critic_jax.types import Problem, Record
+
+# A line that is quoted and worked out, as `arithmetic.write_check` does.
+_CHECK = re.compile(r'= -?\d{1,9}\? -?\d')
 
 
 def solution(problem: Problem, slips: bool, rng: random.Random) -> Record:
@@ -92,7 +96,7 @@ def describe(critique: Record) -> dict[str, bool]:
   conclusion = verdicts.conclusion(critique.text) or ''
   thinking = critique.text[: critique.text.rfind(conclusion or '\0')]
   return {
-    'computes': ' = ' in thinking,
+    'computes': bool(_CHECK.search(thinking)),
     'names_step': ' is wrong' in conclusion,
     'gives_result': bool(arithmetic.read_steps(conclusion)),
   }

@@ -1,116 +1,228 @@
 """The student and the teacher of the embedded world, which models imitate.
 
-* The *student* has misconceptions: for a fixed share of the facts `a op b` it
-  believes a wrong result, the same one every time. A solver trained on its
-  work is fallible, and does not mend an error by trying again; it mends it
-  when a critique names the step and the right result, which it then follows.
-* The *teacher* knows every fact. It writes critiques: thinking that walks the
+* The *student* slips: now and then on any fact `a op b`, and more often than
+  not on the hard ones, a fixed share of the facts. It errs differently each
+  time. It refines as far as a critique tells it to: it takes over a result that
+  is named, works a step that is named anew, and copies its solution where
+  neither is.
+* The *teacher* knows every fact. It writes critiques: thinking that checks the
   steps, a conclusion, a verdict. Like annotators do, it often only glances at
-  the steps and guesses, and often ends with vague advice although it checked.
+  the steps and guesses, and mostly ends with vague advice although it checked.
 
-A critic that imitates the teacher inherits both habits; its rewards decide
-whether it keeps them.
+A base of solver and critic learns to check lines in a *quiz*, and then the
+student's work and how to mark it. A critic that imitates the teacher inherits
+both habits; its rewards decide whether it keeps them.
 """
 
 from __future__ import annotations
 
 import random
 
+from critic_jax.rewards import verdicts
 from critic_jax.tasks.arithmetic import (
+  MAX_VALUE,
+  OPERANDS,
   Fact,
   Program,
   Step,
   compute,
   digest,
+  draw_problem,
   first_error,
   read_program,
   read_steps,
   work,
+  write_check,
   write_critique,
   write_solution,
 )
 from critic_jax.tasks.lessons import Lesson
 from critic_jax.types import Problem, Record
 
+# The probabilities that the student gets an easy and a hard fact right.
+EASY_RIGHT, HARD_RIGHT = 0.97, 0.40
+USUAL_SHARE = 0.75  # of the slips on a hard fact: its usual wrong result
+
 # ----------------------------------------------------------------- student
 
 
-def belief(left: int, op: str, right: int, *, share: float, seed=0) -> int:
-  """Returns the result that the student believes `left op right` to have.
+def is_hard(left: int, op: str, right: int, share: float) -> bool:
+  """Whether a fact is among the hard ones, `share` of all, by its hash."""
+  return digest(f'hard:{left}{op}{right}') % 10_000 < share * 10_000
 
-  A fact is a misconception with probability `share`, by its hash; the wrong
-  result is near the true one.
+
+def wrong_results(truth: int) -> list[int]:
+  """Returns the results that are off by 1 to 3; those of the world first.
+
+  The world has no negative numbers; for a truth so far below 0 that none of
+  them is in the world, all are returned.
   """
-  truth = compute(left, op, right)
-  draw = digest(f'{seed}:{left}{op}{right}')
-  if draw % 10_000 >= share * 10_000:
-    return truth
-  offset = (-10, -3, -2, -1, 1, 2, 3, 10)[draw // 10_000 % 8]
-  return truth + offset if truth + offset >= 0 else truth - offset
+  near = [truth + offset for offset in (-3, -2, -1, 1, 2, 3)]
+  return [result for result in near if result >= 0] or near
 
 
-def solver_lesson(
-  problem: Problem, rng: random.Random, *, share: float, refine_share=0.5
-) -> Lesson:
-  """Writes a solution, or a refinement, as the student does.
-
-  Args:
-    problem: a problem of this world.
-    rng: consumed.
-    share: the share of facts that are misconceptions.
-    refine_share: the probability of a refinement.
-  """
+def student_fact(rng: random.Random, hard_share: float) -> Fact:
+  """Returns the student's way to work out a fact, which consumes `rng`."""
 
   def fact(left, op, right):
-    return belief(left, op, right, share=share)
+    truth = compute(left, op, right)
+    hard = is_hard(left, op, right, hard_share)
+    if rng.random() < (HARD_RIGHT if hard else EASY_RIGHT):
+      return truth
+    wrong = wrong_results(truth)
+    if hard and rng.random() < USUAL_SHARE:
+      return wrong[digest(f'usual:{left}{op}{right}') % len(wrong)]
+    return rng.choice(wrong)
 
-  program = read_program(problem)
-  steps = work(program, fact)
-  solution = write_solution(steps)
-  if rng.random() >= refine_share:
-    return Lesson(problem, (('solve', solution),))
-  critique = _critique_to_follow(program, steps, rng)
-  refined = follow(program, solution, critique, fact)
-  return Lesson(
-    problem,
-    (('solve', solution), ('critique', critique), ('refine', refined)),
-  )
-
-
-def _critique_to_follow(program, steps, rng) -> str:
-  """Writes a critique: mostly concrete, and not always right."""
-  errors = [s for s in steps if s.result != compute(s.left, s.op, s.right)]
-  step = errors[0] if errors else rng.choice(steps)
-  draw, style = rng.random(), 'correct'
-  if draw < 0.2:
-    style = 'vague' if draw < 0.1 else 'point'
-  elif draw < 0.6:  # advice need not be right to be followed
-    step = rng.choice(steps)
-    step = step._replace(result=max(0, step.result + rng.randint(-9, 9)))
-  else:
-    step = step._replace(result=compute(step.left, step.op, step.right))
-  return f'{conclude(step, style)}\nVerdict: incorrect'
+  return fact
 
 
 def follow(program: Program, solution: str, critique: str, fact: Fact) -> str:
   """Refines a solution as the student does.
 
-  The student takes over a named step with its result and works the rest anew;
-  without a result to take over, it writes the same solution again.
+  Args:
+    program: the program of the problem.
+    solution: the text to refine.
+    critique: its conclusion counts.
+    fact: how steps are worked anew.
+
+  Returns:
+    The solution up to the named step, that step with the named result or worked
+    anew, and the rest worked anew; a copy, if the critique names none of its
+    steps.
   """
-  corrections = read_steps(critique)
-  if not corrections:
-    return write_solution(work(program, fact))
-  number, result = corrections[0].number, corrections[0].result
-  steps = read_steps(solution)[: number - 1]
+  conclusion = verdicts.conclusion(critique) or ''
+  named, result = verdicts.parse(critique)['step'], None
+  if corrections := read_steps(conclusion):
+    named, result = corrections[0].number - 1, corrections[0].result
+  if named is None or not 0 <= named < len(program.operations):
+    return solution
+  steps = read_steps(solution)[:named]
   value = steps[-1].result if steps else program.start
   for op, right in program.operations[len(steps) :]:
     step = Step(len(steps) + 1, value, op, right, fact(value, op, right))
-    if step.number == number:
+    if step.number == named + 1 and result is not None:
       step = step._replace(result=result)
     steps.append(step)
     value = step.result
   return write_solution(steps)
+
+
+# ----------------------------------------------------------------- lessons
+
+
+def quiz_lesson(
+  problem: Problem,
+  rng: random.Random,
+  *,
+  min_lines: int = 2,
+  max_lines: int = 8,
+  wrong_share: float = 0.5,
+) -> Lesson:
+  """Checks lines that have nothing to do with each other, every one of them.
+
+  Comparing is learned from many marks at once; a story has too few.
+
+  Args:
+    problem: gives the lesson its id.
+    rng: consumed.
+    min_lines: the least number of lines.
+    max_lines: the greatest number of lines.
+    wrong_share: the probability that a line is wrong.
+  """
+  lines, checks = [], []
+  for number in range(1, rng.randint(min_lines, max_lines) + 1):
+    left, op, right = _draw_fact(rng)
+    truth = result = compute(left, op, right)
+    if rng.random() < wrong_share:
+      result = rng.choice(wrong_results(truth))
+    step = Step(number, left, op, right, result)
+    lines.append(str(step))
+    checks.append(write_check(step, truth))
+  quiz = Problem(f'{problem.id}-quiz', 'Check each step.', '')
+  thinking = '\n'.join(['<think>', *checks, '</think>'])
+  return Lesson(quiz, (('solve', '\n'.join(lines)), ('critique', thinking)))
+
+
+def _draw_fact(rng: random.Random) -> tuple[int, str, int]:
+  """Draws a fact of the world; its result is one of the world's numbers."""
+  while True:
+    left, op = rng.randint(1, MAX_VALUE), rng.choice('+-*')
+    right = rng.choice(OPERANDS[op])
+    if 0 < compute(left, op, right) <= MAX_VALUE:
+      return left, op, right
+
+
+def solver_lesson(
+  problem: Problem,
+  rng: random.Random,
+  *,
+  hard_share: float,
+  refine_share: float = 0.5,
+  mark_share: float = 0.0,
+  correct_share: float = 0.3,
+  point_share: float = 0.35,
+  max_steps: int = 0,
+) -> Lesson:
+  """Writes a solution or a refinement as the student does, or marks one.
+
+  Args:
+    problem: a problem of this world, in the train split.
+    rng: consumed.
+    hard_share: the share of facts that are hard.
+    refine_share: the probability of a refinement.
+    mark_share: the probability of a critique by a teacher who checks: marks
+      are step labels, to the first wrong line.
+    correct_share: as of `teacher_critique`, for marks.
+    point_share: as of `teacher_critique`, for marks.
+    max_steps: the greatest number of steps of a problem that is drawn in place
+      of the given one, two at least; 0 keeps the given one.
+  """
+  if max_steps:
+    problem = draw_problem(
+      f'{problem.id}-drawn', rng, split='train', min_steps=2,
+      max_steps=max_steps,
+    )  # fmt: skip
+  fact, program = student_fact(rng, hard_share), read_program(problem)
+  kind, steps = rng.random(), work(program, fact)
+  if kind < refine_share:
+    # Most solutions to refine are wrong ones.
+    for _ in range(3):
+      steps = steps if _wrong_steps(steps) else work(program, fact)
+    critique = _critique_to_follow(steps, rng)
+    solution = write_solution(steps)
+    refined = follow(program, solution, critique, fact)
+    return Lesson(
+      problem,
+      (('solve', solution), ('critique', critique), ('refine', refined)),
+    )
+  solution = write_solution(steps)
+  if kind < refine_share + mark_share:
+    critique = teacher_critique(
+      Record(problem, 'solve', None, 0, (), (), (), solution), rng,
+      check_share=1.0, correct_share=correct_share, point_share=point_share,
+    )  # fmt: skip
+    return Lesson(problem, (('solve', solution), ('critique', critique)))
+  return Lesson(problem, (('solve', solution),))
+
+
+def _wrong_steps(steps: list[Step]) -> list[Step]:
+  return [s for s in steps if s.result != compute(s.left, s.op, s.right)]
+
+
+def _critique_to_follow(steps, rng) -> str:
+  """Writes a critique: mostly concrete, and not always right."""
+  wrong_steps = _wrong_steps(steps)
+  step = wrong_steps[0] if wrong_steps else rng.choice(steps)
+  draw, style = rng.random(), 'correct'
+  if draw < 0.45:
+    style = 'vague' if draw < 0.2 else 'point'
+  elif draw < 0.65:  # advice need not be right to be followed
+    step = rng.choice(steps)
+    step = step._replace(result=max(0, step.result + rng.randint(-5, 5)))
+  else:
+    step = step._replace(result=compute(step.left, step.op, step.right))
+  return f'{conclude(step, style)}\nVerdict: incorrect'
 
 
 # ----------------------------------------------------------------- teacher
@@ -139,7 +251,7 @@ def teacher_critique(
   steps = read_steps(solution.text)
   if rng.random() >= check_share:
     return _glance(rng)
-  correction, thoughts = _check(read_program(solution.problem), steps, rng)
+  correction, thoughts = _check(read_program(solution.problem), steps)
   if first_error(solution.problem, solution.text) < 0:
     return write_critique(thoughts, 'Every step is right.', 'correct')
   if correction is None:  # right steps, then one too many or another answer
@@ -160,26 +272,24 @@ def _glance(rng) -> str:
   return write_critique(thoughts, conclude(None, 'vague'), 'incorrect')
 
 
-def _check(program, steps, rng) -> tuple[Step | None, list[str]]:
-  """Walks the steps to the first wrong one.
+def _check(program, steps) -> tuple[Step | None, list[str]]:
+  """Checks the steps up to the first wrong one.
 
   Returns:
     That step put right, None if all are right; and the thoughts on the way.
   """
   thoughts, value = [], program.start
   for number, (op, right) in enumerate(program.operations, 1):
-    expected = Step(number, value, op, right, compute(value, op, right))
+    value = compute(before := value, op, right)
+    expected = Step(number, before, op, right, value)
     step = steps[number - 1] if number <= len(steps) else None
-    claim = f' {step.result}?' if step else ''
-    thought = f'Step {number}:{claim} {expected.equation}.'
-    if step == expected:
-      thoughts.append(f'{thought} Right.')
-      value = expected.result
-      continue
-    if rng.random() < 0.3:  # reflect
-      thought = f'{thought} Wait: {expected.equation}.'
-    thoughts.append(f'{thought} Wrong.')
-    return expected, thoughts
+    if step is None:
+      return expected, [*thoughts, f'{expected}. Wrong.']
+    if step != expected._replace(result=step.result):  # not the story's
+      return expected, [*thoughts, f'{step}? {expected.equation}. Wrong.']
+    thoughts.append(write_check(step, value))
+    if step != expected:
+      return expected, thoughts
   return None, thoughts
 
 

@@ -23,7 +23,7 @@ def corpus(num_problems: int, *, seed: int = 0) -> list[str]:
   rng = random.Random(f'{seed}/corpus')
   texts = []
   for problem in arithmetic.problems('train', num_problems, seed=seed):
-    lesson = arithmetic_lessons.solver_lesson(problem, rng, share=0.2)
+    lesson = arithmetic_lessons.solver_lesson(problem, rng, hard_share=0.2)
     solution = lesson.messages[0][1]
     record = Record(problem, 'solve', None, 0, (), (), (), solution)
     critique = arithmetic_lessons.teacher_critique(
@@ -33,11 +33,11 @@ def corpus(num_problems: int, *, seed: int = 0) -> list[str]:
   return texts
 
 
-def tokenizer(*, vocab_size: int = 768, num_problems: int = 2000) -> Tokenizer:
+def tokenizer(*, vocab_size: int = 640, num_problems: int = 2000) -> Tokenizer:
   """Trains a tokenizer in which any text round-trips.
 
-  Numbers below 100, with and without a space before them, and the fixed parts
-  of a line are one token each; so lines are short.
+  Numbers below 60, with and without a space before them, marks and the fixed
+  parts of a line are one token each; so lines are short.
 
   Args:
     vocab_size: the greatest number of pieces.
@@ -49,16 +49,21 @@ def tokenizer(*, vocab_size: int = 768, num_problems: int = 2000) -> Tokenizer:
 @functools.cache
 def _trained(vocab_size: int, num_problems: int) -> bytes:
   """Trains a model of sentencepiece once for all roles that have it."""
-  numbers = [space + str(n) for n in range(100) for space in ('', ' ')]
+  numbers = [space + str(n) for n in range(60) for space in ('', ' ')]
   line_starts = [
     start + f'Step {n}' + end
     for n in range(1, 10)
-    for start, end in (('', ':'), ('\n', ':'), ('', ' is wrong'))
+    for start, end in (
+      ('', ':'),
+      ('\n', ':'),
+      ('', ' is wrong'),
+      ('\n', ' is wrong'),
+    )  # fmt: skip
   ]
   fixed_parts = [
     '\nThe answer is \\boxed{', '}.', '. Right.', '. Wrong.', '. It should be',
-    '<think>', '\n</think>\n', '\nVerdict:', 'Problem: ', '\nSolution:\n',
-    '\nCritique:\n', '\nRefined solution:\n',
+    '<think>', '\n</think>', '\n</think>\n', '\nVerdict:', 'Problem: ',
+    '\nSolution:', '\nCritique:', '\nRefined solution:', 'Check each step.',
   ]  # fmt: skip
   return train_sentencepiece(
     corpus(num_problems),

@@ -82,7 +82,7 @@ def test_a_refinement_is_learned_after_the_whole_conversation(lm):
   lessons = dict(
     module='arithmetic_lessons',
     name='solver_lesson',
-    share=0.3,
+    hard_share=0.3,
     refine_share=1.0,
   )
   recipe = make_recipe(sft, section(lessons=lessons), {'solver': lm}, grade)
@@ -97,8 +97,22 @@ def test_a_refinement_is_learned_after_the_whole_conversation(lm):
     assert lm.tokenizer.decode(trained[:-1]) == record.text
 
 
+def test_a_quiz_is_learned_as_a_critique(lm):
+  lessons = dict(module='arithmetic_lessons', name='quiz_lesson', max_lines=3)
+  recipe = make_recipe(sft, section(lessons=lessons), {'solver': lm}, grade)
+  batch, records = recipe.collect({}, problems(4), jax.random.key(0))
+  for row, record in enumerate(records):
+    assert [r.stage for r in record.chain] == ['critique', 'solve']
+    prompt = batch['tokens'][row][: np.flatnonzero(batch['mask'][row])[0]]
+    assert lm.tokenizer.decode(prompt).rstrip().endswith('Critique:')
+    trained = batch['tokens'][row][batch['mask'][row]]
+    assert lm.tokenizer.decode(trained[:-1]) == record.text
+
+
 def test_lessons_are_seeded_by_the_key(lm):
-  lessons = dict(module='arithmetic_lessons', name='solver_lesson', share=0.3)
+  lessons = dict(
+    module='arithmetic_lessons', name='solver_lesson', hard_share=0.3
+  )
   recipe = make_recipe(sft, section(lessons=lessons), {'solver': lm}, grade)
 
   def tokens(seed):
@@ -124,7 +138,7 @@ def test_a_lesson_too_long_for_the_model_is_left_out(lm):
   [
     (dict(module='lesson', name='reference'), "did you mean 'lessons'"),
     (dict(module='lessons', name='references'), "mean 'reference'"),
-    (dict(module='arithmetic_lessons', name='solver_lesson'), 'share'),
+    (dict(module='arithmetic_lessons', name='solver_lesson'), 'hard_share'),
   ],
 )
 def test_wrong_lessons_fail_when_the_recipe_is_made(lm, lessons, message):

@@ -223,6 +223,7 @@ def test_the_quickstart_is_warm_after_the_first_step_of_a_phase(
 ):
   config = refcritic.get_config('quickstart')
   config.evals = {}
+  config.phases.quiz.steps = 30
   config.phases.solver.steps = 60
   config.phases.cold_start.steps = 30
   config.phases.rl.steps = 12

@@ -1,3 +1,4 @@
+import random
 import re
 
 import pytest
@@ -68,6 +69,29 @@ def test_problems_are_what_they_say():
 def test_wrong_requests_fail(split, steps, message):
   with pytest.raises(ValueError, match=message):
     arithmetic.problems(split, 1, **steps)
+
+
+def test_a_problem_is_drawn_from_its_split():
+  for i in range(50):
+    problem = arithmetic.draw_problem(
+      f'p-{i}', random.Random(i), split='dev', min_steps=1, max_steps=6
+    )
+    program = arithmetic.read_program(problem)
+    assert arithmetic.split_of(program) == 'dev' and problem.id == f'p-{i}'
+    assert 1 <= len(program.operations) <= 6
+
+
+@pytest.mark.parametrize(
+  ('result', 'expected'),
+  [
+    (22, 'Step 2: 11 * 2 = 24? 22. Wrong.'),
+    (24, 'Step 2: 11 * 2 = 24? 24. Right.'),
+    (-24, 'Step 2: 11 * 2 = 24? -24. Wrong.'),
+  ],
+)
+def test_a_check_quotes_works_out_and_marks(result, expected):
+  step = arithmetic.Step(2, 11, '*', 2, 24)
+  assert arithmetic.write_check(step, result) == expected
 
 
 # ----------------------------------------------------------------- checker

@@ -8,7 +8,7 @@ from critic_jax.tasks import arithmetic, arithmetic_tokenizer
 
 @pytest.fixture(scope='module')
 def tokenizer():
-  return arithmetic_tokenizer.tokenizer(vocab_size=640, num_problems=50)
+  return arithmetic_tokenizer.tokenizer(num_problems=50)
 
 
 @pytest.mark.parametrize(
@@ -45,10 +45,29 @@ def test_random_texts_round_trip(tokenizer):
 
 
 def test_numbers_are_one_token_and_lines_are_short(tokenizer):
-  for number in range(100):
+  for number in range(60):
     assert len(tokenizer.encode(f' {number}')) == 1
-  # 'Step 1:', ' 5', ' +', ' 2', ' =', ' 7' at the most twice that.
-  assert len(tokenizer.encode('Step 1: 5 + 2 = 7')) <= 8
+    assert len(tokenizer.encode(f'{number}')) == 1
+  # 'Step 1:', ' 5', ' +', ' 2', ' =', ' 7'.
+  assert len(tokenizer.encode('Step 1: 5 + 2 = 7')) == 6
+  # The same line, '?', ' 8', '. Wrong.'.
+  assert len(tokenizer.encode('\nStep 1: 5 + 2 = 7? 8. Wrong.')) == 9
+
+
+@pytest.mark.parametrize(
+  'piece',
+  [
+    '. Right.', '. Wrong.', '\nSolution:', '\nCritique:', '<think>',
+    '\n</think>\n', '\nRefined solution:', 'Check each step.',
+    'Step 9 is wrong', '\nStep 9 is wrong', '. It should be', '\nVerdict:',
+  ],
+)  # fmt: skip
+def test_what_is_always_the_same_is_one_token(tokenizer, piece):
+  assert len(tokenizer.encode(piece)) == 1
+
+
+def test_the_default_vocabulary_is_small():
+  assert arithmetic_tokenizer.tokenizer().vocab_size == 640
 
 
 def test_the_tokenizer_learns_from_the_train_split_only():
