@@ -358,7 +358,6 @@ def run(
     evaluations = eval_phases.make_evaluations(config, lms, splits)
     examples = {'data': splits['train'], **eval_phases.examples(evaluations)}
     loaded = roles_lib.load_params(config.models)
-
     choices.show(config, lms, platform, phases, console)
 
     # Open the folder, and make the roles.
