@@ -59,6 +59,7 @@ EXTRAS = {
     'pytest>=9.2,<10',
     'pytest-xdist>=3.8,<4',
     'ruff==0.17.6',
+    'setuptools>=65',  # a test builds what is installed
   ],
 }
 
@@ -67,6 +68,17 @@ def _version() -> str:
   text = (ROOT / 'critic_jax' / '__init__.py').read_text()
   return re.search(r"__version__ = '(.+)'", text)[1]
 
+
+# The commands that are typed; `python -m MODULE` is the same.
+COMMANDS = {
+  'train': 'critic_jax.train:console_script',
+  'evaluate': 'critic_jax.evaluate:console_script',
+  'convert': 'critic_jax.convert:main',
+  'plan': 'critic_jax.plan.__main__:console_script',
+  'report': 'critic_jax.report.__main__:console_script',
+  'launch': 'critic_jax.launch.__main__:console_script',
+  'bench': 'critic_jax.bench.__main__:main',
+}
 
 setup(
   name='critic_jax',
@@ -77,11 +89,22 @@ setup(
   license='Apache-2.0',
   license_files=['LICENSE'],
   python_requires='>=3.11',
-  packages=find_packages(include=['critic_jax', 'critic_jax.*']),
+  # configs/ is beside the package here and inside of it where it is installed
+  # (critic_jax/runtime/config_files.py).
+  packages=[
+    *find_packages(include=['critic_jax', 'critic_jax.*']),
+    'critic_jax.configs',
+  ],
+  package_dir={'critic_jax.configs': 'configs'},
   package_data={
     'critic_jax.report': ['*.jinja', '*.js'],
     'critic_jax.bench.peers': ['*.txt'],
   },
   install_requires=INSTALL,
   extras_require=EXTRAS,
+  entry_points={
+    'console_scripts': [
+      f'critic-jax-{name} = {function}' for name, function in COMMANDS.items()
+    ]
+  },
 )

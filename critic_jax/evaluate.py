@@ -1,8 +1,8 @@
 r"""Evaluates a checkpoint, or weights from elsewhere.
 
-    python -m critic_jax.evaluate --config configs/evaluate.py:mr_gsm8k \
+    python -m critic_jax.evaluate --config evaluate:mr_gsm8k \
         --workdir runs/mr_gsm8k
-    python -m critic_jax.evaluate --config configs/evaluate.py:run \
+    python -m critic_jax.evaluate --config evaluate:run \
         --workdir runs/again --checkpoint runs/quickstart:rl
 
 All sections of `config.evals` are run (configs/common.py:evaluation); the same
@@ -189,5 +189,10 @@ def main(argv: Sequence[str]) -> None:
   cli.main(argv, go)
 
 
-if __name__ == '__main__':
+def console_script() -> None:
+  """Runs the command as a program."""
   cli.app_run(main)
+
+
+if __name__ == '__main__':
+  console_script()

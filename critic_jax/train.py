@@ -1,8 +1,8 @@
 r"""Trains: the phases of a config, with the one loop that knows no algorithm.
 
-    python -m critic_jax.train --config configs/refcritic.py:quickstart \
+    python -m critic_jax.train --config refcritic:quickstart \
         --workdir runs/quickstart
-    python -m critic_jax.train --config configs/refcritic.py:quickstart \
+    python -m critic_jax.train --config refcritic:quickstart \
         --workdir runs/short --config.phases.rl.steps=100
 
 A run is phases in order, each a recipe with the roles it trains. A step asks
@@ -395,5 +395,10 @@ def main(argv: Sequence[str]) -> None:
   cli.main(argv, run)
 
 
-if __name__ == '__main__':
+def console_script() -> None:
+  """Runs the command as a program."""
   cli.app_run(main)
+
+
+if __name__ == '__main__':
+  console_script()

@@ -62,12 +62,14 @@ ROOMS = {
   'evaluate':
     'lookup terminal graders runtime workdir report training | absl jax '
     'ml_collections',
+  'inference':
+    'types lookup runtime workdir rollouts sampling text evals training | jax',
   'convert': 'terminal pretrained training |',
   'plan':
     'types lookup terminal text runtime models pretrained sampling loss_fns '
     'training | absl flax jax numpy rich',
   'launch':
-    'files strict_json terminal workdir inspection report | absl '
+    'files strict_json terminal runtime workdir inspection report | absl '
     'ml_collections psutil rich',
   'bench':
     'types terminal runtime models workdir rollouts sampling training plan | '

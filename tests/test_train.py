@@ -593,7 +593,7 @@ def test_scripted_models_are_what_tests_of_recipes_use():
       "did you mean 'ppo_clip'?",
     ),
     ('refcritic.py:tinyy', [], "config: got 'tinyy'; expected one of"),
-    ('refcritik.py', [], "No such file or directory: 'configs/refcritik.py'"),
+    ('refcritik.py', [], "--config: got 'configs/refcritik.py', which is no"),
   ],
 )
 def test_the_command_line_answers_in_one_line(

@@ -31,6 +31,7 @@ from ml_collections import ConfigDict, config_flags
 
 from critic_jax import strict_json
 from critic_jax.report import summary
+from critic_jax.runtime import config_files
 from critic_jax.workdir import settings as settings_lib
 
 _MAX_LABEL = 160  # characters; a digest tells longer ones apart
@@ -89,6 +90,7 @@ def load(path: str | Path) -> Experiment:
     ValueError: the file fails or lacks a part, its config has no such setting,
       or its config does not measure what its table shows.
   """
+  config_files.make_importable(Path(path).parent)
   try:
     names = runpy.run_path(str(path))
   except Exception as error:  # whatever is wrong in it
@@ -187,12 +189,12 @@ def read(config: str, point: Point) -> Run:
 
 def _parse(config: str, settings: Sequence[str]) -> ConfigDict:
   """Makes a config as training's command line does of --config and settings."""
-  arguments = ['launch', f'--config={config}', *settings]
-  values = flags.FlagValues()
-  holder = config_flags.DEFINE_config_file(
-    'config', flag_values=values, sys_argv=arguments
-  )
   try:
+    arguments = ['launch', f'--config={config_files.find(config)}', *settings]
+    values = flags.FlagValues()
+    holder = config_flags.DEFINE_config_file(
+      'config', flag_values=values, sys_argv=arguments
+    )
     values(arguments)
     holder.value.items()  # only now a file that was not found is an error
   except Exception as error:  # whatever a config's file raises

@@ -1,8 +1,8 @@
 r"""Plans a config on a chip and a mesh: memory, rows, slots, seconds.
 
-    python -m critic_jax.plan --config configs/refcritic.py:smollm2 \
+    python -m critic_jax.plan --config refcritic:smollm2 \
         --chip h100
-    python -m critic_jax.plan --config configs/refcritic.py:qwen2.5-14b-v5p \
+    python -m critic_jax.plan --config refcritic:qwen2.5-14b-v5p \
         --chip v5p --mesh data=1,fsdp=16,tensor=4 --processes 16
 
 `--config` and `--config.x=y` are those of `critic_jax.train`. Nothing of the
@@ -215,5 +215,10 @@ def main(argv: Sequence[str]) -> None:
     run()
 
 
-if __name__ == '__main__':
+def console_script() -> None:
+  """Runs the command as a program."""
   cli.app_run(main, required=('config', 'chip'))
+
+
+if __name__ == '__main__':
+  console_script()

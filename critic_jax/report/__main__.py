@@ -5,8 +5,14 @@ import sys
 from critic_jax.report import html_report
 from critic_jax.terminal import printable
 
-if __name__ == '__main__':
+
+def console_script() -> None:
+  """Runs the command as a program; an error is one line."""
   try:
     html_report.main()
   except ValueError as error:
     sys.exit(printable(f'error: {error}'))
+
+
+if __name__ == '__main__':
+  console_script()

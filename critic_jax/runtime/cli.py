@@ -1,8 +1,9 @@
 r"""The command line that commands share: --config, --workdir, --help, errors.
 
-    python -m critic_jax.train --config FILE[:NAME] --workdir FOLDER \
+    python -m critic_jax.train --config FILE.py[:VARIANT] --workdir FOLDER \
         [--config.phases.rl.steps=100 ...]
 
+A config may also be one that comes with critic_jax (runtime/config_files.py).
 `--help` prints the first line of a command's docstring, its own flags, and the
 docstring's indented blocks as examples. An error is one line.
 """
@@ -21,12 +22,14 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from critic_jax import lookup
-from critic_jax.runtime import distributed, preemption
+from critic_jax.runtime import config_files, distributed, preemption
 from critic_jax.terminal import printable
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config',
-  help_string='FILE or FILE:NAME; --config.NAME=VALUE changes a setting.',
+  help_string='FILE.py or FILE.py:VARIANT; or a config that comes with '
+  'critic_jax, such as refcritic:quickstart. --config.NAME=VALUE changes a '
+  'setting.',
 )
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'The folder of the run; one that is there is continued.'
@@ -45,9 +48,16 @@ def app_run(
       is the help.
     required: names of flags that must be given.
   """
-  doc = inspect.getmodule(main).__doc__
+  module = inspect.getmodule(main)
+  # absl knows the flags of the program that python runs by its path.
+  is_program = module.__name__ == '__main__'
   flags.mark_flags_as_required(required)
-  parser = functools.partial(parse_flags, doc=doc, required=required)
+  parser = functools.partial(
+    parse_flags,
+    doc=module.__doc__,
+    required=required,
+    owner=sys.argv[0] if is_program else module.__name__,
+  )
   app.run(main, flags_parser=parser)
 
 
@@ -81,7 +91,10 @@ def _unraisablehook(unraisable) -> None:
 
 
 def parse_flags(
-  argv: Sequence[str], doc: str = '', required: Sequence[str] = ()
+  argv: Sequence[str],
+  doc: str = '',
+  required: Sequence[str] = (),
+  owner: str = '',
 ) -> list[str]:
   """Parses flags as absl does, with one line for an error in a config.
 
@@ -89,6 +102,7 @@ def parse_flags(
     argv: the command line.
     doc: the docstring of the command, for `--help`.
     required: names of flags that must be given.
+    owner: the module whose flags `--help` lists.
 
   Returns:
     The words that are no flags.
@@ -97,8 +111,10 @@ def parse_flags(
     SystemExit: the status is an error, or 0 after `--help`.
   """
   if not {*_HELP}.isdisjoint(argv):
-    print(printable(help_text(doc, required, argv[0])))
+    print(printable(help_text(doc, required, owner)))
     sys.exit(0)
+  with errors_in_one_line(), lookup.naming('--config'):
+    argv = config_files.in_arguments(argv)
   try:
     words = flags.FLAGS(list(argv))
     _CONFIG.value.items()  # only now a file that was not found is an error
@@ -119,16 +135,16 @@ def parse_flags(
     sys.exit(printable(f'error: {line}'))
 
 
-def help_text(doc: str, required: Sequence[str], program: str) -> str:
+def help_text(doc: str, required: Sequence[str], owner: str) -> str:
   """Returns the help of a command: one line, its own flags, its examples.
 
   Args:
     doc: the docstring of the command: a line, indented examples, and more.
     required: names of flags that the command needs.
-    program: the first word of the command line; its flags are listed.
+    owner: the module whose flags are listed, as absl has it.
   """
   first, *paragraphs = doc.strip().split('\n\n')
-  names = [flag.name for flag in flags.FLAGS.get_key_flags_for_module(program)]
+  names = [flag.name for flag in flags.FLAGS.get_key_flags_for_module(owner)]
   lines = [first, '', 'flags:']
   for name in dict.fromkeys([*required, *names]):
     flag = flags.FLAGS[name]

@@ -133,7 +133,7 @@ def test_a_folder_of_other_settings_is_refused(own, tmp_path):
     (dict(grid="['seed']"), "GRID: got the point 'seed'"),
     (dict(grid="grid.sweep('seed', 'abc')"), 'learn.py: got ValueError: sweep'),
     (dict(grid='1 +'), 'learn.py: got SyntaxError'),
-    (dict(config='configs/nope.py'), "CONFIG configs/nope.py: .*No such file"),
+    (dict(config='configs/nope.py'), "CONFIG configs/nope.py: .* is no file"),
     (dict(config='configs/refcritic.py:nope'), "config: got 'nope'; expected"),
     (dict(table=grids.TABLE | dict(columns=('sft',))),
      "TABLE: column: got 'sft'"),
