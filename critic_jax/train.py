@@ -139,7 +139,7 @@ class Run:
     if not done:
       self.roles = roles_lib.copy_roles(self.roles, phase.config.copy)
     alarms = Alarms(phase, self.folder, self.console, self.config.best_metric)
-    state = self._init_state(phase, done, opt_state)
+    state = updates.state_after(done, phase, self.roles, self.mesh, opt_state)
     pipeline = self._pipeline(phase, state.params, done, before)
     config = phase.config
     bar = progress.phase(self.console, phase.name, config.steps, done)
@@ -190,15 +190,6 @@ class Run:
     checkpoint.wait(self.manager)
 
   # ---------------------------------------------------- parts of a phase
-
-  def _init_state(self, phase, done, opt_state) -> updates.TrainState:
-    """Makes the state of a phase after `done` steps of it."""
-    trained = {role: self.roles[role] for role in phase.config.train}
-    state = updates.init_state(phase.tx, trained, self.mesh)
-    if opt_state is None:
-      return state
-    step = state.step + done * phase.config.epochs
-    return state._replace(step=step, opt_state=opt_state)
 
   def _pipeline(self, phase, trained, done, before) -> Pipeline:
     """Makes the pipeline of a phase from step `done` on."""

@@ -143,6 +143,24 @@ def init_state(tx, params, mesh) -> TrainState:
   return jax.jit(init, out_shardings=shardings)(params)
 
 
+def state_after(done, phase, roles, mesh, opt_state=None) -> TrainState:
+  """Returns the state of a phase after `done` steps of it.
+
+  Args:
+    done: steps that were run before.
+    phase: a `phases.Phase`.
+    roles: parameters of all roles as they are then.
+    mesh: the mesh of the training.
+    opt_state: the optimiser's state then; None: a fresh one.
+  """
+  trained = {role: roles[role] for role in phase.config.train}
+  state = init_state(phase.tx, trained, mesh)
+  if opt_state is None:
+    return state
+  step = state.step + done * phase.config.epochs
+  return state._replace(step=step, opt_state=opt_state)
+
+
 def abstract_state(tx, params, mesh) -> TrainState:
   """Returns shapes and shardings of a fresh state; allocates nothing.
 
