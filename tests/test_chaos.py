@@ -92,15 +92,15 @@ def undisturbed(tmp_path_factory):
     return run(config(), path)
 
 
-def begin(python, path, instant, seed, number=signal.SIGKILL):
+def begin(python, path, instant, seed, sent=signal.SIGKILL):
   """Starts or continues the run; returns its exit status."""
-  child = python(__file__, path, instant, seed, int(number))
-  assert child.returncode in (0, STATUS[number]), child.stderr
+  child = python(__file__, path, instant, seed, int(sent))
+  assert child.returncode in (0, STATUS[sent]), child.stderr
   assert not (path / 'FAILED').exists()
   return child.returncode
 
 
-def kill(python, path, undisturbed, instants, seed, number=signal.SIGKILL):
+def kill(python, path, undisturbed, instants, seed, sent=signal.SIGKILL):
   """Kills a run once at each instant, and more runs once they have ended.
 
   A run that ended is as the undisturbed one. Returns where runs were killed:
@@ -110,7 +110,7 @@ def kill(python, path, undisturbed, instants, seed, number=signal.SIGKILL):
   for i, instant in enumerate(instants):
     for attempt in range(100):
       run_path = path / str(number)
-      if begin(python, run_path, instant, f'{seed}/{i}/{attempt}', number):
+      if begin(python, run_path, instant, f'{seed}/{i}/{attempt}', sent):
         steps = list(run_path.glob('checkpoints/[0-9]*'))
         where.append((instant, len(steps)))
         break
