@@ -6,8 +6,7 @@ written: an evaluation that was stopped goes on with the part where it was.
 
     eval/<name>/<stem>.jsonl.gz   the records of an evaluation
     partial/<name>/<stem>/        its parts, while it is under way
-    results/<name>.json           its metrics, a column for each stem, and those
-                                  of groups of solutions
+    results/<name>.json           its metrics by stem, and those of groups
 """
 
 from __future__ import annotations

@@ -94,7 +94,10 @@ def test_the_score_is_the_share_of_critiques_that_approve(loop, monkeypatch):
   def judging(*arguments):
     records = ask(*arguments)
     for record in records:
-      record.parsed['verdict'] = next(verdicts)
+      verdict = next(verdicts)
+      record.parsed.update(
+        verdict=verdict, status='ok' if verdict else 'missing'
+      )
     return records
 
   monkeypatch.setattr(interactive, '_ask', judging)
