@@ -3,7 +3,8 @@
 Parameters, optimiser and batch are exact: shapes and shardings of the run's own
 functions; the optimiser's part has the float32 masters of trained bfloat16
 parameters. Gradients have the parameters' shapes; micro-batches add their sum,
-in float32.
+in float32. Where layers are a loop their matrices are cast before it, to the
+dtype of computation.
 Activations are those that the loss's own `jax.vjp` keeps for each row, on the
 model that one device sees, and with `remat` those of one layer, which is
 computed again; they are taken to be split by rows (`compiled.py` checks it).
@@ -28,6 +29,7 @@ from critic_jax.models import (
   attention,
   cost,
   forward,
+  layer_stack,
   linear_cross_entropy,
 )
 from critic_jax.models.transformer import Transformer
@@ -124,7 +126,22 @@ def update(phase, lms, mesh, batch_shape) -> dict[str, int]:
     )
   num_shards = abstract.num_batch_shards(mesh, *batch_shape[:2])
   arrays = abstract.all_bytes(abstract.batch(*batch_shape)) // num_shards
-  return {'gradients': gradients, 'batch': arrays}
+  cast = sum(_cast_bytes(lms[role], params[role]) for role in params)
+  return {'gradients': gradients, 'cast matrices': cast, 'batch': arrays}
+
+
+def _cast_bytes(lm, params) -> int:
+  """Returns bytes of stacked matrices that are cast before their loop."""
+  dtype = jnp.dtype(lm.model.config.dtype)
+  if not layer_stack.is_stacked(params):
+    return 0
+  leaves = jax.tree_util.tree_leaves_with_path(params[layer_stack.LAYERS])
+  cast = [
+    x.update(dtype=dtype)
+    for path, x in leaves
+    if path[-1].key == 'kernel' and x.dtype != dtype
+  ]
+  return abstract.device_bytes(cast)
 
 
 def micro_batch(

@@ -8,6 +8,7 @@ import pytest
 from jax.sharding import AbstractMesh
 
 from configs import refcritic
+from critic_jax.models import cost
 from critic_jax.plan import abstract, compiled, memory, workload
 from critic_jax.runtime import sharding
 from critic_jax.training import roles, updates
@@ -90,6 +91,21 @@ def test_micro_batches_need_a_sum_of_gradients_beside_one():
   halves = phase._replace(config=section)
   update_of_halves = memory.update(halves, lms, on(), learned)
   assert update_of_halves['gradients'] == 2 * update['gradients']
+
+
+def test_matrices_of_a_loop_are_cast_before_it():
+  """Of 4 bytes an entry each has 2 more; vectors stay as they are."""
+
+  def cast_bytes(**changes):
+    phase, _, lms, learned = tiny(**changes)
+    return memory.update(phase, lms, on(), learned)['cast matrices']
+
+  _, _, lms, _ = tiny(num_layers=2)
+  entries = cost.layer_weights(vars(lms['critic'].model.config))
+  loop = dict(num_layers=2, layers='scanned')
+  assert cast_bytes(**loop, dtype='bfloat16') == 2 * entries
+  assert cast_bytes(**loop) == 0
+  assert cast_bytes(num_layers=2, dtype='bfloat16') == 0
 
 
 def test_masters_are_split_as_their_parameters():
