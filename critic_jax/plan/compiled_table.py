@@ -39,11 +39,6 @@ def show(
 
 def difference(program: Compiled) -> str:
   """Says how far the plan is from the compiler, and of which parts it is.
-
-  >>> difference(Compiled('decode', 'critic', '', 2**30, 0, 2**30, None, None,
-  ...                     1.0, [], {'parameters': 2**30, 'a token': 2**31}))
-  'planned 1.50 times as much: compiled 1.00 GiB of arguments, 1.00 of \
-temporaries; planned 1.00 of parameters, 2.00 of a token'
   """
   parts = ', '.join(
     f'{_gib(size)} of {name}' for name, size in program.planned.items()

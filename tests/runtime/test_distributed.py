@@ -178,7 +178,7 @@ def test_two_processes_do_as_one_and_one_continues_what_they_began(
   )
   for row, expected in zip(rows, single_rows, strict=True):
     for name in ('loss/total', 'grad_norm', 'critique/reward'):
-      assert row[name] == pytest.approx(expected[name], abs=5e-3), name
+      assert row[name] == pytest.approx(expected[name], abs=2e-2), name
   num_same = total = 0
   for step in range(5):
     records, expected_records = (
