@@ -38,8 +38,7 @@ def show(
 
 
 def difference(program: Compiled) -> str:
-  """Says how far the plan is from the compiler, and of which parts it is.
-  """
+  """Says how far the plan is from the compiler, and of which parts it is."""
   parts = ', '.join(
     f'{_gib(size)} of {name}' for name, size in program.planned.items()
   )
