@@ -189,7 +189,9 @@ class _Queue:
       (signal.SIGKILL, _GRACE_S),
     ):
       for run in self.running:
-        run.process.send_signal(number)
+        # A prefix such as srun need not pass it on: all of its group get it.
+        with contextlib.suppress(ProcessLookupError):
+          os.killpg(run.process.pid, number)
       with contextlib.suppress(KeyboardInterrupt, SystemExit):
         self._wait(patience_s)
 
