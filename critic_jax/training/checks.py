@@ -11,10 +11,10 @@ import datetime
 import re
 
 from critic_jax import lookup
-from critic_jax.data import sources
 from critic_jax.graders.pool import Pool
 from critic_jax.models import layer_stack
 from critic_jax.runtime import sharding
+from critic_jax.training import data_sections
 
 SETTINGS = (
   'seed', 'date', 'data', 'models', 'mesh', 'sample_mesh', 'graders',
@@ -52,7 +52,7 @@ def check_names(config, also: tuple[str, ...] = ()) -> None:
   for name in config.graders:
     lookup.check_name('setting of graders', name, graders)
   if config.data:
-    lookup.bind(sources, config.data)
+    data_sections.check_section(config.data)
 
 
 def _check_role(role) -> None:

@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 import jax
 
 from critic_jax import files, lookup
-from critic_jax.data import sources
 from critic_jax.evals import critic_loop, selection
 from critic_jax.evals.statistics import Estimate
 from critic_jax.models.sampling_distribution import SamplingParams
@@ -32,6 +31,7 @@ from critic_jax.rollouts import rollout, stage_metrics
 from critic_jax.runtime import distributed
 from critic_jax.sampling.lm import LM, get_models
 from critic_jax.terminal import Console
+from critic_jax.training import data_sections
 from critic_jax.types import Key, Problem, Record, Roles
 from critic_jax.workdir import progress, run_dir
 
@@ -67,6 +67,7 @@ def make_evaluations(config, lms, splits=None) -> list[Evaluation]:
   Raises:
     ValueError: a setting, a name or a file is wrong.
   """
+  data_sections.check_splits(config)
   evaluations = []
   splits_of = [] if splits is None else [(config.data, splits)]
   for name, section in config.evals.items():
@@ -99,6 +100,7 @@ def check_evaluations(config, lms) -> None:
       _check_evaluation(section, config, lms)
       if config.get('order') and not section.after:
         raise ValueError('after: got (); expected phases that it follows')
+  data_sections.check_splits(config)
 
 
 @contextlib.contextmanager
@@ -164,7 +166,7 @@ def _check_evaluation(section, config, lms):
   for phase in section.after:
     lookup.check_name('after', phase, config.get('order', ()))
   if section.data:
-    lookup.bind(sources, section.data)
+    data_sections.check_section(section.data)
   resampled = dict(lms)
   for role, settings in section.sampling.items():
     lookup.check_name('sampling', role, lms)
@@ -201,17 +203,6 @@ def _check_models(section, examples, lms) -> None:
   get_models(lms, *roles)
 
 
-def _read(data, name: str) -> sources.Splits:
-  """Reads a section of data; `name` is that of its evaluation, '' without."""
-  try:
-    return lookup.bind(sources, data)()
-  except ValueError as error:
-    if not name:
-      raise
-    own = f'--config.evals.{name}.data.'  # sources know the flags of a run
-    raise ValueError(str(error).replace('--config.data.', own)) from error
-
-
 def _examples(name, section, config, splits_of) -> list[Problem | Record]:
   """Returns the first examples of the split that a section names.
 
@@ -225,7 +216,7 @@ def _examples(name, section, config, splits_of) -> list[Problem | Record]:
   data = section.data or config.data
   splits = next((splits for other, splits in splits_of if other == data), None)
   if splits is None:
-    splits = _read(data, name if section.data else '')
+    splits = data_sections.read(data, name if section.data else '')
     splits_of.append((data, splits))
   lookup.check_name('split', section.split, splits)
   examples = splits[section.split]

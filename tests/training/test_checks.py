@@ -85,9 +85,7 @@ def rename(config, path, name):
 
 
 def is_free(path):
-  """Whether the user chooses the name: of a role, a phase, a split, ..."""
-  if path[-2:-1] and path[-2] in ('paths', 'fractions'):
-    return True
+  """Whether the user chooses the name: of a role, a phase, an evaluation."""
   return len(path) == 2 and path[0] in ('models', 'phases', 'evals')
 
 
