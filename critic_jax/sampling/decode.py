@@ -100,7 +100,8 @@ def insert(
     length: int32[F], of the whole prompts; 0 for padding of the batch.
     keys: random keys [F * n]; consumed.
     eos: int32[E], the tokens that end a response.
-    sampling_params: temperature, top-k and top-p, traced.
+    sampling_params: temperature, top-k and top-p, traced; each a number, or one
+      for each sample, [F * n].
     shared_prefixes: beginnings that several of these prompts share.
 
   Returns:
@@ -174,6 +175,7 @@ def decode(
   *,
   eos: jax.Array,
   sampling_params: SamplingParams,
+  last_clock: jax.Array | int | None = None,
 ) -> Lanes:
   """Draws tokens until all samples of at least `num_free` lanes are done.
 
@@ -183,7 +185,9 @@ def decode(
     lanes: donated.
     num_free: lanes to wait for, empty ones included; traced.
     eos: int32[E], the tokens that end a response.
-    sampling_params: temperature, top-k and top-p, traced.
+    sampling_params: temperature, top-k and top-p, traced; each a number, or one
+      for each row, [L * s].
+    last_clock: the clock at which it ends all the same; traced. None: never.
 
   Returns:
     The lanes.
@@ -225,7 +229,8 @@ def decode(
 
   def is_waiting(lanes: Lanes) -> jax.Array:
     is_free = jnp.all(lanes.is_done.reshape(num_lanes, -1), axis=1)
-    return jnp.sum(is_free) < num_free
+    waits = jnp.sum(is_free) < num_free
+    return waits if last_clock is None else waits & (lanes.clock < last_clock)
 
   return constrain(jax.lax.while_loop(is_waiting, step, lanes))
 
@@ -322,4 +327,7 @@ def _draw(logits, keys, age, sampling_params):
   uniform = jax.vmap(
     lambda key, t: jax.random.uniform(jax.random.fold_in(key, t))
   )(keys, jnp.broadcast_to(age, keys.shape))
-  return sampling_distribution.draw(logits, uniform, sampling_params)
+  draw = sampling_distribution.draw
+  if jnp.ndim(sampling_params.temperature):  # of each row its own
+    draw = jax.vmap(draw)
+  return draw(logits, uniform, sampling_params)

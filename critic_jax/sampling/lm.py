@@ -124,12 +124,19 @@ class LM:
     cannot.
     """
     if isinstance(prompt, str):
-      tokens = self.tokenizer.render([_user(prompt)])
-    else:
-      tokens = self.continued(prompt)
-      if tokens is None:
-        tokens = self.tokenizer.render(_messages(prompt))
+      return self.encode_messages([_user(prompt)])
+    tokens = self.continued(prompt)
+    if tokens is None:
+      return self.encode_messages(_messages(prompt))
     return [*tokens, *self._prefix_tokens]
+
+  def encode_messages(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+    """Returns the tokens of messages, and of the response's prefix.
+
+    Args:
+      messages: as `Tokenizer.render` takes them.
+    """
+    return [*self.tokenizer.render(messages), *self._prefix_tokens]
 
   def continued(self, conversation: Conversation) -> list[int] | None:
     """Returns the tokens of a conversation after the very ones of its response.

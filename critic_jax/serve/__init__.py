@@ -1,0 +1,1 @@
+"""A server of a run's roles, for other programs."""
