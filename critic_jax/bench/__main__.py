@@ -67,7 +67,9 @@ def parser() -> argparse.ArgumentParser:
     choices=list(work_lib.ITEMSIZE),
     help='float32; bfloat16 compiled',
   )
-  flags.add_argument('--repeats', type=_positive, default=3)
+  flags.add_argument(
+    '--repeats', type=_positive, help='measurements of each work (3)'
+  )
   flags.add_argument('--json', type=Path, help='write the results here')
   flags.add_argument(
     '--compare', nargs='+', choices=environments.NAMES, default=[]
@@ -88,8 +90,8 @@ def parser() -> argparse.ArgumentParser:
   flags.add_argument(
     '--chip',
     choices=compiled_update.CHIPS,
-    default=compiled_update.CHIPS[0],
-    help=f'the TPU, {compiled_update.NUM_DEVICES} of them',
+    help=f'with --compile: the TPU, {compiled_update.NUM_DEVICES} of them '
+    f'({compiled_update.CHIPS[0]})',
   )
   return flags
 
@@ -104,9 +106,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
       f'--compare: got {sorted(others)} with --compile; expected '
       f'{list(compiled_update.PEERS)}'
     )
-  for name in ('curves', 'new', 'work'):
+  for name in ('curves', 'new', 'repeats', 'work'):
     if parsed.compile and getattr(parsed, name) != flags.get_default(name):
       flags.error(f'--{name}: does not go with --compile; leave one out')
+  if parsed.chip and not parsed.compile:
+    flags.error(f'--chip: got {parsed.chip} without --compile; add --compile')
   if not parsed.compile and 'maxtext' in peers:
     flags.error('--compare: got maxtext, which only compiles; add --compile')
   return parsed
@@ -144,7 +148,7 @@ def compare(flags: argparse.Namespace, console: Console) -> int:
   settings = {
     'size': flags.size or SIZES[0],
     'dtype': (dtype := flags.dtype or 'float32'),
-    'repeats': flags.repeats,
+    'repeats': (repeats := flags.repeats or 3),
   }
   results = []
   for name in flags.work:
@@ -159,7 +163,7 @@ def compare(flags: argparse.Namespace, console: Console) -> int:
       model,
       dtype,
       systems,
-      repeats=flags.repeats,
+      repeats=repeats,
       deadline_s=flags.deadline,
       say=console.print,
     )
@@ -182,7 +186,7 @@ def compare_compiled(flags: argparse.Namespace, console: Console) -> int:
     ),
     make_model(flags, compiled_update.SIZE),
     flags.dtype or 'bfloat16',
-    flags.chip,
+    flags.chip or compiled_update.CHIPS[0],
     systems,
     deadline_s=flags.deadline,
     say=console.print,

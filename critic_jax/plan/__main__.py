@@ -26,6 +26,7 @@ from pathlib import Path
 
 import jax
 from absl import app, flags
+from jax.sharding import AbstractMesh
 
 from critic_jax.plan import (
   abstract,
@@ -41,6 +42,7 @@ from critic_jax.runtime import cli, sharding
 from critic_jax.terminal import Console
 from critic_jax.training import checks
 
+_MAX_DEVICES = 2**16  # more than a slice or a network of any chip has
 _CHIP = flags.DEFINE_enum(
   'chip', None, sorted(CHIPS), 'The chip of each device.'
 )
@@ -80,15 +82,19 @@ def mesh_sizes(text: str) -> dict[str, int]:
   {'fsdp': 16, 'tensor': 4}
 
   Raises:
-    ValueError: the text has another form.
+    ValueError: the text has another form, or an axis twice.
   """
   try:
     pairs = [part.split('=') for part in text.split(',')]
-    return {axis.strip(): int(size) for axis, size in pairs}
+    sizes = {axis.strip(): int(size) for axis, size in pairs}
   except ValueError:
+    sizes = {}
+  if not sizes or len(sizes) < len(pairs):
     raise ValueError(
-      f"mesh: got {text!r}; expected sizes by axis: 'data=1,fsdp=16,tensor=4'"
-    ) from None
+      f'mesh: got {text!r}; expected the size of each axis once: '
+      "'data=1,fsdp=16,tensor=4'"
+    )
+  return sizes
 
 
 def check_shares(shares: Shares) -> None:
@@ -101,9 +107,10 @@ def check_shares(shares: Shares) -> None:
 
 
 def make_mesh(config, chip: str, mesh: str | None, name: str, compiles: bool):
-  """Makes the mesh that is planned for, of devices that are not there.
+  """Makes the mesh that is planned for.
 
-  It sets the number of CPU devices, so jax must not have been used before.
+  It has devices, those of a topology, where programs will be compiled for it;
+  jax must not have been used before.
 
   Args:
     config: the config of a run.
@@ -116,7 +123,7 @@ def make_mesh(config, chip: str, mesh: str | None, name: str, compiles: bool):
     ValueError: the sizes are wrong, or what is to be compiled for is not there.
   """
   jax.config.update('jax_platforms', 'cpu')
-  sizes = mesh_sizes(mesh) if mesh else dict(config.mesh)
+  sizes = dict(config.mesh) if mesh is None else mesh_sizes(mesh)
   if not name:
     sizes = {axis: 1 if n == -1 else n for axis, n in sizes.items()}
   if compiles:
@@ -125,7 +132,12 @@ def make_mesh(config, chip: str, mesh: str | None, name: str, compiles: bool):
   if name:
     sides = topology.find(chip, sizes, name)
     num_devices = math.prod(map(int, sides.split('x')))
-  return sharding.make_mesh(sizes, topology.cpus(num_devices))
+  if num_devices > _MAX_DEVICES:
+    raise ValueError(
+      f'mesh: got {num_devices:,} devices; expected at most {_MAX_DEVICES:,}'
+    )
+  shape = sharding.mesh_shape(sizes, num_devices)
+  return AbstractMesh(shape, sharding.AXES)
 
 
 def compile_programs(config, chip: str, mesh, plan, *, kinds, **settings):
@@ -159,17 +171,17 @@ def compile_programs(config, chip: str, mesh, plan, *, kinds, **settings):
 def scale_of(programs: list[compiled.Compiled]) -> forecast.Scale:
   """Returns compiled over planned bytes of the programs that need most.
 
-  Nothing is known where a program has no room.
+  Nothing is known of updates, or of sampling, where one of them has no room.
   """
-  if any(program.refusal for program in programs):
-    return forecast.Scale()
   updates = [p for p in programs if p.kind == 'update']
   samplers = [p for p in programs if p.kind in ('insert', 'decode')]
+
+  def scale(programs):
+    has_room = programs and not any(p.refusal for p in programs)
+    return programs[-1].scale if has_room else None
+
   by_total = sorted(samplers, key=lambda p: p.total)
-  return forecast.Scale(
-    update=updates[-1].scale if updates else None,
-    sampling=by_total[-1].scale if samplers else None,
-  )
+  return forecast.Scale(update=scale(updates), sampling=scale(by_total))
 
 
 def run() -> None:
@@ -181,6 +193,11 @@ def run() -> None:
     raise ValueError(
       f'json: got {_JSON.value}; expected a file in a folder that exists; make '
       'the folder'
+    )
+  if flags.FLAGS['programs'].present and not _COMPILE.value:
+    raise ValueError(
+      f'programs: got {_PROGRAMS.value} without --compile; expected both; add '
+      '--compile'
     )
   checks.check_names(config, also=('checkpoint',))
   mesh = make_mesh(config, chip, _MESH.value, _TOPOLOGY.value, _COMPILE.value)

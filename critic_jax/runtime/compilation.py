@@ -116,12 +116,13 @@ def platform(mesh: jax.sharding.Mesh) -> str:
   """Returns the platform of a mesh's devices.
 
   Returns:
-    'cpu', 'tpu', 'gpu' for those of NVIDIA that have cuDNN's attention, which
-    are those from Ampere on, and 'other_gpu' for all others.
+    'tpu', 'gpu' for those of NVIDIA that have cuDNN's attention, from Ampere
+    on, 'other_gpu' for all others, and 'cpu' for CPUs and what jax has plugins
+    for beside these, such as 'METAL': the plain programs.
   """
   device = mesh.devices.flat[0]
   if device.platform not in ('gpu', 'cuda', 'rocm'):
-    return device.platform
+    return 'tpu' if device.platform == 'tpu' else 'cpu'
   # jax calls every GPU that is there 'gpu'; its client says whose it is.
   client = getattr(device, 'client', None)
   if 'rocm' in getattr(client, 'platform_version', device.platform):

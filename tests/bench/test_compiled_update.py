@@ -263,6 +263,8 @@ def test_systems_side_by_side(system, tmp_path, capsys):
     (['--compile', '--chip', 'h100'], 'invalid choice'),
     (['--compile', '--work', 'decode8'], '--work: does not go with --compile'),
     (['--compile', '--curves', 'x.png'], '--curves: does not go'),
+    (['--compile', '--repeats', '3'], '--repeats: does not go'),
+    (['--chip', 'v5e'], '--chip: got v5e without --compile'),
   ],
 )
 def test_flags_that_do_not_go_together(flags, says, capsys):

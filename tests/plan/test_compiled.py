@@ -283,10 +283,11 @@ def test_a_plan_that_is_off_by_more_than_15_percent_is_explained(capsys):
 
   assert explanations(1.14) == explanations(0.86) == []
   for times in (1.16, 0.84):
-    [line] = explanations(times)
-    assert line.startswith(
-      f'rl, solve: decode, 8 x 1 rows behind 512: planned {times} times as much'
-    )
+    assert explanations(times) == [
+      f'rl, solve: decode, 8 x 1 rows behind 512: planned {times} times as '
+      'much: compiled 1.00 GiB of arguments, 1.00 of temporaries; planned 1.00 '
+      f'of parameters, {2 * times - 1:.2f} of a token'
+    ]
 
 
 def test_the_largest_program_tells_how_much_more_is_needed():
@@ -305,7 +306,10 @@ def test_the_largest_program_tells_how_much_more_is_needed():
   assert scale_of([*updates, decode, insert]) == (1.25, 1.5)
   assert scale_of(updates) == (1.25, None)
   assert scale_of([updates[0]._replace(kind='score')]) == (None, None)
-  assert scale_of([*updates, insert._replace(refusal='x')]) == (None, None)
+  no_room = insert._replace(refusal='x')
+  assert scale_of([*updates, decode, no_room]) == (1.25, None)
+  refused = [updates[0]._replace(refusal='x'), updates[1]]
+  assert scale_of([*refused, decode]) == (None, 1.5)
 
 
 def run(*arguments):
@@ -333,11 +337,21 @@ def test_the_command_prints_what_the_compiler_says(tmp_path):
   assert 'compiling rl, score' in process.stdout
 
 
-def test_a_chip_without_its_compiler_is_one_line():
-  process = run(
-    '--config=configs/refcritic.py:tiny', '--chip=h100', '--compile',
+WITHOUT_COMPILERS = """
+import importlib.util
+from critic_jax.plan.__main__ import console_script
+importlib.util.find_spec = lambda name: None
+console_script()
+"""
+
+
+def test_a_chip_without_its_compiler_is_one_line(python, tmp_path):
+  path = tmp_path / 'plan.py'
+  path.write_text(WITHOUT_COMPILERS)
+  process = python(
+    path, '--config=configs/refcritic.py:tiny', '--chip=h100', '--compile',
     '--mesh=fsdp=12',
   )  # fmt: skip
   assert process.returncode == 1
   [line] = process.stderr.strip().splitlines()[-1:]
-  assert line.startswith(('error: chip: got h100', 'error: mesh: got 12'))
+  assert line.startswith('error: chip: got h100 to compile for without its')

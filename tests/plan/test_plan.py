@@ -1,4 +1,4 @@
-"""The whole plan, and the command: 14 billion parameters on 64 fake devices."""
+"""The whole plan, and the command: 14 billion parameters on 64 devices."""
 
 import functools
 import json
@@ -38,7 +38,7 @@ def on(**sizes):
   return AbstractMesh(shape, sharding.AXES)
 
 
-def test_the_paper_on_64_fake_devices(python, tmp_path):
+def test_the_paper_on_64_devices(python, tmp_path):
   """Matrices have 64 shards, biases 4 along tensor, norms one."""
   path = tmp_path / 'plan.json'
   process = python(
@@ -167,9 +167,23 @@ def test_a_matrix_that_can_not_be_split_so():
     plan('qwen2.5-14b-v5p', 'v5p', dict(fsdp=4, tensor=16))
 
 
+@pytest.mark.parametrize('text', ['fsdp:4', '', 'fsdp=4,fsdp=8', 'fsdp=4,'])
+def test_a_mesh_is_sizes_by_axis(text):
+  with pytest.raises(
+    ValueError, match=f'mesh: got {text!r}; expected the size'
+  ):
+    command.make_mesh(refcritic.get_config('tiny'), 'v5p', text, '', False)
+
+
+def test_a_mesh_of_too_many_devices():
+  config = refcritic.get_config('tiny')
+  mesh = command.make_mesh(config, 'v5p', 'fsdp=20000', '', compiles=False)
+  assert mesh.shape['fsdp'] == 20_000  # no device is made
+  with pytest.raises(ValueError, match='got 100,000 devices; expected at most'):
+    command.make_mesh(config, 'v5p', 'fsdp=100000', '', compiles=False)
+
+
 def test_wrong_commands(python):
-  with pytest.raises(ValueError, match="mesh: got 'fsdp:4'; expected sizes"):
-    command.mesh_sizes('fsdp:4')
   process = python(
     '-m', 'critic_jax.plan', '--config=configs/refcritic.py:tiny', '--chip=v5p',
     '--mesh=fsdp=2,tensr=2',
@@ -179,6 +193,15 @@ def test_wrong_commands(python):
     process.stderr.strip()
     .splitlines()[-1]
     .startswith("error: mesh: got the axes ['tensr']; expected")
+  )
+  process = python(
+    '-m', 'critic_jax.plan', '--config=configs/refcritic.py:tiny', '--chip=v5p',
+    '--programs=decode',
+  )  # fmt: skip
+  assert process.returncode == 1
+  assert process.stderr.endswith(
+    "error: programs: got ['decode'] without --compile; expected both; add "
+    '--compile\n'
   )
 
 

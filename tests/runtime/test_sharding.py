@@ -338,6 +338,7 @@ def run_here(path, main):
   [
     (dict(platform='cpu'), 'cpu'),
     (dict(platform='tpu'), 'tpu'),
+    (dict(platform='METAL'), 'cpu'),
     (dict(platform='cuda'), 'gpu'),  # of a topology: it has no client
     (dict(platform='gpu', version='cuda 12080', compute_capability='9.0'),
      'gpu'),
