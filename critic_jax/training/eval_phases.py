@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import jax
 
 from critic_jax import files, lookup
-from critic_jax.evals import critic_loop, selection
+from critic_jax.evals import critic_loop, protocols, selection
 from critic_jax.evals.statistics import Estimate
 from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.report import eval_plots, result_tables
@@ -339,14 +339,14 @@ def show_results(
   }
   refined = bool(evaluation.config.num_refinements)
   columns = {
-    stem: critic_loop.metrics(trees, refined=refined)
+    stem: protocols.metrics(trees, refined=refined)
     for stem, trees in records.items()
   }
   if len(stems) == 2:
-    columns['difference'] = critic_loop.compare(
+    columns['difference'] = protocols.compare(
       *records.values(), refined=refined
     )
-  groups = {stem: critic_loop.groups(trees) for stem, trees in records.items()}
+  groups = {stem: protocols.groups(trees) for stem, trees in records.items()}
   folder.write_results(
     f'results/{name}', {'columns': columns, 'groups': groups}
   )
@@ -355,7 +355,7 @@ def show_results(
       file = f'plots/selection-{name}-{stem}.png'
       eval_plots.selection_curves(curves, files.inside(folder.path, file))
   shown = {
-    column: critic_loop.headlines(rows) for column, rows in columns.items()
+    column: protocols.headlines(rows) for column, rows in columns.items()
   }
   num = len(evaluation.examples)
   console.print(result_tables.results_table(shown, f'{name}: {num} examples'))

@@ -10,7 +10,7 @@ import sys
 import grids
 import pytest
 
-from critic_jax.evals import critic_loop, selection
+from critic_jax.evals import protocols, selection
 from critic_jax.launch import experiment
 
 ROOT = pathlib.Path(experiment.__file__).parents[2]
@@ -173,7 +173,7 @@ def test_experiments_hold_together(path, monkeypatch):
   assert len({run.point['seed'] for run in study.runs}) >= 3
   for table in study.tables:
     for metric in table.metrics:
-      assert metric in critic_loop.TITLES.values() or '/' in metric, metric
+      assert metric in protocols.TITLES.values() or '/' in metric, metric
     assert set(table.methods) <= set(selection.METHODS)
   text = ast.get_docstring(ast.parse(path.read_text()))
   assert re.search(r'^Expectation: ', text, re.MULTILINE)
