@@ -184,6 +184,21 @@ def test_runs_that_were_trained(tiny_run, tmp_path, monkeypatch):
   assert '[Rewards: ' in text and 'seed=1, wrong solutions' in text
 
 
+@pytest.mark.parametrize('name', ['inspect_run', 'compare_runs'])
+@pytest.mark.parametrize('has_records', [True, False])
+def test_runs_without_evaluations(name, has_records, tmp_path, monkeypatch):
+  made = config(0, 1.0)
+  with run_dir.open_run(tmp_path / 'run', made, devices='') as run:
+    run.log_metrics(0, {'critique/reward': 1.0}, 'rl')
+    if has_records:
+      run.write_records(0, trees(True), 'records/rl', tokens=True)
+  monkeypatch.setenv('RUN', str(tmp_path / 'run'))
+  monkeypatch.setenv('RUNS', str(tmp_path / '*'))
+  text, _ = execute(name)
+  assert '[Rewards: ' in text and 'Are votes probabilities?' not in text
+  assert ('advantage +1.00' in text) == (has_records and name == 'inspect_run')
+
+
 def test_what_critic_jax_evaluate_wrote(tmp_path, monkeypatch):
   for name, caught in (('cold', False), ('keen', True)):
     records = trees(caught)
