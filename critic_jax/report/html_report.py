@@ -21,9 +21,6 @@ import argparse
 import base64
 import hashlib
 import json
-import math
-import re
-import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -34,15 +31,12 @@ import jinja2
 
 from critic_jax import files
 from critic_jax.evals import selection
-from critic_jax.evals.statistics import Estimate
 from critic_jax.inspection import comparison, reading
-from critic_jax.report import eval_plots, page_data, plots
+from critic_jax.report import eval_plots, page_data, page_tables, plots
 from critic_jax.report.result_tables import (
   Results,
-  format_estimate,
   headline_rows,
   results_table,
-  row_names,
 )
 from critic_jax.terminal import Console
 
@@ -98,7 +92,8 @@ def write(*paths: str | Path, out: str | Path | None = None) -> Path:
     title=names[0] if len(runs) == 1 else f'{len(runs)} runs compared',
     runs=views,
     differing=_differing(runs),
-    results=_results_view(results),
+    results=page_tables.results(results),
+    changes=page_tables.changes(runs),
     plots=figures + _selection_figures(results),
     **_browser_view(runs, names, saved),
   )
@@ -144,9 +139,12 @@ def _run_view(run, name, columns, files) -> dict[str, Any]:
   return {
     'name': name,
     'facts': _facts(run, columns),
+    'seconds': page_tables.seconds(columns),
     'failure': _text(run.path / 'FAILED'),
     'verdicts': [
-      _verdicts(file) for file in files if any(file.confusion.values())
+      page_tables.verdicts(file)
+      for file in files
+      if any(file.confusion.values())
     ],
     'warnings': _warnings(run),
     'summary': reading.summary(columns),
@@ -202,10 +200,6 @@ def _facts(run, columns) -> dict[str, str]:
       f'{phase}: steps {low} to {high}'
       for phase, (low, high) in plots.spans(columns).items()
     )
-    if 'time/step_s' in columns:
-      facts['seconds a step'] = '; '.join(
-        _seconds(columns, phase) for phase in plots.spans(columns)
-      )
   for line in _text(run.path / 'git.txt').splitlines()[:1]:
     facts['code'] = line
   for line in _text(run.path / 'env.txt').splitlines():
@@ -223,50 +217,6 @@ def _clock(seconds: float) -> str:
     return '–'
 
 
-def _seconds(columns, phase) -> str:
-  """Returns a phase's median seconds per step, then those of its parts."""
-  medians = {}
-  for name, column in columns.items():
-    stage = re.fullmatch(r'time/(\w+(?<!_per))_s', name)
-    values = column[columns['phase'] == phase]
-    values = [x for x in values.tolist() if x == x] if stage else []
-    if values:
-      medians[stage[1].replace('_', ' ')] = statistics.median(values)
-  whole = medians.pop('step', math.nan)
-  parts = sorted(medians.items(), key=lambda item: -item[1])
-  times = ', '.join(f'{stage} {value:.2g}' for stage, value in parts if value)
-  return f'{phase} {whole:.2g} ({times})'
-
-
-def _results_view(
-  results: Mapping[str, Results],
-) -> list[dict[str, Any]]:
-  """Returns a table per evaluation, with the columns of all runs abreast."""
-  tables = []
-  for evaluation in dict.fromkeys(name for r in results.values() for name in r):
-    by_run = {run: r.get(evaluation, {}) for run, r in results.items()}
-    columns = {
-      (run, column): rows
-      for run, table in by_run.items()
-      for column, rows in table.items()
-    }
-    rows = {
-      row: [_cell(cells.get(row), row, c) for (_, c), cells in columns.items()]
-      for row in row_names(columns.values())
-    }
-    headlines = headline_rows(rows)
-    tables.append(
-      {
-        'name': evaluation,
-        'runs': [(run, len(table)) for run, table in by_run.items() if table],
-        'columns': [(c, c == next(iter(by_run[run]))) for run, c in columns],
-        'rows': [(row, rows[row]) for row in headlines],
-        'others': [item for item in rows.items() if item[0] not in headlines],
-      }
-    )
-  return tables
-
-
 def _selection_figures(results: Mapping[str, Results]) -> list[dict[str, str]]:
   """Returns a figure for each column with rows 'selection/<method>@<k>'."""
   figures = []
@@ -280,31 +230,6 @@ def _selection_figures(results: Mapping[str, Results]) -> list[dict[str, str]]:
           title = f'Choosing among k solutions: {", ".join(parts)}'
           figures.append(eval_plots.selection_panel(curves, title))
   return figures
-
-
-def _cell(estimate: Estimate | None, row: str, column: str) -> dict[str, Any]:
-  value, _, interval = format_estimate(estimate, row, column).partition(' ')
-  return {
-    'value': value.replace('-', '\N{MINUS SIGN}'),
-    'interval': interval.replace('-', '\N{MINUS SIGN}'),
-    'n': estimate.n if estimate else 0,
-  }
-
-
-def _verdicts(file: page_data.File) -> dict[str, Any]:
-  """Returns a row of the table of verdicts on right and wrong solutions."""
-  step = f'step {file.step}' if isinstance(file.step, int) else file.step
-  cells = []
-  for right, counts in file.confusion.items():
-    total = sum(counts.values())
-    cells.append({'count': total, 'percent': None, 'kind': ''})
-    verdicts = ('correct', 'incorrect') if right else ('incorrect', 'correct')
-    for verdict, kind in zip(
-      (*verdicts, None), ('good', 'bad', 'none'), strict=True
-    ):
-      percent = 100 * counts[verdict] / total if total else None
-      cells.append({'count': counts[verdict], 'percent': percent, 'kind': kind})
-  return {'name': f'{file.phase}, {step.replace("_", " ")}', 'cells': cells}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

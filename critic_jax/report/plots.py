@@ -17,46 +17,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from critic_jax import files
-from critic_jax.report import figures
+from critic_jax.report import figures, panels
+from critic_jax.report.panels import Columns
 
-Columns = Mapping[str, np.ndarray]  # as returned by inspection.reading.metrics
-
-# (file, title, pattern of metrics, whether each metric gets axes of its own). A
-# metric belongs to the first panel whose pattern it matches, and what shares
-# axes has one unit: the first part of its name says of what it is.
-PANELS = (
-  (
-    'rewards',
-    'Rewards',
-    r'(solve|critique|refine)/(reward|judge|refine)$',
-    False,
-  ),
-  ('answers', 'Answers that are right', r'\w+/correct$', False),
-  (
-    'judged',
-    'True verdicts, on right and on wrong solutions',
-    r'critique/judge_(right|wrong)$',
-    False,
-  ),
-  ('calls', 'Solutions called wrong', r'\w+/called_wrong$', False),
-  ('lifts', 'Refined right, more than by controls', r'refine/lift_over', False),
-  (
-    'failures',
-    'Critiques without a usable verdict',
-    r'critique/(missing|contradictory|unfinished|truncated)$',
-    False,
-  ),
-  ('lengths', 'Length in tokens', r'\w+/length$', False),
-  ('speed', 'Tokens a second', r'time/\w+_tokens_per_s$', False),
-  ('time', 'Seconds', r'time/', False),
-  ('machine', 'The machine', r'compile/|memory/|device/', True),
-  ('loss', 'Loss', r'loss/', True),
-  ('optimisation', 'Optimisation', r'policy/|grad_norm|learning_rate', True),
-)
 LOGARITHMIC = ('time',)  # compiling takes seconds, and a step milliseconds
-MAX_AXES = 24  # in a panel whose metrics have axes of their own
-MAX_CURVES, MAX_PHASES = 24, 8  # of another panel
-MAX_VALUE = 1e100  # beyond it matplotlib's sums overflow
+MAX_AXES = 24  # of a panel whose metrics have axes of their own
+MAX_CURVES, MAX_PHASES = 24, 8  # of a panel
 
 
 def write(columns: Columns, folder: Path) -> list[dict[str, str]]:
@@ -71,11 +37,11 @@ def write(columns: Columns, folder: Path) -> list[dict[str, str]]:
     whether it needs the page's full width; the images 'light' and 'dark' in
     base64.
   """
-  panels = _draw_panels(columns)
-  for file, panel in panels.items():
+  by_file = _draw_panels(columns)
+  for file, panel in by_file.items():
     path = files.inside(folder, f'plots/{file}.png')
     files.replace(path, base64.b64decode(panel['light']))
-  return list(panels.values())
+  return list(by_file.values())
 
 
 def draw(
@@ -102,55 +68,35 @@ def compare(
   Returns:
     Panels as those of `write`; no file is written.
   """
-  panels = []
-  for file, title, names, _ in _panels(list(runs.values())):
+  figures_of_panels = []
+  for file, title, places, _ in panels.find(list(runs.values())):
     if files is None or file in files:
-      names = names[:MAX_AXES]
+      names = list(places)[:MAX_AXES]
       is_log = file in LOGARITHMIC
       draw_one = functools.partial(_draw_runs, runs, names, is_log=is_log)
       alt = 'a curve for each run of ' + ', '.join(names)
-      panels.append(figures.panel(draw_one, title, alt, wide=True))
-  return panels
-
-
-def _panels(
-  runs: Sequence[Columns],
-) -> list[tuple[str, str, list[str], bool]]:
-  """Returns file, title, metrics and `apart` of each panel with a metric."""
-  unassigned = dict.fromkeys(n for columns in runs for n in columns)
-  unassigned = [n for n in unassigned if n not in ('step', 'phase', 'time')]
-  panels = []
-  for file, title, pattern, apart in PANELS:
-    names = [n for n in unassigned if re.match(pattern, n)]
-    unassigned = [n for n in unassigned if n not in names]
-    names = [n for n in names if any(_has(c, n) for c in runs)]
-    panels += [(file, title, names, apart)] if names else []
-  return panels
-
-
-def _has(columns: Columns, name: str) -> bool:
-  return name in columns and bool(_is_drawn(columns[name]).any())
-
-
-def _is_drawn(values: np.ndarray) -> np.ndarray:
-  return np.abs(values) <= MAX_VALUE  # not so for NaN
+      figures_of_panels.append(figures.panel(draw_one, title, alt, wide=True))
+  return figures_of_panels
 
 
 def _draw_panels(columns, files=None) -> dict[str, dict[str, str]]:
   """Returns the panels by file; all, or those of `files`."""
   by_file = {}
-  for file, title, names, apart in _panels([columns]):
+  for file, title, places, apart in panels.find([columns]):
     if files is None or file in files:
-      is_log = file in LOGARITHMIC
+      names, phases = list(places), _phases(columns, list(places))
       if apart:
-        parts, limit = _parts(columns, names), MAX_AXES
-        draw_one = functools.partial(_draw_apart, columns, parts[:limit])
+        draw_one = functools.partial(_draw_apart, columns, names[:MAX_AXES])
       else:
-        parts, limit = _phases(columns, names), MAX_PHASES
-        draw_one = functools.partial(_draw, columns, names, is_log)
-      if len(parts) > limit:
-        kind = 'curves' if apart else 'phases'
-        title += f' ({len(parts) - limit} more {kind} are not drawn)'
+        is_log = file in LOGARITHMIC
+        draw_one = functools.partial(_draw, columns, places, is_log)
+      more = {'phases': len(phases) - MAX_PHASES}
+      more['curves'] = len(names) - (MAX_AXES if apart else MAX_CURVES)
+      title += ''.join(
+        f' ({number} more {kind} are not drawn)'
+        for kind, number in more.items()
+        if number > 0
+      )
       ends = ', '.join(
         f'{n} ends at {_curve(columns, n)[1][-1]:.3g}' for n in names
       )
@@ -162,55 +108,83 @@ def _curve(
   columns: Columns, name: str, phase: str | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns the steps and values of a metric where it can be drawn."""
-  mask = _is_drawn(columns[name])
+  mask = panels.is_drawn(columns[name])
   if phase is not None:
     mask &= columns['phase'] == phase
   return columns['step'][mask], columns[name][mask]
 
 
-def _draw(
-  columns: Columns, names: Sequence[str], is_log: bool, theme: str
-) -> Figure:
-  """Draws all curves over each other, with axes side by side for each phase.
+def _widths(runs: Sequence[Columns], phases: Sequence[str]) -> np.ndarray:
+  """Returns the shares of a row that phases have, float[phases].
 
-  A short phase gets more room than its steps. Of curves that lie on each other
-  the one below is wider.
+  A phase that follows a policy gradient is what is looked at, and has the most.
   """
-  names = names[:MAX_CURVES]
+  widths = np.ones(len(phases))
+  for columns in runs:
+    for name in columns:
+      if name.startswith('policy/'):
+        logged = columns['phase'][panels.is_drawn(columns[name])]
+        widths[np.isin(phases, logged)] = 2.5
+  return widths / widths.sum()
+
+
+def _draw(
+  columns: Columns, places: Mapping[str, int], is_log: bool, theme: str
+) -> Figure:
+  """Draws all curves over each other, with a row of axes for the phases.
+
+  Of curves that lie on each other the one below is wider.
+  """
+  names = list(places)[:MAX_CURVES]
   phases = _phases(columns, names)[:MAX_PHASES]
-  sizes = np.sqrt([np.sum(columns['phase'] == phase) for phase in phases])
-  sizes = np.maximum(sizes, sizes.max() / 3)
-  sizes /= sizes.sum()
   figure = Figure(figsize=(5.4, 2.9), layout='constrained')
   figure.get_layout_engine().set(w_pad=0.04, wspace=0.0)
-  grid = figure.subplots(
-    1, len(phases), sharey=True, squeeze=False, width_ratios=sizes
-  )
-  widths = np.linspace(2.6, 1.2, len(names)) if len(names) > 1 else [1.5]
+  widths = _widths([columns], phases)
+  row = figure.subplots(
+    1, len(phases), sharey=True, squeeze=False, width_ratios=widths
+  )[0]
+  sizes = np.linspace(2.6, 1.2, len(names)) if len(names) > 1 else [1.5]
   marks = [
-    dict(color=figures.color(k), linestyle=figures.dashes(k), linewidth=width)
-    for k, width in enumerate(widths)
+    dict(
+      color=figures.color(places[name]),
+      linestyle=figures.dashes(places[name]),
+      linewidth=size,
+    )
+    for name, size in zip(names, sizes, strict=True)
   ]
-  for number, (axes, phase) in enumerate(zip(grid[0], phases, strict=True)):
+  for axes, phase in zip(row, phases, strict=True):
     figures.style(figure, axes, theme)
-    if len(spans(columns)) > 1:
-      pad = 4 + 9 * (number % 2 if len(phases) > 4 else 0)
-      faint = figures.THEMES[theme]['faint']
-      title = figures.literal(phase)
-      axes.set_title(title, fontsize=7, loc='left', color=faint, pad=pad)
     for name, mark in zip(names, marks, strict=True):
       _line(axes, *_curve(columns, name, phase), **mark)
-    _fit(axes, max(1, round(7 * sizes[number])))
+  if len(spans(columns)) > 1:
+    _name_phases(row, phases, theme)
+  _fit_row(row, 7 * widths)
   values = [_curve(columns, name)[1] for name in names]
-  _scale(axes, np.concatenate(values), is_log)
+  _scale(row[0], np.concatenate(values), is_log)
   lines, labels = [Line2D([], [], **mark) for mark in marks], _labels(names)
   figures.add_legend(figure, theme, lines, labels, ncols=2, fontsize=7.5)
   return figure
 
 
+def _name_phases(row: Sequence[Any], phases: Sequence[str], theme: str) -> None:
+  """Writes the names of phases above a row of axes."""
+  faint = figures.THEMES[theme]['faint']
+  for number, (axes, phase) in enumerate(zip(row, phases, strict=True)):
+    pad = 4 + 9 * (number % 2 if len(phases) > 3 else 0)
+    axes.set_title(
+      figures.literal(phase), fontsize=7, loc='left', color=faint, pad=pad
+    )
+
+
+def _fit_row(row: Sequence[Any], nums_ticks: Sequence[float]) -> None:
+  """Gives each axes of a row about so many ticks, and at least one."""
+  for axes, num_ticks in zip(row, nums_ticks, strict=True):
+    _fit(axes, max(1, round(num_ticks)))
+
+
 def _phases(columns: Columns, names: Sequence[str]) -> list[str]:
   """Returns the phases that have one of these metrics."""
-  mask = np.any([_is_drawn(columns[name]) for name in names], axis=0)
+  mask = np.any([panels.is_drawn(columns[name]) for name in names], axis=0)
   return list(dict.fromkeys(columns['phase'][mask].tolist()))
 
 
@@ -248,43 +222,30 @@ def _labels(names: Sequence[str]) -> list[str]:
   return [_label(name[start : len(name) - end]) for name in names]
 
 
-def _parts(columns: Columns, names: Sequence[str]) -> list[tuple[str, str]]:
-  """Returns the metrics and phases that have axes of their own."""
-  return [(name, phase) for name in names for phase in _phases(columns, [name])]
-
-
-def _draw_apart(
-  columns: Columns, parts: Sequence[tuple[str, str]], theme: str
-) -> Figure:
-  """Draws axes for each metric and phase, as their scales differ."""
-  grid, figure = _small_axes(len(parts), min(4, len(parts)))
-  for axes, (name, phase) in zip(grid, parts, strict=False):
-    figures.style(figure, axes, theme)
-    steps, values = _curve(columns, name, phase)
-    _line(axes, steps, values, color=figures.color(0))
-    _fit(axes)
-    _scale(axes, values)
-    ink = figures.THEMES[theme]['ink']
-    title = f'{_label(name)} ({figures.literal(phase)})'
-    axes.set_title(title, fontsize=8.5, loc='left', color=ink)
+def _draw_apart(columns: Columns, names: Sequence[str], theme: str) -> Figure:
+  """Draws a row of phases for each metric; each axes has its own scale."""
+  phases = _phases(columns, names)[:MAX_PHASES]
+  widths = _widths([columns], phases)
+  figure = Figure(figsize=(11, 0.3 + 1.2 * len(names)), layout='constrained')
+  grid = figure.subplots(
+    len(names), len(phases), squeeze=False, width_ratios=widths
+  )
+  _name_phases(grid[0], phases, theme)
+  for row, name in zip(grid, names, strict=True):
+    row[0].set_ylabel(
+      _label(name).replace(' ', '\n', 1), rotation=0, ha='right', va='center',
+      fontsize=8.5, color=figures.THEMES[theme]['ink'],
+    )  # fmt: skip
+    _fit_row(row, 14 * widths)
+    for axes, phase in zip(row, phases, strict=True):
+      figures.style(figure, axes, theme)
+      steps, values = _curve(columns, name, phase)
+      _line(axes, steps, values, color=figures.color(0))
+      _scale(axes, values)
+      if not len(values):
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
   return figure
-
-
-def _small_axes(number: int, width: int, margin: float = 0.0):
-  """Returns a grid of small axes, `width` in a row, and their figure.
-
-  Args:
-    number: the number of axes; the rest of the last row stays empty.
-    width: the number of axes in a row.
-    margin: the height of the legend, in inches.
-  """
-  rows = math.ceil(number / width)
-  figure = Figure(figsize=(11, 2.2 * rows + margin), layout='constrained')
-  figure.get_layout_engine().set(h_pad=0.09)  # titles keep off ticks above
-  grid = figure.subplots(rows, width, squeeze=False).ravel()
-  for axes in grid[number:]:
-    axes.set_axis_off()
-  return grid, figure
 
 
 def _label(metric: str) -> str:
@@ -298,19 +259,24 @@ def _draw_runs(
   theme: str,
   is_log: bool = False,
 ) -> Figure:
-  """Draws axes for each metric, with a curve for each run."""
-  grid, figure = _small_axes(len(names), min(4, max(2, len(names))), margin=0.4)
+  """Draws axes for each metric, with a curve for each run.
+
+  Phases stand abreast, and steps are counted from the start of each: runs may
+  have phases of other lengths.
+  """
+  wide = min(4, max(2, len(names)))
+  rows = math.ceil(len(names) / wide)
+  figure = Figure(figsize=(11, 2.3 * rows + 0.4), layout='constrained')
+  figure.get_layout_engine().set(h_pad=0.09)  # titles keep off ticks above
+  grid = figure.subplots(rows, wide, squeeze=False).ravel()
   ink = figures.THEMES[theme]['ink']
+  for axes in grid[len(names) :]:
+    axes.set_axis_off()
   for axes, name in zip(grid, names, strict=False):
     figures.style(figure, axes, theme)
     axes.set_title(_label(name), fontsize=8.5, loc='left', color=ink)
-    for number, columns in enumerate(runs.values()):
-      for phase in spans(columns) if _has(columns, name) else ():
-        curve = _curve(columns, name, phase)
-        if len(curve[0]):
-          _line(axes, *curve, color=figures.color(number))
-    _fit(axes)
-    values = [_curve(c, name)[1] for c in runs.values() if _has(c, name)]
+    _draw_metric(axes, list(runs.values()), name)
+    values = [_curve(c, name)[1] for c in runs.values() if panels.has(c, name)]
     _scale(axes, np.concatenate(values or [[]]), is_log)
   lines = [
     Line2D([], [], color=figures.color(number), linewidth=1.5)
@@ -319,6 +285,32 @@ def _draw_runs(
   names = [figures.literal(name) for name in runs]
   figures.add_legend(figure, theme, lines, names, ncols=min(6, len(runs)))
   return figure
+
+
+def _draw_metric(axes: Any, runs: Sequence[Columns], name: str) -> None:
+  """Draws a metric of all runs, its phases abreast."""
+  logged = [columns for columns in runs if panels.has(columns, name)]
+  phases = dict.fromkeys(p for c in logged for p in _phases(c, [name]))
+  phases = list(phases)[:MAX_PHASES]
+  has_names = any(len(spans(columns)) > 1 for columns in logged)
+  start, ticks = 0.0, {}
+  widths = _widths(logged, phases)
+  for place, (phase, width) in enumerate(zip(phases, widths, strict=True)):
+    lasts = [
+      high - low for c in logged for low, high in [spans(c).get(phase, (0, 0))]
+    ]
+    scale = 0.92 * width / max(1, *lasts)
+    for number, columns in enumerate(runs):
+      if panels.has(columns, name):
+        steps, values = _curve(columns, name, phase)
+        places = start + scale * (steps - spans(columns).get(phase, (0, 0))[0])
+        _line(axes, places, values, color=figures.color(number))
+    below = '\n' * (1 + place % 2)  # names of short phases stand apart
+    ticks[start] = f'0{below}{figures.literal(phase)}' if has_names else '0'
+    if width > 0.2:
+      ticks[start + scale * max(lasts)] = str(max(lasts))
+    start += width
+  axes.set_xticks([*ticks], [*ticks.values()], ha='left')
 
 
 def _line(axes, steps, values, **marks) -> None:

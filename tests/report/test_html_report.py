@@ -16,9 +16,9 @@ import pytest
 import synthetic_run
 
 from critic_jax.data import solutions
-from critic_jax.evals import critic_loop
+from critic_jax.evals import protocols
 from critic_jax.evals.statistics import Estimate
-from critic_jax.report import html_report, plots
+from critic_jax.report import html_report, page_tables, plots
 from critic_jax.workdir import provenance, run_dir
 
 
@@ -201,7 +201,7 @@ def test_solutions_that_a_file_gave(layout, tmp_path):
       )
       for index, verdict in enumerate(verdicts)
     ]
-  metrics = critic_loop.metrics(records, refined=False)
+  metrics = protocols.metrics(records, refined=False)
   with run_dir.open_run(tmp_path / 'run', {'data': str(file)}) as run:
     run.write_records('evaluation', records, 'eval/given')
     run.write_results('results/given', {'columns': {'evaluation': metrics}})
@@ -273,8 +273,9 @@ def test_where_the_time_went_by_hand():
     'time/compile_s': np.array([0.0, 16.0, 0.0, 0.0]),
     'time/critique_tokens_per_s': np.array([np.nan, 100.0, 90.0, 80.0]),
   }
-  assert html_report._seconds(columns, 'sft') == 'sft 1 (update 0.5)'
-  assert html_report._seconds(columns, 'rl') == 'rl 4 (critique 2.5, update 1)'
+  parts, rows = page_tables.seconds(columns)
+  assert parts == ['step', 'critique', 'update']
+  assert rows == [('sft', ['1', '–', '0.5']), ('rl', ['4', '2.5', '1'])]
 
 
 def test_a_running_mean_by_hand():
@@ -295,8 +296,20 @@ def test_several_runs_on_one_page(path, tmp_path):
   assert 'Settings in which the runs differ one other seed 0 7 Results' in text
   table = text[text.index('sums one other') :]
   assert 'before RL difference before RL difference' in table
+  # Both runs have the same records.
+  assert 'Differences' in text and 'less one other' in text
+  assert 'verdict accuracy, right solutions +0.0[+0.0, +0.0]' in text
   assert page.tags.count('img') == 2  # the same panels, a curve for each run
   assert not (other / 'plots').exists() and not (other / 'report.html').exists()
+
+
+def test_runs_on_other_problems_have_no_differences(path, tmp_path):
+  other = synthetic_run.write(tmp_path / 'other')
+  records = synthetic_run.trees(2)
+  run_dir.write_records(other / 'eval/refcritic/before.jsonl.gz', records)
+  target = html_report.write(path, other, out=tmp_path / 'page.html')
+  text = ' '.join(Page(target.read_text(encoding='utf-8')).text.split())
+  assert 'The runs cannot be compared: problems: got 2 on one side' in text
 
 
 def test_runs_of_one_name(path, tmp_path):
@@ -320,10 +333,10 @@ def test_curves_of_several_runs(tmp_path):
   )
   axes = figure.axes[0]
   ends = [line.get_xdata()[[0, -1]].tolist() for line in axes.lines]
-  # For each run and phase; the running mean does not reach into the other.
-  assert ends == [[0, 29], [30, 59]] * 2
+  # For each phase and run; the running mean does not reach into the other.
+  assert ends == [[0, 0.46]] * 2 + [[0.5, 0.96]] * 2
   colors = [line.get_color() for line in axes.lines]
-  assert colors[0] == colors[1] != colors[2] == colors[3]
+  assert colors[0] == colors[2] != colors[1] == colors[3]
   (legend,) = figure.legends
   assert [text.get_text() for text in legend.get_texts()] == ['first', 'second']
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from critic_jax.report import panels as panels_lib
 from critic_jax.report import plots
 from critic_jax.rollouts import stage_metrics
 from critic_jax.training import phases
@@ -32,12 +33,12 @@ def columns_of(steps_by_phase, **curves):
 def panels(names):
   """The metrics of each panel, by file."""
   columns = columns_of({'rl': 2}, **{name: [0.0, 1.0] for name in names})
-  return {file: metrics for file, _, metrics, _ in plots._panels([columns])}
+  return {p.file: list(p.places) for p in panels_lib.find([columns])}
 
 
 def test_series_of_one_axes_are_of_one_kind():
   by_file = panels(LOGGED)
-  apart = {file for file, _, _, is_apart in plots.PANELS if is_apart}
+  apart = {file for file, _, _, is_apart in panels_lib.PANELS if is_apart}
   for file, names in by_file.items():
     kinds = {name.split('/')[0] for name in names}
     assert 'tokens' not in kinds and 'value' not in kinds
@@ -47,17 +48,59 @@ def test_series_of_one_axes_are_of_one_kind():
   }  # fmt: skip
 
 
+def test_a_color_is_the_metrics_whatever_else_is_logged():
+  [places] = [p.places for p in find(LOGGED) if p.file == 'rewards']
+  for name, place in places.items():
+    [panel] = find([name, 'solve/other'])
+    assert panel.places == {name: place}
+  # Training logs no metric on shared axes whose colour could change.
+  for panel in find(LOGGED):
+    assert panel.apart or set(panel.places) <= {*panels_lib.KNOWN, 'time/judge'}
+  assert find(['time/b', 'time/step_s'])[0].places == {
+    'time/step_s': 0, 'time/b': 12
+  }  # fmt: skip
+
+
+def find(names):
+  columns = columns_of({'rl': 2}, **{name: [0.0, 1.0] for name in names})
+  return panels_lib.find([columns])
+
+
 def draw(columns, names, is_log=False):
-  return plots._draw(columns, names, is_log, 'light')
+  places = {name: place for place, name in enumerate(names)}
+  return plots._draw(columns, places, is_log, 'light')
 
 
-def test_each_phase_has_room_of_its_own():
-  columns = columns_of({'solver': 600, 'rl': 44}, **{'loss/x': np.ones(644)})
+def test_a_phase_of_a_policy_gradient_has_more_room():
+  loss, kl = np.ones(644), np.where(np.arange(644) < 600, np.nan, 1.0)
+  steps = {'solver': 600, 'rl': 44}
+  columns = columns_of(steps, **{'loss/x': loss, 'policy/kl': kl})
+  for figure in (
+    draw(columns, ['loss/x']),
+    plots._draw_apart(columns, ['loss/x'], 'light'),
+  ):
+    first, second = figure.axes
+    assert first.get_title(loc='left') == 'solver'
+    widths = [axes.get_position().width for axes in (first, second)]
+    assert 0.65 < widths[1] / sum(widths) < 0.75
   first, second = draw(columns, ['loss/x']).axes
-  assert first.get_title(loc='left') == 'solver'
-  widths = [axes.get_position().width for axes in (first, second)]
-  assert 0.2 < widths[1] / sum(widths) < 0.5
   assert first.get_ylim() == second.get_ylim()
+
+
+def test_phases_of_runs_stand_abreast():
+  long, short = (
+    columns_of({'sft': steps, 'rl': 4}, **{'loss/x': np.arange(steps + 4)})
+    for steps in (8, 4)
+  )
+  figure = plots._draw_runs({'a': long, 'b': short}, ['loss/x'], 'light')
+  [axes] = figure.axes[:1]
+  first, second, *others = [line.get_xdata() for line in axes.lines]
+  # Steps are counted from the start of a phase.
+  np.testing.assert_allclose(second[-1], first[3])
+  for rl in others:
+    np.testing.assert_allclose(rl[[0, -1]], [0.5, 0.96])
+  texts = [label.get_text() for label in axes.get_xticklabels()]
+  assert texts == ['0\nsft', '7', '0\n\nrl', '3']
 
 
 @pytest.mark.parametrize('number', [2, 12, 44, 600])
@@ -65,8 +108,7 @@ def test_ticks_are_whole_steps(number):
   columns = columns_of({'rl': number}, **{'loss/x': np.arange(number)})
   for figure in (
     draw(columns, ['loss/x']),
-    plots._draw_apart(columns, [('loss/x', 'rl')], 'light'),
-    plots._draw_runs({'a': columns}, ['loss/x'], 'light'),
+    plots._draw_apart(columns, ['loss/x'], 'light'),
   ):
     ticks = figure.axes[0].get_xticks()
     assert len(ticks) >= 2 and np.all(ticks == np.round(ticks))
@@ -80,7 +122,7 @@ def test_a_constant_is_drawn_between_whole_values(value, limits):
   columns = columns_of({'rl': 5}, **{'loss/x': np.full(5, value)})
   for figure in (
     draw(columns, ['loss/x']),
-    plots._draw_apart(columns, [('loss/x', 'rl')], 'light'),
+    plots._draw_apart(columns, ['loss/x'], 'light'),
   ):
     np.testing.assert_allclose(figure.axes[0].get_ylim(), limits)
 
@@ -121,5 +163,5 @@ def test_what_is_not_drawn_is_told():
   titles = [panel['title'] for panel in plots.draw(columns)]
   assert titles == [
     'Rewards (3 more phases are not drawn)',
-    'Loss (9 more curves are not drawn)',
+    'Loss (3 more phases are not drawn)',
   ]
