@@ -176,22 +176,22 @@ def test_two_processes_do_as_one_and_one_continues_what_they_began(
   assert (
     [r['step'] for r in rows] == [r['step'] for r in single_rows] == [*range(5)]
   )
+  same = []
   for row, expected in zip(rows, single_rows, strict=True):
-    for name in ('loss/total', 'grad_norm', 'critique/reward'):
-      assert row[name] == pytest.approx(expected[name], abs=2e-2), name
-  num_same = total = 0
-  for step in range(5):
     records, expected_records = (
-      run_dir.read_records(p / f'records/rl/{step:06d}.jsonl.gz')
+      run_dir.read_records(p / f'records/rl/{row["step"]:06d}.jsonl.gz')
       for p in (path, single_run)
     )
     assert [r.id for r in records] == [r.id for r in expected_records]
-    equal = [
+    same += [
       a.text == b.text for a, b in zip(records, expected_records, strict=True)
     ]
-    num_same, total = num_same + sum(equal), total + len(equal)
-    assert step > 1 or all(equal)  # rounding has turned nothing yet
-  assert num_same > 0.9 * total
+    # Rounding may turn a token, and what is learned from it is another thing.
+    assert row['step'] > 1 or all(same), same
+    for name in ('loss/total', 'grad_norm', 'critique/reward'):
+      close = pytest.approx(expected[name], rel=1e-4, abs=1e-5)
+      assert row[name] == close or not all(same), (row['step'], name)
+  assert np.mean(same) > 0.9
 
 
 @pytest.mark.slow
