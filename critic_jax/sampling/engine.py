@@ -16,7 +16,6 @@ import collections
 import dataclasses
 import functools
 import threading
-import traceback
 from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import NamedTuple
@@ -123,7 +122,8 @@ class Engine:
     """
     with self._changed:
       if self._error or self._is_closed:
-        raise RuntimeError(f'sampling has ended: {self._error or "closed"}')
+        reason = self._error or 'closed'
+        raise RuntimeError(f'sampling has ended: {reason}') from self._error
       if len(self._queue) + len(jobs) > _MAX_WAITING:
         # Of those that wait, some may have been given up.
         waiting = [x for x in self._queue if not x.future.cancelled()]
@@ -159,14 +159,15 @@ class Engine:
     try:
       with sharding.on_mesh_of(self._params):
         self._sample(job_of_lane)
-    except Exception as error:  # of any kind: nobody else would be told
-      traceback.print_exc()
+    except Exception as error:  # of any kind: those who wait are told
       self._error = error
     with self._changed:
       waiting, self._is_closed = [*self._queue, *job_of_lane.values()], True
     for job in waiting:
       if self._error and job.future.set_running_or_notify_cancel():
-        job.future.set_exception(RuntimeError(str(self._error)))
+        failure = RuntimeError(f'{type(self._error).__name__}: {self._error}')
+        failure.__cause__ = self._error
+        job.future.set_exception(failure)
       else:
         job.future.cancel()
 

@@ -85,11 +85,11 @@ def _serve(args) -> int:
       )
     )
     address = f'[{host}]' if ':' in host else host
-    print(
+    line = (
       f'{", ".join(engines)}: http://{address}:{port}/v1, '
-      f'http://{address}:{port}/critique; Ctrl-C ends it',
-      flush=True,
+      f'http://{address}:{port}/critique; Ctrl-C ends it'
     )
+    print(printable(line), flush=True)
     try:
       server.run(sockets=[listener])
     finally:
