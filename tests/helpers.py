@@ -10,7 +10,12 @@ import jax
 import numpy as np
 
 from critic_jax.models import transformer
-from critic_jax.models.config import RopeScaling, TransformerConfig
+from critic_jax.models.config import (
+  LinearScaling,
+  RopeScaling,
+  TransformerConfig,
+  YarnScaling,
+)
 from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.models.transformer import Transformer
 from critic_jax.rollouts.styles import plain
@@ -26,6 +31,20 @@ FAMILIES = {
   'qwen2': dict(qkv_bias=True, rope_theta=1e6),
   'qwen3': dict(qk_norm=True, rope_theta=1e6),
 }
+# Others, for tests of what only they have: windows, experts, scales.
+OTHER_FAMILIES = {
+  'mistral': dict(sliding_window=4, rope_scaling=YarnScaling(4.0, 16, 1.2)),
+  'gemma3': dict(
+    sliding_window=4, global_every=2, local_rope_theta=100.0,
+    query_scale=10**-0.5,
+    rope_scaling=LinearScaling(8.0), qk_norm=True, norm_offset=1.0,
+    post_norms=True, scale_embeddings=True, activation='gelu_tanh',
+  ),
+  'qwen3_moe': dict(
+    qk_norm=True, mlp_dim=24, num_experts=8, experts_per_token=2,
+    normalize_experts=True,
+  ),
+}  # fmt: skip
 
 
 def tiny_config(family='qwen3', **changes) -> TransformerConfig:
@@ -40,7 +59,8 @@ def tiny_config(family='qwen3', **changes) -> TransformerConfig:
     head_dim=8,
     max_len=128,
   )
-  return TransformerConfig(**{**sizes, **FAMILIES[family], **changes})
+  features = (FAMILIES | OTHER_FAMILIES)[family]
+  return TransformerConfig(**{**sizes, **features, **changes})
 
 
 def random_params(model: Transformer, seed=0):
@@ -54,7 +74,7 @@ def random_params(model: Transformer, seed=0):
   def draw(path, x):
     name = path[-1].key
     if name == 'scale':
-      array = random.uniform(0.5, 1.5, x.shape)
+      array = random.uniform(0.5, 1.5, x.shape) - model.config.norm_offset
     elif name == 'bias':
       array = random.normal(0.0, 0.3, x.shape)
     else:

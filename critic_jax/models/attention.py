@@ -9,12 +9,18 @@ which each block makes its own piece: then no array is as large as T times S.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from critic_jax.models.visibility import (
+  PADDING_PLACE,
+  Causal,
+  Labels,
+  is_visible,
+  prepend,
+)
 from critic_jax.runtime import sharding
 
 BLOCK = 128  # queries, and keys, whose scores exist at once
@@ -23,29 +29,6 @@ SHORT = 256  # tokens of a row up to which its scores are made in one product
 MIXED = 'mixed'
 
 _MASKED_SCORE = -1e30  # its exponential is 0
-_PADDING_PLACE = 2**30  # after all other places
-_ANY_SEGMENT = -(2**30)  # the segment of keys that every query may look at
-
-
-class Causal(NamedTuple):
-  """Each token looks at those before it in its row, and at itself.
-
-  In a packed row it looks only at its own segment and at the one that its
-  segment follows.
-
-  Attributes:
-    segments: int32[B, T], the segment that a token belongs to; None if all of
-      a row is one.
-    prefixes: int32[B, T], the segment that its segment follows.
-  """
-
-  segments: jax.Array | None = None
-  prefixes: jax.Array | None = None
-
-  def mask(self, length: int) -> jax.Array:
-    """Returns the mask of rows of `length` tokens, bool[B or 1, T, T]."""
-    labels = Labels(jnp.arange(length)[None], self.segments, self.prefixes)
-    return is_visible(labels, labels)
 
 
 def attend(q, *parts) -> jax.Array:
@@ -176,33 +159,6 @@ _narrow_product.defvjp(_narrow_forward, _narrow_backward)
 # ------------------------------------------------------------ block by block
 
 
-class Labels(NamedTuple):
-  """The labels by which a query finds its keys; int32[B or 1, T] each.
-
-  Attributes:
-    places: the place in the row; a query looks at keys up to its own.
-    segments: the segment of each token; keys of `_ANY_SEGMENT` belong to all.
-    prefixes: the segment that its segment follows; keys need none.
-  """
-
-  places: jax.Array
-  segments: jax.Array | None = None
-  prefixes: jax.Array | None = None
-
-
-def is_visible(queries: Labels, keys: Labels) -> jax.Array:
-  """Tells whether query t may look at key s: bool[B or 1, T, S]."""
-  is_earlier = queries.places[..., None] >= keys.places[..., None, :]
-  if queries.segments is None:
-    return is_earlier
-  segments = keys.segments[..., None, :]
-  return is_earlier & (
-    (queries.segments[..., None] == segments)
-    | (queries.prefixes[..., None] == segments)
-    | (segments == _ANY_SEGMENT)
-  )
-
-
 def _attend_in_blocks(q, causal_part, prefix=None):
   """Does `attend` where the first part is `Causal`; a second one precedes it.
 
@@ -231,8 +187,8 @@ def _attend_in_blocks(q, causal_part, prefix=None):
   block_size = q.shape[2]
   output = _in_blocks(
     _group_heads(q, k.shape[1]), _split(k, 2), _split(v, 2),
-    jax.tree.map(lambda x: _split(x, 1, _PADDING_PLACE), queries),
-    jax.tree.map(lambda x: _split(x, 1, _PADDING_PLACE), keys),
+    jax.tree.map(lambda x: _split(x, 1, PADDING_PLACE), queries),
+    jax.tree.map(lambda x: _split(x, 1, PADDING_PLACE), keys),
   )  # fmt: skip
   output = _ungroup_heads(output, block_size)  # [N, parts * B, b, H, Dh]
   output = _join_blocks(output, length // parts)
@@ -250,24 +206,6 @@ def _rows_to_columns(x, parts):
   x = x.reshape(parts, -1, *x.shape[1:])
   x = jnp.swapaxes(x, 0, 1)  # [B, parts, T / parts, ...]
   return x.reshape(len(x), -1, *x.shape[3:])
-
-
-def prepend(prefix_k, prefix_v, mask, k, v, keys: Labels):
-  """Puts keys and values behind those of a prefix, and labels both."""
-  copies = len(k) // len(prefix_k)
-
-  def join(prefix, row):
-    prefix = jnp.repeat(prefix, copies, 0)
-    row = jnp.broadcast_to(row, (len(prefix), *row.shape[1:]))
-    return jnp.concatenate([prefix, row], axis=-1 if row.ndim == 2 else 2)
-
-  is_prefix = mask[:, 0]
-  any_segment = jnp.full(is_prefix.shape, _ANY_SEGMENT)
-  labels = Labels(
-    join(jnp.where(is_prefix, 0, _PADDING_PLACE), keys.places),
-    None if keys.segments is None else join(any_segment, keys.segments),
-  )
-  return join(prefix_k, k), join(prefix_v, v), labels
 
 
 def _split(x, axis, fill=0):
@@ -292,9 +230,9 @@ def _join_blocks(x, length):
 def _in_blocks(q, k, v, queries, keys):
   """Attends from N blocks of queries to M blocks of keys (2205.14135).
 
-  Each block of queries goes over the blocks of keys up to the last that one of
-  its queries may look at. The backward pass computes the weights again, from
-  the scores and the log-normaliser of each query.
+  Each block of queries goes over the blocks of keys from the first to the last
+  that one of its queries may look at. The backward pass computes the weights
+  again, from the scores and the log-normaliser of each query.
 
   Args:
     q: [N, B, Hkv, G * b, Dh].
@@ -311,7 +249,7 @@ def _in_blocks(q, k, v, queries, keys):
 
 def _forward(q, k, v, queries, keys):
   def one_block(block):
-    q, labels, stop = block
+    q, labels, start, stop = block
 
     def add(j, state):
       mixed, total, largest = state
@@ -325,12 +263,11 @@ def _forward(q, k, v, queries, keys):
 
     zeros = jnp.zeros(q.shape, jnp.float32)
     state = zeros, zeros[..., :1], jnp.full_like(zeros[..., :1], _MASKED_SCORE)
-    mixed, total, largest = jax.lax.fori_loop(0, stop, add, state)
+    mixed, total, largest = jax.lax.fori_loop(start, stop, add, state)
     return (mixed / total).astype(v.dtype), largest + jnp.log(total)
 
-  stops = _stops(queries, keys)
   output, normalizer = checkpoint_name(
-    jax.lax.map(one_block, (q, queries, stops)), MIXED
+    jax.lax.map(one_block, (q, queries, *_spans(queries, keys))), MIXED
   )
   return output, (q, k, v, queries, keys, output, normalizer)
 
@@ -340,7 +277,7 @@ def _backward(residuals, doutput):
   scale = 1 / math.sqrt(q.shape[-1])
 
   def one_block(sums, block):
-    q, labels, stop, normalizer, doutput, output = block
+    q, labels, start, stop, normalizer, doutput, output = block
     # The normaliser's part of the gradient: D in 2205.14135, appendix B.
     dtotal = jnp.sum(
       doutput.astype(jnp.float32) * output, axis=-1, keepdims=True
@@ -359,11 +296,12 @@ def _backward(residuals, doutput):
       return dq, dk.at[j].add(dk_j), dv.at[j].add(dv_j)
 
     zeros = jnp.zeros(q.shape, jnp.float32)
-    dq, *sums = jax.lax.fori_loop(0, stop, add, (zeros, *sums))
+    dq, *sums = jax.lax.fori_loop(start, stop, add, (zeros, *sums))
     return tuple(sums), dq.astype(q.dtype)
 
   zeros = jnp.zeros(k.shape, jnp.float32)
-  blocks = q, queries, _stops(queries, keys), normalizer, doutput, output
+  spans = _spans(queries, keys)
+  blocks = q, queries, *spans, normalizer, doutput, output
   (dk, dv), dq = jax.lax.scan(one_block, (zeros, zeros), blocks)
   return dq, dk.astype(k.dtype), dv.astype(v.dtype), None, None
 
@@ -375,10 +313,19 @@ def _block(arrays, j):
   return jax.tree.map(lambda x: x[j], arrays)
 
 
-def _stops(queries: Labels, keys: Labels) -> jax.Array:
-  """Counts the key blocks that each query block goes over: int32[N]."""
+def _spans(queries: Labels, keys: Labels) -> tuple[jax.Array, jax.Array]:
+  """Returns the key blocks of each query block: the first, and the end.
+
+  Returns:
+    int32[N] each; blocks outside of them have no key that is visible.
+  """
   last_place = jnp.max(queries.places, axis=(1, 2))
   first_place = jnp.min(keys.places, axis=(1, 2))
   is_needed = first_place <= last_place[:, None]  # [N, M]
-  number = jnp.arange(len(first_place)) + 1
-  return jnp.max(jnp.where(is_needed, number, 0), axis=1)
+  number = jnp.arange(len(first_place))
+  stops = jnp.max(jnp.where(is_needed, number + 1, 0), axis=1)
+  if queries.earliest is None:
+    return jnp.zeros_like(stops), stops
+  earliest = jnp.min(queries.earliest, axis=(1, 2))
+  is_near = jnp.max(keys.positions, axis=(1, 2)) >= earliest[:, None]
+  return jnp.argmax(is_near, axis=1).astype(stops.dtype), stops

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 HEADS = ('lm', 'value', 'reward')
+ACTIVATIONS = ('silu', 'gelu_tanh')
 DTYPES = ('float32', 'bfloat16', 'float16')
 PARAM_DTYPES = (*DTYPES, 'int8')
 # The choices of a layer's results that are kept for the backward pass
@@ -51,20 +52,69 @@ class RopeScaling:
 
 
 @dataclasses.dataclass(frozen=True)
+class LinearScaling:
+  """Stretching of all rotary frequencies (2306.15595).
+
+  Attributes:
+    factor: the divisor of the frequencies.
+  """
+
+  factor: float
+
+
+@dataclasses.dataclass(frozen=True)
+class YarnScaling:
+  """YaRN's stretching of slow rotary frequencies (2309.00071).
+
+  Attributes:
+    factor: the divisor of the slow frequencies.
+    original_max_len: the context that the model was first trained on, in
+      tokens.
+    amplitude: the factor of rotated queries, and of keys.
+    beta_fast: pairs that turn more often in that context are kept.
+    beta_slow: pairs that turn more rarely in it are stretched in full; those
+      between are blended.
+    truncate: whether the bounds between pairs are rounded outwards.
+  """
+
+  factor: float
+  original_max_len: int
+  amplitude: float
+  beta_fast: float = 32.0
+  beta_slow: float = 1.0
+  truncate: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
 class TransformerConfig:
   """Sizes and family of a transformer; plain, hashable data.
 
   Attributes:
     vocab_size: V, the rows of the embedding.
     embed_dim: D, the width of the residual stream.
-    mlp_dim: F, the width inside the gated MLP.
+    mlp_dim: F, the width inside the gated MLP, or inside each expert.
     num_layers: L.
     num_heads: H, the query heads.
     num_kv_heads: Hkv, the key and value heads; divides H.
     head_dim: Dh, even.
     rope_theta: the base of the rotary frequencies.
-    rope_scaling: Llama 3's scaling of them, or None.
+    rope_scaling: the stretching of them, or None.
+    sliding_window: the tokens that a layer with a window looks at, the token
+      itself included; 0 if no layer has one.
+    global_every: of layers with windows, the n-th, 2 n-th, ... have none and
+      look at all tokens; 0 if all have one.
+    local_rope_theta: the base of layers with a window, whose frequencies are
+      not stretched; None: they have those of all layers.
+    query_scale: the factor of scores; None for 1 / sqrt(Dh).
     norm_eps: added to the mean square in a norm.
+    norm_offset: added to the stored scales of norms (Gemma: 1).
+    post_norms: whether the results of attention and MLP are normed, too.
+    scale_embeddings: whether embeddings are multiplied by sqrt(D).
+    activation: that of the MLP's gate; one of `ACTIVATIONS`.
+    num_experts: E, the MLPs of each layer, of which a token goes through a few;
+      0: one MLP, for all tokens.
+    experts_per_token: K, those few.
+    normalize_experts: whether their weights are divided by their sum.
     qkv_bias: whether q, k and v have biases (Qwen2).
     qk_norm: whether q and k are normed (Qwen3).
     tie_embeddings: whether the embedding is also the language head.
@@ -89,8 +139,19 @@ class TransformerConfig:
   num_kv_heads: int
   head_dim: int
   rope_theta: float = 10000.0
-  rope_scaling: RopeScaling | None = None
+  rope_scaling: RopeScaling | LinearScaling | YarnScaling | None = None
+  sliding_window: int = 0
+  global_every: int = 0
+  local_rope_theta: float | None = None
+  query_scale: float | None = None
   norm_eps: float = 1e-6
+  norm_offset: float = 0.0
+  post_norms: bool = False
+  scale_embeddings: bool = False
+  activation: str = 'silu'
+  num_experts: int = 0
+  experts_per_token: int = 0
+  normalize_experts: bool = False
   qkv_bias: bool = False
   qk_norm: bool = False
   tie_embeddings: bool = True
@@ -112,6 +173,22 @@ class TransformerConfig:
       raise ValueError(f'head_dim: got {self.head_dim}; expected an even size')
     if self.head not in HEADS:
       raise ValueError(f'head: got {self.head!r}; expected one of {HEADS}')
+    if self.activation not in ACTIVATIONS:
+      raise ValueError(
+        f'activation: got {self.activation!r}; expected one of {ACTIVATIONS}'
+      )
+    if self.experts_per_token > self.num_experts or (
+      self.num_experts and not self.experts_per_token
+    ):
+      raise ValueError(
+        f'experts_per_token: got {self.experts_per_token}; expected 1 to '
+        f'num_experts={self.num_experts}'
+      )
+    if not self.sliding_window and (self.global_every or self.local_rope_theta):
+      raise ValueError(
+        'sliding_window: got 0 with global_every or local_rope_theta; expected '
+        'a number of tokens'
+      )
     if self.remat not in REMATS:
       raise ValueError(f'remat: got {self.remat!r}; expected one of {REMATS}')
     if self.attention not in ATTENTIONS:
@@ -133,6 +210,15 @@ class TransformerConfig:
   def is_int8(self) -> bool:
     """Whether matrices are stored in int8, with scales (`quantize.py`)."""
     return self.param_dtype == 'int8'
+
+  @property
+  def has_window(self) -> tuple[bool, ...]:
+    """Tells of each layer whether it looks at a sliding window only."""
+    every = self.global_every or self.num_layers + 1
+    return tuple(
+      self.sliding_window > 0 and i % every > 0
+      for i in range(1, self.num_layers + 1)
+    )
 
   @property
   def vector_dtype(self) -> str:
@@ -194,6 +280,8 @@ def _misfit(name, platform, config) -> tuple[str, str] | None:
   needed = ATTENTIONS[name]
   if needed not in ('', platform):
     return PLATFORMS[platform], PLATFORMS[needed]
+  if name == 'splash' and config.sliding_window:
+    return f'windows of {config.sliding_window}', 'attention to all tokens'
   dtypes = {
     'splash': ('float32', 'bfloat16'), 'cudnn': ('bfloat16', 'float16')
   }.get(name, DTYPES)  # fmt: skip

@@ -1,9 +1,10 @@
 """cuDNN's attention: the kernel of NVIDIA's GPUs, for training and for prompts.
 
 It is jax's door to it, `jax.nn.dot_product_attention`. A plain row is causal by
-a flag, and half of its scores are left out. Packed rows, rows behind keys and
-values of earlier tokens, and columns that a mesh splits need a mask, which is
-as large as T times S for each row, but not for each head; no scores are.
+a flag, and half of its scores are left out. Packed rows, windows, rows behind
+keys and values of earlier tokens, and columns that a mesh splits need a mask,
+which is as large as T times S for each row, but not for each head; no scores
+are.
 
 cuDNN computes in bfloat16 or float16 only, and can neither be traced nor
 interpreted where it is not installed.
@@ -16,12 +17,8 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from critic_jax.models import kernel_shards
-from critic_jax.models.attention import (
-  MIXED,
-  Labels,
-  is_visible,
-  prepend,
-)
+from critic_jax.models.attention import MIXED
+from critic_jax.models.visibility import Labels, is_visible, prepend
 from critic_jax.runtime import sharding
 
 
@@ -40,6 +37,7 @@ def attend(q, causal_part, prefix=None):
   queries = keys = Labels(jnp.arange(length)[None], *causal)
   is_plain = (
     causal.segments is None
+    and causal.earliest is None
     and prefix is None
     and sharding.num_parts('columns', length) == 1
   )

@@ -20,8 +20,8 @@ from critic_jax.models import (
   quantize,
   sampling_distribution,
 )
-from critic_jax.models.attention import Causal
 from critic_jax.models.transformer import Transformer
+from critic_jax.models.visibility import Causal
 
 
 class Layout(NamedTuple):

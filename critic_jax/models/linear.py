@@ -63,6 +63,26 @@ class Projection(nn.Module):
     return checkpoint_name(y, PRODUCT)
 
 
+class ExpertMatrices(nn.Module):
+  """A matrix for each expert, to be multiplied by `mlp.Experts`.
+
+  Attributes:
+    config: gives the dtypes.
+    shape: (E, inputs, outputs).
+    names: the logical names of its axes.
+  """
+
+  config: TransformerConfig
+  shape: tuple[int, int, int]
+  names: tuple[str, str, str]
+
+  @nn.compact
+  def __call__(self) -> tuple[jax.Array, jax.Array | None]:
+    """Returns the matrices, and None or the scales of their outputs."""
+    kernel, scale = _matrix(self, 'kernel', self.shape, self.names, (1,))
+    return kernel.astype(self.config.dtype), scale
+
+
 class Embedding(nn.Module):
   """A vector for each token; where embeddings are tied, also the head."""
 

@@ -42,22 +42,26 @@ def quantize(params):
   return _quantize_part('', params)
 
 
-def dequantize(params):
+def dequantize(params, part=''):
   """Converts int8 matrices of a tree, or of a part of it, to float32.
 
   All other parameters stay as they are.
+
+  Args:
+    params: the tree, or the part.
+    part: the name of the part.
   """
   if not isinstance(params, Mapping):
     return params
   result = {}
   for name, x in params.items():
     if _SCALES.get(name) in params:
-      scale = _broadcast(name, params[_SCALES[name]])
+      scale = _broadcast(part, name, params[_SCALES[name]])
       result[name] = x.astype(jnp.float32) * scale
     elif name == layer_stack.LAYERS:
       result[name] = jax.vmap(dequantize)(x)
     elif name not in _SCALES.values():
-      result[name] = dequantize(x)
+      result[name] = dequantize(x, name)
   return result
 
 
@@ -81,13 +85,16 @@ def _quantize_matrix(part, name, x):
   """Returns whole numbers, int8 of the shape of `x`, and outputs' scales."""
   x = jnp.asarray(x, jnp.float32)
   # Only attention's output contracts two axes, heads and head_dim.
-  inputs = (1,) if name == 'embedding' else (0, 1) if part == 'o' else (0,)
+  inputs = (0, 1) if part == 'o' else (0,)
+  if name == 'embedding' or part.startswith('expert_'):
+    inputs = (1,)
   scale = jnp.max(jnp.abs(x), axis=inputs) / 127
   scale = jnp.where(scale > 0, scale, 1.0)  # an output without weights
-  numbers = jnp.round(x / _broadcast(name, scale))
+  numbers = jnp.round(x / _broadcast(part, name, scale))
   return jnp.clip(numbers, -127, 127).astype(jnp.int8), scale
 
 
-def _broadcast(name, scale):
+def _broadcast(part, name, scale):
   """Returns scales in a shape that broadcasts with their matrix."""
-  return scale[:, None] if name == 'embedding' else scale
+  is_first = name == 'embedding' or part.startswith('expert_')
+  return scale[:, None] if is_first else scale

@@ -30,8 +30,9 @@ from jax.experimental.pallas.ops.tpu.splash_attention import (
 )
 
 from critic_jax.models import kernel_shards
-from critic_jax.models.attention import MIXED, Causal
+from critic_jax.models.attention import MIXED
 from critic_jax.models.config import MAX_SPLASH_COLUMNS
+from critic_jax.models.visibility import Causal
 
 BLOCK = 512  # the most queries, and keys, whose scores exist at once
 LANES = 128  # a block is a multiple of these
@@ -139,7 +140,7 @@ def _labels(length, causal: Causal) -> tuple[_Queries, _Keys]:
       f'row_shapes: got packed rows of {length} columns; expected '
       f"{MAX_SPLASH_COLUMNS} at most; lower them, or set attention='xla'"
     )
-  segments, prefixes = causal
+  segments, prefixes = causal.segments, causal.prefixes
   is_first = jnp.diff(segments, axis=1, prepend=_NO_LABEL) != 0
   first = jax.lax.cummax(jnp.where(is_first, columns, 0), axis=1)
   labels = jnp.where(segments == prefixes, -1 - prefixes, prefixes)

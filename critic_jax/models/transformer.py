@@ -1,8 +1,8 @@
-"""The decoder-only transformer: Llama, Qwen2 and Qwen3 in one linen module.
+"""The decoder-only transformer: families of models in one linen module.
 
-RMSNorm, rotary positions, grouped-query attention, SwiGLU. The families differ
-only by data in `TransformerConfig`: biases on q, k and v (Qwen2), norms of q
-and k (Qwen3), rotary scaling (Llama 3), tied or untied embeddings. Every
+RMSNorm, rotary positions, grouped-query attention, a gated MLP. The families
+differ only by data in `TransformerConfig`: biases on q, k and v (Qwen2), norms
+of q and k (Qwen3), sliding windows (Mistral, Gemma 3), and so on. Every
 parameter carries logical axis names; `sharding.py` maps them to a mesh. Norms,
 rotary angles, softmax and logits are computed in float32, everything else in
 `dtype`. Parameters are stored in `param_dtype`; an int8 matrix has a scale for
@@ -27,12 +27,16 @@ from critic_jax.models import (
   attention,
   cudnn_attention,
   layer_stack,
+  layer_views,
   quantize,
   splash_attention,
 )
-from critic_jax.models.attention import MIXED, Causal
+from critic_jax.models.attention import MIXED
 from critic_jax.models.config import TransformerConfig
 from critic_jax.models.linear import PRODUCT, Embedding, Projection
+from critic_jax.models.mlp import MLP, Experts
+from critic_jax.models.rotary import rotate
+from critic_jax.models.visibility import Causal
 from critic_jax.runtime import sharding
 
 REMAT_POLICIES = {
@@ -55,36 +59,6 @@ KERNELS = {
 Cache = tuple[tuple[jax.Array, jax.Array], ...]
 
 
-def rotary_frequencies(config: TransformerConfig) -> jax.Array:
-  """Returns angles per position, float32[Dh / 2] (2104.09864, eq. 15)."""
-  exponent = jnp.arange(0, config.head_dim, 2) / config.head_dim
-  frequencies = config.rope_theta ** -exponent.astype(jnp.float32)
-  scaling = config.rope_scaling
-  if scaling is None:
-    return frequencies
-  wavelength = 2 * math.pi / frequencies
-  # 0 where the wavelength is long (stretch), 1 where it is short (keep).
-  keep = (scaling.original_max_len / wavelength - scaling.low_freq_factor) / (
-    scaling.high_freq_factor - scaling.low_freq_factor
-  )
-  keep = jnp.clip(keep, 0.0, 1.0)
-  return keep * frequencies + (1 - keep) * frequencies / scaling.factor
-
-
-def rotate(x: jax.Array, angles: jax.Array, dtype=None) -> jax.Array:
-  """Rotates `x[B, T, H, Dh]` by `angles[B, T, Dh / 2]`, half-split order.
-
-  Args:
-    x: of any float dtype.
-    angles: float32.
-    dtype: the result's; None: that of `x`.
-  """
-  x_1, x_2 = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-  cos, sin = jnp.cos(angles)[:, :, None], jnp.sin(angles)[:, :, None]
-  rotated = (x_1 * cos - x_2 * sin, x_2 * cos + x_1 * sin)
-  return jnp.concatenate(rotated, axis=-1).astype(dtype or x.dtype)
-
-
 class RMSNorm(nn.Module):
   """Root-mean-square norm (1910.07467, eq. 4), in float32."""
 
@@ -93,13 +67,20 @@ class RMSNorm(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Norms the last axis of `x`."""
-    ones = nn.with_logical_partitioning(nn.initializers.ones, ('norm',))
-    scale = self.param('scale', ones, (x.shape[-1],), self.config.vector_dtype)
+    config = self.config
+    init = nn.initializers.constant(1 - config.norm_offset)
+    scale = self.param(
+      'scale', nn.with_logical_partitioning(init, ('norm',)), x.shape[-1:],
+      config.vector_dtype,
+    )  # fmt: skip
+    scale = scale.astype(jnp.float32)
+    if config.norm_offset:
+      scale += config.norm_offset
     y = x.astype(jnp.float32)
     y *= jax.lax.rsqrt(
-      jnp.mean(jnp.square(y), axis=-1, keepdims=True) + self.config.norm_eps
+      jnp.mean(jnp.square(y), axis=-1, keepdims=True) + config.norm_eps
     )
-    return (y * scale.astype(jnp.float32)).astype(self.config.dtype)
+    return (y * scale).astype(config.dtype)
 
 
 class Attention(nn.Module):
@@ -124,24 +105,34 @@ class Attention(nn.Module):
     if c.qk_norm:
       self.q_norm, self.k_norm = RMSNorm(c), RMSNorm(c)
 
-  def __call__(self, x, angles, mask, cache, slot, prefix):
-    """Attends with `Transformer`'s arguments: ([B, T, D], (keys, values)).
+  def __call__(self, x, view, cache, slot, prefix):
+    """Attends as `view` says: ([B, T, D], (keys, values)).
 
     Those of the whole cache are returned, or where layers are scanned those of
     this call's tokens.
+
+    Args:
+      x: [B, T, D].
+      view: a `layer_views.View`.
+      cache: keys and values of the layer, or None.
+      slot: as `Transformer` takes it.
+      prefix: keys and values of earlier tokens, or None.
     """
     q, k, v = self.q(x), self.k(x), self.v(x)
     if self.config.qk_norm:
       q, k = self.q_norm(q), self.k_norm(k)
+    mask = view.mask
     kernel = self.config.attention if isinstance(mask, Causal) else 'xla'
+    q = rotate(q, view.angles, 'float32')
+    q = q if view.factor is None else q * view.factor
     # Splash scales queries, and rounds them once if they were not rounded here.
-    q = rotate(q, angles, 'float32' if kernel == 'splash' else None)
-    k = rotate(k, angles)
+    q = q if kernel == 'splash' else q.astype(k.dtype)
+    k = rotate(k, view.angles)
     k, v = jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)  # [B, Hkv, T, Dh]
     # Columns of queries may be split; each looks at the keys of all columns.
     q = sharding.constrain(q, 'rows', 'columns', 'heads')
     k, v = (sharding.constrain(x, 'rows', 'kv_heads') for x in (k, v))
-    parts = [] if prefix is None else [prefix]
+    parts = [] if prefix is None else [(*prefix, view.prefix)]
     if cache is not None and self.config.layers == 'scanned':
       mask, cache_mask = _split_mask(mask, slot, k.shape[2])
       parts = [(*cache, cache_mask), *parts]
@@ -158,24 +149,6 @@ def _split_mask(mask, slot, length):
   return own, mask & ((slots < 0) | (slots >= length))
 
 
-class MLP(nn.Module):
-  """SwiGLU (2002.05202, eq. 6)."""
-
-  config: TransformerConfig
-
-  def setup(self):
-    """Declares the projections."""
-    c = self.config
-    up, down = ('embed', 'mlp'), ('mlp', 'embed')
-    self.gate = Projection(c, (c.embed_dim, c.mlp_dim), up)
-    self.up = Projection(c, (c.embed_dim, c.mlp_dim), up)
-    self.down = Projection(c, (c.mlp_dim, c.embed_dim), down)
-
-  def __call__(self, x):
-    """Maps `[B, T, D]` to `[B, T, D]`."""
-    return self.down(jax.nn.silu(self.gate(x)) * self.up(x))
-
-
 class Block(nn.Module):
   """Attention and MLP, each behind a norm and beside a residual."""
 
@@ -186,15 +159,23 @@ class Block(nn.Module):
     self.attention_norm = RMSNorm(self.config)
     self.attention = Attention(self.config)
     self.mlp_norm = RMSNorm(self.config)
-    self.mlp = MLP(self.config)
+    self.mlp = (Experts if self.config.num_experts else MLP)(self.config)
+    if self.config.post_norms:
+      self.post_attention_norm = RMSNorm(self.config)
+      self.post_mlp_norm = RMSNorm(self.config)
 
-  def __call__(self, x, angles, mask, cache, slot, prefix):
-    """Computes one layer of `Transformer`: ([B, T, D], (keys, values))."""
+  def __call__(self, x, view, cache, slot, prefix):
+    """Computes a layer as `Attention` takes it: ([B, T, D], (keys, values))."""
     mixed, cache = self.attention(
-      self.attention_norm(x), angles, mask, cache, slot, prefix
+      self.attention_norm(x), view, cache, slot, prefix
     )
+    if self.config.post_norms:
+      mixed = self.post_attention_norm(mixed)
     x = x + mixed
-    return x + self.mlp(self.mlp_norm(x)), cache
+    mixed = self.mlp(self.mlp_norm(x))
+    if self.config.post_norms:
+      mixed = self.post_mlp_norm(mixed)
+    return x + mixed, cache
 
 
 class Transformer(nn.Module):
@@ -229,6 +210,7 @@ class Transformer(nn.Module):
     cache: Cache | None = None,
     slot: jax.Array | int = 0,
     prefix: tuple[Cache, jax.Array] | None = None,
+    cache_positions: jax.Array | None = None,
   ) -> tuple[jax.Array, Cache]:
     """Computes the hidden state after each token.
 
@@ -237,53 +219,79 @@ class Transformer(nn.Module):
       positions: int32[B, T]; by default 0 .. T - 1.
       mask: bool[B, T, S], True where token t may look at slot s, or without a
         cache `Causal`, which is the default and right for right-padded rows. S
-        is T, or the cache's.
+        is T, or the cache's. A layer with a window looks at fewer of them.
       cache: keys and values of each layer, [B, Hkv, S, Dh] each.
       slot: the place in `cache` where this call's T keys and values are
         written.
       prefix: keys and values of earlier tokens, read but not written, of each
         layer [B / n, Hkv, P, Dh], shared by n adjacent rows; and the mask of
-        the valid ones, bool[B / n, P].
+        the valid ones, bool[B / n, P]. Column p has the token of position p.
+      cache_positions: int32[B, S], the positions of the tokens in the cache and
+        of this call's; only windows need them.
 
     Returns:
       The normed hidden states, `dtype[B, T, D]`, and the cache; without a
       `cache`, this call's own keys and values, [B, Hkv, T, Dh].
+
+    Raises:
+      ValueError: a model with windows gets a cache without positions.
     """
-    length = tokens.shape[1]
+    config = self.config
+    if config.sliding_window and cache is not None and cache_positions is None:
+      raise ValueError(
+        'cache_positions: got none for a model with windows; expected those of '
+        'all slots'
+      )
     if positions is None:
-      positions = jnp.arange(length)[None]
-    # Short rows get a mask; for long ones each block makes its own.
-    mask = Causal() if mask is None else mask
-    if isinstance(mask, Causal) and length <= attention.SHORT:
-      mask = mask.mask(length)
-    frequencies = rotary_frequencies(self.config)
-    angles = positions[..., None].astype(jnp.float32) * frequencies
-    x = sharding.constrain(self.embed(tokens), 'rows', 'columns')
+      positions = jnp.arange(tokens.shape[1])[None]
+
+    def view(has_window):
+      return layer_views.of_layer(
+        config,
+        has_window,
+        positions,
+        Causal() if mask is None else mask,
+        positions if cache is None else cache_positions,
+        None if prefix is None else prefix[1],
+        len(tokens),
+      )
+
+    x = self.embed(tokens)
+    if config.scale_embeddings:
+      x *= jnp.asarray(math.sqrt(config.embed_dim), x.dtype)
+    x = sharding.constrain(x, 'rows', 'columns')
     loop = self._scan if _is_scanned(self) else self._unroll
-    x, cache = loop(x, angles, mask, cache, slot, prefix)
+    x, cache = loop(x, view, cache, slot, prefix and prefix[0])
     x = self.final_norm(x)
     if self.is_initializing():  # the heads' parameters exist from the start
-      (self.logits if self.config.head == 'lm' else self.scalars)(x)
+      (self.logits if config.head == 'lm' else self.scalars)(x)
     return x, cache
 
-  def _unroll(self, x, angles, mask, cache, slot, prefix):
+  def _unroll(self, x, view, cache, slot, prefix):
     """Computes the layers one after another."""
+    views = {kind: view(kind) for kind in set(self.config.has_window)}
     caches = []
-    for i, layer in enumerate(self.layers):
-      shared = prefix and (*prefix[0][i], prefix[1][:, None])
+    for i, (layer, kind) in enumerate(
+      zip(self.layers, self.config.has_window, strict=True)
+    ):
       x, layer_cache = layer(
-        x, angles, mask, None if cache is None else cache[i], slot, shared
+        x, views[kind], cache and cache[i], slot, prefix and prefix[i]
       )
       x = sharding.constrain(x, 'rows', 'columns')
       caches.append(layer_cache)
     return x, tuple(caches)
 
-  def _scan(self, x, angles, mask, cache, slot, prefix):
+  def _scan(self, x, view, cache, slot, prefix):
     """Computes the layers in a loop over their stacked parameters."""
     block = Block(self.config, parent=None)
+    first, *others = self.config.has_window
+    is_mixed = (not first) in others
+    shared_view = None if is_mixed else view(first)
 
-    def one_layer(params, *arguments):
-      return block.apply({'params': params}, *arguments)
+    def one_layer(params, has_window, x, cache, slot, prefix):
+      # A mixed view is made here, so that no layer's is kept for the backward.
+      layer_view = view(has_window) if is_mixed else shared_view
+      return block.apply({'params': params}, x, layer_view, cache, slot, prefix)
 
     if self.config.remat != 'none':
       policy = REMAT_POLICIES[self.config.remat]
@@ -291,15 +299,15 @@ class Transformer(nn.Module):
       one_layer = jax.checkpoint(one_layer, policy=policy, prevent_cse=False)
 
     def body(x, layer):
-      params, cache, shared = layer
-      shared = shared and (*shared, prefix[1][:, None])
-      x, own = one_layer(params, x, angles, mask, cache, slot, shared)
+      params, has_window, cache, prefix = layer
+      x, own = one_layer(params, has_window, x, cache, slot, prefix)
       return sharding.constrain(x, 'rows', 'columns'), own
 
     layers = (
       self._cast(self.get_variable('params', layer_stack.LAYERS)),
+      jnp.array(self.config.has_window) if is_mixed else None,
       cache and cache[0],
-      prefix and prefix[0][0],
+      prefix and prefix[0],
     )
     x, own = jax.lax.scan(body, x, layers)
     if cache is None:
@@ -363,7 +371,7 @@ def init_params(model: Transformer, key: jax.Array):
 
   def shrink(path, x):
     names = [k.key for k in path]
-    return x * scale if names[-2] in ('o', 'down') else x
+    return x * scale if names[-2] in ('o', 'down', 'expert_down') else x
 
   return jax.tree_util.tree_map_with_path(shrink, params)
 

@@ -158,16 +158,22 @@ def on_one_device(lm: LM, mesh) -> LM:
   cuDNN, which is traced only where it is installed, becomes our blocks: both
   keep the output and a normaliser.
   """
-  first = layer(lm, mesh)
-  attention = lm.model.config.attention
+  first, config = layer(lm, mesh), lm.model.config
+  attention, fields = config.attention, {}
 
   def size(axis, leaf):
     return leaf.sharding.shard_shape(leaf.shape)[axis]
 
+  if config.num_experts:  # a token may go through those of one device only
+    number = size(0, first['mlp']['expert_up']['kernel'])
+    fields['num_experts'] = number
+    fields['experts_per_token'] = min(number, config.experts_per_token)
+  else:
+    fields['mlp_dim'] = size(1, first['mlp']['up']['kernel'])
   return changed(
     lm,
+    **fields,
     vocab_size=size(0, params(lm, mesh)['embed']['embedding']),
-    mlp_dim=size(1, first['mlp']['up']['kernel']),
     num_heads=size(1, first['attention']['q']['kernel']),
     num_kv_heads=size(1, first['attention']['k']['kernel']),
     attention='xla' if attention == 'cudnn' else attention,

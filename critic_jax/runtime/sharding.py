@@ -2,8 +2,8 @@
 
 Every axis of a parameter, a batch or a cache has a logical name; one table maps
 names to mesh axes. The mesh's axes are `data` (rows of a batch), `fsdp` (rows,
-and parameters along 'embed'), `tensor` (heads, mlp, vocabulary) and `sequence`
-(the columns of a batch).
+and parameters along 'embed'), `tensor` (heads, mlp or experts, vocabulary) and
+`sequence` (the columns of a batch).
 
 A size of a parameter that its mesh axis does not divide is an error, but for
 the heads of keys and values: they may be fewer than devices, and are then held
@@ -32,6 +32,8 @@ RULES = {
   'vocab': 'tensor',
   'embed': 'fsdp',
   'mlp': 'tensor',
+  'experts': 'tensor',
+  'expert_mlp': None,
   'heads': 'tensor',
   'kv_heads': 'tensor',
   'head_dim': None,

@@ -205,7 +205,7 @@ def decode(
     token = _of_rows(lanes, lanes.samples.tokens, position)[:, None]
     position = position[:, None]
     # A slot's age is that of its token; the token that is fed now has age 0.
-    slot_age = (lanes.clock - jnp.arange(limit)) % limit
+    slot_age = (lanes.clock - jnp.arange(limit)) % limit  # [R]
     is_response = slot_age < jnp.maximum(age, 1)[:, None]
     hidden, responses = model.apply(
       {'params': params},
@@ -215,6 +215,7 @@ def decode(
       cache=lanes.responses,
       slot=lanes.clock % limit,
       prefix=(lanes.prompts, is_prompt),
+      cache_positions=prompt_length[:, None] + position - slot_age,
     )
 
     # Draw the next token.

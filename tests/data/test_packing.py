@@ -236,6 +236,14 @@ def test_log_probabilities_loss_and_gradient_are_those_of_plain_rows(
   assert_the_same(evaluate(batch), evaluate(plain))
 
 
+@pytest.mark.parametrize('family', ['gemma3', 'qwen3_moe'])
+def test_windows_and_experts_of_packed_rows_are_those_of_plain_rows(family):
+  plain = plain_batch(make_records(groups=GROUPS))
+  evaluate = program(family)
+  packed = packing.pack(plain, [(8, 19)])
+  assert_the_same(evaluate(packed), evaluate(plain))
+
+
 @pytest.mark.parametrize('aggregate', ['token', 'sequence', 'constant'])
 def test_order_and_rows_do_not_matter(aggregate):
   evaluate = program('qwen3')

@@ -8,7 +8,8 @@ import pytest
 from helpers import FAMILIES, VOCAB_SIZE, assert_trees_close, tiny_model
 
 from critic_jax.models import attention, forward
-from critic_jax.models.attention import Causal, attend
+from critic_jax.models.attention import attend
+from critic_jax.models.visibility import Causal
 
 
 @pytest.fixture
@@ -100,7 +101,7 @@ def test_blocks_give_the_values_and_gradients_of_one_product(
 
 def test_the_labels_are_the_mask():
   mask = np.array(packed(2, 9).mask(9))
-  segments, prefixes = packed(2, 9)
+  segments, prefixes, *_ = packed(2, 9)
   for b, t, s in np.ndindex(2, 9, 9):
     sees = segments[b, s] in (segments[b, t], prefixes[b, t]) and s <= t
     assert mask[b, t, s] == sees
@@ -165,14 +166,14 @@ def row(columns=11):
   return random.integers(0, VOCAB_SIZE, (4, columns)).astype(np.int32)
 
 
-@pytest.mark.parametrize('family', FAMILIES)
+@pytest.mark.parametrize('family', [*FAMILIES, 'mistral'])
 @pytest.mark.parametrize('is_packed', [False, True])
 def test_models_in_blocks_are_models(family, is_packed, monkeypatch):
   model, params = tiny_model(family, num_layers=1)
   layout = None
   if is_packed:
     places = np.tile(np.arange(11), (4, 1)).astype(np.int32)
-    layout = forward.Layout(*packed(4, 11), places)
+    layout = forward.Layout(*packed(4, 11)[:2], places)
   results = {}
   for block in (100, 4):
     monkeypatch.setattr(attention, 'BLOCK', block)

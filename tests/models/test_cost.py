@@ -20,7 +20,14 @@ def test_weights():
 
 
 @pytest.mark.parametrize(
-  'extra', [{}, {'qkv_bias': True}, {'qk_norm': True}, {'tie_embeddings': 0}]
+  'extra',
+  [
+    {},
+    {'qkv_bias': True},
+    {'qk_norm': True},
+    {'tie_embeddings': 0},
+    {'post_norms': True, 'num_experts': 4, 'experts_per_token': 2},
+  ],  # fmt: skip
 )
 def test_params_are_those_of_the_model(extra):
   model = {**MODEL, **extra}
@@ -41,6 +48,22 @@ def test_forward_flops():
   assert cost.forward_flops(MODEL, 2, 3, 1) == (
     2 * LAYERS * 2 + KEYS * 9 + 2 * HEAD
   )
+
+
+def test_a_token_pays_for_its_experts_and_its_window():
+  experts = MODEL | dict(num_experts=4, experts_per_token=2)
+  mlp = 3 * MODEL['embed_dim'] * MODEL['mlp_dim']
+  extra = MODEL['num_layers'] * (mlp + MODEL['embed_dim'] * 4)
+  plain = cost.forward_flops(MODEL, 2, 3, 1)
+  assert cost.forward_flops(experts, 2, 3, 1) == plain + 2 * 2 * extra
+  # Tokens 4 and 5 look at 4 and 4 keys, or at 3 and 3, or in half the layers.
+  reads = {4: 8, 3: 6, 9: 9}
+  for window, number in reads.items():
+    flops = cost.forward_flops(MODEL | dict(sliding_window=window), 2, 3, 1)
+    assert flops == plain + KEYS * (number - 9)
+  model = MODEL | dict(sliding_window=3, global_every=2)
+  assert MODEL['num_layers'] == 2
+  assert cost.forward_flops(model, 2, 3, 1) == plain - KEYS * 3 // 2
 
 
 def test_forward_flops_against_xla():

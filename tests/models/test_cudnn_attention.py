@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from critic_jax.models import attention, cudnn_attention, transformer
-from critic_jax.models.attention import Causal
+from critic_jax.models.visibility import Causal
 from critic_jax.plan import topology
 from critic_jax.runtime import sharding
 

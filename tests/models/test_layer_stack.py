@@ -53,7 +53,7 @@ def packed_batch(columns=40):
   )
 
 
-@pytest.mark.parametrize('family', FAMILIES)
+@pytest.mark.parametrize('family', [*FAMILIES, 'gemma3', 'qwen3_moe'])
 def test_both_forms_compute_the_same(family):
   tokens, layout = packed_batch()
 
@@ -94,6 +94,7 @@ def test_every_remat_has_the_same_gradient():
   'family',
   [
     'qwen3',
+    'gemma3',
     pytest.param('llama', marks=pytest.mark.slow),
     pytest.param('qwen2', marks=pytest.mark.slow),
   ],

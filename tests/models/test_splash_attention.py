@@ -31,10 +31,10 @@ from critic_jax.models import (
   splash_attention,
   transformer,
 )
-from critic_jax.models.attention import Causal
 from critic_jax.models.config import MAX_SPLASH_COLUMNS
 from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.models.transformer import Transformer
+from critic_jax.models.visibility import Causal
 from critic_jax.plan import topology
 from critic_jax.runtime import sharding
 from critic_jax.sampling import decode

@@ -15,13 +15,11 @@ from helpers import (
   tiny_model,
 )
 
-from critic_jax.models import forward, sizes, transformer
+from critic_jax.models import forward, rotary, sizes, transformer
 from critic_jax.models.config import RopeScaling, TransformerConfig
 from critic_jax.models.transformer import (
   REMAT_POLICIES,
   Transformer,
-  rotary_frequencies,
-  rotate,
 )
 from critic_jax.runtime import sharding
 from critic_jax.training import updates
@@ -107,13 +105,15 @@ def test_rotate_turns_pairs_of_halves():
     math.sin(0.3),
     2 * math.cos(0.5),
   ]
-  np.testing.assert_allclose(rotate(x, angles)[0, 0, 0], expected, rtol=1e-6)
+  np.testing.assert_allclose(
+    rotary.rotate(x, angles)[0, 0, 0], expected, rtol=1e-6
+  )
 
 
 def test_rotary_frequencies_by_hand():
   config = tiny_config('qwen3', rope_theta=10000.0)  # head_dim is 8
   np.testing.assert_allclose(
-    rotary_frequencies(config), [1, 0.1, 0.01, 0.001], rtol=1e-6
+    rotary.frequencies(config), [1, 0.1, 0.01, 0.001], rtol=1e-6
   )
 
 
@@ -126,7 +126,7 @@ def test_llama_scaling_by_hand():
   # 25 .. 100, and keeps (100 / 62.83 - 1) / (4 - 1) = 0.19718.
   weight = (100 / (20 * math.pi) - 1) / 3
   np.testing.assert_allclose(
-    rotary_frequencies(config),
+    rotary.frequencies(config),
     [1, 0.1 * weight + 0.1 / 8 * (1 - weight), 0.01 / 8, 0.001 / 8],
     rtol=1e-6,
   )

@@ -64,11 +64,13 @@ def sized(family, **changes):
 
 
 # Every kind of parameter in one, and the families as they are.
-MODEL = sized('qwen2', qk_norm=True, tie_embeddings=False)
-FAMILY_MODELS = {name: sized(name) for name in FAMILIES}
+MODEL = sized(
+  'qwen2', qk_norm=True, post_norms=True, tie_embeddings=False, sliding_window=6
+)
+FAMILY_MODELS = {name: sized(name) for name in [*FAMILIES, 'qwen3_moe']}
 CASES = [('all', mesh) for mesh in MESHES] + [
   (family, mesh)
-  for family in FAMILIES
+  for family in FAMILY_MODELS
   for mesh in ('one', 'fsdp', 'tensor', 'mixed')
 ]
 
@@ -123,7 +125,10 @@ def on_mesh(family, name, path):
     late = compilations.read()['compile/count']
   samples = jax.tree.map(lambda *x: np.concatenate(x), *sampled.values())
   copied = roles.copy(params, params)
-  up = ('layers_0', 'mlp', 'up', 'kernel')
+  up = 'layers_0', 'mlp', 'up', 'kernel'
+  if model.config.num_experts:
+    up = 'layers_0', 'mlp', 'expert_up', 'kernel'
+  up_shape = leaf(params, up).shape
   facts = dict(
     mesh=[mesh.shape[axis] for axis in sharding.AXES],
     rows=batch['tokens'].sharding.shard_shape((16, 10)),
@@ -132,7 +137,7 @@ def on_mesh(family, name, path):
       (3, 9)
     ),
     **{
-      f'{tree}_shard': leaf(x, up).sharding.shard_shape((32, 64))
+      f'{tree}_shard': leaf(x, up).sharding.shard_shape(up_shape)
       for tree, x in (('up', params), ('copy', copied))
     },
   )
@@ -222,8 +227,12 @@ def refcritic_on_mesh(name, path, first_mesh=None, every=2):
   for role in config.models:
     config.models[role].max_rows = 8
   config.mesh = MESHES[name]
-  heads = dict(num_heads=8, num_kv_heads=4, head_dim=4, qkv_bias=True)
-  nano = {'nano': sizes.SIZES['nano'] | heads}
+  features = dict(
+    num_heads=8, num_kv_heads=4, head_dim=4, qkv_bias=True, num_layers=2,
+    sliding_window=24, global_every=2, local_rope_theta=100.0, norm_offset=1.0,
+    post_norms=True, num_experts=4, experts_per_token=2,
+  )  # fmt: skip
+  nano = {'nano': sizes.SIZES['nano'] | features}
   devices = devices_of(name)
   if first_mesh:
     source, name = path / first_mesh, f'{first_mesh}-{name}'

@@ -68,6 +68,9 @@ logits = jax.jit(forward.logits, static_argnums=0)
     ('llama', dict(num_layers=1, tie_embeddings=False)),
     ('qwen2', dict(num_layers=1, tie_embeddings=False)),
     ('qwen3', dict(num_layers=1, tie_embeddings=False)),
+    ('mistral', dict(num_layers=1)),
+    ('gemma3', {}),  # a layer with a window, and one without
+    ('qwen3_moe', dict(num_layers=1)),
   ],
 )
 def test_sampler_equals_trainer(family, changes):

@@ -75,7 +75,7 @@ def assert_same(results, expected):
     np.testing.assert_allclose(results[i].logprobs, samples.logprobs, atol=1e-5)
 
 
-@pytest.mark.parametrize('family', FAMILIES)
+@pytest.mark.parametrize('family', [*FAMILIES, 'gemma3', 'qwen3_moe'])
 def test_shared_beginnings_and_refilled_lanes_give_the_plain_texts(
   family, monkeypatch
 ):
