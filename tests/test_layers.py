@@ -37,7 +37,7 @@ ROOMS = {
     'tensorboardX tensorstore',
   'rollouts': 'types lookup answers execution rewards runtime | jax numpy',
   'pretrained':
-    'files strict_json text models | gguf ml_dtypes numpy safetensors '
+    'lookup files strict_json text models | gguf ml_dtypes numpy safetensors '
     'sentencepiece tokenizers',
   'sampling': 'types text runtime models rollouts | jax numpy',
   'tasks': 'types text answers rewards | numpy',

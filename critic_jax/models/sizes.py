@@ -5,7 +5,7 @@ follows instructions, where the base differs in the length of its context or the
 epsilon of its norms.
 """
 
-from critic_jax.models.config import RopeScaling
+from critic_jax.models.config import LinearScaling, RopeScaling
 
 
 def _qwen(embed_dim, mlp_dim, num_layers, num_heads, num_kv_heads, **fields):
@@ -49,6 +49,13 @@ _SMOLLM2 = dict(
   vocab_size=49152, head_dim=64, rope_theta=1e5, norm_eps=1e-5, max_len=8192
 )
 
+_GEMMA3 = dict(
+  vocab_size=262208, head_dim=256, rope_theta=1e6, local_rope_theta=1e4,
+  rope_scaling=LinearScaling(8.0), sliding_window=1024, global_every=6,
+  norm_offset=1.0, qk_norm=True, post_norms=True, scale_embeddings=True,
+  activation='gelu_tanh', max_len=131072,
+)  # fmt: skip
+
 _QWEN2_7B = _qwen(3584, 18944, 28, 28, 4, **_QWEN2_LARGE)
 _QWEN2_14B = _qwen(5120, 13824, 48, 40, 8, **_QWEN2_LARGE)
 _QWEN2_32B = _qwen(5120, 27648, 64, 40, 8, **_QWEN2_LARGE)
@@ -90,6 +97,28 @@ SIZES = {
   'qwen3-8b': _qwen(4096, 12288, 36, 32, 8, **_QWEN3),
   'qwen3-14b': _qwen(5120, 17408, 40, 40, 8, **_QWEN3),
   'qwen3-32b': _qwen(5120, 25600, 64, 64, 8, **_QWEN3),
+  'qwen3-30b-a3b': _qwen(2048, 768, 48, 32, 4, **_QWEN3) | dict(
+    num_experts=128, experts_per_token=8, normalize_experts=True,
+  ),
+  'gemma-3-1b': _GEMMA3 | dict(
+    vocab_size=262144, embed_dim=1152, mlp_dim=6912, num_layers=26, num_heads=4,
+    num_kv_heads=1, rope_scaling=None, sliding_window=512, max_len=32768,
+  ),
+  'gemma-3-4b': _GEMMA3 | dict(
+    embed_dim=2560, mlp_dim=10240, num_layers=34, num_heads=8, num_kv_heads=4,
+  ),
+  'gemma-3-12b': _GEMMA3 | dict(
+    embed_dim=3840, mlp_dim=15360, num_layers=48, num_heads=16, num_kv_heads=8,
+  ),
+  'gemma-3-27b': _GEMMA3 | dict(
+    embed_dim=5376, mlp_dim=21504, num_layers=62, num_heads=32, num_kv_heads=16,
+    head_dim=128, query_scale=168**-0.5,
+  ),
+  'mistral-7b': dict(  # of version 0.3, which has no windows
+    vocab_size=32768, embed_dim=4096, mlp_dim=14336, num_layers=32,
+    num_heads=32, num_kv_heads=8, head_dim=128, rope_theta=1e6, norm_eps=1e-5,
+    max_len=32768, tie_embeddings=False,
+  ),
   'llama-3-8b': _LLAMA3_8B | dict(max_len=8192),
   'llama-3.1-8b': _LLAMA31_8B,
   'llama-3.1-70b': _LLAMA31_70B,

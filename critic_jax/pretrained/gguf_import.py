@@ -126,7 +126,7 @@ def to_hf(
   if not isinstance(arch, str) or arch not in ARCHITECTURES:
     raise ValueError(
       f'general.architecture: got {reprlib.repr(arch)}; expected one of '
-      f'{tuple(ARCHITECTURES)}'
+      f'{tuple(ARCHITECTURES)}; give the Hugging Face folder of the model'
     )
   tensors = dict(tensors)
   config = _config(metadata, arch, tensors)

@@ -7,19 +7,90 @@ error, never ignored.
 
 from __future__ import annotations
 
+import math
 import reprlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from critic_jax.models.config import RopeScaling, TransformerConfig
+from critic_jax.models.config import TransformerConfig
+from critic_jax.pretrained import hf_rope
+from critic_jax.pretrained.hf_numbers import number
 from critic_jax.text.tokenizer import Tokenizer
 
-# Architecture -> the fields of `TransformerConfig` that tell it from others.
+
+class _Family(NamedTuple):
+  """An architecture of `config.json`.
+
+  Attributes:
+    fields: the fields of `TransformerConfig` that tell it from others.
+    windows: the layers with a sliding window: 'none', 'all', or 'most', of
+      which every n-th sees all tokens.
+    has_experts: whether the MLP is a mixture of experts.
+    defaults: the values of keys that a file may lack.
+    plain: settings that could change the computation, beside
+      `_PLAIN_SETTINGS` -> the values that do not.
+  """
+
+  fields: Mapping[str, Any] = {}
+  windows: str = 'none'
+  has_experts: bool = False
+  defaults: Mapping[str, Any] = {}
+  plain: Mapping[str, tuple] = {'hidden_act': ('silu',)}
+
+
+_GEMMA3 = dict(
+  qk_norm=True, norm_offset=1.0, post_norms=True, scale_embeddings=True,
+  activation='gelu_tanh',
+)  # fmt: skip
 FAMILIES = {
-  'LlamaForCausalLM': dict(qkv_bias=False, qk_norm=False),
-  'Qwen2ForCausalLM': dict(qkv_bias=True, qk_norm=False),
-  'Qwen3ForCausalLM': dict(qkv_bias=False, qk_norm=True),
-}
+  'LlamaForCausalLM': _Family(),
+  'MistralForCausalLM': _Family(
+    windows='all', defaults=dict(sliding_window=4096)
+  ),
+  'Qwen2ForCausalLM': _Family(dict(qkv_bias=True)),
+  'Qwen3ForCausalLM': _Family(dict(qk_norm=True)),
+  'Qwen3MoeForCausalLM': _Family(
+    dict(qk_norm=True),
+    has_experts=True,
+    plain=dict(
+      hidden_act=('silu',), mlp_only_layers=([],), decoder_sparse_step=(1,)
+    ),
+  ),
+  'Gemma3ForCausalLM': _Family(
+    _GEMMA3,
+    windows='most',
+    defaults=dict(
+      vocab_size=262208, num_attention_heads=8, num_key_value_heads=4,
+      head_dim=256, query_pre_attn_scalar=256, rms_norm_eps=1e-6,
+      max_position_embeddings=131072, tie_word_embeddings=True,
+      sliding_window=4096, sliding_window_pattern=6,
+    ),
+    plain=dict(
+      hidden_activation=('gelu_pytorch_tanh',), attn_logit_softcapping=(),
+      final_logit_softcapping=(), use_bidirectional_attention=(False,),
+    ),
+  ),
+}  # fmt: skip
+# Models of texts and images: the text's part is read, as this family.
+TEXT_PARTS = {'Gemma3ForConditionalGeneration': 'Gemma3ForCausalLM'}
+# Others that are asked for: what the transformer lacks, and what to take.
+_OTHERS = {
+  'DeepseekV3ForCausalLM': (
+    'latent attention', 'one of the models distilled from DeepSeek-R1'
+  ),
+  'FalconMambaForCausalLM': ('state spaces', 'Qwen3'),
+  'Gemma2ForCausalLM': ('soft caps', 'Gemma 3'),
+  'GemmaForCausalLM': ('the first Gemma', 'Gemma 3'),
+  'GptOssForCausalLM': ('attention sinks', 'Qwen3-MoE'),
+  'Llama4ForConditionalGeneration': ('chunked attention', 'Qwen3-MoE'),
+  'MambaForCausalLM': ('state spaces', 'Qwen3'),
+  'MixtralForCausalLM': ("Mixtral's names of experts", 'Qwen3-MoE'),
+  'Olmo2ForCausalLM': ('norms of all heads at once', 'Qwen3'),
+  'Phi3ForCausalLM': ('joint projections', 'Qwen3'),
+  'PhiForCausalLM': ('parallel layers', 'Qwen3'),
+  'Qwen2MoeForCausalLM': ('shared experts', 'Qwen3-MoE'),
+  'Qwen3NextForCausalLM': ('linear attention', 'Qwen3-MoE'),
+}  # fmt: skip
 # Key of `config.json` -> field of `TransformerConfig`.
 _SIZES = {
   'vocab_size': 'vocab_size',
@@ -30,25 +101,20 @@ _SIZES = {
   'num_key_value_heads': 'num_kv_heads',
   'head_dim': 'head_dim',
 }
-# Key of `rope_scaling` -> field of `RopeScaling` and its type.
-_LLAMA3 = {
-  'factor': ('factor', float),
-  'low_freq_factor': ('low_freq_factor', float),
-  'high_freq_factor': ('high_freq_factor', float),
-  'original_max_position_embeddings': ('original_max_len', int),
+_EXPERT_SIZES = {
+  'moe_intermediate_size': 'mlp_dim',
+  'num_experts': 'num_experts',
+  'num_experts_per_tok': 'experts_per_token',
 }
-# Settings that could change the computation -> the values that do not.
 _PLAIN_SETTINGS = {
-  'hidden_act': ('silu',),
   'attention_bias': (False,),
   'mlp_bias': (False,),
   'use_sliding_window': (False,),
   'partial_rotary_factor': (1, 1.0),
   'quantization_config': (),
 }
-# A limit, since the names of all layers' parameters are listed first.
-_MAX_LAYERS = 10_000
-_MAX = {int: 2**31 - 1, float: 1e30}
+_MAX_EXPERTS = 100_000  # the names of all their parameters are listed first
+_FULL, _SLIDING = 'full_attention', 'sliding_attention'
 
 
 def read(hf_config: Mapping[str, Any]) -> TransformerConfig:
@@ -56,78 +122,109 @@ def read(hf_config: Mapping[str, Any]) -> TransformerConfig:
 
   Raises:
     ValueError: another architecture, a setting that the transformer does not
-      have, a rotary scaling other than Llama 3's, or a missing key.
+      have, or a missing key.
   """
-  names = hf_config.get('architectures') or ['none']
-  if not isinstance(names, list) or names not in [[n] for n in FAMILIES]:
-    raise ValueError(
-      f'architectures: got {names}; expected one of {tuple(FAMILIES)}'
-    )
-  for key, allowed in _PLAIN_SETTINGS.items():
+  name, hf_config = _find_family(hf_config)
+  family = FAMILIES[name]
+  hf_config = {**family.defaults, **hf_config}
+  for key, allowed in {**_PLAIN_SETTINGS, **family.plain}.items():
     if hf_config.get(key) is not None and hf_config[key] not in allowed:
       raise ValueError(
-        f'config.json: got {key}={hf_config[key]!r}; expected it absent or '
-        f'in {allowed}'
+        f'config.json: got {key}={reprlib.repr(hf_config[key])}; expected it '
+        f'absent or in {allowed}'
       )
-  kinds = hf_config.get('layer_types') or []
-  if not isinstance(kinds, list) or kinds.count('full_attention') < len(kinds):
-    raise ValueError(
-      f'layer_types: got {reprlib.repr(kinds)}; expected full_attention only'
-    )
-  rope = hf_config.get('rope_parameters') or hf_config.get('rope_scaling') or {}
-  if not isinstance(rope, Mapping):
-    raise ValueError(f'rope_scaling: got {rope!r}; expected an object')
-  rope = dict(rope)
-  # transformers 5 moved the base into rope_parameters.
-  if 'rope_theta' not in rope:
-    rope['rope_theta'] = hf_config.get('rope_theta', 10000.0)
-  heads = _number(hf_config, 'num_attention_heads', int)
-  width = _number(hf_config, 'hidden_size', int)
+  heads = number(hf_config, 'num_attention_heads', int)
+  width = number(hf_config, 'hidden_size', int)
   defaults = {'num_key_value_heads': heads, 'head_dim': width // heads}
-  sizes = {
-    field: _number(hf_config, key, int, defaults.get(key))
-    for key, field in _SIZES.items()
+  keys = dict(_SIZES)
+  if family.has_experts:
+    del keys['intermediate_size']  # of layers without experts
+    keys |= _EXPERT_SIZES
+    hf_config.setdefault('num_experts', hf_config.get('num_local_experts'))
+  fields = {
+    field: number(hf_config, key, int, defaults.get(key))
+    for key, field in keys.items()
   }
+  if family.has_experts:
+    if fields['num_layers'] * fields['num_experts'] > _MAX_EXPERTS:
+      raise ValueError(
+        f'num_experts: got {fields["num_experts"]} in {fields["num_layers"]} '
+        f'layers; expected {_MAX_EXPERTS} in all, at most'
+      )
+    fields['normalize_experts'] = bool(hf_config.get('norm_topk_prob', False))
+  if 'query_pre_attn_scalar' in family.defaults:
+    scale = number(hf_config, 'query_pre_attn_scalar', float) ** -0.5
+    is_usual = scale == fields['head_dim'] ** -0.5
+    fields['query_scale'] = None if is_usual else scale
   return TransformerConfig(
-    **sizes,
-    **FAMILIES[names[0]],
-    rope_theta=_number(rope, 'rope_theta', float),
-    rope_scaling=_read_rope_scaling(rope),
-    norm_eps=_number(hf_config, 'rms_norm_eps', float),
+    **fields,
+    **family.fields,
+    **_read_windows(hf_config, family.windows, fields['num_layers']),
+    **hf_rope.read(hf_config, has_local=family.windows == 'most'),
+    norm_eps=number(hf_config, 'rms_norm_eps', float),
     tie_embeddings=bool(hf_config.get('tie_word_embeddings', False)),
-    max_len=_number(hf_config, 'max_position_embeddings', int),
+    max_len=number(hf_config, 'max_position_embeddings', int),
   )
 
 
-def _number(source, key, kind, default=None):
-  """Reads a positive number of type `kind`; None counts as absent."""
-  value = source.get(key)
-  value = default if value is None else value
-  is_number = isinstance(value, int | float) and not isinstance(value, bool)
-  largest = _MAX_LAYERS if key == 'num_hidden_layers' else _MAX[kind]
-  if not is_number or not 0 < value <= largest or kind(value) != value:
-    raise ValueError(
-      f'config.json: got {key}={reprlib.repr(value)}; expected a positive '
-      f'{kind.__name__}, at most {largest:g}'
-    )
-  return kind(value)
-
-
-def _read_rope_scaling(rope: Mapping[str, Any]) -> RopeScaling | None:
-  kind = rope.get('rope_type', rope.get('type', 'default'))
-  if any(isinstance(value, Mapping) for value in rope.values()):
-    kind = 'one for each kind of layer'  # transformers 5 nests them
-  if kind == 'default':
-    return None
-  if kind != 'llama3':
-    raise ValueError(
-      f'rope_scaling: got the type {kind!r}; expected default or llama3'
-    )
-  return RopeScaling(
-    **{
-      field: _number(rope, key, kind) for key, (field, kind) in _LLAMA3.items()
-    }
+def _find_family(hf_config):
+  """Returns the name of the family, and its part of a `config.json`."""
+  names = hf_config.get('architectures') or ['none']
+  name = names[0] if isinstance(names, list) and len(names) == 1 else None
+  name = name if isinstance(name, str) else None
+  if name in TEXT_PARTS:
+    text = hf_config.get('text_config')
+    if not isinstance(text, Mapping):
+      raise ValueError(
+        f'text_config: got {reprlib.repr(text)}; expected an object'
+      )
+    return TEXT_PARTS[name], text
+  if name in FAMILIES:
+    return name, hf_config
+  lacks = advice = ''
+  if name in _OTHERS:
+    lacks, advice = _OTHERS[name]
+    lacks, advice = f', which has {lacks}', f'; take {advice} instead'
+  raise ValueError(
+    f'architectures: got {reprlib.repr(names)}{lacks}; expected one of '
+    f'{(*FAMILIES, *TEXT_PARTS)}{advice}'
   )
+
+
+def _read_windows(hf_config, windows: str, num_layers: int) -> dict[str, int]:
+  """Reads which layers have a sliding window, and how long it is.
+
+  Raises:
+    ValueError: other layers than the family's, or than every n-th are full.
+  """
+  kinds = hf_config.get('layer_types') or []
+  if not isinstance(kinds, list):
+    raise ValueError(
+      f'layer_types: got {reprlib.repr(kinds)}; expected a list of kinds'
+    )
+  has_window = windows != 'none' and hf_config.get('sliding_window') is not None
+  if not has_window:
+    every = 1
+  elif windows == 'all':
+    every = 0
+  elif kinds:
+    every = kinds.index(_FULL) + 1 if _FULL in kinds else 0
+  else:
+    every = number(hf_config, 'sliding_window_pattern', int)
+  every = every if every <= num_layers else 0
+  expected = [
+    _FULL if every and i % every == 0 else _SLIDING
+    for i in range(1, num_layers + 1)
+  ]
+  if kinds and kinds != expected:
+    raise ValueError(
+      f'layer_types: got {reprlib.repr(kinds)}; expected '
+      f'{reprlib.repr(expected)}'
+    )
+  if every == 1:
+    return {}
+  window = number(hf_config, 'sliding_window', int)
+  return dict(sliding_window=window, global_every=every)
 
 
 def write(
@@ -141,34 +238,77 @@ def write(
     dtype: numpy's name of the parameters' type.
 
   Raises:
-    ValueError: no architecture has these biases and norms.
+    ValueError: no architecture has these features.
   """
-  family = dict(qkv_bias=config.qkv_bias, qk_norm=config.qk_norm)
-  names = [name for name, fields in FAMILIES.items() if fields == family]
-  if not names:
-    raise ValueError(
-      'config: got qkv_bias and qk_norm; expected at most one; no supported '
-      'architecture has both'
-    )
-  scaling = config.rope_scaling
-  eos = list(tokenizer.eos)
-  return {
-    'architectures': names,
-    'model_type': names[0].removesuffix('ForCausalLM').lower(),
+  name = _family_of(config)
+  family = FAMILIES[name]
+  result = {
+    'architectures': [name],
+    'model_type': _MODEL_TYPES.get(
+      name, name.removesuffix('ForCausalLM').lower()
+    ),
     **{key: getattr(config, field) for key, field in _SIZES.items()},
-    'hidden_act': 'silu',
     'attention_bias': False,
-    'rope_theta': config.rope_theta,
-    'rope_scaling': scaling
-    and {
-      'rope_type': 'llama3',
-      **{key: getattr(scaling, field) for key, (field, _) in _LLAMA3.items()},
-    },
+    **hf_rope.write(config),
     'rms_norm_eps': config.norm_eps,
     'max_position_embeddings': config.max_len,
     'tie_word_embeddings': config.tie_embeddings,
+  }
+  if config.activation == 'silu':
+    result['hidden_act'] = 'silu'
+  else:
+    result['hidden_activation'] = 'gelu_pytorch_tanh'
+  if family.has_experts:
+    result |= {k: getattr(config, field) for k, field in _EXPERT_SIZES.items()}
+    result['norm_topk_prob'] = config.normalize_experts
+  if family.windows != 'none':
+    result['sliding_window'] = config.sliding_window or None
+  if family.windows == 'most':
+    kinds = {True: _SLIDING, False: _FULL}
+    result['layer_types'] = [kinds[x] for x in config.has_window]
+    scalar = (config.query_scale or config.head_dim**-0.5) ** -2
+    is_whole = math.isclose(scalar, round(scalar))  # as transformers wants it
+    result['query_pre_attn_scalar'] = round(scalar) if is_whole else scalar
+  eos = list(tokenizer.eos)
+  return result | {
     'bos_token_id': tokenizer.bos,
     'eos_token_id': eos if len(eos) != 1 else eos[0],
     'pad_token_id': tokenizer.pad,
     'torch_dtype': dtype,
   }
+
+
+_MODEL_TYPES = {
+  'Qwen3MoeForCausalLM': 'qwen3_moe',
+  'Gemma3ForCausalLM': 'gemma3_text',
+}
+
+
+def _family_of(config: TransformerConfig) -> str:
+  """Returns the first architecture that has a config's features.
+
+  Raises:
+    ValueError: there is none.
+  """
+  names = {key for family in FAMILIES.values() for key in family.fields}
+  defaults = TransformerConfig.__dataclass_fields__
+  fields = {
+    key: getattr(config, key)
+    for key in sorted(names)
+    if getattr(config, key) != defaults[key].default
+  }
+  windows = 'none'
+  if config.sliding_window:
+    windows = 'all' if config.local_rope_theta is None else 'most'
+  for name, family in FAMILIES.items():
+    if (
+      family.fields == fields
+      and family.windows == windows
+      and family.has_experts == (config.num_experts > 0)
+    ):
+      return name
+  raise ValueError(
+    f'config: got {fields} with windows in {windows} of the layers and '
+    f'{config.num_experts} experts; expected the features of one of '
+    f'{tuple(FAMILIES)}'
+  )

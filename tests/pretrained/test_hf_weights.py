@@ -11,6 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
+from helpers import OTHER_FAMILIES
 
 from critic_jax import convert as convert_command
 from critic_jax.models import layer_stack
@@ -40,7 +41,9 @@ def pieces():
 
 def model(family, tie=True, dtype=np.float32, **sizes):
   config = TransformerConfig(
-    **{**SIZES, **FAMILIES[family], 'tie_embeddings': tie, **sizes}
+    **SIZES
+    | (FAMILIES | OTHER_FAMILIES)[family]
+    | {'tie_embeddings': tie, **sizes}
   )
   shapes = nn.meta.unbox(abstract_params(Transformer(config)))
   rng = np.random.default_rng(0)  # biases and norms are not trivial either
@@ -56,7 +59,7 @@ def assert_same(a, b):
     assert x.tobytes() == y.tobytes()
 
 
-@pytest.mark.parametrize('family', FAMILIES)
+@pytest.mark.parametrize('family', [*FAMILIES, *OTHER_FAMILIES])
 @pytest.mark.parametrize('tie', [True, False])
 @pytest.mark.parametrize('dtype', [np.float32, np.float16, ml_dtypes.bfloat16])
 def test_round_trip_bit_for_bit(tmp_path, pieces, family, tie, dtype):
@@ -156,7 +159,7 @@ def test_kernels_are_transposed_heads_last(tmp_path, pieces):
   ('change', 'message'),
   [
     (dict(head='value'), 'head: got'),
-    (dict(qkv_bias=True, qk_norm=True), 'qkv_bias and qk_norm'),
+    (dict(qkv_bias=True, qk_norm=True), "'qk_norm': True, 'qkv_bias': True"),
     (dict(embed_dim=32), 'params embed/embedding: got'),
     (dict(num_layers=3), 'params layers_2/attention/q/kernel: got none'),
     (dict(num_layers=1), 'params layers_1.*: got an unexpected parameter'),
@@ -213,17 +216,45 @@ def test_rope_settings_of_old_and_new_transformers(tmp_path):
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
-    (dict(architectures=['MistralForCausalLM']), "got .'MistralForCausalLM'."),
+    (
+      dict(architectures=['Gemma2ForCausalLM']),
+      "got .'Gemma2ForCausalLM'., which has soft caps; .*; take Gemma 3 instea",
+    ),
+    (dict(architectures=['NewForCausalLM']), "got .'NewForCausalLM'.; expect"),
+    (
+      dict(architectures=['Qwen3MoeForCausalLM'], mlp_only_layers=[0]),
+      r'mlp_only_layers=\[0\]',
+    ),
+    (
+      dict(
+        architectures=['Gemma3ForCausalLM'],
+        final_logit_softcapping=30.0,
+        hidden_activation='gelu_pytorch_tanh',
+      ),
+      'final_logit_softcapping=30.0',
+    ),
+    (
+      dict(
+        architectures=['MistralForCausalLM'],
+        layer_types=['sliding_attention', 'full_attention'],
+      ),
+      'layer_types: got',
+    ),
     (dict(architectures=None), 'architectures: got'),
     (dict(hidden_act='gelu'), "hidden_act='gelu'"),
     (dict(attention_bias=True), 'attention_bias=True'),
     (dict(use_sliding_window=True), 'use_sliding_window=True'),
     (dict(quantization_config={'bits': 4}), 'quantization_config='),
     (dict(layer_types=['sliding_attention']), 'layer_types: got'),
-    (dict(rope_parameters={'rope_type': 'yarn'}), "rope_scaling: .*'yarn'"),
+    (dict(rope_parameters={'rope_type': 'dynamic'}), "rope_scaling: .*'dynam"),
+    (dict(rope_parameters={'rope_type': 'yarn'}), 'got factor=None'),
     (
       dict(rope_parameters=None, rope_scaling={'type': 'linear'}),
-      "rope_scaling: got the type 'linear'",
+      'got factor=None',
+    ),
+    (
+      dict(rope_parameters={'rope_type': 'yarn', 'rope_theta': 1.0}),
+      'rope_theta: got 1.0 with the type yarn',
     ),
     (
       dict(rope_parameters={'full_attention': {'rope_theta': 1.0}}),

@@ -87,6 +87,30 @@ def test_the_programs_of_a_platform(platform, settings, lines):
   assert sorted(choices.of_models(config.models, lms, platform)) == lines
 
 
+def test_windows_are_not_for_every_program():
+  model = Transformer(tiny_config('mistral', vocab_size=264))
+  settings = {'critic': dict(attention='auto')}
+  lms = {'critic': tiny_lm(model=model)}
+  assert choices.of_models(settings, lms, 'tpu') == [
+    'critic: layers one by one, attention xla (splash computes attention to '
+    'all tokens, not windows of 4)'
+  ]
+  settings['critic']['attention'] = 'splash'
+  with pytest.raises(
+    ValueError, match="got 'splash' for windows of 4; expected attention to al"
+  ):
+    choices.of_models(settings, lms, 'tpu')
+
+
+def test_weights_without_a_chat_template_are_named():
+  lms = {'critic': tiny_lm(), 'solver': make_lm(CHATML), 'cold': tiny_lm()}
+  settings = {role: dict(source='some/folder') for role in lms}
+  settings['cold']['source'] = ''  # drawn, for a world of its own
+  assert choices.of_templates(settings, lms) == [
+    'critic: some/folder has no chat template; prompts are plain text'
+  ]
+
+
 def test_a_run_and_an_evaluation_say_both():
   """Who refines is in the phases of a run, and in its evaluations."""
   config, lms = made('tpu')
