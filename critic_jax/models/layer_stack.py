@@ -23,6 +23,7 @@ from jax.sharding import NamedSharding
 
 from critic_jax.runtime import sharding
 
+_LANES = 128  # of a TPU
 LAYERS = 'layers'  # the node's name, and its first axis's in `sharding.RULES`
 
 
@@ -72,6 +73,44 @@ def unstack(tree):
 def like(tree, other):
   """Returns the tree of a model's parameters in the form of another one."""
   return stack(tree) if is_stacked(other) else unstack(tree)
+
+
+def scan_as_stored(body, x, layers):
+  """Returns `jax.lax.scan(body, x, layers)` without a copy of stacks on TPUs.
+
+  A TPU stores an array in the order of its axes that pads least: with the
+  columns of matrices before their rows where a device has no multiple of 128,
+  as 13,824 / 8 of an MLP. XLA copies such stacks into the other order, padded,
+  for its products; described as they are stored, they are multiplied so.
+
+  Args:
+    body: as of `jax.lax.scan`.
+    x: the first carry.
+    layers: stacked parameters of layers, and further arguments of layers.
+  """
+  _, rows, columns = layers[0]['mlp']['up']['kernel'].shape
+  columns //= sharding.num_parts('mlp', columns)
+  scan = functools.partial(jax.lax.scan, body)
+  if columns % _LANES == 0 or rows % _LANES:
+    return scan(x, layers)
+  transposed = functools.partial(_scan_transposed, body)
+  return jax.lax.platform_dependent(x, layers, tpu=transposed, default=scan)
+
+
+def _scan_transposed(body, x, layers):
+  """Returns the same with the MLP's first matrices stacked transposed."""
+
+  def swapped(params, axis):
+    mlp = dict(params['mlp'])
+    for name in ('gate', 'up'):
+      kernel = jnp.swapaxes(mlp[name]['kernel'], axis, axis + 1)
+      mlp[name] = {**mlp[name], 'kernel': kernel}
+    return {**params, 'mlp': mlp}
+
+  def back(x, layer):
+    return body(x, (swapped(layer[0], 0), *layer[1:]))
+
+  return jax.lax.scan(back, x, (swapped(layers[0], 1), *layers[1:]))
 
 
 def _stack(node):

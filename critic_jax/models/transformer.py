@@ -309,9 +309,10 @@ class Transformer(nn.Module):
       cache and cache[0],
       prefix and prefix[0],
     )
-    x, own = jax.lax.scan(body, x, layers)
     if cache is None:
+      x, own = jax.lax.scan(body, x, layers)
       return x, (own,)
+    x, own = layer_stack.scan_as_stored(body, x, layers)
     # The loop reads the cache; it is written once, for all layers.
     write = jax.lax.dynamic_update_slice_in_dim
     return x, (

@@ -122,6 +122,32 @@ def test_both_forms_sample_the_same(family):
   assert np.min(unrolled.length) > 0 and np.max(unrolled.length) > 3
 
 
+def test_decoding_reads_layers_as_a_tpu_stores_them(monkeypatch):
+  _, (model, params) = forms(embed_dim=128, param_dtype='int8')
+  cache = transformer.empty_cache(model.config, 2, 4)
+  cache = jax.tree.map(lambda x: x + 0.5, cache)
+  mask = jnp.ones((2, 1, 4), bool)
+
+  def decode_token():
+    return model.apply(
+      {'params': params}, jnp.array([[5], [7]]), mask=mask, cache=cache, slot=3
+    )
+
+  expected, calls = decode_token(), []
+
+  def on_a_tpu(*args, tpu, default):
+    calls.append(default)
+    return tpu(*args)
+
+  monkeypatch.setattr(jax.lax, 'platform_dependent', on_a_tpu)
+  assert_trees_close(decode_token(), expected, atol=1e-5, rtol=1e-5)
+  assert len(calls) == 1
+  # Columns that fill the lanes are stored as they are multiplied.
+  _, (model, params) = forms(embed_dim=128, mlp_dim=256)
+  decode_token()
+  assert len(calls) == 1
+
+
 def test_both_forms_begin_with_the_same_numbers():
   model = Transformer(tiny_config(param_dtype='int8'))  # made of floats
   expected = transformer.init_params(model, jax.random.key(3))

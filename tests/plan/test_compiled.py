@@ -127,10 +127,13 @@ def test_a_program_that_was_compiled_before_is_compiled_again():
 
 @pytest.mark.libtpu
 def test_decoding_is_planned_within_15_percent():
-  """Layers are a loop, and arrays more than a chip's fast memory holds."""
+  """Layers are a loop, and arrays more than a chip's fast memory holds.
+
+  A device's 1,728 columns of the MLP are stored before its rows.
+  """
   mesh = topology.make_mesh('v6e', dict(data=4, tensor=2))
   config, lms, _ = tiny(
-    num_layers=8, embed_dim=1024, mlp_dim=4096, num_heads=16, head_dim=64,
+    num_layers=4, embed_dim=5120, mlp_dim=3456, num_heads=16, head_dim=64,
     layers='scanned', param_dtype='bfloat16', max_len=4096,
   )  # fmt: skip
   sizes = dict(lengths=(2048,), max_rows=64, max_new_tokens=1024)
