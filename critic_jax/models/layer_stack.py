@@ -88,9 +88,12 @@ def scan_as_stored(body, x, layers):
     x: the first carry.
     layers: stacked parameters of layers, and further arguments of layers.
   """
-  _, rows, columns = layers[0]['mlp']['up']['kernel'].shape
-  columns //= sharding.num_parts('mlp', columns)
   scan = functools.partial(jax.lax.scan, body)
+  mlp = layers[0]['mlp']
+  if 'up' not in mlp:  # experts
+    return scan(x, layers)
+  _, rows, columns = mlp['up']['kernel'].shape
+  columns //= sharding.num_parts('mlp', columns)
   if columns % _LANES == 0 or rows % _LANES:
     return scan(x, layers)
   transposed = functools.partial(_scan_transposed, body)
