@@ -33,6 +33,7 @@ def base() -> ConfigDict:
   config.best_metric = ''
   config.compile_ahead = True  # all shapes before they are met
   config.compilation_cache = ''  # a folder: compiled programs are kept there
+  config.trackers = ''  # 'wandb,trackio', beside TensorBoard
   config.phases = ConfigDict()
   config.order = ()
   config.evals = ConfigDict()

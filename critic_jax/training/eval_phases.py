@@ -357,6 +357,7 @@ def show_results(
   shown = {
     column: protocols.headlines(rows) for column, rows in columns.items()
   }
+  folder.log_results(name, {stem: shown[stem] for stem in stems})
   num = len(evaluation.examples)
   console.print(result_tables.results_table(shown, f'{name}: {num} examples'))
   for stem, keys in groups.items():

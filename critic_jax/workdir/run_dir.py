@@ -4,7 +4,8 @@
     inputs.json                        SHA-256 of weights, tokenizers, data
     overrides.json  command.txt  git.txt  env.txt
     metrics.jsonl                      lines of 'step', 'phase', 'time', floats
-    tensorboard/                       the same floats
+    tensorboard/                       the same floats, and results
+    tracker.txt                        the run's name in trackers
     records/<phase>/000100.jsonl.gz    every record of a step
     eval/<evaluation>/<phase>.jsonl.gz records of the evaluations
     results/<evaluation>.json          their metrics
@@ -111,6 +112,7 @@ def _describe(run: RunDir, config, inputs, overrides, devices) -> None:
   _write_json(run.path / 'overrides.json', overrides or {})
   if inputs:
     _write_json(run.path / provenance.INPUTS, inputs)
+  run.writers.describe(config)
   _write_json(saved, config)  # the last: a folder that has it is complete
 
 
@@ -137,8 +139,7 @@ class RunDir:
     self.path = Path(path)
     self.is_writer = is_writer
     self.lock = None
-    self._tensorboard = None
-    self._first_step = None
+    self.writers = writers.Writers(self.path)
 
   def __enter__(self) -> RunDir:
     return self
@@ -163,13 +164,13 @@ class RunDir:
     rows = list(read_metrics(path))
     if step is not None:
       rows = [row for row in rows if row['step'] < step]
-      self._first_step = step
+      self.writers.rewind(step)
     files.replace(path, ''.join(_dump(row) + '\n' for row in rows).encode())
 
   def log_metrics(
     self, step: int, metrics: Mapping[str, float], phase: str
   ) -> None:
-    """Appends a line to metrics.jsonl and the scalars to TensorBoard.
+    """Appends a line to metrics.jsonl, and gives the scalars to writers.
 
     Args:
       step: the step, counted over all phases of the run.
@@ -186,11 +187,7 @@ class RunDir:
       return
     row = {'step': int(step), 'phase': phase, 'time': time.time(), **values}
     files.append(self.path / 'metrics.jsonl', (_dump(row) + '\n').encode())
-    folder = files.inside(self.path, 'tensorboard')
-    with files.writing(folder):
-      if self._tensorboard is None:
-        self._tensorboard = writers.Writer(folder, self._first_step)
-      self._tensorboard.add(step, row['time'], values)
+    self.writers.add(int(step), row['time'], values)
 
   def write_records(
     self,
@@ -215,6 +212,7 @@ class RunDir:
     path = files.inside(self.path, f'{folder}/{stem}.jsonl.gz')
     if self.is_writer:
       write_records(path, records, tokens=tokens)
+      self.writers.add_records(folder, records)
     return path
 
   def write_batch(
@@ -243,6 +241,11 @@ class RunDir:
       _write_json(path, results)
     return path
 
+  def log_results(self, evaluation: str, columns: Mapping[str, Any]) -> None:
+    """Writes Estimates, by phase and metric, where metrics are drawn."""
+    if self.is_writer:
+      self.writers.add_results(evaluation, columns)
+
   def done(self) -> None:
     """Marks the run as finished."""
     if self.is_writer:
@@ -254,12 +257,12 @@ class RunDir:
       files.replace(self.path / 'FAILED', trace.encode())
 
   def close(self) -> None:
-    """Closes TensorBoard's file, and lets others write to the folder."""
-    for file in (self._tensorboard, self.lock):
-      if file is not None:
-        with contextlib.suppress(OSError):  # a full disk, reported before
-          file.close()
-    self._tensorboard = self.lock = None
+    """Closes all writers, and lets others write to the folder."""
+    self.writers.close()
+    if self.lock is not None:
+      with contextlib.suppress(OSError):
+        self.lock.close()
+    self.lock = None
 
 
 def read_metrics(path: str | Path) -> Iterator[dict[str, Any]]:

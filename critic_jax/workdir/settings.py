@@ -23,6 +23,7 @@ _LAYOUTS_OF_MODELS = (
 _OPERATIONAL = (
   'keep_checkpoints',  # what is deleted
   'compilation_cache',  # where programs are kept
+  'trackers',  # who is told
   'graders.num_workers',  # a grade does not depend on its worker
 )
 _OPERATIONAL_OF_PHASES = (
