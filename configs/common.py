@@ -85,7 +85,7 @@ def model(size='', source='', **settings) -> dict:
 def evaluation(**settings) -> dict:
   """A measurement of solver and critic; see critic_jax/evals/critic_loop.py."""
   section = dict(
-    after=(),  # the phases after which it is made
+    after=(),  # the phases after which it is made; 'start': before the first
     data={},  # {}: the run's own; else like a run's
     split='test',
     num_examples=300,  # 0 is all

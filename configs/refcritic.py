@@ -290,6 +290,9 @@ def smollm2():
     )
   )
   config.order = ('rl',)
+  config.evals.heldout = common.evaluation(
+    after=('start', 'rl'), num_examples=16, num_critiques=2
+  )
   return config
 
 
@@ -317,6 +320,7 @@ def paper(size, chip):
     microbatches=layout['microbatches'],
     **refcritic(num_critiques=8, num_refinements=4),
   )
+  config.evals.heldout.update(num_examples=300, num_critiques=4)
   return config
 
 

@@ -104,6 +104,7 @@ class Run:
 
   def run(self, phases: Sequence[Phase]) -> None:
     """Runs the phases from the last checkpoint on, and their evaluations."""
+    self.evaluate(eval_phases.START)
     done, state = self.restore(phases)
     steps = {phase.name: phase.config.steps for phase in phases}
     progress.tell_done(self.console, steps, done)
@@ -115,7 +116,8 @@ class Run:
       steps_done = min(max(done - phase.start, 0), phase.config.steps)
       if steps_done < phase.config.steps:
         self.train(phase, steps_done, **(state if steps_done else {}))
-      self.evaluate(phase, done)
+      end = phase.start + phase.config.steps
+      self.evaluate(phase.name, end if done > end else None)
     for evaluation in self.evaluations:
       if evaluation.config.after and distributed.is_first():
         eval_phases.show_results(
@@ -268,34 +270,35 @@ class Run:
 
   # -------------------------------------------------------- evaluations
 
-  def evaluate(self, phase: Phase, done: int) -> None:
+  def evaluate(self, stem: str, step: int | None = None) -> None:
     """Runs the evaluations that follow a phase and were not run yet.
 
-    Where later phases have trained the roles on (`done` steps of the run are),
-    they are measured as they were at the phase's end.
+    Args:
+      stem: the name of the phase, or START.
+      step: of the checkpoint with the roles to measure; None: as they are now.
     """
     names = [
       evaluation.name
       for evaluation in self.evaluations
-      if phase.name in evaluation.config.after
+      if stem in evaluation.config.after
       and not eval_phases.records_path(
-        self.folder.path, evaluation.name, phase.name
+        self.folder.path, evaluation.name, stem
       ).exists()
     ]
     names = distributed.agreed('evaluations', names)
     evaluations = [e for e in self.evaluations if e.name in names]
     if not evaluations:
       return
-    end, roles = phase.start + phase.config.steps, self.roles
-    if done > end:
-      roles = checkpoint.restore(self.manager, end, {'roles': roles})['roles']
+    roles = self.roles
+    if step is not None:
+      roles = checkpoint.restore(self.manager, step, {'roles': roles})['roles']
     roles = roles_lib.to_sample(roles, self.layouts)
     for evaluation in evaluations:
       eval_phases.measure(
         evaluation,
         roles,
         self.folder.path,
-        phase.name,
+        stem,
         eval_phases.noise(self.config.seed),
         distributed.sharing_grades(self.pool.grade),
         self.console,

@@ -68,7 +68,7 @@ def test_configs_hold_together(built):
     roles = set(config['models'])
     assert set(config['order']) <= set(config['phases']), name
     for section in config['evals'].values():
-      assert set(section['after']) <= set(config['order']), name
+      assert set(section['after']) <= {'start', *config['order']}, name
     for phase in config['phases'].values():
       roles_used = {*phase['train'], *phase['copy'], *phase['copy'].values()}
       assert roles_used <= roles, name

@@ -15,6 +15,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import logging
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -159,7 +160,8 @@ class Engine:
     try:
       with sharding.on_mesh_of(self._params):
         self._sample(job_of_lane)
-    except Exception as error:  # of any kind: those who wait are told
+    except Exception as error:  # of any kind: nobody else would be told
+      logging.getLogger(__name__).exception('sampling has ended')
       self._error = error
     with self._changed:
       waiting, self._is_closed = [*self._queue, *job_of_lane.values()], True

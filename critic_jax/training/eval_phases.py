@@ -35,6 +35,9 @@ from critic_jax.training import data_sections
 from critic_jax.types import Key, Problem, Record, Roles
 from critic_jax.workdir import progress, run_dir
 
+# In the place of a phase's name: before the first, as the roles were loaded.
+START = 'start'
+
 
 class Evaluation(NamedTuple):
   """An evaluation, checked and ready.
@@ -99,8 +102,12 @@ def check_evaluations(config, lms) -> None:
     with _naming(name):
       _check_evaluation(section, config, lms)
       if config.get('order') and not section.after:
-        raise ValueError('after: got (); expected phases that it follows')
+        raise ValueError(
+          f'after: got (); expected phases that it follows, or {START!r}'
+        )
   data_sections.check_splits(config)
+  if START in config.get('order', ()):
+    raise ValueError(f'order: got {START!r}; expected no such phase; rename it')
 
 
 @contextlib.contextmanager
@@ -130,7 +137,7 @@ def check_section(
   """Checks the settings of an evaluation; its parameters are their names.
 
   Args:
-    after: the phases after which it is made.
+    after: the phases after which it is made; START is before the first.
     data: {} for the run's own; else a name and keywords of data/sources.py.
     split: the split of the data.
     num_examples: the first of the split; 0 is all.
@@ -164,7 +171,7 @@ def _check_evaluation(section, config, lms):
   lookup.check_settings(check_section, section, 'an evaluation')
   check_section(**section)
   for phase in section.after:
-    lookup.check_name('after', phase, config.get('order', ()))
+    lookup.check_name('after', phase, [START, *config.get('order', ())])
   if section.data:
     data_sections.check_section(section.data)
   resampled = dict(lms)

@@ -241,7 +241,7 @@ def test_a_client_that_goes_away_leaves_no_work(port, engine, monkeypatch):
   assert len(texts(ask(port, CHAT, chat(n=2)))) == 2
 
 
-def test_a_failure_of_the_sampler_is_an_answer(engine, monkeypatch, capsys):
+def test_a_failure_of_the_sampler_is_an_answer(engine, monkeypatch, caplog):
   def fail(*arguments, **settings):
     raise RuntimeError('no memory')
 
@@ -252,7 +252,7 @@ def test_a_failure_of_the_sampler_is_an_answer(engine, monkeypatch, capsys):
     for _ in range(2):
       status, value = ask(port, CHAT, chat())
       assert status == 500 and 'no memory' in value['error']['message']
-  assert 'no memory' in capsys.readouterr().err
+  assert 'no memory' in caplog.text
   broken.close()
 
 
