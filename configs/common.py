@@ -61,7 +61,8 @@ def model(size='', source='', **settings) -> dict:
   """A role's model: a size to draw, or a source to load."""
   section = dict(
     size=size,  # a name in models/sizes.py, if there is no source
-    source=source,  # a folder, a .gguf file, package:NAME, or RUN:PHASE
+    source=source,  # a folder, a .gguf file, package:NAME, RUN:PHASE, or
+    # http://HOST:PORT/v1, where it is not trained: a server samples it
     tokenizer='',  # for a size: a folder, or a function of critic_jax.tasks
     head='lm',
     dtype='float32',  # of computation
@@ -78,6 +79,9 @@ def model(size='', source='', **settings) -> dict:
     max_new_tokens=256,
     lengths=(256, 512),  # columns that prompts and rows are padded to
     max_rows=256,  # responses sampled at once, by all processes together
+    # Of a server: the model's name, requests in flight, seconds for each, and
+    # for a response, however often it is asked for.
+    served=dict(model='', num_requests=16, timeout_s=300.0, deadline_s=1800.0),
   )
   return _changed('model', section, settings)
 

@@ -28,6 +28,7 @@ from critic_jax import lookup
 from critic_jax.graders.pool import Pool
 from critic_jax.report import html_report
 from critic_jax.runtime import cli, compilation, distributed, sharding
+from critic_jax.sampling import served
 from critic_jax.terminal import Console
 from critic_jax.training import (
   checks,
@@ -89,6 +90,7 @@ def run(
       is_writer=distributed.is_first(),
     ) as folder,
   ):
+    served.keep_answers(lms, folder.path)
     distributed.wait('folder')
     pool.check(evaluation.examples[0] for evaluation in evaluations)
 
@@ -102,14 +104,10 @@ def run(
     # Measure, and show each result when it is there.
     for evaluation in evaluations:
       eval_phases.measure(
-        evaluation,
-        roles,
-        folder.path,
-        'evaluation',
+        evaluation, roles, folder.path, 'evaluation',
         eval_phases.noise(config.seed),
-        distributed.sharing_grades(pool.grade),
-        console,
-      )
+        distributed.sharing_grades(pool.grade), console,
+      )  # fmt: skip
       if distributed.is_first():
         eval_phases.show_results(folder, evaluation, ['evaluation'], console)
   if distributed.is_first():
@@ -121,7 +119,7 @@ def run(
 def _inputs(lms, loaded, evaluations, trained: Trained | None):
   """Returns the digests of what is measured; tokenizers are as in training."""
   if trained:
-    for role, lm in lms.items():
+    for role, lm in served.local(lms).items():
       origin = model_sources.TrainedRole(trained, role)
       with lookup.naming(f'models.{role}'):
         model_sources.check_tokenizer(origin, lm.tokenizer)

@@ -54,6 +54,7 @@ from critic_jax.runtime import (
   sharding,
   timing,
 )
+from critic_jax.sampling import served
 from critic_jax.terminal import Console
 from critic_jax.training import checks, choices, eval_phases, inputs, updates
 from critic_jax.training import phases as phases_lib
@@ -356,14 +357,14 @@ def run(
 
     # Open the folder, and make the roles.
     opened_run = run_dir.open_run(
-      workdir,
-      config,
+      workdir, config,
       inputs=inputs.digests(lms, loaded, examples),
       overrides=overrides,
       devices=', '.join(map(str, jax.devices())),
       is_writer=distributed.is_first(),
-    )
+    )  # fmt: skip
     folder = stack.enter_context(opened_run)
+    served.keep_answers(lms, folder.path)
     distributed.wait('folder')
     opened_manager = checkpoint.opened(
       folder.path / 'checkpoints',

@@ -39,7 +39,8 @@ ROOMS = {
   'pretrained':
     'lookup files strict_json text models | gguf ml_dtypes numpy safetensors '
     'sentencepiece tokenizers',
-  'sampling': 'types text runtime models rollouts | jax numpy',
+  'sampling':
+    'types files strict_json terminal text runtime models rollouts | jax numpy',
   'tasks': 'types text answers rewards | numpy',
   'data':
     'types lookup files strict_json objectives answers execution sampling '
@@ -57,11 +58,11 @@ ROOMS = {
     'rollouts pretrained sampling data evals inspection report | jax numpy '
     'optax',
   'train':
-    'lookup files terminal graders runtime workdir rollouts data report '
-    'training | jax numpy',
+    'lookup files terminal graders runtime workdir rollouts sampling data '
+    'report training | jax numpy',
   'evaluate':
-    'lookup terminal graders runtime workdir report training | absl jax '
-    'ml_collections',
+    'lookup terminal graders runtime workdir sampling report training | absl '
+    'jax ml_collections',
   'inference':
     'types lookup runtime workdir rollouts sampling text evals training | jax',
   'serve':

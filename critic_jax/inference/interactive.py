@@ -19,8 +19,10 @@ from critic_jax.evals import ranking
 from critic_jax.rollouts import rollout
 from critic_jax.runtime import compilation, sharding
 from critic_jax.sampling.lm import LM
+from critic_jax.sampling.served import Served, local
 from critic_jax.text.chat_template import DATE
 from critic_jax.training import roles as roles_lib
+from critic_jax.training import served_roles
 from critic_jax.types import Params, Problem, Record
 from critic_jax.workdir import trained as trained_lib
 
@@ -55,7 +57,7 @@ class Model:
   """
 
   source: str
-  lm: LM = dataclasses.field(repr=False)
+  lm: LM | Served = dataclasses.field(repr=False)
   params: Params = dataclasses.field(repr=False)
 
 
@@ -164,9 +166,9 @@ def load(
   """Loads a solver and a critic, or one model as both.
 
   A run's roles have the settings that they were trained with: prompts, lengths,
-  temperature, dtypes. Other weights are asked by the prompts for chat models
-  ('instruct'), for at most 1024 new tokens, in float32 on CPUs and in bfloat16
-  elsewhere.
+  temperature, dtypes; one that a server sampled is asked there again. Other
+  weights are asked by the prompts for chat models ('instruct'), for at most
+  1024 new tokens, in float32 on CPUs and in bfloat16 elsewhere.
 
   Args:
     source: RUN, RUN:PHASE or RUN:best, a run's critic and solver; or
@@ -196,8 +198,12 @@ def load(
   for role, name in sources.items():
     with lookup.naming(f'{role} {name!r}'):
       section, date = _section(name, role, platform)
-      sections[role] = {**section, **settings, 'source': name}
-      lms |= roles_lib.make_lms({role: sections[role]}, False, date, platform)
+      if not served_roles.is_url(section.get('source', '')):
+        section = {**section, **settings, 'source': name}
+      sections[role] = section
+      lms |= roles_lib.make_lms({role: section}, False, date, platform)
+      if role not in local(lms):
+        continue
       if (head := lms[role].model.config.head) != 'lm':
         raise ValueError(f'got head={head!r}; expected a model that writes')
   loaded = roles_lib.load_params(sections)

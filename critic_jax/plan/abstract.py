@@ -1,8 +1,9 @@
 """A run without its arrays: models, parameters and batches as shapes.
 
 The models are those of the run, made by the same functions; only tokenizers
-and weights are not read. `on_one_device` gives the model that one device sees,
-with the heads, the MLP and the vocabulary of its shards of the matrices.
+and weights are not read, and a served model has none. `on_one_device` gives the
+model that one device sees, with the heads, the MLP and the vocabulary of its
+shards of the matrices.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from critic_jax.models.transformer import Transformer
 from critic_jax.pretrained import hf_weights
 from critic_jax.runtime import sharding
 from critic_jax.sampling.lm import LM
+from critic_jax.sampling.served import Served
 from critic_jax.text.tokenizer import Tokenizer
-from critic_jax.training import model_sources, phases, roles
+from critic_jax.training import model_sources, phases, roles, served_roles
 
 # The keys of critic_jax/data/batching.py.
 _KEYS = {
@@ -60,7 +62,7 @@ def make_lms(
   for role, section in config.models.items():
     with lookup.naming(f'models.{role}'):
       lookup.check_settings(roles.check_section, section, 'a model')
-    if not section['source']:
+    if not section['source'] or served_roles.is_url(section['source']):
       lms |= roles.make_lms(
         {role: section}, compile_ahead, platform=platform, processes=processes
       )
@@ -117,7 +119,7 @@ def params(lm: LM, mesh):
   Raises:
     ValueError: a rule of `sharding.py` does not fit.
   """
-  return _params(lm.model, mesh)
+  return {} if isinstance(lm, Served) else _params(lm.model, mesh)
 
 
 @functools.cache
@@ -127,6 +129,8 @@ def _params(model, mesh):
 
 def sampled_params(lm: LM, mesh):
   """Returns the parameters of an LM in a layout of sampling: `params`, cast."""
+  if isinstance(lm, Served):
+    return {}
   return roles.as_sampled(lm.model.config, params(lm, mesh))
 
 
@@ -146,6 +150,8 @@ def layer(lm: LM, mesh):
 
 def changed(lm: LM, **fields) -> LM:
   """Returns the LM with other fields of its model's config, no tokenizer."""
+  if isinstance(lm, Served):
+    return lm
   config = dataclasses.replace(lm.model.config, **fields)
   return dataclasses.replace(
     lm, model=Transformer(config), tokenizer=_no_tokenizer()
@@ -158,6 +164,8 @@ def on_one_device(lm: LM, mesh) -> LM:
   cuDNN, which is traced only where it is installed, becomes our blocks: both
   keep the output and a normaliser.
   """
+  if isinstance(lm, Served):
+    return lm
   first, config = layer(lm, mesh), lm.model.config
   attention, fields = config.attention, {}
 

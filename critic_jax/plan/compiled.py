@@ -32,6 +32,7 @@ from critic_jax.models import forward
 from critic_jax.plan import abstract, hlo, memory, workload
 from critic_jax.runtime import compilation, sharding
 from critic_jax.sampling import scheduler
+from critic_jax.sampling.served import local
 from critic_jax.training import updates
 
 PROGRAMS = 'update', 'insert', 'decode', 'score'  # their kinds
@@ -146,9 +147,9 @@ def _is_loop(config) -> bool:
 
 
 def _with_layers(lms, number):
-  return {
+  return lms | {
     role: abstract.changed(lm, num_layers=min(number, _num_layers(lm)))
-    for role, lm in lms.items()
+    for role, lm in local(lms).items()
   }
 
 

@@ -14,6 +14,7 @@ from critic_jax.plan.layouts import Layout
 from critic_jax.plan.speed import Shares, Time
 from critic_jax.runtime import sharding
 from critic_jax.sampling.lm import Shape
+from critic_jax.sampling.served import local
 from critic_jax.training import choices
 
 _MAX_COUNT = 1 << 20  # rows or slots; no plan looks for more
@@ -179,7 +180,8 @@ def make(config, mesh, chip: Chip, shares: Shares, processes: int = 1) -> Plan:
     processes=processes,
     memory=shares.memory * chip.memory,
     parameters={
-      role: cost.num_params(vars(lm.model.config)) for role, lm in lms.items()
+      role: cost.num_params(vars(lm.model.config))
+      for role, lm in local(lms).items()
     },
     choices=choices.of_models(config.models, lms, chip.platform),
     phases=phases,

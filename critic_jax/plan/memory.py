@@ -37,6 +37,7 @@ from critic_jax.plan import abstract
 from critic_jax.runtime import sharding
 from critic_jax.sampling import scheduler
 from critic_jax.sampling.lanes import empty_lanes
+from critic_jax.sampling.served import local
 from critic_jax.training import updates
 
 
@@ -190,11 +191,11 @@ def activations(name, config, lms, mesh, batch_shape) -> RowBytes:
 
   @functools.cache
   def row_bytes(num_layers, remat):
-    shallow_lms = {
+    shallow_lms = local_lms | {
       role: abstract.changed(
         lm, num_layers=num_layers, remat=remat or lm.model.config.remat
       )
-      for role, lm in local_lms.items()
+      for role, lm in local(local_lms).items()
     }
     phase = abstract.phase(config, shallow_lms, name)
     models = {r: shallow_lms[r].model for r in trained}

@@ -2,7 +2,8 @@
 
 A problem is taken to be as long as the first column of `lengths`, a response as
 its limit times `length_share`, a later prompt as the problem and the responses
-before it, up to the last column. Every critique is refined.
+before it, up to the last column. Every critique is refined. What a server
+samples is left out.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from critic_jax.sampling.lm import LM
+from critic_jax.sampling.served import Served
 from critic_jax.types import Recipe
 
 
@@ -54,7 +56,10 @@ def sampled(
   stages, length = [], 0  # tokens of a problem and of the responses to it
   for stage in recipe.sampled:
     lm = lms[stage.role]
-    prompt = min(length or lm.lengths[0], lm.lengths[-1])
+    if isinstance(lm, Served):  # takes no time and no memory here
+      length += round(lm.max_new_tokens * length_share)
+      continue
+    prompt = min(max(length, lm.lengths[0]), lm.lengths[-1])
     new = max(1, round(lm.max_new_tokens * length_share))
     stages.append(Sampled(*stage, prompt, new))
     length = prompt + new
@@ -80,7 +85,7 @@ def overlong(
   stages, length = {}, problem
   for stage in recipe.sampled:
     lm = lms[stage.role]
-    if length and length >= lm.lengths[-1]:
+    if isinstance(lm, LM) and length and length >= lm.lengths[-1]:
       stages[stage.stage] = length, lm.lengths[-1]
     length += lm.max_new_tokens
   return stages

@@ -123,11 +123,9 @@ class LM:
     A conversation is `continued` where it can be. Its text is the same where it
     cannot.
     """
-    if isinstance(prompt, str):
-      return self.encode_messages([_user(prompt)])
-    tokens = self.continued(prompt)
+    tokens = None if isinstance(prompt, str) else self.continued(prompt)
     if tokens is None:
-      return self.encode_messages(_messages(prompt))
+      return self.encode_messages(messages_of(prompt))
     return [*tokens, *self._prefix_tokens]
 
   def encode_messages(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
@@ -152,7 +150,7 @@ class LM:
     if tokens is None:
       return None
     said = conversation.response.text.removeprefix(self.tokenizer.opening)
-    rest = self.tokenizer.render_after(_messages(conversation), said)
+    rest = self.tokenizer.render_after(messages_of(conversation), said)
     return None if rest is None else [*tokens, *rest]
 
   def _sampled_tokens(self, conversation: Conversation) -> list[int] | None:
@@ -347,11 +345,14 @@ def _user(content: str) -> dict[str, str]:
   return {'role': 'user', 'content': content}
 
 
-def _messages(conversation: Conversation) -> list[dict[str, str]]:
+def messages_of(prompt: Prompt) -> list[dict[str, str]]:
+  """Returns the messages that a prompt is: a 'role' and a 'content' each."""
+  if isinstance(prompt, str):
+    return [_user(prompt)]
   return [
-    _user(conversation.asked),
-    {'role': 'assistant', 'content': conversation.response.text},
-    _user(conversation.message),
+    _user(prompt.asked),
+    {'role': 'assistant', 'content': prompt.response.text},
+    _user(prompt.message),
   ]
 
 

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from critic_jax import lookup
 from critic_jax.inference import interactive
 from critic_jax.sampling.engine import Engine
+from critic_jax.sampling.lm import LM
 from critic_jax.terminal import printable
 
 _EXAMPLES = """\
@@ -122,19 +123,20 @@ def make_engines(
     tensor: devices that share a model; the others have copies.
 
   Returns:
-    By role; one for both where they are one model.
+    By role, without one that another server samples; one for both where they
+    are one model.
   """
   mesh = dict(data=-1, fsdp=1, tensor=tensor, sequence=1)
   loop = interactive.load(source, solver=solver, mesh=mesh)
   models = {'critic': loop.critic, 'solver': loop.solver}
+  models = {r: m for r, m in models.items() if m and isinstance(m.lm, LM)}
   engines = {
     id(model): Engine(model.lm, model.params, num_lanes)
     for model in models.values()
-    if model
   }
   for engine in engines.values():
     engine.start()
-  return {role: engines[id(x)] for role, x in models.items() if x}
+  return {role: engines[id(model)] for role, model in models.items()}
 
 
 def console_script() -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from critic_jax.models.config import attention_program
 from critic_jax.rollouts import rollout
 from critic_jax.sampling.lm import LM
+from critic_jax.sampling.served import Served
 from critic_jax.terminal import Console
 from critic_jax.training import model_sources
 from critic_jax.training.phases import Phase
@@ -71,6 +72,10 @@ def of_models(
   """
   roles: dict[str, list[str]] = {}
   for role, lm in lms.items():
+    if isinstance(lm, Served):
+      text = f'{lm.name}, as {lm.endpoint.url} serves it; no memory here'
+      roles.setdefault(text, []).append(role)
+      continue
     config = lm.model.config
     name, reason = attention_program(
       settings[role]['attention'], platform, config
@@ -111,6 +116,8 @@ def of_refinements(lms: Mapping[str, LM], role: str) -> list[str]:
     lms: by role.
     role: the role that solves and refines.
   """
+  if isinstance(lms[role], Served):
+    return []  # the server's matter
   tokenizer = lms[role].tokenizer
   prompts = [_refinement(lms[role], text) for text in ('a', _THOUGHT)]
   if not all(isinstance(prompt, Conversation) for prompt in prompts):

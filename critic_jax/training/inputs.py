@@ -27,6 +27,7 @@ import numpy as np
 from critic_jax.models.config import TransformerConfig
 from critic_jax.runtime import distributed
 from critic_jax.sampling.lm import LM
+from critic_jax.sampling.served import local
 from critic_jax.text.tokenizer import Tokenizer
 from critic_jax.types import Params, Problem, Record
 from critic_jax.workdir import settings
@@ -54,7 +55,7 @@ def digests(
     ValueError: another process of the run has read something else.
   """
   by_setting, of_params = {}, {}
-  for role, lm in lms.items():
+  for role, lm in local(lms).items():
     by_setting[f'models.{role}.tokenizer'] = of_tokenizer(lm.tokenizer)
     if role in loaded:
       tree = loaded[role]

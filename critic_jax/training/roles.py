@@ -17,8 +17,9 @@ from critic_jax.models.transformer import Transformer
 from critic_jax.rollouts import stages
 from critic_jax.runtime import distributed, sharding
 from critic_jax.sampling.lm import LM
+from critic_jax.sampling.served import local
 from critic_jax.text.chat_template import DATE
-from critic_jax.training import model_sources
+from critic_jax.training import model_sources, served_roles
 from critic_jax.types import Params, Recipe, Roles
 
 HEADS = ('lm_head', 'scalar_head')
@@ -48,6 +49,9 @@ def make_lms(
     with lookup.naming(f'models.{role}'):
       lookup.check_settings(check_section, section, 'a model')
       source = section['source']
+      if served := served_roles.make(role, section):
+        lms[role] = served
+        continue
       if not source:
         config, tokenizer = model_sources.from_scratch(section)
       else:
@@ -75,7 +79,7 @@ def load_params(settings: Mapping) -> dict[str, Params]:
   """
   params, read = {}, {}
   for role, section in settings.items():
-    if not section['source']:
+    if not section['source'] or served_roles.is_url(section['source']):
       continue
     with lookup.naming(f'models.{role}'):
       origin = model_sources.find(section['source'], role)
@@ -104,12 +108,14 @@ def check_section(
   max_new_tokens: int,
   lengths: Sequence[int],
   max_rows: int,
+  served: Mapping | None = None,
 ) -> None:
   """Checks the settings of a role that `LM` does not; its parameters are all.
 
   Args:
     size: a name in models/sizes.py, if there is no source.
-    source: a Hugging Face folder, a .gguf file, package:NAME, or RUN:PHASE.
+    source: a Hugging Face folder, a .gguf file, package:NAME, RUN:PHASE, or
+      the URL of a server.
     tokenizer: for a size, a folder or a function of critic_jax.tasks.
     head: 'lm', 'value' or 'reward'.
     dtype: the type of computation.
@@ -128,12 +134,13 @@ def check_section(
     max_new_tokens: the most tokens of a response.
     lengths: columns that prompts and rows are padded to, ascending.
     max_rows: responses that all processes sample at once, a power of two.
+    served: how a server is asked, if the source is its URL (served_roles.py).
 
   Raises:
     ValueError: a value is out of its range.
   """
   del size, source, tokenizer, head, dtype, param_dtype, remat, attention
-  del layers, prompts, prefix
+  del layers, prompts, prefix, served
   SamplingParams(temperature, top_k, top_p).check()
   lookup.check_counts(max_new_tokens=max_new_tokens, max_rows=max_rows)
   if not isinstance(lengths, list | tuple):
@@ -188,13 +195,14 @@ def sampling_layouts(lms, mesh_sizes, mesh) -> dict[str, Any] | None:
     mesh = sharding.sampling_mesh(mesh_sizes, mesh)
     if mesh is None:
       return None
-    return {
+    layouts = {
       role: as_sampled(
         lm.model.config,
         sharding.param_forms(transformer.abstract_params(lm.model), mesh),
       )
-      for role, lm in lms.items()
+      for role, lm in local(lms).items()
     }
+    return dict.fromkeys(lms, {}) | layouts  # {}: a served role
 
 
 def as_sampled(config, shapes):
@@ -235,8 +243,8 @@ def init_params(lms, loaded, mesh, key) -> dict[str, Params]:
   A head that a loaded model lacks (a value head, say) is drawn. A role in int8
   is quantized from the floats that were loaded or drawn.
   """
-  params = {}
-  for i, (role, lm) in enumerate(sorted(lms.items())):
+  params = dict.fromkeys(lms, {})  # {}: a served role
+  for i, (role, lm) in enumerate(sorted(local(lms).items())):
     model = lm.model
     shardings = sharding.param_shardings(
       transformer.abstract_params(model), mesh
@@ -291,6 +299,8 @@ def check_recipe(recipe: Recipe, lms: Mapping[str, LM]) -> None:
       is another, or its model reads fewer tokens than a row may have.
   """
   for stage in recipe.sampled:
+    if stage.role not in local(lms):
+      continue
     if (head := lms[stage.role].model.config.head) != 'lm':
       raise ValueError(
         f'models.{stage.role}: got head={head!r} for the stage {stage.stage}; '

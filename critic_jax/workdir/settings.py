@@ -19,6 +19,9 @@ _LAYOUTS_OF_MODELS = (
   'attention',  # the program, as other devices have another
   'remat',  # what is kept for the backward pass
   'max_rows',  # responses sampled at once
+  'served.num_requests',  # patience with a server
+  'served.timeout_s',
+  'served.deadline_s',
 )
 _OPERATIONAL = (
   'keep_checkpoints',  # what is deleted

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import http.client
 import json
 import os
@@ -14,13 +15,16 @@ import time
 import jax
 import pytest
 from helpers import random_params
-from loop_helpers import nano
+from loop_helpers import nano, problems
 
+from configs import common
 from critic_jax.models.sampling_distribution import SamplingParams
+from critic_jax.rollouts import rollout
 from critic_jax.sampling import engine as engine_lib
 from critic_jax.sampling.engine import Engine, Job
 from critic_jax.serve import __main__ as command
 from critic_jax.serve import bodies
+from critic_jax.training import roles
 
 uvicorn = pytest.importorskip('uvicorn', reason="pip install -e '.[serve]'")
 from critic_jax.serve import app as app_lib  # noqa: E402
@@ -206,6 +210,28 @@ def test_other_refusals_have_their_statuses(port, monkeypatch):
   monkeypatch.setattr(engine_lib, '_MAX_WAITING', 10)
   status, value = ask(port, CHAT, chat(n=11))
   assert status == 503 and 'queue: got no room' in value['error']['message']
+
+
+def test_it_may_be_the_solver_of_a_run(port, engine):
+  served = dict(model='solver', num_requests=4, timeout_s=60, deadline_s=60)
+  section = common.model(
+    source=f'http://127.0.0.1:{port}/v1',
+    max_new_tokens=48,
+    temperature=0.0,
+    served=served,
+  )
+  [other] = roles.make_lms({'solver': section}).values()
+  asked = [
+    *problems(4),
+    dataclasses.replace(problems(1)[0], question='a ' * 500),
+  ]
+  ours, theirs = (
+    rollout.run(lm.stages.solve, lm.bind(params), asked, jax.random.key(0), n=1)
+    for lm, params in ((nano(temperature=0.0), engine._params), (other, {}))
+  )
+  assert [r.text for r in ours] == [r.text for r in theirs]
+  assert [r.finish for r in ours] == [r.finish for r in theirs]
+  assert theirs[-1].refused and not theirs[0].refused
 
 
 def _post(port, body, length=None):
