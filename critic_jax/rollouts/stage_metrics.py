@@ -1,6 +1,7 @@
 """Metrics of records: means over each stage, named 'stage/metric'.
 
-count, length, truncated       of every stage; length in tokens
+count, length, truncated       of every stage; length in tokens, where they are
+                               known
 refused                        nothing was sampled, as a prompt did not fit;
                                such records are in 'count' and in no other
 reward, and each rule's value  where there are scores
@@ -12,6 +13,8 @@ missing, contradictory,        of critiques: what is wrong with the verdict
 judge_right, judge_wrong       'judge' on right and on wrong solutions
 leak                           critiques of wrong solutions that name the
                                reference answer
+missing, agreement             of comparisons: no verdict; both orders name the
+                               same critique
 lift_over_<control>            of a stage: its accuracy less that of a control
                                (controls.py), over the critiques that have both
 
@@ -75,6 +78,7 @@ def names(
   rewards: Iterable[str] = (),
   is_graded: bool = False,
   has_verdict: bool = False,
+  is_compared: bool = False,
   controls: Iterable[str] = (),
 ) -> list[str]:
   """Lists the names of the metrics that a stage may have.
@@ -84,6 +88,7 @@ def names(
     rewards: the rules that score its records.
     is_graded: whether its records end in a graded answer.
     has_verdict: whether its records are critiques.
+    is_compared: whether its records are comparisons.
     controls: names of its controls, 'empty' for the stage 'refine_empty'.
   """
   rewards = list(rewards)
@@ -93,6 +98,8 @@ def names(
   if has_verdict:
     metrics += ['called_wrong', *_FAULTS, 'leak']
     metrics += ['judge_right', 'judge_wrong'] if 'judge' in rewards else []
+  if is_compared:
+    metrics += ['missing', 'agreement']
   metrics += [f'lift_over_{control}' for control in controls]
   of_controls = [
     name
@@ -107,15 +114,19 @@ def _of_record(record: Record) -> dict[str, float]:
     return {'refused': 1.0}
   metrics = {
     'refused': 0.0,
-    'length': len(record.tokens),
     'truncated': record.truncated,
     **record.scores,
   }
+  if len(record.tokens) or not record.text:  # else a server's, or given
+    metrics['length'] = len(record.tokens)
   parsed = record.parsed
   if 'correct' in parsed:
     metrics['correct'] = parsed['correct']
     for grade in ('unparsable', 'timeout'):
       metrics[grade] = parsed['grade'] == grade
+  if 'agrees' in parsed:
+    metrics['missing'] = parsed['better'] is None
+    metrics['agreement'] = parsed['agrees']
   if 'status' in parsed:
     metrics['called_wrong'] = parsed['verdict'] == 'incorrect'
     for status in _FAULTS:

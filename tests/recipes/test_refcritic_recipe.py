@@ -1,4 +1,5 @@
 import time
+import types
 
 import jax
 import numpy as np
@@ -20,7 +21,7 @@ from loop_helpers import (
 from configs import refcritic as config
 from critic_jax.graders.pool import Pool
 from critic_jax.recipes import refcritic
-from critic_jax.types import Problem
+from critic_jax.types import Generation, Problem
 
 GOOD = critique('incorrect', ADVICE)
 VAGUE = critique('incorrect')
@@ -376,3 +377,42 @@ def test_controls_are_not_rewarded():
   # Beside two critiques' refinements: empty and masked; nothing to swap with.
   assert len(solver.prompts) == 1 + 2 + 4
   assert sum('It should be' in prompt for prompt in solver.prompts) == 2
+
+
+def test_a_judge_pays_the_critique_that_it_prefers_in_both_orders():
+  def judging(prompts, keys, n, max_prompts):
+    none = np.zeros(0, np.int32)
+    firsts = [prompt.split('second teacher')[0] for prompt in prompts]
+    words = ['first' if 'It should be' in x else 'second' for x in firsts]
+    return [
+      [Generation(none, none, none, f'Better: {word}', 'stop')]
+      for word in words
+    ]
+
+  judge = types.SimpleNamespace(bind=lambda params: judging)
+  texts = [GOOD, VAGUE, VAGUE]
+  solver = scripted(solver_script)
+  critic = scripted(lambda prompt, index: texts[index], max_new_tokens=64)
+  models = {'solver': solver, 'critic': critic, 'judge': judge}
+  changes = dict(
+    num_critiques=3, preference_weight=0.5, judge_weight=0.0, refine_weight=0.0
+  )
+  recipe = make_recipe(refcritic, section(**changes), models, grade)
+  batch, records = recipe.collect(
+    dict.fromkeys(models), [PROBLEM], jax.random.key(0)
+  )
+  critiques = [r for r in records if r.stage == 'critique']
+  assert [c.scores['preferred'] for c in critiques] == [1.0, 0.0, 0.0]
+  assert [c.scores['reward'] for c in critiques] == [0.5, 0.0, 0.0]
+  advantages = row_advantages(batch)
+  assert advantages[0] > 0 > advantages[1]
+  compared = [r for r in records if r.stage.startswith('compare')]
+  assert len(compared) == 6 and compared[0].parent in critiques
+  assert recipe.sampled[-1] == ('compare', 'judge', 6, 1)
+  assert 'compare/agreement' in recipe.metrics
+  assert 'critique/preferred' in recipe.metrics
+  with pytest.raises(
+    ValueError, match="models: got .*; expected also .'judge'"
+  ):
+    del models['judge']
+    make_recipe(refcritic, section(**changes), models, grade)
