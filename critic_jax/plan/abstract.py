@@ -172,6 +172,9 @@ def on_one_device(lm: LM, mesh) -> LM:
   def size(axis, leaf):
     return leaf.sharding.shard_shape(leaf.shape)[axis]
 
+  num_heads, num_kv_heads = (
+    size(1, first['attention'][part]['kernel']) for part in ('q', 'k')
+  )
   if config.num_experts:  # a token may go through those of one device only
     number = size(0, first['mlp']['expert_up']['kernel'])
     fields['num_experts'] = number
@@ -182,8 +185,9 @@ def on_one_device(lm: LM, mesh) -> LM:
     lm,
     **fields,
     vocab_size=size(0, params(lm, mesh)['embed']['embedding']),
-    num_heads=size(1, first['attention']['q']['kernel']),
-    num_kv_heads=size(1, first['attention']['k']['kernel']),
+    # Heads of keys that are held whole may be more than a device's queries.
+    num_heads=-(-num_heads // num_kv_heads) * num_kv_heads,
+    num_kv_heads=num_kv_heads,
     attention='xla' if attention == 'cudnn' else attention,
   )
 
