@@ -63,8 +63,13 @@ def load(
     ValueError: the source is missing, malformed or not supported.
   """
   path = _resolve(path)
-  config, params = load_weights(path)
-  return config, params, load_config_and_tokenizer(path)[1]
+  with lookup.naming(str(path)):
+    if path.is_dir():
+      config, tokenizer = _folder_config(path), tokenizer_lib.load(path)
+      return config, _params(config, safetensors_io.read(path)), tokenizer
+    metadata, tensors = gguf_file.read(path)
+    files = gguf_import.tokenizer_files(metadata)
+    return *_load_gguf(metadata, tensors), tokenizer_lib.from_files(files)
 
 
 def load_weights(
@@ -88,10 +93,7 @@ def load_weights(
     if path.is_dir():
       config = _folder_config(path)
       return config, _params(config, safetensors_io.read(path))
-    metadata, tensors = gguf_file.read(path)
-    hf_config, tensors = gguf_import.to_hf(metadata, tensors)
-    config = hf_config_lib.read(hf_config)
-    return config, _params(config, tensors)
+    return _load_gguf(*gguf_file.read(path))
 
 
 def load_config(path: str | os.PathLike) -> TransformerConfig:
@@ -251,6 +253,12 @@ def _folder_config(folder) -> TransformerConfig:
       f'config.json: got none in {str(folder)!r}; expected one; {advice}'
     )
   return hf_config_lib.read(strict_json.read(path))
+
+
+def _load_gguf(metadata, tensors):
+  hf_config, tensors = gguf_import.to_hf(metadata, tensors)
+  config = hf_config_lib.read(hf_config)
+  return config, _params(config, tensors)
 
 
 def _params(config: TransformerConfig, tensors) -> dict[str, Any]:

@@ -320,6 +320,31 @@ def test_a_tied_checkpoint_may_hold_the_head_too(tmp_path):
 
 
 @pytest.mark.parametrize(
+  'prefix', ['language_model.model', 'model.language_model']
+)
+def test_the_part_for_texts_of_a_model_of_images_is_read(tmp_path, prefix):
+  config, params = hf_weights.load_weights(GOLDENS / 'gemma3')
+  folder = copy_golden(tmp_path, 'gemma3')
+  path = folder / 'config.json'
+  whole = dict(
+    architectures=['Gemma3ForConditionalGeneration'],
+    text_config=json.loads(path.read_text()),
+  )
+  path.write_text(json.dumps(whole))
+
+  def add_images(tensors):
+    for name in [*tensors]:
+      tensors[name.replace('model', prefix, 1)] = tensors.pop(name)
+    tensors['vision_tower.x.weight'] = np.ones(3, np.float32)
+    tensors['model.multi_modal_projector.y'] = np.ones(3, np.float32)
+
+  edit_tensors(folder, add_images)
+  config_read, params_read = hf_weights.load_weights(folder)
+  assert config_read == config
+  assert_same(params_read, params)
+
+
+@pytest.mark.parametrize(
   ('edit', 'message'),
   [
     (lambda t: t.pop('model.norm.weight'), 'model.norm.weight: got no such'),
