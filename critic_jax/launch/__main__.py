@@ -2,7 +2,7 @@
 
     python -m critic_jax.launch EXPERIMENT.py [MORE.py ...] --workdir W \
         [--list | --table | --index 3 | --all | --missing] [--dry_run] \
-        [--on local|slurm|tpu|gke] [--parallel N] ...
+        [--on local|slurm|sky] [--parallel N] ...
 
 Each point of an experiment's grid is trained in a process of its own; a run of
 several experiments is trained once:
@@ -20,7 +20,6 @@ others from running.
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import signal
 import subprocess
@@ -28,8 +27,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from critic_jax import files
 from critic_jax.launch import experiment as experiment_lib
-from critic_jax.launch import gke, live, processes, runs, slurm, tables, tpu
+from critic_jax.launch import live, processes, runs, sky, slurm, tables
 from critic_jax.launch.runs import Task
 from critic_jax.terminal import Console, printable
 
@@ -44,25 +44,27 @@ OPTIONS = {
   'prefix': (dict(default='', help='words before training: srun'), 'local'),
   'nodes': (
     dict(type=int, default=1, help='number of nodes that a run spans'),
-    'slurm gke',
+    'slurm sky',
   ),
   'gpus': (dict(type=int, default=0, help='GPUs of each node'), 'slurm'),
-  'name': (
-    dict(default='critic', help='name of the slices: NAME-0, ...'),
-    'tpu',
-  ),
-  'zone': (dict(help='zone of the slices'), 'tpu'),
-  'type': (dict(help='type of a slice: v5litepod-16'), 'tpu'),
-  'version': (dict(help='software of a slice: v2-alpha-tpuv5-lite'), 'tpu'),
-  'image': (dict(help='image with this checkout in /critic_jax'), 'gke'),
-  'accelerator': (dict(help='kind of a node: tpu-v5-lite-podslice'), 'gke'),
-  'topology': (dict(default='', help='shape of the TPUs: 4x4'), 'gke'),
-  'chips': (dict(type=int, default=4, help='chips of each node'), 'gke'),
-  'bucket': (dict(help='gs://NAME/FOLDER, where runs live'), 'tpu gke'),
   'option': (
-    dict(action='append', default=[], help='option of sbatch or gcloud'),
-    'slurm tpu',
+    dict(action='append', default=[], help='option of sbatch'),
+    'slurm',
   ),
+  'accelerators': (dict(help='tpu-v5litepod-16, or H100:8'), 'sky'),
+  'infra': (
+    dict(default='', help='where: gcp/us-west4/us-west4-a, or k8s'),
+    'sky',
+  ),
+  'version': (
+    dict(default='', help='software of a TPU: v2-alpha-tpuv5-lite'),
+    'sky',
+  ),
+  'spot': (
+    dict(action='store_true', help='machines that may be preempted'),
+    'sky',
+  ),
+  'bucket': (dict(help='gs://NAME/FOLDER, where runs live'), 'sky'),
 }
 _INTERRUPTED = 128 + signal.SIGINT  # the exit status, as shells have it
 _TRAIN = ('-m', 'critic_jax.train')
@@ -113,7 +115,7 @@ def launch(args: argparse.Namespace, console: Console) -> list[str]:
   workdir = Path(args.workdir)
   experiments = runs.load(args.experiments)
   if args.bucket:
-    _run(args, console, tpu.sync(args.bucket, workdir))
+    _run(args, console, sky.sync(args.bucket, workdir))
   tasks = runs.tasks(experiments, workdir)
 
   # List.
@@ -127,7 +129,7 @@ def launch(args: argparse.Namespace, console: Console) -> list[str]:
   if not args.table:
     selected = select(tasks, args, console)
     failed = _PLACES[args.on](args, selected, tasks, console)
-    if args.dry_run or args.on in ('slurm', 'gke'):
+    if args.dry_run or args.on in ('slurm', 'sky'):
       return failed
 
   # Print and write the tables of the experiments whose runs are done.
@@ -168,7 +170,7 @@ def _slurm(args, selected, tasks, console) -> list[str]:
     [sys.executable, '-m', 'critic_jax.launch', *args.experiments]
     + [f'--workdir={args.workdir}'],
     [index for index, task in enumerate(tasks) if task in selected],
-    script=tpu.SCRIPTS / 'slurm.sh',
+    script=sky.SCRIPTS / 'slurm.sh',
     logs=logs,
   )
   if not selected:
@@ -180,62 +182,33 @@ def _slurm(args, selected, tasks, console) -> list[str]:
   return []
 
 
-def _tpu(args, selected, tasks, console) -> list[str]:
-  parallel = args.parallel or 1
-  slices = [
-    tpu.Slice(
-      f'{args.name}-{slot}',
-      *(args.zone, args.type, args.version, args.bucket, args.option),
-    )
-    for slot in range(min(parallel, len(selected)))
-  ]
-
-  def words(task, slot):
-    training = command(task, f'runs/{task.name}', '.venv/bin/python')
-    return slices[slot], training, task.name, task.folder
-
-  failed = []
+def _sky(args, selected, tasks, console) -> list[str]:
+  machines = sky.Machines(*(getattr(args, k) for k in sky.Machines._fields))
   if args.dry_run:
-    for number, task in enumerate(selected):
-      _print_state(console, task)
-      exists = number >= parallel  # an earlier run has made the slice
-      for step in tpu.plan(*words(task, number % parallel), exists=exists):
-        _print_command(console, step)
-  else:
-    failed = processes.train(
-      selected,
-      lambda task, slot: tpu.words(*words(task, slot)),
-      console,
-      grid=tasks,
-      parallel=parallel,
-      look_at_memory=False,
-    )
-  for slice_ in slices:  # they stay if this was interrupted
-    _run(args, console, slice_.delete())
-  return failed
-
-
-def _gke(args, selected, tasks, console) -> list[str]:
-  pods = gke.Pods(*(getattr(args, name) for name in gke.Pods._fields))
-  if args.dry_run:
-    _print_command(console, gke.LIST)  # job sets that ended are deleted first
-  job_states = {} if args.dry_run else gke.states()
+    _print_command(console, sky.QUEUE)  # a job that is under way is left alone
+  jobs = set() if args.dry_run else sky.unfinished()
   for task in selected:
-    digest = task.run.digest
-    words = command(task, f'runs/{task.name}', 'python')
-    job_set = gke.manifest(pods, digest, words)
+    digest, folder = task.run.digest, f'{sky.FOLDER}/{task.name}'
+    file = Path(args.workdir) / 'sky' / f'{sky.name(digest)}.yaml'
+    words = command(task, folder, '.venv/bin/python')
+    text = sky.text(sky.task(machines, digest, words))
     if args.dry_run:
       _print_state(console, task)
-      _print_command(console, gke.APPLY)
-      console.out(json.dumps(job_set, indent=1), highlight=False)
+      console.out(text, highlight=False)
+      _print_command(console, sky.submit(file))
       continue
-    console.print(f'{task.name}: {gke.submit(job_set, job_states)}')
-    _print_command(console, gke.follow(gke.name(digest)))
-    _print_command(console, gke.delete(gke.name(digest)))
+    if sky.name(digest) in jobs:
+      console.print(f'{task.name}: is under way already', highlight=False)
+    else:
+      files.replace(file, text.encode())
+      _run(args, console, sky.submit(file))
+      console.print(f'{task.name}: submitted', highlight=False)
+    _print_command(console, sky.follow(digest))
+    _print_command(console, sky.cancel(digest))
   return []
 
 
-_PLACES = {'local': _local, 'slurm': _slurm, 'tpu': _tpu, 'gke': _gke}
+_PLACES = {'local': _local, 'slurm': _slurm, 'sky': _sky}
 
 
 def _print_command(console: Console, words: Sequence[str]) -> None:
@@ -266,7 +239,7 @@ def _check(args: argparse.Namespace) -> None:
   for name, (settings, places) in OPTIONS.items():
     value, default = getattr(args, name), settings.get('default')
     if args.on not in places.split():
-      if value not in (None, default):
+      if value not in (None, False, default):
         raise ValueError(
           f'{name}: got {value!r} with --on {args.on}; expected it with '
           f'--on {" or ".join(places.split())}'

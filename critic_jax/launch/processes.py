@@ -58,7 +58,6 @@ def train(
   *,
   grid: Sequence[Task] | None = None,
   parallel: int = 1,
-  look_at_memory: bool = True,
 ) -> list[str]:
   """Trains runs and returns the names of those that failed.
 
@@ -73,11 +72,8 @@ def train(
     console: prints what happens.
     grid: all runs that the live table shows; None: `tasks`.
     parallel: the number of runs at once, in slots 0 to `parallel` - 1.
-    look_at_memory: whether they share this machine's memory.
   """
-  queue = _Queue(
-    tasks, grid or tasks, command, console, parallel, look_at_memory
-  )
+  queue = _Queue(tasks, grid or tasks, command, console, parallel)
   with contextlib.ExitStack() as stack:
     draw = stack.enter_context(live.drawer(console, len(tasks) > 1))
     stack.callback(queue.stop)
@@ -95,9 +91,9 @@ def train(
 class _Queue:
   """The runs that wait, that are under way, and that failed."""
 
-  def __init__(self, tasks, grid, command, console, parallel, look_at_memory):
+  def __init__(self, tasks, grid, command, console, parallel):
     self.grid, self.command, self.console = grid, command, console
-    self.parallel, self.look_at_memory = parallel, look_at_memory
+    self.parallel = parallel
     self.waiting = list(tasks)
     self.has_logs = len(tasks) > 1
     self.running: list[Training] = []
@@ -108,8 +104,6 @@ class _Queue:
     """Whether one more run may start; prints it where memory does not allow."""
     if not self.running or len(self.running) >= self.parallel:
       return not self.running
-    if not self.look_at_memory:
-      return True
     reason = self._memory_shortage()
     if reason and reason != self.last_reason:
       self.console.print(reason, highlight=False)

@@ -280,9 +280,10 @@ def test_help_says_what_the_command_does(capsys):
     (['--index=-1'], 'index: got -1'),
     (['--parallel=0'], 'parallel: got 0'),
     (['--metrics=a'], 'metrics: got some without --table'),
-    (['--zone=z'], "zone: got 'z' with --on local; expected it with --on tpu"),
-    (['--on=tpu', '--zone=z'], 'type: got nothing; expected type of a slice'),
-    (['--on=gke', '--gpus=8'], 'gpus: got 8 with --on gke'),
+    (['--infra=k8s'], "infra: got 'k8s' with --on local; expected .* --on sky"),
+    (['--spot'], 'spot: got True with --on local'),
+    (['--on=sky', '--spot'], 'accelerators: got nothing; expected tpu-v5lite'),
+    (['--on=sky', '--gpus=8'], 'gpus: got 8 with --on sky'),
   ],
 )
 def test_wrong_arguments(options, message, trained, tmp_path):

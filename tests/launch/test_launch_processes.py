@@ -123,17 +123,6 @@ def test_what_does_not_fit_waits(tmp_path, quick, monkeypatch):
   assert text.count(': done') == 3
 
 
-def test_memory_elsewhere_is_not_looked_at(tmp_path, quick, monkeypatch):
-  free(monkeypatch, 0)
-  peak, text = train(
-    tasks(tmp_path),
-    lambda going: len(going) == 3,
-    parallel=3,
-    look_at_memory=False,
-  )
-  assert peak == 3 and 'memory:' not in text
-
-
 @pytest.mark.parametrize(
   ('sizes', 'peak', 'free', 'fit'),
   [
