@@ -140,7 +140,9 @@ def check_section(
     ValueError: a value is out of its range.
   """
   del size, source, tokenizer, head, dtype, param_dtype, remat, attention
-  del layers, prompts, prefix, served
+  del layers, prompts, prefix
+  if served is not None:  # a run of an older version has none
+    served_roles.check_names(served)
   SamplingParams(temperature, top_k, top_p).check()
   lookup.check_counts(max_new_tokens=max_new_tokens, max_rows=max_rows)
   if not isinstance(lengths, list | tuple):

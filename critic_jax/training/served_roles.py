@@ -53,8 +53,8 @@ def make(role: str, section: Mapping[str, Any]) -> Served | None:
         f'{name}: got {section[name]!r} for a model that is served; expected '
         f'{value!r}; the server has its own'
       )
+  check_names(settings)
   with lookup.naming('served'):
-    lookup.check_settings(check_served, settings, 'a served model')
     check_served(**settings)
   names = SamplingParams._fields
   params = SamplingParams(*(section[name] for name in names)).check()
@@ -70,6 +70,12 @@ def make(role: str, section: Mapping[str, Any]) -> Served | None:
     sampling_params=params,
     max_new_tokens=section['max_new_tokens'],
   )
+
+
+def check_names(settings: Mapping[str, Any]) -> None:
+  """Raises ValueError for a setting that `check_served` has not, or lacks."""
+  with lookup.naming('served'):
+    lookup.check_settings(check_served, settings, 'a served model')
 
 
 def check_served(
