@@ -191,7 +191,7 @@ def test_a_role_from_scratch_has_no_parameters_yet():
   [
     (
       common.model('nanno', tokenizer=ARITHMETIC, **LENGTHS),
-      "models.critic: size: got 'nanno'; expected one of ['llama-3-8b', ",
+      "models.critic: size: got 'nanno'; expected one of ['gemma-3-12b', ",
     ),
     (
       common.model('nano', tokenizer=dict(module='x', name='y'), **LENGTHS),
