@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +27,12 @@ PLATFORMS = {
   'other_gpu': "AMD's or older GPUs",
   'tpu': 'TPUs',
 }
+# The matrices of a layer, by the modules of `transformer.py`.
+KERNELS = (
+  'attention/q', 'attention/k', 'attention/v', 'attention/o', 'mlp/gate',
+  'mlp/up', 'mlp/down',
+)  # fmt: skip
+_ATTENTION = KERNELS[:4]
 # Settings that may be 'auto': the field that each platform gets then.
 AUTO = {
   'layers': {name: 'scanned' for name in PLATFORMS} | {'cpu': 'unrolled'},
@@ -49,6 +57,48 @@ class RopeScaling:
   low_freq_factor: float
   high_freq_factor: float
   original_max_len: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Lora:
+  """Adapters of a model whose own matrices are not trained (`lora.py`).
+
+  Attributes:
+    rank: r, the rank of a matrix's change; 0: there are no adapters.
+    alpha: the change is multiplied by alpha / r.
+    targets: a regular expression of the names of matrices in a layer that have
+      adapters: those of `KERNELS` that it matches whole.
+    dropout: the share of an adapter's inputs that are 0 in a training step.
+  """
+
+  rank: int
+  alpha: float
+  targets: str
+  dropout: float
+
+  def __post_init__(self):
+    if not self.rank >= 0:
+      raise ValueError(f'rank: got {self.rank}; expected 0 for none, or more')
+    if not 0 < self.alpha < math.inf:
+      raise ValueError(f'alpha: got {self.alpha}; expected more than 0')
+    if not 0 <= self.dropout < 1:
+      raise ValueError(f'dropout: got {self.dropout}; expected 0 or more, < 1')
+    try:
+      has_target = any(map(self.is_target, KERNELS))
+    except re.error as error:
+      raise ValueError(
+        f'targets: got {self.targets!r}, {error}; expected a regular '
+        "expression, such as 'attention/.*'"
+      ) from None
+    if not has_target:
+      raise ValueError(
+        f'targets: got {self.targets!r}, which matches no matrix; expected a '
+        f'regular expression of some of {KERNELS}'
+      )
+
+  def is_target(self, name: str) -> bool:
+    """Whether the matrix of this name in a layer has an adapter."""
+    return bool(re.fullmatch(self.targets, name))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +179,7 @@ class TransformerConfig:
     layers: how layers are computed; one of `LAYERS`. Scanned: by a loop over
       parameters that are stacked (`layer_stack.py`), whose body is compiled
       once. Unrolled: one after another.
+    lora: the adapters; None: there are none.
   """
 
   vocab_size: int
@@ -162,6 +213,7 @@ class TransformerConfig:
   remat: str = 'dots_and_attention'
   attention: str = 'xla'
   layers: str = 'unrolled'
+  lora: Lora | None = None
 
   def __post_init__(self):
     if self.num_heads % self.num_kv_heads:
@@ -173,6 +225,12 @@ class TransformerConfig:
       raise ValueError(f'head_dim: got {self.head_dim}; expected an even size')
     if self.head not in HEADS:
       raise ValueError(f'head: got {self.head!r}; expected one of {HEADS}')
+    if self.lora and self.num_experts:
+      if not any(map(self.lora.is_target, _ATTENTION)):
+        raise ValueError(
+          f'lora.targets: got {self.lora.targets!r} for a model of experts, '
+          f'whose matrices have no adapters; expected some of {_ATTENTION}'
+        )
     if self.activation not in ACTIVATIONS:
       raise ValueError(
         f'activation: got {self.activation!r}; expected one of {ACTIVATIONS}'

@@ -49,6 +49,29 @@ def num_params(model: Model) -> int:
   )
 
 
+def trained_params(model: Model) -> int:
+  """Counts the parameters that are trained: all, or those of adapters."""
+  if not (lora := model.get('lora')):
+    return num_params(model)
+  heads, kv_heads = (
+    model[name] * model['head_dim'] for name in ('num_heads', 'num_kv_heads')
+  )
+  width, mlp = model['embed_dim'], model['mlp_dim']
+  sizes = {
+    'attention/q': width + heads,
+    'attention/k': width + kv_heads,
+    'attention/v': width + kv_heads,
+    'attention/o': heads + width,
+    'mlp/gate': width + mlp,
+    'mlp/up': width + mlp,
+    'mlp/down': mlp + width,
+  }
+  if model.get('num_experts'):  # whose matrices have none
+    sizes = {x: size for x, size in sizes.items() if not x.startswith('mlp')}
+  layer = sum(size for name, size in sizes.items() if lora.is_target(name))
+  return model['num_layers'] * lora.rank * layer
+
+
 def read_params(model: Model) -> int:
   """Counts parameters that a pass reads whole: all but untied embeddings.
 

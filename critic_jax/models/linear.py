@@ -3,7 +3,8 @@
 Each names the axes of its matrix, for `sharding.py`. Matrices are stored in the
 config's `param_dtype` and multiplied in its `dtype`. With int8 (`quantize.py`)
 the product is of whole numbers, and a scale for each output multiplies the
-result; so the only array as large as the matrix is its cast.
+result; so the only array as large as the matrix is its cast. A matrix of a
+layer may have an adapter (`lora.py`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from critic_jax.models import lora
 from critic_jax.models.config import TransformerConfig
 
 # The name of projections' results in policies of `jax.checkpoint`, which cannot
@@ -52,6 +54,8 @@ class Projection(nn.Module):
     y = _product(x, kernel.astype(config.dtype), self.inputs, self.result)
     if scale is not None:
       y = (y * scale).astype(y.dtype)
+    if lora.is_target(config.lora, self.path):
+      y = y + self._adapter(x).astype(y.dtype)
     if self.bias:
       zeros = nn.with_logical_partitioning(
         nn.initializers.zeros, self.names[self.inputs :]
@@ -61,6 +65,36 @@ class Projection(nn.Module):
       )
       y = y + bias.astype(config.dtype)
     return checkpoint_name(y, PRODUCT)
+
+  def _adapter(self, x):
+    """Computes the change by the adapter, (alpha / r) (x A) B.
+
+    Each is float32; A is drawn as PEFT draws it, B is 0.
+    """
+    n, dtype, settings = self.inputs, self.config.dtype, self.config.lora
+    bound = math.prod(self.shape[:n]) ** -0.5
+
+    def uniform(key, *form):
+      return jax.random.uniform(key, *form, minval=-bound, maxval=bound)
+
+    def part(name, init, names, shape):
+      init = nn.with_logical_partitioning(init, names)
+      return self.param(name, init, shape, 'float32').astype(dtype)
+
+    a = part(
+      lora.A, uniform, (*self.names[:n], 'rank'),
+      (*self.shape[:n], settings.rank),
+    )  # fmt: skip
+    b = part(
+      lora.B, nn.initializers.zeros, ('rank', *self.names[n:]),
+      (settings.rank, *self.shape[n:]),
+    )  # fmt: skip
+    if settings.dropout and self.has_variable('params', lora.KEY):
+      key = self.get_variable('params', lora.KEY)
+      is_kept = jax.random.bernoulli(key, 1 - settings.dropout, x.shape)
+      x = jnp.where(is_kept, x / (1 - settings.dropout), 0)
+    y = _product(_product(x, a, n, None), b, 1, self.result)
+    return y * (settings.alpha / settings.rank)
 
 
 class ExpertMatrices(nn.Module):

@@ -24,7 +24,7 @@ _SCALES = {'kernel': 'kernel_scale', 'embedding': 'embedding_scale'}
 
 def is_quantized(params) -> bool:
   """Whether a tree of parameters has int8 matrices and scales."""
-  return _SCALES['embedding'] in params['embed']
+  return _SCALES['embedding'] in params.get('embed', ())
 
 
 def quantize(params):

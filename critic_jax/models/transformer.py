@@ -372,7 +372,8 @@ def init_params(model: Transformer, key: jax.Array):
 
   def shrink(path, x):
     names = [k.key for k in path]
-    return x * scale if names[-2] in ('o', 'down', 'expert_down') else x
+    is_output = names[-2] in ('o', 'down', 'expert_down')
+    return x * scale if is_output and names[-1] == 'kernel' else x
 
   return jax.tree_util.tree_map_with_path(shrink, params)
 

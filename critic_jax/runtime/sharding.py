@@ -38,6 +38,7 @@ RULES = {
   'kv_heads': 'tensor',
   'head_dim': None,
   'norm': None,
+  'rank': None,
   'scalar': None,
 }
 
