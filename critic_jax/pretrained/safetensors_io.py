@@ -47,7 +47,7 @@ def read(folder: str | os.PathLike) -> Tensors:
   """
   folder = pathlib.Path(folder)
   if (folder / SINGLE).is_file():
-    return _read_file(folder / SINGLE)
+    return read_file(folder / SINGLE)
   if (folder / INDEX).is_file():
     return _read_shards(folder)
   raise ValueError(
@@ -134,7 +134,8 @@ def write(
   return files + ([INDEX] if len(shards) > 1 else [])
 
 
-def _read_file(path: pathlib.Path) -> Tensors:
+def read_file(path: pathlib.Path) -> Tensors:
+  """Opens the tensors of one file, as `read` those of a folder."""
   try:
     # safe_open checks the header: sizes, types, gaps, overlaps, the file's end.
     handle = safetensors.safe_open(path, framework='np')
@@ -177,7 +178,7 @@ def _read_shards(folder: pathlib.Path) -> Tensors:
   for file in dict.fromkeys(files.values()):
     if not os.path.isfile(folder / file):
       raise ValueError(f'{INDEX}: got the shard {file!r}; expected it to exist')
-    shards[file] = _read_file(folder / file)
+    shards[file] = read_file(folder / file)
   for name, file in files.items():
     if name not in shards[file]:
       raise ValueError(f'{name}: got no such tensor in {file}; expected it')
