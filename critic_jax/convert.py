@@ -1,11 +1,13 @@
 """Converts a checkpoint to a Hugging Face folder.
 
     python -m critic_jax.convert SRC DST [--dtype bfloat16] [--overwrite]
+    python -m critic_jax.convert RUN:PHASE DST --adapters
 
 SRC is RUN:PHASE, the critic that a run had trained at the end of a phase (or
 RUN, RUN:best, RUN:PHASE:ROLE for another role), a Hugging Face folder, a .gguf
-file, or package:NAME, an installed package that holds one .gguf file. Errors
-are one line on stderr, exit code 2.
+file, or package:NAME, an installed package that holds one .gguf file. Adapters
+are merged into their model, or alone with --adapters. Errors are one line on
+stderr, exit code 2.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from critic_jax.pretrained import hf_weights
+from critic_jax.pretrained import hf_weights, peft_adapters
 from critic_jax.terminal import printable
 from critic_jax.training import model_sources
 
@@ -45,16 +47,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     help="by default the parameters' own",
   )
   parser.add_argument(
+    '--adapters',
+    action='store_true',
+    help="only a role's adapters, in PEFT's format, in float32",
+  )
+  parser.add_argument(
     '--overwrite', action='store_true', help='replace the model in DST'
   )
   args = parser.parse_args(argv)
   try:
     # Refuse a wrong destination first: loading a model takes minutes.
     _check_destination(args.src, args.dst, args.overwrite)
-    config, params, tokenizer = model_sources.load(args.src, 'critic')
-    names = hf_weights.save(
-      args.dst, config, params, tokenizer, dtype=args.dtype
-    )
+    if args.adapters and args.dtype:
+      raise ValueError(
+        'dtype: got it with --adapters, which are float32; leave it out'
+      )
+    if args.adapters:
+      read = model_sources.load_adapters(args.src, 'critic')
+      names = peft_adapters.save(args.dst, *read)
+    else:
+      config, params, tokenizer = model_sources.load(args.src, 'critic')
+      names = hf_weights.save(
+        args.dst, config, params, tokenizer, dtype=args.dtype
+      )
   except (ValueError, OSError) as e:
     line = ' '.join(str(e).split())
     print(printable(f'error: {line}'), file=sys.stderr)

@@ -31,6 +31,7 @@ from critic_jax.runtime import cli, compilation, distributed, sharding
 from critic_jax.sampling import served
 from critic_jax.terminal import Console
 from critic_jax.training import (
+  adapters,
   checks,
   choices,
   eval_phases,
@@ -76,8 +77,7 @@ def run(
   )
   layouts = roles_lib.sampling_layouts(lms, config.sample_mesh, mesh)
   evaluations = eval_phases.make_evaluations(config, lms)
-  # Of a run all roles are restored: the sources of its models are not needed.
-  loaded = {} if trained else roles_lib.load_params(config.models)
+  loaded = _load(config, trained)
   choices.show(config, lms, platform, (), console)
   with (
     Pool(**config.graders) as pool,
@@ -98,7 +98,7 @@ def run(
     key = jax.random.key(config.seed)
     roles = roles_lib.init_params(lms, loaded, mesh, jax.random.fold_in(key, 0))
     if trained:
-      roles = trained.restore(roles)
+      roles = adapters.restore_trained(trained, roles)
     roles = roles_lib.to_sample(roles, layouts)
 
     # Measure, and show each result when it is there.
@@ -114,6 +114,12 @@ def run(
     html_report.write(folder.path)
   console.print(f'report: {folder.path / "report.html"}')
   return folder.path
+
+
+def _load(config, trained: Trained | None):
+  """Loads the sources of roles; of a run those alone that are not saved."""
+  needed = adapters.sources_of(trained.config) if trained else config.models
+  return roles_lib.load_params({role: config.models[role] for role in needed})
 
 
 def _inputs(lms, loaded, evaluations, trained: Trained | None):

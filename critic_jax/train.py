@@ -11,8 +11,7 @@ writes metrics and records. Batches and random keys are functions of the config
 and the step alone, so the same command continues a run from its last checkpoint
 as if it had not stopped; workdir/settings.py lists what may change. At Ctrl-C,
 SIGTERM, or a notice of pre-emption, the run ends after the step under way,
-saved; a second Ctrl-C ends it at once. A phase may end before its last step,
-where its metrics come to its `until`.
+saved; a second Ctrl-C ends it at once. A phase may end early, by its `until`.
 
 A phase of `staleness` 1 collects the next batch while the device updates with
 this one (training/pipeline.py): its batches are one update old (times `epochs`)
@@ -56,7 +55,15 @@ from critic_jax.runtime import (
 )
 from critic_jax.sampling import served
 from critic_jax.terminal import Console
-from critic_jax.training import checks, choices, eval_phases, inputs, updates
+from critic_jax.training import (
+  adapters,
+  checks,
+  choices,
+  eval_phases,
+  inputs,
+  model_sources,
+  updates,
+)
 from critic_jax.training import phases as phases_lib
 from critic_jax.training import roles as roles_lib
 from critic_jax.training.alarms import Alarms, no_signal
@@ -143,25 +150,25 @@ class Run:
       self.roles = roles_lib.copy_roles(self.roles, phase.config.copy)
     alarms = Alarms(phase, self.folder, self.console, self.config.best_metric)
     state = updates.state_after(done, phase, self.roles, self.mesh, opt_state)
-    pipeline = self._pipeline(phase, state.params, done, before)
     config = phase.config
+    _, bases = adapters.split_roles(self.roles, config.train)
+    pipeline = self._pipeline(phase, state.params, bases, done, before)
     bar = progress.phase(self.console, phase.name, config.steps, done)
     with bar as advance, preemption.awaited() as is_last:
       for step, collected, age in pipeline:
         if step == done and self.config.compile_ahead:
           updates.compile_ahead(
-            phase, self.lms, state, collected.batch, self.mesh
+            phase, self.lms, state, collected.batch, self.mesh, bases
           )
 
         # Update, and collect the next batch while the device is busy.
         with timing.opened() as costs:
-          state, metrics = updates.run(phase, state, collected.batch)
+          state, metrics = updates.run(phase, state, collected.batch, bases)
           pipeline.collect_ahead()
           with timing.timed('time/update_s'):
             metrics = jax.device_get(distributed.finished(metrics))
         pipeline.advance(state.params)
-        # The old state's arrays may have been donated: look them up anew.
-        self.roles.update(state.params)
+        self.roles = adapters.join_roles(self.roles, state.params)
 
         # Log, and look for what is wrong.
         if not age:
@@ -194,12 +201,12 @@ class Run:
 
   # ---------------------------------------------------- parts of a phase
 
-  def _pipeline(self, phase, trained, done, before) -> Pipeline:
+  def _pipeline(self, phase, trained, bases, done, before) -> Pipeline:
     """Makes the pipeline of a phase from step `done` on."""
     key = jax.random.fold_in(jax.random.key(self.config.seed), 1)
     return Pipeline(
       phase,
-      frozen={r: p for r, p in self.roles.items() if r not in trained},
+      frozen={r: p for r, p in self.roles.items() if r not in trained} | bases,
       trained=trained,
       batches=store.batches(
         self.examples,
@@ -236,11 +243,8 @@ class Run:
 
   def _save(self, phase, step, state, before, value) -> None:
     """Begins to save the run after a step of a phase; see checkpoint.py."""
-    items = {
-      'roles': self.roles,
-      'grades': self.pool.state(),
-      'opt_state': state.opt_state,
-    }
+    items = {'roles': adapters.saved(self.roles, self.config)}
+    items |= dict(grades=self.pool.state(), opt_state=state.opt_state)
     if before is not None:
       items['before'] = before
     checkpoint.save(self.manager, phase.start + step + 1, items, value)
@@ -257,14 +261,12 @@ class Run:
     if step is None:
       return 0, {}
     phase = [phase for phase in phases if phase.start < step][-1]
-    trained = {role: self.roles[role] for role in phase.config.train}
-    like = {
-      'roles': self.roles,
-      'opt_state': updates.init_state(phase.tx, trained, self.mesh).opt_state,
-      'before': trained,
-      'grades': {},
-    }
-    items = checkpoint.restore(self.manager, step, like)
+    trained, _ = adapters.split_roles(self.roles, phase.config.train)
+    state = updates.init_state(phase.tx, trained, self.mesh)
+    like = dict(opt_state=state.opt_state, before=trained, grades={})
+    items = adapters.restore(
+      self.manager, step, self.roles, self.config, **like
+    )
     self.roles = items.pop('roles')
     self.pool.restore(items.pop('grades'))
     return step, items
@@ -292,7 +294,7 @@ class Run:
       return
     roles = self.roles
     if step is not None:
-      roles = checkpoint.restore(self.manager, step, {'roles': roles})['roles']
+      roles = adapters.restore(self.manager, step, roles, self.config)['roles']
     roles = roles_lib.to_sample(roles, self.layouts)
     for evaluation in evaluations:
       eval_phases.measure(
@@ -357,27 +359,24 @@ def run(
 
     # Open the folder, and make the roles.
     opened_run = run_dir.open_run(
-      workdir, config,
-      inputs=inputs.digests(lms, loaded, examples),
-      overrides=overrides,
-      devices=', '.join(map(str, jax.devices())),
+      workdir, config, inputs=inputs.digests(lms, loaded, examples),
+      overrides=overrides, devices=', '.join(map(str, jax.devices())),
       is_writer=distributed.is_first(),
     )  # fmt: skip
     folder = stack.enter_context(opened_run)
     served.keep_answers(lms, folder.path)
     distributed.wait('folder')
-    opened_manager = checkpoint.opened(
-      folder.path / 'checkpoints',
-      console.print,
-      **phases_lib.kept(config, phases),
+    kept = phases_lib.kept(config, phases)
+    manager = stack.enter_context(
+      checkpoint.opened(folder.path / 'checkpoints', console.print, **kept)
     )
-    manager = stack.enter_context(opened_manager)
     key = jax.random.fold_in(jax.random.key(config.seed), 0)
+    own = model_sources.changed_roles(config)
     Run(
       config=config, folder=folder, manager=manager, mesh=mesh, lms=lms,
-      layouts=layouts, roles=roles_lib.init_params(lms, loaded, mesh, key),
-      examples=splits['train'], evaluations=evaluations, pool=pool,
-      compilations=compilations, console=console,
+      layouts=layouts, examples=splits['train'], pool=pool,
+      roles=roles_lib.init_params(lms, loaded, mesh, key, own),
+      evaluations=evaluations, compilations=compilations, console=console,
     ).run(phases)  # fmt: skip
   if distributed.is_first():
     html_report.write(folder.path)

@@ -243,7 +243,10 @@ def _section(source: str, role: str, platform: str):
     return {**_SECTION, 'dtype': floats, 'param_dtype': floats}, DATE
   config = named[0].config
   lookup.check_name('role', named[1] or role, config['models'])
-  return config['models'][named[1] or role], config.get('date', DATE)
+  section = config['models'][named[1] or role]
+  # Adapters are read merged into their matrices.
+  section = {name: x for name, x in section.items() if name != 'lora'}
+  return section, config.get('date', DATE)
 
 
 def _ask(role: str, model: Model | None, stage: str, parent, n: int, seed: int):

@@ -82,6 +82,7 @@ def of_models(
     )
     text = f'{_LAYERS[config.layers]}, attention {name}'
     text += f' ({reason})' if reason else ''
+    text += f', adapters of rank {config.lora.rank}' if config.lora else ''
     if platform != 'cpu' or text != _ON_CPUS:
       roles.setdefault(text, []).append(role)
   return [f'{", ".join(names)}: {text}' for text, names in roles.items()]

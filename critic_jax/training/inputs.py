@@ -33,7 +33,15 @@ from critic_jax.types import Params, Problem, Record
 from critic_jax.workdir import settings
 
 # Fields of a model's config that are settings of the run's config, too.
-_SETTINGS = ('head', 'dtype', 'param_dtype', 'remat', 'attention', 'layers')
+_SETTINGS = (
+  'head',
+  'dtype',
+  'param_dtype',
+  'remat',
+  'attention',
+  'layers',
+  'lora',
+)
 
 
 def digests(

@@ -5,7 +5,8 @@ A section of `models` names its `source`:
     ''                   drawn, of a named size and with a named tokenizer
     FOLDER, FILE.gguf, package:NAME, OWNER/NAME, hf://OWNER/NAME
                          weights from elsewhere (pretrained/hf_weights.py), the
-                         last two from the hub's cache, or fetched to it
+                         last two from the hub's cache, or fetched to it; or a
+                         folder of adapters (pretrained/peft_adapters.py)
     RUN, RUN:PHASE, RUN:best, RUN:PHASE:ROLE
                          a role that a run has trained (workdir/trained.py): of
                          the same name, or ROLE
@@ -23,9 +24,9 @@ import jax
 import numpy as np
 
 from critic_jax import lookup
-from critic_jax.models import layer_stack, quantize, sizes
-from critic_jax.models.config import TransformerConfig
-from critic_jax.pretrained import hf_weights
+from critic_jax.models import layer_stack, lora, quantize, sizes
+from critic_jax.models.config import Lora, TransformerConfig
+from critic_jax.pretrained import hf_weights, peft_adapters
 from critic_jax.text import tokenizer as tokenizer_lib
 from critic_jax.text.tokenizer import Tokenizer
 from critic_jax.training import inputs
@@ -48,7 +49,20 @@ class TrainedRole(NamedTuple):
   role: str
 
 
-Origin = TrainedRole | str  # a role of a run, or a name for hf_weights
+class AdapterFolder(NamedTuple):
+  """A model with adapters in PEFT's format.
+
+  Attributes:
+    folder: where the adapters are.
+    base: the model that they change.
+  """
+
+  folder: str
+  base: Origin
+
+
+# A role of a run, adapters, or a name for hf_weights.
+Origin = TrainedRole | AdapterFolder | str
 
 
 def find(source: str, role: str) -> Origin:
@@ -62,6 +76,9 @@ def find(source: str, role: str) -> Origin:
     ValueError: the run has no such checkpoint.
   """
   named = trained_lib.find(source)
+  if named is None and peft_adapters.is_folder(source):
+    with lookup.naming(source):
+      return AdapterFolder(source, find(peft_adapters.read(source).base, role))
   if named is None:
     return source
   return TrainedRole(named[0], named[1] or role)
@@ -99,6 +116,9 @@ def load_config_and_tokenizer(
   """
   if isinstance(origin, str):
     return hf_weights.load_config_and_tokenizer(origin)
+  if isinstance(origin, AdapterFolder):
+    with lookup.naming(origin.folder):
+      return load_config_and_tokenizer(origin.base, num_runs + 1)
   run, role = origin.checkpoint.run, origin.role
   if num_runs > _MAX_RUNS:
     raise ValueError(
@@ -156,12 +176,120 @@ def from_scratch(
 def load_weights(origin: Origin) -> Params:
   """Reads the parameters of a model on the host: unrolled; int8 as float32.
 
+  Adapters are added to their matrices, which are float32 then.
+
   Raises:
     ValueError: a file is missing, or is not as it should be.
   """
   if isinstance(origin, str):
     return hf_weights.load_weights(origin)[1]
+  if isinstance(origin, AdapterFolder):
+    with lookup.naming(origin.folder):
+      config, _ = load_config_and_tokenizer(origin.base)
+      read = peft_adapters.read(origin.folder)
+      return peft_adapters.merged(config, load_weights(origin.base), read)
+  config = origin.checkpoint.config
+  with lookup.naming(f'{origin.checkpoint.run}: models'):
+    unsaved = unsaved_roles(config)
+  if origin.role in unsaved:
+    return _load_base(origin)
   params = layer_stack.unstack(origin.checkpoint.read_role(origin.role))
+  if lora.has_adapters(params):
+    settings = Lora(**config['models'][origin.role]['lora'])
+    return lora.merged(lora.join(_load_base(origin), params), settings)
+  return _on_host(params)
+
+
+def load_adapters(
+  source: str, role: str
+) -> tuple[TransformerConfig, Lora, Params, str]:
+  """Reads the adapters of a role of a run.
+
+  Args:
+    source: RUN, RUN:PHASE, RUN:best or RUN:PHASE:ROLE.
+    role: the role of the run, where the source names none.
+
+  Returns:
+    The model's config, the adapters' settings, they themselves on the host, and
+    the name of the model that they change.
+
+  Raises:
+    ValueError: the role has none.
+  """
+  origin = find(source, role)
+  if not isinstance(origin, TrainedRole):
+    raise ValueError(
+      f'source: got {source!r}; expected a role of a run, which has adapters'
+    )
+  config, _ = load_config_and_tokenizer(origin)
+  section = origin.checkpoint.config['models'][origin.role]
+  if not has_adapters(section):
+    raise ValueError(
+      f'source: got {source!r}, whose {origin.role} has no adapters; expected '
+      'one that was trained with lora.rank'
+    )
+  params = origin.checkpoint.read_role(origin.role)
+  return config, Lora(**section['lora']), params, section['source']
+
+
+def unsaved_roles(config: Mapping[str, Any]) -> set[str]:
+  """Returns the roles of a run that are the base of another one's adapters.
+
+  No phase changes them: they are always as their source is.
+
+  Args:
+    config: the config of the run, a ConfigDict or as JSON has it.
+  """
+  models = config['models']
+  adapted = {role for role in models if has_adapters(models[role])}
+  if not adapted:
+    return set()
+  bases = {find(models[role]['source'], role) for role in adapted}
+  others = {*models} - changed_roles(config) - adapted
+  return {r for r in others if find(models[r]['source'], r) in bases}
+
+
+def changed_roles(config: Mapping[str, Any]) -> set[str]:
+  """Returns the roles without adapters that a phase trains, or copies to.
+
+  Args:
+    config: the config of a run, a ConfigDict or as JSON has it.
+  """
+  phases = [config['phases'][name] for name in config['order']]
+  changed = {
+    role
+    for phase in phases
+    for role in (*phase.get('train', ()), *phase.get('copy', ()))
+  }
+  return {r for r in changed if not has_adapters(config['models'].get(r, {}))}
+
+
+def has_adapters(section: Mapping[str, Any]) -> bool:
+  """Whether a role of this section of models has adapters."""
+  return bool((section.get('lora') or {}).get('rank'))
+
+
+def _load_base(origin: TrainedRole) -> Params:
+  """Reads the weights of a role's own source, as the role has held them."""
+  run, role = origin.checkpoint.run, origin.role
+  section = origin.checkpoint.config['models'][role]
+  with lookup.naming(f'{run}: models.{role}'):
+    own = find(section['source'], role)
+    params = load_weights(own)
+    digest = origin.checkpoint.inputs.get(f'models.{role}.weights')
+    config, _ = load_config_and_tokenizer(own)
+    if digest not in (None, inputs.of_weights(config, params)):
+      raise ValueError(
+        f'source: got other weights at {section["source"]!r} than the adapters '
+        'were trained on; expected the same content; bring them back'
+      )
+  if section['param_dtype'] == 'int8':
+    return _on_host(quantize.quantize(params))
+  return jax.tree.map(lambda x: x.astype(section['param_dtype']), params)
+
+
+def _on_host(params) -> Params:
+  """Returns numpy arrays, int8 as float32."""
   if quantize.is_quantized(params):
     params = quantize.dequantize(params)
   return jax.tree.map(np.asarray, params)

@@ -16,8 +16,8 @@ import optax
 from critic_jax import lookup
 from critic_jax.inspection import limits as metric_limits
 from critic_jax.models.config import MAX_SPLASH_COLUMNS
+from critic_jax.training import adapters, role_checks
 from critic_jax.training import optimizer as optimizers
-from critic_jax.training import roles as roles_lib
 from critic_jax.types import Recipe
 from critic_jax.workdir import run_dir
 
@@ -76,6 +76,7 @@ def make_phases(config, lms, grade) -> list[Phase]:
     section = config.phases[name]
     with lookup.naming(f'phases.{name}'):
       recipe, tx, schedule = _make_phase(name, section, lms, grade)
+      adapters.check_copies(config.models, section.copy)
     dtype = lms[recipe.trained[0]].model.config.dtype  # the policy's
     max_ratio_error = section.max_ratio_error[dtype]
     phases.append(
@@ -88,6 +89,7 @@ def make_phases(config, lms, grade) -> list[Phase]:
       _section_names(config.phases[name])
   _check_best_metric(config.get('best_metric'), phases)
   _check_scored(config.models, phases)
+  adapters.check_used(config)
   return phases
 
 
@@ -112,7 +114,7 @@ def _make_phase(name, section, lms, grade):
   lookup.check_settings(make, settings, f'the recipe {section.recipe}')
   recipe = make(lms, grade, **settings)
   _check_recipe(section, recipe)
-  roles_lib.check_recipe(recipe, lms)
+  role_checks.check_recipe(recipe, lms)
   _check_columns(section.row_shapes, [*recipe.trained, *recipe.scored], lms)
   tx, schedule = optimizers.make_optimizer(
     steps=section.steps * section.epochs, **section.optimizer
@@ -244,7 +246,7 @@ def _check_roles(section, lms) -> None:
   ):
     for role in roles:
       lookup.check_name(setting, role, lms)
-  roles_lib.check_copy(section.copy, lms)
+  role_checks.check_copy(section.copy, lms)
   for role in section.train:
     config = lms[role].model.config
     for name in ('param_dtype', 'dtype'):
@@ -254,12 +256,12 @@ def _check_roles(section, lms) -> None:
           "gradients are 0 and Adam's epsilon is; expected 'bfloat16' or "
           f"'float32'; set models.{role}.{name} to one of them"
         )
-  in_int8 = [r for r in section.train if lms[r].model.config.is_int8]
-  if in_int8:
-    raise ValueError(
-      f'train: got {in_int8}, held in int8; expected roles of floats; set '
-      f"models.{in_int8[0]}.param_dtype to 'float32'"
-    )
+    if config.is_int8 and not config.lora:
+      raise ValueError(
+        f'train: got {role!r}, held in int8; expected a role of floats, or of '
+        f"adapters; set models.{role}.param_dtype to 'float32', or "
+        f'models.{role}.lora.rank'
+      )
 
 
 def _check_columns(row_shapes, roles, lms) -> None:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 
 from critic_jax.runtime import sharding, timing
+from critic_jax.training import adapters
 from critic_jax.training import roles as roles_lib
 from critic_jax.training.phases import Phase
 from critic_jax.types import Batch, Key, Params, Record, Roles
@@ -39,8 +40,8 @@ class Pipeline:
 
   Args:
     phase: whose recipe collects.
-    frozen: parameters of the roles that are not trained.
-    trained: parameters of those that are.
+    frozen: parameters that are not trained: roles, and bases of adapters.
+    trained: parameters that are.
     batches: the examples of each step, beginning with step `done`.
     key: the key of the phase; each step folds its number in.
     mesh: where batches are put.
@@ -99,7 +100,8 @@ class Pipeline:
 
   def _collect(self, step: int, trained: Roles) -> Collected:
     """Collects a step's batch with the trained roles as they are given."""
-    roles = {**self._frozen, **roles_lib.to_sample(trained, self._layouts)}
+    sampled = roles_lib.to_sample(trained, self._layouts)
+    roles = adapters.join_roles(self._frozen, sampled)
     key = jax.random.fold_in(self._key, step)
     examples = next(self._batches)
     with timing.opened() as costs, timing.timed('time/collect_s'):

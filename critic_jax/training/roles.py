@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from critic_jax import lookup
 from critic_jax.models import layer_stack, quantize, transformer
+from critic_jax.models import lora as lora_lib
 from critic_jax.models.config import attention_program, concrete
 from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.models.transformer import Transformer
@@ -19,9 +20,11 @@ from critic_jax.runtime import distributed, sharding
 from critic_jax.sampling.lm import LM
 from critic_jax.sampling.served import local
 from critic_jax.text.chat_template import DATE
-from critic_jax.training import model_sources, served_roles
-from critic_jax.types import Params, Recipe, Roles
+from critic_jax.training import adapters, model_sources, served_roles
+from critic_jax.types import Params, Roles
 
+# What is cast to the dtype of computation wherever it is used.
+_CAST = ('kernel', 'embedding', 'bias', lora_lib.A, lora_lib.B)
 HEADS = ('lm_head', 'scalar_head')
 
 
@@ -108,6 +111,7 @@ def check_section(
   max_new_tokens: int,
   lengths: Sequence[int],
   max_rows: int,
+  lora: Mapping | None = None,
   served: Mapping | None = None,
 ) -> None:
   """Checks the settings of a role that `LM` does not; its parameters are all.
@@ -134,13 +138,15 @@ def check_section(
     max_new_tokens: the most tokens of a response.
     lengths: columns that prompts and rows are padded to, ascending.
     max_rows: responses that all processes sample at once, a power of two.
+    lora: `rank`, `alpha`, `targets`, `dropout` of adapters, which are trained
+      in the place of the model (`models.config.Lora`); of rank 0: none.
     served: how a server is asked, if the source is its URL (served_roles.py).
 
   Raises:
     ValueError: a value is out of its range.
   """
-  del size, source, tokenizer, head, dtype, param_dtype, remat, attention
-  del layers, prompts, prefix
+  del size, tokenizer, dtype, remat, attention, layers, prompts, prefix
+  adapters.check(lora, source, head, param_dtype)
   if served is not None:  # a run of an older version has none
     served_roles.check_names(served)
   SamplingParams(temperature, top_k, top_p).check()
@@ -159,6 +165,7 @@ def make_lm(config, tokenizer, section, platform) -> LM:
     dtype=section['dtype'],
     param_dtype=section['param_dtype'],
     remat=section['remat'],
+    lora=adapters.make(section.get('lora')),
     **concrete(section, platform),
   )
   program, _ = attention_program(section['attention'], platform, config)
@@ -222,7 +229,7 @@ def as_sampled(config, shapes):
   dtype = jnp.dtype(config.dtype)
 
   def form(path, x):
-    is_cast = path[-1].key in ('kernel', 'embedding', 'bias')
+    is_cast = path[-1].key in _CAST
     if config.is_int8 or not is_cast or x.dtype.itemsize <= dtype.itemsize:
       return x
     return x.update(dtype=dtype)
@@ -231,111 +238,94 @@ def as_sampled(config, shapes):
 
 
 def to_sample(roles, layouts):
-  """Lays roles out as `sampling_layouts` says; None leaves them alone."""
+  """Lays roles out as `sampling_layouts` says; None leaves them alone.
+
+  Args:
+    roles: parameters by role, all or some of each.
+    layouts: those of all.
+  """
   if layouts is None:
     return roles
+  leaves, structure = jax.tree.flatten(roles)
+  forms = jax.tree.leaves(_like_part(layouts, roles))
+  # An array that roles share is laid out once.
+  places = [(id(x), form) for x, form in zip(leaves, forms, strict=True)]
+  first = {place: i for i, place in reversed([*enumerate(places)])}
+  moved = sharding.reshard(
+    {i: leaves[i] for i in first.values()},
+    {i: forms[i] for i in first.values()},
+  )
   return distributed.finished(
-    sharding.reshard(roles, {role: layouts[role] for role in roles})
+    structure.unflatten(moved[first[place]] for place in places)
   )
 
 
-def init_params(lms, loaded, mesh, key) -> dict[str, Params]:
+def _like_part(tree, part):
+  """Returns the leaves of a tree that have a path in `part`."""
+  if not isinstance(part, Mapping):
+    return tree
+  return {name: _like_part(tree[name], x) for name, x in part.items()}
+
+
+def init_params(
+  lms, loaded, mesh, key, own: Collection[str] = ()
+) -> dict[str, Params]:
   """Puts the parameters of every role on the mesh: loaded, or drawn.
 
-  A head that a loaded model lacks (a value head, say) is drawn. A role in int8
-  is quantized from the floats that were loaded or drawn.
+  Adapters, and a head that a loaded model lacks (a value head, say), are drawn.
+  A role in int8 is quantized from the floats that were loaded or drawn. Roles
+  of one source have the same arrays.
+
+  Args:
+    lms: by role.
+    loaded: parameters on the host of the roles that have a source.
+    mesh: the mesh of the training.
+    key: consumed.
+    own: the roles whose arrays no other role has.
   """
-  params = dict.fromkeys(lms, {})  # {}: a served role
+  params: dict[str, Params] = dict.fromkeys(lms, {})  # {}: a served role
+  shared: dict[Any, Params] = {}
   for i, (role, lm) in enumerate(sorted(local(lms).items())):
-    model = lm.model
-    shardings = sharding.param_shardings(
-      transformer.abstract_params(model), mesh
+    config = lm.model.config
+    forms = sharding.param_forms(transformer.abstract_params(lm.model), mesh)
+    rest = _without_heads(loaded.get(role, {}), forms)
+    place = id(loaded.get(role)), config.param_dtype, config.layers
+    if put := {} if role in own else shared.get(place, {}):
+      rest = {name: rest[name] for name in HEADS if name in {*rest} - {*put}}
+    if config.is_int8:  # a layer's floats at a time, not those of all
+      rest = jax.device_get(quantize.quantize(rest))
+    rest = layer_stack.like(rest, forms)
+    put = put | jax.tree.map(
+      lambda x, form: jax.device_put(x.astype(form.dtype), form.sharding),
+      rest,
+      _like_part(forms, rest),
     )
-    init = jax.jit(
-      transformer.init_params, static_argnums=0, out_shardings=shardings
-    )
-    params[role] = init(model, jax.random.fold_in(key, i))
-    if role in loaded:
-      source = _without_heads(loaded[role], params[role])
-      if model.config.is_int8:  # a layer's floats at a time, not those of all
-        source = jax.device_get(quantize.quantize(source))
-      put = jax.tree.map(
-        lambda x, old: jax.device_put(x.astype(old.dtype), old.sharding),
-        layer_stack.like(source, params[role]),
-        _without_heads(params[role], loaded[role]),
+    if role in loaded and role not in own:
+      shared[place] = put
+    put = {name: x for name, x in put.items() if name in forms}
+    names = tuple(name for name in forms if name not in put)
+    drawn = _chosen(forms, names)
+    params[role] = put
+    if drawn:
+      layout = jax.tree.map(lambda form: form.sharding, drawn)
+      draw = jax.jit(_draw, static_argnums=(0, 1), out_shardings=layout)
+      params[role] = lora_lib.join(
+        put, draw(lm.model, names, jax.random.fold_in(key, i))
       )
-      params[role] = {**params[role], **put}
   return params
 
 
-def check_copy(copies: Mapping[str, str], lms: Mapping[str, LM]) -> None:
-  """Checks that a phase copies between roles of one vocabulary.
-
-  Args:
-    copies: the source of each target role.
-    lms: by role.
-
-  Raises:
-    ValueError: two tokenizers differ in the text of a token.
-  """
-  for target, source in copies.items():
-    if not _is_same_vocabulary(lms[target].tokenizer, lms[source].tokenizer):
-      raise ValueError(
-        f'copy: got {target}={source}, whose tokenizers differ; expected roles '
-        'of one vocabulary; give both models the same source or tokenizer'
-      )
+def _draw(model, names, key):
+  """Draws the parts of these names, and adapters."""
+  return _chosen(transformer.init_params(model, key), names)
 
 
-def check_recipe(recipe: Recipe, lms: Mapping[str, LM]) -> None:
-  """Checks that the roles of a recipe can sample, or read, its rows.
-
-  Rows are written in the tokens of the first role that is trained; the others,
-  such as a reference or a value model, read the same numbers.
-
-  Args:
-    recipe: names the roles that sample, are trained, and only read.
-    lms: by role.
-
-  Raises:
-    ValueError: a model has no head to sample with, the vocabulary of a reader
-      is another, or its model reads fewer tokens than a row may have.
-  """
-  for stage in recipe.sampled:
-    if stage.role not in local(lms):
-      continue
-    if (head := lms[stage.role].model.config.head) != 'lm':
-      raise ValueError(
-        f'models.{stage.role}: got head={head!r} for the stage {stage.stage}; '
-        "expected 'lm', to sample with"
-      )
-  writer, *others = recipe.trained
-  longest = lms[writer].lengths[-1] + lms[writer].max_new_tokens
-  for role in dict.fromkeys([*others, *recipe.scored]):
-    if not _is_same_vocabulary(lms[role].tokenizer, lms[writer].tokenizer):
-      raise ValueError(
-        f'models.{role}: got another vocabulary than that of models.{writer}, '
-        'whose responses it reads; expected the same tokens; give both the '
-        'same source or tokenizer'
-      )
-    max_len = lms[role].model.config.max_len
-    if max_len < longest:
-      raise ValueError(
-        f'models.{role}: got a model of at most {max_len} tokens for rows of '
-        f'models.{writer}, which may have {longest}; expected at least as many;'
-        f' lower models.{writer}.lengths or max_new_tokens'
-      )
-
-
-def _is_same_vocabulary(ours, theirs) -> bool:
-  """Whether each token means the same; their chat templates may differ."""
-  if ours is theirs or dict(ours.files) == dict(theirs.files):
-    return True
-  if ours.vocab_size != theirs.vocab_size:
-    return False
-  return dict(ours.special) == dict(theirs.special) and all(
-    ours.decode_fn([token]) == theirs.decode_fn([token])
-    for token in range(ours.vocab_size)
-  )
+def _chosen(params, names):
+  """Returns the parts of these names, and the adapters of all."""
+  parts = {name: params[name] for name in names}
+  if not lora_lib.has_adapters(params):
+    return parts
+  return lora_lib.join(parts, lora_lib.split(params)[0])
 
 
 def copy_roles(roles: Roles, copies: Mapping[str, str]) -> dict[str, Params]:
@@ -367,12 +357,16 @@ def copy(target: Params, source: Params) -> Params:
   Raises:
     ValueError: the two models are not of one size.
   """
+  whole = target
+  if lora_lib.has_adapters(target):  # of one base (`adapters.check_copies`)
+    target, source = (lora_lib.split(x)[0] for x in (target, source))
   trunk = _without_heads(target, source)
   source = _without_heads(source, target)
-  if quantize.is_quantized(target) and not quantize.is_quantized(source):
+  ours, theirs = map(quantize.is_quantized, (target, source))
+  if ours and not theirs:
     source = quantize.quantize(source)  # before layers are stacked as floats
   source = layer_stack.like(source, target)
-  if quantize.is_quantized(source) and not quantize.is_quantized(target):
+  if theirs and not ours:
     source = quantize.dequantize(source)
   if jax.tree.map(jnp.shape, trunk) != jax.tree.map(jnp.shape, source):
     raise ValueError(
@@ -386,7 +380,7 @@ def copy(target: Params, source: Params) -> Params:
     trunk,
     source,
   )
-  return {**target, **copied}
+  return lora_lib.join(whole, copied)
 
 
 def _without_heads(params, other):

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from critic_jax.models import forward
+from critic_jax.models import forward, lora
 from critic_jax.runtime import compilation, sharding, timing
+from critic_jax.training import adapters
 from critic_jax.types import Metrics
 
 
@@ -46,6 +47,7 @@ def update(
   batch,
   *,
   kept_params=None,
+  bases=None,
   microbatches: int = 1,
   layout=(),
 ) -> tuple[TrainState, tuple[Metrics, Metrics]]:
@@ -61,6 +63,7 @@ def update(
     batch: leading axis B, a multiple of `microbatches`.
     kept_params: the old parameters where something still samples with them:
       they are not donated, and `state.params` is None.
+    bases: by role, the parameters of roles with adapters that are not trained.
     microbatches: how many parts are computed one after another.
     layout: shardings of the new state's leaves, those of the old, without
       which the compiler would choose others; () on one device.
@@ -81,24 +84,16 @@ def update(
       f'{num_rows} rows'
     )
   old_params = state.params if kept_params is None else kept_params
-  gradient = functools.partial(_gradient, loss, old_params)
+  key = jax.random.key(0, impl='threefry2x32')
+  gradient = functools.partial(
+    _gradient,
+    loss,
+    old_params,
+    bases or {},
+    jax.random.fold_in(key, state.step),
+  )
 
-  # Sum gradients and metrics over the micro-batches.
-  if microbatches == 1:
-    (grads, sums), per_row = gradient(batch)
-  else:
-    parts = jax.tree.map(
-      functools.partial(sharding.cut_rows, microbatches), batch
-    )
-    first = jax.tree.map(lambda x: x[0], parts)
-    shapes, _ = jax.eval_shape(gradient, first)
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-
-    def add(total, part):
-      of_part, per_row = gradient(part)
-      return jax.tree.map(jnp.add, total, of_part), per_row
-
-    (grads, sums), per_row = jax.lax.scan(add, zeros, parts)
+  (grads, sums), per_row = _sum(gradient, batch, microbatches)
   per_row = {k: sharding.constrain(x.reshape(-1)) for k, x in per_row.items()}
 
   # Change nothing where a number is not finite.
@@ -120,13 +115,40 @@ def update(
   return state, (sums, per_row)
 
 
-def _gradient(loss, params, batch):
+def _sum(gradient, batch, microbatches):
+  """Sums gradients and metrics over the micro-batches."""
+  if microbatches == 1:
+    return gradient(0, batch)
+  parts = jax.tree.map(
+    functools.partial(sharding.cut_rows, microbatches), batch
+  )
+  first = jax.tree.map(lambda x: x[0], parts)
+  shapes, _ = jax.eval_shape(gradient, 0, first)
+  zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+  def add(total, part):
+    of_part, per_row = gradient(*part)
+    return jax.tree.map(jnp.add, total, of_part), per_row
+
+  return jax.lax.scan(add, zeros, (jnp.arange(microbatches), parts))
+
+
+def _gradient(loss, params, bases, key, number, batch):
   """Computes `(gradient, sums), per_row`; 'loss/total' is among the sums.
 
   The gradient is in float32, whatever the parameters are in: it is summed over
-  micro-batches, and its norm over all.
+  micro-batches, and its norm over all. The key and the micro-batch's number
+  say what the dropout of adapters leaves out.
   """
-  grad_fn = jax.value_and_grad(loss, has_aux=True)
+
+  def loss_of(params, batch):
+    whole = dict(params)
+    for role, base in bases.items():
+      keyed = lora.with_keys(params[role], jax.random.fold_in(key, number))
+      whole[role] = lora.join(base, keyed)
+    return loss(whole, batch)
+
+  grad_fn = jax.value_and_grad(loss_of, has_aux=True)
   (total, (sums, per_row)), grads = grad_fn(params, batch)
   grads = optax.tree.cast(grads, jnp.float32)
   return (grads, {**sums, 'loss/total': total}), per_row
@@ -153,7 +175,7 @@ def state_after(done, phase, roles, mesh, opt_state=None) -> TrainState:
     mesh: the mesh of the training.
     opt_state: the optimiser's state then; None: a fresh one.
   """
-  trained = {role: roles[role] for role in phase.config.train}
+  trained, _ = adapters.split_roles(roles, phase.config.train)
   state = init_state(phase.tx, trained, mesh)
   if opt_state is None:
     return state
@@ -196,7 +218,9 @@ def _fresh_state(tx, params) -> TrainState:
   return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
 
 
-def run(phase, state: TrainState, batch) -> tuple[TrainState, Mapping]:
+def run(
+  phase, state: TrainState, batch, bases=None
+) -> tuple[TrainState, Mapping]:
   """Updates a phase's roles with a batch, `epochs` times.
 
   The updates are dispatched and not waited for.
@@ -206,6 +230,7 @@ def run(phase, state: TrainState, batch) -> tuple[TrainState, Mapping]:
     state: donated, but for its parameters where the phase is stale: the next
       batch is sampled with them.
     batch: leading axis B, see `update`.
+    bases: see `update`.
 
   Returns:
     The new state, and the metrics by name: scalars of the last update,
@@ -214,7 +239,7 @@ def run(phase, state: TrainState, batch) -> tuple[TrainState, Mapping]:
   with timing.timed('time/update_s'):
     skipped, first_per_row = 0, None
     for _ in range(phase.config.epochs):
-      arguments, settings = _call(phase, state, batch)
+      arguments, settings = _call(phase, state, batch, bases)
       with sharding.on_mesh_of(state.params):
         state, (sums, per_row) = update(*arguments, **settings)
       skipped += sums['update/skipped']
@@ -223,7 +248,9 @@ def run(phase, state: TrainState, batch) -> tuple[TrainState, Mapping]:
   return state, {**sums, **first_per_row, 'update/skipped': skipped}
 
 
-def compile_ahead(phase, lms, state: TrainState, batch, mesh) -> None:
+def compile_ahead(
+  phase, lms, state: TrainState, batch, mesh, bases=None
+) -> None:
   """Compiles a phase's update for every shape that its batches may have.
 
   Packed rows have the phase's `row_shapes`, plain rows the columns of the
@@ -235,6 +262,7 @@ def compile_ahead(phase, lms, state: TrainState, batch, mesh) -> None:
     state: only its shapes and shardings are read.
     batch: the phase's first, [B, T] each; tells its arrays and their dtypes.
     mesh: the mesh that rows are put on.
+    bases: see `update`.
   """
   if phase.config.row_shapes:
     layout = dict.fromkeys(forward.Layout._fields, batch['tokens'])
@@ -245,7 +273,7 @@ def compile_ahead(phase, lms, state: TrainState, batch, mesh) -> None:
       name: np.zeros((*shape, *x.shape[2:]), x.dtype)
       for name, x in batch.items()
     }
-    lowered(phase, state, sharding.put_batch(zeros, mesh)).compile()
+    lowered(phase, state, sharding.put_batch(zeros, mesh), bases).compile()
 
   num_rows = len(batch['tokens'])
   compilation.ahead(compile_one, batch_shapes(phase, lms, num_rows))
@@ -274,19 +302,21 @@ def plain_shapes(phase, lms, num_rows: int) -> list[tuple[int, int]]:
   return [(num_rows, n) for n in sorted(columns)]
 
 
-def lowered(phase, state: TrainState, batch) -> jax.stages.Lowered:
+def lowered(phase, state: TrainState, batch, bases=None) -> jax.stages.Lowered:
   """Lowers a phase's update for a batch of shapes, or of arrays."""
-  arguments, settings = _call(phase, state, batch)
+  arguments, settings = _call(phase, state, batch, bases)
   with sharding.on_mesh_of(state.params):
     return update.lower(*arguments, **settings)
 
 
-def _call(phase, state, batch):
+def _call(phase, state, batch, bases):
   """Returns the arguments and the keywords of a phase's `update`."""
   layout = tuple(x.sharding for x in jax.tree.leaves(state))
   if layout[0].num_devices == 1:
     layout = ()
   settings = {'microbatches': phase.config.microbatches, 'layout': layout}
+  if bases:
+    settings['bases'] = bases
   if phase.config.staleness:
     settings['kept_params'] = state.params
     state = state._replace(params=None)

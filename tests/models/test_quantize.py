@@ -318,8 +318,8 @@ def test_a_trained_role_must_not_be_int8():
   )
   config = ConfigDict(dict(order=('rl',), phases=dict(rl=phase)))
   message = (
-    "phases.rl: train: got ['critic'], held in int8; expected roles of floats; "
-    "set models.critic.param_dtype to 'float32'"
+    "phases.rl: train: got 'critic', held in int8; expected a role of floats, "
+    "or of adapters; set models.critic.param_dtype to 'float32'"
   )
   with pytest.raises(ValueError, match=re.escape(message)):
     phases.make_phases(config, lms, None)

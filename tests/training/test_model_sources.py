@@ -17,7 +17,7 @@ from critic_jax.models import forward, layer_stack, quantize
 from critic_jax.models.transformer import Transformer
 from critic_jax.pretrained import hf_weights
 from critic_jax.text import tokenizer as tokenizer_lib
-from critic_jax.training import inputs, model_sources, roles
+from critic_jax.training import inputs, model_sources, role_checks, roles
 from critic_jax.workdir import checkpoint, trained
 
 ARITHMETIC = dict(
@@ -119,7 +119,7 @@ def test_roles_of_one_origin_are_read_once(run, monkeypatch):
   assert loaded['critic'] is not loaded['solver']
   lms = roles.make_lms(sections)
   assert lms['critic'].tokenizer.files is lms['ref'].tokenizer.files
-  roles.check_copy({'critic': 'solver'}, lms)
+  role_checks.check_copy({'critic': 'solver'}, lms)
 
 
 def test_a_phase_with_a_colon_is_found(tmp_path):

@@ -24,7 +24,7 @@ from critic_jax.rollouts.styles import instruct
 from critic_jax.runtime import sharding
 from critic_jax.sampling.lm import LM
 from critic_jax.text import tokenizer
-from critic_jax.training import roles
+from critic_jax.training import role_checks, roles
 from critic_jax.types import Recipe
 
 ARITHMETIC = dict(
@@ -350,18 +350,18 @@ def test_roles_of_other_tokenizers_are_not_copied():
     lms['critic'].tokenizer, chat_template='{{ messages }}', files={}
   )
   lms['critic'] = dataclasses.replace(lms['critic'], tokenizer=tokenizer)
-  roles.check_copy(dict(critic='solver', solver='critic'), lms)
+  role_checks.check_copy(dict(critic='solver', solver='critic'), lms)
   reads = Recipe(None, None, trained=('solver', 'critic'), scored=('critic',))
-  roles.check_recipe(reads, lms)
+  role_checks.check_recipe(reads, lms)
   for source in ('fewer', 'other'):
     copies = dict(solver='critic', critic=source)
     message = f'copy: got critic={source}, whose tokenizers'
     with pytest.raises(ValueError, match=message):
-      roles.check_copy(copies, lms)
+      role_checks.check_copy(copies, lms)
     message = f'models.{source}: got another vocabulary than .* models.solver'
     for change in (dict(scored=(source,)), dict(trained=('solver', source))):
       with pytest.raises(ValueError, match=message):
-        roles.check_recipe(reads._replace(**change), lms)
+        role_checks.check_recipe(reads._replace(**change), lms)
 
 
 def test_a_role_reads_rows_as_long_as_another_writes():
@@ -373,7 +373,7 @@ def test_a_role_reads_rows_as_long_as_another_writes():
   )
   recipe = Recipe(None, None, trained=('solver',), scored=('ref',))
   with pytest.raises(ValueError, match='models.ref: got .* at most 16 tokens'):
-    roles.check_recipe(recipe, {'solver': lm, 'ref': short})
+    role_checks.check_recipe(recipe, {'solver': lm, 'ref': short})
 
 
 @pytest.mark.parametrize('change', [dict(mlp_dim=96), dict(num_layers=2)])
