@@ -20,6 +20,12 @@ hosts of 64 chips:
   python -m critic_jax.plan --chip v5p --processes 16 \
       --config configs/refcritic.py:r1-distill-qwen-14b-v5p
 
+A model of half that size on one H100, which solver, critic and reference share;
+the critic is adapters of rank 16:
+
+  python -m critic_jax.plan --config configs/refcritic.py:qwen2.5-7b-lora-h100 \
+      --chip h100
+
 The paper's gate, weight of the refinement reward and number of refinements
 could not be verified by us; the values here are ours.
 """
@@ -61,6 +67,7 @@ def get_config(arg='quickstart'):
     smollm2=smollm2,
     tiny=tiny,
   )
+  makers['qwen2.5-7b-lora-h100'] = one_base
   makers |= {
     f'{size}-{chip}': lambda size=size, chip=chip: paper(size, chip)
     for size in PAPER
@@ -324,6 +331,25 @@ def paper(size, chip):
     **refcritic(num_critiques=8, num_refinements=4),
   )
   config.evals.heldout.update(num_examples=300, num_critiques=4)
+  return config
+
+
+def one_base():
+  """A 7B critic of adapters, its solver and its reference, on one H100.
+
+  The model is there once: the critic is 40 million parameters beside it, and
+  the reference is the model without them. No run was made of it.
+  """
+  config = paper('qwen2.5-14b', 'h100')
+  config.mesh = dict(data=-1, fsdp=1, tensor=1)
+  for role in config.models.values():
+    role.size, role.source = 'qwen2.5-7b', 'Qwen2.5-7B-Instruct'
+    role.param_dtype, role.max_rows = 'bfloat16', 128
+  config.models.ref = config.models.critic.copy_and_resolve_references()
+  config.models.critic.lora.rank = 16
+  config.phases.rl.microbatches = 128
+  config.phases.rl.kl.coef = 0.001
+  config.phases.rl.optimizer.learning_rate = 2e-5  # of adapters: larger
   return config
 
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from critic_jax import lookup
-from critic_jax.models import forward, layer_stack, sizes, transformer
+from critic_jax.models import forward, layer_stack, lora, sizes, transformer
 from critic_jax.models.config import TransformerConfig
 from critic_jax.models.transformer import Transformer
 from critic_jax.pretrained import hf_weights
@@ -141,6 +141,33 @@ def as_sampled(lm: LM) -> LM:
   return changed(
     lm, param_dtype=roles.as_sampled(config, kernel)['kernel'].dtype.name
   )
+
+
+def trained_part(role: str, tree):
+  """Returns what a phase trains of a role's parameters: adapters, or all."""
+  del role
+  return lora.split(tree)[0]
+
+
+def frozen_part(role: str, tree, lms, train=(), lenders=None):
+  """Returns what a phase does not train of a role's parameters.
+
+  Args:
+    role: a role.
+    tree: its parameters.
+    lms: LMs by role.
+    train: the roles that the phase trains.
+    lenders: by role another one, whose arrays it has (`adapters.lenders`).
+  """
+  part, base = lora.split(tree)
+  if role in train:
+    part = {}
+  elif not base:
+    part, base = {}, part
+  if lender := (lenders or {}).get(role):
+    lent = frozen_part(lender, shapes(lms[lender].model), lms)
+    base = {name: x for name, x in base.items() if name not in lent}
+  return lora.join(base, part)
 
 
 def layer(lm: LM, mesh):

@@ -313,7 +313,8 @@ def _update(phase, config, lms, mesh, learned) -> Program:
   def lower(lms):
     own = abstract.phase(config, lms, phase.name)
     state = memory.state(own, lms, mesh)
-    return updates.lowered(own, state, abstract.batch(*learned, mesh))
+    batch = abstract.batch(*learned, mesh)
+    return updates.lowered(own, state, batch, memory.bases(own, lms, mesh))
 
   microbatches = phase.config.microbatches
   rows = learned.rows // microbatches
@@ -321,11 +322,11 @@ def _update(phase, config, lms, mesh, learned) -> Program:
   parts = memory.update(phase, lms, mesh, learned) | memory.micro_batch(
     phase, lms, mesh, row_bytes, rows, learned.columns
   )
-  state = abstract.device_bytes(memory.state(phase, lms, mesh))
+  state = memory.state(phase, lms, mesh), memory.bases(phase, lms, mesh)
   return Program(
     'update', 'update', phase.config.train[0],
     f'{microbatches:,} x {rows:,} rows of {learned.columns:,}',
-    {'parameters and optimiser': state} | parts,
+    {'parameters and optimiser': abstract.device_bytes(state)} | parts,
     'a micro-batch' if microbatches > 1 else '', 'an update', lower,
   )  # fmt: skip
 

@@ -15,7 +15,7 @@ from critic_jax.plan.speed import Shares, Time
 from critic_jax.runtime import sharding
 from critic_jax.sampling.lm import Shape
 from critic_jax.sampling.served import local
-from critic_jax.training import choices
+from critic_jax.training import adapters, choices
 
 _MAX_COUNT = 1 << 20  # rows or slots; no plan looks for more
 
@@ -135,6 +135,7 @@ class _Learning(NamedTuple):
     held: bytes present during the whole phase, by what they are.
     update: further bytes during an update, whatever its micro-batches.
     row_bytes: the activations of a row of a micro-batch.
+    lenders: by role another one, whose arrays it has (`adapters.lenders`).
   """
 
   phase: Any
@@ -142,6 +143,7 @@ class _Learning(NamedTuple):
   held: dict[str, int]
   update: dict[str, int]
   row_bytes: memory.RowBytes
+  lenders: dict[str, str]
 
 
 def make(config, mesh, chip: Chip, shares: Shares, processes: int = 1) -> Plan:
@@ -227,7 +229,7 @@ def _on_other_meshes(config, lms, learning, target: Target, better):
 
   def plan(target):
     for part in learning:  # without its update, which takes seconds to trace
-      held = memory.persistent_bytes(part.phase, lms, target.mesh)
+      held = memory.persistent_bytes(part.phase, lms, target.mesh, part.lenders)
       none = memory.RowBytes(0, 0)
       rest = part._replace(held=held, row_bytes=none, update={})
       if not _plan(rest, lms, target).fits:
@@ -252,12 +254,14 @@ def _on_other_meshes(config, lms, learning, target: Target, better):
 def _learning(name, config, lms, mesh) -> _Learning:
   phase = abstract.phase(config, lms, name)
   batch = workload.learned(phase.config.row_shapes, phase.recipe, lms)
+  lenders = adapters.lenders(config, lms)
   return _Learning(
     phase,
     batch,
-    memory.persistent_bytes(phase, lms, mesh),
+    memory.persistent_bytes(phase, lms, mesh, lenders),
     memory.update(phase, lms, mesh, batch),
     memory.activations(name, config, lms, mesh, batch),
+    lenders,
   )
 
 
@@ -270,8 +274,7 @@ def _plan(
   sampled = workload.sampled(phase.recipe, lms, target.shares.length)
 
   # The parts of a device's memory.
-  frozen = [role for role in lms if role not in section.train]
-  held = learning.held | memory.copies(frozen, lms, mesh, sample_mesh)
+  held = learning.held | _frozen_copies(learning, lms, mesh, sample_mesh)
   rows = learned.rows // section.microbatches
   update = learning.update | _micro_batch(learning, lms, mesh, rows)
   copies = memory.copies(section.train, lms, mesh, sample_mesh)
@@ -317,6 +320,16 @@ def _plan(
     times=times,
     seconds=step_times.total(times, stale),
   )
+
+
+def _frozen_copies(learning, lms, mesh, sample_mesh) -> dict[str, int]:
+  """Returns bytes, laid out to sample with, of what a phase does not train."""
+  train = learning.phase.config.train
+  part = functools.partial(
+    abstract.frozen_part, lms=lms, train=train, lenders=learning.lenders
+  )
+  roles = [r for r in lms if r not in train or lms[r].model.config.lora]
+  return memory.copies(roles, lms, mesh, sample_mesh, part)
 
 
 def _sum(parts) -> int:

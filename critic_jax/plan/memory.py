@@ -38,31 +38,51 @@ from critic_jax.runtime import sharding
 from critic_jax.sampling import scheduler
 from critic_jax.sampling.lanes import empty_lanes
 from critic_jax.sampling.served import local
-from critic_jax.training import updates
+from critic_jax.training import adapters, updates
 
 
 def state(phase, lms, mesh):
   """Returns the state that a phase's update changes: shapes with shardings."""
-  trained = {r: abstract.params(lms[r], mesh) for r in phase.config.train}
+  trained = {
+    role: abstract.trained_part(role, abstract.params(lms[role], mesh))
+    for role in phase.config.train
+  }
   return updates.abstract_state(phase.tx, trained, mesh)
 
 
-def persistent_bytes(phase, lms, mesh) -> dict[str, int]:
+def bases(phase, lms, mesh):
+  """Returns the bases of adapters that a phase trains: shapes by role."""
+  trees = {
+    role: abstract.params(lms[role], mesh) for role in phase.config.train
+  }
+  return adapters.split_roles(trees, trees)[1]
+
+
+def persistent_bytes(phase, lms, mesh, lenders=None) -> dict[str, int]:
   """Returns bytes held during the whole phase: parameters and optimiser.
 
   Frozen parameters are held in the layout of sampling, too (`copies`).
+
+  Args:
+    phase: a phase of the run.
+    lms: LMs by role.
+    mesh: the mesh of the training.
+    lenders: by role another one, whose arrays it has (`adapters.lenders`).
   """
-  sizes = {
-    f'parameters of {role}': abstract.device_bytes(abstract.params(lm, mesh))
-    for role, lm in lms.items()
-  }
+  sizes = {}
+  for role, lm in lms.items():
+    tree = abstract.params(lm, mesh)
+    own = abstract.frozen_part(role, tree, lms, lenders=lenders)
+    sizes[f'parameters of {role}'] = abstract.device_bytes(own)
   shapes = state(phase, lms, mesh)
   if phase.config.staleness:  # the next batch is sampled with the old ones
     sizes['old parameters'] = abstract.device_bytes(shapes.params)
   return sizes | {'optimiser': abstract.device_bytes(shapes.opt_state)}
 
 
-def copies(roles, lms, mesh, sample_mesh) -> dict[str, int]:
+def copies(
+  roles, lms, mesh, sample_mesh, part=abstract.trained_part
+) -> dict[str, int]:
   """Returns bytes of the parameters in the layout of sampling.
 
   As in `sharding.reshard`, an array that every device has whole in both layouts
@@ -74,16 +94,18 @@ def copies(roles, lms, mesh, sample_mesh) -> dict[str, int]:
     mesh: the mesh of the training.
     sample_mesh: the mesh that a process samples on; nothing is copied where it
       is `mesh`.
+    part: a role and its parameters -> those that are copied.
   """
   if sample_mesh == mesh:
     return {}
   sizes = {}
   for role in roles:
-    pairs = zip(
-      jax.tree.leaves(abstract.params(lms[role], mesh)),
-      jax.tree.leaves(abstract.sampled_params(lms[role], sample_mesh)),
-      strict=True,
+    trees = (
+      abstract.params(lms[role], mesh),
+      abstract.sampled_params(lms[role], sample_mesh),
     )
+    leaves = (jax.tree.leaves(part(role, tree)) for tree in trees)
+    pairs = zip(*leaves, strict=True)
     copied = [
       x
       for y, x in pairs
@@ -127,14 +149,14 @@ def update(phase, lms, mesh, batch_shape) -> dict[str, int]:
     )
   num_shards = abstract.num_batch_shards(mesh, *batch_shape[:2])
   arrays = abstract.all_bytes(abstract.batch(*batch_shape)) // num_shards
-  cast = sum(_cast_bytes(lms[role], params[role]) for role in params)
+  cast = sum(_cast_bytes(lms[r], abstract.params(lms[r], mesh)) for r in params)
   return {'gradients': gradients, 'cast matrices': cast, 'batch': arrays}
 
 
 def _cast_bytes(lm, params) -> int:
   """Returns bytes of stacked matrices that are cast before their loop."""
   dtype = jnp.dtype(lm.model.config.dtype)
-  if not layer_stack.is_stacked(params):
+  if not layer_stack.is_stacked(params) or lm.model.config.is_int8:
     return 0
   leaves = jax.tree_util.tree_leaves_with_path(params[layer_stack.LAYERS])
   cast = [
@@ -218,14 +240,20 @@ def _row_bytes(recipe, models, batch_shape) -> int:
   The loss never gets a part of a group of rows that belong together.
   """
   params = {role: abstract.shapes(model) for role, model in models.items()}
+  parts = adapters.split_roles(params, params)
 
   def pullback(params, batch):
-    return jax.vjp(lambda p: recipe.loss(p, batch)[0], params)[1]
+    trained, bases = params
+
+    def loss(trained):
+      return recipe.loss(adapters.join_roles(bases, trained), batch)[0]
+
+    return jax.vjp(loss, trained)[1]
 
   def batch_bytes(num_groups):
     rows = num_groups * recipe.rows_per_group
     batch = abstract.batch(rows, batch_shape.columns, batch_shape.packed)
-    return abstract.all_bytes(jax.eval_shape(pullback, params, batch))
+    return abstract.all_bytes(jax.eval_shape(pullback, parts, batch))
 
   return (batch_bytes(2) - batch_bytes(1)) // recipe.rows_per_group
 
@@ -243,11 +271,12 @@ def _working_set(lm, rows: int, columns: int, activations: int) -> int:
   """
   config = lm.model.config
   item = jnp.dtype(config.dtype).itemsize
-  layer = cost.layer_weights(vars(config)) // config.num_layers * (item + 4)
+  item += 0 if config.lora else 4  # of a gradient
+  layer = cost.layer_weights(vars(config)) // config.num_layers * item
   layer += activations
   if config.head != 'lm':
     return layer
-  head = config.vocab_size * config.embed_dim * (item + 4)
+  head = config.vocab_size * config.embed_dim * item
   chunk = max(rows, linear_cross_entropy.MAX_LOGITS // config.vocab_size)
   # Logits, their exponentials, and their gradient.
   logits = 3 * 4 * min(rows * columns, chunk) * config.vocab_size

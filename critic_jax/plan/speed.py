@@ -236,7 +236,8 @@ def score(model: Model, mesh, role: str, batch_shape) -> Time:
 def update(model: Model, mesh, role: str, batch_shape, settings) -> Time:
   """Estimates the time of a batch's updates: forward, backward, and AdamW.
 
-  A backward pass has twice the flops of a forward pass.
+  A backward pass has twice the flops of a forward pass; with adapters as many,
+  as most matrices have no gradient.
 
   Args:
     model: the trained model.
@@ -245,13 +246,14 @@ def update(model: Model, mesh, role: str, batch_shape, settings) -> Time:
     batch_shape: a `workload.Learned`.
     settings: the phase's section, with `epochs` and `microbatches`.
   """
-  remat = model.fields['remat'] == 'full'
+  # A backward pass reads and gathers the matrices once, as a forward pass.
+  num_reads = 3 if model.fields['remat'] == 'full' else 2
   time = _pass_time(
-    'update', model, mesh, role, batch_shape,
-    num_passes=3 + remat, num_calls=settings.microbatches,
+    'update', model, mesh, role, batch_shape, num_reads=num_reads,
+    num_passes=num_reads + (not model.fields['lora']),
+    num_calls=settings.microbatches,
   )  # fmt: skip
-  # A backward pass reads and gathers the matrices once and sums as often.
-  num_params = cost.num_params(model.fields) / model.heads
+  num_params = cost.trained_params(model.fields) / model.heads
   item = jnp.dtype(model.fields['param_dtype']).itemsize  # of a gradient
   gradient_bytes = item * num_params
   shard_bytes = gradient_bytes / model.embed
@@ -269,18 +271,18 @@ def update(model: Model, mesh, role: str, batch_shape, settings) -> Time:
 
 
 def _pass_time(
-  stage, model, mesh, role, batch_shape, *, num_passes, num_calls=1
-) -> Time:
+  stage, model, mesh, role, batch_shape, *, num_passes, num_reads=1,
+  num_calls=1,
+) -> Time:  # fmt: skip
   """Estimates the time of passes over a batch, which is split into calls.
 
-  A backward pass counts as two: it has the flops of two forward passes.
+  Passes are counted in flops of forward passes, and reads are those of all
+  matrices.
   """
   rows, columns, _ = batch_shape
   num_shards = abstract.num_batch_shards(mesh, rows // num_calls, columns)
   flops = rows * cost.forward_flops(model.fields, columns, 0, columns)
   flops *= num_passes
-  # A backward pass goes over the matrices once.
-  num_reads = max(1, num_passes - 1)
   tokens = rows * columns
   return Time(
     stage, role, rows, tokens,

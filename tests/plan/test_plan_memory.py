@@ -11,7 +11,7 @@ from configs import refcritic
 from critic_jax.models import cost
 from critic_jax.plan import abstract, compiled, memory, workload
 from critic_jax.runtime import sharding
-from critic_jax.training import roles, updates
+from critic_jax.training import adapters, roles, updates
 
 
 def on(**sizes):
@@ -310,3 +310,39 @@ def test_a_source_that_is_not_here_is_planned_by_its_size():
   config.models.critic.size = ''
   with pytest.raises(ValueError, match=r"models.critic: path: got 'Qwen2.5"):
     abstract.make_lms(config)
+
+
+def test_roles_of_one_source_are_one_base_and_the_adapters():
+  """Of Qwen2.5-7B, by hand: 28 layers of width 3584, 28 and 4 heads of 128."""
+  config = refcritic.get_config('qwen2.5-7b-lora-h100')
+  lms = abstract.make_lms(config, 'gpu')
+  phase = abstract.phase(config, lms, 'rl')
+  lenders = adapters.lenders(config, lms)
+  assert lenders == {'ref': 'critic', 'solver': 'critic'}
+  held = memory.persistent_bytes(phase, lms, on(), lenders)
+  fields = vars(lms['critic'].model.config)
+  sizes = 2 * (3584 + 3584) + 2 * (3584 + 512) + 3 * (3584 + 18944)
+  number = 16 * 28 * sizes
+  assert cost.trained_params(fields) == number == 40_370_176
+  assert held.pop('optimiser') == pytest.approx(2 * 4 * number, abs=100)
+  assert held == {
+    'parameters of critic': 2 * cost.num_params(fields) + 4 * number,
+    'parameters of ref': 0,
+    'parameters of solver': 0,
+  }
+  assert num_bytes_of_gradients(phase, lms) == 2 * 4 * number  # and their sum
+  # In another layout the base is copied once, and the adapters apart.
+  devices, sampling = on(fsdp=8), on(data=8)
+  frozen = functools.partial(
+    abstract.frozen_part, lms=lms, train=['critic'], lenders=lenders
+  )
+  copied = memory.copies(lms, lms, devices, sampling, frozen)
+  [base] = memory.copies(['solver'], lms, devices, sampling).values()
+  assert sum(copied.values()) == base > 1.9 * cost.num_params(fields)
+  [trained] = memory.copies(['critic'], lms, devices, sampling).values()
+  assert trained == 2 * number  # in bfloat16
+
+
+def num_bytes_of_gradients(phase, lms):
+  learned = workload.learned(phase.config.row_shapes, phase.recipe, lms)
+  return memory.update(phase, lms, on(), learned)['gradients']
