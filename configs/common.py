@@ -152,6 +152,7 @@ def phase(
     max_ratio_error=dict(float32=0.1, bfloat16=2.0),
     max_skipped=10,  # updates that are not finite; one more ends the run
     optimizer=dict(
+      name='adamw',  # or 'adafactor', 'muon'; training/optimizer.py
       learning_rate=learning_rate,
       warmup_steps=min(10, steps // 5),
       schedule=schedule,

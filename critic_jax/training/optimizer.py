@@ -1,4 +1,13 @@
-"""The optimiser of all trained roles: AdamW with a schedule and a clip.
+"""The optimiser of all trained roles, with a schedule and a clip.
+
+    adamw       a mean and a mean square of each gradient: 8 bytes a parameter
+    adafactor   the mean, and mean squares of rows and columns: 4 bytes
+    muon        a mean, for the matrices of layers, whose changes are made
+                orthogonal: 4 bytes; for all others AdamW, whose mean has
+                Nesterov's correction
+
+Learning rates are of one size: a change has a root mean square of about the
+rate in each.
 
 Steps count updates from 0. The transform works on any tree of parameters, such
 as `{'critic': ..., 'value': ...}`; the gradient's norm is that of the whole
@@ -9,7 +18,9 @@ from __future__ import annotations
 
 import jax
 import optax
+import optax.contrib
 
+from critic_jax.models import lora
 from critic_jax.training import bfloat16_updates
 
 # Parameters that are not decayed, even if layers are stacked into matrices.
@@ -22,6 +33,7 @@ def make_optimizer(
   *,
   learning_rate: float,
   steps: int,
+  name: str = 'adamw',
   warmup_steps: int = 0,
   schedule: str = 'constant',
   end_fraction: float = 0.0,
@@ -32,7 +44,7 @@ def make_optimizer(
   eps: float = 1e-8,
   bfloat16: str = 'masters',
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
-  """Makes AdamW (https://arxiv.org/abs/1711.05101) after a clip by global norm.
+  """Makes an optimiser that follows a clip by global norm.
 
   >>> tx, schedule = make_optimizer(
   ...   learning_rate=1.0, steps=9, warmup_steps=3, schedule='linear')
@@ -42,6 +54,9 @@ def make_optimizer(
   Args:
     learning_rate: the peak.
     steps: the number of updates of the run; the schedule ends there.
+    name: 'adamw' (https://arxiv.org/abs/1711.05101), 'adafactor' (1804.04235,
+      its changes not scaled by the parameters, clipped where their root mean
+      square is over 1), or 'muon' (2502.16982).
     warmup_steps: updates before the peak is reached, linearly. The first of
       them already moves: update k has `(k + 1) / (warmup_steps + 1)` of it.
     schedule: 'constant', 'cosine' or 'linear', after the warm-up.
@@ -50,9 +65,9 @@ def make_optimizer(
     max_grad_norm: gradients of a larger global norm are scaled to it; infinity
       for no clip.
     weight_decay: the decay of matrices; biases, scales and norms have none.
-    b1: Adam's decay of the mean.
-    b2: Adam's decay of the mean square.
-    eps: Adam's epsilon, outside the root.
+    b1: the decay of the mean, but for that of Muon's matrices, 0.95.
+    b2: Adam's decay of the mean square; Adafactor's grows with the updates.
+    eps: Adam's epsilon, outside the root; Adafactor has another.
     bfloat16: how parameters in bfloat16 keep changes that are smaller than
       their last place: 'masters', in float32 copies in the optimiser's state,
       or 'stochastic', by rounding at random (training/bfloat16_updates.py).
@@ -61,7 +76,7 @@ def make_optimizer(
     The transform, and the schedule: update number -> learning rate.
 
   Raises:
-    ValueError: a value outside its range, or an unknown schedule.
+    ValueError: a value outside its range, or an unknown name or schedule.
   """
   schedule_fn = _make_schedule(
     learning_rate, steps, warmup_steps, schedule, end_fraction
@@ -71,12 +86,22 @@ def make_optimizer(
       f'max_grad_norm: got {max_grad_norm!r}; expected > 0; for no clip set '
       "it to float('inf')"
     )
-  tx = optax.chain(
-    optax.clip_by_global_norm(max_grad_norm),
-    optax.adamw(
+  if name == 'adamw':
+    tx = optax.adamw(
       schedule_fn, b1, b2, eps, weight_decay=weight_decay, mask=_is_decayed
-    ),
-  )
+    )
+  elif name == 'adafactor':
+    tx = _adafactor(schedule_fn, b1, weight_decay)
+  elif name == 'muon':
+    tx = optax.contrib.muon(
+      schedule_fn, eps=eps, weight_decay=weight_decay, adam_b1=b1, adam_b2=b2,
+      consistent_rms=0.2, muon_weight_dimension_numbers=_matrices_of_layers,
+    )  # fmt: skip
+  else:
+    raise ValueError(
+      f"name: got {name!r}; expected 'adamw', 'adafactor' or 'muon'"
+    )
+  tx = optax.chain(optax.clip_by_global_norm(max_grad_norm), tx)
   if bfloat16 == 'masters':
     return bfloat16_updates.with_masters(tx), schedule_fn
   if bfloat16 == 'stochastic':
@@ -111,6 +136,40 @@ def _make_schedule(peak, steps, warmup_steps, schedule, end_fraction):
     return decay
   warmup = optax.linear_schedule(peak / (warmup_steps + 1), peak, warmup_steps)
   return optax.join_schedules([warmup, decay], [warmup_steps])
+
+
+def _adafactor(schedule_fn, b1, weight_decay):
+  """Makes Adafactor; its weight decay is scaled by the rate, as AdamW's is."""
+  return optax.chain(
+    optax.scale_by_factored_rms(),
+    optax.clip_by_block_rms(1.0),
+    optax.ema(b1) if b1 else optax.identity(),
+    optax.add_decayed_weights(weight_decay, mask=_is_decayed),
+    optax.scale_by_learning_rate(schedule_fn),
+  )
+
+
+def _matrices_of_layers(params):
+  """Returns which axes of a matrix are inputs, and outputs; None of others.
+
+  Axes before them number matrices, such as stacked layers. Embeddings and heads
+  are none of layers.
+  """
+
+  def axes(path, leaf):
+    names = [jax.tree_util.keystr((key,), simple=True) for key in path]
+    name, module = names[-1], names[-2] if len(names) > 1 else ''
+    is_matrix = name in ('kernel', lora.A, lora.B) and leaf.ndim > 1
+    if not is_matrix or any(part.endswith('head') for part in names):
+      return None
+    num_inputs = 2 if module == 'o' and name != lora.B else 1
+    num_outputs = 2 if module in ('q', 'k', 'v') and name != lora.A else 1
+    first = -num_inputs - num_outputs
+    return optax.contrib.MuonDimensionNumbers(
+      tuple(range(first, -num_outputs)), tuple(range(-num_outputs, 0))
+    )
+
+  return jax.tree_util.tree_map_with_path(axes, params)
 
 
 def _is_decayed(params):

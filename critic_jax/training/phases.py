@@ -219,7 +219,7 @@ def _check_optimizer(settings) -> None:
     optimizers.make_optimizer, {'steps': 1, **settings}, 'optimizer'
   )
   for name, value in settings.items():
-    if name not in ('schedule', 'bfloat16'):
+    if name not in ('name', 'schedule', 'bfloat16'):
       lookup.check_numbers(0, **{name: value})
 
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import NamedSharding
 
 from critic_jax.models import forward, lora
 from critic_jax.runtime import compilation, sharding, timing
@@ -196,9 +197,9 @@ def abstract_state(tx, params, mesh) -> TrainState:
   shapes = jax.eval_shape(functools.partial(_fresh_state, tx), params)
   opt_shardings = optax.tree.map_params(
     tx,
-    lambda x, s: x if _is_absent(x) else s,
+    lambda x, param: x if _is_absent(x) else _layout_like(x, param),
     shapes.opt_state,
-    param_shardings,
+    params,
     transform_non_params=lambda _: replicated,
     is_leaf=_is_absent,
   )
@@ -207,6 +208,25 @@ def abstract_state(tx, params, mesh) -> TrainState:
     shapes,
     TrainState(replicated, param_shardings, opt_shardings),
   )
+
+
+def _layout_like(x, param):
+  """Returns the layout of a number for each entry, row or column of a matrix.
+
+  Args:
+    x: of the shape of `param`, perhaps without one of its axes, or of no size
+      to speak of, which every device has whole.
+    param: with its layout.
+  """
+  layout = param.sharding
+  if x.shape == param.shape or not isinstance(layout, NamedSharding):
+    return layout
+  spec = [*layout.spec, *[None] * (len(param.shape) - len(layout.spec))]
+  for axis in range(len(param.shape)):
+    if x.shape == (*param.shape[:axis], *param.shape[axis + 1 :]):
+      del spec[axis]
+      return NamedSharding(layout.mesh, sharding.shortest_spec(*spec))
+  return sharding.replicated(layout.mesh)
 
 
 def _is_absent(x) -> bool:
