@@ -102,6 +102,7 @@ def of_templates(settings: Mapping, lms: Mapping[str, LM]) -> list[str]:
     f'{role}: {source} has no chat template; prompts are plain text'
     for role, lm in lms.items()
     if (source := settings[role]['source'])
+    and not isinstance(lm, Served)
     and lm.tokenizer.chat_template is None
     and isinstance(model_sources.find(source, role), str)
   ]

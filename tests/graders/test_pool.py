@@ -75,7 +75,8 @@ def test_hanging_expressions_time_out():
       # The same twice: graded once.
       items = [(box(expression), r'\sqrt{3}')] * 2
       assert graders.grade(items) == ['timeout', 'timeout']
-      assert 0.5 <= time.monotonic() - start < 3.5
+      # A new child imports sympy first, 4 s on a slow machine with others.
+      assert 0.5 <= time.monotonic() - start < 10
       assert before != pids(graders) and not is_alive(before[0])
     # The child is replaced, and what follows is graded.
     new = [(box(r'\sqrt{16}'), '4')]

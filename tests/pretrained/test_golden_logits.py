@@ -54,8 +54,9 @@ def test_logits_of_random_models(family):
 def test_smollm2_logits(smollm2, arrays):
   model, params, _ = smollm2
   logits = forward.logits(model, params, arrays['tokens'][None])[0]
+  # Of up to 17, through 30 layers; without AVX-512 they are off by 1.04e-4.
   np.testing.assert_allclose(
-    logits[:, arrays['columns']], arrays['logits'], atol=1e-4
+    logits[:, arrays['columns']], arrays['logits'], atol=2e-4
   )
   np.testing.assert_allclose(
     jax.nn.logsumexp(logits, axis=-1), arrays['logsumexp'], atol=1e-4
