@@ -68,11 +68,7 @@ def check_used(config) -> None:
 
   Such are those of two roles whose sections were made of one dict.
   """
-  used = {
-    role
-    for phase in (config.phases[name] for name in config.order)
-    for role in (*phase.get('train', ()), *phase.get('copy', ()))
-  }
+  used = model_sources.touched_roles(config)
   for role, section in config.models.items():
     if model_sources.has_adapters(section) and role not in used:
       raise ValueError(

@@ -255,13 +255,22 @@ def changed_roles(config: Mapping[str, Any]) -> set[str]:
   Args:
     config: the config of a run, a ConfigDict or as JSON has it.
   """
+  changed = touched_roles(config)
+  return {r for r in changed if not has_adapters(config['models'].get(r, {}))}
+
+
+def touched_roles(config: Mapping[str, Any]) -> set[str]:
+  """Returns the roles that a phase trains, or copies to, adapters included.
+
+  Args:
+    config: the config of a run, a ConfigDict or as JSON has it.
+  """
   phases = [config['phases'][name] for name in config['order']]
-  changed = {
+  return {
     role
     for phase in phases
     for role in (*phase.get('train', ()), *phase.get('copy', ()))
   }
-  return {r for r in changed if not has_adapters(config['models'].get(r, {}))}
 
 
 def has_adapters(section: Mapping[str, Any]) -> bool:
