@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import jax
 
+from critic_jax.rewards import step_labels
 from critic_jax.rewards.refinement import admits
 from critic_jax.rollouts import controls as controls_lib
 from critic_jax.rollouts import rollout
@@ -66,9 +67,7 @@ def collect(
       solver.stages.solve, solve, examples, keys[0], grade, n=num_solutions
     )
   if first_error:
-    solutions = [
-      _parsed(s, first_error=first_error(s.problem, s.text)) for s in solutions
-    ]
+    solutions = step_labels.write(solutions, first_error)
 
   # Sample critiques.
   critiques = rollout.run(

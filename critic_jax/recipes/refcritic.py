@@ -8,8 +8,9 @@ refinements could not be verified by us; they are settings, with defaults ours.
 3. The solver refines the solution `num_refinements` times with the conclusion
    of each critique that `gate` admits; it never sees the critic's thinking.
 4. Reward of a critique: judge (its verdict is right) + refine_weight * (the
-   share of its refinements that are right) + shaping. With a
-   `preference_weight` a judge compares critiques, too (ours, not the paper's).
+   share of its refinements that are right) + shaping. Not the paper's: with a
+   `preference_weight` a judge compares critiques, and with a `step_weight` the
+   first wrong step is paid for where it is named.
 5. Policy gradient on the critic, advantages relative to the critiques of the
    same solution. One whose reward depends on a grade that timed out teaches
    nothing.
@@ -32,7 +33,7 @@ from critic_jax import lookup
 from critic_jax.data import batching
 from critic_jax.loss_fns import policy_gradient
 from critic_jax.objectives import advantages
-from critic_jax.rewards import preferences, refinement
+from critic_jax.rewards import preferences, refinement, step_labels
 from critic_jax.rewards import shaping as shaping_rewards
 from critic_jax.rollouts import comparisons, controls, rollout, stage_metrics
 from critic_jax.sampling.lm import get_models
@@ -52,6 +53,8 @@ def make(
   judge_weight: float,
   refine_weight: float,
   preference_weight: float,
+  step_weight: float,
+  first_error: Mapping,
   shaping: Mapping,
   advantage: Mapping,
   objective: Mapping,
@@ -78,6 +81,11 @@ def make(
     refine_weight: the weight of the reward for refinements; 0 makes none.
     preference_weight: the weight of being preferred by the role 'judge'
       (rewards/preferences.py); 0 asks none.
+    step_weight: the weight of finding the first wrong step
+      (rewards/step_labels.py): labels that RefCritic does without.
+    first_error: who knows these labels, a `module` of critic_jax.tasks with a
+      name and keywords of its function `(problem, text) -> index`, or
+      `module=''` for nobody.
     shaping: settings with a `weight` each, by the name of a function in
       rewards/shaping.py.
     advantage: a name and keywords of `objectives/advantages.py`, over groups.
@@ -90,14 +98,12 @@ def make(
   """
   solver, critic = get_models(models, 'solver', 'critic')
   judges = get_models(models, *(['judge'] if preference_weight else []))
-  lookup.check_counts(num_solutions=num_solutions)
-  lookup.check_counts(2, num_critiques=num_critiques)  # a group to compare
-  lookup.check_counts(
-    0, num_refinements=num_refinements, num_controls=num_controls
-  )
-  weights = judge_weight, refine_weight, preference_weight
-  rewards, weights = make_rewards(gate, *weights, shaping)
-  _check_earns(weights, num_refinements)
+  _check_counts(num_solutions, num_critiques, num_refinements, num_controls)
+  rewards, weights = make_rewards(
+    gate, num_refinements, shaping, judge=judge_weight, refine=refine_weight,
+    preferred=preference_weight, locate=step_weight,
+  )  # fmt: skip
+  label = _bind_labels(first_error, step_weight)
   advantage_fn = lookup.bind(advantages, advantage, 'advantage')
   policy = policy_gradient.make_policy_loss(
     models, 'critic', objective=objective, kl=kl, microbatches=microbatches
@@ -111,18 +117,17 @@ def make(
     microbatches=microbatches,
   )  # fmt: skip
   refine_stage = solver.stages.refine
-  if mask_answers:
-    refine_stage = controls.masking(refine_stage)
+  shown_stage = controls.masking(refine_stage) if mask_answers else refine_stage
 
   def refine(critiques, solve, key, controls_key):
     """Refinements with admitted critiques; those of controls; graded."""
     admitted = [c for c in critiques if refinement.admits(gate, c)]
     admitted = admitted if num_refinements else []
     refinements = rollout.Request(
-      refine_stage, admitted, key, num_refinements, max_prompts
+      shown_stage, admitted, key, num_refinements, max_prompts
     )
     compared = controls.requests(
-      solver.stages.refine,
+      refine_stage,
       controls.spread(admitted, num_controls),
       controls_key,
       max_prompts=min(max_prompts, num_controls),
@@ -136,8 +141,10 @@ def make(
     critique = critic.bind(roles['critic'])
 
     # 1. Solve; answers are graded while the critic writes.
-    solutions = rollout.run(
-      solver.stages.solve, solve, problems, keys[0], n=num_solutions
+    solutions = label(
+      rollout.run(
+        solver.stages.solve, solve, problems, keys[0], n=num_solutions
+      )
     )
     with rollout.grading(solutions, grade) as graded:
       # 2. Critique.
@@ -181,6 +188,14 @@ def make(
     scored=policy.scored,
     metrics=frozenset([*policy.metrics, *_record_metrics(rewards, judges)]),
     corrects_staleness=policy.corrects_staleness,
+  )
+
+
+def _check_counts(num_solutions, num_critiques, num_refinements, num_controls):
+  lookup.check_counts(num_solutions=num_solutions)
+  lookup.check_counts(2, num_critiques=num_critiques)  # a group to compare
+  lookup.check_counts(
+    0, num_refinements=num_refinements, num_controls=num_controls
   )
 
 
@@ -231,18 +246,39 @@ _EMPTY = Record(
 )  # fmt: skip
 
 
-def make_rewards(gate, judge_weight, refine_weight, preference_weight, shaping):
-  """Returns the rules of a critique's reward and their weights, by name."""
+def _bind_labels(settings, step_weight):
+  """Returns what writes the first wrong step into solutions."""
+  with lookup.naming('first_error'):
+    lookup.check_has('name', settings, 'function of critic_jax.tasks')
+  if settings.get('module') == '':
+    if step_weight:
+      raise ValueError(
+        f'step_weight: got {step_weight} without labels of steps; expected '
+        'who knows them; set first_error.module and first_error.name'
+      )
+    return lambda solutions: solutions
+  parameters = 'problem', 'text'
+  first_error = lookup.bind_in('tasks', settings, 'first_error', parameters)
+  return functools.partial(step_labels.write, first_error=first_error)
+
+
+def make_rewards(gate, num_refinements, shaping, **weights):
+  """Returns the rules of a critique's reward and their weights, by name.
+
+  Rules that the paper does not have are left out where they have no weight.
+  """
   refinement.check_gate(gate)
-  rewards = {
+  names = dict(preferred='preference_weight', locate='step_weight')
+  for name, setting in names.items():
+    lookup.check_numbers(**{setting: weights[name]})
+  weights = {k: w for k, w in weights.items() if w or k not in names}
+  rules = {
     'judge': refinement.judge,
     'refine': functools.partial(refinement.refine, gate=gate),
+    'preferred': preferences.preferred,
+    'locate': step_labels.locate,
   }
-  weights = {'judge': judge_weight, 'refine': refine_weight}
-  lookup.check_numbers(preference_weight=preference_weight)
-  if preference_weight:
-    rewards['preferred'] = preferences.preferred
-    weights['preferred'] = preference_weight
+  rewards = {name: rules[name] for name in weights}
   for name, settings in shaping.items():
     settings = dict(settings)
     if 'weight' not in settings:
@@ -255,4 +291,5 @@ def make_rewards(gate, judge_weight, refine_weight, preference_weight, shaping):
     with lookup.naming(setting):  # its values are checked when it is called
       lookup.check_numbers(weight=weights[name])
       rewards[name](_EMPTY, [])
+  _check_earns(weights, num_refinements)
   return rewards, weights

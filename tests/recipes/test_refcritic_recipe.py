@@ -416,3 +416,18 @@ def test_a_judge_pays_the_critique_that_it_prefers_in_both_orders():
   ):
     del models['judge']
     make_recipe(refcritic, section(**changes), models, grade)
+
+
+def test_step_labels_pay_the_critique_that_finds_the_first_wrong_step():
+  """`WRONG` errs in step 1; the verdict alone earns nothing here."""
+  steps = [critique('incorrect', f'Step {i} is wrong.') for i in (1, 2, 3)]
+  labels = dict(module='arithmetic', name='first_error')
+  weights = dict(judge_weight=0.0, refine_weight=0.0, step_weight=2.0)
+  _, stages, _ = collect([*steps, VAGUE, FOOLED], first_error=labels, **weights)
+  [solution] = stages['solve']
+  assert solution.parsed['first_error'] == 0
+  assert all(c.parent is solution for c in stages['critique'])
+  assert rewards(stages) == [2.0, 0.0, 0.0, 0.0, 0.0]
+  assert rewards(stages, 'judge') == [1.0, 1.0, 1.0, 1.0, 0.0]
+  with pytest.raises(ValueError, match='step_weight: got 2.0 without labels'):
+    collect([GOOD, VAGUE], **weights)
