@@ -42,6 +42,10 @@ def config():
   config.phases.rl.steps = 5
   config.phases.rl.checkpoint_every = 2
   config.phases.rl.records_every = 1
+  # Adam divides by each gradient's own size: one that is 0 but for rounding
+  # moves its parameter by the whole rate, to one side or the other, and tokens
+  # turn. So it divides by no less than this.
+  config.phases.rl.optimizer.eps = 1e-2
   return config
 
 
@@ -176,22 +180,19 @@ def test_two_processes_do_as_one_and_one_continues_what_they_began(
   assert (
     [r['step'] for r in rows] == [r['step'] for r in single_rows] == [*range(5)]
   )
-  same = []
   for row, expected in zip(rows, single_rows, strict=True):
     records, expected_records = (
       run_dir.read_records(p / f'records/rl/{row["step"]:06d}.jsonl.gz')
       for p in (path, single_run)
     )
     assert [r.id for r in records] == [r.id for r in expected_records]
-    same += [
-      a.text == b.text for a, b in zip(records, expected_records, strict=True)
-    ]
-    # Rounding may turn a token, and what is learned from it is another thing.
-    assert row['step'] > 1 or all(same), same
+    texts, expected_texts = (
+      [r.text for r in rs] for rs in (records, expected_records)
+    )
+    assert texts == expected_texts, row['step']
     for name in ('loss/total', 'grad_norm', 'critique/reward'):
       close = pytest.approx(expected[name], rel=1e-4, abs=1e-5)
-      assert row[name] == close or not all(same), (row['step'], name)
-  assert np.mean(same) > 0.9
+      assert row[name] == close, (row['step'], name)
 
 
 @pytest.mark.slow
