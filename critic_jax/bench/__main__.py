@@ -106,11 +106,17 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
       f'--compare: got {sorted(others)} with --compile; expected '
       f'{list(compiled_update.PEERS)}'
     )
-  for name in ('curves', 'new', 'repeats', 'work'):
-    if parsed.compile and getattr(parsed, name) != flags.get_default(name):
-      flags.error(f'--{name}: does not go with --compile; leave one out')
-  if parsed.chip and not parsed.compile:
-    flags.error(f'--chip: got {parsed.chip} without --compile; add --compile')
+  given = [k for k, v in vars(parsed).items() if v != flags.get_default(k)]
+  for mode, others in (
+    ('curves', set(vars(parsed)) - {'curves'}),
+    ('compile', {'new', 'repeats', 'work'}),
+  ):
+    if mode in given and (unread := sorted(others.intersection(given))):
+      flags.error(f'--{unread[0]}: does not go with --{mode}; leave one out')
+  for name, needed in ('chip', 'compile'), ('environments', 'compare'):
+    if name in given and needed not in given:
+      value = getattr(parsed, name)
+      flags.error(f'--{name}: got {value} without --{needed}; add --{needed}')
   if not parsed.compile and 'maxtext' in peers:
     flags.error('--compare: got maxtext, which only compiles; add --compile')
   return parsed

@@ -262,9 +262,11 @@ def test_systems_side_by_side(system, tmp_path, capsys):
     (['--compare', 'maxtext'], 'got maxtext, which only compiles'),
     (['--compile', '--chip', 'h100'], 'invalid choice'),
     (['--compile', '--work', 'decode8'], '--work: does not go with --compile'),
-    (['--compile', '--curves', 'x.png'], '--curves: does not go'),
+    (['--compile', '--curves', 'x.png'], '--compile: does not go with'),
     (['--compile', '--repeats', '3'], '--repeats: does not go'),
     (['--chip', 'v5e'], '--chip: got v5e without --compile'),
+    (['--environments', 'x'], '--environments: got x without --compare'),
+    (['--curves', 'x.png', '--rows', '2'], '--rows: does not go with --curves'),
   ],
 )
 def test_flags_that_do_not_go_together(flags, says, capsys):
