@@ -5,7 +5,15 @@ import inspect
 import jax.numpy as jnp
 import pytest
 
-from critic_jax.objectives import advantages, clipping, gae, kl, policy, value
+from critic_jax.objectives import (
+  advantages,
+  clipping,
+  gae,
+  kl,
+  policy,
+  preference,
+  value,
+)
 
 # Each default that a config may leave out, with its source.
 DEFAULTS = {
@@ -15,6 +23,12 @@ DEFAULTS = {
   'gae': dict(bootstrap=None),  # nothing follows the last token
   'cispo': dict(clip_low=1.0, clip_high=4.0),  # ours; see its docstring
   'clipped': dict(clip=0.2),  # PPO's implementation
+  'dpo': dict(beta=0.1, label_smoothing=0.0),  # DPO, appendix B
+  'ipo': dict(tau=0.1, per_token=False),  # ours; the paper tries many
+  'slic': dict(beta=1.0),  # SLiC-HF's margin
+  'simpo': dict(beta=2.0, gamma=1.0),  # the smallest of SimPO, table 7
+  'orpo': dict(lambda_=0.1),  # ORPO, 6.1
+  'kto': dict(beta=0.1, chosen_weight=1.0, rejected_weight=1.0),  # KTO, 4.2
 }
 ONE = jnp.ones((1, 1))
 
@@ -31,7 +45,7 @@ def defaults(function):
 def test_defaults_are_those_of_the_papers():
   functions = [
     function
-    for module in (advantages, clipping, gae, kl, policy, value)
+    for module in (advantages, clipping, gae, kl, policy, preference, value)
     for name, function in inspect.getmembers(module, inspect.isfunction)
     if function.__module__ == module.__name__ and not name.startswith('_')
   ]
