@@ -203,8 +203,8 @@ class Recipe(NamedTuple):
       it adds up over micro-batches and devices; so do the metrics in `sums`:
       the parts of the loss, called 'loss/x', by the same weights, and all
       others by `batch['mean_weights']`, which make them means over the trained
-      tokens whatever the loss is. Those in `per_row` have a value for each row,
-      [B].
+      tokens, or over groups of rows, whatever the loss is. Those in `per_row`
+      have a value for each row, [B].
     trained: the roles that the loss trains.
     num_rows: rows of a batch before it is packed, a response each.
     rows_per_group: adjacent rows that the loss needs together.

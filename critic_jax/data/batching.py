@@ -11,6 +11,8 @@ The keys of a batch, and their shapes; a recipe adds what its loss needs:
   ref_logprobs  float32[B, T]  log-probabilities under the frozen reference
   values        float32[B, T]  estimates before each token when it was sampled
   returns       float32[B, T]  targets of the values
+  responses     int32[B, T]    number of the response, from 1; 0 where masked
+  kl            float32[B, T]  its sum over a response: KL(policy || reference)
 
 Rows are plain, one a response, unless `make_rows` was asked for other shapes:
 critic_jax/data/packing.py then adds segments, prefixes and positions.
@@ -105,6 +107,7 @@ def make_rows(
   aggregate: str,
   row_shapes: Sequence[tuple[int, int]],
   microbatches: int,
+  rows_per_group: int = 1,
 ) -> tuple[Callable[..., Batch], Callable[[Batch], Batch]]:
   """Makes the two steps from records to the rows of a phase's batches.
 
@@ -115,6 +118,9 @@ def make_rows(
     row_shapes: pairs of a number of rows and of columns: the first that holds a
       batch is taken, and plain rows if none does.
     microbatches: the number of parts that a batch is cut into.
+    rows_per_group: adjacent records that the loss needs together, all with one
+      prompt. If they are several, batches have 'responses', and 'mean_weights'
+      make means over groups.
 
   Returns:
     `(records, advantages=None, where=None) -> batch` of plain rows (see
@@ -122,7 +128,7 @@ def make_rows(
 
   Raises:
     ValueError: an unknown aggregate, a malformed shape, or rows, packed or
-      plain, that `microbatches` do not divide.
+      plain, that `microbatches` do not divide, or not without parting a group.
   """
   # Refuse wrong settings now: the first batch comes much later.
   with lookup.naming('aggregate'):
@@ -138,14 +144,15 @@ def make_rows(
         f'row_shapes: got {row_shapes}; expected pairs of rows, a multiple of '
         f'microbatches={microbatches}, and columns'
       )
-  if num_rows % microbatches:
+  if num_rows % (microbatches * rows_per_group):
+    groups = f' in groups of {rows_per_group}' if rows_per_group > 1 else ''
     raise ValueError(
       f'microbatches: got {microbatches}; expected a divisor of the '
-      f'{num_rows} rows of a batch that is not packed'
+      f'{num_rows} rows{groups} of a batch that is not packed'
     )
 
   def to_rows(records, advantages=None, where=None):
-    return from_records(
+    batch = from_records(
       records,
       lm,
       num_rows=num_rows,
@@ -153,8 +160,22 @@ def make_rows(
       advantages=advantages,
       where=where,
     )
+    return batch if rows_per_group == 1 else {**batch, **_linked(batch['mask'])}
 
-  return to_rows, functools.partial(packing.pack, shapes=shapes)
+  pack = functools.partial(
+    packing.pack, shapes=shapes, rows_per_group=rows_per_group
+  )
+  return to_rows, pack
+
+
+def _linked(mask: np.ndarray) -> Batch:
+  """Returns the arrays of rows that a loss needs together."""
+  numbers = np.arange(1, len(mask) + 1, dtype=np.int32)[:, None]
+  return {
+    'responses': np.where(mask, numbers, 0).astype(np.int32),
+    # A group weighs what another does, however long its responses are.
+    'mean_weights': masked.loss_weights(mask, 'sequence'),
+  }
 
 
 def encode(record: Record, prompt: Prompt, lm: LM) -> Record:

@@ -19,6 +19,9 @@ Three arrays, int32[B, T], describe a packed row:
 A token sees those on its left in its segment and in its segment's prefix. The
 first token of a segment is not predicted by its left neighbour, and so is never
 trained.
+
+Rows that a loss needs together, such as a chosen response and a rejected one,
+have one prompt and come to one packed row, so that no micro-batch parts them.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ from critic_jax.types import Batch
 Shapes = Sequence[tuple[int, int]]
 
 
-def pack(batch: Batch, shapes: Shapes) -> Batch:
+def pack(batch: Batch, shapes: Shapes, rows_per_group: int = 1) -> Batch:
   """Packs a batch into the first of `shapes` that holds it.
 
   Args:
@@ -40,18 +43,24 @@ def pack(batch: Batch, shapes: Shapes) -> Batch:
       first trained token. Rows without trained tokens are left out.
     shapes: (rows, columns), the smallest first. Rows that are not needed are
       empty.
+    rows_per_group: adjacent rows that stay together; they have one prompt.
 
   Returns:
     The keys of `batch` with segments, prefixes and positions; `batch` itself,
     if no shape holds it.
+
+  Raises:
+    ValueError: rows that stay together have several prompts.
   """
   starts, ends = _spans(batch['mask'])
+  groups = _groups(batch['tokens'], starts, ends, rows_per_group)
   for shape in shapes:
     num_rows, num_columns = shape
-    if ends.max(initial=0) > num_columns:
+    pieces = _pieces(groups, starts, ends, num_columns)
+    sizes = [_size(piece) for piece in pieces]
+    if max(sizes, default=0) > num_columns:
       continue
-    pieces = _pieces(batch['tokens'], starts, ends, num_columns)
-    rows = _first_fit([_size(piece) for piece in pieces], num_columns)
+    rows = _first_fit(sizes, num_columns)
     if max(rows, default=0) < num_rows:
       return _moved(batch, pieces, rows, shape)
   return batch
@@ -70,24 +79,39 @@ def _spans(mask) -> tuple[np.ndarray, np.ndarray]:
 Segment = tuple[int, int, int]
 
 
-def _pieces(tokens, starts, ends, num_columns) -> list[list[Segment]]:
-  """Puts the rows of a prompt together, as many as a packed row holds."""
-  groups: dict[bytes, list[int]] = {}
-  for row in np.flatnonzero(ends).tolist():
-    prompt = tokens[row, : starts[row]].tobytes()
-    groups.setdefault(prompt, []).append(row)
+def _groups(tokens, starts, ends, rows_per_group) -> list[list[list[int]]]:
+  """Returns the rows of each prompt, those that stay together in one list."""
+  groups: dict[bytes, list[list[int]]] = {}
+  for first in range(0, len(ends), rows_per_group):
+    linked = [r for r in range(first, first + rows_per_group) if ends[r]]
+    prompts = {tokens[row, : starts[row]].tobytes() for row in linked}
+    if len(prompts) > 1:
+      raise ValueError(
+        f'rows {first} to {first + rows_per_group - 1}: got {len(prompts)} '
+        'prompts; expected one, for rows that a loss needs together; pair '
+        'responses to one prompt'
+      )
+    for prompt in prompts:
+      groups.setdefault(prompt, []).append(linked)
+  return list(groups.values())
+
+
+def _pieces(groups, starts, ends, num_columns) -> list[list[Segment]]:
+  """Puts the rows of a prompt together, as many as a packed row holds.
+
+  What does not fit a row by itself is a piece that is longer.
+  """
   pieces = []
-  for group in groups.values():
-    last = int(starts[group[0]]) - 1  # the prompt's last token
+  for group in groups:
+    last = int(starts[group[0][0]]) - 1  # the prompt's last token
     size = num_columns  # full: the first response begins a piece
-    for row in group:
-      num_added = (
-        int(ends[row]) - last
-      )  # a copy of that token, and the response
+    for linked in group:
+      # For each response a copy of that token, and the response.
+      num_added = sum(int(ends[row]) - last for row in linked)
       if size + num_added > num_columns:
-        pieces.append([(row, 0, last)])
+        pieces.append([(linked[0], 0, last)])
         size = last
-      pieces[-1].append((row, last, int(ends[row])))
+      pieces[-1] += [(row, last, int(ends[row])) for row in linked]
       size += num_added
   return [_joined(piece) for piece in pieces]
 

@@ -39,6 +39,8 @@ _KEYS = {
   'ref_logprobs': jnp.float32,
   'values': jnp.float32,
   'returns': jnp.float32,
+  'responses': jnp.int32,
+  'kl': jnp.float32,
 }
 
 

@@ -147,6 +147,79 @@ def test_prompts_are_shared_as_far_as_a_row_goes():
   assert (packing.pack(plain, [(1, 20)])['segments'] > 0).all()
 
 
+def make_pairs(num_prompts, lengths):
+  """Makes two records for each prompt of so many tokens, of such lengths."""
+  draw = np.random.default_rng(0)
+  return [
+    make_record(
+      prompt_tokens=[num_prompt] * num_prompt,
+      tokens=draw.integers(1, 99, length),
+      logprobs=-5 - draw.random(length),
+    )
+    for num_prompt, pair in zip(num_prompts, lengths, strict=True)
+    for length in pair
+  ]
+
+
+def rows_of_pairs(batch):
+  """Returns the rows that each pair of responses is in."""
+  numbers = batch['responses']
+  return [
+    np.flatnonzero(np.isin(numbers, [i, i + 1]).any(axis=1)).tolist()
+    for i in range(1, numbers.max() + 1, 2)
+  ]
+
+
+@pytest.mark.parametrize('seed', range(10))
+def test_linked_rows_come_to_one_row(seed):
+  """Also where a prompt has more pairs than a row holds."""
+  num_prompts = 3, 5, 3, 3, 8, 5, 3, 3, 1
+  lengths = np.random.default_rng(seed).integers(1, 7, (len(num_prompts), 2))
+  to_rows, pack = batching.make_rows(
+    tiny_lm(), num_rows=NUM_ROWS, aggregate='sequence', microbatches=2,
+    row_shapes=((NUM_ROWS, 24),), rows_per_group=2,
+  )  # fmt: skip
+  plain = to_rows(make_pairs(num_prompts, lengths))
+  np.testing.assert_array_equal(
+    plain['responses'], plain['mask'] * np.arange(1, NUM_ROWS + 1)[:, None]
+  )
+  packed = pack(plain)
+  assert_the_same_is_trained(packed, plain)
+  assert [len(rows) for rows in rows_of_pairs(packed)] == [1] * 9
+  np.testing.assert_array_equal(packed['responses'] > 0, packed['mask'])
+  # A pair's prompt is there once.
+  assert (packed['segments'] > 0).sum() < (plain['tokens'] > 0).sum()
+  # A pair's weights are those of any other.
+  for batch in (plain, packed):
+    for name in ('weights', 'mean_weights'):
+      sums = np.bincount(batch['responses'].ravel(), batch[name].ravel())
+      np.testing.assert_allclose(sums, [0, *[1 / 18] * 18], rtol=1e-5)
+
+
+def test_what_is_not_linked_is_parted():
+  # 2 columns of a prompt, and 5 for each response: 18 hold three of them.
+  plain = plain_batch(make_pairs([3, 3], [(4, 4), (4, 4)]))
+  plain['responses'] = plain['mask'] * np.arange(1, NUM_ROWS + 1)[:, None]
+  free, linked = (packing.pack(plain, [(2, 18)], n) for n in (1, 2))
+  assert rows_of_pairs(free) == [[0], [0, 1]]
+  assert rows_of_pairs(linked) == [[0], [1]]
+  assert_the_same_is_trained(linked, plain)
+
+
+def test_a_pair_that_no_row_holds_stays_plain():
+  # A prompt of 5, two responses of 3: 4 + 4 + 4 columns.
+  plain = plain_batch(make_pairs([5], [(3, 3)]))
+  assert packing.pack(plain, [(2, 11)], 2) is plain
+  assert packing.pack(plain, [(2, 11), (2, 12)], 2)['tokens'].shape == (2, 12)
+  assert packing.pack(plain, [(2, 11)])['tokens'].shape == (2, 11)
+
+
+def test_linked_rows_of_two_prompts_are_refused():
+  records = make_pairs([5, 2], [(3, 3), (3, 3)])[1:3]
+  with pytest.raises(ValueError, match='rows 0 to 1: got 2 prompts; .* one'):
+    packing.pack(plain_batch(records), [(4, 24)], 2)
+
+
 def test_the_first_shape_that_holds_a_batch_is_taken():
   plain = plain_batch(make_records(groups={5: (3, 3, 3), 2: (4,)}))  # 16 and 6
 

@@ -30,6 +30,7 @@ from rich.console import Console
 
 from configs import refcritic
 from critic_jax import train
+from critic_jax.loss_fns import pairwise
 from critic_jax.models import (
   attention,
   forward,
@@ -91,6 +92,31 @@ def loss_and_gradient(model, block, params, batch):
     return jax.value_and_grad(loss)(params)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def loss_of_pairs(model, params, batch):
+  """Computes the loss of pairs whose rows are far apart, and its gradient."""
+  loss = pairwise.make_pair_loss(
+    dict.fromkeys(('critic', 'ref'), mock.Mock(model=model)),
+    'critic',
+    objective=dict(name='dpo'),
+    num_pairs=8,
+    microbatches=1,
+  ).loss
+  random = np.random.default_rng(1)
+  mask = np.arange(10) >= random.integers(1, 10, (16, 1))
+  pairs = {
+    'mask': mask,
+    'responses': mask * random.permutation(np.arange(1, 17))[:, None],
+    'weights': mask / 160,
+    'mean_weights': mask / 160,
+    'ref_logprobs': -random.exponential(size=mask.shape),
+  }
+  pairs = {name: jnp.asarray(x) for name, x in pairs.items()}
+  return jax.value_and_grad(
+    lambda x: 100 * loss({'critic': x}, batch | pairs)[0]
+  )(params)
+
+
 def devices_of(name):
   return jax.devices()[:1] if name == 'one' else jax.devices()
 
@@ -114,6 +140,8 @@ def on_mesh(family, name, path):
     if family == 'all':
       # Blocks of 4 do not divide 10 columns, nor the 5 of a device.
       losses[' in blocks'] = loss_and_gradient(model, 4, params, batch)
+    if family == 'qwen3':
+      losses[' of pairs'] = loss_of_pairs(model, params, batch)
   prompts = dict(enumerate(random.integers(4, 64, (11, 4)).tolist()))
   settings = dict(
     eos=np.array([1, 2, 3], np.int32), sampling_params=SamplingParams(0.9, 50,
@@ -395,7 +423,7 @@ def test_loss_and_gradients_are_those_of_one_device(
   single, sharded = arrays_by_case[family, 'one'], arrays_by_case[family, mesh]
   names = [n for n in single if n.startswith(('loss', 'grad'))]
   model = FAMILY_MODELS.get(family, MODEL)
-  kinds = 2 if family == 'all' else 1
+  kinds = 2 if family in ('all', 'qwen3') else 1
   assert len(names) == kinds * (1 + len(jax.tree.leaves(random_params(model))))
   for name in names:
     # 1e-5 of the largest entry: small entries are differences of large ones.
