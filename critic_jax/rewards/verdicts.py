@@ -127,6 +127,16 @@ def _step(conclusion: str | None) -> int | None:
   return next((step for step in steps if step is not None), None)
 
 
+def wrong_steps(text: str) -> set[int]:
+  """Returns all steps that the conclusion calls wrong, 0-based.
+
+  They are those of its sentences `Step k is wrong` (or `incorrect`), 1-based in
+  the text; a step 0 is -1, which no solution has.
+  """
+  sentences = _WRONG_STEP.finditer(conclusion(text) or '')
+  return {int(sentence[1]) - 1 for sentence in sentences}
+
+
 def parse(text: str) -> dict[str, Any]:
   """Parses a critique, as the parser of its stage.
 

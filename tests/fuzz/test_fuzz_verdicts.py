@@ -32,6 +32,7 @@ def test_a_critique_is_read_in_one_way(text):
   assert (parsed['verdict'] is None) == (parsed['status'] != 'ok')
   assert (parsed['conclusion'] is None) == (parsed['status'] == 'unfinished')
   assert parsed['step'] is None or -1 <= parsed['step'] <= 9999
+  assert verdicts.wrong_steps(text) <= {*range(-1, 9999)}
   if parsed['conclusion'] is not None:
     assert parsed['conclusion'] in text
     assert not re.search('</?think>', parsed['conclusion'])
