@@ -1,2 +1,4 @@
-# They need torch, and datasets.
-collect_ignore = ['make_goldens.py', 'make_hf_sums.py', 'make_peft.py']
+# They need torch, datasets, or TRL.
+collect_ignore = [
+  'make_goldens.py', 'make_hf_sums.py', 'make_peft.py', 'make_preference.py'
+]  # fmt: skip

@@ -1,6 +1,7 @@
 import functools
 import inspect
 import math
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -113,6 +114,52 @@ def test_objectives_of_means_by_hand():
     logprobs, 0 * logprobs, case[2], tau=0.5, per_token=True
   )
   np.testing.assert_allclose(actual, [(math.log(2) - 1) ** 2], rtol=1e-5)
+
+
+# ---------------------------------------------------------------- TRL's
+
+# The cases of tests/goldens/make_preference.py.
+GOLDENS = {
+  'dpo': functools.partial(preference.dpo, beta=0.1),
+  'cdpo': functools.partial(preference.dpo, beta=0.3, label_smoothing=0.2),
+  'slic': functools.partial(preference.slic, beta=0.4),
+  'ipo': functools.partial(preference.ipo, tau=0.25),
+  'ipo_per_token': functools.partial(
+    preference.ipo, tau=0.25, per_token=True
+  ),
+  'kto': functools.partial(
+    preference.kto, beta=0.2, chosen_weight=1.3, rejected_weight=0.7
+  ),
+  'simpo': functools.partial(preference.simpo, beta=2.0, gamma=0.5),
+  'orpo': functools.partial(preference.orpo, lambda_=0.2),
+}  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def goldens():
+  path = pathlib.Path(__file__).parents[1] / 'goldens' / 'preference.npz'
+  return dict(np.load(path))
+
+
+@pytest.mark.parametrize('case', GOLDENS)
+def test_losses_and_gradients_are_trl_s(goldens, case):
+  arrays = [goldens[name] for name in ('logprobs', 'ref_logprobs')]
+  others = *arrays[1:], goldens['num_tokens'], goldens['kl']
+  loss = GOLDENS[case](arrays[0], *others)
+  np.testing.assert_allclose(loss, goldens[f'loss/{case}'], rtol=1e-5)
+  slope = gradient(GOLDENS[case], arrays[0], *others)
+  np.testing.assert_allclose(
+    slope, goldens[f'grad/{case}'], rtol=1e-4, atol=1e-7
+  )
+  assert np.any(slope)
+
+
+def test_every_objective_has_a_golden(goldens):
+  assert {f.func.__name__ for f in GOLDENS.values()} == {
+    name_of(objective) for objective in OBJECTIVES
+  }
+  losses = {name for name in goldens if name.startswith('loss/')}
+  assert losses == {f'loss/{case}' for case in GOLDENS}
 
 
 # ------------------------------------------------------- limits, identities
