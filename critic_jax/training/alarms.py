@@ -39,16 +39,19 @@ def missing_signal(
         'no token is trained: prompts or responses are longer than lengths and '
         "max_new_tokens allow; see the metrics '.../refused'"
       )
-    return (
-      'no token is trained: every record was left out, as its grader timed out '
-      "or as it judges wrongly; see the metrics '.../timeout' and "
-      "'critique/judge', and the records"
-    )
+    if 'responses' not in batch:
+      return (
+        'no token is trained: every record was left out, as its grader timed '
+        "out or as it judges wrongly; see the metrics '.../timeout' and "
+        "'critique/judge', and the records"
+      )
   # A value function may find advantages where all rewards are equal.
   rewards = {r.scores['reward'] for r in records if 'reward' in r.scores}
-  if 'policy/max_ratio_error' in metrics and (
-    len(rewards) < 2 or not np.any(batch['advantages'][batch['mask']])
-  ):
+  are_alike = not np.any(batch.get('responses', True))  # there is no pair
+  if 'policy/max_ratio_error' in metrics:
+    advantages = batch['advantages'][batch['mask']]
+    are_alike = len(rewards) < 2 or not np.any(advantages)
+  if are_alike:
     return (
       'the rewards of each group are equal; see the metrics '
       "'.../reward' and '.../truncated', and the records"

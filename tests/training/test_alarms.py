@@ -20,10 +20,16 @@ from loop_helpers import (
 )
 from rich.console import Console
 
-from configs import common
+from configs import common, critic_v
 from configs import grpo as grpo_config
 from configs import refcritic as refcritic_config
-from critic_jax.recipes import cold_start, grpo, refcritic, sft
+from critic_jax.recipes import (
+  cold_start,
+  grpo,
+  online_preference,
+  refcritic,
+  sft,
+)
 from critic_jax.training import alarms, phases, roles
 from critic_jax.workdir import run_dir
 
@@ -84,6 +90,21 @@ def imitate(role):
   return collect(sft, section, {'role': role})
 
 
+def compare(solver, critic):
+  section = settings(
+    critic_v.online_preference(
+      num_critiques=2,
+      writer=dict(module=''),
+      step_marks=dict(module=''),
+      score=dict(judge=1.0, overlap=0.0, agreement=0.0),
+      objective=dict(name='simpo'),
+    ),
+    batch_size=1,
+  )
+  models = {'solver': solver, 'critic': critic}
+  return collect(online_preference, section, models)
+
+
 CALLS = {'right': critique('correct'), 'wrong': critique('incorrect')}
 SAYS_BOTH = say(*CALLS.values(), max_new_tokens=64)
 
@@ -102,6 +123,9 @@ SAYS_BOTH = say(*CALLS.values(), max_new_tokens=64)
     (TOO_LONG, lambda: judge(say(WRONG), say('Hm.', lengths=(8,)))),
     (LEFT_OUT, lambda: keep(say(WRONG), say(CALLS['right']))),
     (TOO_LONG, lambda: keep(say(WRONG, lengths=(8,)), SAYS_BOTH)),
+    ('', lambda: compare(say(WRONG), SAYS_BOTH)),
+    (EQUAL, lambda: compare(say(WRONG), say('Hm.'))),
+    (TOO_LONG, lambda: compare(say(WRONG), say('Hm.', lengths=(8,)))),
     ('', lambda: imitate(nano())),
     (TOO_LONG, lambda: imitate(nano(lengths=(8,)))),
     (TOO_LONG, lambda: imitate(nano(max_new_tokens=4))),

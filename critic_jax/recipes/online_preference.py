@@ -1,0 +1,180 @@
+"""Preferences between a critic's own critiques: Critic-V, by config.
+
+Critic-V is https://arxiv.org/abs/2411.18203.
+
+1. Each problem gets solutions: a writer plants errors, or the solver solves it.
+2. The critic writes `num_critiques` critiques of each solution.
+3. Score of a critique: the sum of rules by weight, such as the overlap of the
+   steps that it calls wrong with those that are.
+4. Of two critiques of a solution the one with the higher score is chosen and
+   the other rejected: `max_pairs` at most, those farthest apart. Equal scores
+   make no pair, and a critique without a score is in none.
+5. Loss: the preference of the chosen one, by `objective` (DPO and others).
+
+The paper's pairs are made once, of critiques by three other models, and its
+overlap and its grade are estimates of a model's. Here the critic writes them
+anew in each step, and both are exact; so there is no term of imitation.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Mapping, Sequence
+
+import jax
+
+from critic_jax import lookup
+from critic_jax.data import batching
+from critic_jax.loss_fns import pairwise
+from critic_jax.rewards import refinement, step_labels
+from critic_jax.rollouts import pairing, rollout, stage_metrics
+from critic_jax.sampling.lm import get_models
+from critic_jax.types import Recipe, Sampled
+
+_RULES = {
+  'judge': refinement.judge,
+  'overlap': step_labels.overlap,
+  'agreement': step_labels.agreement,
+}
+
+
+def make(
+  models,
+  grade,
+  *,
+  num_solutions: int,
+  writer: Mapping,
+  num_critiques: int,
+  max_pairs: int,
+  score: Mapping,
+  step_marks: Mapping,
+  objective: Mapping,
+  batch_size: int,
+  aggregate: str,
+  row_shapes: Sequence,
+  microbatches: int,
+) -> Recipe:
+  """Makes the recipe.
+
+  Args:
+    models: LMs of 'critic', of 'solver' if it solves, and of 'ref' if the
+      objective has a reference.
+    grade: final answers to grades.
+    num_solutions: solutions of each problem.
+    writer: a `module` of critic_jax.tasks with a name and keywords of its
+      function `(problem, rng) -> solution`, or `module=''` for the solver.
+    num_critiques: critiques of each solution.
+    max_pairs: pairs of critiques of each solution, at most.
+    score: weights of 'judge' (rewards/refinement.py), 'overlap' and 'agreement'
+      (rewards/step_labels.py); 0 for none.
+    step_marks: who knows the wrong steps, for the last two: a `module` of
+      critic_jax.tasks with a name and keywords of its function `(problem, text)
+      -> whether each step is wrong`, or `module=''` for nobody.
+    objective: a name and keywords of `objectives/preference.py`.
+    batch_size: problems a step.
+    aggregate: how pairs weigh: alike, 'sequence', or by the tokens of their
+      responses, 'token' and 'constant'.
+    row_shapes: (rows, columns) that a batch may be packed in; () for none.
+    microbatches: parts that a batch is cut into.
+  """
+  [critic] = get_models(models, 'critic')
+  write_solution = _bind(writer, 'writer', ('problem', 'rng'))
+  [solver] = [None] if write_solution else get_models(models, 'solver')
+  lookup.check_counts(num_solutions=num_solutions, max_pairs=max_pairs)
+  lookup.check_counts(2, num_critiques=num_critiques)  # a pair
+  mark = _bind(step_marks, 'step_marks', ('problem', 'text'))
+  with lookup.naming('score'):
+    lookup.check_settings(_weights, score, 'score')
+    weights = _weights(mark, **score)
+  rules = {name: _RULES[name] for name in weights}
+  num_critiqued = batch_size * num_solutions
+  num_pairs = num_critiqued * max_pairs
+  to_rows, pack = batching.make_rows(
+    critic, num_rows=2 * num_pairs, aggregate=aggregate, row_shapes=row_shapes,
+    microbatches=microbatches, rows_per_group=2,
+  )  # fmt: skip
+  pair_loss = pairwise.make_pair_loss(
+    models, 'critic', objective=objective, num_pairs=num_pairs,
+    microbatches=microbatches,
+  )  # fmt: skip
+
+  def solve(roles, problems, key):
+    if solver:
+      generate, stage = solver.bind(roles['solver']), solver.stages.solve
+      return rollout.run(stage, generate, problems, key, n=num_solutions)
+    rng, stage = random.Random(int(jax.random.bits(key))), critic.stages.solve
+    return [
+      rollout.write(stage, problem, write_solution(problem, rng), i)
+      for problem, i in itertools.product(problems, range(num_solutions))
+    ]
+
+  def collect(roles, problems, key):
+    keys = jax.random.split(key, 2)
+
+    # 1. Solutions; answers are graded while the critic writes.
+    solutions = solve(roles, problems, keys[0])
+    if mark:
+      solutions = step_labels.write_marks(solutions, mark)
+    with rollout.grading(solutions, grade) as graded:
+      # 2. Critique.
+      critique, stage = critic.bind(roles['critic']), critic.stages.critique
+      critiques = rollout.run(
+        stage, critique, solutions, keys[1], n=num_critiques
+      )
+    critiques = rollout.reattach(critiques, solutions, graded.result())
+    solutions = graded.result()
+
+    # 3. Score. 4. Pair.
+    critiques = rollout.score(critiques, [], rules, weights)
+    pairs = [
+      pair
+      for siblings in rollout.children(solutions, critiques)
+      for pair in pairing.farthest_pairs(siblings, max_pairs)
+    ]
+    batch = pack(to_rows(list(itertools.chain(*pairs))))
+    return pair_loss.add_ref_logprobs(batch, roles), solutions + critiques
+
+  sampled = [Sampled('critique', 'critic', num_critiqued, num_critiques)]
+  if solver:
+    sampled.insert(0, Sampled('solve', 'solver', batch_size, num_solutions))
+  metrics = [
+    *pair_loss.metrics,
+    *stage_metrics.names('solve', is_graded=True),
+    *stage_metrics.names('critique', rewards=rules, has_verdict=True),
+  ]
+  return Recipe(
+    collect,
+    pair_loss.loss,
+    trained=('critic',),
+    num_rows=2 * num_pairs,
+    rows_per_group=2,
+    sampled=tuple(sampled),
+    scored=pair_loss.scored,
+    metrics=frozenset(metrics),
+    corrects_staleness=True,  # a preference holds whoever wrote the critiques
+  )
+
+
+def _bind(settings, setting, parameters):
+  """Returns the function of critic_jax.tasks that is named; None for none."""
+  if hasattr(settings, 'items') and settings.get('module') == '':
+    return None
+  return lookup.bind_in('tasks', settings, setting, parameters)
+
+
+def _weights(mark, *, judge: float, overlap: float, agreement: float) -> dict:
+  """Returns the weights of the rules that count; the settings of `score`."""
+  weights = dict(judge=judge, overlap=overlap, agreement=agreement)
+  lookup.check_numbers(**weights)
+  weights = {name: weight for name, weight in weights.items() if weight}
+  if not weights:
+    raise ValueError(
+      'got no weight, by which all critiques are alike; expected one; raise one'
+    )
+  if not mark and {*weights} - {'judge'}:
+    raise ValueError(
+      f'got {weights} without marks of steps; expected who knows them; set '
+      'step_marks.module and step_marks.name, or weigh judge alone'
+    )
+  return weights

@@ -1,0 +1,189 @@
+"""Critic-V's flow of data: planted errors, critiques, scores, pairs."""
+
+import math
+
+import jax
+import numpy as np
+import pytest
+from loop_helpers import (
+  critique,
+  grade,
+  init,
+  make_recipe,
+  nano,
+  problems,
+  scripted,
+  settings,
+)
+
+from configs import critic_v
+from critic_jax.recipes import online_preference
+from critic_jax.rewards import verdicts
+from critic_jax.tasks import arithmetic_labels
+
+NAMED = ((), (1,), (1, 2), (2, 3))  # the steps that each critique calls wrong
+
+
+def list_steps(prompt, index):
+  steps = NAMED[index]
+  if not steps:
+    return critique('correct', 'Every step is right.')
+  return critique('incorrect', '\n'.join(f'Step {k} is wrong.' for k in steps))
+
+
+def section(**changes):
+  return settings(
+    critic_v.online_preference(num_critiques=4, max_pairs=2)
+    | dict(batch_size=6),
+    **changes,
+  )
+
+
+def make(critic=None, **changes):
+  lm = critic or scripted(list_steps, max_new_tokens=64)
+  models = {'critic': lm, 'ref': nano(), 'solver': scripted(solve)}
+  recipe = make_recipe(online_preference, section(**changes), models, grade)
+  return recipe, lm
+
+
+def solve(prompt, index):
+  """Takes the first line of each problem to be 1 more than it is."""
+  problem = next(p for p in problems(8) if p.question in prompt)
+  first, *_ = problem.solution.split('\n')
+  start, result = first.rsplit(' ', 1)
+  return f'{start} {int(result) + 1}'
+
+
+@pytest.fixture(scope='module')
+def roles():
+  params = init(critic=nano())['critic']
+  return {'critic': params, 'ref': params, 'solver': None}
+
+
+def collect(roles, seed=0, **changes):
+  recipe, lm = make(**changes)
+  batch, records = recipe.collect(roles, problems(6), jax.random.key(seed))
+  return recipe, lm, batch, records
+
+
+def by_stage(records, stage):
+  return [record for record in records if record.stage == stage]
+
+
+def pairs_in(batch, lm):
+  """Returns the texts of the pairs of plain rows."""
+  texts = [
+    lm.tokenizer.decode(tokens[mask][:-1])
+    for tokens, mask in zip(batch['tokens'], batch['mask'], strict=True)
+    if mask.any()
+  ]
+  return list(zip(texts[::2], texts[1::2], strict=True))
+
+
+def test_pairs_are_siblings_and_the_chosen_one_lists_more_of_what_is_wrong(
+  roles,
+):
+  _, lm, batch, records = collect(roles, score=dict(
+    judge=0.0, overlap=1.0, agreement=0.0
+  ))  # fmt: skip
+  solutions = by_stage(records, 'solve')
+  expected = []
+  for solution in solutions:
+    marks = arithmetic_labels.step_marks(solution.problem, solution.text)
+    assert solution.parsed['marks'] == marks
+    wrong = {i + 1 for i, is_wrong in enumerate(marks) if is_wrong}
+    scores = [
+      len(wrong & {*named}) / len(wrong | {*named}) if wrong or named else 1.0
+      for named in NAMED
+    ]
+    siblings = [c for c in records if c.parent is solution]
+    assert [c.scores['overlap'] for c in siblings] == pytest.approx(scores)
+    assert [c.scores['reward'] for c in siblings] == pytest.approx(scores)
+    gaps = sorted(
+      (a - b for a in scores for b in scores if a > b), reverse=True
+    )
+    expected += gaps[:2]
+  assert len(solutions) == 6
+  steps = {
+    list_steps('', i): {k - 1 for k in named} for i, named in enumerate(NAMED)
+  }
+  pairs = pairs_in(batch, lm)
+  assert len(pairs) == len(expected) > 6
+  for chosen, rejected in pairs:
+    assert verdicts.wrong_steps(chosen) == steps[chosen]
+    assert chosen != rejected
+  # Two rows a pair, in the order of the solutions, with the farthest first.
+  rewards = {
+    (c.text, tuple(c.prompt_tokens)): c.scores['reward']
+    for c in by_stage(records, 'critique')
+  }
+  gaps = []
+  for row in range(0, 2 * len(pairs), 2):
+    scores, prompts = [], []
+    for r in (row, row + 1):
+      start = batch['mask'][r].argmax()
+      prompts.append(tuple(batch['tokens'][r][:start]))
+      text = lm.tokenizer.decode(batch['tokens'][r][batch['mask'][r]][:-1])
+      scores.append(rewards[text, prompts[-1]])
+    assert prompts[0] == prompts[1], 'of one solution'
+    gaps.append(scores[0] - scores[1])
+  np.testing.assert_allclose(gaps, expected, rtol=1e-6)
+
+
+def test_other_steps_plant_other_errors(roles):
+  texts = [
+    [r.text for r in by_stage(collect(roles, seed)[3], 'solve')]
+    for seed in (0, 0, 1)
+  ]
+  assert texts[0] == texts[1] != texts[2]
+
+
+def test_the_solver_s_own_errors_are_marked_too(roles):
+  recipe, _, batch, records = collect(
+    roles, writer=dict(module=''), max_pairs=1
+  )
+  solutions = by_stage(records, 'solve')
+  assert {tuple(s.parsed['marks'][:2]) for s in solutions} == {(True, True)}
+  assert [s.role for s in recipe.sampled] == ['solver', 'critic']
+  # (1, 2) is chosen over (): it is all that is wrong.
+  assert batch['mask'].any(axis=1).sum() == 2 * 6
+
+
+def test_equal_critiques_make_no_pair(roles):
+  critic = scripted(lambda prompt, index: list_steps(prompt, 1))
+  recipe, _, batch, _ = collect(roles, critic=critic)
+  assert not batch['mask'].any()
+  total, (sums, _) = jax.jit(recipe.loss)({'critic': roles['critic']}, batch)
+  assert total == 0 and not any(map(np.any, sums.values()))
+
+
+@pytest.mark.parametrize('row_shapes', [(), ((6, 512),)])
+def test_the_loss_begins_at_log_2(roles, row_shapes):
+  """Also where pairs are packed behind their prompts, in two parts."""
+  recipe, _, batch, _ = collect(roles, row_shapes=row_shapes, microbatches=2)
+  assert ('segments' in batch) == bool(row_shapes)
+  total, _ = jax.jit(recipe.loss)({'critic': roles['critic']}, batch)
+  assert total == pytest.approx(math.log(2), rel=1e-4)
+  assert recipe.num_rows == 2 * 2 * 6 and recipe.rows_per_group == 2
+  assert recipe.scored == ('ref',) and recipe.corrects_staleness
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    (dict(num_critiques=1), 'num_critiques: got 1; .* 2 or more'),
+    (dict(max_pairs=0), 'max_pairs: got 0'),
+    (dict(step_marks=dict(module='')), 'score: got .* without marks'),
+    (dict(step_marks=dict(module='arithmetic', name='first_error'),
+          writer=dict(module='lessons', name='referenc')), "'reference'"),
+    (dict(score=dict(judge=0.0, overlap=0.0, agreement=0.0)), 'no weight'),
+    (dict(score=dict(judge=1.0, overlap=0.0)), 'agreement'),
+    (dict(score=dict(judg=1.0, overlap=0.0, agreement=0.0)), "mean 'judge'"),
+    (dict(score=dict(judge='1', overlap=0.0, agreement=0.0)), 'judge: got'),
+    (dict(objective=dict(name='dpo', beta=0.0)), 'objective: beta: got 0.0'),
+    (dict(microbatches=24), 'microbatches: got 24; .* groups of 2'),
+  ],
+)  # fmt: skip
+def test_wrong_settings(changes, message):
+  with pytest.raises(ValueError, match=message):
+    make(**changes)
