@@ -29,7 +29,7 @@ and problems by `--config.data.paths.test`:
 
 from ml_collections import ConfigDict
 
-from configs import common, refcritic
+from configs import common, evidence, refcritic
 
 
 def get_config(arg='processbench'):
@@ -174,7 +174,7 @@ def run():
 def filtered():
   """Selection in the embedded world: of `--checkpoint RUN:PHASE`."""
   config = run()
-  config.evals = dict(selection=refcritic.evidence().evals.selection)
+  config.evals = dict(selection=evidence.critics().evals.selection)
   config.evals.selection.after = ()
   return config
 

@@ -63,7 +63,6 @@ def get_config(arg='quickstart'):
     quickstart=quickstart,
     staged=staged,
     ablation=ablation,
-    evidence=evidence,
     smollm2=smollm2,
     tiny=tiny,
   )
@@ -229,48 +228,6 @@ def ablation():
   config.order = (*config.order, 'judge_only')
   for evaluation in config.evals.values():
     evaluation.after = ('cold_start', 'rl', 'judge_only')
-  return config
-
-
-def evidence():
-  """Every arm and every measurement of the experiments in experiments/.
-
-  From one cold start: both rewards, the verdict's alone, the refinement's
-  alone, RL on step labels, more of the cold start, and imitation of step
-  labels. About 25 minutes.
-  """
-  config = ablation()
-  arms = config.phases
-  arms.refine_only = arms.judge_only.copy_and_resolve_references()
-  arms.refine_only.judge_weight = 0.0
-  arms.refine_only.refine_weight = 1.0
-  arms.step_rl = arms.judge_only.copy_and_resolve_references()
-  arms.step_rl.update(judge_weight=0.0, step_weight=1.0)
-  arms.step_rl.first_error.update(module='arithmetic', name='first_error')
-  arms.more_sft = arms.cold_start.copy_and_resolve_references()
-  arms.more_sft.copy = dict(critic='cold')
-  arms.step_labels = arms.more_sft.copy_and_resolve_references()
-  arms.step_labels.writer = dict(module='arithmetic_labels', name='step_label')
-  arms.step_labels.row_shapes = ((14, 192), (16, 192))
-  config.order += 'refine_only', 'step_rl', 'more_sft', 'step_labels'
-  critics = config.order[2:]
-  config.evals.heldout.after = critics
-  config.evals.selection = common.evaluation(
-    after=('cold_start', 'rl'),
-    data=dict(name='arithmetic', seed=2, min_steps=5, max_steps=5),
-    num_examples=100,
-    num_solutions=32,
-    num_critiques=1,
-    num_refinements=0,
-  )
-  worlds = dict(
-    slips=dict(),
-    longer=dict(min_steps=5, max_steps=6),
-    longest=dict(min_steps=7, max_steps=8),
-    unseen=dict(unseen=True),
-  )
-  for name, world in worlds.items():
-    config.evals[name] = slips(critics, **world)
   return config
 
 

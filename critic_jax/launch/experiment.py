@@ -2,7 +2,7 @@
 
 Its docstring begins with the question and ends with the result; then come
 
-    CONFIG = 'configs/refcritic.py:evidence'    as training's --config
+    CONFIG = 'configs/evidence.py:critics'    as training's --config
     GRID = grid.sweep('seed', [0, 1, 2])        see configs/grid.py
     TABLE = dict(evaluation='heldout', ...)     see critic_jax/report/summary.py
 

@@ -70,8 +70,16 @@ SIZES = {
     head_dim=16, qk_norm=True, max_len=512,
   ),
   # For the embedded world: minutes on a CPU.
+  'mini': dict(
+    embed_dim=64, mlp_dim=192, num_layers=2, num_heads=4, num_kv_heads=1,
+    head_dim=16, qk_norm=True, max_len=512,
+  ),
   'tiny': dict(
     embed_dim=128, mlp_dim=384, num_layers=3, num_heads=4, num_kv_heads=1,
+    head_dim=32, qk_norm=True, max_len=512,
+  ),
+  'small': dict(
+    embed_dim=192, mlp_dim=576, num_layers=4, num_heads=6, num_kv_heads=2,
     head_dim=32, qk_norm=True, max_len=512,
   ),
   'smollm2-135m': _SMOLLM2 | dict(

@@ -19,8 +19,8 @@ from critic_jax.training import checks, eval_phases, phases
 VARIANTS = [
   'evaluate:criticbench', 'evaluate:mr_gsm8k', 'evaluate:processbench_vote',
   'grpo:dapo', 'grpo:grpo', 'grpo:mbpp', 'grpo:rloo', 'ppo:ppo',
-  'refcritic:evidence', 'refcritic:qwen2.5-14b-v5p', 'refcritic:smollm2',
-  'refcritic:staged', 'sft:arithmetic',
+  'evidence:critics', 'evidence:sizes', 'refcritic:qwen2.5-14b-v5p',
+  'refcritic:smollm2', 'refcritic:staged', 'sft:arithmetic',
 ]  # fmt: skip
 
 
