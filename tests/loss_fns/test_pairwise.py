@@ -132,6 +132,20 @@ def test_against_a_loop_in_plain_python(aggregate):
   assert sums['preference/margin'] == pytest.approx(difference, rel=1e-3)
 
 
+def test_without_a_reference_metrics_are_of_mean_log_probabilities():
+  batch = rows(make_pairs(5, seed=2))
+  logprobs = logprobs_of('critic', batch)
+  means = [
+    row[mask].mean()
+    for row, mask in zip(logprobs, batch['mask'], strict=True)
+    if mask.any()
+  ]
+  sums, _ = loss_and_gradient('simpo', batch)
+  for name, its_means in (('chosen', means[::2]), ('rejected', means[1::2])):
+    actual = float(sums[f'preference/{name}'])
+    assert actual == pytest.approx(np.mean(its_means), rel=1e-4)
+
+
 @pytest.mark.parametrize('name', OBJECTIVES)
 def test_rows_and_their_order_change_nothing(name):
   """Packed rows, micro-batches of either, and pairs in another order."""
