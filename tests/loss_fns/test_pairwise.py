@@ -156,12 +156,10 @@ def test_rows_and_their_order_change_nothing(name):
   shuffled = sum((pairs[i] for i in (4, 1, 5, 0, 3, 2)), [])
   packed = rows(shuffled, row_shapes=((4, 32),), microbatches=4)
   assert packed['tokens'].shape == (4, 32)
-  cases = [
-    (rows(shuffled), 1),
-    (rows(records, microbatches=8), 8),  # two rows each
-    (packed, 1),
-    (packed, 4),
-  ]
+  cases = [(packed, 4)]
+  if name == 'dpo':  # each case is compiled
+    cases += [(rows(shuffled), 1), (rows(records, microbatches=8), 8)]
+    cases += [(packed, 1)]
   for batch, microbatches in cases:
     actual = loss_and_gradient(name, batch, microbatches)
     assert_trees_close(actual, expected, rtol=1e-4, atol=2e-6)
