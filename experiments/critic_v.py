@@ -14,7 +14,7 @@ lines out does not need to know who erred. `planted` has more pairs, because the
 solver is right in 63 of 100 solutions, and all critiques that find nothing
 there are alike; so if the two part, `own` is behind.
 
-Result: Not run yet.
+Result: not asked yet.
 """
 
 from configs import grid

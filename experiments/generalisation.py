@@ -11,7 +11,12 @@ more, with a few more errors, and in chains of four more clearly above chance;
 facts are memorised in this world, so operands that it never saw it cannot
 know, and it calls right solutions wrong.
 
-Result: not asked of this world yet.
+Result (2026-11-29, seed 0 alone; the other seeds are to be run): some. Balanced
+verdicts of the RL critic are right in 98 % on chains as trained on, 82 % on 5
+and 6 steps, 58 [54, 63] % on 7 and 8, 51 % on unseen operands, where it calls
+nearly all solutions wrong. Where it fails on longer chains it quotes a line
+that is not there, mostly the fifth: all of RL's critiques had ended by then.
+The base that RL began from is at 93 % on 5 and 6 steps, and at 59 on 7 and 8.
 """
 
 from configs import grid

@@ -8,7 +8,7 @@ Expectation: verdicts on chains as trained on need few steps of RL at any size
 that can check at all; advice that can be followed needs more of them; longer
 chains gain by size and not by RL.
 
-Result: not asked of this world yet.
+Result: not asked yet.
 """
 
 from configs import grid
