@@ -42,7 +42,7 @@ def read_tree(text):
     assert f'/{folder}'.endswith(f'/{room}'), f'{room}: links to {folder}'
     assert about[0] != '`', f'{room}: got no purpose; expected one'
     for name in re.findall('`(.*?)`', about, re.DOTALL):
-      is_whole = '.' in name or name.endswith('/') or name == 'Dockerfile'
+      is_whole = '.' in name or name.endswith('/')
       files.append(f'{folder}/{name}' if is_whole else f'{folder}/{name}.py')
       rooms = [f for _, f, _ in items if files[-1].startswith(f'{f}/')]
       assert max(rooms, key=len) == folder, f'{name}: is not of {room}'
