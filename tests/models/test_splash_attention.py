@@ -8,7 +8,6 @@ import functools
 import itertools
 import os
 import pathlib
-import subprocess
 import sys
 
 import flax.linen as nn
@@ -40,7 +39,6 @@ from critic_jax.runtime import sharding
 from critic_jax.sampling import decode
 from critic_jax.sampling.lanes import SharedPrefixes, empty_lanes
 
-ROOT = pathlib.Path(__file__).parents[2]
 LENGTH = 140  # two blocks, the second of them padded
 TOLERANCE = 2e-5  # of the largest value, in float32
 DTYPES = 'float32', 'bfloat16'
@@ -309,18 +307,10 @@ def main(path, kind, dtype):
     ),
   ],
 )
-def test_meshes_compute_what_one_device_computes(tmp_path, kind, dtype):
+def test_meshes_compute_what_one_device_computes(python, tmp_path, kind, dtype):
   """Two heads of keys: two devices split them, four have them whole."""
   flags = '--xla_force_host_platform_device_count=8 ' + os.environ['XLA_FLAGS']
-  environment = os.environ | {
-    'JAX_PLATFORMS': 'cpu',
-    'XLA_FLAGS': flags,
-    'PYTHONPATH': os.pathsep.join([str(ROOT), str(ROOT / 'tests')]),
-  }
-  result = subprocess.run(
-    [sys.executable, __file__, str(tmp_path), kind, dtype],
-    env=environment, capture_output=True, text=True, timeout=600,
-  )  # fmt: skip
+  result = python(__file__, tmp_path, kind, dtype, XLA_FLAGS=flags)
   assert result.returncode == 0, result.stderr[-3000:]
   given = operands(kind, 4, 2, dtype)
   expected, blocks = one_product(*given), in_blocks(*given)

@@ -102,46 +102,39 @@ def move():
   distributed.wait('end')
 
 
-def start(*arguments, **environment):
-  """Starts two processes that run this file and know of each other."""
-  with socket.socket() as s:
-    s.bind(('127.0.0.1', 0))
-    port = s.getsockname()[1]
-  return [
-    subprocess.Popen(
-      [sys.executable, __file__, *arguments],
-      env={
-        **os.environ,
-        'JAX_PLATFORMS': 'cpu',
-        'PYTHONPATH': os.pathsep.join([str(ROOT), str(ROOT / 'tests')]),
-        'CRITIC_JAX_COORDINATOR': f'127.0.0.1:{port}',
-        'CRITIC_JAX_NUM_PROCESSES': '2',
-        'CRITIC_JAX_PROCESS_ID': str(number),
-        'CRITIC_JAX_HEARTBEAT_S': str(HEARTBEAT_S),
-        **environment,
-      },
-      stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )
-    for number in range(2)
-  ]  # fmt: skip
+def run_two(python, *arguments, **environment):
+  """Runs this file in two processes that know of each other.
+
+  Returns their exit codes, their outputs, and when they ended, in seconds.
+  """
+  address = f'127.0.0.1:{free_port()}'
+  shared = {
+    'CRITIC_JAX_COORDINATOR': address,
+    'CRITIC_JAX_NUM_PROCESSES': '2',
+    'CRITIC_JAX_HEARTBEAT_S': str(HEARTBEAT_S),
+    **environment,
+  }
+  results = python.together(
+    [__file__, *arguments],
+    [shared | {'CRITIC_JAX_PROCESS_ID': str(number)} for number in range(2)],
+  )
+  processes, ends = zip(*results, strict=True)
+  outputs = [process.stdout + process.stderr for process in processes]
+  return [process.returncode for process in processes], outputs, ends
 
 
 @pytest.fixture(scope='module')
-def killed_run(tmp_path_factory):
+def killed_run(python, tmp_path_factory):
   """Runs two processes and kills one; returns output and exit codes."""
   path = tmp_path_factory.mktemp('two') / 'run'
-  processes = start('main', str(path))
-  _, kill_time = processes[1].communicate(timeout=300), time.monotonic()
-  output, _ = processes[0].communicate(timeout=300)
-  wait_s = time.monotonic() - kill_time
-  return path, output, processes[0].returncode, processes[1].returncode, wait_s
+  (first, second), outputs, ends = run_two(python, 'main', path)
+  return path, outputs[0], first, second, ends[0] - ends[1]
 
 
-def test_if_one_process_is_told_to_end_all_save_the_same_step(tmp_path):
+def test_if_one_process_is_told_to_end_all_save_the_same_step(python, tmp_path):
   path = tmp_path / 'run'
-  processes = start('end_on_notice', str(path))
-  outputs = [process.communicate(timeout=300)[0] for process in processes]
-  assert [p.returncode for p in processes] == [143, 130], outputs
+  codes, outputs, _ = run_two(python, 'end_on_notice', path)
+  assert codes == [143, 130], outputs
   steps = [r['step'] for r in run_dir.read_metrics(path / 'metrics.jsonl')]
   last_checkpoint = max(int(p.name) for p in (path / 'checkpoints').iterdir())
   assert steps == [*range(last_checkpoint)] and 2 <= last_checkpoint < 5
@@ -196,16 +189,10 @@ def test_two_processes_do_as_one_and_one_continues_what_they_began(
 
 
 @pytest.mark.slow
-def test_many_parameters_of_many_devices_are_moved_to_sample_with():
+def test_many_parameters_of_many_devices_are_moved_to_sample_with(python):
   devices = '--xla_force_host_platform_device_count=4'
-  processes = start('move', XLA_FLAGS=devices)
-  try:
-    for process in processes:
-      output, _ = process.communicate(timeout=90)
-      assert process.returncode == 0, output
-  finally:
-    for process in processes:
-      process.kill()
+  codes, outputs, _ = run_two(python, 'move', XLA_FLAGS=devices)
+  assert codes == [0, 0], outputs
 
 
 def test_what_devices_never_finish_ends_the_process():

@@ -1,8 +1,8 @@
 """Eight fake devices against one.
 
 The number of devices is fixed when jax starts: `main` runs in a process of its
-own, computes all cases and writes arrays, which the tests here compare; so does
-`continue_on_meshes`.
+own, computes all cases and writes arrays, which the tests here compare; so do
+`families_on_meshes` and `continue_on_meshes`.
 """
 
 import dataclasses
@@ -12,7 +12,6 @@ import os
 import pathlib
 import re
 import shutil
-import subprocess
 import sys
 import types
 from unittest import mock
@@ -23,7 +22,6 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from commands import collect_rarely
 from helpers import FAMILIES, random_params, tiny_config
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from rich.console import Console
@@ -48,7 +46,6 @@ from critic_jax.sampling.lanes import empty_lanes
 from critic_jax.training import roles
 from critic_jax.workdir import checkpoint, run_dir
 
-ROOT = pathlib.Path(__file__).parents[2]
 MESHES = {
   'one': dict(),
   'data': dict(data=8),
@@ -71,10 +68,10 @@ MODEL = sized(
 FAMILY_MODELS = {name: sized(name) for name in [*FAMILIES, 'qwen3_moe']}
 # The families' parameters are those of MODEL, but for experts.
 CASES = [
-  (family, mesh)
-  for family in ('all', *FAMILY_MODELS)
-  for mesh in (MESHES if family == 'all' else ('one', 'mixed'))
+  *(('all', mesh) for mesh in MESHES),
+  *(('qwen3_moe', mesh) for mesh in ('one', 'mixed')),
 ]
+FAMILY_CASES = [(name, mesh) for name in FAMILIES for mesh in ('one', 'mixed')]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -338,6 +335,11 @@ def main(path):
     refcritic_on_mesh(name, path)
 
 
+def families_on_meshes(path):
+  for case in FAMILY_CASES:
+    on_mesh(*case, path)
+
+
 def continue_on_meshes(path):
   refcritic_on_mesh('fsdp', path, every=1)
   for name in ('tensor', 'one'):
@@ -350,19 +352,11 @@ def leaf(tree, path):
   return tree
 
 
-def run_here(path, main):
+def run_here(python, path, main):
   """Runs a function of this file in a process with eight devices."""
-  environment = {
-    **os.environ,
-    'JAX_PLATFORMS': 'cpu',
-    'XLA_FLAGS': '--xla_force_host_platform_device_count=8 '
-    + os.environ['XLA_FLAGS'],
-    'PYTHONPATH': os.pathsep.join([str(ROOT), str(ROOT / 'tests')]),
-  }
-  result = subprocess.run(
-    [sys.executable, __file__, main, str(path)],
-    env=environment, capture_output=True, text=True, timeout=600,
-  )  # fmt: skip
+  devices = '--xla_force_host_platform_device_count=8 '
+  flags = devices + os.environ['XLA_FLAGS']
+  result = python(__file__, main, path, XLA_FLAGS=flags)
   assert result.returncode == 0, result.stderr[-3000:]
   return path
 
@@ -394,33 +388,52 @@ def test_the_platform_of_a_mesh(device, name):
 
 
 @pytest.fixture(scope='module')
-def folder(tmp_path_factory):
+def folder(python, tmp_path_factory):
   """Runs a process with eight devices; returns its folder."""
-  return run_here(tmp_path_factory.mktemp('sharding'), 'main')
+  return run_here(python, tmp_path_factory.mktemp('sharding'), 'main')
 
 
 @pytest.fixture(scope='module')
-def continued(tmp_path_factory):
+def continued(python, tmp_path_factory):
   """Runs trainings that continue on another mesh; returns their folder."""
-  return run_here(tmp_path_factory.mktemp('continued'), 'continue_on_meshes')
+  return run_here(
+    python, tmp_path_factory.mktemp('continued'), 'continue_on_meshes'
+  )
 
 
 @pytest.fixture(scope='module')
-def arrays_by_case(folder):
-  """Reads the arrays of each case."""
-  return {
-    case: dict(np.load(folder / f'{"-".join(case)}.npz')) for case in CASES
-  }
+def families_folder(python, tmp_path_factory):
+  """Runs the cases of the families; returns their folder."""
+  return run_here(
+    python, tmp_path_factory.mktemp('families'), 'families_on_meshes'
+  )
 
 
-SEVERAL = [case for case in CASES if case[1] != 'one']
+@pytest.fixture(scope='module')
+def arrays_of(request):
+  """Returns a function: a case -> its arrays."""
+
+  @functools.cache
+  def read(family, mesh):
+    name = 'families_folder' if family in FAMILIES else 'folder'
+    folder = request.getfixturevalue(name)
+    return dict(np.load(folder / f'{family}-{mesh}.npz'))
+
+  return read
+
+
+PARAMS = [
+  *CASES,
+  *(pytest.param(*case, marks=pytest.mark.slow) for case in FAMILY_CASES),
+]
+SEVERAL = [
+  case for case in PARAMS if 'one' not in getattr(case, 'values', case)
+]
 
 
 @pytest.mark.parametrize(('family', 'mesh'), SEVERAL)
-def test_loss_and_gradients_are_those_of_one_device(
-  arrays_by_case, family, mesh
-):
-  single, sharded = arrays_by_case[family, 'one'], arrays_by_case[family, mesh]
+def test_loss_and_gradients_are_those_of_one_device(arrays_of, family, mesh):
+  single, sharded = arrays_of(family, 'one'), arrays_of(family, mesh)
   names = [n for n in single if n.startswith(('loss', 'grad'))]
   model = FAMILY_MODELS.get(family, MODEL)
   kinds = 2 if family in ('all', 'qwen3') else 1
@@ -437,8 +450,8 @@ def test_loss_and_gradients_are_those_of_one_device(
 
 
 @pytest.mark.parametrize(('family', 'mesh'), SEVERAL)
-def test_samples_are_those_of_one_device(arrays_by_case, family, mesh):
-  single, sharded = arrays_by_case[family, 'one'], arrays_by_case[family, mesh]
+def test_samples_are_those_of_one_device(arrays_of, family, mesh):
+  single, sharded = arrays_of(family, 'one'), arrays_of(family, mesh)
   for field in ('tokens', 'length', 'stopped'):
     np.testing.assert_array_equal(
       sharded[f'samples/{field}'], single[f'samples/{field}']
@@ -449,9 +462,9 @@ def test_samples_are_those_of_one_device(arrays_by_case, family, mesh):
   assert len(set(single['samples/length'])) > 1
 
 
-@pytest.mark.parametrize('case', CASES)
-def test_what_is_compiled_ahead_is_not_compiled_again(arrays_by_case, case):
-  assert arrays_by_case[case]['fact/late'].tolist() == [0]
+@pytest.mark.parametrize(('family', 'mesh'), PARAMS)
+def test_what_is_compiled_ahead_is_not_compiled_again(arrays_of, family, mesh):
+  assert arrays_of(family, mesh)['fact/late'].tolist() == [0]
 
 
 def refcritic_of(folder, name, step):
@@ -517,11 +530,9 @@ def test_a_run_continues_on_another_mesh(continued, mesh):
     ('mixed', [1, 2, 2, 2], [8, 5], [32 // 2, 64 // 2]),
   ],
 )
-def test_what_each_device_holds(
-  arrays_by_case, mesh, sizes, rows, kernel_shape
-):
+def test_what_each_device_holds(arrays_of, mesh, sizes, rows, kernel_shape):
   """Rows of 16, 10 columns, and of the kernel of `up`, [embed 32, mlp 64]."""
-  facts = arrays_by_case['all', mesh]
+  facts = arrays_of('all', mesh)
   assert facts['fact/mesh'].tolist() == sizes
   assert facts['fact/rows'].tolist() == rows
   assert facts['fact/odd_rows'].tolist() == [3, 9]  # whole: 3 do not divide
@@ -668,12 +679,6 @@ def test_an_axis_without_a_rule():
     )
 
 
-if __name__ == '__main__':
-  assert len(jax.devices()) == 8
-  collect_rarely()
-  globals()[sys.argv[1]](pathlib.Path(sys.argv[2]))
-
-
 @pytest.mark.parametrize(
   ('sizes', 'mesh', 'processes', 'expected'),
   [
@@ -741,3 +746,8 @@ def test_each_device_gets_its_own_shard(monkeypatch):
     np.testing.assert_array_equal(everywhere.mesh.devices[process_axis], own)
     # In the mesh's own order the new layout is a program of the devices.
     assert [*everywhere.mesh.devices.flat] == [*devices]
+
+
+if __name__ == '__main__':
+  assert len(jax.devices()) == 8
+  globals()[sys.argv[1]](pathlib.Path(sys.argv[2]))
