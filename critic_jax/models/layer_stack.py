@@ -70,6 +70,16 @@ def unstack(tree):
   )
 
 
+def repeat(node, number):
+  """Returns an unrolled node of one layer with so many, which are all alike."""
+  names = sorted(map(name_of, range(number)))
+  return {
+    name: part
+    for key, part in node.items()
+    for name in (names if key == name_of(0) else [key])
+  }
+
+
 def like(tree, other):
   """Returns the tree of a model's parameters in the form of another one."""
   return stack(tree) if is_stacked(other) else unstack(tree)

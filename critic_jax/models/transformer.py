@@ -347,9 +347,12 @@ class Transformer(nn.Module):
 
 def abstract_params(model: Transformer):
   """Returns the parameters as shapes, boxed with their logical axis names."""
+  # One layer is traced: all have the same.
+  config = dataclasses.replace(model.config, num_layers=1, layers='unrolled')
   tokens = jax.ShapeDtypeStruct((1, 2), jnp.int32)
-  init = _unrolled(model).init
+  init = Transformer(config).init
   shapes = jax.eval_shape(init, jax.random.key(0), tokens)['params']
+  shapes = layer_stack.repeat(shapes, model.config.num_layers)
   return layer_stack.stack(shapes) if _is_scanned(model) else shapes
 
 

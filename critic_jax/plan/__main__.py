@@ -140,7 +140,7 @@ def make_mesh(config, chip: str, mesh: str | None, name: str, compiles: bool):
   return AbstractMesh(shape, sharding.AXES)
 
 
-def compile_programs(config, chip: str, mesh, plan, *, kinds, **settings):
+def compile_programs(config, chip: str, mesh, plan, **settings):
   """Compiles the programs of a run, and prints which one it is at.
 
   Args:
@@ -148,8 +148,7 @@ def compile_programs(config, chip: str, mesh, plan, *, kinds, **settings):
     chip: a name of `CHIPS`.
     mesh: the mesh of the training, with devices.
     plan: its plan.
-    kinds: the kinds to compile, of `compiled.PROGRAMS`.
-    **settings: the others of `compiled.programs`.
+    **settings: the others of `compiled.programs`, `processes` among them.
 
   Returns:
     By phase a list of `compiled.Compiled`.
@@ -161,9 +160,8 @@ def compile_programs(config, chip: str, mesh, plan, *, kinds, **settings):
     for program in compiled.programs(
       phase, config, lms, mesh, sample_sizes=plan.sample_mesh, **settings
     ):
-      if program.kind in kinds:
-        console.print(f'compiling {phase}, {program.name}, {program.shape}')
-        results[phase].append(compiled.measure(program, lms))
+      console.print(f'compiling {phase}, {program.name}, {program.shape}')
+      results[phase].append(compiled.measure(program, lms))
     compiled_table.show(results[phase], phase, CHIPS[chip].memory, console)
   return results
 

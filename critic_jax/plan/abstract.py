@@ -174,7 +174,12 @@ def frozen_part(role: str, tree, lms, train=(), lenders=None):
 
 def layer(lm: LM, mesh):
   """Returns the parameters of a layer, as `params` does."""
-  return layer_stack.unstack(params(lm, mesh))[layer_stack.name_of(0)]
+  return _layer(lm.model, mesh)
+
+
+@functools.cache
+def _layer(model, mesh):
+  return layer_stack.unstack(_params(model, mesh))[layer_stack.name_of(0)]
 
 
 def changed(lm: LM, **fields) -> LM:
@@ -193,9 +198,13 @@ def on_one_device(lm: LM, mesh) -> LM:
   cuDNN, which is traced only where it is installed, becomes our blocks: both
   keep the output and a normaliser.
   """
-  if isinstance(lm, Served):
-    return lm
-  first, config = layer(lm, mesh), lm.model.config
+  return lm if isinstance(lm, Served) else changed(lm, **_local(lm.model, mesh))
+
+
+@functools.cache
+def _local(model, mesh) -> dict:
+  """Returns the fields of a model's config that one device sees otherwise."""
+  first, config = _layer(model, mesh), model.config
   attention, fields = config.attention, {}
 
   def size(axis, leaf):
@@ -210,10 +219,9 @@ def on_one_device(lm: LM, mesh) -> LM:
     fields['experts_per_token'] = min(number, config.experts_per_token)
   else:
     fields['mlp_dim'] = size(1, first['mlp']['up']['kernel'])
-  return changed(
-    lm,
-    **fields,
-    vocab_size=size(0, params(lm, mesh)['embed']['embedding']),
+  return dict(
+    fields,
+    vocab_size=size(0, _params(model, mesh)['embed']['embedding']),
     # Heads of keys that are held whole may be more than a device's queries.
     num_heads=-(-num_heads // num_kv_heads) * num_kv_heads,
     num_kv_heads=num_kv_heads,

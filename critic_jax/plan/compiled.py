@@ -255,8 +255,9 @@ def _extrapolated(two: Compiled, three: Compiled, number: int) -> Compiled:
 
 
 def programs(
-  name: str, config, lms, mesh, *, sample_sizes, processes=1, length_share=1.0
-) -> Iterator[Program]:
+  name: str, config, lms, mesh, *, sample_sizes, processes=1, length_share=1.0,
+  kinds=PROGRAMS,
+) -> Iterator[Program]:  # fmt: skip
   """Yields the programs of a phase.
 
   Args:
@@ -267,6 +268,7 @@ def programs(
     sample_sizes: sizes by axis of the mesh that a process samples on.
     processes: number of processes.
     length_share: mean length of responses over their limit.
+    kinds: those that are wanted, of `PROGRAMS`.
   """
   phase = abstract.phase(config, lms, name)
   sample_mesh = _sample_mesh(mesh, sample_sizes)
@@ -277,16 +279,16 @@ def programs(
   )
   num_rows, packed = phase.recipe.num_rows, bool(phase.config.row_shapes)
   shapes = updates.batch_shapes(phase, lms, num_rows)
-  for shape in shapes:
+  for shape in shapes if 'update' in kinds else ():
     learned = workload.Learned(*shape, packed)
     yield _update(phase, config, lms, mesh, learned)
   for stage in workload.sampled(phase.recipe, lms, length_share):
     share = stage._replace(prompts=-(-stage.prompts // processes))
     for columns in lms[stage.role].lengths:
       yield from _sampling(
-        share, lms[stage.role], sample_mesh, columns, params_fn
+        share, lms[stage.role], sample_mesh, columns, params_fn, kinds
       )
-  for role in phase.recipe.scored:
+  for role in phase.recipe.scored if 'score' in kinds else ():
     is_lm = lms[role].model.config.head == 'lm'  # values are of plain rows
     read = shapes if is_lm else updates.plain_shapes(phase, lms, num_rows)
     for shape in read:
@@ -331,7 +333,7 @@ def _update(phase, config, lms, mesh, learned) -> Program:
   )  # fmt: skip
 
 
-def _sampling(stage, lm, mesh, columns, params_fn) -> Iterator[Program]:
+def _sampling(stage, lm, mesh, columns, params_fn, kinds) -> Iterator[Program]:
   """Yields the programs of a stage for one number of columns."""
   shape = lm.shape(stage.prompts, stage.samples)
   num_shards = sharding.num_shards(mesh, 'rows')
@@ -352,6 +354,8 @@ def _sampling(stage, lm, mesh, columns, params_fn) -> Iterator[Program]:
 
   params = abstract.device_bytes(params_fn(lm))
   for name in [*memory.inserts(shape.num_lanes, mesh), 'decode']:
+    if name.split()[0] not in kinds:
+      continue
     parts = memory.sampler(
       lm, mesh, lanes=shape.num_lanes, rows=shape.num_rows,
       samples=stage.samples, columns=columns, program=name,

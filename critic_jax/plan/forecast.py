@@ -162,19 +162,14 @@ def make(config, mesh, chip: Chip, shares: Shares, processes: int = 1) -> Plan:
   lms = abstract.make_lms(config, chip.platform, processes)
   learning = [_learning(name, config, lms, mesh) for name in config.order]
 
-  def phases_on(sample_mesh):
-    target = Target(mesh, sample_mesh, processes, chip, shares)
-    return [_plan(part, lms, target) for part in learning]
-
   sample_mesh = layouts.sample_mesh(config.sample_mesh, mesh, processes)
-  phases = phases_on(sample_mesh)
-  candidates = {
-    shape: functools.partial(phases_on, candidate)
-    for shape, candidate in layouts.sample_meshes(lms, mesh, processes).items()
-  }
-  steps = [part.phase.config.steps for part in learning]
-  better = layouts.better(phases, candidates, steps)
   target = Target(mesh, sample_mesh, processes, chip, shares)
+  plan = functools.partial(_plan_all, learning, lms)
+  phases = plan(target)
+  steps = [part.phase.config.steps for part in learning]
+  seconds = functools.partial(_seconds, learning, lms)
+  candidates = layouts.to_sample_on(lms, target, seconds, plan)
+  better = layouts.better(phases, candidates, steps)
   others = _on_other_meshes(config, lms, learning, target, better)
   return Plan(
     mesh=dict(mesh.shape),
@@ -243,12 +238,22 @@ def _on_other_meshes(config, lms, learning, target: Target, better):
     for sizes in (best, config.sample_mesh):
       sampling = layouts.sample_mesh(sizes, mesh, target.processes)
       other = target._replace(mesh=mesh, sample_mesh=sampling)
-      seconds = sum(
-        part.phase.config.steps
-        * step_times.of_phase(part.phase, lms, other, part.batch)
-        for part in learning
-      )
-      yield seconds, mesh, sampling, functools.partial(plan, other)
+      meshes = dict(mesh.shape), dict(sampling.shape)
+      seconds = _seconds(learning, lms, other)
+      yield seconds, *meshes, functools.partial(plan, other)
+
+
+def _plan_all(learning, lms, target: Target) -> list[Phase]:
+  return [_plan(part, lms, target) for part in learning]
+
+
+def _seconds(learning, lms, target: Target) -> float:
+  """Returns the seconds of a run; nothing is traced for it."""
+  return sum(
+    part.phase.config.steps
+    * step_times.of_phase(part.phase, lms, target, part.batch)
+    for part in learning
+  )
 
 
 def _learning(name, config, lms, mesh) -> _Learning:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from jax.sharding import AbstractMesh
@@ -11,6 +13,9 @@ from critic_jax import lookup
 from critic_jax.plan import abstract
 from critic_jax.runtime import sharding
 
+# The seconds of a run, `Layout.mesh`, `Layout.sizes`, and a function that plans
+# it, or returns None where parameters alone do not fit.
+Candidate = tuple[float, dict, dict, Callable]
 _WORTH = 0.95  # of the seconds of a run: another layout has less, or is silent
 
 
@@ -86,35 +91,36 @@ def _holds(mesh, lms) -> bool:
   return True
 
 
+def to_sample_on(lms, target, seconds, plan) -> Iterator[Candidate]:
+  """Yields each mesh that a process may sample on, for `better`.
+
+  Args:
+    lms: LMs by role.
+    target: a `forecast.Target`.
+    seconds: a target -> the seconds of a run.
+    plan: a target -> the phases as they are planned.
+  """
+  meshes = sample_meshes(lms, target.mesh, target.processes)
+  for shape, mesh in sorted(meshes.items()):
+    other = target._replace(sample_mesh=mesh)
+    sizes = dict(zip(sharding.AXES, shape, strict=True))
+    yield seconds(other), {}, sizes, functools.partial(plan, other)
+
+
 def better(phases, candidates, steps) -> Layout | None:
-  """Returns the fastest layout that fits, if it is worth typing.
+  """Returns the fastest layout of sampling that fits, if it is worth typing.
 
   Args:
     phases: the phases as they are planned.
-    candidates: by shape of the mesh to sample on a function that plans them.
+    candidates: layouts on the same mesh, as `to_sample_on` yields them.
     steps: steps of each phase.
   """
   if not any(phase.slots or phase.scoring for phase in phases):
     return None
-
-  plans = ((shape, plan()) for shape, plan in candidates.items())
-  fitting = [
-    (run_seconds(plan, steps), shape, plan)
-    for shape, plan in plans
-    if all(phase.fits for phase in plan)
-  ]
-  if not fitting:
-    return None
-  seconds, shape, best = min(fitting, key=lambda candidate: candidate[:2])
+  limit = math.inf
   if all(phase.fits for phase in phases):
-    if seconds > _WORTH * run_seconds(phases, steps):
-      return None
-  return Layout(
-    {},
-    dict(zip(sharding.AXES, shape, strict=True)),
-    {phase.name: phase.seconds for phase in best},
-    max(phase.total for phase in best),
-  )
+    limit = run_seconds(phases, steps)
+  return _first_that_fits(candidates, _WORTH * limit)
 
 
 def on_another_mesh(phases, better, candidates, steps) -> Layout | None:
@@ -123,8 +129,7 @@ def on_another_mesh(phases, better, candidates, steps) -> Layout | None:
   Args:
     phases: the phases as they are planned.
     better: the layout of sampling that is better than theirs, or None.
-    candidates: the seconds of a run, both meshes, and a function that plans it,
-      or returns None where parameters alone do not fit.
+    candidates: layouts on other meshes.
     steps: steps of each phase.
   """
   limit = math.inf
@@ -135,20 +140,30 @@ def on_another_mesh(phases, better, candidates, steps) -> Layout | None:
     )
   elif all(phase.fits for phase in phases):
     limit = run_seconds(phases, steps)
-  for seconds, mesh, sampling, plan in sorted(
-    candidates, key=lambda x: (x[0], *x[1].shape.values())
+  return _first_that_fits(candidates, _WORTH * limit) or better
+
+
+def _first_that_fits(candidates, limit: float) -> Layout | None:
+  """Returns the fastest layout that fits; slower ones are not planned.
+
+  Args:
+    candidates: layouts.
+    limit: the most seconds of a run.
+  """
+  for seconds, mesh, sizes, plan in sorted(
+    candidates, key=lambda x: (x[0], *x[1].values())
   ):
-    if seconds > _WORTH * limit:
+    if seconds > limit:
       break
     planned = plan()
     if planned and all(phase.fits for phase in planned):
       return Layout(
-        dict(mesh.shape),
-        dict(sampling.shape),
+        mesh,
+        sizes,
         {phase.name: phase.seconds for phase in planned},
         max(phase.total for phase in planned),
       )
-  return better
+  return None
 
 
 def run_seconds(phases, steps) -> float:

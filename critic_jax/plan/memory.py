@@ -223,15 +223,18 @@ def activations(name, config, lms, mesh, batch_shape) -> RowBytes:
     models = {r: shallow_lms[r].model for r in trained}
     return _row_bytes(phase.recipe, models, batch_shape)
 
+  def layer_bytes(remat):
+    return row_bytes(2, remat) - row_bytes(1, remat)
+
   trained = config.phases[name].train
-  num_layers = max(lms[role].model.config.num_layers for role in trained)
-  layer = row_bytes(2, '') - row_bytes(1, '')
-  # With `remat` one layer at a time is computed again, and whole.
-  whole_layer = row_bytes(2, 'none') - row_bytes(1, 'none')
-  return RowBytes(
-    kept=row_bytes(1, '') + (num_layers - 1) * layer,
-    layer=whole_layer - layer,
-  )
+  configs = [lms[role].model.config for role in trained]
+  kept, layer = row_bytes(1, ''), 0
+  if (further := max(c.num_layers for c in configs) - 1) > 0:
+    kept += further * layer_bytes('')
+  if any(c.remat != 'none' for c in configs):
+    # One layer at a time is computed again, and whole.
+    layer = layer_bytes('none') - layer_bytes('')
+  return RowBytes(kept, layer)
 
 
 def _row_bytes(recipe, models, batch_shape) -> int:

@@ -60,11 +60,11 @@ def tiny(recipe=refcritic, name='rl', **changes):
   return config, lms, abstract.phase(config, lms, name)
 
 
-def programs(config, lms, phase, mesh):
+def programs(config, lms, phase, mesh, **wanted):
   """The first program of each kind."""
   kinds = {}
   for program in compiled.programs(
-    phase.name, config, lms, mesh, sample_sizes=dict(mesh.shape)
+    phase.name, config, lms, mesh, sample_sizes=dict(mesh.shape), **wanted
   ):
     kinds.setdefault(program.kind, program)
   return kinds
@@ -105,7 +105,7 @@ def test_the_programs_of_a_family_on_a_chip(chip, family):
 def test_a_value_model_reads_a_batch():
   mesh = topology.make_mesh('v5e', MESHES['v5e'])
   config, lms, phase = tiny(ppo)
-  program = programs(config, lms, phase, mesh)['score']
+  [program] = programs(config, lms, phase, mesh, kinds=['score']).values()
   assert program.role == 'value'
   result = compiled.measure(program, lms)
   assert result.temporaries > 0 and not result.refusal
@@ -138,14 +138,10 @@ def test_decoding_is_planned_within_15_percent():
   )  # fmt: skip
   sizes = dict(lengths=(2048,), max_rows=64, max_new_tokens=1024)
   lms = {role: dataclasses.replace(lm, **sizes) for role, lm in lms.items()}
-  decodes = [
-    program
-    for program in compiled.programs(
-      'rl', config, lms, mesh, sample_sizes=dict(mesh.shape)
-    )
-    if program.kind == 'decode'
-  ]
-  result = compiled.measure(decodes[-1], lms)
+  *_, decode = compiled.programs(
+    'rl', config, lms, mesh, sample_sizes=dict(mesh.shape), kinds=['decode']
+  )
+  result = compiled.measure(decode, lms)
   assert result.total > 150 * 2**20
   assert result.estimate == pytest.approx(result.total, rel=0.15)
   # Parameters, keys and values are exact but for tiles.
