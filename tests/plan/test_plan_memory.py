@@ -205,20 +205,32 @@ def test_a_loss_of_pairs_is_asked_for_whole_pairs(monkeypatch):
   assert activations(rows_per_group=2) == plain and plain.kept > 0
 
 
+# Policies, the share of temporaries that are activations, a bound of estimates.
+POLICIES = ('none', 1, 1.3), ('dots_and_attention', 1, 1.5), ('full', 0.8, 1.4)
+
+
 @pytest.mark.parametrize(
-  'remat, activation_share, bound',
-  [('none', 1, 1.3), ('dots_and_attention', 1, 1.5), ('full', 0.8, 1.4)],
+  'remat, activation_share, bound, is_whole',
+  [
+    (*POLICIES[0], True),
+    *((*policy, False) for policy in POLICIES[1:]),
+    *(
+      pytest.param(*policy, True, marks=pytest.mark.slow)
+      for policy in POLICIES[1:]
+    ),
+  ],
 )
-def test_against_the_compiled_update(remat, activation_share, bound):
-  """XLA's temporaries, of four layers and extrapolated from two and three."""
+def test_against_the_compiled_update(remat, activation_share, bound, is_whole):
+  """XLA's temporaries, of four layers or extrapolated from two and three."""
   phase, config, lms, learned = tiny(
     'solver', num_layers=4, embed_dim=128, mlp_dim=384, num_heads=4,
     num_kv_heads=2, head_dim=32, remat=remat,
   )  # fmt: skip
   mesh = sharding.make_mesh({}, jax.devices()[:1])
   program = compiled._update(phase, config, lms, mesh, learned)
-  extrapolation = compiled.measure(program, lms).temporaries
-  direct = compiled._measure(program, lms).temporaries
+  direct = extrapolation = compiled.measure(program, lms).temporaries
+  if is_whole:
+    direct = compiled._measure(program, lms).temporaries
   assert extrapolation == pytest.approx(direct, rel=0.05)
   planned = program.planned
   estimate = sum(planned.values()) - planned['parameters and optimiser']
