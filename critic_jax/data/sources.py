@@ -1,8 +1,8 @@
 """Sources of a run's problems: functions that a config names.
 
 Each returns `{'train': ..., 'dev': ..., 'test': ...}`, disjoint sequences of
-problems, or 'test' alone for a source that is not trained on. Nothing is tuned
-on 'test'.
+problems or of given solutions, or 'test' alone for a source that is not trained
+on. Nothing is tuned on 'test'.
 """
 
 from __future__ import annotations
@@ -52,28 +52,31 @@ def arithmetic_slips(
   min_steps: int = 3,
   max_steps: int = 5,
   unseen: bool = False,
+  num_train: int = 0,
   num_test: int = 500,
 ) -> Splits:
   """Makes given solutions of the embedded world, every second with a slip.
 
   They are labelled with their first wrong step, as ProcessBench's are, and
-  depend on no solver.
+  depend on no solver. There is no 'train' if `num_train` is 0.
   """
-  problem_set = world.problems(
-    'test',
-    num_test,
-    seed=seed,
-    min_steps=min_steps,
-    max_steps=max_steps,
-    unseen=unseen,
-  )
-  rng = random.Random(seed)
-  return {
-    'test': [
+  sizes = {'train': num_train, 'test': num_test}
+  splits = {}
+  for split, size in sizes.items():
+    problem_set = world.problems(
+      split,
+      size,
+      seed=seed,
+      min_steps=min_steps,
+      max_steps=max_steps,
+      unseen=unseen,
+    )
+    rng = random.Random(seed)
+    splits[split] = [
       arithmetic_labels.solution(problem, bool(i % 2), rng)
       for i, problem in enumerate(problem_set)
     ]
-  }
+  return splits if num_train else {'test': splits['test']}
 
 
 def files(
@@ -120,6 +123,11 @@ def files(
     else problems.read(part, **settings)
     for split, part in sets.items()
   }
+  return _disjoint(parts, fractions, seed)
+
+
+def _disjoint(parts: Splits, fractions, seed: int) -> Splits:
+  """Leaves copies out of parts, and shares 'train' for those that lack one."""
   if len(parts) > 1:
     parts = splits_lib.without_copies(parts)
   if 'train' in parts:
@@ -148,7 +156,12 @@ def _shares(fractions, parts) -> dict[str, float]:
 
 
 def _find_splits(paths, data_dir) -> dict[str, list[file_sets.FileSet]]:
-  """Returns the files of splits, those first that keep a copy of a question."""
+  """Returns the files of splits, those first that keep a copy of a question.
+
+  Args:
+    paths: as of `files`.
+    data_dir: where sets of the hub are kept; None: they are not looked for.
+  """
   order = ('test', 'dev', 'train')
   if not hasattr(paths, 'items'):  # a mapping or a ConfigDict
     paths = {'train': paths}
@@ -163,7 +176,8 @@ def _find_splits(paths, data_dir) -> dict[str, list[file_sets.FileSet]]:
   by_split = {}
   for split, value in named.items():
     setting = f'paths.{split}'
-    if isinstance(value, str) and value.startswith(hub.PREFIX):
+    is_text = isinstance(value, str)
+    if data_dir is not None and is_text and value.startswith(hub.PREFIX):
       value = hub.folder(value, data_dir, setting)
     own = file_sets.find(value, setting)
     if split not in own and len(own) > 1:
@@ -196,48 +210,61 @@ def tfds(
 
 def solutions(
   *,
-  paths: str | Sequence[str],
+  paths: str | Sequence[str] | Mapping[str, str | Sequence[str]],
   columns: str = '',
   layout: str = 'auto',
   bad_rows: str = 'error',
+  fractions: Mapping[str, float] | None = None,
   number: int = 0,
   by: str = 'solution',
   seed: int = 0,
 ) -> Splits:
   """Reads given solutions, e.g. the four files of ProcessBench.
 
+  All solutions of a question are in one split, also those of several files:
+  splits are made and kept apart as those of `files` are.
+
   Args:
-    paths: a file, a folder or a pattern, or several: a list, or with commas
-      between them; the name of each file is that of its part.
+    paths: by split, 'train', 'dev' and 'test': a file, a folder or a pattern,
+      or several: a list, or with commas between them; the name of each file is
+      that of its part. Without splits they are those of test.
     columns: names of ours for columns: 'question=prompt,solution=output'.
     layout: a layout of `data/solutions.py`, or 'auto'.
     bad_rows: 'error' or 'skip'.
+    fractions: shares of `paths.train`, as of `files`.
     number: the solutions or problems to draw from each file; 0 takes all.
     by: the unit of `number`, 'solution' or 'problem'.
-    seed: the seed of the draw.
+    seed: the seed of the draw, and of the split by shares.
 
   Raises:
     ValueError: two files hold a solution of the same id, or a file is bad.
   """
   column_names.parse(columns)
-  parts = file_sets.named_apart(file_sets.find(paths, 'paths'))
-  records, place_by_id = [], {}
-  for file_set in (s for part in parts.values() for s in part):
-    place = file_sets.label([file_set])
-    part = solutions_lib.read(
-      [file_set], layout=layout, columns=columns, bad_rows=bad_rows
-    )
-    # Refuse ids that another file has: records of both would be confused.
-    copies = [
-      r.id for r in part if place_by_id.setdefault(r.id, place) != place
-    ]
-    if copies:
-      raise ValueError(
-        f'paths: got {len(copies)} solutions again in {place} ({copies[0]!r}, '
-        '...); expected files of different ids; leave one out, or rename one'
+  if hasattr(paths, 'items'):  # a mapping or a ConfigDict
+    sets = _find_splits(paths, None)
+  else:
+    found = file_sets.find(paths, 'paths').values()
+    sets = {'test': [file_set for part in found for file_set in part]}
+  parts, place_by_id = {}, {}
+  for split, named in file_sets.named_apart(sets).items():
+    parts[split] = []
+    for file_set in named:
+      place = file_sets.label([file_set])
+      part = solutions_lib.read(
+        [file_set], layout=layout, columns=columns, bad_rows=bad_rows
       )
-    # Draw from each file, so that every part keeps its place in the mean.
-    if number:
-      part = solutions_lib.sample(part, number, seed=seed, by=by)
-    records += part
-  return {'test': records}
+      # Refuse ids that another file has: records of both would be confused.
+      copies = [
+        r.id for r in part if place_by_id.setdefault(r.id, place) != place
+      ]
+      if copies:
+        raise ValueError(
+          f'paths: got {len(copies)} solutions again in {place} '
+          f'({copies[0]!r}, ...); expected files of different ids; leave one '
+          'out, or rename one'
+        )
+      # Draw from each file, so that every part keeps its place in the mean.
+      if number:
+        part = solutions_lib.sample(part, number, seed=seed, by=by)
+      parts[split] += part
+  return _disjoint(parts, fractions, seed)

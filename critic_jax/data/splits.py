@@ -1,7 +1,8 @@
-"""Splits of problems, which share no question.
+"""Splits of problems, or of given solutions, which share no question.
 
 A question is known by its words and numbers: another case, other spaces or
-other punctuation make a copy of it. Copies are in one split.
+other punctuation make a copy of it. Copies are in one split, and so are all
+solutions of a problem.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 
-from critic_jax.types import Problem
+from critic_jax.types import Problem, Record
+
+Examples = Sequence[Problem | Record]
 
 
 def question_key(question: str) -> str:
@@ -39,21 +42,21 @@ def repeats(problems: Sequence[Problem]) -> dict[str, str]:
 
 
 def split(
-  problems: Sequence[Problem], fractions: Mapping[str, float], *, seed: int
-) -> dict[str, list[Problem]]:
-  """Splits problems into disjoint parts of about the given sizes.
+  examples: Examples, fractions: Mapping[str, float], *, seed: int
+) -> dict[str, list[Problem | Record]]:
+  """Splits examples into disjoint parts of about the given sizes.
 
-  The part of a problem depends on `question_key` of its question, the fractions
-  and the seed only: copies of a question fall into the same part, and problems
-  added later move none.
+  The part of an example depends on `question_key` of its question, the
+  fractions and the seed only: copies of a question fall into the same part, and
+  examples added later move none.
 
   Args:
-    problems: any number.
+    examples: problems, or given solutions; any number.
     fractions: part -> its share, e.g. `{'train': 0.9, 'dev': 0.1}`; sum 1.
     seed: another seed gives other parts.
 
   Returns:
-    part -> its problems, in the given order.
+    part -> its examples, in the given order.
 
   Raises:
     ValueError: the fractions are negative or do not sum to 1.
@@ -62,12 +65,18 @@ def split(
   ends = list(itertools.accumulate(fractions.values()))[:-1]
   names = list(fractions)
   parts = {name: [] for name in names}
-  for problem in problems:
-    key = f'{seed}\n{question_key(problem.question)}'
+  for example in examples:
+    key = f'{seed}\n{_key_of(example)}'
     digest = hashlib.sha256(key.encode()).digest()
     place = int.from_bytes(digest[:8], 'big') / 2**64
-    parts[names[bisect.bisect_right(ends, place)]].append(problem)
+    parts[names[bisect.bisect_right(ends, place)]].append(example)
   return parts
+
+
+def _key_of(example: Problem | Record) -> str:
+  """Returns the `question_key` of a problem, or of a given solution."""
+  is_given = isinstance(example, Record)
+  return question_key((example.problem if is_given else example).question)
 
 
 def check_shares(fractions: Mapping[str, float]) -> None:
@@ -80,10 +89,10 @@ def check_shares(fractions: Mapping[str, float]) -> None:
 
 
 def without_copies(
-  by_split: Mapping[str, Sequence[Problem]],
+  by_split: Mapping[str, Examples],
   *,
   report: Callable[[str], None] = print,
-) -> dict[str, list[Problem]]:
+) -> dict[str, list[Problem | Record]]:
   """Leaves out of each split the questions of a split that comes before it.
 
   Args:
@@ -95,11 +104,11 @@ def without_copies(
   """
   owner: dict[str, str] = {}
   parts = {}
-  for name, problems in by_split.items():
-    keys = [question_key(problem.question) for problem in problems]
+  for name, examples in by_split.items():
+    keys = [_key_of(example) for example in examples]
     copies = [owner[key] for key in keys if key in owner]
     parts[name] = [
-      problem for key, problem in zip(keys, problems, strict=True)
+      example for key, example in zip(keys, examples, strict=True)
       if key not in owner
     ]  # fmt: skip
     others = ' and '.join(dict.fromkeys(copies))
@@ -110,7 +119,7 @@ def without_copies(
       )
     if copies:
       report(
-        f'{len(copies)} of {len(problems)} questions of {name} are in '
+        f'{len(copies)} of {len(examples)} questions of {name} are in '
         f'{others}, too, and are left out of {name}'
       )
     owner.update(dict.fromkeys(keys, name))

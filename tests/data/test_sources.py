@@ -94,3 +94,85 @@ def test_two_files_must_not_hold_the_same_ids(tmp_path):
   assert (
     len(sources.solutions(paths=[str(path) for path in paths])['test']) == 2
   )
+
+
+# --------------------------------------------------------- given solutions
+
+
+def write_solutions(path, numbers, generators='ab'):
+  """Writes a file with a solution of each generator to each question."""
+  rows = [
+    dict(
+      question=f'What is {i} + 1?', solution=f'It is {i + 1}.',
+      correct=name == 'a', generator=name, id=f'{path.stem}-{i}-{name}',
+    )
+    for i in numbers for name in generators
+  ]  # fmt: skip
+  path.write_text('\n'.join(map(json.dumps, rows)))
+  return str(path)
+
+
+def questions(splits):
+  return {
+    name: {record.problem.question for record in split}
+    for name, split in splits.items()
+  }
+
+
+def test_all_solutions_of_a_question_are_in_one_split(tmp_path):
+  """Also those of another file; the shares are those of the questions."""
+  path = write_solutions(tmp_path / 'x.jsonl', range(200))
+  other = write_solutions(tmp_path / 'y.jsonl', range(100), 'c')
+  config = dict(
+    name='solutions',
+    paths=dict(train=f'{path},{other}', dev='', test=''),
+    fractions=dict(train=0.5, dev=0.0, test=0.5),
+  )
+  splits = lookup.bind(sources, config)()
+  assert sum(sizes(splits).values()) == 500 and not splits['dev']
+  by_split = questions(splits)
+  assert not by_split['train'] & by_split['test']
+  assert 60 < len(by_split['train']) < 140
+  # A file of problems is split alike.
+  rows = [dict(question=f'What is {i} + 1?', answer=i + 1) for i in range(200)]
+  problem_file = tmp_path / 'p.jsonl'
+  problem_file.write_text('\n'.join(map(json.dumps, rows)))
+  problems = sources.files(
+    paths=str(problem_file), fractions=config['fractions'], data_dir=''
+  )
+  assert {p.question for p in problems['train']} == by_split['train']
+  # Another seed splits otherwise.
+  other_seed = lookup.bind(sources, config | dict(seed=1))()
+  assert questions(other_seed)['train'] != by_split['train']
+
+
+def test_a_question_that_is_measured_on_is_not_trained_on(tmp_path, capsys):
+  train = write_solutions(tmp_path / 'x.jsonl', range(20))
+  test = write_solutions(tmp_path / 'y.jsonl', range(15, 30), 'c')
+  splits = sources.solutions(
+    paths=dict(train=train, test=test), fractions=dict(train=0.8, dev=0.2)
+  )
+  by_split = questions(splits)
+  assert len(by_split['test']) == len(splits['test']) == 15
+  assert by_split['train'] | by_split['dev'] == {
+    f'What is {i} + 1?' for i in range(15)
+  }
+  assert not by_split['train'] & by_split['dev']
+  assert '10 of 40 questions of train are in test' in capsys.readouterr().out
+
+
+def test_a_path_without_a_split_is_not_trained_on(tmp_path):
+  path = write_solutions(tmp_path / 'x.jsonl', range(5))
+  assert sizes(sources.solutions(paths=path)) == {'test': 10}
+  drawn = sources.solutions(paths=dict(test=path), number=2, by='problem')
+  assert sizes(drawn) == {'test': 4}
+
+
+def test_slips_can_be_trained_on():
+  splits = sources.arithmetic_slips(num_train=6, num_test=4)
+  assert sizes(splits) == {'train': 6, 'test': 4}
+  assert sources.arithmetic_slips(num_test=4).keys() == {'test'}
+  by_split = questions(splits)
+  assert not by_split['train'] & by_split['test']
+  labels = [r.parsed['first_error'] for r in splits['train']]
+  assert [label == -1 for label in labels] == [True, False] * 3
