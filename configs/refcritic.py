@@ -80,7 +80,7 @@ def get_config(arg='quickstart'):
 def refcritic(**settings) -> dict:
   """The recipe's settings."""
   section = common.policy_gradient() | dict(
-    num_solutions=1,
+    num_solutions=1,  # 0: the data gives solutions
     num_critiques=8,
     num_refinements=2,
     num_controls=8,  # critiques a step that are refined with controls too
@@ -164,6 +164,7 @@ def quickstart():
       batch_size=64,
       schedule='linear',
       copy=dict(critic='solver'),
+      num_solutions=1,
       num_critiques=2,
       row_shapes=((22, 192), (26, 192)),
       writer=dict(

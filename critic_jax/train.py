@@ -59,6 +59,7 @@ from critic_jax.training import (
   adapters,
   checks,
   choices,
+  data_sections,
   eval_phases,
   inputs,
   model_sources,
@@ -351,6 +352,7 @@ def run(
     eval_phases.check_evaluations(config, lms)
     splits = lookup.bind(sources, config.data)()
     lookup.check_name('split of data', 'train', splits)
+    data_sections.check_examples(phases, splits['train'])
     pool.check(split[0] for split in splits.values() if split)
     evaluations = eval_phases.make_evaluations(config, lms, splits)
     examples = {'data': splits['train'], **eval_phases.examples(evaluations)}

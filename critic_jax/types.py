@@ -213,6 +213,7 @@ class Recipe(NamedTuple):
     metrics: the names of what a step may log, beside what the loop logs.
     corrects_staleness: whether the loss corrects for batches that were sampled
       by older parameters.
+    takes_solutions: whether its examples are given solutions, not problems.
   """
 
   collect: Callable[[Roles, Sequence[Any], Key], tuple[Batch, list[Record]]]
@@ -224,3 +225,4 @@ class Recipe(NamedTuple):
   scored: tuple[str, ...] = ()
   metrics: frozenset[str] = frozenset()
   corrects_staleness: bool = False
+  takes_solutions: bool = False

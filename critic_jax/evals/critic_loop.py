@@ -61,7 +61,7 @@ def collect(
 
   # Sample solutions, or take those that are given.
   if isinstance(examples[0], Record):
-    solutions = _graded(examples, grade)
+    solutions = rollout.grade(examples, grade)
   else:
     solutions = rollout.run_graded(
       solver.stages.solve, solve, examples, keys[0], grade, n=num_solutions
@@ -91,16 +91,6 @@ def collect(
     for refinements in rollout.run_graded_together(requests, solve, grade):
       records += refinements
   return records
-
-
-def _graded(solutions: Sequence[Record], grade) -> list[Record]:
-  """Grades the given solutions whose file leaves that to us."""
-  is_open = [solution.parsed.get('grade') == 'open' for solution in solutions]
-  ungraded = [s for s, o in zip(solutions, is_open, strict=True) if o]
-  graded = iter(rollout.grade(ungraded, grade) if ungraded else ())
-  return [
-    next(graded) if o else s for s, o in zip(solutions, is_open, strict=True)
-  ]
 
 
 def _parsed(record: Record, **fields) -> Record:

@@ -56,7 +56,8 @@ def truth(solution: Record) -> bool | None:
 
   The grade of its final answer decides, but one that was cut off is not right,
   also where the grader timed out. For ungraded solutions with labelled steps,
-  no step may be wrong.
+  no step may be wrong. The reward for a verdict has the same rule
+  (`refinement.is_right`).
   """
   if solution.undetermined:
     return None

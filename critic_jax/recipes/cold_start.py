@@ -3,7 +3,7 @@
 The supervised start of RefCritic (https://arxiv.org/abs/2507.15024), whose
 details could not be verified by us:
 
-1. The solver solves each problem.
+1. The solver solves each problem, or the data gives solutions.
 2. A writer, who may be the critic itself, writes critiques of each solution.
 3. Critiques whose verdict is right are kept, in equal number on right and on
    wrong solutions as far as they go.
@@ -30,6 +30,7 @@ def make(
   models,
   grade,
   *,
+  num_solutions: int,
   num_critiques: int,
   writer: Mapping,
   batch_size: int,
@@ -40,17 +41,20 @@ def make(
   """Makes the recipe.
 
   Args:
-    models: LMs of 'solver' and 'critic'.
+    models: LMs of 'critic' and, to solve, 'solver'.
     grade: final answers to grades.
+    num_solutions: solutions of each problem; 0: the examples are solutions.
     num_critiques: critiques of each solution.
     writer: a `module` of critic_jax.tasks with a name and keywords of its
       function `(solution, rng) -> text`, or `module=''` for the critic itself.
-    batch_size: problems a step, and critiques kept at most.
+    batch_size: examples a step, and critiques kept at most.
     aggregate: how the loss is normalised: 'token', 'sequence' or 'constant'.
     row_shapes: (rows, columns) that a batch may be packed in; () for none.
     microbatches: parts that a batch is cut into.
   """
-  solver, critic = get_models(models, 'solver', 'critic')
+  lookup.check_counts(0, num_solutions=num_solutions)
+  [critic] = get_models(models, 'critic')
+  [solver] = get_models(models, 'solver') if num_solutions else [None]
   lookup.check_counts(num_critiques=num_critiques)
   lookup.check_counts(2, batch_size=batch_size)  # one of each kind, or none
   stage = critic.stages.critique
@@ -73,15 +77,18 @@ def make(
         records.append(batching.encode(record, prompt, critic))
     return records
 
-  def collect(roles, problems, key):
+  def collect(roles, examples, key):
     keys = jax.random.split(key, 3)
     rng = random.Random(int(jax.random.bits(keys[2])))
 
-    # 1. Solve.
-    solve = solver.bind(roles['solver'])
-    solutions = rollout.run_graded(
-      solver.stages.solve, solve, problems, keys[0], grade, n=1
-    )
+    # 1. Solve, or take the given solutions.
+    if num_solutions:
+      solve = solver.bind(roles['solver'])
+      solutions = rollout.run_graded(
+        solver.stages.solve, solve, examples, keys[0], grade, n=num_solutions
+      )
+    else:
+      solutions = rollout.grade(rollout.given(examples), grade)
 
     # 2. Critique.
     if write_critique:
@@ -99,9 +106,12 @@ def make(
     kept = balance(critiques, batch_size, rng)
     return pack(to_rows(kept)), solutions + critiques
 
-  sampled = [Sampled('solve', 'solver', batch_size, 1)]
+  sampled = []
+  if num_solutions:
+    sampled.append(Sampled('solve', 'solver', batch_size, num_solutions))
   if not write_critique:
-    sampled.append(Sampled('critique', 'critic', batch_size, num_critiques))
+    num_critiqued = batch_size * max(1, num_solutions)
+    sampled.append(Sampled('critique', 'critic', num_critiqued, num_critiques))
   return Recipe(
     collect,
     imitation.make_imitation_loss(models, 'critic'),
@@ -115,6 +125,7 @@ def make(
         *stage_metrics.names('critique', rewards=['judge'], has_verdict=True),
       ]
     ),
+    takes_solutions=not num_solutions,
   )
 
 
@@ -133,7 +144,7 @@ def balance(critiques, num_rows, rng):
   kept = [c for c in critiques if c.scores.get('judge') == 1.0]
   rng.shuffle(kept)
   by_truth = {
-    truth: [c for c in kept if c.parent.parsed['correct'] is truth]
+    truth: [c for c in kept if refinement.is_right(c.parent) is truth]
     for truth in (True, False)
   }
   num_each = min(num_rows // 2, *map(len, by_truth.values()))

@@ -3,7 +3,8 @@
 https://arxiv.org/abs/2507.15024. The paper's gate, weight and number of
 refinements could not be verified by us; they are settings, with defaults ours.
 
-1. The solver solves each problem `num_solutions` times.
+1. The solver solves each problem `num_solutions` times, or the data gives
+   solutions.
 2. The critic writes `num_critiques` critiques of each solution.
 3. The solver refines the solution `num_refinements` times with the conclusion
    of each critique that `gate` admits; it never sees the critic's thinking.
@@ -67,10 +68,10 @@ def make(
   """Makes the recipe.
 
   Args:
-    models: LMs of 'solver' and 'critic', of 'ref' if the KL has a coefficient,
-      and of 'judge' if preferences have a weight.
+    models: LMs of 'critic', of 'solver' to solve or to refine, of 'ref' if the
+      KL has a coefficient, and of 'judge' if preferences have a weight.
     grade: final answers to grades.
-    num_solutions: solutions of each problem.
+    num_solutions: solutions of each problem; 0: the examples are solutions.
     num_critiques: critiques of each solution.
     num_refinements: refinements with each admitted critique.
     num_controls: critiques a step that are also refined with controls.
@@ -85,67 +86,77 @@ def make(
       (rewards/step_labels.py): labels that RefCritic does without.
     first_error: who knows these labels, a `module` of critic_jax.tasks with a
       name and keywords of its function `(problem, text) -> index`, or
-      `module=''` for nobody.
+      `module=''` for nobody, or for the file of given solutions.
     shaping: settings with a `weight` each, by the name of a function in
       rewards/shaping.py.
     advantage: a name and keywords of `objectives/advantages.py`, over groups.
     objective: the surrogate, a name and keywords of `objectives/policy.py`.
     kl: the penalty: `name` in `objectives/kl.py`, and its `coef`.
-    batch_size: problems a step.
+    batch_size: examples a step.
     aggregate: how the loss is normalised: 'token', 'sequence' or 'constant'.
     row_shapes: (rows, columns) that a batch may be packed in; () for none.
     microbatches: parts that a batch is cut into.
   """
-  solver, critic = get_models(models, 'solver', 'critic')
+  [critic] = get_models(models, 'critic')
   judges = get_models(models, *(['judge'] if preference_weight else []))
   _check_counts(num_solutions, num_critiques, num_refinements, num_controls)
   rewards, weights = make_rewards(
     gate, num_refinements, shaping, judge=judge_weight, refine=refine_weight,
     preferred=preference_weight, locate=step_weight,
   )  # fmt: skip
-  label = _bind_labels(first_error, step_weight)
+  label = _bind_labels(first_error, step_weight if num_solutions else 0.0)
   advantage_fn = lookup.bind(advantages, advantage, 'advantage')
   policy = policy_gradient.make_policy_loss(
     models, 'critic', objective=objective, kl=kl, microbatches=microbatches
   )
   num_refinements = num_refinements if refine_weight else 0
+  is_asked = num_solutions or num_refinements
+  [solver] = get_models(models, 'solver') if is_asked else [None]
   counts = batch_size, num_solutions, num_critiques
-  num_rows = math.prod(counts)
+  num_rows = math.prod(max(1, count) for count in counts)
   max_prompts = num_rows if num_refinements else 0  # to refine with
   to_rows, pack = batching.make_rows(
     critic, num_rows=num_rows, aggregate=aggregate, row_shapes=row_shapes,
     microbatches=microbatches,
   )  # fmt: skip
-  refine_stage = solver.stages.refine
-  shown_stage = controls.masking(refine_stage) if mask_answers else refine_stage
 
-  def refine(critiques, solve, key, controls_key):
+  def refine(critiques, roles, key, controls_key):
     """Refinements with admitted critiques; those of controls; graded."""
+    if not num_refinements:
+      return [[]]
+    stage = solver.stages.refine
     admitted = [c for c in critiques if refinement.admits(gate, c)]
-    admitted = admitted if num_refinements else []
     refinements = rollout.Request(
-      shown_stage, admitted, key, num_refinements, max_prompts
+      controls.masking(stage) if mask_answers else stage,
+      admitted,
+      key,
+      num_refinements,
+      max_prompts,
     )
     compared = controls.requests(
-      refine_stage,
+      stage,
       controls.spread(admitted, num_controls),
       controls_key,
       max_prompts=min(max_prompts, num_controls),
     )
     # Together: the sampler then has more rows to decode at once.
-    return rollout.run_graded_together([refinements, *compared], solve, grade)
-
-  def collect(roles, problems, key):
-    keys = jax.random.split(key, 5)
+    requests = [refinements, *compared]
     solve = solver.bind(roles['solver'])
+    return rollout.run_graded_together(requests, solve, grade)
+
+  def collect(roles, examples, key):
+    keys = jax.random.split(key, 5)
     critique = critic.bind(roles['critic'])
 
-    # 1. Solve; answers are graded while the critic writes.
-    solutions = label(
-      rollout.run(
-        solver.stages.solve, solve, problems, keys[0], n=num_solutions
+    # 1. Solve, or take the given; answers are graded while the critic writes.
+    if num_solutions:
+      solve = solver.bind(roles['solver'])
+      solutions = rollout.run(
+        solver.stages.solve, solve, examples, keys[0], n=num_solutions
       )
-    )
+    else:
+      solutions = rollout.given(examples)
+    solutions = label(solutions)
     with rollout.grading(solutions, grade) as graded:
       # 2. Critique.
       critiques = rollout.run(
@@ -155,7 +166,7 @@ def make(
     solutions = graded.result()
 
     # 3. Refine.
-    [refinements, *others] = refine(critiques, solve, keys[2], keys[3])
+    [refinements, *others] = refine(critiques, roles, keys[2], keys[3])
 
     # 4. Compare, and reward.
     compared = []
@@ -188,14 +199,17 @@ def make(
     scored=policy.scored,
     metrics=frozenset([*policy.metrics, *_record_metrics(rewards, judges)]),
     corrects_staleness=policy.corrects_staleness,
+    takes_solutions=not num_solutions,
   )
 
 
 def _check_counts(num_solutions, num_critiques, num_refinements, num_controls):
-  lookup.check_counts(num_solutions=num_solutions)
   lookup.check_counts(2, num_critiques=num_critiques)  # a group to compare
   lookup.check_counts(
-    0, num_refinements=num_refinements, num_controls=num_controls
+    0,
+    num_solutions=num_solutions,
+    num_refinements=num_refinements,
+    num_controls=num_controls,
   )
 
 
@@ -212,13 +226,13 @@ def _check_earns(weights, num_refinements) -> None:
 
 
 def _sampled(
-  num_problems, num_solutions, num_critiques, num_refinements, num_judges
+  num_examples, num_solutions, num_critiques, num_refinements, num_judges
 ):
   """Lists the stages of a step, if every critique is refined."""
-  num_critiqued = num_problems * num_solutions
+  num_critiqued = num_examples * max(1, num_solutions)
   num_refined = num_critiqued * num_critiques
   stages = [
-    Sampled('solve', 'solver', num_problems, num_solutions),
+    Sampled('solve', 'solver', num_examples, num_solutions),
     Sampled('critique', 'critic', num_critiqued, num_critiques),
     Sampled('refine', 'solver', num_refined, num_refinements),
     # Each critique with the next one, in both orders.

@@ -8,6 +8,10 @@ solution, and its `parsed['correct']` and that of each refinement are bools
 which the recipe writes before it scores. A critique that states no verdict
 or was cut off earns nothing from any of these rewards.
 
+A solution is wrong if its final answer is, however it came to it. Where a given
+solution has labels of its steps and its answer was not judged, as PRM800K has
+it of solutions that end at their first wrong step, it is wrong if a step is.
+
 A grader's timeout is not a wrong answer, and neither is a response that was
 never sampled, as its prompt did not fit: a reward that depends on such a grade
 is None, and no advantage is made of it. That goes for the mean of refinements,
@@ -83,13 +87,17 @@ def is_right(
 
   It is not where the grader timed out, nor where nothing was sampled.
   A response that was cut off is not right, whatever its grade. The grade is
-  read strictly: a string 'False' must not count as true.
+  read strictly: a string 'False' must not count as true. Without a grade the
+  labels of a given solution's steps decide.
 
   Args:
     record: a solution or refinement; None, a missing solution, is an error.
     critique: the critique of the solution, which the error then names.
   """
   correct = record.parsed.get('correct') if record is not None else None
+  if correct is None and record is not None:
+    first_error = record.parsed.get('first_error')
+    correct = None if first_error is None else first_error == -1
   if not isinstance(correct, bool | np.bool_):
     source = record.id if record is not None else f'the parent of {critique.id}'
     raise ValueError(

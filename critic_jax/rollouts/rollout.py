@@ -185,27 +185,42 @@ def write(
   return _record(stage, parent, index, generation)
 
 
+def given(solutions: Sequence[Record]) -> list[Record]:
+  """Returns given solutions as a step's own: it may have one of them twice."""
+  return [dataclasses.replace(solution) for solution in solutions]
+
+
 def grade(records: Sequence[Record], grade_fn: Grade) -> list[Record]:
   """Grades final answers: adds 'grade' and 'correct' to `parsed`.
 
   A response that was cut off is not right, even if its answer so far is. A
-  record that was refused has no answer: its grade is 'refused'.
+  record that was refused has no answer: its grade is 'refused'. A given
+  solution stays as its file has it, unless that leaves the grade to us.
   """
-  sampled = [record for record in records if not record.refused]
-  with timing.timed('time/grade_s'):
-    grades = grade_fn([(r.text, r.problem.answer) for r in sampled])
-  grade_of = dict(zip(map(id, sampled), grades, strict=True))
+  ungraded = [r for r in records if not r.refused and not _is_judged(r)]
+  grades = []
+  if ungraded:
+    with timing.timed('time/grade_s'):
+      grades = grade_fn([(r.text, r.problem.answer) for r in ungraded])
+  grade_of = dict(zip(map(id, ungraded), grades, strict=True))
   return [
-    dataclasses.replace(
-      record,
-      parsed={
-        **record.parsed,
-        'grade': (mark := grade_of.get(id(record), 'refused')),
-        'correct': mark == 'right' and not record.truncated,
-      },
-    )
+    record
+    if _is_judged(record)
+    else _graded(record, grade_of.get(id(record), 'refused'))
     for record in records
   ]
+
+
+def _is_judged(record: Record) -> bool:
+  """Whether a record is a given solution that its file judges."""
+  parsed = record.parsed
+  return 'part' in parsed and parsed.get('grade') != 'open'
+
+
+def _graded(record: Record, mark: str) -> Record:
+  correct = mark == 'right' and not record.truncated
+  parsed = {**record.parsed, 'grade': mark, 'correct': correct}
+  return dataclasses.replace(record, parsed=parsed)
 
 
 def run_graded(

@@ -5,8 +5,8 @@ count, length, truncated       of every stage; length in tokens, where they are
 refused                        nothing was sampled, as a prompt did not fit;
                                such records are in 'count' and in no other
 reward, and each rule's value  where there are scores
-correct, unparsable, timeout   where answers were graded; what is left is
-                               wrong, or right and cut off
+correct, unparsable, timeout   where answers were graded, or steps labelled;
+                               what is left is wrong, or right and cut off
 called_wrong                   of critiques: the verdict 'incorrect'
 missing, contradictory,        of critiques: what is wrong with the verdict
   unfinished
@@ -124,6 +124,8 @@ def _of_record(record: Record) -> dict[str, float]:
     metrics['correct'] = parsed['correct']
     for grade in ('unparsable', 'timeout'):
       metrics[grade] = parsed['grade'] == grade
+  elif 'first_error' in parsed:
+    metrics['correct'] = refinement.is_right(record)
   if 'agrees' in parsed:
     metrics['missing'] = parsed['better'] is None
     metrics['agreement'] = parsed['agrees']
@@ -131,7 +133,7 @@ def _of_record(record: Record) -> dict[str, float]:
     metrics['called_wrong'] = parsed['verdict'] == 'incorrect'
     for status in _FAULTS:
       metrics[status] = parsed['status'] == status
-    if 'correct' in record.parent.parsed:
+    if {'correct', 'first_error'} & record.parent.parsed.keys():
       metrics |= _of_critique(record, refinement.is_right(record.parent))
   return metrics
 

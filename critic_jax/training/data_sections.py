@@ -1,16 +1,18 @@
 """The sections of data in a config: a run's own, and those of its evaluations.
 
 Their names are checked, and that each split is both given and read, before a
-file is opened.
+file is opened; and then that what was read is what phases and evaluations take,
+problems or given solutions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from critic_jax import lookup
 from critic_jax.data import sources
+from critic_jax.types import Record
 
 _SPLITS = ('train', 'dev', 'test')
 
@@ -95,3 +97,81 @@ def read(data: Mapping[str, Any], name: str = '') -> sources.Splits:
       raise
     own = f'--config.evals.{name}.data.'  # sources know the flags of a run
     raise ValueError(str(error).replace('--config.data.', own)) from error
+
+
+def check_examples(phases: Sequence, examples: Sequence) -> None:
+  """Checks that the phases of a run take what its data has.
+
+  Args:
+    phases: a `phases.Phase` each.
+    examples: the split that is trained on.
+
+  Raises:
+    ValueError: given solutions for a phase that takes problems, or problems for
+      one that takes solutions; or solutions that cannot be refined, or lack
+      labels that are paid for.
+  """
+  are_given = bool(len(examples)) and isinstance(examples[0], Record)
+  for phase in phases:
+    with lookup.naming(f'phases.{phase.name}'):
+      recipe = phase.recipe
+      if are_given and not recipe.takes_solutions:
+        raise ValueError(
+          f'recipe: got {phase.config.recipe!r}, which solves problems, and '
+          'data of given solutions; expected a phase that critiques them: '
+          f'--config.phases.{phase.name}.num_solutions=0 with the recipe '
+          'refcritic or cold_start; or name a source of problems in data'
+        )
+      if recipe.takes_solutions and not are_given:
+        raise ValueError(
+          'num_solutions: got 0, and data of problems without solutions; '
+          f'expected >= 1: --config.phases.{phase.name}.num_solutions=1; or '
+          "given solutions, such as those of data.name='solutions'"
+        )
+      if any(stage.stage == 'refine' for stage in recipe.sampled):
+        check_refinable(phase.config.num_refinements, examples)
+      if are_given and phase.config.get('step_weight'):
+        _check_labelled(phase.config, examples)
+
+
+def _check_labelled(config, examples) -> None:
+  """Raises ValueError if labels of steps are paid for and nobody gives them."""
+  if config.first_error.module:
+    return
+  unknown = [e.id for e in examples if e.parsed.get('first_error') is None]
+  if unknown:
+    raise ValueError(
+      f'step_weight: got {config.step_weight}, but {len(unknown)} solutions '
+      f'({unknown[0]}, ...) come without a label of their steps; expected 0, '
+      'or files that label all'
+    )
+
+
+def check_refinable(num_refinements: int, examples: Sequence) -> None:
+  """Checks that refinements of given solutions have an answer to be graded by.
+
+  Args:
+    num_refinements: those of a critique.
+    examples: problems or given solutions.
+
+  Raises:
+    ValueError: a solution comes without it, or without its own grade.
+  """
+  unknown = [
+    e.id
+    for e in (examples if num_refinements else ())
+    if isinstance(e, Record) and not (e.problem.answer and _has_grade(e.parsed))
+  ]
+  if unknown:
+    raise ValueError(
+      f'num_refinements: got {num_refinements}, but {len(unknown)} solutions '
+      f'({unknown[0]}, ...) come without the answer of their problem or '
+      'whether they are right; expected 0'
+    )
+
+
+def _has_grade(parsed: Mapping[str, Any]) -> bool:
+  """Whether a given solution comes with its grade, or is graded by us."""
+  return (
+    isinstance(parsed.get('correct'), bool) or parsed.get('grade') == 'open'
+  )

@@ -78,7 +78,7 @@ def make_evaluations(config, lms, splits=None) -> list[Evaluation]:
       parts = _check_evaluation(section, config, lms)
       examples = _examples(name, section, config, splits_of)
       _check_models(section, examples, lms)
-      _check_refinable(section, examples)
+      data_sections.check_refinable(section.num_refinements, examples)
     evaluations.append(Evaluation(name, section, examples, *parts))
   return evaluations
 
@@ -231,28 +231,6 @@ def _examples(name, section, config, splits_of) -> list[Problem | Record]:
   if not number:
     raise ValueError(f'data: got no examples in {section.split!r}')
   return [examples[i] for i in range(number)]
-
-
-def _check_refinable(section, examples) -> None:
-  """Raises ValueError for refinements that have no answer to be graded by."""
-  unknown = [
-    e.id
-    for e in examples
-    if isinstance(e, Record) and not (e.problem.answer and _has_grade(e.parsed))
-  ]
-  if section.num_refinements and unknown:
-    raise ValueError(
-      f'num_refinements: got {section.num_refinements}, but {len(unknown)} '
-      f'solutions ({unknown[0]}, ...) come without the answer of their problem '
-      'or whether they are right; expected 0'
-    )
-
-
-def _has_grade(parsed: Mapping[str, Any]) -> bool:
-  """Whether a given solution comes with its grade, or is graded by us."""
-  return (
-    isinstance(parsed.get('correct'), bool) or parsed.get('grade') == 'open'
-  )
 
 
 def _named(settings, setting, *parameters) -> Callable | None:

@@ -42,7 +42,7 @@ LONG_PROBLEM = Problem('long', LONG * 100, '', RIGHT)
 # The settings of each recipe, beside those that all have.
 CASES = {
   'sft': dict(role='solver', lessons=dict(module='lessons', name='reference')),
-  'cold_start': dict(num_critiques=2, writer=dict(module='')),
+  'cold_start': dict(num_solutions=1, num_critiques=2, writer=dict(module='')),
   'grpo': common.policy_gradient() | dict(num_solutions=2),
   'ppo': ppo_config.ppo().phases.rl.to_dict() | dict(num_solutions=2),
   'refcritic': refcritic_config.refcritic(

@@ -29,7 +29,13 @@ TEACHER = dict(
 
 def section(**changes):
   return settings(
-    dict(batch_size=4, aggregate='sequence', num_critiques=3, writer=TEACHER),
+    dict(
+      batch_size=4,
+      aggregate='sequence',
+      num_solutions=1,
+      num_critiques=3,
+      writer=TEACHER,
+    ),
     **changes,
   )
 

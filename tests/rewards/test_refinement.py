@@ -52,6 +52,25 @@ def test_judge(text, reward_if_right, reward_if_wrong):
 
 
 @pytest.mark.parametrize(
+  ('parsed', 'right'),
+  [
+    (dict(first_error=-1), True),
+    (dict(first_error=0), False),
+    (dict(first_error=3, correct=None), False),
+    # The answer's grade decides where there is one.
+    (dict(first_error=3, correct=True), True),
+    (dict(first_error=-1, correct=False), False),
+  ],
+)
+def test_labels_of_steps_tell_of_a_solution_without_a_grade(parsed, right):
+  solution = record('solve', '', parsed)
+  assert refinement.is_right(solution) is right
+  text = f'Verdict: {"correct" if right else "incorrect"}'
+  judged = record('critique', text, verdicts.parse(text), solution)
+  assert refinement.judge(judged, []) == 1.0
+
+
+@pytest.mark.parametrize(
   'gate, admitted',
   [
     # (solution right?, called right?)

@@ -189,6 +189,34 @@ def test_grade_asks_once_with_the_reference():
     rollout.grade([make_record()], lambda pairs: [])
 
 
+def test_given_solutions_keep_what_their_file_says():
+  facts = (
+    dict(part='a', correct=False, grade='wrong'),  # of a right text
+    dict(part='a', first_error=2),
+    dict(part='a', grade='open'),
+  )
+  records = [
+    make_record(problem=PROBLEM, text=RIGHT, tokens=[], parsed=parsed)
+    for parsed in facts
+  ]
+  graded = rollout.grade(records, grade)
+  assert [r.parsed for r in graded] == [
+    *facts[:2],
+    dict(part='a', grade='right', correct=True),
+  ]
+
+
+def test_a_given_solution_that_comes_twice_is_two_records():
+  record = make_record(parsed=dict(part='a', correct=True))
+  first, second = rollout.given([record, record])
+  assert first is not second and first.id == second.id == record.id
+  critiques = [make_record('critique', parent) for parent in (first, second)]
+  assert rollout.children([first, second], critiques) == [
+    [critiques[0]],
+    [critiques[1]],
+  ]
+
+
 # ------------------------------------------------------------------ together
 
 

@@ -11,7 +11,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import evaluate as evaluate_config
-from configs import grpo, ppo, refcritic, sft
+from configs import grpo, ppo, refcritic, sft, verdicts
 from critic_jax import evaluate, train
 from critic_jax.plan import abstract
 from critic_jax.pretrained import hf_weights
@@ -22,6 +22,7 @@ VARIANTS = [
   'grpo:dapo', 'grpo:grpo', 'grpo:mbpp', 'grpo:rloo', 'ppo:ppo',
   'evidence:critics', 'evidence:sizes', 'refcritic:qwen2.5-14b-v5p',
   'refcritic:smollm2', 'refcritic:staged', 'sft:arithmetic',
+  'verdicts:smollm2',
 ]  # fmt: skip
 
 
@@ -236,7 +237,12 @@ WRONG = [
   # Recipes.
   case(tiny(refcritic), "'num_solution'.*mean 'num_solutions'",
        phases__rl__num_solution=64),
-  case(tiny(refcritic), 'num_solutions: got 0', phases__rl__num_solutions=0),
+  case(tiny(refcritic), 'rl: num_solutions: got -1',
+       phases__rl__num_solutions=-1),
+  case(tiny(refcritic), 'num_solutions: got -1',
+       phases__cold_start__num_solutions=-1),
+  case(tiny(verdicts), r"models: got \['critic'\]; expected also \['solver'\]",
+       phases__rl__num_solutions=1),
   case(tiny(refcritic), 'num_critiques: got 0', phases__rl__num_critiques=0),
   case(tiny(refcritic), 'num_refinements: got -1',
        phases__rl__num_refinements=-1),

@@ -1,12 +1,15 @@
 """Splits are named, given and read, or refused before a file is opened."""
 
 import re
+import types
 
 import pytest
+from helpers import PROBLEM, make_record
 from ml_collections import ConfigDict
 
 from configs import common
 from critic_jax.training import data_sections
+from critic_jax.types import Recipe, Sampled
 
 
 def config(paths=None, order=('rl',), evals=None):
@@ -86,5 +89,72 @@ def test_splits_that_are_given_and_read_pass(right):
 def test_splits_that_are_not_given_or_not_read_are_refused(wrong, message):
   with pytest.raises(ValueError) as refused:
     data_sections.check_splits(wrong)
+  text = str(refused.value)
+  assert re.search(message, text) and '\n' not in text
+
+
+# ------------------------------------------------- what phases are given
+
+GIVEN = make_record(text='7', parsed=dict(part='a', first_error=0))
+GRADED = make_record(text='7', parsed=dict(part='a', correct=True))
+
+
+# Labels of steps are paid for, and nobody but the file gives them.
+BY_STEPS = dict(step_weight=1.0, first_error=dict(module='', name=''))
+
+
+def phase(recipe, takes_solutions, num_refinements=0, **settings):
+  stages = [Sampled('refine', 'solver', 1, 1)] if num_refinements else []
+  made = Recipe(
+    None, None, sampled=tuple(stages), takes_solutions=takes_solutions
+  )
+  settings |= dict(recipe=recipe, num_refinements=num_refinements)
+  section = ConfigDict(settings)
+  return types.SimpleNamespace(name='rl', config=section, recipe=made)
+
+
+@pytest.mark.parametrize(
+  ('phases', 'examples'),
+  [
+    ([phase('sft', False), phase('refcritic', False, 2)], [PROBLEM]),
+    ([phase('cold_start', True), phase('refcritic', True)], [GIVEN, GRADED]),
+    ([phase('refcritic', True, 2)], [GRADED]),
+    ([phase('refcritic', True, **BY_STEPS)], [GIVEN]),
+  ],
+)
+def test_phases_that_take_what_the_data_has_pass(phases, examples):
+  data_sections.check_examples(phases, examples)
+
+
+@pytest.mark.parametrize(
+  ('phases', 'examples', 'message'),
+  [
+    (
+      [phase('cold_start', True), phase('grpo', False)],
+      [GRADED],
+      "phases.rl: recipe: got 'grpo', which solves problems, and data of given "
+      'solutions; expected .* --config.phases.rl.num_solutions=0',
+    ),
+    (
+      [phase('refcritic', True)],
+      [PROBLEM],
+      'phases.rl: num_solutions: got 0, and data of problems .*; expected >= 1:'
+      ' --config.phases.rl.num_solutions=1',
+    ),
+    (
+      [phase('refcritic', True, 2)],
+      [GRADED, GIVEN],
+      'phases.rl: num_refinements: got 2, but 1 solutions .*; expected 0',
+    ),
+    (
+      [phase('refcritic', True, **BY_STEPS)],
+      [GIVEN, GRADED],
+      'phases.rl: step_weight: got 1.0, but 1 solutions .*; expected 0',
+    ),
+  ],
+)
+def test_data_that_a_phase_does_not_take_is_refused(phases, examples, message):
+  with pytest.raises(ValueError) as refused:
+    data_sections.check_examples(phases, examples)
   text = str(refused.value)
   assert re.search(message, text) and '\n' not in text

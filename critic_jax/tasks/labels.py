@@ -1,0 +1,44 @@
+"""Labels of given solutions, written as short critiques to be imitated."""
+
+from __future__ import annotations
+
+import random
+
+from critic_jax.rewards import refinement
+from critic_jax.types import Record
+
+
+def critique(
+  solution: Record, rng: random.Random, *, verdict_first: bool
+) -> str:
+  r"""Writes what is known of a given solution, in the form that is rewarded.
+
+  The first wrong step is named where it is labelled, and counted from 1. A
+  solution that `refinement.is_right` calls right although a step is labelled
+  wrong gets a critique that the reward for verdicts refuses, so that a cold
+  start leaves it out.
+
+  >>> solution = Record(None, 'solve', None, 0, (), (), (), '', parsed={
+  ...   'correct': False, 'first_error': 1})
+  >>> critique(solution, random.Random(0), verdict_first=True)
+  'Verdict: incorrect\nStep 2 is wrong.'
+
+  Args:
+    solution: a graded solution.
+    rng: not used; the label is one text.
+    verdict_first: whether the verdict comes before the advice: the whole
+      solution is then the last thing read before it, and the first token of a
+      response decides.
+  """
+  del rng
+  first_error = solution.parsed.get('first_error')
+  is_right = refinement.is_right(solution)
+  if first_error is not None and first_error >= 0:
+    is_right, advice = False, f'Step {first_error + 1} is wrong.'
+  elif is_right:
+    advice = 'I find no mistake.'
+  else:
+    advice = 'There is a mistake.'
+  verdict = f'Verdict: {"correct" if is_right else "incorrect"}'
+  lines = (verdict, advice) if verdict_first else (advice, verdict)
+  return '\n'.join(lines)
