@@ -45,6 +45,10 @@ MODELS = (
 )
 
 logits = jax.jit(forward.logits, static_argnums=0)
+token_values = jax.jit(forward.token_values, static_argnums=0)
+token_logprobs = jax.jit(
+  forward.token_logprobs, static_argnums=0, static_argnames='sampling_params'
+)
 
 
 def pair(family='qwen3', **changes):
@@ -157,8 +161,7 @@ def test_the_model_is_that_of_the_dequantised_weights(family, changes, dtype):
     )
   else:
     actual, expected = (
-      forward.token_values(m, p, TOKENS)
-      for m, p in ((model, quantized), (wide, back))
+      token_values(m, p, TOKENS) for m, p in ((model, quantized), (wide, back))
     )
   assert actual.dtype == jnp.float32 and np.std(expected) > 0.1
   # 8 bits of bfloat16 hold a whole number of int8, not its product with s.
@@ -217,7 +220,7 @@ def test_sampled_logprobs_are_the_trainers(changes):
     )
   )  # fmt: skip
   rows, mask, recorded = assemble(TOKENS, length, samples)
-  computed = forward.token_logprobs(
+  computed = token_logprobs(
     model, quantized, rows, sampling_params=sampling_params
   )
   np.testing.assert_allclose(recorded[mask], computed[mask], atol=1e-4)
