@@ -25,6 +25,7 @@ ARITHMETIC = dict(
   num_problems=50,
 )  # fmt: skip
 KEY = jax.random.key(0, impl='rbg')
+logits = jax.jit(forward.logits, static_argnums=0)
 SECTION = common.model('nano', tokenizer=ARITHMETIC, lengths=(32,))
 
 
@@ -343,8 +344,8 @@ def test_an_exported_critic_is_the_critic(tmp_path, make, capsys):
   loaded = roles.load_params({'critic': exported})
   critic = roles.init_params({'critic': new}, loaded, mesh(), KEY)['critic']
   np.testing.assert_array_equal(
-    forward.logits(new.model, critic, tokens),
-    forward.logits(old.model, params[2]['critic'], tokens),
+    logits(new.model, critic, tokens),
+    logits(old.model, params[2]['critic'], tokens),
   )
 
 
