@@ -2,7 +2,8 @@
 
 Critic-V is https://arxiv.org/abs/2411.18203.
 
-1. Each problem gets solutions: a writer plants errors, or the solver solves it.
+1. Each problem gets solutions: a writer plants errors, or the solver solves it;
+   or the data gives solutions.
 2. The critic writes `num_critiques` critiques of each solution.
 3. Score of a critique: the sum of rules by weight, such as the overlap of the
    steps that it calls wrong with those that are.
@@ -61,7 +62,7 @@ def make(
     models: LMs of 'critic', of 'solver' if it solves, and of 'ref' if the
       objective has a reference.
     grade: final answers to grades.
-    num_solutions: solutions of each problem.
+    num_solutions: solutions of each problem; 0: the examples are solutions.
     writer: a `module` of critic_jax.tasks with a name and keywords of its
       function `(problem, rng) -> solution`, or `module=''` for the solver.
     num_critiques: critiques of each solution.
@@ -72,7 +73,7 @@ def make(
       critic_jax.tasks with a name and keywords of its function `(problem, text)
       -> whether each step is wrong`, or `module=''` for nobody.
     objective: a name and keywords of `objectives/preference.py`.
-    batch_size: problems a step.
+    batch_size: examples a step.
     aggregate: how pairs weigh: alike, 'sequence', or by the tokens of their
       responses, 'token' and 'constant'.
     row_shapes: (rows, columns) that a batch may be packed in; () for none.
@@ -80,15 +81,15 @@ def make(
   """
   [critic] = get_models(models, 'critic')
   write_solution = _bind(writer, 'writer', ('problem', 'rng'))
-  [solver] = [None] if write_solution else get_models(models, 'solver')
-  lookup.check_counts(num_solutions=num_solutions, max_pairs=max_pairs)
-  lookup.check_counts(2, num_critiques=num_critiques)  # a pair
+  is_solved = num_solutions and not write_solution
+  [solver] = get_models(models, 'solver') if is_solved else [None]
+  _check_counts(num_solutions, num_critiques, max_pairs)
   mark = _bind(step_marks, 'step_marks', ('problem', 'text'))
   with lookup.naming('score'):
     lookup.check_settings(_weights, score, 'score')
     weights = _weights(mark, **score)
   rules = {name: _RULES[name] for name in weights}
-  num_critiqued = batch_size * num_solutions
+  num_critiqued = batch_size * max(1, num_solutions)
   num_pairs = num_critiqued * max_pairs
   to_rows, pack = batching.make_rows(
     critic, num_rows=2 * num_pairs, aggregate=aggregate, row_shapes=row_shapes,
@@ -99,21 +100,23 @@ def make(
     microbatches=microbatches,
   )  # fmt: skip
 
-  def solve(roles, problems, key):
+  def solve(roles, examples, key):
+    if not num_solutions:
+      return rollout.given(examples)
     if solver:
       generate, stage = solver.bind(roles['solver']), solver.stages.solve
-      return rollout.run(stage, generate, problems, key, n=num_solutions)
+      return rollout.run(stage, generate, examples, key, n=num_solutions)
     rng, stage = random.Random(int(jax.random.bits(key))), critic.stages.solve
     return [
       rollout.write(stage, problem, write_solution(problem, rng), i)
-      for problem, i in itertools.product(problems, range(num_solutions))
+      for problem, i in itertools.product(examples, range(num_solutions))
     ]
 
-  def collect(roles, problems, key):
+  def collect(roles, examples, key):
     keys = jax.random.split(key, 2)
 
     # 1. Solutions; answers are graded while the critic writes.
-    solutions = solve(roles, problems, keys[0])
+    solutions = solve(roles, examples, keys[0])
     if mark:
       solutions = step_labels.write_marks(solutions, mark)
     with rollout.grading(solutions, grade) as graded:
@@ -153,7 +156,14 @@ def make(
     scored=pair_loss.scored,
     metrics=frozenset(metrics),
     corrects_staleness=True,  # a preference holds whoever wrote the critiques
+    takes_solutions=not num_solutions,
   )
+
+
+def _check_counts(num_solutions, num_critiques, max_pairs):
+  lookup.check_counts(0, num_solutions=num_solutions)
+  lookup.check_counts(2, num_critiques=num_critiques)  # a pair
+  lookup.check_counts(max_pairs=max_pairs)
 
 
 def _bind(settings, setting, parameters):

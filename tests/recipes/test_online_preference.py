@@ -1,6 +1,7 @@
 """Critic-V's flow of data: planted errors, critiques, scores, pairs."""
 
 import math
+import random
 
 import jax
 import numpy as np
@@ -147,6 +148,20 @@ def test_the_solver_s_own_errors_are_marked_too(roles):
   assert [s.role for s in recipe.sampled] == ['solver', 'critic']
   # (1, 2) is chosen over (): it is all that is wrong.
   assert batch['mask'].any(axis=1).sum() == 2 * 6
+
+
+def test_given_solutions_are_critiqued_as_they_are(roles):
+  recipe, _ = make(num_solutions=0)
+  given = [
+    arithmetic_labels.solution(problem, bool(i % 2), random.Random(i))
+    for i, problem in enumerate(problems(6))
+  ]
+  batch, records = recipe.collect(roles, given, jax.random.key(0))
+  solutions = by_stage(records, 'solve')
+  assert [s.text for s in solutions] == [s.text for s in given]
+  assert [sum(s.parsed['marks']) for s in solutions] == [0, 1] * 3
+  assert [s.role for s in recipe.sampled] == ['critic']
+  assert recipe.takes_solutions and batch['mask'].any()
 
 
 def test_equal_critiques_make_no_pair(roles):
