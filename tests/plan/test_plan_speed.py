@@ -170,7 +170,8 @@ def test_longest_prompts_of_every_config_fit():
     variants = str(error.value).split('one of')[1]
     for variant in re.findall(r"'([^']+)'", variants):
       config = module.get_config(variant)
-      if config.data.get('name') == 'arithmetic' or not config.order:
+      world = config.data.get('name', '').startswith('arithmetic')
+      if world or not config.order:
         continue
       for role in config.models.values():
         if role.source.startswith('package:'):  # may not be installed

@@ -71,6 +71,7 @@ def judge(solver, critic):
 def keep(solver, critic):
   section = settings(
     {},
+    num_solutions=1,
     num_critiques=2,
     writer=dict(module=''),
     batch_size=2,
@@ -172,6 +173,7 @@ def test_a_refinement_whose_prompt_does_not_fit_is_no_wrong_one():
 def test_a_lesson_from_a_refused_solution_is_not_written():
   section = settings(
     {},
+    num_solutions=1,
     num_critiques=2,
     writer=dict(module='arithmetic_labels', name='step_label'),
     batch_size=2,
