@@ -126,6 +126,15 @@ def bind_in(
     return bound
 
 
+def bind_task(
+  settings: Mapping[str, Any], setting: str, parameters: Sequence[str]
+) -> Callable[..., Any] | None:
+  """Binds a function of critic_jax.tasks, or None where `module` is ''."""
+  if hasattr(settings, 'items') and settings.get('module') == '':
+    return None
+  return bind_in('tasks', settings, setting, parameters)
+
+
 @contextlib.contextmanager
 def naming(setting: str) -> Iterator[None]:
   """Within the block errors of a wrong value begin with the setting's name."""

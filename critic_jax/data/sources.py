@@ -60,23 +60,23 @@ def arithmetic_slips(
   They are labelled with their first wrong step, as ProcessBench's are, and
   depend on no solver. There is no 'train' if `num_train` is 0.
   """
-  sizes = {'train': num_train, 'test': num_test}
+  problem_sets = arithmetic(
+    seed=seed,
+    min_steps=min_steps,
+    max_steps=max_steps,
+    unseen=unseen,
+    num_train=num_train,
+    num_dev=0,
+    num_test=num_test,
+  )
   splits = {}
-  for split, size in sizes.items():
-    problem_set = world.problems(
-      split,
-      size,
-      seed=seed,
-      min_steps=min_steps,
-      max_steps=max_steps,
-      unseen=unseen,
-    )
+  for split in ('train', 'test') if num_train else ('test',):
     rng = random.Random(seed)
     splits[split] = [
       arithmetic_labels.solution(problem, bool(i % 2), rng)
-      for i, problem in enumerate(problem_set)
+      for i, problem in enumerate(problem_sets[split])
     ]
-  return splits if num_train else {'test': splits['test']}
+  return splits
 
 
 def files(

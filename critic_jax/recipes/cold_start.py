@@ -58,7 +58,7 @@ def make(
   lookup.check_counts(num_critiques=num_critiques)
   lookup.check_counts(2, batch_size=batch_size)  # one of each kind, or none
   stage = critic.stages.critique
-  write_critique = _bind_writer(writer)
+  write_critique = lookup.bind_task(writer, 'writer', ('solution', 'rng'))
   to_rows, pack = batching.make_rows(
     critic,
     num_rows=batch_size,
@@ -127,13 +127,6 @@ def make(
     ),
     takes_solutions=not num_solutions,
   )
-
-
-def _bind_writer(settings):
-  """Returns the function that writes critiques; None for the critic itself."""
-  if hasattr(settings, 'items') and settings.get('module') == '':
-    return None
-  return lookup.bind_in('tasks', settings, 'writer', ('solution', 'rng'))
 
 
 def balance(critiques, num_rows, rng):

@@ -80,11 +80,11 @@ def make(
     microbatches: parts that a batch is cut into.
   """
   [critic] = get_models(models, 'critic')
-  write_solution = _bind(writer, 'writer', ('problem', 'rng'))
+  write_solution = lookup.bind_task(writer, 'writer', ('problem', 'rng'))
   is_solved = num_solutions and not write_solution
   [solver] = get_models(models, 'solver') if is_solved else [None]
   _check_counts(num_solutions, num_critiques, max_pairs)
-  mark = _bind(step_marks, 'step_marks', ('problem', 'text'))
+  mark = lookup.bind_task(step_marks, 'step_marks', ('problem', 'text'))
   with lookup.naming('score'):
     lookup.check_settings(_weights, score, 'score')
     weights = _weights(mark, **score)
@@ -164,13 +164,6 @@ def _check_counts(num_solutions, num_critiques, max_pairs):
   lookup.check_counts(0, num_solutions=num_solutions)
   lookup.check_counts(2, num_critiques=num_critiques)  # a pair
   lookup.check_counts(max_pairs=max_pairs)
-
-
-def _bind(settings, setting, parameters):
-  """Returns the function of critic_jax.tasks that is named; None for none."""
-  if hasattr(settings, 'items') and settings.get('module') == '':
-    return None
-  return lookup.bind_in('tasks', settings, setting, parameters)
 
 
 def _weights(mark, *, judge: float, overlap: float, agreement: float) -> dict:

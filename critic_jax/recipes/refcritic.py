@@ -264,15 +264,15 @@ def _bind_labels(settings, step_weight):
   """Returns what writes the first wrong step into solutions."""
   with lookup.naming('first_error'):
     lookup.check_has('name', settings, 'function of critic_jax.tasks')
-  if settings.get('module') == '':
+  parameters = 'problem', 'text'
+  first_error = lookup.bind_task(settings, 'first_error', parameters)
+  if not first_error:
     if step_weight:
       raise ValueError(
         f'step_weight: got {step_weight} without labels of steps; expected '
         'who knows them; set first_error.module and first_error.name'
       )
     return lambda solutions: solutions
-  parameters = 'problem', 'text'
-  first_error = lookup.bind_in('tasks', settings, 'first_error', parameters)
   return functools.partial(step_labels.write, first_error=first_error)
 
 

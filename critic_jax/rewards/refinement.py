@@ -42,7 +42,7 @@ def judge(critique: Record, refinements: Sequence[Record]) -> float | None:
   right = is_right(critique.parent, critique=critique)
   if right is None:
     return None
-  if not _has_verdict(critique):
+  if not has_verdict(critique):
     return 0.0
   return float(_calls_right(critique) == right)
 
@@ -74,7 +74,7 @@ def delta(critique: Record, refinements: Sequence[Record]) -> float | None:
   right = is_right(critique.parent, critique=critique)
   if right is None:
     return None
-  if not _has_verdict(critique) or not refinements:
+  if not has_verdict(critique) or not refinements:
     return 0.0
   share = _mean(refinements)
   return None if share is None else share - right
@@ -122,7 +122,7 @@ def admits(gate: str, critique: Record) -> bool:
   """
   check_gate(gate)
   right = is_right(critique.parent, critique=critique)
-  if not _has_verdict(critique):
+  if not has_verdict(critique):
     return False
   return GATES[gate](right, _calls_right(critique))
 
@@ -163,7 +163,7 @@ GATES: dict[str, Callable[[bool | None, bool], bool]] = {
 def _depends_on_truth(gate: str, critique: Record) -> bool:
   """Whether a gate admits a critique by whether its solution is right."""
   check_gate(gate)
-  if not _has_verdict(critique):
+  if not has_verdict(critique):
     return False
   called_right = _calls_right(critique)
   return GATES[gate](True, called_right) != GATES[gate](False, called_right)
@@ -175,7 +175,8 @@ def _mean(records: Sequence[Record]) -> float | None:
   return None if None in grades else float(np.mean(grades))
 
 
-def _has_verdict(critique: Record) -> bool:
+def has_verdict(critique: Record) -> bool:
+  """Whether a critique states one verdict, and was not cut off."""
   is_whole = critique.finish == 'stop'
   return critique.parsed.get('status') == 'ok' and is_whole
 

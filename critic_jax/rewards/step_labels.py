@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from critic_jax.rewards import verdicts
+from critic_jax.rewards import refinement, verdicts
 from critic_jax.types import Problem, Record
 
 
@@ -73,7 +73,7 @@ def locate(critique: Record, refinements: Sequence[Record]) -> float | None:
       'index of its first wrong step, or -1; label solutions before scoring '
       'critiques'
     )
-  if critique.finish != 'stop' or critique.parsed.get('status') != 'ok':
+  if not refinement.has_verdict(critique):
     return 0.0
   if critique.parsed['verdict'] == 'correct':
     return float(label == -1)
@@ -132,7 +132,7 @@ def _named_and_wrong(
       f"parsed['marks'] of {solution.id}: got {marks!r}; expected for each of "
       'its steps whether it is wrong; mark solutions before scoring critiques'
     )
-  if critique.finish != 'stop' or critique.parsed.get('status') != 'ok':
+  if not refinement.has_verdict(critique):
     return 0.0
   named = verdicts.wrong_steps(critique.text)
   if bool(named) != (critique.parsed['verdict'] == 'incorrect'):

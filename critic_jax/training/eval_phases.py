@@ -237,9 +237,7 @@ def _named(settings, setting, *parameters) -> Callable | None:
   """Returns the function of critic_jax.tasks that a setting may name."""
   with lookup.naming(setting):
     lookup.check_has('name', settings, 'function of critic_jax.tasks')
-  if settings.get('module') == '':
-    return None
-  return lookup.bind_in('tasks', settings, setting, parameters)
+  return lookup.bind_task(settings, setting, parameters)
 
 
 def noise(seed: int) -> Key:
