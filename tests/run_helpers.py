@@ -80,3 +80,21 @@ def assert_same(path, other):
   assert jax.tree.structure(tree) == jax.tree.structure(other_tree)
   for x, y in zip(*map(jax.tree.leaves, (tree, other_tree)), strict=True):
     np.testing.assert_array_equal(x, y)
+
+
+def stop_after(monkeypatch, *steps):
+  """Ends a run once after each of the steps, logged but not yet saved.
+
+  Returns:
+    The steps at which it was ended, so far.
+  """
+  log_metrics, stopped_at = run_dir.RunDir.log_metrics, []
+
+  def stop(self, step, metrics, phase):
+    log_metrics(self, step, metrics, phase)
+    if step in steps and step not in stopped_at:
+      stopped_at.append(step)
+      raise KeyboardInterrupt
+
+  monkeypatch.setattr(run_dir.RunDir, 'log_metrics', stop)
+  return stopped_at

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 from rich.console import Console
-from run_helpers import assert_same, contents, run
+from run_helpers import assert_same, contents, run, stop_after
 
 from configs import verdicts
 from critic_jax import train
@@ -92,16 +92,8 @@ def test_given_solutions_are_learned_from(whole):
 def test_a_run_on_given_solutions_that_is_stopped_goes_on(
   whole, file, tmp_path, monkeypatch
 ):
-  log_metrics, stopped_at = run_dir.RunDir.log_metrics, []
-
-  def stop(self, step, metrics, phase):
-    log_metrics(self, step, metrics, phase)
-    # In the middle of either phase, with a step logged but not saved.
-    if step in (2, 5) and step not in stopped_at:
-      stopped_at.append(step)
-      raise KeyboardInterrupt
-
-  monkeypatch.setattr(run_dir.RunDir, 'log_metrics', stop)
+  # In the middle of either phase.
+  stopped_at = stop_after(monkeypatch, 2, 5)
   path = tmp_path / 'stopped'
   for _ in range(2):
     with pytest.raises(KeyboardInterrupt):

@@ -28,6 +28,7 @@ from run_helpers import (
   run,
   short_config,
   stale_config,
+  stop_after,
 )
 
 from configs import refcritic
@@ -317,16 +318,8 @@ def test_a_stale_run(tmp_path, monkeypatch):
   assert texts(whole, 0) == texts(fresh, 0)
   assert texts(whole, 1) != texts(fresh, 1)
 
-  log_metrics, stopped_at = run_dir.RunDir.log_metrics, []
-
-  def stop(self, step, metrics, phase):
-    log_metrics(self, step, metrics, phase)
-    # With a batch in flight; before and after there is a checkpoint.
-    if step in (1, 3) and step not in stopped_at:
-      stopped_at.append(step)
-      raise KeyboardInterrupt
-
-  monkeypatch.setattr(run_dir.RunDir, 'log_metrics', stop)
+  # With a batch in flight; before and after there is a checkpoint.
+  stopped_at = stop_after(monkeypatch, 1, 3)
   path = tmp_path / 'stopped'
   for _ in range(2):
     with pytest.raises(KeyboardInterrupt):
