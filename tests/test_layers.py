@@ -29,7 +29,7 @@ ROOMS = {
   'answers': '| latex2sympy2_extended math_verify sympy',
   'execution': '|',
   'graders': 'types answers execution |',
-  'rewards': 'types answers execution | numpy',
+  'rewards': 'types lookup answers execution | numpy',
   'runtime': 'types lookup terminal | absl flax jax ml_collections numpy',
   'models': 'runtime | flax jax numpy',
   'workdir':

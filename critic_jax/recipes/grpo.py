@@ -17,8 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from critic_jax import lookup
 from critic_jax.data import batching
 from critic_jax.loss_fns import policy_gradient
@@ -83,10 +81,10 @@ def make(
     solutions = rollout.score(
       solutions, [], {'correct': refinement.correct}, {'correct': 1.0}
     )
-    reward, where = rollout.determined_rewards(solutions)
-    groups = -1, num_solutions
-    advantage = advantage_fn(reward.reshape(groups), where.reshape(groups))
-    batch = to_rows(solutions, np.asarray(advantage).reshape(-1), where)
+    advantage, where = rollout.group_advantages(
+      solutions, advantage_fn, num_solutions
+    )
+    batch = to_rows(solutions, advantage, where)
     return policy.add_ref_logprobs(pack(batch), roles), solutions
 
   names = stage_metrics.names('solve', rewards=['correct'], is_graded=True)

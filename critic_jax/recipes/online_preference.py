@@ -29,7 +29,7 @@ from critic_jax import lookup
 from critic_jax.data import batching
 from critic_jax.loss_fns import pairwise
 from critic_jax.rewards import refinement, step_labels
-from critic_jax.rollouts import pairing, rollout, stage_metrics
+from critic_jax.rollouts import critic_stages, pairing, rollout, stage_metrics
 from critic_jax.sampling.lm import get_models
 from critic_jax.types import Recipe, Sampled
 
@@ -115,18 +115,16 @@ def make(
   def collect(roles, examples, key):
     keys = jax.random.split(key, 2)
 
-    # 1. Solutions; answers are graded while the critic writes.
+    # 1. Solutions.
     solutions = solve(roles, examples, keys[0])
     if mark:
       solutions = step_labels.write_marks(solutions, mark)
-    with rollout.grading(solutions, grade) as graded:
-      # 2. Critique.
-      critique, stage = critic.bind(roles['critic']), critic.stages.critique
-      critiques = rollout.run(
-        stage, critique, solutions, keys[1], n=num_critiques
-      )
-    critiques = rollout.reattach(critiques, solutions, graded.result())
-    solutions = graded.result()
+
+    # 2. Critique.
+    solutions, critiques = critic_stages.critique(
+      critic.stages.critique, critic.bind(roles['critic']), solutions, keys[1],
+      grade, n=num_critiques,
+    )  # fmt: skip
 
     # 3. Score. 4. Pair.
     critiques = rollout.score(critiques, [], rules, weights)

@@ -22,23 +22,19 @@ whether it is the critique that helps; nobody is rewarded for that.
 
 from __future__ import annotations
 
-import functools
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 
 import jax
-import numpy as np
 
 from critic_jax import lookup
 from critic_jax.data import batching
 from critic_jax.loss_fns import policy_gradient
 from critic_jax.objectives import advantages
-from critic_jax.rewards import preferences, refinement, step_labels
-from critic_jax.rewards import shaping as shaping_rewards
-from critic_jax.rollouts import comparisons, controls, rollout, stage_metrics
+from critic_jax.rewards import critique_rewards, step_labels
+from critic_jax.rollouts import comparisons, critic_stages, rollout
 from critic_jax.sampling.lm import get_models
-from critic_jax.types import Problem, Recipe, Record, Sampled
+from critic_jax.types import Recipe
 
 
 def make(
@@ -100,11 +96,12 @@ def make(
   [critic] = get_models(models, 'critic')
   judges = get_models(models, *(['judge'] if preference_weight else []))
   _check_counts(num_solutions, num_critiques, num_refinements, num_controls)
-  rewards, weights = make_rewards(
-    gate, num_refinements, shaping, judge=judge_weight, refine=refine_weight,
-    preferred=preference_weight, locate=step_weight,
+  rewards, weights = critique_rewards.make_rewards(
+    judge_weight=judge_weight, refine_weight=refine_weight,
+    preference_weight=preference_weight, step_weight=step_weight, gate=gate,
+    num_refinements=num_refinements, form=shaping,
   )  # fmt: skip
-  label = _bind_labels(first_error, step_weight if num_solutions else 0.0)
+  label = step_labels.bind(first_error, step_weight if num_solutions else 0.0)
   advantage_fn = lookup.bind(advantages, advantage, 'advantage')
   policy = policy_gradient.make_policy_loss(
     models, 'critic', objective=objective, kl=kl, microbatches=microbatches
@@ -114,93 +111,64 @@ def make(
   [solver] = get_models(models, 'solver') if is_asked else [None]
   counts = batch_size, num_solutions, num_critiques
   num_rows = math.prod(max(1, count) for count in counts)
-  max_prompts = num_rows if num_refinements else 0  # to refine with
   to_rows, pack = batching.make_rows(
     critic, num_rows=num_rows, aggregate=aggregate, row_shapes=row_shapes,
     microbatches=microbatches,
   )  # fmt: skip
 
-  def refine(critiques, roles, key, controls_key):
-    """Refinements with admitted critiques; those of controls; graded."""
-    if not num_refinements:
-      return [[]]
-    stage = solver.stages.refine
-    admitted = [c for c in critiques if refinement.admits(gate, c)]
-    refinements = rollout.Request(
-      controls.masking(stage) if mask_answers else stage,
-      admitted,
-      key,
-      num_refinements,
-      max_prompts,
-    )
-    compared = controls.requests(
-      stage,
-      controls.spread(admitted, num_controls),
-      controls_key,
-      max_prompts=min(max_prompts, num_controls),
-    )
-    # Together: the sampler then has more rows to decode at once.
-    requests = [refinements, *compared]
-    solve = solver.bind(roles['solver'])
-    return rollout.run_graded_together(requests, solve, grade)
-
   def collect(roles, examples, key):
     keys = jax.random.split(key, 5)
-    critique = critic.bind(roles['critic'])
+    solve = solver.bind(roles['solver']) if solver else None
 
-    # 1. Solve, or take the given; answers are graded while the critic writes.
+    # 1. Solve, or take the given.
     if num_solutions:
-      solve = solver.bind(roles['solver'])
       solutions = rollout.run(
         solver.stages.solve, solve, examples, keys[0], n=num_solutions
       )
     else:
       solutions = rollout.given(examples)
-    solutions = label(solutions)
-    with rollout.grading(solutions, grade) as graded:
-      # 2. Critique.
-      critiques = rollout.run(
-        critic.stages.critique, critique, solutions, keys[1], n=num_critiques
-      )
-    critiques = rollout.reattach(critiques, solutions, graded.result())
-    solutions = graded.result()
 
-    # 3. Refine.
-    [refinements, *others] = refine(critiques, roles, keys[2], keys[3])
-
-    # 4. Compare, and reward.
+    # 2. Critique; compare critiques, if a judge pays.
+    solutions, critiques = critic_stages.critique(
+      critic.stages.critique, critic.bind(roles['critic']), label(solutions),
+      keys[1], grade, n=num_critiques,
+    )  # fmt: skip
     compared = []
     for judge in judges:
-      new, compared = comparisons.compare(
+      critiques, compared = comparisons.compare(
         critiques, num_critiques, judge.bind(roles['judge']), keys[4]
       )
-      refinements = rollout.reattach(refinements, critiques, new)
-      others = [rollout.reattach(rs, critiques, new) for rs in others]
-      critiques = new
+
+    # 3. Refine.
+    refinements, controlled = [], []
+    if num_refinements:
+      refinements, controlled = critic_stages.refine(
+        solver.stages.refine, solve, critiques, keys[2:4], grade, gate=gate,
+        n=num_refinements, num_controls=num_controls,
+        mask_answers=mask_answers, max_prompts=num_rows,
+      )  # fmt: skip
+
+    # 4. Reward.
     scored = rollout.score(critiques, refinements, rewards, weights)
     responses = rollout.reattach(
-      [*refinements, *itertools.chain(*others), *compared], critiques, scored
+      [*refinements, *controlled, *compared], critiques, scored
     )
 
     # 5. Advantages among the critiques of one solution; the batch.
-    reward, where = rollout.determined_rewards(scored)
-    groups = -1, num_critiques
-    advantage = advantage_fn(reward.reshape(groups), where.reshape(groups))
-    batch = to_rows(scored, np.asarray(advantage).reshape(-1), where)
-    batch = policy.add_ref_logprobs(pack(batch), roles)
-    return batch, solutions + scored + responses
+    advantage, where = rollout.group_advantages(
+      scored, advantage_fn, num_critiques
+    )
+    batch = pack(to_rows(scored, advantage, where))
+    return policy.add_ref_logprobs(batch, roles), solutions + scored + responses
 
+  names = critic_stages.metric_names(rewards, has_judge=bool(judges))
   return Recipe(
-    collect,
-    policy.loss,
-    trained=('critic',),
-    num_rows=num_rows,
-    sampled=_sampled(*counts, num_refinements, len(judges)),
-    scored=policy.scored,
-    metrics=frozenset([*policy.metrics, *_record_metrics(rewards, judges)]),
+    collect, policy.loss, trained=('critic',), num_rows=num_rows,
+    sampled=critic_stages.sampled(*counts, num_refinements, len(judges)),
+    scored=policy.scored, metrics=frozenset([*policy.metrics, *names]),
     corrects_staleness=policy.corrects_staleness,
     takes_solutions=not num_solutions,
-  )
+  )  # fmt: skip
 
 
 def _check_counts(num_solutions, num_critiques, num_refinements, num_controls):
@@ -211,99 +179,3 @@ def _check_counts(num_solutions, num_critiques, num_refinements, num_controls):
     num_refinements=num_refinements,
     num_controls=num_controls,
   )
-
-
-def _check_earns(weights, num_refinements) -> None:
-  """Raises ValueError if every critique earns the same: there is no reward."""
-  paid = {name for name, weight in weights.items() if weight}
-  if not paid - (set() if num_refinements else {'refine'}):
-    raise ValueError(
-      f'judge_weight, refine_weight: got the weights {weights} and '
-      f'num_refinements={num_refinements}, by which no critique earns anything;'
-      ' expected a reward; raise judge_weight, or refine_weight and '
-      'num_refinements'
-    )
-
-
-def _sampled(
-  num_examples, num_solutions, num_critiques, num_refinements, num_judges
-):
-  """Lists the stages of a step, if every critique is refined."""
-  num_critiqued = num_examples * max(1, num_solutions)
-  num_refined = num_critiqued * num_critiques
-  stages = [
-    Sampled('solve', 'solver', num_examples, num_solutions),
-    Sampled('critique', 'critic', num_critiqued, num_critiques),
-    Sampled('refine', 'solver', num_refined, num_refinements),
-    # Each critique with the next one, in both orders.
-    Sampled(comparisons.NAME, 'judge', 2 * num_refined, num_judges),
-  ]
-  return tuple(stage for stage in stages if stage.num_samples)
-
-
-def _record_metrics(rewards, judges) -> list[str]:
-  """Lists the names of the metrics of a step's records."""
-  stages = (comparisons.NAME, comparisons.SWAPPED) if judges else ()
-  compared = [stage_metrics.names(x, is_compared=True) for x in stages]
-  return [
-    *stage_metrics.names('solve', is_graded=True),
-    *stage_metrics.names('critique', rewards=rewards, has_verdict=True),
-    *stage_metrics.names('refine', is_graded=True, controls=controls.NAMES),
-    *(name for stage in compared for name in stage),
-  ]
-
-
-_NONE = np.zeros(0, np.int32)
-_EMPTY = Record(
-  Problem('', '', ''), 'critique', None, 0, _NONE, _NONE,
-  np.zeros(0, np.float32), '', parsed={'status': 'missing'},
-)  # fmt: skip
-
-
-def _bind_labels(settings, step_weight):
-  """Returns what writes the first wrong step into solutions."""
-  with lookup.naming('first_error'):
-    lookup.check_has('name', settings, 'function of critic_jax.tasks')
-  parameters = 'problem', 'text'
-  first_error = lookup.bind_task(settings, 'first_error', parameters)
-  if not first_error:
-    if step_weight:
-      raise ValueError(
-        f'step_weight: got {step_weight} without labels of steps; expected '
-        'who knows them; set first_error.module and first_error.name'
-      )
-    return lambda solutions: solutions
-  return functools.partial(step_labels.write, first_error=first_error)
-
-
-def make_rewards(gate, num_refinements, shaping, **weights):
-  """Returns the rules of a critique's reward and their weights, by name.
-
-  Rules that the paper does not have are left out where they have no weight.
-  """
-  refinement.check_gate(gate)
-  names = dict(preferred='preference_weight', locate='step_weight')
-  for name, setting in names.items():
-    lookup.check_numbers(**{setting: weights[name]})
-  weights = {k: w for k, w in weights.items() if w or k not in names}
-  rules = {
-    'judge': refinement.judge,
-    'refine': functools.partial(refinement.refine, gate=gate),
-    'preferred': preferences.preferred,
-    'locate': step_labels.locate,
-  }
-  rewards = {name: rules[name] for name in weights}
-  for name, settings in shaping.items():
-    settings = dict(settings)
-    if 'weight' not in settings:
-      raise ValueError(f"shaping.{name}: got {settings}; expected a 'weight'")
-    weights[name] = settings.pop('weight')
-    setting = f'shaping.{name}'
-    rewards[name] = lookup.bind(
-      shaping_rewards, {'name': name, **settings}, setting
-    )
-    with lookup.naming(setting):  # its values are checked when it is called
-      lookup.check_numbers(weight=weights[name])
-      rewards[name](_EMPTY, [])
-  _check_earns(weights, num_refinements)
-  return rewards, weights

@@ -12,10 +12,39 @@ They need marks, `parsed['marks']`: for each step whether it is wrong.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 
+from critic_jax import lookup
 from critic_jax.rewards import refinement, verdicts
 from critic_jax.types import Problem, Record
+
+
+def bind(
+  first_error: Mapping, step_weight: float
+) -> Callable[[Sequence[Record]], Sequence[Record]]:
+  """Returns what writes labels into solutions, by settings.
+
+  Args:
+    first_error: who knows the labels, a `module` of critic_jax.tasks with a
+      name and keywords of its function `(problem, text) -> index`;
+      `module=''` for nobody: solutions stay as they are.
+    step_weight: of a reward that reads labels which nobody else gives.
+
+  Raises:
+    ValueError: a name is wrong, or labels are needed and nobody knows them.
+  """
+  with lookup.naming('first_error'):
+    lookup.check_has('name', first_error, 'function of critic_jax.tasks')
+  label = lookup.bind_task(first_error, 'first_error', ('problem', 'text'))
+  if label:
+    return functools.partial(write, first_error=label)
+  if step_weight:
+    raise ValueError(
+      f'step_weight: got {step_weight} without labels of steps; expected '
+      'who knows them; set first_error.module and first_error.name'
+    )
+  return lambda solutions: solutions
 
 
 def write(

@@ -21,7 +21,7 @@ import dataclasses
 import itertools
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -357,6 +357,27 @@ def determined_rewards(
   rewards = [record.scores.get('reward') for record in records]
   where = np.array([reward is not None for reward in rewards], bool)
   return np.array([reward or 0.0 for reward in rewards], np.float32), where
+
+
+def group_advantages(
+  records: Sequence[Record],
+  advantage_fn: Callable[[np.ndarray, np.ndarray], Any],
+  num_siblings: int,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the advantages of scored records among their siblings.
+
+  Args:
+    records: scored records; siblings are adjacent.
+    advantage_fn: rewards and which are determined, [N, G] -> advantages.
+    num_siblings: G.
+
+  Returns:
+    float32[N * G], and bool[N * G]: which rewards could be determined.
+  """
+  rewards, where = determined_rewards(records)
+  groups = -1, num_siblings
+  advantages = advantage_fn(rewards.reshape(groups), where.reshape(groups))
+  return np.asarray(advantages).reshape(-1), where
 
 
 def reattach(

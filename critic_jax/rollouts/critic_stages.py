@@ -1,0 +1,135 @@
+"""What the recipes of critics share: stages that are graded, and their names.
+
+Solutions are graded while the critic writes about them; the critiques that a
+gate admits are refined, some of them also by the rules of controls.py.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+
+from critic_jax.rewards import refinement
+from critic_jax.rollouts import comparisons, controls, rollout, stage_metrics
+from critic_jax.types import Generate, Key, Record, Sampled, Stage
+
+
+def critique(
+  stage: Stage,
+  generate: Generate,
+  solutions: Sequence[Record],
+  key: Key,
+  grade: rollout.Grade,
+  *,
+  n: int,
+) -> tuple[list[Record], list[Record]]:
+  """Samples n critiques of each solution; solutions are graded meanwhile.
+
+  Args:
+    stage: the prompt of each critique, and its parser.
+    generate: the sampler of the critic.
+    solutions: solve records.
+    key: consumed.
+    grade: final answers to grades.
+    n: critiques of each solution.
+
+  Returns:
+    The graded solutions, and len(solutions) * n critiques of them.
+  """
+  with rollout.grading(solutions, grade) as graded:
+    critiques = rollout.run(stage, generate, solutions, key, n=n)
+  return graded.result(), rollout.reattach(
+    critiques, solutions, graded.result()
+  )
+
+
+def refine(
+  stage: Stage,
+  generate: Generate,
+  critiques: Sequence[Record],
+  keys: tuple[Key, Key],
+  grade: rollout.Grade,
+  *,
+  gate: str,
+  n: int,
+  num_controls: int,
+  mask_answers: bool,
+  max_prompts: int,
+) -> tuple[list[Record], list[Record]]:
+  """Samples and grades n refinements with each critique that a gate admits.
+
+  Args:
+    stage: the prompt of each refinement, and its parser.
+    generate: the sampler of the solver.
+    critiques: critiques of graded solutions.
+    keys: of the refinements and of the controls; consumed.
+    grade: final answers to grades.
+    gate: which critiques are admitted; see `refinement.admits`.
+    n: refinements with each of them.
+    num_controls: admitted critiques that are also refined with controls.
+    mask_answers: whether the solver is shown masked critiques
+      (`controls.masking`).
+    max_prompts: critiques that may be admitted at another step.
+
+  Returns:
+    The refinements, and those of controls, which respond to critiques, too.
+  """
+  admitted = [c for c in critiques if refinement.admits(gate, c)]
+  shown = controls.masking(stage) if mask_answers else stage
+  refined = rollout.Request(shown, admitted, keys[0], n, max_prompts)
+  compared = controls.requests(
+    stage,
+    controls.spread(admitted, num_controls),
+    keys[1],
+    max_prompts=min(max_prompts, num_controls),
+  )
+  # Together: the sampler then has more rows to decode at once.
+  refinements, *controlled = rollout.run_graded_together(
+    [refined, *compared], generate, grade
+  )
+  return refinements, list(itertools.chain(*controlled))
+
+
+def sampled(
+  num_examples: int,
+  num_solutions: int,
+  num_critiques: int,
+  num_refinements: int,
+  num_judges: int,
+) -> tuple[Sampled, ...]:
+  """Lists what a step samples if every critique is refined.
+
+  Args:
+    num_examples: examples a step.
+    num_solutions: solutions of each; 0: the examples are solutions.
+    num_critiques: critiques of each solution.
+    num_refinements: refinements with each critique.
+    num_judges: 1 if a judge compares the critiques, else 0.
+  """
+  num_critiqued = num_examples * max(1, num_solutions)
+  num_refined = num_critiqued * num_critiques
+  stages = [
+    Sampled('solve', 'solver', num_examples, num_solutions),
+    Sampled('critique', 'critic', num_critiqued, num_critiques),
+    Sampled('refine', 'solver', num_refined, num_refinements),
+    # Each critique with the next one, in both orders.
+    Sampled(comparisons.NAME, 'judge', 2 * num_refined, num_judges),
+  ]
+  return tuple(stage for stage in stages if stage.num_samples)
+
+
+def metric_names(rewards: Iterable[str], *, has_judge: bool) -> list[str]:
+  """Lists the metrics of a step's records (stage_metrics.py).
+
+  Args:
+    rewards: the rules that score critiques.
+    has_judge: whether a judge compares the critiques.
+  """
+  stages = (comparisons.NAME, comparisons.SWAPPED) if has_judge else ()
+  compared = [stage_metrics.names(x, is_compared=True) for x in stages]
+  return [
+    *stage_metrics.names('solve', is_graded=True),
+    *stage_metrics.names('critique', rewards=rewards, has_verdict=True),
+    *stage_metrics.names('refine', is_graded=True, controls=controls.NAMES),
+    *itertools.chain(*compared),
+  ]
