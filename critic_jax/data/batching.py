@@ -11,6 +11,8 @@ The keys of a batch, and their shapes; a recipe adds what its loss needs:
   ref_logprobs  float32[B, T]  log-probabilities under the frozen reference
   values        float32[B, T]  estimates before each token when it was sampled
   returns       float32[B, T]  targets of the values
+  off_policy    bool[B, T]     True at trained tokens that were not sampled from
+                               the row's prompt, or were chosen among others
   responses     int32[B, T]    number of the response, from 1; 0 where masked
   kl            float32[B, T]  its sum over a response: KL(policy || reference)
 

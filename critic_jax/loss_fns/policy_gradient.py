@@ -5,6 +5,12 @@
 The surrogate is a function of `objectives/policy.py`, the estimator of the KL
 one of `objectives/kl.py`. Without a coefficient no reference is computed or
 needed.
+
+Tokens of `batch['off_policy']` have a surrogate of their own: the policy did
+not write them as an answer to the row's prompt. Their `batch['logprobs']` are
+those of whoever wrote them, under the prompt that was read then, or 0 for a
+text that nobody sampled; so a surrogate with a ratio weighs by importance, and
+the ratio says nothing of how far sampler and trainer are apart.
 """
 
 from __future__ import annotations
@@ -32,6 +38,7 @@ _METRICS = (
   'policy/max_ratio_error',
 )
 _KL_METRICS = ('loss/kl', 'policy/kl_ref')
+_OFF_POLICY_METRICS = ('policy/off_policy', 'policy/off_policy_gap')
 
 
 class PolicyLoss(NamedTuple):
@@ -43,7 +50,12 @@ class PolicyLoss(NamedTuple):
       tokens, whatever the weights are: 'policy/entropy' in nats,
       'policy/kl_old' = log(old / new), 'policy/kl_ref' = the estimate of
       'loss/kl', 'policy/clipped' = tokens with an advantage that does not move
-      them, 'policy/ratio_error' = |ratio - 1|. A value for each row, [B]:
+      them, 'policy/ratio_error' = |ratio - 1|. Tokens that are off-policy count
+      as 0 in 'policy/kl_old', in the ratio's errors and in the KL, which is
+      estimated by the policy's own samples; their share is 'policy/off_policy',
+      and 'policy/off_policy_gap' sums log(old / new) over them: over their
+      share it is what the other prompt was worth, in nats a token. A value for
+      each row, [B]:
       'policy/max_ratio_error', the largest; a matter of rounding where the same
       parameters wrote the batch.
     add_ref_logprobs: `(batch, roles) -> batch`, with the reference's
@@ -68,6 +80,7 @@ def make_policy_loss(
   objective: Mapping,
   kl: Mapping,
   microbatches: int,
+  off_policy: Mapping | None = None,
 ) -> PolicyLoss:
   """Makes the loss of `role`'s responses in a batch.
 
@@ -78,6 +91,8 @@ def make_policy_loss(
     objective: a name and keywords of `objectives/policy.py`.
     kl: `name`, of a function of `objectives/kl.py`, and `coef`.
     microbatches: parts of a batch that the reference reads one after another.
+    off_policy: a name and keywords like `objective`'s, for the tokens of
+      `batch['off_policy']`; None: batches need not have it.
 
   Raises:
     ValueError: a setting is wrong, the reference is missing, or the role
@@ -92,11 +107,9 @@ def make_policy_loss(
       'to learn from; give it temperature=1.0, top_k=0 and top_p=1.0, or less '
       'extreme ones'
     )
-  surrogate = lookup.bind(policy, objective, 'objective')
-  with lookup.naming('objective'):  # its values are checked when it is called
-    jax.eval_shape(
-      surrogate, *np.zeros((3, 1, 1), np.float32), np.ones((1, 1), bool)
-    )
+  surrogate = other = _bind_surrogate(objective, 'objective')
+  if off_policy is not None:
+    other = _bind_surrogate(off_policy, 'off_policy')
   with lookup.naming('kl'):
     lookup.check_settings(_kl_penalty, kl, 'kl')
     kl_estimator, kl_coef = _kl_penalty(**kl)
@@ -113,17 +126,20 @@ def make_policy_loss(
     mask = batch['mask']
     scorer = scoring.bind(models, trained, role, sampling_params)
     logprobs, entropy = scorer.logprobs_and_entropies(batch)
+    sampled, objective_fn = mask, surrogate
+    if off_policy is not None:
+      sampled = mask & ~batch['off_policy']
+      objective_fn = _mixed(surrogate, other, sampled)
     per_token, is_clipped = clipping.value_and_clipped(
-      surrogate,
+      objective_fn,
       logprobs,
       batch['logprobs'],
       batch['advantages'],
       mask,
       batch.get('segments'),
     )
-    log_ratio = jnp.where(
-      mask, jax.lax.stop_gradient(logprobs) - batch['logprobs'], 0.0
-    )
+    difference = jax.lax.stop_gradient(logprobs) - batch['logprobs']
+    log_ratio = jnp.where(sampled, difference, 0.0)
     bounded = jnp.minimum(log_ratio, policy.MAX_LOG_RATIO)
     ratio_error = jnp.abs(jnp.expm1(bounded))
     losses = {'loss/policy': per_token}
@@ -133,8 +149,12 @@ def make_policy_loss(
       'policy/clipped': is_clipped,
       'policy/ratio_error': ratio_error,
     }
+    if off_policy is not None:
+      others = mask & ~sampled
+      metrics['policy/off_policy'] = others
+      metrics['policy/off_policy_gap'] = jnp.where(others, -difference, 0.0)
     if kl_coef:
-      kl_to_ref = kl_estimator(logprobs, batch['ref_logprobs'], mask)
+      kl_to_ref = kl_estimator(logprobs, batch['ref_logprobs'], sampled)
       per_token = per_token + kl_coef * kl_to_ref
       losses['loss/kl'] = metrics['policy/kl_ref'] = kl_to_ref
     weights, mean_weights = batch['weights'], batch['mean_weights']
@@ -152,13 +172,35 @@ def make_policy_loss(
     )
     return {**batch, 'ref_logprobs': logprobs}
 
+  names = _METRICS if off_policy is None else _METRICS + _OFF_POLICY_METRICS
   return PolicyLoss(
     loss=loss,
     add_ref_logprobs=add_ref_logprobs,
     scored=('ref',) if kl_coef else (),
-    metrics=(*_METRICS, *(_KL_METRICS if kl_coef else ())),
+    metrics=(*names, *(_KL_METRICS if kl_coef else ())),
     corrects_staleness=objective['name'] in policy.OFF_POLICY,
   )
+
+
+def _bind_surrogate(settings: Mapping, setting: str) -> Callable:
+  """Binds a function of `objectives/policy.py`, and checks its settings."""
+  surrogate = lookup.bind(policy, settings, setting)
+  with lookup.naming(setting):  # its values are checked when it is called
+    jax.eval_shape(
+      surrogate, *np.zeros((3, 1, 1), np.float32), np.ones((1, 1), bool)
+    )
+  return surrogate
+
+
+def _mixed(surrogate: Callable, other: Callable, sampled) -> Callable:
+  """Returns the surrogate with another one where tokens are not `sampled`."""
+
+  def objective(logprobs, old_logprobs, advantages, mask, segments):
+    arrays = logprobs, old_logprobs, advantages
+    own = surrogate(*arrays, mask & sampled, segments)
+    return own + other(*arrays, mask & ~sampled, segments)
+
+  return objective
 
 
 def _kl_penalty(*, name: str, coef: float) -> tuple[Callable, float]:

@@ -14,6 +14,7 @@ Below, `ratio = exp(logprobs - old_logprobs)` and `A` are the advantages.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -181,6 +182,51 @@ def cispo(
   weight = jax.lax.stop_gradient(jnp.clip(ratio, 1 - clip_low, 1 + clip_high))
   advantages = _trained(advantages, mask)
   return -weight * advantages * _trained(logprobs, mask)
+
+
+def shaped(
+  logprobs: Array,
+  old_logprobs: Array,
+  advantages: Array,
+  mask: Array,
+  segments: Array | None = None,
+  *,
+  gamma: float = 0.1,
+) -> Array:
+  """Computes a surrogate of tokens that the policy was led to, or given.
+
+  `-A f(p)` with `f(p) = p / (p + gamma)` and `p = exp(logprobs)`: the policy
+  shaping of LUFFY, https://arxiv.org/abs/2504.14945, which Critique-GRPO,
+  https://arxiv.org/abs/2506.03106, takes for refinements. There is no ratio:
+  whoever wrote the tokens read another prompt, and `old_logprobs` is not used.
+
+  Its slope in a log-probability is `-A f (1 - f)`: a quarter of A at most,
+  where p is gamma, and less where the policy is sure of a token, or would
+  hardly write it at all. A large gamma gives `-A p / gamma`, which follows what
+  is likely already; a small one the constant `-A`, which follows nothing.
+
+  >>> tenth = jnp.log(jnp.full((1, 1), 0.1))
+  >>> print(f'{shaped(tenth, tenth, jnp.ones((1, 1)), tenth < 0)[0, 0]:.2f}')
+  -0.50
+
+  Args:
+    logprobs: float[B, T], those of the policy that is trained.
+    old_logprobs: not used.
+    advantages: float[B, T] or [B, 1].
+    mask: bool[B, T], True = trained.
+    segments: not used.
+    gamma: the probability whose weight is a half; the default is that of both
+      papers' code.
+
+  Returns:
+    float[B, T].
+  """
+  del old_logprobs, segments
+  if not 0 < gamma < math.inf:
+    raise ValueError(f'gamma: got {gamma}; expected a finite number above 0')
+  # p / (p + gamma) is the sigmoid of log p - log gamma: finite for any p.
+  weight = jax.nn.sigmoid(_trained(logprobs, mask) - math.log(gamma))
+  return -_trained(advantages, mask) * weight
 
 
 def _trained(x: Array, mask: Array) -> Array:

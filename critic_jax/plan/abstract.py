@@ -39,6 +39,7 @@ _KEYS = {
   'ref_logprobs': jnp.float32,
   'values': jnp.float32,
   'returns': jnp.float32,
+  'off_policy': jnp.bool_,
   'responses': jnp.int32,
   'kl': jnp.float32,
 }

@@ -247,6 +247,86 @@ def test_packed_rows_have_the_same_loss(lm, roles, records):
   assert float(actual[0][1][0]['loss/kl']) > 0.01
 
 
+# ------------------------------------------------------ off-policy tokens
+
+MIXED = SETTINGS | dict(
+  objective=dict(name='gspo'), off_policy=dict(name='shaped')
+)
+
+
+def with_off_policy(batch, rows=(1,), shift=1.0):
+  """Marks rows whose writer was surer of each token, by `shift` nats."""
+  is_off = np.isin(np.arange(len(batch['mask'])), rows)[:, None]
+  is_off = is_off & batch['mask']
+  logprobs = (batch['logprobs'] + shift * is_off).astype(np.float32)
+  return {**batch, 'off_policy': is_off, 'logprobs': logprobs}
+
+
+def test_each_token_has_the_surrogate_of_its_kind(lm, roles, records):
+  batch = with_off_policy(make_batch(records, lm))
+  total, (metrics, per_row) = jax.jit(make_policy(lm, MIXED).loss)(
+    trained(roles), batch
+  )
+  # By hand: ratios of one where the policy sampled, p / (p + 0.1) elsewhere.
+  p = np.exp(batch['logprobs'] - batch['off_policy'])
+  factor = np.where(batch['off_policy'], p / (p + 0.1), 1.0)
+  expected = -(batch['weights'] * batch['advantages'] * factor).sum()
+  assert float(total) == pytest.approx(expected, rel=1e-3)
+  # The others' ratio is no disagreement of sampler and trainer.
+  assert np.max(per_row['policy/max_ratio_error']) < 1e-3
+  assert abs(float(metrics['policy/kl_old'])) < 1e-3
+  share = batch['off_policy'].sum() / batch['mask'].sum()
+  assert float(metrics['policy/off_policy']) == pytest.approx(share, rel=1e-5)
+  gap = float(metrics['policy/off_policy_gap']) / share
+  assert gap == pytest.approx(1.0, rel=1e-3)  # nats a token
+
+
+def test_a_batch_without_such_tokens_is_as_it_was(lm, roles, records):
+  batch = with_off_policy(make_batch(records, lm), rows=())
+  mixed, plain = (
+    jax.jit(make_policy(lm, s).loss)(trained(roles), batch)
+    for s in (MIXED, SETTINGS | dict(objective=dict(name='gspo')))
+  )
+  assert float(mixed[0]) == pytest.approx(float(plain[0]), rel=1e-6)
+  metrics = dict(mixed[1][0])
+  assert metrics.pop('policy/off_policy') == 0
+  assert metrics.pop('policy/off_policy_gap') == 0
+  assert_trees_close(metrics, plain[1][0], rtol=1e-5, atol=1e-6)
+
+
+def test_a_surrogate_with_a_ratio_weighs_by_importance(lm, roles, records):
+  """The writer's log-probabilities are those under the prompt that it read."""
+  loose = dict(name='ppo_clip', clip_low=1.0, clip_high=1e6)
+  settings = MIXED | dict(off_policy=loose)
+  batch = with_off_policy(make_batch(records, lm), shift=0.5)
+  total, _ = jax.jit(make_policy(lm, settings).loss)(trained(roles), batch)
+  factor = np.where(batch['off_policy'], np.exp(-0.5), 1.0)
+  expected = -(batch['weights'] * batch['advantages'] * factor).sum()
+  assert float(total) == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_penalty_reads_the_policy_s_own_samples(lm, roles, records):
+  policy = make_policy(lm, MIXED | dict(kl=WITH_KL['kl']))
+  batch = with_off_policy(make_batch(records, lm), rows=(0, 1, 2, 3))
+  batch = policy.add_ref_logprobs(batch, roles)
+  _, (sums, per_row) = jax.jit(policy.loss)(trained(roles), batch)
+  assert {*sums, *per_row} == set(policy.metrics)
+  assert sums['loss/kl'] == sums['policy/kl_ref'] == 0
+  assert sums['policy/off_policy'] == pytest.approx(1.0, rel=1e-5)
+
+
+def test_packed_rows_keep_what_is_off_policy(lm, roles, records):
+  grad = jax.jit(jax.value_and_grad(make_policy(lm, MIXED).loss, has_aux=True))
+  plain = with_off_policy(make_batch(records, lm))
+  packed = packing.pack(plain, [(2, 176)])
+  assert packed['off_policy'].dtype == bool
+  assert packed['off_policy'].sum() == plain['off_policy'].sum() > 0
+  expected, actual = (grad(trained(roles), batch) for batch in (plain, packed))
+  for result in (expected, actual):
+    result[0][1][1].pop('policy/max_ratio_error')
+  assert_trees_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
   ('settings', 'message'),
   [
@@ -257,8 +337,11 @@ def test_packed_rows_have_the_same_loss(lm, roles, records):
     (SETTINGS | dict(kl=dict(name='k3', coeff=0.0)), "mean 'coef'"),
     (SETTINGS | dict(kl=dict(name='k3')), "also \\['coef'\\]"),
     (SETTINGS | dict(objective=dict(name='k3')), "got 'k3'"),
+    (SETTINGS | dict(off_policy=dict(name='shapd')), "off_policy: .*'shaped'"),
+    (SETTINGS | dict(off_policy=dict(name='shaped', gamma=0.0)),
+     'off_policy: gamma: got 0.0'),
   ],
-)
+)  # fmt: skip
 def test_wrong_settings(lm, settings, message):
   with pytest.raises(ValueError, match=message):
     make_policy(lm, settings)

@@ -9,8 +9,9 @@ import pytest
 
 from critic_jax.objectives import kl, policy
 
-OBJECTIVES = [policy.reinforce, policy.ppo_clip, policy.gspo, policy.cispo]
-OBJECTIVES += [functools.partial(policy.ppo_clip, dual_clip=3.0)]
+RATIOS = [policy.ppo_clip, policy.gspo, policy.cispo]
+RATIOS += [functools.partial(policy.ppo_clip, dual_clip=3.0)]
+OBJECTIVES = [policy.reinforce, *RATIOS, policy.shaped]
 KL = [kl.k1, kl.k2, kl.k3]
 SHAPE = (4, 6)
 
@@ -93,7 +94,7 @@ def test_gspo_by_hand():
   np.testing.assert_allclose(actual, [[slope, slope, 0]], rtol=1e-5)
 
 
-@pytest.mark.parametrize('objective', OBJECTIVES[1:])
+@pytest.mark.parametrize('objective', RATIOS)
 def test_on_policy_gradient_is_that_of_reinforce(objective):
   logprobs, _, advantages, mask = random_case()
   if objective is policy.gspo:  # one advantage a response
@@ -159,6 +160,66 @@ def test_clipped_tokens_learn_in_cispo_only():
   )
   assert gradient(policy.ppo_clip, *case) == 0
   np.testing.assert_allclose(gradient(policy.cispo, *case), [[-5.0]])
+
+
+@pytest.mark.parametrize(
+  ('p', 'advantage', 'expected', 'slope'),
+  [
+    # f = p / (p + 0.1), and A f (1 - f).
+    (0.1, 2.0, -2 * 1 / 2, -2 * 1 / 4),
+    (0.4, 2.0, -2 * 4 / 5, -2 * 4 / 25),
+    (1.0, 2.0, -2 * 10 / 11, -2 * 10 / 121),  # sure: 4 times less than hoped
+    (0.001, 2.0, -2 * 1 / 101, -2 * 100 / 101**2),  # would not write it
+    (0.1, -3.0, 3 * 1 / 2, 3 * 1 / 4),  # a wrong one becomes less likely
+  ],
+)
+def test_shaped_by_hand(p, advantage, expected, slope):
+  actual = one_token(policy.shaped, p, advantage)
+  np.testing.assert_allclose(actual, expected, rtol=1e-5)
+  logprobs, ones = jnp.log(jnp.full((1, 1), p)), jnp.ones((1, 1))
+  case = 0 * ones, advantage * ones, ones > 0
+  actual = gradient(policy.shaped, logprobs, *case)
+  np.testing.assert_allclose(actual, [[slope]], rtol=1e-5)
+
+
+def test_shaped_at_its_limits():
+  """Gamma at infinity follows p, and at 0 nothing; see `reinforce`, too."""
+  logprobs, old_logprobs, advantages, mask = random_case()
+  case = old_logprobs, advantages, mask
+  probability = jnp.where(mask, jnp.exp(logprobs), 0)
+  large = functools.partial(policy.shaped, gamma=1e6)
+  expected = -advantages * probability
+  for actual in (large(logprobs, *case), gradient(large, logprobs, *case)):
+    np.testing.assert_allclose(1e6 * actual, expected, rtol=1e-4, atol=1e-6)
+  # Which is a ratio to someone who was sure of each token.
+  sure = functools.partial(policy.ppo_clip, clip_low=1.0, clip_high=1e6)
+  np.testing.assert_allclose(
+    sure(logprobs, 0 * logprobs, advantages, mask), expected, rtol=1e-5
+  )
+  small = functools.partial(policy.shaped, gamma=1e-7)
+  actual = small(logprobs, *case)
+  expected = jnp.where(mask, -advantages, 0)
+  np.testing.assert_allclose(actual, expected, rtol=1e-4)
+  assert jnp.max(jnp.abs(gradient(small, logprobs, *case))) < 1e-4
+
+
+def test_shaped_never_moves_a_token_by_more_than_a_quarter():
+  """REINFORCE moves those most that the policy would never have written."""
+  logprobs = jnp.linspace(-30.0, 0.0, 301)[None]
+  case = logprobs, 0 * logprobs, 1 + 0 * logprobs, logprobs <= 0
+  slopes = -gradient(policy.shaped, *case)[0]
+  assert jnp.max(slopes) <= 0.25 and jnp.min(slopes) > 0
+  assert jnp.exp(logprobs[0, jnp.argmax(slopes)]) == pytest.approx(0.1, rel=0.1)
+  assert slopes[0] < 1e-10 and slopes[-1] < 0.09
+  np.testing.assert_array_equal(gradient(policy.reinforce, *case), -1)
+
+
+def test_shaped_reads_no_old_logprobs():
+  logprobs, old_logprobs, *case = random_case()
+  np.testing.assert_array_equal(
+    policy.shaped(logprobs, old_logprobs, *case),
+    policy.shaped(logprobs, jnp.nan * old_logprobs, *case),
+  )
 
 
 @pytest.mark.parametrize('objective', OBJECTIVES)

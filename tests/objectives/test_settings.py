@@ -22,6 +22,7 @@ DEFAULTS = {
   'gspo': dict(clip_low=3e-4, clip_high=4e-4),  # GSPO, 5.1
   'gae': dict(bootstrap=None),  # nothing follows the last token
   'cispo': dict(clip_low=1.0, clip_high=4.0),  # ours; see its docstring
+  'shaped': dict(gamma=0.1),  # the code of LUFFY and Critique-GRPO
   'clipped': dict(clip=0.2),  # PPO's implementation
   'dpo': dict(beta=0.1, label_smoothing=0.0),  # DPO, appendix B
   'ipo': dict(tau=0.1, per_token=False),  # ours; the paper tries many
@@ -61,6 +62,12 @@ def test_clips_may_be_zero_but_not_below(function, name):
   function(ONE, ONE, ONE, ONE > 0, **{name: 0.0})
   with pytest.raises(ValueError, match=r'clip_low, clip_high: got .*-0\.1'):
     function(ONE, ONE, ONE, ONE > 0, **{name: -0.1})
+
+
+@pytest.mark.parametrize('gamma', [0.0, -0.1, float('nan'), float('inf')])
+def test_the_gamma_of_shaping_is_above_0(gamma):
+  with pytest.raises(ValueError, match=f'gamma: got {gamma}; expected a fin'):
+    policy.shaped(ONE, ONE, ONE, ONE > 0, gamma=gamma)
 
 
 def test_the_clip_of_values_may_be_zero_but_not_below():
