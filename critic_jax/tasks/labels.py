@@ -1,4 +1,8 @@
-"""Labels of given solutions, written as short critiques to be imitated."""
+"""What is known of graded solutions, written as short critiques.
+
+`critique` is a label, to be imitated or followed; `leaked_answer` gives the
+answer away, and is a measure of what that is worth.
+"""
 
 from __future__ import annotations
 
@@ -42,3 +46,25 @@ def critique(
   verdict = f'Verdict: {"correct" if is_right else "incorrect"}'
   lines = (verdict, advice) if verdict_first else (advice, verdict)
   return '\n'.join(lines)
+
+
+def leaked_answer(solution: Record, rng: random.Random) -> str:
+  r"""Writes the verdict and the reference answer, which no critic should know.
+
+  Who follows it need not find the error, nor even read the solution.
+
+  >>> from critic_jax.types import Problem
+  >>> problem = Problem('', '6 * 7?', '42')
+  >>> solution = Record(problem, 'solve', None, 0, (), (), (), '', parsed={
+  ...   'correct': False})
+  >>> leaked_answer(solution, random.Random(0))
+  'The answer is \\boxed{42}.\nVerdict: incorrect'
+
+  Args:
+    solution: a graded solution.
+    rng: not used.
+  """
+  del rng
+  verdict = 'correct' if refinement.is_right(solution) else 'incorrect'
+  answer = solution.problem.answer
+  return f'The answer is \\boxed{{{answer}}}.\nVerdict: {verdict}'

@@ -23,6 +23,7 @@ from loop_helpers import (
 from loop_helpers import grade as grade_at_once
 
 from configs import common, critic_v
+from configs import critique_grpo as critique_grpo_config
 from configs import ppo as ppo_config
 from configs import refcritic as refcritic_config
 from critic_jax import lookup, recipes
@@ -54,6 +55,7 @@ CASES = {
     step_marks=dict(module=''),
     score=dict(judge=1.0, overlap=0.0, agreement=0.0),
   ),
+  'critique_grpo': critique_grpo_config.critique_grpo(num_solutions=2),
 }
 PENALTY = dict(kl=dict(name='k2', coef=0.5))
 IN_INT8 = ('ref',)
@@ -278,7 +280,7 @@ def learned(batch):
   rows = [
     (
       tuple(batch['tokens'][row][mask].tolist()),
-      *(np.round(batch[name][row][mask], 5).tolist() for name in names),
+      *(np.round(1.0 * batch[name][row][mask], 5).tolist() for name in names),
     )
     for row, mask in enumerate(batch['mask'])
     if mask.any()
@@ -306,6 +308,9 @@ def advise_badly(prompt, index):
 TIMEOUTS = {
   'grpo': ('grpo', dict(num_solutions=3), dict(solve=hang_third)),
   'ppo': ('ppo', dict(num_solutions=3), dict(solve=hang_third)),
+  'critique_grpo': (
+    'critique_grpo', dict(num_solutions=3), dict(solve=hang_third)
+  ),
   'a solution': ('refcritic', dict(num_solutions=2), dict(solve=hang_second)),
   'a solution of pairs': (
     'online_preference', dict(num_solutions=2), dict(solve=hang_second)

@@ -3,7 +3,7 @@ import random
 import numpy as np
 import pytest
 
-from critic_jax.rewards import refinement, verdicts
+from critic_jax.rewards import leaks, refinement, verdicts
 from critic_jax.rollouts import rollout
 from critic_jax.rollouts.styles import instruct
 from critic_jax.tasks import labels
@@ -52,3 +52,14 @@ def test_a_right_answer_by_a_wrong_step_is_not_imitated():
   assert text == 'Step 2 is wrong.\nVerdict: incorrect'
   written = rollout.write(instruct.STAGES.critique, solution, text)
   assert refinement.judge(written, []) == 0.0
+
+
+@pytest.mark.parametrize('is_right', [True, False])
+def test_a_leaked_answer_is_a_leak_and_a_label_is_none(is_right):
+  solution, rng = given(correct=is_right), random.Random(0)
+  leaked = labels.leaked_answer(solution, rng)
+  label = labels.critique(solution, rng, verdict_first=False)
+  for text, is_leak in ((leaked, True), (label, False)):
+    written = rollout.write(instruct.STAGES.critique, solution, text)
+    assert refinement.judge(written, []) == 1.0
+    assert leaks.leaks(written) == is_leak
