@@ -91,6 +91,8 @@ def refcritic(**settings) -> dict:
     preference_weight=0.0,  # of being preferred by a model, the role `judge`
     step_weight=0.0,  # of finding the first wrong step, which needs labels
     first_error=dict(module='', name=''),  # who knows them
+    # Monte-Carlo labels by the solver; none without completions.
+    completions=dict(num=0, max_steps=8, labels=dict(name='hard')),
     limits=common.policy_limits() | common.critique_limits(),
     shaping={},  # name in rewards/shaping.py -> its settings and `weight`
   )

@@ -147,7 +147,20 @@ class Conversation(NamedTuple):
   message: str
 
 
-Prompt = str | Conversation  # a text is a user's first message
+class Begun(NamedTuple):
+  """A prompt whose response has begun; what is sampled goes on with it.
+
+  Attributes:
+    asked: the user's message.
+    text: the beginning of the response. It is given, as `LM.prefix` is: part of
+      the prompt's tokens and of the response's text.
+  """
+
+  asked: str
+  text: str
+
+
+Prompt = str | Conversation | Begun  # a text is a user's first message
 
 # Prompts, a key for each, n, and how many prompts such a call may have (what is
 # compiled depends on that alone) -> n generations for each prompt.

@@ -21,7 +21,7 @@ from critic_jax.models.transformer import Transformer
 from critic_jax.rollouts.styles import plain
 from critic_jax.sampling.lm import LM
 from critic_jax.text.tokenizer import Tokenizer
-from critic_jax.types import Problem, Prompt, Record
+from critic_jax.types import Begun, Problem, Prompt, Record
 
 VOCAB_SIZE = 64
 
@@ -142,6 +142,8 @@ def text_of(prompt: Prompt) -> str:
   """Returns all texts of a prompt, in order."""
   if isinstance(prompt, str):
     return prompt
+  if isinstance(prompt, Begun):
+    return prompt.asked + prompt.text
   return '\n'.join([prompt.asked, prompt.response.text, prompt.message])
 
 

@@ -17,7 +17,7 @@ from critic_jax.runtime import sharding
 from critic_jax.sampling.lm import LM
 from critic_jax.tasks import arithmetic
 from critic_jax.training import roles
-from critic_jax.types import Generation, Problem
+from critic_jax.types import Begun, Generation, Problem
 
 PROBLEM = Problem(
   'sum-0',
@@ -104,6 +104,7 @@ class Scripted(LM):
       no_logprobs = np.zeros(0, np.float32)
       return Generation(prompt_tokens, no_logprobs, no_logprobs, '', 'prompt')
     text = self.script(text_of(prompt), index)
+    given = prompt.text if isinstance(prompt, Begun) else ''
     tokens, finish = self.encode_response(text), 'stop'
     if len(tokens) > self.max_new_tokens:
       tokens, finish = tokens[: self.max_new_tokens], 'length'
@@ -112,7 +113,7 @@ class Scripted(LM):
       prompt_tokens,
       np.array(tokens, np.int32),
       np.full(len(tokens), -1.0, np.float32),
-      text,
+      given + text,
       finish,
     )
 
@@ -129,6 +130,34 @@ def scripted(script, **settings) -> Scripted:
 def problems(n):
   """Returns the first problems of the world."""
   return arithmetic.problems('train', n, min_steps=3, max_steps=4)
+
+
+def finish(prompt, index, *, results=()):
+  """Goes on with a solution of the world, also with none, and errs no more.
+
+  Args:
+    prompt: the prompt of a solution, and what it begins with.
+    index: of the response.
+    results: in place of true results, of the first steps that are left.
+  """
+  question, _, begun = prompt.partition('\nSolution:')
+  problem = next(
+    p for p in [PROBLEM, *problems(60)] if question == f'Problem: {p.question}'
+  )
+  steps = arithmetic.read_steps(begun)
+  program = arithmetic.read_program(problem)
+  value = steps[-1].result if steps else program.start
+  operations = program.operations[len(steps) :]
+  for i, (op, right) in enumerate(operations):
+    result = arithmetic.compute(value, op, right)
+    result = results[i] if i < len(results) else result
+    number = len(steps) + 1
+    steps.append(arithmetic.Step(number, value, op, right, result))
+    value = result
+  written = arithmetic.write_solution(steps)
+  num_lines = len(begun.split('\n')) if begun else 0
+  rest = written.split('\n')[num_lines:]
+  return '\n'.join([*([''] if begun else []), *rest])
 
 
 def make_recipe(module, section, models, grade):

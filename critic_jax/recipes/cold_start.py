@@ -21,7 +21,7 @@ from critic_jax import lookup
 from critic_jax.data import batching
 from critic_jax.loss_fns import imitation
 from critic_jax.rewards import refinement
-from critic_jax.rollouts import rollout, stage_metrics
+from critic_jax.rollouts import balance, rollout, stage_metrics
 from critic_jax.sampling.lm import get_models
 from critic_jax.types import Recipe, Sampled
 
@@ -103,7 +103,10 @@ def make(
     critiques = rollout.score(
       critiques, [], {'judge': refinement.judge}, {'judge': 1.0}
     )
-    kept = balance(critiques, batch_size, rng)
+    # One that was cut is not among them: `judge` is 0 without a whole verdict.
+    kept = [c for c in critiques if c.scores.get('judge') == 1.0]
+    rng.shuffle(kept)
+    kept = balance.balanced(kept, batch_size)
     return pack(to_rows(kept)), solutions + critiques
 
   sampled = []
@@ -127,18 +130,3 @@ def make(
     ),
     takes_solutions=not num_solutions,
   )
-
-
-def balance(critiques, num_rows, rng):
-  """Keeps critiques with right verdicts, on right and wrong solutions alike.
-
-  One that was cut is not among them: `judge` is 0 without a whole verdict.
-  """
-  kept = [c for c in critiques if c.scores.get('judge') == 1.0]
-  rng.shuffle(kept)
-  by_truth = {
-    truth: [c for c in kept if refinement.is_right(c.parent) is truth]
-    for truth in (True, False)
-  }
-  num_each = min(num_rows // 2, *map(len, by_truth.values()))
-  return by_truth[True][:num_each] + by_truth[False][:num_each]

@@ -11,7 +11,8 @@ refinements could not be verified by us; they are settings, with defaults ours.
 4. Reward of a critique: judge (its verdict is right) + refine_weight * (the
    share of its refinements that are right) + shaping. Not the paper's: with a
    `preference_weight` a judge compares critiques, and with a `step_weight` the
-   first wrong step is paid for where it is named.
+   first wrong step is paid for where it is named, as a checker has it, a file,
+   or the solver's completions of the solution's prefixes (DeepCritic's).
 5. Policy gradient on the critic, advantages relative to the critiques of the
    same solution. One whose reward depends on a grade that timed out teaches
    nothing.
@@ -33,6 +34,7 @@ from critic_jax.loss_fns import policy_gradient
 from critic_jax.objectives import advantages
 from critic_jax.rewards import critique_rewards, step_labels
 from critic_jax.rollouts import comparisons, critic_stages, rollout
+from critic_jax.rollouts import completions as completions_lib
 from critic_jax.sampling.lm import get_models
 from critic_jax.types import Recipe
 
@@ -52,6 +54,7 @@ def make(
   preference_weight: float,
   step_weight: float,
   first_error: Mapping,
+  completions: Mapping,
   shaping: Mapping,
   advantage: Mapping,
   objective: Mapping,
@@ -83,6 +86,10 @@ def make(
     first_error: who knows these labels, a `module` of critic_jax.tasks with a
       name and keywords of its function `(problem, text) -> index`, or
       `module=''` for nobody, or for the file of given solutions.
+    completions: Monte-Carlo labels in their place: `num` completions by the
+      solver of each prefix of a solution of `max_steps` steps at most, and
+      `labels`, a name and keywords of rewards/step_values.py; num=0 for none.
+      `first_error` is then the truth that labels are compared with.
     shaping: settings with a `weight` each, by the name of a function in
       rewards/shaping.py.
     advantage: a name and keywords of `objectives/advantages.py`, over groups.
@@ -101,7 +108,9 @@ def make(
     preference_weight=preference_weight, step_weight=step_weight, gate=gate,
     num_refinements=num_refinements, form=shaping,
   )  # fmt: skip
-  label = step_labels.bind(first_error, step_weight if num_solutions else 0.0)
+  complete = completions_lib.bind(models, completions, grade)
+  is_labelled = not num_solutions or complete
+  label = step_labels.bind(first_error, 0.0 if is_labelled else step_weight)
   advantage_fn = lookup.bind(advantages, advantage, 'advantage')
   policy = policy_gradient.make_policy_loss(
     models, 'critic', objective=objective, kl=kl, microbatches=microbatches
@@ -117,7 +126,7 @@ def make(
   )  # fmt: skip
 
   def collect(roles, examples, key):
-    keys = jax.random.split(key, 5)
+    keys = jax.random.split(key, 6)
     solve = solver.bind(roles['solver']) if solver else None
 
     # 1. Solve, or take the given.
@@ -128,12 +137,16 @@ def make(
     else:
       solutions = rollout.given(examples)
 
-    # 2. Critique; compare critiques, if a judge pays.
+    # 2. Critique; label steps; compare critiques, if a judge pays.
     solutions, critiques = critic_stages.critique(
       critic.stages.critique, critic.bind(roles['critic']), label(solutions),
       keys[1], grade, n=num_critiques,
     )  # fmt: skip
-    compared = []
+    compared, completed = [], []
+    if complete:
+      new, completed = complete(solutions, roles, keys[5])
+      critiques = rollout.reattach(critiques, solutions, new)
+      solutions = new
     for judge in judges:
       critiques, compared = comparisons.compare(
         critiques, num_critiques, judge.bind(roles['judge']), keys[4]
@@ -159,12 +172,14 @@ def make(
       scored, advantage_fn, num_critiques
     )
     batch = pack(to_rows(scored, advantage, where))
-    return policy.add_ref_logprobs(batch, roles), solutions + scored + responses
+    records = [*solutions, *scored, *responses, *completed]
+    return policy.add_ref_logprobs(batch, roles), records
 
-  names = critic_stages.metric_names(rewards, has_judge=bool(judges))
+  names = critic_stages.metric_names(rewards, completions, bool(judges))
   return Recipe(
     collect, policy.loss, trained=('critic',), num_rows=num_rows,
-    sampled=critic_stages.sampled(*counts, num_refinements, len(judges)),
+    sampled=critic_stages.sampled(
+      *counts, num_refinements, len(judges), completions),
     scored=policy.scored, metrics=frozenset([*policy.metrics, *names]),
     corrects_staleness=policy.corrects_staleness,
     takes_solutions=not num_solutions,

@@ -16,7 +16,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 
 from critic_jax import lookup
-from critic_jax.rewards import refinement, verdicts
+from critic_jax.rewards import refinement, step_values, verdicts
 from critic_jax.types import Problem, Record
 
 
@@ -89,13 +89,22 @@ def locate(critique: Record, refinements: Sequence[Record]) -> float | None:
   verdict, or one that was cut off, earns nothing, and neither does
   'incorrect' without a step. None for a refused solution.
 
+  The label is read from `parsed['targets']` where a solution has them
+  (`step_values`), whatever the truth is, and nobody is paid where they are
+  None; else it is `parsed['first_error']`.
+
   Raises:
-    ValueError: the solution has no label.
+    ValueError: nobody labelled the solution.
   """
   solution = critique.parent
   if solution.refused:
     return None
   label = solution.parsed.get('first_error')
+  if 'targets' in solution.parsed:
+    targets = solution.parsed['targets']
+    if targets is None:
+      return None
+    label = step_values.first_wrong(targets)
   if label is None:
     raise ValueError(
       f"parsed['first_error'] of {solution.id}: got none; expected the "

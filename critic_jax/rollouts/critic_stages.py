@@ -7,10 +7,11 @@ gate admits are refined, some of them also by the rules of controls.py.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from critic_jax.rewards import refinement
 from critic_jax.rollouts import comparisons, controls, rollout, stage_metrics
+from critic_jax.rollouts import completions as completions_lib
 from critic_jax.types import Generate, Key, Record, Sampled, Stage
 
 
@@ -96,6 +97,7 @@ def sampled(
   num_critiques: int,
   num_refinements: int,
   num_judges: int,
+  completions: Mapping,
 ) -> tuple[Sampled, ...]:
   """Lists what a step samples if every critique is refined.
 
@@ -105,6 +107,7 @@ def sampled(
     num_critiques: critiques of each solution.
     num_refinements: refinements with each critique.
     num_judges: 1 if a judge compares the critiques, else 0.
+    completions: of prefixes of the solutions (completions.py).
   """
   num_critiqued = num_examples * max(1, num_solutions)
   num_refined = num_critiqued * num_critiques
@@ -115,14 +118,19 @@ def sampled(
     # Each critique with the next one, in both orders.
     Sampled(comparisons.NAME, 'judge', 2 * num_refined, num_judges),
   ]
-  return tuple(stage for stage in stages if stage.num_samples)
+  # No other prompt holds completions, so they are named last.
+  completed = completions_lib.sampled(num_critiqued, completions)
+  return (*(stage for stage in stages if stage.num_samples), *completed)
 
 
-def metric_names(rewards: Iterable[str], *, has_judge: bool) -> list[str]:
+def metric_names(
+  rewards: Iterable[str], completions: Mapping, has_judge: bool
+) -> list[str]:
   """Lists the metrics of a step's records (stage_metrics.py).
 
   Args:
     rewards: the rules that score critiques.
+    completions: of prefixes of the solutions (completions.py).
     has_judge: whether a judge compares the critiques.
   """
   stages = (comparisons.NAME, comparisons.SWAPPED) if has_judge else ()
@@ -132,4 +140,5 @@ def metric_names(rewards: Iterable[str], *, has_judge: bool) -> list[str]:
     *stage_metrics.names('critique', rewards=rewards, has_verdict=True),
     *stage_metrics.names('refine', is_graded=True, controls=controls.NAMES),
     *itertools.chain(*compared),
+    *completions_lib.metric_names(completions),
   ]

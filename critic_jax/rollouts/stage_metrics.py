@@ -13,6 +13,9 @@ missing, contradictory,        of critiques: what is wrong with the verdict
 judge_right, judge_wrong       'judge' on right and on wrong solutions
 leak                           critiques of wrong solutions that name the
                                reference answer
+label_right, label_early,      of solutions whose steps have targets and a true
+  label_late                   label: whether the first target below a half is
+                               the first wrong step, before it, or after it
 missing, agreement             of comparisons: no verdict; both orders name the
                                same critique
 lift_over_<control>            of a stage: its accuracy less that of a control
@@ -29,7 +32,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from critic_jax.rewards import leaks, refinement
+from critic_jax.rewards import leaks, refinement, step_values
 from critic_jax.types import Record
 
 _EVERY = ('count', 'length', 'truncated', 'refused')
@@ -79,6 +82,7 @@ def names(
   is_graded: bool = False,
   has_verdict: bool = False,
   is_compared: bool = False,
+  has_targets: bool = False,
   controls: Iterable[str] = (),
 ) -> list[str]:
   """Lists the names of the metrics that a stage may have.
@@ -89,6 +93,7 @@ def names(
     is_graded: whether its records end in a graded answer.
     has_verdict: whether its records are critiques.
     is_compared: whether its records are comparisons.
+    has_targets: whether its records are solutions with targets of their steps.
     controls: names of its controls, 'empty' for the stage 'refine_empty'.
   """
   rewards = list(rewards)
@@ -100,6 +105,8 @@ def names(
     metrics += ['judge_right', 'judge_wrong'] if 'judge' in rewards else []
   if is_compared:
     metrics += ['missing', 'agreement']
+  if has_targets:
+    metrics += ['label_right', 'label_early', 'label_late']
   metrics += [f'lift_over_{control}' for control in controls]
   of_controls = [
     name
@@ -126,6 +133,11 @@ def _of_record(record: Record) -> dict[str, float]:
       metrics[grade] = parsed['grade'] == grade
   elif 'first_error' in parsed:
     metrics['correct'] = refinement.is_right(record)
+  if parsed.get('targets') and parsed.get('first_error') is not None:
+    label = step_values.first_wrong(parsed['targets'])
+    errors = step_values.label_errors([label], [parsed['first_error']])
+    for name in ('right', 'early', 'late'):
+      metrics[f'label_{name}'] = errors[name]
   if 'agrees' in parsed:
     metrics['missing'] = parsed['better'] is None
     metrics['agreement'] = parsed['agrees']

@@ -24,6 +24,7 @@ from critic_jax.sampling import scheduler
 from critic_jax.text.tokenizer import Tokenizer
 from critic_jax.types import (
   THINKING,
+  Begun,
   Conversation,
   Generate,
   Generation,
@@ -120,9 +121,10 @@ class LM:
   def encode_prompt(self, prompt: Prompt) -> list[int]:
     """Returns the tokens of a prompt and of the response's prefix.
 
-    A conversation is `continued` where it can be. Its text is the same where it
-    cannot.
+    A conversation is `continued` where it can be, with the same text.
     """
+    if isinstance(prompt, Begun):
+      return self.encode_prompt(prompt.asked) + self._begun(prompt)
     tokens = None if isinstance(prompt, str) else self.continued(prompt)
     if tokens is None:
       return self.encode_messages(messages_of(prompt))
@@ -176,8 +178,7 @@ class LM:
   def encode_response(self, text: str) -> list[int]:
     """Returns the tokens of a response after what is given, its end included.
 
-    Where the chat template opens the thinking, that of a text without any is
-    closed first.
+    Where the chat template opens the thinking, a text without any closes it.
     """
     start, end = THINKING
     if opening := self.tokenizer.opening:
@@ -195,6 +196,11 @@ class LM:
       tokens = self.tokenizer.encode(text)
     return [*tokens[size:], self.tokenizer.end]
 
+  def _begun(self, prompt: Prompt) -> list[int]:
+    """Returns the tokens that a response is given, after its prefix."""
+    is_begun = isinstance(prompt, Begun) and prompt.text
+    return self.encode_response(prompt.text)[:-1] if is_begun else []
+
   @functools.cached_property
   def _prefix_tokens(self) -> list[int]:
     return self.tokenizer.encode(self.prefix) if self.prefix else []
@@ -202,8 +208,7 @@ class LM:
   def decode_response(self, tokens: Sequence[int]) -> str:
     """Returns the text of a response: what is given, then that of its tokens.
 
-    They are decoded after the prefix, as a tokenizer may drop the space before
-    a text's first token.
+    They are decoded after it: a tokenizer may drop a first token's space.
     """
     given = self.tokenizer.decode(self._prefix_tokens)
     text = self.tokenizer.decode([*self._prefix_tokens, *tokens])
@@ -247,11 +252,10 @@ class LM:
     fitting = [
       i for i, p in enumerate(encoded) if 0 < len(p) <= self.lengths[-1]
     ]
-    refused = [
-      Generation(np.array(p, np.int32), *_NOTHING, '', 'prompt')
+    results = [
+      [Generation(np.array(p, np.int32), *_NOTHING, '', 'prompt')] * n
       for p in encoded
     ]
-    results = [[r] * n for r in refused]
 
     # Sample responses to the others.
     for part in self._parts(encoded, fitting, _order(prompts)):
@@ -267,7 +271,8 @@ class LM:
       )
       for i, samples in sampled.items():
         results[i] = [
-          self._generation(encoded[i], samples, row) for row in range(n)
+          self._generation(encoded[i], samples, row, self._begun(prompts[i]))
+          for row in range(n)
         ]
     return results
 
@@ -329,14 +334,14 @@ class LM:
       parts[-1].append(i)
     return [sorted(part, key=order.__getitem__) for part in parts]
 
-  def _generation(self, prompt, samples, row) -> Generation:
+  def _generation(self, prompt, samples, row, begun) -> Generation:
     length = samples.length[row]
     tokens = samples.tokens[row, :length]
     return Generation(
       prompt_tokens=np.array(prompt, np.int32),
       tokens=tokens,
       logprobs=samples.logprobs[row, :length],
-      text=self.decode_response(tokens),
+      text=self.decode_response([*begun, *tokens]),
       finish='stop' if samples.stopped[row] else 'length',
     )
 
@@ -359,7 +364,7 @@ def messages_of(prompt: Prompt) -> list[dict[str, str]]:
 def _order(prompts: Sequence[Prompt]) -> list[tuple[int, int]]:
   """Returns keys that sort prompts, with all that go on after one response.
 
-  Then the refinements of a solution and their controls share its beginning.
+  Then refinements of a solution and their controls share its beginning.
   """
   first = {}
   return [

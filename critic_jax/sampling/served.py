@@ -58,8 +58,9 @@ class Served:
   def _refuse(self):
     raise ValueError(
       f'models.{self.role}: got a model that is served by '
-      f'{self.endpoint.url}; expected weights here, as it is trained, copied '
-      f'or read for a loss; give models.{self.role} another source'
+      f'{self.endpoint.url}; expected weights here, as it is trained, copied, '
+      'read for a loss, or goes on with a text that is given; give '
+      f'models.{self.role} another source'
     )
 
   # What needs them can not have a served role, and says so by its own name.

@@ -248,10 +248,62 @@ def teacher_critique(
     point_share: the probability that it gives the step alone; otherwise it
       gives neither.
   """
-  steps = read_steps(solution.text)
   if rng.random() >= check_share:
     return _glance(rng)
-  correction, thoughts = _check(read_program(solution.problem), steps)
+  return _checked(solution, rng, write_check, correct_share, point_share)
+
+
+def second_look(
+  critique: Record,
+  rng: random.Random,
+  *,
+  check_share: float,
+  correct_share: float,
+  point_share: float,
+) -> str:
+  """Writes a critique of a critique, as the teacher does who looks again.
+
+  Args:
+    critique: of a solution of a problem of this world.
+    rng: consumed.
+    check_share: the probability that the steps are worked out, backwards; else
+      the teacher agrees with what was said.
+    correct_share: as of `teacher_critique`.
+    point_share: as of `teacher_critique`.
+  """
+  if rng.random() >= check_share:
+    said = verdicts.conclusion(critique.text) or ''
+    return '\n'.join(['<think>', 'That is so.', '</think>', said])
+  solution = critique.ancestor('solve')
+  return _checked(solution, rng, write_back, correct_share, point_share)
+
+
+def write_back(step: Step, result: int) -> str:
+  """Writes a check of a line from its result back to what it began with.
+
+  >>> write_back(Step(2, 11, '*', 2, 24), 22)
+  'Step 2: 24 / 2 = 12? 11. Wrong.'
+
+  Args:
+    step: the line.
+    result: its true result.
+  """
+  if step.op == '*':
+    back, rest = divmod(step.result, step.right)
+    equation = f'{step.result} / {step.right} = {back}'
+    equation += f' rest {rest}' if rest else ''
+  else:
+    inverse = {'+': '-', '-': '+'}[step.op]
+    back = compute(step.result, inverse, step.right)
+    equation = f'{step.result} {inverse} {step.right} = {back}'
+  mark = 'Right' if result == step.result else 'Wrong'
+  return f'Step {step.number}: {equation}? {step.left}. {mark}.'
+
+
+def _checked(solution, rng, write, correct_share, point_share) -> str:
+  """Writes a critique after a check of the steps."""
+  steps = read_steps(solution.text)
+  correction, thoughts = _check(read_program(solution.problem), steps, write)
   if first_error(solution.problem, solution.text) < 0:
     return write_critique(thoughts, 'Every step is right.', 'correct')
   if correction is None:  # right steps, then one too many or another answer
@@ -272,8 +324,13 @@ def _glance(rng) -> str:
   return write_critique(thoughts, conclude(None, 'vague'), 'incorrect')
 
 
-def _check(program, steps) -> tuple[Step | None, list[str]]:
+def _check(program, steps, write) -> tuple[Step | None, list[str]]:
   """Checks the steps up to the first wrong one.
+
+  Args:
+    program: the program of the problem.
+    steps: the steps.
+    write: (step, its true result) -> the check of a line.
 
   Returns:
     That step put right, None if all are right; and the thoughts on the way.
@@ -287,7 +344,7 @@ def _check(program, steps) -> tuple[Step | None, list[str]]:
       return expected, [*thoughts, f'{expected}. Wrong.']
     if step != expected._replace(result=step.result):  # not the story's
       return expected, [*thoughts, f'{step}? {expected.equation}. Wrong.']
-    thoughts.append(write_check(step, value))
+    thoughts.append(write(step, value))
     if step != expected:
       return expected, thoughts
   return None, thoughts

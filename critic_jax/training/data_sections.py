@@ -138,12 +138,18 @@ def _check_labelled(config, examples) -> None:
   """Raises ValueError if labels of steps are paid for and nobody gives them."""
   if config.first_error.module:
     return
-  unknown = [e.id for e in examples if e.parsed.get('first_error') is None]
+  is_completed = config.completions.num > 0
+  what = 'an answer to grade by' if is_completed else 'a label of their steps'
+  unknown = [
+    e.id
+    for e in examples
+    if not (e.problem.answer if is_completed else 'first_error' in e.parsed)
+  ]
   if unknown:
     raise ValueError(
       f'step_weight: got {config.step_weight}, but {len(unknown)} solutions '
-      f'({unknown[0]}, ...) come without a label of their steps; expected 0, '
-      'or files that label all'
+      f'({unknown[0]}, ...) come without {what}; expected 0, or files that '
+      'have it for all'
     )
 
 

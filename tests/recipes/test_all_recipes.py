@@ -22,7 +22,7 @@ from loop_helpers import (
 )
 from loop_helpers import grade as grade_at_once
 
-from configs import common, critic_v
+from configs import common, critic_v, deepcritic
 from configs import critique_grpo as critique_grpo_config
 from configs import ppo as ppo_config
 from configs import refcritic as refcritic_config
@@ -56,6 +56,14 @@ CASES = {
     score=dict(judge=1.0, overlap=0.0, agreement=0.0),
   ),
   'critique_grpo': critique_grpo_config.critique_grpo(num_solutions=2),
+  'second_look': deepcritic.second_look(
+    num_critiques=2,
+    writer=dict(module=''),
+    # It agrees, and so reads no problem of a world that these are not of.
+    second_writer=deepcritic.second_look()['second_writer']
+    | dict(check_share=0.0),
+    first_error=dict(module=''),
+  ),
 }
 PENALTY = dict(kl=dict(name='k2', coef=0.5))
 IN_INT8 = ('ref',)
@@ -160,7 +168,8 @@ def test_parameters_meet_the_model_of_their_role_only(name):
   recipe = make(name, models, **PENALTY)
   batch, _ = collect(recipe, params, [PROBLEM, WRONG_PROBLEM])
   jax.eval_shape(recipe.loss, trained(recipe, params), batch)
-  readers = {'sft': (), 'cold_start': (), 'ppo': ('ref', 'value')}
+  readers = {'ppo': ('ref', 'value')}
+  readers |= dict.fromkeys(('sft', 'cold_start', 'second_look'), ())
   assert recipe.scored == readers.get(name, ('ref',))
 
 
@@ -330,7 +339,8 @@ def test_every_recipe_that_grades_has_a_timeout():
       .metrics
     )
   }  # fmt: skip
-  assert graded - {'cold_start', 'sft'} == {x[0] for x in TIMEOUTS.values()}
+  imitation = {'cold_start', 'second_look', 'sft'}
+  assert graded - imitation == {x[0] for x in TIMEOUTS.values()}
 
 
 @pytest.mark.parametrize('case', TIMEOUTS)
@@ -359,14 +369,15 @@ def test_a_timeout_is_not_a_wrong_answer(case):
   assert learned(other) != learned(batch)
 
 
-def test_a_cold_start_keeps_no_critique_of_a_solution_that_timed_out():
+@pytest.mark.parametrize('name', ['cold_start', 'second_look'])
+def test_a_cold_start_keeps_no_critique_of_a_solution_that_timed_out(name):
   models, params = make_models()
   kept = []
   for problems in (
     [PROBLEM, WRONG_PROBLEM],
     [PROBLEM, WRONG_PROBLEM, HUNG_PROBLEM],
   ):
-    recipe = make('cold_start', models, grade_in_time, batch_size=8)
+    recipe = make(name, models, grade_in_time, batch_size=8)
     kept.append(learned(collect(recipe, params, problems)[0]))
   assert len(kept[0]) == 2 and kept[0] == kept[1]
 

@@ -1,5 +1,3 @@
-import random
-
 import jax
 import numpy as np
 import pytest
@@ -17,6 +15,7 @@ from loop_helpers import (
 )
 
 from critic_jax.recipes import cold_start
+from critic_jax.rollouts import balance
 
 TEACHER = dict(
   module='arithmetic_lessons',
@@ -143,10 +142,12 @@ def test_balance_by_hand():
     (wrong, 0),
     ([], 0),
   ):
-    balanced = cold_start.balance(candidates, 100, random.Random(0))
+    balanced = balance.balanced(candidates, 100)
     assert len(balanced) == 2 * expected
     assert sum(c.parent.parsed['correct'] for c in balanced) == expected
-  assert len(cold_start.balance(critiques, 7, random.Random(0))) == 6
+  # Those that come first are kept.
+  balanced = balance.balanced(critiques, 7)
+  assert balanced == right[:3] + wrong[:3]
 
 
 def test_the_key_decides_what_is_written_and_kept():

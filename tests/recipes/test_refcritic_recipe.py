@@ -10,6 +10,7 @@ from loop_helpers import (
   RIGHT,
   WRONG,
   critique,
+  finish,
   grade,
   init,
   make_recipe,
@@ -62,7 +63,7 @@ def collect(critiques, solve=solver_script, grade=grade, **changes):
   batch, records = recipe.collect(roles, [PROBLEM], jax.random.key(0))
   stages = {
     stage: [r for r in records if r.stage == stage]
-    for stage in ('solve', 'critique', 'refine')
+    for stage in ('solve', 'critique', 'refine', 'complete')
   }
   return batch, stages, solver
 
@@ -431,3 +432,60 @@ def test_step_labels_pay_the_critique_that_finds_the_first_wrong_step():
   assert rewards(stages, 'judge') == [1.0, 1.0, 1.0, 1.0, 0.0]
   with pytest.raises(ValueError, match='step_weight: got 2.0 without labels'):
     collect([GOOD, VAGUE], **weights)
+
+
+SECOND_WRONG = WRONG.replace('= 8', '= 7').replace('8 * 2', '7 * 2')
+COMPLETED = dict(
+  judge_weight=0.0, refine_weight=0.0, step_weight=1.0,
+  completions=dict(num=2, max_steps=3, labels=dict(name='hard')),
+)  # fmt: skip
+NAMED = [critique('incorrect', f'Step {k} is wrong.') for k in (1, 2)]
+
+
+def solve_then_finish(prompt, index):
+  return SECOND_WRONG if prompt.endswith('Solution:') else finish(prompt, index)
+
+
+def test_monte_carlo_labels_are_of_the_solver_s_completions():
+  _, stages, _ = collect([*NAMED, FOOLED], solve_then_finish, **COMPLETED)
+  [solution] = stages['solve']
+  # Nobody solves it anew; its first step can be completed, its second cannot.
+  assert solution.parsed['values'] == [0.0, 1.0, 0.0, 0.0]
+  assert solution.parsed['targets'] == [1.0, 0.0, 0.0]
+  assert 'first_error' not in solution.parsed
+  rewards = [c.scores['reward'] for c in stages['critique']]
+  assert rewards == [0.0, 1.0, 0.0]
+  assert len(stages['complete']) == 3 * 2
+  assert all(c.parent.parent is solution for c in stages['complete'])
+  assert all(c.parent is solution for c in stages['critique'])
+
+
+def test_nobody_is_paid_where_completions_tell_nothing():
+  """The first share is below a half: it is not clear which step failed."""
+  unclear = dict(name='sustained', least=0.5)
+  changes = COMPLETED | dict(
+    completions=dict(num=2, max_steps=3, labels=unclear)
+  )
+  batch, stages, _ = collect([*NAMED, FOOLED], solve_then_finish, **changes)
+  assert stages['solve'][0].parsed['targets'] is None
+  assert all('reward' not in c.scores for c in stages['critique'])
+  assert not batch['mask'].any()
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    (dict(completions=dict(num=2, max_steps=0, labels=dict(name='hard'))),
+     'completions: max_steps: got 0'),
+    (dict(completions=dict(num=2, max_steps=3, labels=dict(
+       name='ratio', threshold=0.0))),
+     'completions: labels: threshold: got 0.0'),
+    (dict(completions=dict(num=2, max_steps=3, labels=dict(name='first_wrong'))
+     ), 'completions: labels: name: got .first_wrong.; expected a rule'),
+    (dict(completions=dict(num=2, max_step=3, labels=dict(name='hard'))),
+     "max_step'"),
+  ],
+)  # fmt: skip
+def test_wrong_completions(changes, message):
+  with pytest.raises(ValueError, match=message):
+    collect([GOOD, VAGUE], **COMPLETED | changes)

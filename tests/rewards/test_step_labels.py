@@ -116,3 +116,20 @@ def test_marks_are_needed_and_refused_solutions_have_none():
     [solution, refused], lambda problem, text: [text != '42']
   )
   assert marked.parsed == {'marks': [True]} and kept is refused
+
+
+def test_labels_are_read_from_targets_and_not_from_the_truth():
+  solutions = [
+    record('solve', parsed={'targets': targets, 'first_error': 0})
+    for targets in ([1.0, 0.5], [1.0, 0.25], [1.0, None], None)
+  ]
+  by_text = {
+    'Verdict: correct': [1.0, 0.0, 1.0, None],
+    'Step 2 is wrong.\nVerdict: incorrect': [0.0, 1.0, 0.0, None],
+    'Step 1 is wrong.\nVerdict: incorrect': [0.0, 0.0, 0.0, None],
+  }
+  for text, earned in by_text.items():
+    critiques = [
+      record('critique', text, s, verdicts.parse(text)) for s in solutions
+    ]
+    assert [step_labels.locate(c, []) for c in critiques] == earned

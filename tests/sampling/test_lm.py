@@ -23,6 +23,7 @@ from critic_jax.rollouts import rollout, stages
 from critic_jax.sampling import scheduler
 from critic_jax.sampling.lanes import Samples
 from critic_jax.text import tokenizer
+from critic_jax.types import Begun
 
 MODEL = Transformer(tiny_config(vocab_size=264, num_layers=1))
 # With the newline of the plain template, 3, 8, 9 and 17 tokens: prompts of two
@@ -258,6 +259,23 @@ def test_a_prefix_is_given_and_not_sampled(lm, params):
   # A written response is divided like a sampled one.
   text = 'Verdict: no'
   assert prefixed_lm.encode_response(text) == lm.encode_response(' no')
+
+
+@pytest.mark.parametrize('prefix', ['', 'Ver', 'Verdict:'])
+def test_a_response_that_has_begun_is_one_with_a_prefix(lm, params, prefix):
+  """Whether the model has it or the prompt, or each a part."""
+  begun = dataclasses.replace(lm, prefix=prefix).bind(params)
+  [[whole]] = dataclasses.replace(lm, prefix='Verdict:').bind(params)(
+    [SHORT], keys(), 1
+  )
+  [[actual]] = begun([Begun(SHORT, 'Verdict:')], keys(), 1)
+  assert actual.text == whole.text and actual.text.startswith('Verdict:')
+  for field in ('prompt_tokens', 'tokens', 'logprobs'):
+    np.testing.assert_array_equal(
+      getattr(actual, field), getattr(whole, field), field
+    )
+  [[actual], [plain]] = begun([Begun(SHORT, ''), SHORT], keys(), 1)
+  assert actual.prompt_tokens.tolist() == plain.prompt_tokens.tolist()
 
 
 def test_row_length(lm):

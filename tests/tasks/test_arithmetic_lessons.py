@@ -445,3 +445,46 @@ def test_a_slip_is_one_wrong_result(world):
     right = arithmetic_labels.solution(problem, False, random.Random(i))
     assert right.text == problem.solution and right.parsed['first_error'] == -1
   assert len(places) > 3 or world.get('max_steps') == 1
+
+
+# ------------------------------------------------------------- second looks
+
+
+def test_a_line_worked_back_is_right_if_it_is():
+  for left, op, right in all_facts():
+    result = truth(left, op, right)
+    for wrong_by in (0, -3, -2, -1, 1, 2, 3):
+      step = arithmetic.Step(2, left, op, right, result + wrong_by)
+      text = arithmetic_lessons.write_back(step, result)
+      equation, mark = re.fullmatch(
+        r'Step 2: (.*)\? \d+\. (Right|Wrong)\.', text
+      ).groups()
+      assert (mark == 'Right') == (wrong_by == 0), text
+      # It computes truly what it began with.
+      back = equation.rsplit('= ', 1)[1]
+      assert (back == str(left)) == (wrong_by == 0), text
+
+
+def second(first, seed=0, text=WRONG, **changes):
+  parent = rollout.write(plain.STAGES.critique, solution(text), first)
+  return arithmetic_lessons.second_look(
+    parent, random.Random(seed), **SHARES | changes
+  )
+
+
+def test_who_looks_again_checks_or_agrees():
+  first = '<think>\nHm.\n</think>\nStep 2 is wrong.\nVerdict: incorrect'
+  agrees = second(first, check_share=0.0)
+  assert agrees == first.replace('Hm.', 'That is so.')
+  for seed in range(10):
+    checked = second(first, seed)
+    assert 'Step 1: 8 - 2 = 6? 5. Wrong.' in checked
+    assert 'Step 2' not in checked and verdicts.verdict(checked) == 'incorrect'
+    assert verdicts.verdict(second(first, seed, RIGHT)) == 'correct'
+  assert second('no verdict', check_share=0.0).endswith('no verdict')
+  # Other shares, another share of concrete advice.
+  steps = [
+    verdicts.parse(second(first, seed, correct_share=0.0, point_share=0.5))
+    for seed in range(200)
+  ]
+  assert 60 < sum(parsed['step'] == 0 for parsed in steps) < 140

@@ -1,5 +1,6 @@
 """Splits are named, given and read, or refused before a file is opened."""
 
+import dataclasses
 import re
 import types
 
@@ -100,7 +101,18 @@ GRADED = make_record(text='7', parsed=dict(part='a', correct=True))
 
 
 # Labels of steps are paid for, and nobody but the file gives them.
-BY_STEPS = dict(step_weight=1.0, first_error=dict(module='', name=''))
+BY_STEPS = dict(
+  step_weight=1.0,
+  first_error=dict(module='', name=''),
+  completions=dict(num=0),
+)
+# Or a solver completes them, whose answers are graded.
+BY_COMPLETIONS = BY_STEPS | dict(completions=dict(num=2))
+NO_ANSWER = make_record(
+  text='7',
+  problem=dataclasses.replace(PROBLEM, answer=''),
+  parsed=dict(part='a', correct=True, first_error=-1),
+)
 
 
 def phase(recipe, takes_solutions, num_refinements=0, **settings):
@@ -120,6 +132,7 @@ def phase(recipe, takes_solutions, num_refinements=0, **settings):
     ([phase('cold_start', True), phase('refcritic', True)], [GIVEN, GRADED]),
     ([phase('refcritic', True, 2)], [GRADED]),
     ([phase('refcritic', True, **BY_STEPS)], [GIVEN]),
+    ([phase('refcritic', True, **BY_COMPLETIONS)], [GRADED]),
   ],
 )
 def test_phases_that_take_what_the_data_has_pass(phases, examples):
@@ -149,7 +162,13 @@ def test_phases_that_take_what_the_data_has_pass(phases, examples):
     (
       [phase('refcritic', True, **BY_STEPS)],
       [GIVEN, GRADED],
-      'phases.rl: step_weight: got 1.0, but 1 solutions .*; expected 0',
+      'phases.rl: step_weight: got 1.0, but 1 solutions .* a label of their '
+      'steps; expected 0',
+    ),
+    (
+      [phase('refcritic', True, **BY_COMPLETIONS)],
+      [GRADED, NO_ANSWER],
+      'step_weight: got 1.0, but 1 solutions .* an answer to grade by',
     ),
   ],
 )

@@ -1,0 +1,102 @@
+r"""DeepCritic (https://arxiv.org/abs/2505.00662): second looks, then GRPO.
+
+The quickstart's base; then a critic imitates critiques that were critiqued
+themselves, and learns by GRPO to name the first wrong step:
+
+  python -m critic_jax.train --config configs/deepcritic.py --workdir runs/deep
+
+  deepcritic  the labels of the RL are the checker's, as people's would be
+  completed   they are Monte-Carlo labels, of the solver's completions
+  tiny        two steps of each phase; for tests
+
+The first critique is the quickstart's: its teacher works out a fourth of the
+solutions and guesses at the others. The second one works back from the results,
+or agrees. The paper's settings of RL are unknown to us; those here are ours.
+"""
+
+from configs import common, refcritic, sft
+
+
+def get_config(arg='deepcritic'):
+  makers = dict(deepcritic=deepcritic, completed=completed, tiny=tiny)
+  if arg not in makers:
+    raise ValueError(f'config: got {arg!r}; expected one of {sorted(makers)}')
+  return makers[arg]()
+
+
+CHECKER = dict(module='arithmetic', name='first_error')
+
+
+def second_look(**settings) -> dict:
+  """The recipe's settings: two teachers of the embedded world."""
+  advice = dict(correct_share=0.15, point_share=0.6)
+  section = dict(
+    num_solutions=1,
+    num_critiques=1,
+    num_looks=4,  # the paper has 16
+    flipped_only=False,
+    writer=dict(
+      module='arithmetic_lessons',
+      name='teacher_critique',
+      check_share=0.25,
+      **advice,
+    ),
+    second_writer=dict(
+      module='arithmetic_lessons',
+      name='second_look',
+      check_share=0.5,
+      **advice,
+    ),
+    first_error=dict(CHECKER),
+  )
+  return section | settings
+
+
+def deepcritic():
+  """Second looks, then RL on the checker's labels."""
+  config = refcritic.quickstart()
+  config.models.critic.max_new_tokens = 160  # two critiques in one
+  phases = config.phases
+  del phases.cold_start
+  phases.second_look = common.phase(
+    recipe='second_look',
+    train=('critic',),
+    steps=100,
+    learning_rate=1e-3,
+    batch_size=64,
+    schedule='linear',
+    copy=dict(critic='solver'),
+    row_shapes=((32, 288), (40, 288)),
+    **second_look(),
+  )
+  phases.rl.update(judge_weight=0.0, refine_weight=0.0, step_weight=1.0)
+  phases.rl.first_error.update(**CHECKER)
+  phases.rl.row_shapes = ((40, 512), (56, 512))
+  config.order = ('quiz', 'solver', 'second_look', 'rl')
+  for evaluation in config.evals.values():
+    evaluation.after = config.order[2:]
+  return config
+
+
+def completed():
+  """The same, with labels that nobody gives; the checker measures them."""
+  config = deepcritic()
+  config.phases.rl.completions.update(
+    num=8, max_steps=6, labels=dict(name='sustained')
+  )
+  return config
+
+
+def tiny():
+  """Two steps of the phases with the smallest models; for tests."""
+  config = completed()
+  config.order = config.order[1:]
+  del config.phases.quiz, config.evals.slips
+  sft.shrink(config)
+  config.phases.solver.lessons.max_steps = 4
+  config.models.solver.max_new_tokens = 48
+  config.phases.rl.completions.num = 2
+  # Rules pay an untrained critic nothing; its form gives it a gradient.
+  config.phases.rl.shaping = dict(repetition=dict(weight=1.0, n=1))
+  config.evals.heldout.update(num_examples=4, num_critiques=2)
+  return config
