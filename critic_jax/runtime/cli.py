@@ -22,7 +22,12 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from critic_jax import lookup
-from critic_jax.runtime import config_files, distributed, preemption
+from critic_jax.runtime import (
+  allocation,
+  config_files,
+  distributed,
+  preemption,
+)
 from critic_jax.terminal import printable
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -67,6 +72,7 @@ def main(argv: Sequence[str], run: Callable) -> None:
     raise app.UsageError(f'got {argv[1:]}; expected --config and --workdir')
   logging.set_verbosity(logging.WARNING)  # orbax tells of every save
   overrides = config_flags.get_override_values(flags.FLAGS['config'])
+  allocation.keep_freed_memory()
   with preemption.interrupted_in_one_line(), errors_in_one_line():
     distributed.initialize()
     with distributed.ending_together():
