@@ -42,17 +42,18 @@ class Scorer:
   sampling_params: SamplingParams
 
   def logprobs_and_entropies(self, batch: Batch) -> tuple[Array, Array]:
-    """Computes each token's log-probability, and the entropy there in nats."""
+    """Computes log-probabilities, and entropies in nats, of trained tokens."""
     return forward.token_statistics(
       self.model,
       self.params,
       batch['tokens'],
       sampling_params=self.sampling_params,
       layout=forward.layout(batch),
+      mask=batch.get('mask'),
     )
 
   def logprobs(self, batch: Batch) -> Array:
-    """Computes the log-probability of each token given those before it."""
+    """Computes log-probabilities of trained tokens given those before them."""
     return self.logprobs_and_entropies(batch)[0]
 
   def values(self, batch: Batch) -> Array:

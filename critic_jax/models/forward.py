@@ -72,6 +72,7 @@ def token_logprobs(
   *,
   sampling_params=None,
   layout=None,
+  mask=None,
   chunk=None,
 ) -> jax.Array:
   """Computes the log-probability of each token given those before it.
@@ -84,11 +85,12 @@ def token_logprobs(
       default the plain softmax.
     layout: the layout of packed rows; the result at the first token of a
       segment, which nothing predicts, has no meaning.
+    mask: bool[B, T], the tokens that are asked for; None is all.
     chunk: tokens whose logits exist at once; by default as many as fit in
       `linear_cross_entropy.MAX_LOGITS`.
 
   Returns:
-    float32[B, T]; column 0 is 0.
+    float32[B, T]; column 0 is 0, and so are tokens that are not in the mask.
   """
   return token_statistics(
     model,
@@ -96,6 +98,7 @@ def token_logprobs(
     tokens,
     sampling_params=sampling_params,
     layout=layout,
+    mask=mask,
     chunk=chunk,
   )[0]
 
@@ -107,6 +110,7 @@ def token_statistics(
   *,
   sampling_params=None,
   layout=None,
+  mask=None,
   chunk=None,
 ) -> tuple[jax.Array, jax.Array]:
   """Computes `token_logprobs`, and the entropy at each token in nats.
@@ -120,7 +124,13 @@ def token_statistics(
   targets = tokens[:, 1:]
   kernel, axes = _head(model, params)
   statistics = linear_cross_entropy.token_logprobs_and_entropy(
-    hidden, kernel, targets, sampling_params, axes=axes, chunk=chunk
+    hidden,
+    kernel,
+    targets,
+    sampling_params,
+    mask=None if mask is None else mask[:, 1:],
+    axes=axes,
+    chunk=chunk,
   )
   return jax.tree.map(lambda x: jnp.pad(x, ((0, 0), (1, 0))), statistics)
 

@@ -11,6 +11,10 @@ rows and columns. It has logits over the whole vocabulary, which a truncated
 distribution needs. Blocks of the vocabulary instead were 4% faster on two cores
 (LOG.md). On several devices they are used for distributions that are not
 truncated (`vocabulary_blocks.py`), since no device then needs a whole head.
+
+With a mask, the tokens in it come first in their rows, and chunks without any
+are left out: rows that are mostly prompt need few logits. Blocks have no chunks
+to leave out, and columns on several devices stay where they are.
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ def token_logprobs_and_entropy(
   targets,
   sampling_params: sampling_distribution.SamplingParams,
   *,
+  mask=None,
   axes='vd',
   chunk=None,
 ) -> tuple[jax.Array, jax.Array]:
@@ -44,6 +49,7 @@ def token_logprobs_and_entropy(
     targets: int32[B, T]; they stay in the support
       (`sampling_distribution.log_probs`).
     sampling_params: the `SamplingParams` that the targets were sampled from.
+    mask: bool[B, T], the tokens that are asked for, 0 elsewhere; None is all.
     axes: 'vd' for a kernel [V, D], as a tied embedding is; 'dv' for [D, V].
     chunk: tokens whose logits exist at once, at least one a row; by default as
       many as make `MAX_LOGITS` logits on each device.
@@ -65,24 +71,68 @@ def token_logprobs_and_entropy(
   width = -(-length // num_chunks // column_shards) * column_shards
   num_chunks = -(-length // width)
   padding = num_chunks * width - length
-
-  def split(x):  # [B, T, ...] -> [C, B, W, ...]
-    x = jnp.pad(x, ((0, 0), (0, padding), *[(0, 0)] * (x.ndim - 2)))
-    x = x.reshape(rows, width, num_chunks, *x.shape[2:])
-    x = jnp.moveaxis(x, 2, 0)
-    return sharding.constrain(x, None, 'rows', 'columns')
-
-  def join(x):  # [C, B, W] -> [B, T]
-    return jnp.moveaxis(x, 0, 2).reshape(rows, -1)[:, :length]
-
   num_blocks = 0
   if num_shards > 1 and _is_known_whole(sampling_params):
     num_logits = rows * length * vocab // num_shards
     num_blocks = vocabulary_blocks.number(num_logits, vocab, MAX_LOGITS)
-  statistics = _statistics(
-    axes, num_blocks, split(hidden), kernel, split(targets), sampling_params
+
+  # Bring the tokens that are asked for to the front, where chunks are skipped.
+  skips = (
+    mask is not None and num_chunks > 1 == column_shards and not num_blocks
   )
-  return jax.tree.map(join, statistics)
+  order = jnp.argsort(~mask, axis=1, stable=True) if skips else None
+  parts = (num_chunks, width) if skips else (width, num_chunks)
+  place = 1 if skips else 2  # of the chunks among `parts`
+
+  def split(x):  # [B, T, ...] -> [C, B, W, ...]
+    x = jnp.pad(x, ((0, 0), (0, padding), *[(0, 0)] * (x.ndim - 2)))
+    x = x.reshape(rows, *parts, *x.shape[2:])
+    return sharding.constrain(
+      jnp.moveaxis(x, place, 0), None, 'rows', 'columns'
+    )
+
+  def join(x):  # [C, B, W] -> [B, T]
+    return jnp.moveaxis(x, 0, place).reshape(rows, -1)[:, :length]
+
+  statistics = _statistics(
+    axes,
+    num_blocks,
+    split(_ordered(hidden, order)),
+    kernel,
+    split(_ordered(targets, order)),
+    split(_ordered(mask, order)) if skips else None,
+    sampling_params,
+  )
+  statistics = jax.tree.map(join, statistics)
+  if skips:
+    back = jnp.argsort(order, axis=1)
+    statistics = jax.tree.map(lambda x: _ordered(x, back), statistics)
+  if mask is not None:
+    statistics = jax.tree.map(lambda x: jnp.where(mask, x, 0.0), statistics)
+  return statistics
+
+
+@jax.custom_vjp
+def _ordered(x, order):
+  """Reorders the columns of [B, T, ...] by int32[B, T]; None leaves them."""
+  if order is None:
+    return x
+  order = order.reshape(*order.shape, *[1] * (x.ndim - 2))
+  return jnp.take_along_axis(x, order, axis=1)
+
+
+def _ordered_forward(x, order):
+  return _ordered(x, order), order
+
+
+def _ordered_backward(order, slope):
+  # By the inverse, as no column comes twice: a gather and not a sum.
+  if order is not None:
+    slope = _ordered(slope, jnp.argsort(order, axis=1))
+  return slope, None
+
+
+_ordered.defvjp(_ordered_forward, _ordered_backward)
 
 
 def _is_known_whole(sampling_params) -> bool:
@@ -93,44 +143,57 @@ def _is_known_whole(sampling_params) -> bool:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _statistics(axes, num_blocks, hidden, kernel, targets, sampling_params):
+def _statistics(
+  axes, num_blocks, hidden, kernel, targets, mask, sampling_params
+):
   """Maps C chunks, [C, B, W, D] and [C, B, W], to float32[C, B, W] each.
 
   With `num_blocks` the vocabulary is cut instead, and the chunks come together.
+  A chunk without a token in the mask, if there is one, is 0.
   """
-  return _forward(axes, num_blocks, hidden, kernel, targets, sampling_params)[0]
+  return _forward(
+    axes, num_blocks, hidden, kernel, targets, mask, sampling_params
+  )[0]
 
 
-def _forward(axes, num_blocks, hidden, kernel, targets, sampling_params):
+def _forward(axes, num_blocks, hidden, kernel, targets, mask, sampling_params):
   if num_blocks:
     blocks = vocabulary_blocks.cut(kernel, axes, num_blocks, hidden.dtype)
     *statistics, normalizer = vocabulary_blocks.statistics(
       blocks, hidden, targets, sampling_params.temperature
     )
-    residuals = hidden, kernel, targets, sampling_params, normalizer
+    residuals = hidden, kernel, targets, mask, sampling_params, normalizer
     return tuple(statistics), residuals
   head = _gathered(axes, kernel.astype(hidden.dtype))
 
   def one_chunk(chunk):
-    logits = _tempered_logits(axes, head, *chunk, sampling_params)
+    hidden, targets = chunk
+    logits = _tempered_logits(axes, head, hidden, targets, sampling_params)
     largest = jnp.max(logits, axis=-1, keepdims=True)
     shifted = logits - largest
     weights = jnp.exp(shifted)
     total = jnp.sum(weights, axis=-1)
     moment = jnp.sum(jnp.where(weights > 0, weights * shifted, 0.0), axis=-1)
-    index = chunk[1][..., None]
+    index = targets[..., None]
     target_logits = jnp.take_along_axis(logits, index, axis=-1)[..., 0]
     log_total = jnp.log(total)
     normalizer = largest[..., 0] + log_total
     return target_logits - normalizer, log_total - moment / total, normalizer
 
-  *statistics, normalizer = jax.lax.map(one_chunk, (hidden, targets))
-  residuals = hidden, kernel, targets, sampling_params, normalizer
+  def one_chunk_or_zeros(chunk):
+    *chunk, mask = chunk
+    zeros = (jnp.zeros(chunk[1].shape, jnp.float32),) * 3
+    return _if_any(mask, one_chunk, lambda chunk: zeros, chunk)
+
+  *statistics, normalizer = jax.lax.map(
+    one_chunk_or_zeros, (hidden, targets, mask)
+  )
+  residuals = hidden, kernel, targets, mask, sampling_params, normalizer
   return tuple(statistics), residuals
 
 
 def _backward(axes, num_blocks, residuals, cotangents):
-  hidden, kernel, targets, sampling_params, normalizer = residuals
+  hidden, kernel, targets, mask, sampling_params, normalizer = residuals
   temperature = jnp.asarray(sampling_params.temperature, jnp.float32)
   slope = cotangents[0] / jnp.where(temperature == 0, 1.0, temperature)
   if num_blocks:
@@ -143,7 +206,7 @@ def _backward(axes, num_blocks, residuals, cotangents):
       dhidden.astype(hidden.dtype),
       dkernel.astype(kernel.dtype),
     )
-    return dhidden, dkernel, None, None
+    return dhidden, dkernel, None, None, None
   head = _gathered(axes, kernel.astype(hidden.dtype))
 
   def one_chunk(dkernel, chunk):
@@ -157,6 +220,13 @@ def _backward(axes, num_blocks, residuals, cotangents):
     dkernel = _add_gradient(dkernel, hidden, dlogits)
     return dkernel, dhidden.astype(hidden.dtype)
 
+  def one_chunk_or_zeros(dkernel, chunk):
+    *chunk, mask = chunk
+    zeros = jnp.zeros_like(chunk[0])
+    return _if_any(
+      mask, one_chunk, lambda dkernel, chunk: (dkernel, zeros), dkernel, chunk
+    )
+
   # [D, V] whatever the kernel's axes: so no product transposes `dlogits`. Each
   # device has its own, or all would add them up for each chunk.
   _, rows, width, embed_dim = hidden.shape
@@ -167,9 +237,9 @@ def _backward(axes, num_blocks, residuals, cotangents):
   shape = embed_dim, kernel.shape[axes.index('v')]
   shape = shape if parts == (1, 1) else parts + shape
   dkernel, dhidden = jax.lax.scan(
-    one_chunk,
+    one_chunk_or_zeros,
     jnp.zeros(shape, jnp.float32),
-    (hidden, targets, normalizer, slope),
+    (hidden, targets, normalizer, slope, mask),
   )
   if parts != (1, 1):
     # Laid out as the head is: no device gets what others will keep.
@@ -181,10 +251,17 @@ def _backward(axes, num_blocks, residuals, cotangents):
     # and has none of bfloat16 in that form: keep the two apart.
     dkernel = jax.lax.optimization_barrier(dkernel)
   dkernel = jnp.einsum(f'dv->{axes}', dkernel).astype(kernel.dtype)
-  return dhidden, dkernel, None, None
+  return dhidden, dkernel, None, None, None
 
 
 _statistics.defvjp(_forward, _backward)
+
+
+def _if_any(mask, function, otherwise, *args):
+  """Calls `function` if the mask has a token, or is None, else `otherwise`."""
+  if mask is None:
+    return function(*args)
+  return jax.lax.cond(jnp.any(mask), function, otherwise, *args)
 
 
 def _tempered_logits(axes, head, hidden, targets, sampling_params):

@@ -145,7 +145,9 @@ def test_the_reference_is_scored_by_its_own_model(lm, roles, records):
     roles['ref'],
     batch['tokens'],
     sampling_params=lm.sampling_params,
+    mask=batch['mask'],
   )
+  assert np.count_nonzero(expected) == np.count_nonzero(batch['mask'])
   np.testing.assert_array_equal(
     policy.add_ref_logprobs(batch, roles)['ref_logprobs'], expected
   )

@@ -110,6 +110,51 @@ def test_the_chunk_changes_nothing(chunk):
   assert_close(statistics, run(plain, *arrays(), SamplingParams(0.8, 4, 0.6)))
 
 
+MASKS = [
+  np.ones((ROWS, LENGTH), bool),
+  np.zeros((ROWS, LENGTH), bool),
+  np.arange(LENGTH) % 3 + np.zeros((ROWS, 1)) == 1,
+  # One row is asked for whole, one in part, one not at all.
+  np.array([[1] * LENGTH, [0, 0, 1, 0, 1, 0, 0], [0] * LENGTH], bool),
+]
+
+
+@pytest.mark.parametrize('axes', ['vd', 'dv'])
+@pytest.mark.parametrize('sampling_params', [SETTINGS[0], SETTINGS[-1]])
+@pytest.mark.parametrize('mask', MASKS, ids=['all', 'none', 'third', 'rows'])
+@pytest.mark.parametrize('chunk', [3, 6, None])
+def test_a_mask_leaves_what_it_holds(chunk, mask, sampling_params, axes):
+  function = linear_cross_entropy.token_logprobs_and_entropy
+  hidden, kernel, targets, slopes = arrays(axes)
+  statistics = run(
+    function, hidden, kernel, targets, slopes, sampling_params,
+    axes=axes, mask=mask, chunk=chunk,
+  )  # fmt: skip
+  logprobs, entropies, *gradients = run(
+    plain, hidden, kernel, targets, slopes * mask, sampling_params, axes=axes
+  )
+  expected = logprobs * mask, entropies * mask, *gradients
+  assert_close(statistics, expected)
+
+
+def test_chunks_outside_of_the_mask_are_not_computed():
+  """A state that is not finite there reaches neither values nor gradients."""
+  hidden, kernel, targets, slopes = arrays()
+  mask = np.zeros((ROWS, LENGTH), bool)
+  mask[:, [1, 4]] = True  # one chunk of two columns
+  broken = np.where(mask[..., None], hidden, np.nan).astype(np.float32)
+  function = linear_cross_entropy.token_logprobs_and_entropy
+  settings = dict(mask=mask, chunk=2 * ROWS)
+  expected = run(
+    function, hidden, kernel, targets, slopes, SamplingParams(), **settings
+  )
+  actual = run(
+    function, broken, kernel, targets, slopes, SamplingParams(), **settings
+  )
+  assert_close(actual, expected)
+  assert np.all(np.isfinite(np.asarray(actual[3])))
+
+
 def test_devices_split_columns_of_any_number(monkeypatch):
   """Seven columns, which two devices do not divide, are padded."""
   hidden, kernel, targets, _ = arrays()
