@@ -106,7 +106,7 @@ def tiny_role() -> dict:
     tokenizer=dict(module='arithmetic_tokenizer', name='tokenizer'),
     max_new_tokens=96,
     lengths=(128,),  # for refinements; fewer columns would only be compiled too
-    max_rows=64,  # more wait for each other, and CPUs gain nothing by them
+    max_rows=32,  # more wait for each other, and CPUs gain nothing by them
     remat='none',  # memory is no limit: an update takes 13 % less
   )
 
@@ -184,7 +184,7 @@ def quickstart():
       learning_rate=3e-4,
       batch_size=32,
       records_every=5,
-      row_shapes=((28, 416), (40, 416)),
+      row_shapes=((64, 208), (80, 208)),  # wider rows have slower attention
       **refcritic(),
     ),
   )
