@@ -13,6 +13,7 @@ The keys of a batch, and their shapes; a recipe adds what its loss needs:
   returns       float32[B, T]  targets of the values
   off_policy    bool[B, T]     True at trained tokens that were not sampled from
                                the row's prompt, or were chosen among others
+  targets       float32[B, T]  of the scores of steps (step_rows.py)
   responses     int32[B, T]    number of the response, from 1; 0 where masked
   kl            float32[B, T]  its sum over a response: KL(policy || reference)
 
@@ -178,6 +179,19 @@ def _linked(mask: np.ndarray) -> Batch:
     # A group weighs what another does, however long its responses are.
     'mean_weights': masked.loss_weights(mask, 'sequence'),
   }
+
+
+def reread(record: Record, prompt: Prompt, lm: LM) -> Record:
+  """Returns a record in the tokens of a model that reads it; `encode`.
+
+  Its text is encoded anew, whoever wrote it. One that was cut off has no end,
+  and one that the model has no room for has no tokens.
+  """
+  encoded = encode(record, prompt, lm)
+  size = 0 if encoded.refused else len(encoded.tokens) - record.truncated
+  return dataclasses.replace(
+    encoded, tokens=encoded.tokens[:size], logprobs=encoded.logprobs[:size]
+  )
 
 
 def encode(record: Record, prompt: Prompt, lm: LM) -> Record:

@@ -68,6 +68,18 @@ class Scorer:
       self.model, self.params, batch['tokens'], batch['mask']
     )
 
+  def scores(self, batch: Batch) -> Array:
+    """Computes the score of each response, [B]; plain rows."""
+    return forward.response_scores(
+      self.model, self.params, batch['tokens'], batch['mask']
+    )
+
+  def token_scores(self, batch: Batch) -> Array:
+    """Computes the score of the text up to each token."""
+    return forward.token_scores(
+      self.model, self.params, batch['tokens'], layout=forward.layout(batch)
+    )
+
 
 def bind(
   models: Mapping[str, LM],

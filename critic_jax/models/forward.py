@@ -190,6 +190,20 @@ def response_scores(model: Transformer, params, tokens, mask) -> jax.Array:
   return model.apply({'params': params}, hidden, method='scalars')
 
 
+def token_scores(
+  model: Transformer, params, tokens, *, layout=None
+) -> jax.Array:
+  """Computes the reward head's score of the text up to each token.
+
+  At the last token of a response it is `response_scores`, also in packed rows.
+
+  Returns:
+    float32[B, T]; `x[b, t]` has seen `tokens[b, t]`.
+  """
+  hidden = hidden_states(model, params, tokens, layout)
+  return model.apply({'params': params}, hidden, method='scalars')
+
+
 def _last_places(mask) -> jax.Array:
   """Finds the last token of each response, int32[B, 1]; 0 without one."""
   places = jnp.arange(mask.shape[1])

@@ -88,14 +88,14 @@ def evaluate(
     else prefixes(s)
     for s in solutions
   ]  # fmt: skip
-  completions = rollout.run_graded(
+  request = rollout.Request(
     Stage(NAME, lambda prefix: ask(solve, prefix), solve.parse),
-    generate,
     [prefix for of_solution in by_solution for prefix in of_solution],
     key,
-    grade,
-    n=n,
+    n,
+    max_prompts=len(solutions) * max_steps,
   )
+  [completions] = rollout.run_graded_together([request], generate, grade)
   siblings = iter(completions[i : i + n] for i in range(0, len(completions), n))
   valued = []
   for solution, of_solution in zip(solutions, by_solution, strict=True):

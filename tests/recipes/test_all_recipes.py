@@ -25,6 +25,7 @@ from loop_helpers import grade as grade_at_once
 from configs import common, critic_v, deepcritic
 from configs import critique_grpo as critique_grpo_config
 from configs import ppo as ppo_config
+from configs import process_reward as process_config
 from configs import refcritic as refcritic_config
 from critic_jax import lookup, recipes
 from critic_jax.loss_fns import scoring
@@ -64,10 +65,16 @@ CASES = {
     | dict(check_share=0.0),
     first_error=dict(module=''),
   ),
+  'process_reward': process_config.process_reward(
+    role='reward',
+    num_solutions=2,
+    first_error=dict(module='', name=''),
+    completions=dict(num=1, max_steps=3, labels=dict(name='hard')),
+  ),
 }
 PENALTY = dict(kl=dict(name='k2', coef=0.5))
 IN_INT8 = ('ref',)
-HEADS = {'value': 'value'}
+HEADS = {'value': 'value', 'reward': 'reward'}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -117,10 +124,10 @@ def criticise(prompt, index):
 
 @functools.cache
 def make_models(solve: Callable = solve, criticise: Callable = criticise):
-  """Makes models of five roles, each of a size of its own, and parameters."""
+  """Makes models of the roles, each of a size of its own, and parameters."""
   scripts = dict(solver=solve, critic=criticise)
   models, params = {}, {}
-  for i, role in enumerate(('solver', 'critic', 'ref', 'value')):
+  for i, role in enumerate(('solver', 'critic', 'ref', 'value', 'reward')):
     lm = nano(max_new_tokens=64, head=HEADS.get(role, 'lm'))
     config = dataclasses.replace(lm.model.config, mlp_dim=32 + 8 * i)
     params[role] = random_params(Transformer(config), seed=i)
@@ -169,7 +176,9 @@ def test_parameters_meet_the_model_of_their_role_only(name):
   batch, _ = collect(recipe, params, [PROBLEM, WRONG_PROBLEM])
   jax.eval_shape(recipe.loss, trained(recipe, params), batch)
   readers = {'ppo': ('ref', 'value')}
-  readers |= dict.fromkeys(('sft', 'cold_start', 'second_look'), ())
+  readers |= dict.fromkeys(
+    ('sft', 'cold_start', 'second_look', 'process_reward'), ()
+  )
   assert recipe.scored == readers.get(name, ('ref',))
 
 
@@ -320,6 +329,9 @@ TIMEOUTS = {
   'critique_grpo': (
     'critique_grpo', dict(num_solutions=3), dict(solve=hang_third)
   ),
+  'its steps': (
+    'process_reward', dict(num_solutions=3), dict(solve=hang_third)
+  ),
   'a solution': ('refcritic', dict(num_solutions=2), dict(solve=hang_second)),
   'a solution of pairs': (
     'online_preference', dict(num_solutions=2), dict(solve=hang_second)
@@ -358,8 +370,9 @@ def test_a_timeout_is_not_a_wrong_answer(case):
     make(name, models, grade_in_time), params, problems
   )
   assert learned(batch) == learned(expected) != []
-  signal = batch['responses' if 'responses' in batch else 'advantages']
-  assert np.any(signal), 'all are alike'
+  signals = ('responses', 'targets', 'advantages')
+  signal = next(name for name in signals if name in batch)
+  assert np.any(batch[signal]), 'all are alike'
   grades = [r.parsed.get('grade') for r in expected_records]
   assert 'timeout' not in grades
   # Were it wrong, more would be learned.
