@@ -84,10 +84,13 @@ def refcritic(**settings) -> dict:
     num_critiques=8,
     num_refinements=2,
     num_controls=8,  # critiques a step that are refined with controls too
-    gate='rightly_called_wrong',  # or wrong, called_wrong, always
+    gate='rightly_called_wrong',  # or rightly_judged, wrong, called_wrong,
+    # always
     mask_answers=False,  # True: naming results helps no refinement
     judge_weight=1.0,
+    misjudge_weight=0.0,  # of -1 for a false or missing verdict
     refine_weight=1.0,  # 0 is judge-only; judge_weight=0 is refine-only
+    refine_reward='refine',  # or delta, mend; passed, of programs
     preference_weight=0.0,  # of being preferred by a model, the role `judge`
     step_weight=0.0,  # of finding the first wrong step, which needs labels
     first_error=dict(module='', name=''),  # who knows them

@@ -141,6 +141,23 @@ def is_reference(text: str) -> bool:
   return text.startswith('{"prelude": ')
 
 
+def single_tests(reference: str) -> list[str]:
+  """Returns a reference for each test of a reference, with nothing but it.
+
+  A test that needs what an earlier one left behind fails alone.
+
+  Raises:
+    ValueError: it is a final answer.
+  """
+  if not is_reference(reference):
+    raise ValueError(
+      f'answer: got {reference[:80]!r}; expected unit tests; share what passes '
+      'of programs only'
+    )
+  whole = json.loads(reference)
+  return [json.dumps({**whole, 'tests': [test]}) for test in whole['tests']]
+
+
 def decide(
   program: str, reference: str, *, deadline_s: float, walls: sandbox.Walls
 ) -> str:

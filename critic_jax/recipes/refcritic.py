@@ -13,6 +13,7 @@ refinements could not be verified by us; they are settings, with defaults ours.
    `preference_weight` a judge compares critiques, and with a `step_weight` the
    first wrong step is paid for where it is named, as a checker has it, a file,
    or the solver's completions of the solution's prefixes (DeepCritic's).
+   Critique-RL and CTRL pay others: `misjudge_weight`, `refine_reward`.
 5. Policy gradient on the critic, advantages relative to the critiques of the
    same solution. One whose reward depends on a grade that timed out teaches
    nothing.
@@ -50,7 +51,9 @@ def make(
   gate: str,
   mask_answers: bool,
   judge_weight: float,
+  misjudge_weight: float,
   refine_weight: float,
+  refine_reward: str,
   preference_weight: float,
   step_weight: float,
   first_error: Mapping,
@@ -77,8 +80,10 @@ def make(
     gate: which critiques are refined; see `refinement.admits`.
     mask_answers: whether the solver is shown critiques in which all that may
       be the answer is masked: results that neither question nor solution has.
-    judge_weight: the weight of the reward for the verdict.
+    judge_weight: the weight of 1 for a right verdict.
+    misjudge_weight: the weight of -1 for a false or missing one.
     refine_weight: the weight of the reward for refinements; 0 makes none.
+    refine_reward: this reward, a name in `refinement.HELPFUL`.
     preference_weight: the weight of being preferred by the role 'judge'
       (rewards/preferences.py); 0 asks none.
     step_weight: the weight of finding the first wrong step
@@ -100,11 +105,13 @@ def make(
     row_shapes: (rows, columns) that a batch may be packed in; () for none.
     microbatches: parts that a batch is cut into.
   """
-  [critic] = get_models(models, 'critic')
-  judges = get_models(models, *(['judge'] if preference_weight else []))
   _check_counts(num_solutions, num_critiques, num_refinements, num_controls)
+  num_refinements = num_refinements if refine_weight else 0
+  num_asked = num_solutions + num_refinements
+  critic, solver, judges = _get_models(models, num_asked, preference_weight)
   rewards, weights = critique_rewards.make_rewards(
-    judge_weight=judge_weight, refine_weight=refine_weight,
+    judge_weight=judge_weight, misjudge_weight=misjudge_weight,
+    refine_weight=refine_weight, refine_reward=refine_reward,
     preference_weight=preference_weight, step_weight=step_weight, gate=gate,
     num_refinements=num_refinements, form=shaping,
   )  # fmt: skip
@@ -115,9 +122,6 @@ def make(
   policy = policy_gradient.make_policy_loss(
     models, 'critic', objective=objective, kl=kl, microbatches=microbatches
   )
-  num_refinements = num_refinements if refine_weight else 0
-  is_asked = num_solutions or num_refinements
-  [solver] = get_models(models, 'solver') if is_asked else [None]
   counts = batch_size, num_solutions, num_critiques
   num_rows = math.prod(max(1, count) for count in counts)
   to_rows, pack = batching.make_rows(
@@ -158,7 +162,8 @@ def make(
       refinements, controlled = critic_stages.refine(
         solver.stages.refine, solve, critiques, keys[2:4], grade, gate=gate,
         n=num_refinements, num_controls=num_controls,
-        mask_answers=mask_answers, max_prompts=num_rows,
+        mask_answers=mask_answers, each_test=refine_reward == 'passed',
+        max_prompts=num_rows,
       )  # fmt: skip
 
     # 4. Reward.
@@ -177,13 +182,20 @@ def make(
 
   names = critic_stages.metric_names(rewards, completions, bool(judges))
   return Recipe(
-    collect, policy.loss, trained=('critic',), num_rows=num_rows,
+    collect, policy.loss, metrics=frozenset([*policy.metrics, *names]),
     sampled=critic_stages.sampled(
       *counts, num_refinements, len(judges), completions),
-    scored=policy.scored, metrics=frozenset([*policy.metrics, *names]),
-    corrects_staleness=policy.corrects_staleness,
-    takes_solutions=not num_solutions,
+    takes_solutions=not num_solutions, trained=('critic',), num_rows=num_rows,
+    corrects_staleness=policy.corrects_staleness, scored=policy.scored,
   )  # fmt: skip
+
+
+def _get_models(models, num_asked, preference_weight):
+  """Returns the critic, the solver if it is asked, and a judge or none."""
+  [critic] = get_models(models, 'critic')
+  [solver] = get_models(models, 'solver') if num_asked else [None]
+  judges = get_models(models, *(['judge'] if preference_weight else []))
+  return critic, solver, judges
 
 
 def _check_counts(num_solutions, num_critiques, num_refinements, num_controls):

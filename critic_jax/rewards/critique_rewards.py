@@ -25,7 +25,9 @@ _EMPTY = Record(
 def make_rewards(
   *,
   judge_weight: float,
+  misjudge_weight: float,
   refine_weight: float,
+  refine_reward: str,
   preference_weight: float,
   step_weight: float,
   gate: str,
@@ -36,10 +38,12 @@ def make_rewards(
 
   Args:
     judge_weight: the weight of `refinement.judge`, the verdict's.
-    refine_weight: the weight of `refinement.refine`.
+    misjudge_weight: the weight of `refinement.misjudge`; 0 leaves it out.
+    refine_weight: the weight of the reward for refinements.
+    refine_reward: this reward, a name in `refinement.HELPFUL`.
     preference_weight: the weight of `preferences.preferred`; 0 leaves it out.
     step_weight: the weight of `step_labels.locate`; 0 leaves it out.
-    gate: which critiques may earn `refine`; see `refinement.admits`.
+    gate: which critiques may earn it; see `refinement.admits`.
     num_refinements: refinements of each admitted critique.
     form: settings with a `weight` each, by the name of a function in
       rewards/shaping.py.
@@ -48,14 +52,21 @@ def make_rewards(
     ValueError: a setting is wrong, or every critique would earn the same.
   """
   refinement.check_gate(gate)
+  lookup.check_name('refine_reward', refine_reward, refinement.HELPFUL)
   lookup.check_numbers(
-    preference_weight=preference_weight, step_weight=step_weight
+    misjudge_weight=misjudge_weight,
+    preference_weight=preference_weight,
+    step_weight=step_weight,
   )
-  weights = dict(judge=judge_weight, refine=refine_weight)
+  weights = {'judge': judge_weight, refine_reward: refine_weight}
+  helpful = refinement.HELPFUL[refine_reward]
   rules = {
     'judge': refinement.judge,
-    'refine': functools.partial(refinement.refine, gate=gate),
+    refine_reward: functools.partial(helpful, gate=gate),
   }
+  if misjudge_weight:
+    rules['misjudge'] = refinement.misjudge
+    weights['misjudge'] = misjudge_weight
   if preference_weight:
     rules['preferred'] = preferences.preferred
     weights['preferred'] = preference_weight
@@ -64,7 +75,7 @@ def make_rewards(
     weights['locate'] = step_weight
   for name, settings in form.items():
     rules[name], weights[name] = _bind_form(name, dict(settings))
-  _check_earns(weights, num_refinements)
+  _check_earns(weights, refine_reward, num_refinements)
   return rules, weights
 
 
@@ -81,10 +92,10 @@ def _bind_form(name, settings):
   return rule, weight
 
 
-def _check_earns(weights, num_refinements) -> None:
+def _check_earns(weights, refine_reward, num_refinements) -> None:
   """Raises ValueError if every critique earns the same: there is no reward."""
   paid = {name for name, weight in weights.items() if weight}
-  if not paid - (set() if num_refinements else {'refine'}):
+  if not paid - (set() if num_refinements else {refine_reward}):
     raise ValueError(
       f'judge_weight, refine_weight: got the weights {weights} and '
       f'num_refinements={num_refinements}, by which no critique earns anything;'

@@ -1,12 +1,14 @@
 """Rewards of solutions and critiques by final answers.
 
 `judge` and `refine` are the dual reward of RefCritic
-(https://arxiv.org/abs/2507.15024). Each reward is
+(https://arxiv.org/abs/2507.15024); `misjudge`, `delta` and `mend` are
+Critique-RL's (https://arxiv.org/abs/2510.24320), `passed` is CTRL's
+(https://arxiv.org/abs/2502.03492). Each reward is
 `(critique, refinements) -> float`, pure; the total, `judge + refine_weight *
 refine`, is a weighted sum made by `rollout.score`. `critique.parent` is the
 solution, and its `parsed['correct']` and that of each refinement are bools
 which the recipe writes before it scores. A critique that states no verdict
-or was cut off earns nothing from any of these rewards.
+or was cut off earns nothing from any of these rewards, and pays `misjudge`.
 
 A solution is wrong if its final answer is, however it came to it. Where a given
 solution has labels of its steps and its answer was not judged, as PRM800K has
@@ -47,6 +49,17 @@ def judge(critique: Record, refinements: Sequence[Record]) -> float | None:
   return float(_calls_right(critique) == right)
 
 
+def misjudge(critique: Record, refinements: Sequence[Record]) -> float | None:
+  """Returns -1.0 if the verdict is false or missing, else 0.0.
+
+  With `judge` it makes Critique-RL's rewards of verdicts: `judge + misjudge` is
+  +1 or -1, its first stage, and `0.2 * judge + misjudge` the second's, where -1
+  takes the place of what the refinement earns (the gate 'rightly_judged').
+  """
+  judged = judge(critique, refinements)
+  return None if judged is None else judged - 1.0
+
+
 def refine(
   critique: Record,
   refinements: Sequence[Record],
@@ -55,7 +68,9 @@ def refine(
 ) -> float | None:
   """Returns the share of right refinements if `gate` admits the critique.
 
-  It is 0.0 if the gate does not, and without refinements.
+  It is 0.0 if the gate does not, and without refinements. Critique-RL's
+  r_refine is it with the gate 'rightly_judged': it pays for copying a right
+  solution, too.
   """
   right = is_right(critique.parent, critique=critique)
   if right is None and _depends_on_truth(gate, critique):
@@ -65,19 +80,83 @@ def refine(
   return _mean(refinements)
 
 
-def delta(critique: Record, refinements: Sequence[Record]) -> float | None:
+def delta(
+  critique: Record, refinements: Sequence[Record], *, gate: str = 'always'
+) -> float | None:
   """Returns the change by refining, in [-1, 1]: 1 for wrong to right.
 
-  Critique-RL's r_delta (https://arxiv.org/abs/2510.24320), averaged over the
-  refinements; 0.0 without any. It does not pay for copying a right solution.
+  Critique-RL's r_delta, averaged over the refinements: their share that is
+  right, less 1 if the solution was. It is 0.0 without any, and if `gate` does
+  not admit the critique. It does not pay for copying a right solution.
   """
+  return _by_truth(critique, refinements, gate, lambda x, right: x - right)
+
+
+def mend(
+  critique: Record,
+  refinements: Sequence[Record],
+  *,
+  gate: str = 'always',
+  kept: float = 0.2,
+) -> float | None:
+  """Returns the share of right refinements, worth `kept` of a right solution.
+
+  Critique-RL's r_correct, averaged over the refinements: 1 for wrong to right,
+  `kept` for right to right, else 0. It is `refine` if `kept` is 1. It is 0.0
+  without refinements, and if `gate` does not admit the critique.
+  """
+  return _by_truth(
+    critique, refinements, gate, lambda x, right: x * (kept if right else 1.0)
+  )
+
+
+def _by_truth(critique, refinements, gate, value) -> float | None:
+  """Returns value(share of right refinements, whether the solution is)."""
   right = is_right(critique.parent, critique=critique)
   if right is None:
     return None
-  if not has_verdict(critique) or not refinements:
+  if not admits(gate, critique) or not refinements:
     return 0.0
   share = _mean(refinements)
-  return None if share is None else share - right
+  return None if share is None else value(share, right)
+
+
+def passed(
+  critique: Record, refinements: Sequence[Record], *, gate: str = 'always'
+) -> float | None:
+  """Returns the mean share of unit tests that refined programs pass.
+
+  CTRL's reward. Each share is the refinement's `parsed['passed']`
+  (`critic_stages.write_shares`); it is `refine` if every problem has one test.
+  It is 0.0 without refinements, and if `gate` does not admit the critique: with
+  'always' the verdict must be there and may be false. None if a share is not
+  known.
+
+  Raises:
+    ValueError: a refinement lacks its share.
+  """
+  right = is_right(critique.parent, critique=critique)
+  if right is None and _depends_on_truth(gate, critique):
+    return None
+  if not admits(gate, critique) or not refinements:
+    return 0.0
+  for record in refinements:
+    if 'passed' not in record.parsed:
+      raise ValueError(
+        f"parsed['passed'] of {record.id}: got none; expected its share of "
+        'tests; write shares before scoring critiques'
+      )
+  shares = [record.parsed['passed'] for record in refinements]
+  return None if None in shares else float(np.mean(shares))
+
+
+# Rewards that a critique earns by its refinements; a setting names one.
+HELPFUL: dict[str, Callable[..., float | None]] = {
+  'refine': refine,
+  'delta': delta,
+  'mend': mend,
+  'passed': passed,
+}
 
 
 def is_right(
@@ -112,9 +191,10 @@ def admits(gate: str, critique: Record) -> bool:
 
   Args:
     gate: 'rightly_called_wrong' (the solution is wrong and called wrong),
-      'wrong' (it is wrong), 'called_wrong' (it is called wrong) or 'always'.
-      None of them admits a critique without a verdict, and the first two none
-      of a solution whose grader timed out.
+      'rightly_judged' (it is called what it is), 'wrong' (it is wrong),
+      'called_wrong' (it is called wrong) or 'always'. None of them admits a
+      critique without a verdict, and the first three none of a solution whose
+      grader timed out.
     critique: a critique whose solution is graded.
 
   Raises:
@@ -139,6 +219,10 @@ def _rightly_called_wrong(right: bool | None, called_right: bool) -> bool:
   return right is False and not called_right
 
 
+def _rightly_judged(right: bool | None, called_right: bool) -> bool:
+  return right is called_right
+
+
 def _wrong(right: bool | None, called_right: bool) -> bool:
   return right is False
 
@@ -154,6 +238,7 @@ def _always(right: bool | None, called_right: bool) -> bool:
 # Is the solution right (None: its grader timed out), and is it called right?
 GATES: dict[str, Callable[[bool | None, bool], bool]] = {
   'rightly_called_wrong': _rightly_called_wrong,
+  'rightly_judged': _rightly_judged,
   'wrong': _wrong,
   'called_wrong': _called_wrong,
   'always': _always,

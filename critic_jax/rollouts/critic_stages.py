@@ -6,9 +6,11 @@ gate admits are refined, some of them also by the rules of controls.py.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
+from critic_jax.execution import code
 from critic_jax.rewards import refinement
 from critic_jax.rollouts import comparisons, controls, rollout, stage_metrics
 from critic_jax.rollouts import completions as completions_lib
@@ -55,6 +57,7 @@ def refine(
   n: int,
   num_controls: int,
   mask_answers: bool,
+  each_test: bool,
   max_prompts: int,
 ) -> tuple[list[Record], list[Record]]:
   """Samples and grades n refinements with each critique that a gate admits.
@@ -70,6 +73,8 @@ def refine(
     num_controls: admitted critiques that are also refined with controls.
     mask_answers: whether the solver is shown masked critiques
       (`controls.masking`).
+    each_test: whether refined programs are graded by each test alone, too
+      (`write_shares`).
     max_prompts: critiques that may be admitted at another step.
 
   Returns:
@@ -88,7 +93,56 @@ def refine(
   refinements, *controlled = rollout.run_graded_together(
     [refined, *compared], generate, grade
   )
+  if each_test:
+    refinements = write_shares(refinements, grade)
   return refinements, list(itertools.chain(*controlled))
+
+
+def write_shares(
+  programs: Sequence[Record], grade: rollout.Grade
+) -> list[Record]:
+  """Returns graded programs with the share of tests that each passes.
+
+  A right program passes all, and one that was cut off none, as it is wrong. Of
+  others each test is graded alone, so that an endless loop in one of them fails
+  no other; a test that needs an earlier one's leavings fails, too.
+
+  Args:
+    programs: graded records of problems whose answers are unit tests.
+    grade: programs and tests to grades.
+
+  Returns:
+    The records with `parsed['passed']`, in [0, 1]; None where it is not known,
+    as nothing was sampled or the grader timed out.
+
+  Raises:
+    ValueError: a problem's answer is not unit tests.
+  """
+  pairs = {
+    id(record): [
+      (record.text, test) for test in code.single_tests(record.problem.answer)
+    ]
+    for record in programs
+    if refinement.is_right(record) is False and not record.truncated
+  }
+  marks = iter(grade([*itertools.chain(*pairs.values())]))
+  marks_of = {
+    name: [*itertools.islice(marks, len(own))] for name, own in pairs.items()
+  }
+  return [
+    dataclasses.replace(
+      r, parsed={**r.parsed, 'passed': _share(r, marks_of.get(id(r)))}
+    )
+    for r in programs
+  ]
+
+
+def _share(program: Record, marks: Sequence[str] | None) -> float | None:
+  """Returns the share of tests that a program passes, by those done alone."""
+  if marks is None:
+    right = refinement.is_right(program)
+    return None if right is None else float(right)
+  return None if 'timeout' in marks else marks.count('right') / len(marks)
 
 
 def sampled(

@@ -346,3 +346,23 @@ def test_canaries_are_graded_as_known(walls):
       else 'unparsable'
     )
     assert verdicts == expected
+
+
+def test_single_tests_are_graded_alone(walls):
+  """A program that fails in one test passes the others."""
+  whole = code.reference(
+    ['assert f(1) == bound', 'assert f(2) == 2', 'assert f(3) == 4'],
+    setup='bound = 1', entry_points=['f'],
+  )  # fmt: skip
+  tests = code.single_tests(whole)
+  assert [json.loads(test)['tests'] for test in tests] == [
+    ['assert f(1) == bound'], ['assert f(2) == 2'], ['assert f(3) == 4']
+  ]  # fmt: skip
+  assert all(code.is_reference(test) for test in tests)
+  program = 'def f(x):\n  assert x != 2\n  return x'
+  for reference, grade in ((whole, 'wrong'), *zip(tests, (
+    'right', 'wrong', 'wrong'
+  ), strict=True)):  # fmt: skip
+    assert code.decide(program, reference, deadline_s=30, walls=walls) == grade
+  with pytest.raises(ValueError, match="answer: got '14'; expected unit tests"):
+    code.single_tests('14')

@@ -19,6 +19,7 @@ from loop_helpers import (
   settings,
 )
 
+from configs import critique_rl
 from configs import refcritic as config
 from critic_jax.graders.pool import Pool
 from critic_jax.recipes import refcritic
@@ -129,6 +130,8 @@ def test_the_solver_sees_masked_conclusions_where_answers_are_masked(
     # Positions among GOOD, FOOLED, and a critique without a verdict.
     ('rightly_called_wrong', WRONG, [0]),
     ('rightly_called_wrong', RIGHT, []),
+    ('rightly_judged', WRONG, [0]),
+    ('rightly_judged', RIGHT, [1]),
     ('called_wrong', WRONG, [0]),
     ('called_wrong', RIGHT, [0]),
     ('wrong', WRONG, [0, 1]),
@@ -164,6 +167,35 @@ def test_weights(changes, expected):
   # Judge-only asks the solver for nothing but solutions.
   if changes.get('refine_weight') == 0.0:
     assert not stages['refine'] and len(solver.prompts) == 1
+
+
+def reward_of(make, **changes):
+  """The settings of a reward, for critiques of a test and no reference."""
+  section = make(kl=dict(name='k2', coef=0.0), **changes)
+  del section['num_critiques'], section['num_controls']
+  return section
+
+
+@pytest.mark.parametrize('mode', ['refine', 'delta', 'mend'])
+@pytest.mark.parametrize('solution', [WRONG, RIGHT])
+def test_critique_rl_pays_its_two_stages(solution, mode):
+  def solve(prompt, index):
+    if 'Critique:' not in prompt:
+      return solution
+    return RIGHT if 'It should be' in prompt or solution is RIGHT else WRONG
+
+  texts = [GOOD, VAGUE, FOOLED, BOTH]
+  _, stages, _ = collect(texts, solve, **reward_of(critique_rl.verdict_reward))
+  verdicts = [1, 1, -1, -1] if solution is WRONG else [-1, -1, 1, -1]
+  assert rewards(stages) == verdicts and not stages['refine']
+  second = reward_of(critique_rl.both_rewards, refine_reward=mode)
+  _, stages, _ = collect(texts, solve, **second)
+  if solution is WRONG:  # mended, left wrong, misjudged, no verdict
+    expected = [1 + 0.2, 0 + 0.2, -1, -1]
+  else:  # kept
+    kept = dict(refine=1, delta=0, mend=0.2)[mode]
+    expected = [-1, -1, kept + 0.2, -1]
+  np.testing.assert_allclose(rewards(stages), expected)
 
 
 @pytest.mark.parametrize(
@@ -336,6 +368,8 @@ def test_the_loss_is_finite_and_trains_the_critic_only():
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
+    (dict(refine_reward='mended'), "refine_reward: .*did you mean 'mend'"),
+    (dict(misjudge_weight='a'), "misjudge_weight: got 'a'"),
     (dict(gate='sometimes'), "gate: got 'sometimes'; expected one of"),
     (dict(objective=dict(name='ppo')), "got 'ppo'"),
     (dict(objective=dict(name='ppo_clip', clip=0.2)), "got 'clip'"),

@@ -5,7 +5,10 @@ from critic_jax.rewards import refinement, verdicts
 from critic_jax.types import Problem, Record
 
 RIGHT, WRONG = True, False
-ALL_GATES = ['rightly_called_wrong', 'wrong', 'called_wrong', 'always']
+ALL_GATES = [
+  'rightly_called_wrong', 'rightly_judged', 'wrong', 'called_wrong', 'always'
+]  # fmt: skip
+HELPFUL = refinement.refine, refinement.delta, refinement.mend
 
 
 def record(stage, text, parsed, parent=None, finish='stop'):
@@ -75,6 +78,7 @@ def test_labels_of_steps_tell_of_a_solution_without_a_grade(parsed, right):
   [
     # (solution right?, called right?)
     ('rightly_called_wrong', {(WRONG, 'incorrect')}),
+    ('rightly_judged', {(WRONG, 'incorrect'), (RIGHT, 'correct')}),
     ('wrong', {(WRONG, 'incorrect'), (WRONG, 'correct')}),
     ('called_wrong', {(WRONG, 'incorrect'), (RIGHT, 'incorrect')}),
     (
@@ -122,8 +126,9 @@ def test_without_a_whole_verdict_nothing_is_earned(gate, truth, text, finish):
   refinements = refinements_of(record, RIGHT, RIGHT)
   assert not refinement.admits(gate, record)
   assert refinement.judge(record, refinements) == 0.0
-  assert refinement.refine(record, refinements, gate=gate) == 0.0
-  assert refinement.delta(record, refinements) == 0.0
+  assert refinement.misjudge(record, refinements) == -1.0
+  for reward in refinement.HELPFUL.values():
+    assert reward(record, refinements, gate=gate) == 0.0
 
 
 def test_delta():
@@ -138,10 +143,79 @@ def test_delta():
   assert refinement.delta(right, refinements_of(right, RIGHT, RIGHT)) == 0.0
 
 
+@pytest.mark.parametrize(
+  ('right', 'refined', 'as_released'),
+  [  # r_refine, r_delta, r_correct
+    (RIGHT, RIGHT, (1, 0, 0.2)),
+    (RIGHT, WRONG, (0, -1, 0)),
+    (WRONG, RIGHT, (1, 1, 1)),
+    (WRONG, WRONG, (0, 0, 0)),
+  ],
+)
+def test_rewards_of_one_refinement_are_those_of_critique_rl(
+  right, refined, as_released
+):
+  for verdict in ('correct', 'incorrect'):
+    record = critique(f'Verdict: {verdict}', correct=right)
+    refinements = refinements_of(record, refined)
+    for reward, expected in zip(HELPFUL, as_released, strict=True):
+      assert reward(record, refinements, gate='always') == expected
+
+
+def test_mend():
+  wrong = critique('Verdict: incorrect', correct=WRONG)
+  right = critique('Verdict: correct', correct=RIGHT)
+  # wrong -> (right, wrong): (1 + 0) / 2
+  assert refinement.mend(wrong, refinements_of(wrong, RIGHT, WRONG)) == 0.5
+  # right -> (right, right, wrong, right): (0.2 + 0.2 + 0 + 0.2) / 4
+  refinements = refinements_of(right, RIGHT, RIGHT, WRONG, RIGHT)
+  assert refinement.mend(right, refinements) == pytest.approx(0.15)
+
+
+@pytest.mark.parametrize('gate', ALL_GATES)
+@pytest.mark.parametrize('right', [RIGHT, WRONG])
+@pytest.mark.parametrize('verdict', ['correct', 'incorrect'])
+def test_rewards_of_refinements_differ_by_what_was_right_before(
+  gate, right, verdict
+):
+  record = critique(f'Verdict: {verdict}', correct=right)
+  refinements = refinements_of(record, RIGHT, RIGHT, WRONG, RIGHT)
+  share, change, mended = (
+    reward(record, refinements, gate=gate) for reward in HELPFUL
+  )
+  is_admitted = refinement.admits(gate, record)
+  assert change == share - (right and is_admitted)
+  assert mended == share * (0.2 if right else 1.0)
+  assert share == (refinement.mend(record, refinements, gate=gate, kept=1.0))
+  # Shares of tests are whole answers where a problem has one test.
+  for r in refinements:
+    r.parsed['passed'] = float(r.parsed['correct'])
+  assert refinement.passed(record, refinements, gate=gate) == share
+
+
+def test_passed():
+  record = critique('Verdict: incorrect', correct=WRONG)
+  first, second = refinements_of(record, WRONG, RIGHT)
+  with pytest.raises(ValueError, match=r"\['passed'\] of .*refine.0: got none"):
+    refinement.passed(record, [first])
+  first.parsed['passed'], second.parsed['passed'] = 1 / 4, 1.0
+  # (1/4 + 1) / 2
+  assert refinement.passed(record, [first, second]) == 0.625
+  # CTRL's verdict is asked for and not graded.
+  fooled = critique('Verdict: correct', correct=WRONG)
+  assert refinement.passed(fooled, [first, second]) == 0.625
+  silent = critique('It is wrong.', correct=WRONG)
+  assert refinement.passed(silent, [first, second]) == 0.0
+  # One whose share is not known: the mean of the others would pay for it.
+  [hung] = refinements_of(record, WRONG)
+  hung.parsed['passed'] = None
+  assert refinement.passed(record, [second, hung]) is None
+
+
 def test_no_refinements_are_worth_nothing():
   record = critique('Verdict: incorrect', correct=WRONG)
-  assert refinement.refine(record, []) == 0.0
-  assert refinement.delta(record, []) == 0.0
+  for reward in refinement.HELPFUL.values():
+    assert reward(record, [], gate='always') == 0.0
 
 
 TIMEOUT = dict(correct=False, grade='timeout')
@@ -162,7 +236,9 @@ def test_a_timeout_of_a_refinement_leaves_its_rewards_open(gate):
   for grades in ([None], [RIGHT, None], [None, WRONG]):
     assert refinement.refine(good, timed_out(good, *grades), gate=gate) is None
     assert refinement.delta(good, timed_out(good, *grades)) is None
+    assert refinement.mend(good, timed_out(good, *grades)) is None
     assert refinement.judge(good, timed_out(good, *grades)) == 1.0
+    assert refinement.misjudge(good, timed_out(good, *grades)) == 0.0
 
 
 @pytest.mark.parametrize('verdict', ['correct', 'incorrect'])
@@ -173,7 +249,9 @@ def test_a_timeout_of_a_solution_leaves_open_what_depends_on_it(verdict):
   refinements = timed_out(unknown, RIGHT, WRONG)
   assert refinement.correct(solution, []) is None
   assert refinement.judge(unknown, refinements) is None
+  assert refinement.misjudge(unknown, refinements) is None
   assert refinement.delta(unknown, refinements) is None
+  assert refinement.mend(unknown, refinements) is None
   for gate in ALL_GATES:
     if_right, if_wrong = (
       refinement.admits(gate, critique(text, correct=truth))
