@@ -100,6 +100,7 @@ def evaluation(**settings) -> dict:
     num_solutions=1,
     num_critiques=4,
     num_refinements=1,
+    num_rounds=1,  # 2: refinements are criticised and refined again
     refine='called_wrong',  # or always, wrong, rightly_called_wrong
     controls=True,
     first_error=dict(module='', name=''),

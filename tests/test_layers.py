@@ -41,7 +41,7 @@ ROOMS = {
     'sentencepiece tokenizers',
   'sampling':
     'types files strict_json terminal text runtime models rollouts | jax numpy',
-  'tasks': 'types text answers rewards | numpy',
+  'tasks': 'types text answers execution rewards | numpy',
   'data':
     'types lookup files strict_json objectives answers execution sampling '
     'tasks | numpy pyarrow',
@@ -54,9 +54,9 @@ ROOMS = {
   'report':
     'types files terminal text evals inspection | jinja2 matplotlib numpy rich',
   'training':
-    'types lookup files terminal text graders rewards runtime models workdir '
-    'rollouts pretrained sampling data evals inspection report | jax numpy '
-    'optax',
+    'types lookup files terminal text execution graders rewards runtime models '
+    'workdir rollouts pretrained sampling data evals inspection report | jax '
+    'numpy optax',
   'train':
     'lookup files terminal graders runtime workdir rollouts sampling data '
     'report training | jax numpy',

@@ -16,6 +16,7 @@ from critic_jax.data import solutions as solutions_lib
 from critic_jax.data import splits as splits_lib
 from critic_jax.tasks import arithmetic as world
 from critic_jax.tasks import arithmetic_labels
+from critic_jax.tasks import functions as function_world
 from critic_jax.types import Problem, Record
 
 Splits = dict[str, Sequence[Problem | Record]]
@@ -77,6 +78,22 @@ def arithmetic_slips(
       for i, problem in enumerate(problem_sets[split])
     ]
   return splits
+
+
+def functions(
+  *,
+  seed: int = 0,
+  max_steps: int = 3,
+  num_train: int = 2000,
+  num_dev: int = 200,
+  num_test: int = 200,
+) -> Splits:
+  """Makes problems whose answers are programs; its splits are disjoint."""
+  sizes = {'train': num_train, 'dev': num_dev, 'test': num_test}
+  return {
+    split: function_world.problems(split, size, seed=seed, max_steps=max_steps)
+    for split, size in sizes.items()
+  }
 
 
 def files(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
@@ -10,7 +11,7 @@ import jax
 from critic_jax.rewards import step_labels
 from critic_jax.rewards.refinement import admits
 from critic_jax.rollouts import controls as controls_lib
-from critic_jax.rollouts import rollout
+from critic_jax.rollouts import revisions, rollout
 from critic_jax.sampling.lm import LM
 from critic_jax.types import Key, Problem, Record, Roles
 
@@ -27,6 +28,7 @@ def collect(
   refine: str,
   controls: bool,
   grade: rollout.Grade,
+  num_rounds: int = 1,
   first_error: Callable[[Problem, str], int] | None = None,
   describe: Callable[[Record], Mapping[str, bool]] | None = None,
 ) -> list[Record]:
@@ -47,12 +49,16 @@ def collect(
     refine: a gate of rewards/refinement.py, e.g. 'called_wrong' or 'always'.
     controls: whether to refine with the controls of rollouts/controls.py, too.
     grade: grades final answers.
+    num_rounds: rounds of critique and refine; those after the first criticise
+      each refinement once, and refine it once if `refine` admits that
+      (rollouts/revisions.py).
     first_error: (problem, solution) -> 0-based index of the first wrong step,
       -1 if no step is wrong; None if that is unknown.
     describe: critique -> which claims it makes, by name; None to skip this.
 
   Returns:
-    The solutions, their critiques, the refinements, and those of the controls.
+    The solutions, their critiques, the refinements, and those of the controls;
+    then the critiques and the refinements of further rounds.
   """
   # A stage's key does not depend on the other stages' settings.
   keys = jax.random.split(key, 4)
@@ -70,9 +76,10 @@ def collect(
     solutions = step_labels.write(solutions, first_error)
 
   # Sample critiques.
+  criticise = critic.bind(roles['critic'])
   critiques = rollout.run(
     critic.stages.critique,
-    critic.bind(roles['critic']),
+    criticise,
     solutions if num_critiques else [],
     keys[1],
     n=num_critiques,
@@ -88,8 +95,44 @@ def collect(
     requests = [rollout.Request(stage, admitted, keys[2], num_refinements)]
     if controls:
       requests += controls_lib.requests(stage, admitted, keys[3])
-    for refinements in rollout.run_graded_together(requests, solve, grade):
-      records += refinements
+    refinements, *others = rollout.run_graded_together(requests, solve, grade)
+    records += itertools.chain(refinements, *others)
+
+    records += _further_rounds(
+      refinements, num_rounds, (critic.stages.critique, criticise, keys[1]),
+      (stage, solve, keys[2]), grade, refine,
+    )  # fmt: skip
+  return records
+
+
+def _further_rounds(
+  answers: Sequence[Record], num_rounds: int, critique, revise, grade, gate: str
+) -> list[Record]:
+  """Criticises and refines answers, once a round.
+
+  Args:
+    answers: the refinements of the first round.
+    num_rounds: all rounds, the first included.
+    critique: the first round's stage of critiques, the critic's sampler, and
+      the stage's key. A record's key is also of its parent's id, so that no two
+      rounds share one.
+    revise: the same of refinements.
+    grade: grades final answers.
+    gate: which critiques are refined.
+
+  Returns:
+    The critiques and refinements of each round, in order.
+  """
+  records = []
+  for number in range(2, num_rounds + 1):
+    stage, generate, key = critique
+    stage = revisions.critique_stage(stage, number)
+    critiques = rollout.run(stage, generate, answers, key, n=1)
+    admitted = [c for c in critiques if admits(gate, c)]
+    stage, generate, key = revise
+    stage = revisions.refine_stage(stage, number)
+    answers = rollout.run_graded(stage, generate, admitted, key, grade, n=1)
+    records += critiques + answers
   return records
 
 

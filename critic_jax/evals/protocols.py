@@ -17,6 +17,7 @@ from critic_jax.evals import (
   processbench,
   ranking,
   refinement_metrics,
+  revision_metrics,
   selection,
 )
 from critic_jax.evals.statistics import Estimate
@@ -27,6 +28,7 @@ PROTOCOLS = {
   'calibration': calibration,
   'description': description,
   'refinement': refinement_metrics,
+  'revision': revision_metrics,
   'controls': control_metrics,
   'processbench': processbench,
   'selection': selection,
@@ -83,7 +85,7 @@ def groups(
 
 
 def _protocols(refined):
-  omitted = () if refined else ('refinement', 'controls')
+  omitted = () if refined else ('refinement', 'revision', 'controls')
   return {name: m for name, m in PROTOCOLS.items() if name not in omitted}
 
 
@@ -98,7 +100,8 @@ def _titled(by_protocol: Mapping[str, Mapping[str, Estimate]]):
   return titled | flat
 
 
-# The rows of a table and their titles. `headlines` adds the rows of selection.
+# The rows of a table and their titles. `headlines` adds the rows of selection,
+# and of the rounds of an evaluation that has several.
 TITLES = {
   'critique/accuracy_right': 'verdict accuracy, right solutions',
   'critique/accuracy_wrong': 'verdict accuracy, wrong solutions',
@@ -137,6 +140,12 @@ def headlines(estimates: Mapping[str, Estimate]) -> dict[str, Estimate]:
     estimates: the estimates of `metrics`.
   """
   rows = {t: estimates[t] for t in TITLES.values() if t in estimates}
+  accuracy = 'revision/accuracy_'
+  rows |= {
+    f'accuracy after round {name.removeprefix(accuracy)}': estimate
+    for name, estimate in estimates.items()
+    if name.startswith(accuracy)
+  }
   curves = selection.curves_of(estimates)
   max_k = max((k for curve in curves.values() for k in curve), default=0)
   return rows | {

@@ -7,11 +7,13 @@ problems or given solutions.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from critic_jax import lookup
 from critic_jax.data import sources
+from critic_jax.execution import code
 from critic_jax.types import Record
 
 _SPLITS = ('train', 'dev', 'test')
@@ -130,6 +132,7 @@ def check_examples(phases: Sequence, examples: Sequence) -> None:
         )
       if any(stage.stage == 'refine' for stage in recipe.sampled):
         check_refinable(phase.config.num_refinements, examples)
+        _check_tests(phase.config.get('refine_reward'), examples)
       if are_given and phase.config.get('step_weight'):
         _check_labelled(phase.config, examples)
 
@@ -150,6 +153,20 @@ def _check_labelled(config, examples) -> None:
       f'step_weight: got {config.step_weight}, but {len(unknown)} solutions '
       f'({unknown[0]}, ...) come without {what}; expected 0, or files that '
       'have it for all'
+    )
+
+
+def _check_tests(reward: str, examples: Sequence) -> None:
+  """Raises ValueError if shares of tests are paid and there are no tests."""
+  if reward != 'passed' or not len(examples):
+    return
+  # The graders refuse data of both kinds.
+  problem = getattr(examples[0], 'problem', examples[0])
+  if not code.is_reference(problem.answer):
+    raise ValueError(
+      f"refine_reward: got 'passed' for the answer of {problem.id}, "
+      f'{reprlib.repr(problem.answer)}; expected unit tests, such as those of '
+      "data.layout='mbpp'; or pay 'refine'"
     )
 
 

@@ -133,6 +133,7 @@ def check_section(
   controls: bool,
   first_error: Mapping[str, Any],
   describe: Mapping[str, Any],
+  num_rounds: int = 1,  # a run of before has none
 ) -> None:
   """Checks the settings of an evaluation; its parameters are their names.
 
@@ -150,6 +151,7 @@ def check_section(
     controls: whether these critiques are also refined with controls.
     first_error: a `module` of critic_jax.tasks, a name and keywords.
     describe: a `module` of critic_jax.tasks, a name and keywords.
+    num_rounds: rounds of critique and refine.
 
   Raises:
     ValueError: a value is out of its range.
@@ -157,13 +159,20 @@ def check_section(
   del after, data, split, sampling, controls, first_error, describe
   with lookup.naming('refine'):
     refinement.check_gate(refine)
-  lookup.check_counts(num_solutions=num_solutions, batch_size=batch_size)
+  lookup.check_counts(
+    num_solutions=num_solutions, batch_size=batch_size, num_rounds=num_rounds
+  )
   lookup.check_counts(
     0,
     num_examples=num_examples,
     num_critiques=num_critiques,
     num_refinements=num_refinements,
   )
+  if num_rounds > 1 and not num_refinements * num_critiques:
+    raise ValueError(
+      f'num_rounds: got {num_rounds} with num_critiques={num_critiques} and '
+      f'num_refinements={num_refinements}; expected 1, or some of both'
+    )
 
 
 def _check_evaluation(section, config, lms):
@@ -290,6 +299,7 @@ def measure(
         refine=section.refine,
         controls=section.controls,
         grade=grade,
+        num_rounds=section.get('num_rounds', 1),
         first_error=evaluation.first_error,
         describe=evaluation.describe,
       )

@@ -4,7 +4,7 @@ import jax
 import pytest
 from loop_helpers import critique, make_recipe, scripted, settings
 
-from configs import common, refcritic
+from configs import common, ctrl, refcritic
 from critic_jax.data import problems
 from critic_jax.graders.pool import Pool
 from critic_jax.recipes import grpo
@@ -86,6 +86,37 @@ def test_critiques_of_programs_are_refined_and_graded(grade):
   # The critic sees the program; the solver the advice.
   assert 'return 3 * x' in critic.prompts[0]
   assert any('x times itself' in prompt for prompt in solver.prompts)
+
+
+def test_ctrl_pays_the_tests_that_a_revision_passes(grade):
+  """A verdict must be there, and nobody grades it."""
+  half = WRONG  # right of 3, wrong of -4
+  texts = {'all': RIGHT, 'half': half, 'none': CHEAT, 'text': 'Sorry.'}
+
+  def solve(prompt, index):
+    return next((t for word, t in texts.items() if f'({word})' in prompt), half)
+
+  critiques = [
+    critique(verdict, f'Do ({word}).')
+    for word in texts
+    for verdict in ('incorrect', 'correct')
+  ]
+  silent = 'Do (all).'
+  critic = lm(lambda prompt, index: [*critiques, silent][index])
+  section = settings(
+    dict(batch_size=1, aggregate='token', **ctrl.reward()),
+    num_critiques=len(critiques) + 1, num_controls=0,
+    kl=dict(name='k3', coef=0.0),
+  )  # fmt: skip
+  recipe = make_recipe(
+    recipe_lib, section, {'solver': lm(solve), 'critic': critic}, grade
+  )
+  roles = {'solver': None, 'critic': None}
+  _, records = recipe.collect(roles, [problem()], jax.random.key(0))
+  scores = [r.scores for r in records if r.stage == 'critique']
+  rewards = [s['reward'] for s in scores]
+  assert rewards == [1, 1, 0.5, 0.5, 0, 0, 0, 0, 0]
+  assert [s['judge'] for s in scores] == [1, 0] * 4 + [0]
 
 
 def test_the_style_reads_programs():

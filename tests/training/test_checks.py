@@ -382,6 +382,10 @@ WRONG = [
        evals__heldout__sampling=dict(solvr=dict(top_p=0.9))),
   case(tiny(refcritic), "evals.heldout.*got 'first_eror'",
        evals__heldout__first_error__name='first_eror'),
+  case(tiny(refcritic), 'heldout: num_rounds: got 0',
+       evals__heldout__num_rounds=0),
+  case(tiny(refcritic), 'heldout: num_rounds: got 2 with .*_refinements=0',
+       evals__heldout__num_rounds=2, evals__heldout__num_refinements=0),
   case(tiny(evaluate_config), 'evals.slips: num_critiques: got -2',
        evals__slips__num_critiques=-2),
 ]  # fmt: skip

@@ -9,6 +9,7 @@ from helpers import PROBLEM, make_record
 from ml_collections import ConfigDict
 
 from configs import common
+from critic_jax.tasks import functions
 from critic_jax.training import data_sections
 from critic_jax.types import Recipe, Sampled
 
@@ -98,6 +99,7 @@ def test_splits_that_are_not_given_or_not_read_are_refused(wrong, message):
 
 GIVEN = make_record(text='7', parsed=dict(part='a', first_error=0))
 GRADED = make_record(text='7', parsed=dict(part='a', correct=True))
+PROGRAM = functions.problems('train', 1)[0]
 
 
 # Labels of steps are paid for, and nobody but the file gives them.
@@ -133,6 +135,8 @@ def phase(recipe, takes_solutions, num_refinements=0, **settings):
     ([phase('refcritic', True, 2)], [GRADED]),
     ([phase('refcritic', True, **BY_STEPS)], [GIVEN]),
     ([phase('refcritic', True, **BY_COMPLETIONS)], [GRADED]),
+    ([phase('refcritic', False, 1, refine_reward='passed')], [PROGRAM]),
+    ([phase('refcritic', False, refine_reward='passed')], [PROBLEM]),
   ],
 )
 def test_phases_that_take_what_the_data_has_pass(phases, examples):
@@ -142,6 +146,12 @@ def test_phases_that_take_what_the_data_has_pass(phases, examples):
 @pytest.mark.parametrize(
   ('phases', 'examples', 'message'),
   [
+    (
+      [phase('refcritic', False, 1, refine_reward='passed')],
+      [PROBLEM],
+      "phases.rl: refine_reward: got 'passed' for the answer of .*, '.*'; "
+      'expected unit tests',
+    ),
     (
       [phase('cold_start', True), phase('grpo', False)],
       [GRADED],
