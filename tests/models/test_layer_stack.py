@@ -28,7 +28,8 @@ PLAIN = decode.SamplingParams()
 def forms(family='qwen3', **changes):
   """Makes a model and its parameters in both forms."""
   model, params = tiny_model(family, **changes)
-  return (model, params), (scanned(model), layer_stack.stack(params))
+  on_host = jax.tree.map(np.asarray, params)  # there nothing is compiled
+  return (model, params), (scanned(model), layer_stack.stack(on_host))
 
 
 def scanned(model):
@@ -124,14 +125,17 @@ def test_both_forms_sample_the_same(family):
 
 def test_decoding_reads_layers_as_a_tpu_stores_them(monkeypatch):
   _, (model, params) = forms(embed_dim=128, param_dtype='int8')
-  cache = transformer.empty_cache(model.config, 2, 4)
-  cache = jax.tree.map(lambda x: x + 0.5, cache)
-  mask = jnp.ones((2, 1, 4), bool)
+  cache = jax.eval_shape(lambda: transformer.empty_cache(model.config, 2, 4))
+  cache = jax.tree.map(lambda x: np.full(x.shape, 0.5, x.dtype), cache)
+  tokens, mask = np.array([[5], [7]]), np.ones((2, 1, 4), bool)
 
   def decode_token():
-    return model.apply(
-      {'params': params}, jnp.array([[5], [7]]), mask=mask, cache=cache, slot=3
-    )
+    def compute(params, cache):
+      return model.apply(
+        {'params': params}, tokens, mask=mask, cache=cache, slot=3
+      )
+
+    return jax.jit(compute)(params, cache)
 
   expected, calls = decode_token(), []
 
@@ -159,22 +163,18 @@ def test_both_forms_begin_with_the_same_numbers():
 
 
 def test_int8_of_both_forms_is_the_same():
-  _, params = tiny_model('qwen2')
-  stacked = layer_stack.stack(params)
-  assert_equal(
-    layer_stack.unstack(quantize.quantize(stacked)), quantize.quantize(params)
-  )
-  assert_equal(
-    layer_stack.unstack(quantize.dequantize(quantize.quantize(stacked))),
-    quantize.dequantize(quantize.quantize(params)),
-  )
+  (_, params), (_, stacked) = forms('qwen2')
+  quantized, of_stacked = map(jax.jit(quantize.quantize), (params, stacked))
+  assert_equal(layer_stack.unstack(of_stacked), quantized)
+  floats, of_stack = map(jax.jit(quantize.dequantize), (quantized, of_stacked))
+  assert_equal(layer_stack.unstack(of_stack), floats)
   model = Transformer(tiny_config('qwen2', param_dtype='int8'))
   tokens, _ = packed_batch()
   values = [
     jax.jit(forward.token_logprobs, static_argnums=0)(model, params, tokens)
     for model, params in (
-      (model, quantize.quantize(params)),
-      (scanned(model), quantize.quantize(stacked)),
+      (model, quantized),
+      (scanned(model), of_stacked),
     )
   ]
   np.testing.assert_allclose(*values, atol=1e-5)

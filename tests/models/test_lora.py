@@ -30,6 +30,9 @@ def logits(model):
   return jax.jit(functools.partial(forward.logits, model))
 
 
+init = jax.jit(transformer.init_params, static_argnums=0)
+
+
 def without_adapters(model):
   return Transformer(dataclasses.replace(model.config, lora=None))
 
@@ -49,7 +52,7 @@ def test_adapters_are_a_change_of_matrices(layers):
 
 def test_fresh_adapters_change_nothing():
   model, _ = adapted()
-  params = transformer.init_params(model, jax.random.key(0))
+  params = init(model, jax.random.key(0))
   trained, base = lora.split(params)
   a = trained['layers_0']['attention']['o'][lora.A]
   assert a.shape == (4, 8, 2) and np.abs(a).max() <= 32**-0.5
@@ -59,7 +62,7 @@ def test_fresh_adapters_change_nothing():
     logits(without_adapters(model))(base, TOKENS),
   )
   # All else is drawn as without adapters.
-  plain = transformer.init_params(without_adapters(model), jax.random.key(0))
+  plain = init(without_adapters(model), jax.random.key(0))
   assert_trees_close(base, plain, rtol=0)
 
 
@@ -97,8 +100,9 @@ def test_the_sampler_is_the_trainer(layers, param_dtype):
   """Log-probabilities of sampled tokens, with adapters that matter."""
   model, params = adapted()
   if param_dtype == 'int8':
-    params = quantize.quantize(params)
-  params = params if layers == 'unrolled' else layer_stack.stack(params)
+    params = jax.jit(quantize.quantize)(params)
+  if layers == 'scanned':
+    params = layer_stack.stack(jax.tree.map(np.asarray, params))
   model = Transformer(
     dataclasses.replace(model.config, param_dtype=param_dtype, layers=layers)
   )
