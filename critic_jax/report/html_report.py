@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import functools
 import hashlib
 import json
 import sys
@@ -123,6 +124,7 @@ def _browser_view(runs, names, files) -> dict[str, Any]:
   }
 
 
+@functools.cache
 def _template() -> jinja2.Template:
   environment = jinja2.Environment(
     loader=jinja2.FileSystemLoader(_FOLDER),
