@@ -105,6 +105,8 @@ def evaluation(**settings) -> dict:
     controls=True,
     first_error=dict(module='', name=''),
     describe=dict(module='', name=''),
+    # A role that scores each step, and how its scores are one.
+    step_scores=dict(role='', aggregate='minimum'),
   )
   return _changed('evaluation', section, settings)
 

@@ -61,8 +61,23 @@ def completed():
     **process_reward(),
   )
   config.order = ('quiz', 'solver', 'steps')
-  config.evals = {}
+  config.evals = dict(
+    heldout=steps_of(num_solutions=8),
+    slips=steps_of(data=refcritic.slips(())['data']),
+  )
   return config
+
+
+def steps_of(**settings) -> dict:
+  """An evaluation in which the model judges, and chooses the best solution."""
+  return common.evaluation(
+    after=('steps',),
+    num_critiques=0,
+    num_refinements=0,
+    first_error=dict(module='arithmetic', name='first_error'),
+    step_scores=dict(role='steps', aggregate='minimum'),
+    **settings,
+  )
 
 
 def labelled():
@@ -82,4 +97,6 @@ def tiny():
   config.phases.steps.completions.num = 2
   for role in config.models:
     config.models[role].max_new_tokens = 48
+  config.evals.heldout.update(num_examples=4, num_solutions=2)
+  del config.evals.slips
   return config

@@ -55,8 +55,8 @@ ROOMS = {
     'types files terminal text evals inspection | jinja2 matplotlib numpy rich',
   'training':
     'types lookup files terminal text execution graders rewards runtime models '
-    'workdir rollouts pretrained sampling data evals inspection report | jax '
-    'numpy optax',
+    'workdir rollouts pretrained sampling data loss_fns evals inspection '
+    'report | jax numpy optax',
   'train':
     'lookup files terminal graders runtime workdir rollouts sampling data '
     'report training | jax numpy',

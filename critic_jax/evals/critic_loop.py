@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import jax
 
+from critic_jax.evals import thresholds
 from critic_jax.rewards import step_labels
 from critic_jax.rewards.refinement import admits
 from critic_jax.rollouts import controls as controls_lib
@@ -31,6 +32,7 @@ def collect(
   num_rounds: int = 1,
   first_error: Callable[[Problem, str], int] | None = None,
   describe: Callable[[Record], Mapping[str, bool]] | None = None,
+  score: Callable[[Sequence[Record]], list[Record]] | None = None,
 ) -> list[Record]:
   """Solves, critiques each solution k times, and refines n times.
 
@@ -38,12 +40,13 @@ def collect(
   on the same solutions.
 
   Args:
-    models: 'critic' and, to solve or to refine, 'solver'.
+    models: 'critic' to critique, and 'solver' to solve or to refine.
     roles: the parameters of each model.
     examples: problems to solve, or solutions to critique.
     key: consumed.
     num_solutions: solutions per problem; 1 if solutions are given.
-    num_critiques: critiques per solution, k; 0 for none.
+    num_critiques: critiques per solution, k; 0 for none, but for what scores
+      of steps say by a threshold of a half.
     num_refinements: refinements, n, per critique that `refine` admits; 0 for
       none.
     refine: a gate of rewards/refinement.py, e.g. 'called_wrong' or 'always'.
@@ -55,6 +58,7 @@ def collect(
     first_error: (problem, solution) -> 0-based index of the first wrong step,
       -1 if no step is wrong; None if that is unknown.
     describe: critique -> which claims it makes, by name; None to skip this.
+    score: solutions -> the same with a reward model's `scores`, or None.
 
   Returns:
     The solutions, their critiques, the refinements, and those of the controls;
@@ -62,7 +66,7 @@ def collect(
   """
   # A stage's key does not depend on the other stages' settings.
   keys = jax.random.split(key, 4)
-  solver, critic = models.get('solver'), models['critic']
+  solver = models.get('solver')
   solve = solver.bind(roles['solver']) if solver else None
 
   # Sample solutions, or take those that are given.
@@ -74,16 +78,17 @@ def collect(
     )
   if first_error:
     solutions = step_labels.write(solutions, first_error)
+  if score:
+    solutions = score(solutions)
 
   # Sample critiques.
-  criticise = critic.bind(roles['critic'])
-  critiques = rollout.run(
-    critic.stages.critique,
-    criticise,
-    solutions if num_critiques else [],
-    keys[1],
-    n=num_critiques,
-  )
+  critiques = thresholds.critiques(solutions, 0.5)
+  if num_critiques:
+    critic = models['critic']
+    stage, criticise = critic.stages.critique, critic.bind(roles['critic'])
+    critiques = rollout.run(
+      stage, criticise, solutions, keys[1], n=num_critiques
+    )
   if describe:
     critiques = [_parsed(c, says=dict(describe(c))) for c in critiques]
   records = solutions + critiques
@@ -98,10 +103,11 @@ def collect(
     refinements, *others = rollout.run_graded_together(requests, solve, grade)
     records += itertools.chain(refinements, *others)
 
-    records += _further_rounds(
-      refinements, num_rounds, (critic.stages.critique, criticise, keys[1]),
-      (stage, solve, keys[2]), grade, refine,
-    )  # fmt: skip
+    if num_rounds > 1:
+      records += _further_rounds(
+        refinements, num_rounds, (critic.stages.critique, criticise, keys[1]),
+        (stage, solve, keys[2]), grade, refine,
+      )  # fmt: skip
   return records
 
 

@@ -19,6 +19,7 @@ from critic_jax.evals import (
   refinement_metrics,
   revision_metrics,
   selection,
+  thresholds,
 )
 from critic_jax.evals.statistics import Estimate
 from critic_jax.types import Record
@@ -31,6 +32,7 @@ PROTOCOLS = {
   'revision': revision_metrics,
   'controls': control_metrics,
   'processbench': processbench,
+  'thresholds': thresholds,
   'selection': selection,
   'ranking': ranking,
 }
@@ -125,6 +127,7 @@ TITLES = {
   'processbench/vote_f1': 'ProcessBench F1 of the vote',
   'processbench/f1_uniform_step': 'F1 of guessing any step',
   'processbench/f1_modal_step': 'F1 of guessing the commonest step',
+  'thresholds/heldout_f1': 'F1 by a threshold of GSM8K',
   'ranking/accuracy': 'right solution ranked first',
   'ranking/accuracy_ties_shared': 'the same, ties shared',
   'ranking/accuracy_chance': 'the same, by chance',

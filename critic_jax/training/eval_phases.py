@@ -31,7 +31,7 @@ from critic_jax.rollouts import rollout, stage_metrics
 from critic_jax.runtime import distributed
 from critic_jax.sampling.lm import LM, get_models
 from critic_jax.terminal import Console
-from critic_jax.training import data_sections
+from critic_jax.training import data_sections, step_scorers
 from critic_jax.types import Key, Problem, Record, Roles
 from critic_jax.workdir import progress, run_dir
 
@@ -134,6 +134,7 @@ def check_section(
   first_error: Mapping[str, Any],
   describe: Mapping[str, Any],
   num_rounds: int = 1,  # a run of before has none
+  step_scores: Mapping[str, Any] | None = None,  # nor these
 ) -> None:
   """Checks the settings of an evaluation; its parameters are their names.
 
@@ -152,11 +153,14 @@ def check_section(
     first_error: a `module` of critic_jax.tasks, a name and keywords.
     describe: a `module` of critic_jax.tasks, a name and keywords.
     num_rounds: rounds of critique and refine.
+    step_scores: the `role` that scores steps, '' for none, and `aggregate`, a
+      function of rewards/step_aggregates.py.
 
   Raises:
     ValueError: a value is out of its range.
   """
   del after, data, split, sampling, controls, first_error, describe
+  del step_scores
   with lookup.naming('refine'):
     refinement.check_gate(refine)
   lookup.check_counts(
@@ -189,6 +193,7 @@ def _check_evaluation(section, config, lms):
     resampled[role] = _resampled(lms[role], **settings)
   first_error = _named(section.first_error, 'first_error', 'problem', 'text')
   describe = _named(section.describe, 'describe', 'critique')
+  step_scorers.bind(section.get('step_scores'), lms)
   return resampled, first_error, describe
 
 
@@ -213,7 +218,7 @@ def _resampled(lm: LM, *, max_new_tokens: int | None = None, **sampling) -> LM:
 
 def _check_models(section, examples, lms) -> None:
   """Raises ValueError if a role has no model that is to be sampled."""
-  roles = {'critic'}
+  roles = {'critic'} if section.num_critiques else set()
   if section.num_refinements or isinstance(examples[0], Problem):
     roles.add('solver')
   get_models(lms, *roles)
@@ -302,6 +307,9 @@ def measure(
         num_rounds=section.get('num_rounds', 1),
         first_error=evaluation.first_error,
         describe=evaluation.describe,
+        score=step_scorers.scorer(
+          section.get('step_scores'), evaluation.lms, roles
+        ),
       )
       if distributed.is_first():
         run_dir.write_records(file, records)

@@ -24,7 +24,7 @@ _FIELDS = {
 _PARSED = {
   'verdict': str, 'status': str, 'conclusion': str, 'step': int,
   'first_error': int, 'num_steps': int, 'steps': list, 'correct': bool,
-  'grade': str, 'says': dict,
+  'grade': str, 'says': dict, 'step_scores': list,
 }  # fmt: skip
 
 
@@ -84,6 +84,8 @@ def from_row(row: Any, parent: Record | None) -> Record:
     _check(f'parsed {name}', kind() if value is None else value, kind)
   for step in row['parsed'].get('steps') or ():
     _check('step', step, str)
+  for score in row['parsed'].get('step_scores') or ():
+    _check('step score', score, int | float)
   if parent is None and row['stage'] == 'critique':
     raise ValueError('critique: got no parent; expected a solution')
   num_tokens, num_prompt = row['num_tokens'], row['num_prompt_tokens']

@@ -30,6 +30,7 @@ def test_a_row_is_its_record():
     ({'parsed': {'step': 'a'}}, 'parsed step: got str'),
     ({'parsed': {'conclusion': 1}}, 'parsed conclusion: got int'),
     ({'parsed': {'steps': ['a', 1]}}, 'step: got int'),
+    ({'parsed': {'step_scores': [0.5, 'x']}}, 'step score: got str'),
     ({'tokens': [2**40, 1]}, 'tokens: got'),
     ({'tokens': ['a', 'b']}, 'tokens: got'),
     ({'logprobs': [1.0, []]}, 'logprobs: got list'),
