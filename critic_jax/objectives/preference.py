@@ -1,20 +1,27 @@
 """Objectives of preferences: a chosen response and a rejected one to a prompt.
 
-All have one signature,
-`(logprobs, ref_logprobs, num_tokens, kl=0.0, *, ...) -> float32[N]`, for N
-pairs; arrays of pairs are [N, 2], the chosen response first. The result is
-minimised and not reduced. A pair that lacks a token is padding: its loss and
-gradient are 0, whatever its places hold. The gradient flows through `logprobs`
-only. All is computed in float32.
+All have one signature, `(logprobs, ref_logprobs, num_tokens, kl=0.0,
+margins=0.0, *, ...) -> float32[N]`, for N pairs; the chosen response is first:
+
+  logprobs      float[N, 2], sums over responses, of the policy that is trained
+  ref_logprobs  float[N, 2], those of the reference
+  num_tokens    float[N, 2], the responses' lengths; 0 for padding
+  kl            float[] or [N], an estimate of KL(policy || reference), in nats
+                a response
+  margins       float[] or [N], how much better the chosen response is by some
+                reward
+
+The result is minimised and not reduced. A pair that lacks a token is padding,
+but for `kto`: its loss and gradient are 0, whatever its places hold. The
+gradient flows through `logprobs` only. All is computed in float32. A setting
+out of its range is a ValueError.
 
 Below, `lp` is the sum of a response's log-probabilities, `lr = lp - ref_lp`,
 `h = lr[chosen] - lr[rejected]`, and `mean lp = lp / num_tokens`. What other
 papers change is in the arrays: a reference that is a mixture (INPO,
-https://arxiv.org/abs/2407.00617) is a sum of log-probabilities; a margin m of
-the rewards (MODPO, https://arxiv.org/abs/2310.03708) is `m / beta` added to the
-chosen response's `ref_lp`; a soft target z (DNO,
-https://arxiv.org/abs/2404.03715) is the pair with weight z, and swapped with
-1 - z.
+https://arxiv.org/abs/2407.00617) is a sum of log-probabilities; a soft target z
+(DNO, https://arxiv.org/abs/2404.03715) is the pair with weight z, and swapped
+with 1 - z.
 """
 
 from __future__ import annotations
@@ -26,9 +33,14 @@ import jax.numpy as jnp
 
 Array = Any
 
-# Those that read `ref_logprobs`, and those that read `kl`.
-WITH_REFERENCE = ('dpo', 'ipo', 'slic', 'kto')
+# Those that read `ref_logprobs`, `kl`, and `margins`.
+WITH_REFERENCE = ('dpo', 'ipo', 'slic', 'modpo', 'mmdpo', 'd2o', 'kto')
 WITH_KL = ('kto',)
+WITH_MARGINS = ('modpo', 'mmdpo')
+# Those to which the chosen side is the mean of all that are chosen over a
+# response, and those that learn from a response that has no other side.
+OF_MEANS = ('d2o',)
+OF_SINGLES = ('kto',)
 
 # Above it a mean log-probability is constant in `orpo`: 1 - exp(0) has no
 # logarithm.
@@ -40,6 +52,7 @@ def dpo(
   ref_logprobs: Array,
   num_tokens: Array,
   kl: Array = 0.0,
+  margins: Array = 0.0,
   *,
   beta: float = 0.1,
   label_smoothing: float = 0.0,
@@ -56,20 +69,10 @@ def dpo(
   0.2877
 
   Args:
-    logprobs: float[N, 2], sums over responses, of the policy that is trained.
-    ref_logprobs: float[N, 2], those of the reference.
-    num_tokens: float[N, 2], the responses' lengths; 0 for padding.
-    kl: not used.
     beta: the strength of the KL to the reference.
     label_smoothing: the share of wrong labels, in [0, 0.5).
-
-  Returns:
-    float32[N].
-
-  Raises:
-    ValueError: a setting is out of its range.
   """
-  del kl
+  del kl, margins
   _check_positive(beta=beta)
   if not 0 <= label_smoothing < 0.5:
     raise ValueError(
@@ -86,6 +89,7 @@ def ipo(
   ref_logprobs: Array,
   num_tokens: Array,
   kl: Array = 0.0,
+  margins: Array = 0.0,
   *,
   tau: float = 0.1,
   per_token: bool = False,
@@ -97,20 +101,10 @@ def ipo(
   `lr / num_tokens`, as public code has it, which says that the authors do so.
 
   Args:
-    logprobs: float[N, 2], sums over responses, of the policy that is trained.
-    ref_logprobs: float[N, 2], those of the reference.
-    num_tokens: float[N, 2], the responses' lengths; 0 for padding.
-    kl: not used.
     tau: the strength of the KL to the reference.
     per_token: whether log-ratios are means over tokens instead of sums.
-
-  Returns:
-    float32[N].
-
-  Raises:
-    ValueError: a `tau` that is not positive.
   """
-  del kl
+  del kl, margins
   _check_positive(tau=tau)
   ratios = _ratios(logprobs, ref_logprobs, num_tokens)
   if per_token:
@@ -123,6 +117,7 @@ def slic(
   ref_logprobs: Array,
   num_tokens: Array,
   kl: Array = 0.0,
+  margins: Array = 0.0,
   *,
   beta: float = 1.0,
 ) -> Array:
@@ -134,19 +129,9 @@ def slic(
   pair with `h > 1 / beta` has no gradient.
 
   Args:
-    logprobs: float[N, 2], sums over responses, of the policy that is trained.
-    ref_logprobs: float[N, 2], those of the reference.
-    num_tokens: float[N, 2], the responses' lengths; 0 for padding.
-    kl: not used.
     beta: the inverse of the margin that is asked for.
-
-  Returns:
-    float32[N].
-
-  Raises:
-    ValueError: a `beta` that is not positive.
   """
-  del kl
+  del kl, margins
   _check_positive(beta=beta)
   margin = _difference(_ratios(logprobs, ref_logprobs, num_tokens))
   return _of_pairs(jax.nn.relu(1 - beta * margin), num_tokens)
@@ -157,6 +142,7 @@ def simpo(
   ref_logprobs: Array,
   num_tokens: Array,
   kl: Array = 0.0,
+  margins: Array = 0.0,
   *,
   beta: float = 2.0,
   gamma: float = 1.0,
@@ -168,20 +154,10 @@ def simpo(
   0 it is `dpo` with a uniform one.
 
   Args:
-    logprobs: float[N, 2], sums over responses, of the policy that is trained.
-    ref_logprobs: not used.
-    num_tokens: float[N, 2], the responses' lengths; 0 for padding.
-    kl: not used.
     beta: the scale of the mean log-probabilities.
     gamma: the margin that is asked for.
-
-  Returns:
-    float32[N].
-
-  Raises:
-    ValueError: a `beta` that is not positive.
   """
-  del ref_logprobs, kl
+  del ref_logprobs, kl, margins
   _check_positive(beta=beta)
   means = _means(_sums(logprobs, num_tokens), num_tokens)
   margin = beta * _difference(means) - gamma
@@ -193,6 +169,7 @@ def orpo(
   ref_logprobs: Array,
   num_tokens: Array,
   kl: Array = 0.0,
+  margins: Array = 0.0,
   *,
   lambda_: float = 0.1,
 ) -> Array:
@@ -203,19 +180,9 @@ def orpo(
   p = exp(mean lp). There is no reference.
 
   Args:
-    logprobs: float[N, 2], sums over responses, of the policy that is trained.
-    ref_logprobs: not used.
-    num_tokens: float[N, 2], the responses' lengths; 0 for padding.
-    kl: not used.
     lambda_: the weight of the ratio of odds; 0 is imitation.
-
-  Returns:
-    float32[N].
-
-  Raises:
-    ValueError: a negative `lambda_`.
   """
-  del ref_logprobs, kl
+  del ref_logprobs, kl, margins
   if not lambda_ >= 0:
     raise ValueError(f'lambda_: got {lambda_}; expected >= 0')
   means = _means(_sums(logprobs, num_tokens), num_tokens)
@@ -225,50 +192,137 @@ def orpo(
   return _of_pairs(loss, num_tokens)
 
 
+def modpo(
+  logprobs: Array,
+  ref_logprobs: Array,
+  num_tokens: Array,
+  kl: Array = 0.0,
+  margins: Array = 0.0,
+  *,
+  beta: float = 0.1,
+  weight: float = 0.5,
+) -> Array:
+  """Computes MODPO: `-log sigmoid((beta h - m) / w)`.
+
+  https://arxiv.org/abs/2310.03708, as its released code has it. Pairs are
+  labelled by one objective, of weight w; `margins` m are of the rewards of all
+  others, each times its own weight. The optimum is `ref exp(sum_i w_i r_i /
+  beta)`. With w = 1 and m = 0 it is `dpo`. Below w = 0.1 logits are large.
+
+  Args:
+    beta: the strength of the KL to the reference, for the whole sum of rewards.
+    weight: w of the objective that labels the pairs, in (0, 1].
+  """
+  del kl
+  _check_positive(beta=beta)
+  if not 0 < weight <= 1:
+    raise ValueError(f'weight: got {weight}; expected > 0 and <= 1')
+  margin = beta * _difference(_ratios(logprobs, ref_logprobs, num_tokens))
+  margin = (margin - _margins(margins, num_tokens)) / weight
+  return _of_pairs(-jax.nn.log_sigmoid(margin), num_tokens)
+
+
+def mmdpo(
+  logprobs: Array,
+  ref_logprobs: Array,
+  num_tokens: Array,
+  kl: Array = 0.0,
+  margins: Array = 0.0,
+  *,
+  beta: float = 0.1,
+  scale: float = 0.5,
+  rate: float = 0.5,
+) -> Array:
+  """Computes MM-DPO: `-log sigmoid(b h)`, `b = beta (1 + w (1 - exp(-k m)))`.
+
+  Dynamic reward scaling, https://arxiv.org/abs/2502.10391, from memory: pairs
+  that a reward tells far apart are followed further. With m = 0 or w = 0 it is
+  `dpo`, and with equal margins `dpo` of another beta, in [beta, (1 + w) beta].
+  A negative margin, of a reward that disagrees with the label, counts as 0,
+  which is ours.
+
+  Args:
+    beta: the strength of the KL to the reference where the margin is 0.
+    scale: w, how much b grows at most, over beta.
+    rate: k, how fast it grows.
+  """
+  del kl
+  _check_positive(beta=beta, rate=rate)
+  if not scale >= 0:
+    raise ValueError(f'scale: got {scale}; expected >= 0')
+  gap = jax.nn.relu(_margins(margins, num_tokens))
+  betas = beta * (1 - scale * jnp.expm1(-rate * gap))
+  margin = betas * _difference(_ratios(logprobs, ref_logprobs, num_tokens))
+  return _of_pairs(-jax.nn.log_sigmoid(margin), num_tokens)
+
+
+def d2o(
+  logprobs: Array,
+  ref_logprobs: Array,
+  num_tokens: Array,
+  kl: Array = 0.0,
+  margins: Array = 0.0,
+  *,
+  beta: float = 0.1,
+  alpha: float = 0.1,
+) -> Array:
+  """Computes D2O: `-log sigmoid(beta mean_k lr_k - alpha lr_r)`.
+
+  https://arxiv.org/abs/2403.03419, from memory: a rejected response r against
+  the mean of K others (`OF_MEANS`), which the paper has the policy write. The
+  arrays of the chosen side are these means. One reference serves both sides,
+  where the paper may have two. With K = 1 and alpha = beta it is `dpo`.
+
+  Args:
+    beta: the scale of the mean of log-ratios.
+    alpha: that of the rejected response's.
+  """
+  del kl, margins
+  _check_positive(beta=beta, alpha=alpha)
+  ratios = _ratios(logprobs, ref_logprobs, num_tokens)
+  margin = beta * ratios[:, 0] - alpha * ratios[:, 1]
+  return _of_pairs(-jax.nn.log_sigmoid(margin), num_tokens)
+
+
 def kto(
   logprobs: Array,
   ref_logprobs: Array,
   num_tokens: Array,
   kl: Array = 0.0,
+  margins: Array = 0.0,
   *,
   beta: float = 0.1,
   chosen_weight: float = 1.0,
   rejected_weight: float = 1.0,
 ) -> Array:
-  """Computes KTO: `(w_c sigmoid(-beta (lr_c - kl)) + w_r sigmoid(beta (lr_r -
-  kl))) / 2`.
+  """Computes KTO: the mean of `w_c sigmoid(-beta (lr_c - kl))` and `w_r
+  sigmoid(beta (lr_r - kl))`.
 
   https://arxiv.org/abs/2402.01306, eq. 7 and 8: each response is compared with
-  what the policy writes on average, `kl`, and not with the other one. The half
-  makes the mean over pairs that over responses.
+  what the policy writes on average, `kl`, and not with the other one. So a pair
+  may lack a side, and the loss is the other's alone. The mean makes that over
+  pairs the one over responses. A negative `kl` counts as 0; it has no gradient.
 
   Args:
-    logprobs: float[N, 2], sums over responses, of the policy that is trained.
-    ref_logprobs: float[N, 2], those of the reference.
-    num_tokens: float[N, 2], the responses' lengths; 0 for padding.
-    kl: float[] or [N], an estimate of KL(policy || reference), in nats a
-      response; a negative one counts as 0. It has no gradient.
     beta: the scale of the log-ratios.
     chosen_weight: the weight of chosen responses.
     rejected_weight: the weight of rejected ones.
-
-  Returns:
-    float32[N].
-
-  Raises:
-    ValueError: a `beta` that is not positive, or a negative weight.
   """
+  del margins
   _check_positive(beta=beta)
   if not (chosen_weight >= 0 and rejected_weight >= 0):
     raise ValueError(
       f'chosen_weight, rejected_weight: got {chosen_weight}, '
       f'{rejected_weight}; expected both >= 0'
     )
-  ratios = _ratios(logprobs, ref_logprobs, num_tokens)
+  is_there = jnp.asarray(num_tokens) > 0
+  ratios = _float32(logprobs, is_there)
+  ratios -= _float32(jax.lax.stop_gradient(ref_logprobs), is_there)
   kl = jax.lax.stop_gradient(jnp.maximum(jnp.asarray(kl, jnp.float32), 0))
-  loss = chosen_weight * jax.nn.sigmoid(-beta * (ratios[:, 0] - kl))
-  loss += rejected_weight * jax.nn.sigmoid(beta * (ratios[:, 1] - kl))
-  return _of_pairs(loss / 2, num_tokens)
+  chosen = chosen_weight * jax.nn.sigmoid(-beta * (ratios[:, 0] - kl))
+  rejected = rejected_weight * jax.nn.sigmoid(beta * (ratios[:, 1] - kl))
+  losses = _float32(jnp.stack([chosen, rejected], axis=1), is_there)
+  return jnp.sum(losses, axis=1) / jnp.maximum(jnp.sum(is_there, axis=1), 1)
 
 
 def _check_positive(**settings: float) -> None:
@@ -288,8 +342,16 @@ def _sums(x: Array, num_tokens: Array) -> Array:
   So *before* all else: a `where` at the end would hide a NaN from the value,
   but multiply its gradient by zero.
   """
-  is_pair = _is_pair(num_tokens)[:, None]
-  return jnp.where(is_pair, jnp.asarray(x).astype(jnp.float32), 0)
+  return _float32(x, _is_pair(num_tokens)[:, None])
+
+
+def _float32(x: Array, where: Array) -> Array:
+  return jnp.where(where, jnp.asarray(x).astype(jnp.float32), 0)
+
+
+def _margins(margins: Array, num_tokens: Array) -> Array:
+  """Returns float32[N] without a gradient, zero where a pair is padding."""
+  return _float32(jax.lax.stop_gradient(margins), _is_pair(num_tokens))
 
 
 def _ratios(logprobs: Array, ref_logprobs: Array, num_tokens: Array) -> Array:

@@ -18,11 +18,17 @@ OBJECTIVES = [
   functools.partial(preference.slic, beta=0.05),  # no pair is settled
   preference.simpo,
   preference.orpo,
+  functools.partial(preference.modpo, weight=0.4, margins=0.7),
+  functools.partial(preference.mmdpo, margins=0.7),
+  functools.partial(preference.d2o, alpha=0.2),
   preference.kto,
 ]
+# TRL has none of them.
+WITHOUT_GOLDEN = {'modpo', 'mmdpo', 'd2o'}
 # Functions of the difference of log-ratios alone.
 OF_DIFFERENCES = [
-  o for o in OBJECTIVES[:5] if 'per_token' not in getattr(o, 'keywords', ())
+  *(o for o in OBJECTIVES[:5] if 'per_token' not in getattr(o, 'keywords', ())),
+  *OBJECTIVES[7:9],
 ]
 
 
@@ -59,7 +65,11 @@ def test_the_list_has_all_functions_of_the_module():
     if function.__module__ == preference.__name__ and name[0] != '_'
   }
   assert functions == {name_of(o) for o in OBJECTIVES}
-  assert {*preference.WITH_REFERENCE, *preference.WITH_KL} <= functions
+  sets = (
+    preference.WITH_REFERENCE, preference.WITH_KL, preference.WITH_MARGINS,
+    preference.OF_MEANS, preference.OF_SINGLES,
+  )  # fmt: skip
+  assert {name for names in sets for name in names} <= functions
 
 
 # ------------------------------------------------------------------ by hand
@@ -90,6 +100,22 @@ def test_the_list_has_all_functions_of_the_module():
       dict(beta=1.0, rejected_weight=0.0, kl=-5.0),
       1 / (1 + math.exp(0.75)) / 2,
     ),
+    # sigmoid((2 - 0.5) / 0.5) = sigmoid(3)
+    (
+      'modpo',
+      dict(beta=2.0, weight=0.5, margins=0.5),
+      math.log1p(math.exp(-3)),
+    ),
+    # The scale is 1 + 0.5 (1 - 1/2), as exp(-k m) = 1/2: 2 becomes 2.5.
+    (
+      'mmdpo',
+      dict(beta=2.0, scale=0.5, rate=0.5, margins=2 * math.log(2)),
+      math.log1p(math.exp(-2.5)),
+    ),
+    # A reward that disagrees with the label changes nothing.
+    ('mmdpo', dict(beta=2.0, margins=-9.0), math.log1p(math.exp(-2))),
+    # 2 * 0.75 + 4 * 0.25 = 2.5
+    ('d2o', dict(beta=2.0, alpha=4.0), math.log1p(math.exp(-2.5))),
   ],
 )
 def test_objectives_with_a_reference_by_hand(objective, settings, expected):
@@ -157,7 +183,7 @@ def test_losses_and_gradients_are_trl_s(goldens, case):
 def test_every_objective_has_a_golden(goldens):
   assert {f.func.__name__ for f in GOLDENS.values()} == {
     name_of(objective) for objective in OBJECTIVES
-  }
+  } - WITHOUT_GOLDEN
   losses = {name for name in goldens if name.startswith('loss/')}
   assert losses == {f'loss/{case}' for case in GOLDENS}
 
@@ -170,6 +196,8 @@ def test_values_at_the_reference():
   logprobs, _, num_tokens, _ = random_case()
   expected = {
     'dpo': math.log(2), 'ipo': (1 / 0.2) ** 2, 'slic': 1.0, 'kto': 0.5,
+    'modpo': math.log1p(math.exp(0.7 / 0.4)), 'mmdpo': math.log(2),
+    'd2o': math.log(2),
   }  # fmt: skip
   for objective in OBJECTIVES:
     if name_of(objective) in preference.WITH_REFERENCE:
@@ -215,6 +243,51 @@ def test_orpo_without_a_weight_is_imitation():
   np.testing.assert_allclose(
     actual, -logprobs[:, 0] / num_tokens[:, 0], rtol=1e-6
   )
+
+
+def test_with_which_settings_others_are_dpo():
+  logprobs, ref_logprobs, num_tokens, kl = random_case()
+  case = logprobs, ref_logprobs, num_tokens
+  margins = jnp.linspace(0, 3, len(logprobs))
+  dpo = preference.dpo(*case, beta=0.3)
+  for objective in (
+    functools.partial(preference.modpo, weight=1.0, margins=0.0),
+    functools.partial(preference.mmdpo, margins=0.0),
+    functools.partial(preference.mmdpo, margins=margins, scale=0.0),
+    functools.partial(preference.d2o, alpha=0.3),
+  ):
+    np.testing.assert_allclose(objective(*case, beta=0.3), dpo, rtol=1e-6)
+  # Equal margins are another beta, at most (1 + scale) beta.
+  equal = preference.mmdpo(*case, beta=0.3, margins=2.0, scale=0.6, rate=0.7)
+  beta = 0.3 * (1 + 0.6 * (1 - math.exp(-1.4)))
+  other = preference.dpo(*case, beta=beta)
+  np.testing.assert_allclose(equal, other, rtol=1e-6)
+  settled = preference.mmdpo(*case, beta=0.3, margins=1e9, scale=0.6)
+  other = preference.dpo(*case, beta=0.3 * 1.6)
+  np.testing.assert_allclose(settled, other, rtol=1e-6)
+  # A margin is a constant that is asked for, in the units of the log-ratios.
+  shifted = logprobs.at[:, 0].add(margins / 0.3)
+  modpo = functools.partial(preference.modpo, beta=0.3, weight=0.4)
+  np.testing.assert_allclose(
+    modpo(shifted, *case[1:], margins=margins),
+    preference.dpo(*case, beta=0.3 / 0.4),
+    rtol=1e-5,
+  )
+
+
+@pytest.mark.parametrize('name', ['modpo', 'mmdpo'])
+def test_margins_have_no_gradient_and_padding_of_them_is_not_read(name):
+  logprobs, ref_logprobs, num_tokens, kl = random_case()
+  objective = getattr(preference, name)
+
+  def total(margins, num_tokens=num_tokens):
+    return jnp.sum(objective(logprobs, ref_logprobs, num_tokens, kl, margins))
+
+  margins = jnp.linspace(0, 3, len(logprobs))
+  assert not np.any(jax.grad(total)(margins))
+  lengths = num_tokens.at[1].set(0)
+  expected = total(margins, lengths)
+  assert total(margins.at[1].set(jnp.nan), lengths) == expected
 
 
 def test_slic_with_a_small_beta_is_linear():
@@ -314,6 +387,8 @@ def test_gradient_flows_through_logprobs_only(objective):
 @pytest.mark.parametrize('bad', [jnp.nan, jnp.inf, -jnp.inf, 0.0])
 @pytest.mark.parametrize('missing', [[0, 0], [0, 3], [3, 0]])
 def test_padding_reaches_neither_value_nor_gradient(objective, bad, missing):
+  if name_of(objective) in preference.OF_SINGLES and any(missing):
+    return  # there is a response: the next test
   logprobs, ref_logprobs, num_tokens, kl = random_case()
   expected = objective(logprobs, ref_logprobs, num_tokens, kl)
   slope = gradient(objective, logprobs, ref_logprobs, num_tokens, kl)
@@ -325,6 +400,24 @@ def test_padding_reaches_neither_value_nor_gradient(objective, bad, missing):
   np.testing.assert_array_equal(actual[:5], expected)
   np.testing.assert_array_equal(padded_slope[:5], slope)
   assert not np.any(actual[5:]) and not np.any(padded_slope[5:])
+
+
+@pytest.mark.parametrize('bad', [jnp.nan, jnp.inf, 0.0])
+def test_kto_learns_from_a_response_that_has_no_other_side(bad):
+  """The loss of a pair is the mean of those of its sides."""
+  logprobs, ref_logprobs, num_tokens, kl = random_case()
+  kto = functools.partial(preference.kto, chosen_weight=1.3)
+  sides, slopes = [], []
+  for side in (0, 1):
+    arrays = [x.at[:, 1 - side].set(bad) for x in (logprobs, ref_logprobs)]
+    lengths = num_tokens.at[:, 1 - side].set(0)
+    sides.append(kto(*arrays, lengths, kl))
+    slopes.append(gradient(kto, *arrays, lengths, kl))
+    assert not np.any(slopes[-1][:, 1 - side])
+  both = kto(logprobs, ref_logprobs, num_tokens, kl)
+  np.testing.assert_allclose((sides[0] + sides[1]) / 2, both, rtol=1e-6)
+  slope = gradient(kto, logprobs, ref_logprobs, num_tokens, kl)
+  np.testing.assert_allclose((slopes[0] + slopes[1]) / 2, slope, rtol=1e-6)
 
 
 @pytest.mark.parametrize('objective', OBJECTIVES)
@@ -379,6 +472,11 @@ def test_losses_are_float32_of_a_pair_each(objective):
     ('slic', dict(beta=-1.0), 'beta: got -1.0'),
     ('simpo', dict(beta=math.nan), 'beta: got nan'),
     ('orpo', dict(lambda_=-0.1), 'lambda_: got -0.1; expected >= 0'),
+    ('modpo', dict(weight=0.0), 'weight: got 0.0; expected > 0 and <= 1'),
+    ('modpo', dict(weight=1.5), 'weight: got 1.5'),
+    ('mmdpo', dict(scale=-0.1), 'scale: got -0.1; expected >= 0'),
+    ('mmdpo', dict(rate=0.0), 'rate: got 0.0; expected > 0'),
+    ('d2o', dict(alpha=0.0), 'alpha: got 0.0'),
     ('kto', dict(beta=0.0), 'beta: got 0.0'),
     ('kto', dict(chosen_weight=-1.0), 'chosen_weight, rejected_weight: got -1'),
     ('kto', dict(rejected_weight=-1.0), 'rejected_weight: got 1.0, -1'),
@@ -450,18 +548,18 @@ def test_dpo_finds_the_policy_of_the_reward():
 
 
 def test_modpo_finds_the_policy_of_all_rewards():
-  """2310.03708: its margin is in the chosen response's reference."""
+  """2310.03708: pi = ref exp(sum_i w_i r_i / beta)."""
   ref, _, _ = game()
   beta, weight = 0.5, 0.3
   own, other = jnp.array([[1, -1, 0.5, 0, 0.2, -0.4], [0, 1, -1, 0.5, 0, 0.3]])
   labels = jax.nn.sigmoid(own[:, None] - own[None])
   margins = (1 - weight) * (other[:, None] - other[None])
-  refs = jnp.stack(jnp.meshgrid(ref, ref, indexing='ij'), -1)
-  refs = refs.at[..., 0].add(margins / beta)
-  dpo = functools.partial(preference.dpo, beta=beta / weight)
+  modpo = functools.partial(
+    preference.modpo, beta=beta, weight=weight, margins=margins.ravel()
+  )
   total = weight * own + (1 - weight) * other
   expected = jax.nn.softmax(ref + total / beta)
-  actual = jnp.exp(minimiser(dpo, refs, labels))
+  actual = jnp.exp(minimiser(modpo, ref, labels))
   np.testing.assert_allclose(actual, expected, atol=2e-5)
 
 

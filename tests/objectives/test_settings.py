@@ -29,6 +29,9 @@ DEFAULTS = {
   'slic': dict(beta=1.0),  # SLiC-HF's margin
   'simpo': dict(beta=2.0, gamma=1.0),  # the smallest of SimPO, table 7
   'orpo': dict(lambda_=0.1),  # ORPO, 6.1
+  'modpo': dict(beta=0.1, weight=0.5),  # MODPO's code; the paper has a grid
+  'mmdpo': dict(beta=0.1, scale=0.5, rate=0.5),  # MM-DPO, from memory
+  'd2o': dict(beta=0.1, alpha=0.1),  # D2O, from memory
   'kto': dict(beta=0.1, chosen_weight=1.0, rejected_weight=1.0),  # KTO, 4.2
 }
 ONE = jnp.ones((1, 1))
