@@ -76,7 +76,7 @@ def critic_v():
     batch_size=32,
     copy=dict(ref='critic', start='critic'),
     records_every=5,
-    row_shapes=((18, 416), (28, 416)),
+    row_shapes=((16, 416), (24, 416)),
     **online_preference(),
   )
   phases.own = phases.planted.copy_and_resolve_references()

@@ -123,6 +123,24 @@ class Record:
     raise ValueError(f'{self.id}: no {stage!r} above it')
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Comparison:
+  """A prompt, and responses to it that somebody compared; given as data.
+
+  Attributes:
+    problem: its question is the prompt's text, by which splits know it.
+    responses: 'solve' records without tokens. Their `scores` say by name what
+      is known of them: 'preference' is higher where a response is preferred.
+      `parsed['label']` is whether a response by itself was called good.
+    messages: the prompt's messages, a 'role' and a 'content' each; () for the
+      prompt of the stage 'solve'.
+  """
+
+  problem: Problem
+  responses: tuple[Record, ...]
+  messages: tuple[Mapping[str, str], ...] = ()
+
+
 class Generation(NamedTuple):
   """One sampled response; the attributes are those of `Record`."""
 
@@ -222,11 +240,13 @@ class Recipe(NamedTuple):
     num_rows: rows of a batch before it is packed, a response each.
     rows_per_group: adjacent rows that the loss needs together.
     sampled: what a step samples, in order; a prompt holds the responses above.
-    scored: the roles that only read the rows of a batch.
+    scored: the roles that read the rows of a batch before the update, once for
+      each time that they are named.
     metrics: the names of what a step may log, beside what the loop logs.
     corrects_staleness: whether the loss corrects for batches that were sampled
       by older parameters.
     takes_solutions: whether its examples are given solutions, not problems.
+    takes_comparisons: whether they are comparisons.
   """
 
   collect: Callable[[Roles, Sequence[Any], Key], tuple[Batch, list[Record]]]
@@ -239,3 +259,4 @@ class Recipe(NamedTuple):
   metrics: frozenset[str] = frozenset()
   corrects_staleness: bool = False
   takes_solutions: bool = False
+  takes_comparisons: bool = False

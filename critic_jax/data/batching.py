@@ -16,6 +16,9 @@ The keys of a batch, and their shapes; a recipe adds what its loss needs:
   targets       float32[B, T]  of the scores of steps (step_rows.py)
   responses     int32[B, T]    number of the response, from 1; 0 where masked
   kl            float32[B, T]  its sum over a response: KL(policy || reference)
+  pairs         int32[B, T]    the responses of its group that one is chosen
+                               over, as bits (critic_jax/data/pair_rows.py)
+  rewards       float32[B, T]  its sum over a response: a reward, for margins
 
 Rows are plain, one a response, unless `make_rows` was asked for other shapes:
 critic_jax/data/packing.py then adds segments, prefixes and positions.
@@ -25,7 +28,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -37,7 +40,7 @@ from critic_jax.types import Batch, Prompt, Record
 
 
 def from_records(
-  records: Sequence[Record],
+  records: Sequence[Record | None],
   lm: LM,
   *,
   num_rows: int,
@@ -48,7 +51,8 @@ def from_records(
   """Lays out records, a row each; missing rows are empty and weigh nothing.
 
   Args:
-    records: at most `num_rows`; a record without tokens becomes an empty row.
+    records: at most `num_rows`; None, or a record without tokens, becomes an
+      empty row.
     lm: the model that wrote them; its table of shapes gives the columns.
     num_rows: B, the rows of the batch.
     aggregate: how the loss is normalised; a name in `masked.loss_weights`.
@@ -75,7 +79,7 @@ def from_records(
     for row, (record, advantage, is_known) in enumerate(
       zip(records, advantages, where, strict=True)
     )
-    if is_known and len(record.prompt_tokens) > 0 and len(record.tokens) > 0
+    if is_known and record and record.prompt_tokens.size and record.tokens.size
   ]
   lengths = [len(r.prompt_tokens) + len(r.tokens) for _, r, _ in learned]
   # Take as few columns as the table of shapes allows: each shape compiles.
@@ -194,13 +198,20 @@ def reread(record: Record, prompt: Prompt, lm: LM) -> Record:
   )
 
 
-def encode(record: Record, prompt: Prompt, lm: LM) -> Record:
+def encode(
+  record: Record, prompt: Prompt | list[Mapping[str, str]], lm: LM
+) -> Record:
   """Adds the tokens that a model learns from to a record that was written.
+
+  The prompt is that of a stage, or a list of messages, as they are.
 
   A record too long for the model's table of shapes gets none, like a prompt
   that is too long to be sampled for; `finish` says so.
   """
-  prompt_tokens = np.array(lm.encode_prompt(prompt), np.int32)
+  encode_fn = (
+    lm.encode_messages if isinstance(prompt, list) else lm.encode_prompt
+  )
+  prompt_tokens = np.array(encode_fn(prompt), np.int32)
   tokens = np.array(lm.encode_response(record.text), np.int32)
   if len(prompt_tokens) > lm.lengths[-1] or len(tokens) > lm.max_new_tokens:
     return dataclasses.replace(record, finish='prompt')

@@ -1,12 +1,18 @@
 """The preference loss: an objective on the pairs of responses of a batch.
 
     loss = sum over pairs of weight * objective(chosen, rejected)
+           + keep_coef * sum over responses to keep of weight * -log p
 
-The objective is a function of `objectives/preference.py`. Rows 2 i and 2 i + 1
-of a batch before it is packed are pair i, the chosen response first;
+The objective is a function of `objectives/preference.py`. A batch has each
+response once, in groups of adjacent rows before it is packed;
 `batch['responses']` says which tokens are whose, wherever packing moved them,
-and nothing parts a pair (critic_jax/data/packing.py). What a pair has is the
-sum of what its tokens have: log-probabilities, lengths, and its weight.
+`batch['pairs']` which are chosen over which (critic_jax/data/pair_rows.py), and
+nothing parts a group. What a response has is the sum of what its tokens have:
+log-probabilities, length, reward, and its share in the weight of each pair.
+
+The second term is C3PO's (https://arxiv.org/abs/2402.10893, as its code is set
+by default): prompts to which a preference should not apply come with a response
+that stays as likely as it is, by imitation.
 """
 
 from __future__ import annotations
@@ -31,29 +37,34 @@ METRICS = (
   'preference/chosen',
   'preference/rejected',
 )
+_KEPT = 'loss/kept'
 
 
 class PairLoss(NamedTuple):
   """A loss of pairs, and what a recipe must know of it.
 
   Attributes:
-    loss: `(trained roles, batch) -> (scalar, (sums, per_row))`. The sum
-      'loss/preference' is the loss; nothing is told of each row. Means over
-      pairs, by 'mean_weights': 'preference/chosen' and 'preference/rejected',
-      the log-ratio to the reference of each response in nats, or, of objectives
-      without one, its mean log-probability; 'preference/margin', their
-      difference; 'preference/accuracy', the share of pairs in which that is
-      above 0.
+    loss: `(trained roles, batch) -> (scalar, (sums, per_row))`. The sums
+      'loss/preference' and, if asked for, 'loss/kept' are its parts; nothing is
+      told of each row. Means over pairs, by 'mean_weights': 'preference/chosen'
+      and 'preference/rejected', the log-ratio to the reference of each response
+      in nats, or, of objectives without one, its mean log-probability;
+      'preference/margin', their difference; 'preference/accuracy', the share of
+      pairs in which that is above 0. Where responses have no other side, these
+      are means over the chosen and over the rejected ones, and the accuracy is
+      the mean of the shares above 0 and below 0.
     add_ref_logprobs: `(batch, roles) -> batch`, with the log-probabilities of
       the reference and the estimate of the KL, if the objective needs them.
-    scored: the roles that only read the rows of a batch for it.
+    scored: the roles that read the rows of a batch for it.
     metrics: the names of its metrics.
+    reads_singles: whether responses without another side are learned from.
   """
 
   loss: Callable[[Roles, Batch], Any]
   add_ref_logprobs: Callable[[Batch, Roles], Batch]
   scored: tuple[str, ...]
   metrics: tuple[str, ...]
+  reads_singles: bool
 
 
 def make_pair_loss(
@@ -61,8 +72,10 @@ def make_pair_loss(
   role: str,
   *,
   objective: Mapping,
-  num_pairs: int,
+  num_groups: int,
+  rows_per_group: int,
   microbatches: int,
+  keep_coef: float = 0.0,
 ) -> PairLoss:
   """Makes the loss of pairs of responses; log-probabilities are untempered.
 
@@ -70,49 +83,47 @@ def make_pair_loss(
     models: LMs of `role`, and of 'ref' if the objective has a reference.
     role: the trained role.
     objective: a name and keywords of `objectives/preference.py`.
-    num_pairs: the largest number of pairs of a batch.
+    num_groups: the largest number of prompts of a batch.
+    rows_per_group: the rows of each before packing.
     microbatches: parts of a batch that are read one after another.
+    keep_coef: of the imitation of chosen responses without another side.
 
   Raises:
     ValueError: a setting is wrong, or the reference is missing.
   """
-  objective_fn = lookup.bind(preference, objective, 'objective')
-  with lookup.naming('objective'):  # its values are checked when it is called
-    jax.eval_shape(objective_fn, *np.zeros((3, 1, 2), np.float32))
-  has_reference = objective['name'] in preference.WITH_REFERENCE
-  has_kl = objective['name'] in preference.WITH_KL
-  if has_reference and 'ref' not in models:
+  objective_fn = _bind_objective(models, role, objective)
+  lookup.check_numbers(0, keep_coef=keep_coef)
+  name = objective['name']
+  has_reference = name in preference.WITH_REFERENCE
+  has_kl = name in preference.WITH_KL
+  if keep_coef and name in preference.OF_SINGLES:
     raise ValueError(
-      f"objective.name: got {objective['name']!r} without a model 'ref'; "
-      f'expected one in {sorted(models)}; copy a role to it, or name an '
-      'objective without a reference, such as simpo'
+      f'keep_coef: got {keep_coef} with objective.name={name!r}, which learns '
+      'from single responses itself; expected 0'
     )
-  for name in (role, 'ref') if has_reference else (role,):
-    scoring.check_head(models, name, 'lm')
 
   def loss(trained: Roles, batch: Batch):
-    def of_pairs(name):
-      return sums_of_pairs(batch[name], batch['responses'], num_pairs)
-
     logprobs = scoring.bind(models, trained, role).logprobs(batch)
-    logprobs = sums_of_pairs(logprobs, batch['responses'], num_pairs)
-    num_tokens = of_pairs('mask')
-    ref_logprobs = of_pairs('ref_logprobs') if has_reference else 0 * logprobs
-    kl = of_pairs('kl')[:, 0] if has_kl else 0.0
-    per_pair = objective_fn(logprobs, ref_logprobs, num_tokens, kl)
-    total = jnp.sum(jnp.sum(of_pairs('weights'), axis=1) * per_pair)
+    groups = Groups(batch, num_groups, rows_per_group)
+    pool = name in preference.OF_MEANS
+    sums = groups.sides(logprobs, pool)
+    num_tokens = groups.sides(batch['mask'], pool)
+    ref_sums = (
+      groups.sides(batch['ref_logprobs'], pool) if has_reference else 0 * sums
+    )
+    rewards = groups.sides(batch['rewards'])
+    kl = jnp.max(groups.sides(batch['kl']), axis=1) if has_kl else 0.0
+    per_pair = objective_fn(
+      sums, ref_sums, num_tokens, kl, rewards[:, 0] - rewards[:, 1]
+    )
+    total = jnp.sum(jnp.sum(groups.sides(batch['weights']), axis=1) * per_pair)
+    parts = {'loss/preference': total}
+    if keep_coef:
+      kept = batch['weights'] * (batch['pairs'] >> rows_per_group & 1)
+      parts[_KEPT] = keep_coef * jnp.sum(kept * -logprobs)
     lengths = 1 if has_reference else jnp.maximum(num_tokens, 1)
-    scores = jax.lax.stop_gradient((logprobs - ref_logprobs) / lengths)
-    margins = scores[:, 0] - scores[:, 1]
-    metrics = {
-      'preference/accuracy': margins > 0,
-      'preference/margin': margins,
-      'preference/chosen': scores[:, 0],
-      'preference/rejected': scores[:, 1],
-    }
-    weights = jnp.sum(of_pairs('mean_weights'), axis=1)
-    sums = {name: jnp.sum(weights * x) for name, x in metrics.items()}
-    return total, ({'loss/preference': total, **sums}, {})
+    metrics = groups.means(batch, (sums - ref_sums) / lengths)
+    return sum(parts.values()), (parts | metrics, {})
 
   def add_ref_logprobs(batch: Batch, roles: Roles) -> Batch:
     def logprobs_of(name):
@@ -134,28 +145,110 @@ def make_pair_loss(
   return PairLoss(
     loss=loss,
     add_ref_logprobs=add_ref_logprobs,
-    scored=('ref',) if has_reference else (),
-    metrics=METRICS,
+    scored=(*['ref'] * has_reference, *[role] * has_kl),
+    metrics=(*METRICS, *[_KEPT] * bool(keep_coef)),
+    reads_singles=name in preference.OF_SINGLES or bool(keep_coef),
   )
 
 
-def sums_of_pairs(x: Array, responses: Array, num_pairs: int) -> Array:
+def _bind_objective(models, role, objective) -> Callable:
+  """Returns the objective; its settings and its models are checked."""
+  objective_fn = lookup.bind(preference, objective, 'objective')
+  with lookup.naming('objective'):  # its values are checked when it is called
+    jax.eval_shape(objective_fn, *np.zeros((3, 1, 2), np.float32))
+  has_reference = objective['name'] in preference.WITH_REFERENCE
+  if has_reference and 'ref' not in models:
+    raise ValueError(
+      f"objective.name: got {objective['name']!r} without a model 'ref'; "
+      f'expected one in {sorted(models)}; copy a role to it, or name an '
+      'objective without a reference, such as simpo'
+    )
+  for name in (role, 'ref') if has_reference else (role,):
+    scoring.check_head(models, name, 'lm')
+  return objective_fn
+
+
+class Groups:
+  """The pairs of a batch, as arrays of all (chosen, rejected) of each group.
+
+  Of a group of G rows these are (G + 1)**2: a side may be nobody, the last.
+  What is no pair has zeros, lengths among them, and so is padding.
+  """
+
+  def __init__(self, batch: Batch, num_groups: int, rows_per_group: int):
+    self._responses = batch['responses']
+    self._shape = num_groups, rows_per_group
+    bits = jax.ops.segment_max(
+      jnp.where(self._responses > 0, batch['pairs'], 0).ravel(),
+      self._responses.ravel(),
+      num_segments=1 + num_groups * rows_per_group,
+    )
+    # Of no token, the maximum is the least integer.
+    bits = jnp.maximum(bits[1:], 0).reshape(self._shape)
+    places = jnp.arange(rows_per_group + 2)
+    bits = (bits[:, :, None] >> places) & 1  # [N, G, G + 2]
+    of_nobody = jnp.pad(bits[:, :, -1], ((0, 0), (0, 1)))  # [N, G + 1]
+    # bool[N, G + 1, G + 1]: whether row i is chosen over row j.
+    self.is_pair = (
+      jnp.concatenate([bits[:, :, :-1], of_nobody[:, None]], axis=1) > 0
+    )
+
+  def sides(self, x: Array, pool: bool = False) -> Array:
+    """Sums what the tokens of each response have, for both sides of a pair.
+
+    Args:
+      x: a number for each token, [B, T].
+      pool: whether the chosen side is the mean over all that are chosen over
+        the rejected one.
+
+    Returns:
+      float32[N (G + 1)**2, 2], the chosen side first.
+    """
+    num_groups, rows_per_group = self._shape
+    sums = sums_of_responses(x, self._responses, num_groups * rows_per_group)
+    sums = jnp.pad(sums.reshape(self._shape), ((0, 0), (0, 1)))
+    chosen = jnp.where(self.is_pair, sums[:, :, None], 0)
+    if pool:
+      count = jnp.sum(self.is_pair, axis=1, keepdims=True)
+      chosen = jnp.sum(chosen, axis=1, keepdims=True) / jnp.maximum(count, 1)
+    rejected = jnp.where(self.is_pair, sums[:, None, :], 0)
+    chosen = jnp.where(self.is_pair, chosen, 0)
+    return jnp.stack([chosen, rejected], axis=-1).reshape(-1, 2)
+
+  def means(self, batch: Batch, scores: Array) -> dict[str, Array]:
+    """Computes the metrics of a score of each side."""
+    scores = jax.lax.stop_gradient(scores)
+    weights = self.sides(batch['mean_weights'])
+    margins = scores[:, 0] - scores[:, 1]
+    # A pair's share is twice that of a side, so that both kinds sum to 1.
+    has_sides = self.sides(batch['mask']) > 0
+    halves = jnp.where(jnp.all(has_sides, axis=1), 1.0, 0.5)
+    weights = jnp.sum(weights, axis=1)
+    metrics = {
+      'preference/accuracy': halves * (margins > 0),
+      'preference/margin': margins,
+      'preference/chosen': scores[:, 0],
+      'preference/rejected': scores[:, 1],
+    }
+    return {name: jnp.sum(weights * x) for name, x in metrics.items()}
+
+
+def sums_of_responses(x: Array, responses: Array, num_responses: int) -> Array:
   """Sums what the tokens of each response have.
 
   Args:
     x: a number for each token, [B, T].
     responses: int32[B, T], the numbers of responses from 1; 0 where masked.
-    num_pairs: the largest number of pairs; those of others are zeros.
+    num_responses: the largest number of responses; others have zeros.
 
   Returns:
-    float32[num_pairs, 2], the chosen response first.
+    float32[num_responses].
   """
-  sums = jax.ops.segment_sum(
+  return jax.ops.segment_sum(
     jnp.where(responses > 0, x, 0).astype(jnp.float32).ravel(),
     responses.ravel(),
-    num_segments=1 + 2 * num_pairs,
-  )
-  return sums[1:].reshape(num_pairs, 2)
+    num_segments=1 + num_responses,
+  )[1:]
 
 
 def spread_kl(log_ratios: np.ndarray, batch: Batch) -> np.ndarray:

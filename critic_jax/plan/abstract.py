@@ -42,6 +42,8 @@ _KEYS = {
   'off_policy': jnp.bool_,
   'responses': jnp.int32,
   'kl': jnp.float32,
+  'pairs': jnp.int32,
+  'rewards': jnp.float32,
 }
 
 

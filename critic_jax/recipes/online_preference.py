@@ -26,18 +26,12 @@ from collections.abc import Mapping, Sequence
 import jax
 
 from critic_jax import lookup
-from critic_jax.data import batching
+from critic_jax.data import pair_rows
 from critic_jax.loss_fns import pairwise
-from critic_jax.rewards import refinement, step_labels
+from critic_jax.rewards import step_labels
 from critic_jax.rollouts import critic_stages, pairing, rollout, stage_metrics
 from critic_jax.sampling.lm import get_models
 from critic_jax.types import Recipe, Sampled
-
-_RULES = {
-  'judge': refinement.judge,
-  'overlap': step_labels.overlap,
-  'agreement': step_labels.agreement,
-}
 
 
 def make(
@@ -83,22 +77,23 @@ def make(
   write_solution = lookup.bind_task(writer, 'writer', ('problem', 'rng'))
   is_solved = num_solutions and not write_solution
   [solver] = get_models(models, 'solver') if is_solved else [None]
-  _check_counts(num_solutions, num_critiques, max_pairs)
+  lookup.check_counts(0, num_solutions=num_solutions)
+  lookup.check_counts(2, num_critiques=num_critiques)  # a pair
+  lookup.check_counts(max_pairs=max_pairs)
   mark = lookup.bind_task(step_marks, 'step_marks', ('problem', 'text'))
-  with lookup.naming('score'):
-    lookup.check_settings(_weights, score, 'score')
-    weights = _weights(mark, **score)
-  rules = {name: _RULES[name] for name in weights}
+  rules, weights = pairing.critique_rules(score, has_marks=bool(mark))
   num_critiqued = batch_size * max(1, num_solutions)
-  num_pairs = num_critiqued * max_pairs
-  to_rows, pack = batching.make_rows(
-    critic, num_rows=2 * num_pairs, aggregate=aggregate, row_shapes=row_shapes,
-    microbatches=microbatches, rows_per_group=2,
-  )  # fmt: skip
-  pair_loss = pairwise.make_pair_loss(
-    models, 'critic', objective=objective, num_pairs=num_pairs,
+  rows = dict(
+    num_groups=num_critiqued,
+    rows_per_group=min(num_critiques, 2 * max_pairs),
     microbatches=microbatches,
-  )  # fmt: skip
+  )
+  lay_out = pair_rows.make_pair_rows(
+    critic, aggregate=aggregate, row_shapes=row_shapes, **rows
+  )
+  pair_loss = pairwise.make_pair_loss(
+    models, 'critic', objective=objective, **rows
+  )
 
   def solve(roles, examples, key):
     if not num_solutions:
@@ -128,13 +123,12 @@ def make(
 
     # 3. Score. 4. Pair.
     critiques = rollout.score(critiques, [], rules, weights)
-    pairs = [
-      pair
+    groups = [
+      pairing.farthest_pairs(siblings, max_pairs)
       for siblings in rollout.children(solutions, critiques)
-      for pair in pairing.farthest_pairs(siblings, max_pairs)
     ]
-    batch = pack(to_rows(list(itertools.chain(*pairs))))
-    return pair_loss.add_ref_logprobs(batch, roles), solutions + critiques
+    batch = pair_loss.add_ref_logprobs(lay_out(groups), roles)
+    return batch, solutions + critiques
 
   sampled = [Sampled('critique', 'critic', num_critiqued, num_critiques)]
   if solver:
@@ -148,34 +142,11 @@ def make(
     collect,
     pair_loss.loss,
     trained=('critic',),
-    num_rows=2 * num_pairs,
-    rows_per_group=2,
+    num_rows=num_critiqued * rows['rows_per_group'],
+    rows_per_group=rows['rows_per_group'],
     sampled=tuple(sampled),
     scored=pair_loss.scored,
     metrics=frozenset(metrics),
     corrects_staleness=True,  # a preference holds whoever wrote the critiques
     takes_solutions=not num_solutions,
   )
-
-
-def _check_counts(num_solutions, num_critiques, max_pairs):
-  lookup.check_counts(0, num_solutions=num_solutions)
-  lookup.check_counts(2, num_critiques=num_critiques)  # a pair
-  lookup.check_counts(max_pairs=max_pairs)
-
-
-def _weights(mark, *, judge: float, overlap: float, agreement: float) -> dict:
-  """Returns the weights of the rules that count; the settings of `score`."""
-  weights = dict(judge=judge, overlap=overlap, agreement=agreement)
-  lookup.check_numbers(**weights)
-  weights = {name: weight for name, weight in weights.items() if weight}
-  if not weights:
-    raise ValueError(
-      'got no weight, by which all critiques are alike; expected one; raise one'
-    )
-  if not mark and {*weights} - {'judge'}:
-    raise ValueError(
-      f'got {weights} without marks of steps; expected who knows them; set '
-      'step_marks.module and step_marks.name, or weigh judge alone'
-    )
-  return weights

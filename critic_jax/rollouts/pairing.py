@@ -1,12 +1,24 @@
-"""Pairs of sibling records for preferences: one chosen, the other rejected."""
+"""Pairs of sibling records for preferences: one chosen, the other rejected.
+
+And the scores that say which: sums of rules, or of what a file says, by weight.
+"""
 
 from __future__ import annotations
 
 import collections
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
-from critic_jax.types import Record
+from critic_jax import lookup
+from critic_jax.rewards import refinement, step_labels
+from critic_jax.types import Record, RewardFn
+
+_RULES = {
+  'judge': refinement.judge,
+  'overlap': step_labels.overlap,
+  'agreement': step_labels.agreement,
+}
 
 
 def farthest_pairs(
@@ -38,3 +50,88 @@ def farthest_pairs(
     pairs.append(pair)
     uses.update(r.index for r in pair)
   return pairs
+
+
+def single_responses(
+  siblings: Sequence[Record], pairs: Sequence[tuple[Record, Record]]
+) -> list[tuple[Record | None, Record | None]]:
+  """Returns the responses that were called good or bad and are in no pair.
+
+  Args:
+    siblings: those with `parsed['label']` count, if they have tokens.
+    pairs: pairs of them.
+
+  Returns:
+    (chosen, None) or (None, rejected) each.
+  """
+  paired = {id(record) for pair in pairs for record in pair}
+  return [
+    (r, None) if r.parsed['label'] else (None, r)
+    for r in siblings
+    if 'label' in r.parsed and id(r) not in paired and len(r.tokens)
+  ]
+
+
+def critique_rules(
+  score: Mapping[str, float], *, has_marks: bool
+) -> tuple[dict[str, RewardFn], dict[str, float]]:
+  """Returns the rules by which critiques are scored, and their weights.
+
+  Args:
+    score: weights of 'judge' (rewards/refinement.py), and of 'overlap' and
+      'agreement' (rewards/step_labels.py); 0 for none.
+    has_marks: whether somebody marks the wrong steps, for the last two.
+
+  Raises:
+    ValueError: an unknown rule, no weight, or a rule without its marks.
+  """
+  with lookup.naming('score'):
+    lookup.check_settings(_weights, score, 'score')
+    weights = _weights(**score)
+    if not has_marks and {*weights} - {'judge'}:
+      raise ValueError(
+        f'got {weights} without marks of steps; expected who knows them; set '
+        'step_marks.module and step_marks.name, or weigh judge alone'
+      )
+  return {name: _RULES[name] for name in weights}, weights
+
+
+def _weights(*, judge: float, overlap: float, agreement: float) -> dict:
+  """Returns the weights of the rules that count; the settings of `score`."""
+  return check_weights(dict(judge=judge, overlap=overlap, agreement=agreement))
+
+
+def check_weights(weights: Mapping[str, float]) -> dict[str, float]:
+  """Returns the weights that are not 0, of which there must be one."""
+  lookup.check_numbers(**weights)
+  weights = {name: weight for name, weight in weights.items() if weight}
+  if not weights:
+    raise ValueError(
+      'got no weight, by which all responses are alike; expected one; raise one'
+    )
+  return weights
+
+
+def weighted(
+  scores: Mapping[str, float],
+  weights: Mapping[str, float],
+  margin_weights: Mapping[str, float],
+) -> dict[str, float]:
+  """Returns the scores that are weighed, and their sums.
+
+  Args:
+    scores: what a file says of a response, by name.
+    weights: weights of those whose sum is its 'reward'.
+    margin_weights: weights of those whose sum is its 'margin'; {}: no such sum.
+  """
+  sums = {
+    'reward': _sum(scores, weights), 'margin': _sum(scores, margin_weights)
+  }  # fmt: skip
+  names = {*weights, *margin_weights}
+  if not margin_weights:
+    del sums['margin']
+  return {name: scores[name] for name in sorted(names)} | sums
+
+
+def _sum(scores, weights) -> float:
+  return math.fsum(weight * scores[name] for name, weight in weights.items())

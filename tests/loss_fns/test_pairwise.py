@@ -15,7 +15,7 @@ from helpers import (
   tiny_lm,
 )
 
-from critic_jax.data import batching
+from critic_jax.data import pair_rows
 from critic_jax.loss_fns import pairwise, scoring
 from critic_jax.models.transformer import Transformer
 from critic_jax.training import updates
@@ -25,7 +25,10 @@ OBJECTIVES = {
   'dpo': dict(name='dpo', beta=0.3),
   'simpo': dict(name='simpo', beta=1.0, gamma=0.3),
   'kto': dict(name='kto', beta=0.2),
+  'mmdpo': dict(name='mmdpo', beta=0.2, scale=0.7),
+  'd2o': dict(name='d2o', beta=0.3, alpha=0.2),
 }
+KEEP = 0.7
 
 
 @functools.cache
@@ -46,38 +49,56 @@ def trained():
   return {'critic': roles()['critic']}
 
 
+def make_responses(draw, size, number):
+  """Draws responses to a prompt of `size` tokens, with rewards."""
+  return [
+    make_record(
+      prompt_tokens=[size] * size,
+      tokens=draw.integers(4, 99, draw.integers(1, 7)),
+      scores={'reward': float(draw.normal())},
+    )
+    for _ in range(number)
+  ]
+
+
 def make_pairs(num_pairs=6, seed=0):
   """Draws pairs; prompts of 1 to 5 tokens, every second one again."""
   draw = np.random.default_rng(seed)
-  records = []
-  for pair in range(num_pairs):
-    size = 1 + pair // 2
-    records += [
-      make_record(
-        prompt_tokens=[size] * size,
-        tokens=draw.integers(4, 99, draw.integers(1, 7)),
-      )
-      for _ in range(2)
-    ]
-  return records
+  return [
+    [tuple(make_responses(draw, 1 + pair // 2, 2))] for pair in range(num_pairs)
+  ]
 
 
-def rows(records, aggregate='sequence', row_shapes=(), microbatches=1):
-  to_rows, pack = batching.make_rows(
-    critic(), num_rows=NUM_ROWS, aggregate=aggregate, row_shapes=row_shapes,
-    microbatches=microbatches, rows_per_group=2,
-  )  # fmt: skip
-  return pack(to_rows(records))
+def make_groups(seed=0):
+  """Draws groups in which responses are in several pairs."""
+  draw = np.random.default_rng(seed)
+  a, b, c, d = make_responses(draw, 3, 4)
+  e, f = make_responses(draw, 2, 2)
+  g, h, i = make_responses(draw, 4, 3)
+  return [[(a, b), (a, c), (c, b), (d, b)], [(e, f)], [(g, i), (h, i)]]
+
+
+def rows(
+  groups, aggregate='sequence', row_shapes=(), microbatches=1, size=2,
+  is_apart=False,
+):  # fmt: skip
+  return pair_rows.make_pair_rows(
+    critic(), num_groups=NUM_ROWS // size, rows_per_group=size,
+    aggregate=aggregate, row_shapes=row_shapes, microbatches=microbatches,
+    is_apart=is_apart,
+  )(groups)  # fmt: skip
 
 
 @functools.cache
-def make_loss(name='dpo', microbatches=1):
+def make_loss(name='dpo', microbatches=1, size=2, keep_coef=0.0):
   return pairwise.make_pair_loss(
     {'critic': critic(), 'ref': critic()},
     'critic',
     objective=OBJECTIVES[name],
-    num_pairs=NUM_ROWS // 2,
+    num_groups=NUM_ROWS // size,
+    rows_per_group=size,
     microbatches=microbatches,
+    keep_coef=keep_coef,
   )
 
 
@@ -86,9 +107,9 @@ def optimizer():
   return optax.sgd(1.0)
 
 
-def loss_and_gradient(name, batch, microbatches=1):
+def loss_and_gradient(name, batch, microbatches=1, **settings):
   """Returns the metrics and the change of an update, as a phase makes it."""
-  policy = make_loss(name)
+  policy = make_loss(name, **settings)
   batch = policy.add_ref_logprobs(batch, roles())
   params = jax.tree.map(np.asarray, trained())
   state = updates.TrainState(
@@ -146,14 +167,139 @@ def test_without_a_reference_metrics_are_of_mean_log_probabilities():
     assert actual == pytest.approx(np.mean(its_means), rel=1e-4)
 
 
+def plain(name, x, ref, gap):
+  """Computes an objective of log-ratios, in plain Python."""
+  h = x - ref
+  if name == 'dpo':
+    return math.log1p(math.exp(-0.3 * h))
+  beta = 0.2 * (1 + 0.7 * (1 - math.exp(-0.5 * max(gap, 0))))
+  return math.log1p(math.exp(-beta * h))
+
+
+@pytest.mark.parametrize('name', ['dpo', 'mmdpo'])
+@pytest.mark.parametrize('aggregate', ['sequence', 'token'])
+def test_a_response_in_several_pairs_counts_in_each(name, aggregate):
+  """As in a batch in which each pair has rows of its own."""
+  groups = make_groups()
+  pairs = [pair for group in groups for pair in group]
+  batch = rows(groups, aggregate, size=4)
+  assert batch['mask'].any(axis=1).sum() == 4 + 2 + 3
+  actual, change = loss_and_gradient(name, batch, size=4)
+  expected, expected_change = loss_and_gradient(
+    name, rows([[pair] for pair in pairs], aggregate)
+  )
+  assert_trees_close(actual, expected, rtol=1e-4, atol=2e-6)
+  assert_trees_close(change, expected_change, rtol=1e-4, atol=2e-6)
+  # And by hand, from the log-ratios of each response.
+  ratios = logprobs_of('critic', batch) - logprobs_of('ref', batch)
+  records = {id(r): r for group in groups for pair in group for r in pair}
+  sums = [
+    float(row[mask].sum())
+    for row, mask in zip(ratios, batch['mask'], strict=True)
+    if mask.any()
+  ]
+  ratio = dict(zip(records, sums, strict=True))
+  reward = {key: r.scores['reward'] for key, r in records.items()}
+  tokens = [len(c.tokens) + len(r.tokens) for c, r in pairs]
+  shares = [1 / len(pairs)] * len(pairs)
+  if aggregate == 'token':
+    shares = [n / sum(tokens) for n in tokens]
+  losses = [
+    plain(name, ratio[id(c)], ratio[id(r)], reward[id(c)] - reward[id(r)])
+    for c, r in pairs
+  ]
+  total = sum(w * x for w, x in zip(shares, losses, strict=True))
+  assert actual['loss/total'] == pytest.approx(total, rel=1e-4)
+
+
+def test_d2o_has_the_mean_of_all_that_are_chosen_over_a_response():
+  groups = make_groups()
+  batch = rows(groups, size=4)
+  ratios = logprobs_of('critic', batch) - logprobs_of('ref', batch)
+  sums = np.where(batch['mask'], ratios, 0).sum(axis=1)
+  # In the order in which they come first in a pair.
+  a, b, c, d, e, f, _, _, g, i, h, _ = sums[:12]
+  terms = [
+    *[((a + c + d) / 3, b)] * 3, (a, c), (e, f), *[((g + h) / 2, i)] * 2
+  ]  # fmt: skip
+  losses = [math.log1p(math.exp(-0.3 * x + 0.2 * y)) for x, y in terms]
+  sums, change = loss_and_gradient('d2o', batch, size=4)
+  assert sums['loss/total'] == pytest.approx(np.mean(losses), rel=1e-4)
+  assert all(np.abs(x).max() > 1e-4 for x in jax.tree.leaves(change))
+
+
+def alone(number=4, seed=3):
+  """Draws responses without another side, every second one rejected."""
+  draw = np.random.default_rng(seed)
+  responses = make_responses(draw, 2, number)
+  return [(r, None) if i % 2 == 0 else (None, r)
+          for i, r in enumerate(responses)]  # fmt: skip
+
+
+def test_kto_learns_from_responses_alone():
+  """The mean over all responses, also of pairs."""
+  pair = tuple(make_responses(np.random.default_rng(5), 3, 2))
+  for groups in ([alone()], [alone(), [pair]]):
+    batch = make_loss('kto', size=4).add_ref_logprobs(
+      rows(groups, size=4), roles()
+    )
+    ratios = logprobs_of('critic', batch) - logprobs_of('ref', batch)
+    sums = np.where(batch['mask'], ratios, 0).sum(axis=1)
+    kl = max(sums.sum() / np.count_nonzero(batch['mask'].any(axis=1)), 0)
+    chosen = [*sums[:4:2], *sums[4 : 2 * len(groups) + 1][: len(groups) - 1]]
+    rejected = [*sums[1:4:2], *sums[5 : 4 + 2 * (len(groups) - 1)]]
+    losses = [1 / (1 + math.exp(0.2 * (x - kl))) for x in chosen]
+    losses += [1 / (1 + math.exp(-0.2 * (x - kl))) for x in rejected]
+    metrics, _ = loss_and_gradient('kto', batch, size=4)
+    assert metrics['loss/total'] == pytest.approx(np.mean(losses), rel=1e-4)
+    if len(groups) > 1:  # metrics are of pairs, if there are any
+      chosen, rejected = chosen[-1:], rejected[-1:]
+    else:
+      right = (
+        np.mean([x > 0 for x in chosen]),
+        np.mean([x < 0 for x in rejected]),
+      )
+      assert metrics['preference/accuracy'] == pytest.approx(np.mean(right))
+    for name, side in (('chosen', chosen), ('rejected', rejected)):
+      mean = float(metrics[f'preference/{name}'])
+      assert mean == pytest.approx(np.mean(side), rel=1e-3)
+
+
+def test_what_is_kept_is_imitated_beside_the_pairs():
+  """C3PO's loss: L(pairs) + coef L(imitation), each a mean of its own."""
+  keep = [(r, None) for pair in alone() for r in pair if r is not None]
+  pairs = make_pairs(3)
+  batch = rows([*[pairs[i] for i in range(3)], keep[:2], keep[2:]],
+               is_apart=True)  # fmt: skip
+  sums, change = loss_and_gradient('dpo', batch, keep_coef=KEEP)
+  expected, of_pairs = loss_and_gradient('dpo', rows(pairs))
+  assert sums['loss/preference'] == pytest.approx(
+    float(expected['loss/total']), rel=1e-5
+  )
+  logprobs = logprobs_of('critic', batch)
+  means = [row[mask].mean() for row, mask in zip(logprobs, batch['mask'],
+           strict=True) if mask.any()][6:]  # fmt: skip
+  assert len(means) == 4
+  kept = -KEEP * np.mean(means)
+  assert sums['loss/kept'] == pytest.approx(kept, rel=1e-4)
+  total = float(sums['loss/preference'] + sums['loss/kept'])
+  assert sums['loss/total'] == pytest.approx(total, rel=1e-5)
+  for name in ('accuracy', 'margin', 'chosen'):
+    name = f'preference/{name}'
+    assert sums[name] == pytest.approx(float(expected[name]), rel=1e-4)
+  differ = jax.tree.map(lambda x, y: np.abs(x - y).max(), change, of_pairs)
+  assert all(x > 1e-5 for x in jax.tree.leaves(differ))
+  assert make_loss('dpo', keep_coef=KEEP).reads_singles
+  assert not make_loss('dpo').reads_singles
+
+
 @pytest.mark.parametrize('name', OBJECTIVES)
 def test_rows_and_their_order_change_nothing(name):
   """Packed rows, micro-batches of either, and pairs in another order."""
   records = make_pairs()
   expected = loss_and_gradient(name, rows(records))
   assert all(np.abs(x).max() > 1e-4 for x in jax.tree.leaves(expected[1]))
-  pairs = [records[i : i + 2] for i in range(0, len(records), 2)]
-  shuffled = sum((pairs[i] for i in (4, 1, 5, 0, 3, 2)), [])
+  shuffled = [records[i] for i in (4, 1, 5, 0, 3, 2)]
   packed = rows(shuffled, row_shapes=((4, 32),), microbatches=4)
   assert packed['tokens'].shape == (4, 32)
   cases = [(packed, 4)]
@@ -213,15 +359,15 @@ def test_the_kl_is_that_of_all_responses():
   log_ratios = logprobs_of('critic', batch) - logprobs_of('ref', batch)
   by_response = np.where(batch['mask'], log_ratios, 0).sum(axis=1)[:12]
   expected = max(by_response.mean(), 0)
-  sums = pairwise.sums_of_pairs(scored['kl'], batch['responses'], 8)
-  np.testing.assert_allclose(sums[:6], expected, rtol=1e-4)
-  assert not np.any(sums[6:])
+  sums = pairwise.sums_of_responses(scored['kl'], batch['responses'], 16)
+  np.testing.assert_allclose(sums[:12], expected, rtol=1e-4)
+  assert not np.any(sums[12:])
   spread = pairwise.spread_kl(np.full_like(log_ratios, -1.0), batch)
   assert not spread.any()
   spread = pairwise.spread_kl(np.full_like(log_ratios, 0.5), batch)
   total = 0.5 * batch['mask'].sum() / 12
   np.testing.assert_allclose(
-    pairwise.sums_of_pairs(spread, batch['responses'], 8)[:6], total, 1e-5
+    pairwise.sums_of_responses(spread, batch['responses'], 16)[:12], total, 1e-5
   )
 
 
@@ -229,7 +375,7 @@ def test_what_an_objective_does_not_read_is_not_scored():
   batch = rows(make_pairs())
   simpo = pairwise.make_pair_loss(
     {'critic': critic()}, 'critic', objective=OBJECTIVES['simpo'],
-    num_pairs=8, microbatches=1,
+    num_groups=8, rows_per_group=2, microbatches=1,
   )  # fmt: skip
   assert simpo.add_ref_logprobs(batch, {}) is batch and simpo.scored == ()
   assert 'kl' not in make_loss('dpo').add_ref_logprobs(batch, roles())
@@ -238,6 +384,9 @@ def test_what_an_objective_does_not_read_is_not_scored():
     scored = loss.add_ref_logprobs(batch, roles())
     _, (sums, per_row) = jax.eval_shape(loss.loss, trained(), scored)
     assert {*sums, *per_row} == {*loss.metrics}
+  # A plan counts each pass over the rows.
+  assert make_loss('dpo').scored == ('ref',)
+  assert make_loss('kto').scored == ('ref', 'critic')
 
 
 @pytest.mark.parametrize(
@@ -254,8 +403,15 @@ def test_wrong_settings(models, objective, message):
   with pytest.raises(ValueError, match=message):
     pairwise.make_pair_loss(
       dict.fromkeys(models, critic()), 'critic', objective=objective,
-      num_pairs=1, microbatches=1,
+      num_groups=1, rows_per_group=2, microbatches=1,
     )  # fmt: skip
+
+
+def test_what_is_kept_needs_an_objective_of_pairs():
+  with pytest.raises(ValueError, match="keep_coef: got 0.7 with .*'kto'"):
+    make_loss('kto', keep_coef=KEEP)
+  with pytest.raises(ValueError, match='keep_coef: got -1'):
+    make_loss('dpo', keep_coef=-1.0)
 
 
 def test_micro_batches_that_would_part_a_pair_are_refused():

@@ -71,20 +71,25 @@ def by_stage(records, stage):
   return [record for record in records if record.stage == stage]
 
 
-def pairs_in(batch, lm):
-  """Returns the texts of the pairs of plain rows."""
-  texts = [
-    lm.tokenizer.decode(tokens[mask][:-1])
-    for tokens, mask in zip(batch['tokens'], batch['mask'], strict=True)
-    if mask.any()
+def row_pairs(batch, rows_per_group):
+  """Returns the plain rows of each pair, the chosen one first."""
+  bits = batch['pairs'].max(axis=1)
+  return [
+    (row, row - row % rows_per_group + other)
+    for row in range(len(bits))
+    for other in range(rows_per_group)
+    if bits[row] >> other & 1
   ]
-  return list(zip(texts[::2], texts[1::2], strict=True))
+
+
+def text_in(batch, row, lm):
+  return lm.tokenizer.decode(batch['tokens'][row][batch['mask'][row]][:-1])
 
 
 def test_pairs_are_siblings_and_the_chosen_one_lists_more_of_what_is_wrong(
   roles,
 ):
-  _, lm, batch, records = collect(roles, score=dict(
+  recipe, lm, batch, records = collect(roles, score=dict(
     judge=0.0, overlap=1.0, agreement=0.0
   ))  # fmt: skip
   solutions = by_stage(records, 'solve')
@@ -108,27 +113,28 @@ def test_pairs_are_siblings_and_the_chosen_one_lists_more_of_what_is_wrong(
   steps = {
     list_steps('', i): {k - 1 for k in named} for i, named in enumerate(NAMED)
   }
-  pairs = pairs_in(batch, lm)
+  pairs = row_pairs(batch, recipe.rows_per_group)
   assert len(pairs) == len(expected) > 6
   for chosen, rejected in pairs:
+    chosen, rejected = (text_in(batch, r, lm) for r in (chosen, rejected))
     assert verdicts.wrong_steps(chosen) == steps[chosen]
     assert chosen != rejected
-  # Two rows a pair, in the order of the solutions, with the farthest first.
+  # In the order of the solutions, and a response once, however many pairs.
+  assert batch['mask'].any(axis=1).sum() == len({*sum(pairs, ())})
   rewards = {
     (c.text, tuple(c.prompt_tokens)): c.scores['reward']
     for c in by_stage(records, 'critique')
   }
   gaps = []
-  for row in range(0, 2 * len(pairs), 2):
+  for pair in pairs:
     scores, prompts = [], []
-    for r in (row, row + 1):
+    for r in pair:
       start = batch['mask'][r].argmax()
       prompts.append(tuple(batch['tokens'][r][:start]))
-      text = lm.tokenizer.decode(batch['tokens'][r][batch['mask'][r]][:-1])
-      scores.append(rewards[text, prompts[-1]])
+      scores.append(rewards[text_in(batch, r, lm), prompts[-1]])
     assert prompts[0] == prompts[1], 'of one solution'
     gaps.append(scores[0] - scores[1])
-  np.testing.assert_allclose(gaps, expected, rtol=1e-6)
+  np.testing.assert_allclose(sorted(gaps), sorted(expected), rtol=1e-6)
 
 
 def test_other_steps_plant_other_errors(roles):
@@ -179,7 +185,7 @@ def test_the_loss_begins_at_log_2(roles, row_shapes):
   assert ('segments' in batch) == bool(row_shapes)
   total, _ = jax.jit(recipe.loss)({'critic': roles['critic']}, batch)
   assert total == pytest.approx(math.log(2), rel=1e-4)
-  assert recipe.num_rows == 2 * 2 * 6 and recipe.rows_per_group == 2
+  assert recipe.num_rows == 4 * 6 and recipe.rows_per_group == 4
   assert recipe.scored == ('ref',) and recipe.corrects_staleness
 
 
@@ -196,7 +202,7 @@ def test_the_loss_begins_at_log_2(roles, row_shapes):
     (dict(score=dict(judg=1.0, overlap=0.0, agreement=0.0)), "mean 'judge'"),
     (dict(score=dict(judge='1', overlap=0.0, agreement=0.0)), 'judge: got'),
     (dict(objective=dict(name='dpo', beta=0.0)), 'objective: beta: got 0.0'),
-    (dict(microbatches=24), 'microbatches: got 24; .* groups of 2'),
+    (dict(microbatches=24), 'microbatches: got 24; .* groups of 4'),
   ],
 )  # fmt: skip
 def test_wrong_settings(changes, message):

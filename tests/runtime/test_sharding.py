@@ -96,14 +96,18 @@ def loss_of_pairs(model, params, batch):
     dict.fromkeys(('critic', 'ref'), mock.Mock(model=model)),
     'critic',
     objective=dict(name='dpo'),
-    num_pairs=8,
+    num_groups=8,
+    rows_per_group=2,
     microbatches=1,
   ).loss
   random = np.random.default_rng(1)
   mask = np.arange(10) >= random.integers(1, 10, (16, 1))
+  responses = mask * random.permutation(np.arange(1, 17))[:, None]
   pairs = {
     'mask': mask,
-    'responses': mask * random.permutation(np.arange(1, 17))[:, None],
+    'responses': responses,
+    'pairs': np.where(responses % 2, 2, 0),  # over the second of its group
+    'rewards': 0 * mask / 160,
     'weights': mask / 160,
     'mean_weights': mask / 160,
     'ref_logprobs': -random.exponential(size=mask.shape),
