@@ -21,7 +21,8 @@ NAMES = (
   'choices', 'options', 'final_answer', 'text', 'prompt', 'code', 'test_list',
   'test', 'entry_point', 'canonical_solution', 'correct', 'generator', 'steps',
   'label', 'complete', 'final_answer_correct', 'chosen', 'rejected',
-  'reference',
+  'reference', 'system', 'score_chosen', 'score_rejected', 'response_a',
+  'response_b', 'winner', 'responses', 'scores', 'response', 'completion',
 )  # fmt: skip
 _EXAMPLE = "--config.data.columns='question=prompt,answer=label,solution=cot'"
 # Columns of others, for advice.
@@ -32,6 +33,9 @@ _SYNONYMS = {
              'gold', 'expected', 'result'),
   'solution': ('solution', 'output', 'response', 'completion', 'generation',
                'model_output', 'prediction'),
+  'prompt': ('prompt', 'question', 'instruction', 'query', 'input'),
+  'chosen': ('chosen', 'preferred', 'better', 'win', 'accepted', 'positive'),
+  'rejected': ('rejected', 'dispreferred', 'worse', 'lose', 'negative'),
 }  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """Sources of a run's problems: functions that a config names.
 
 Each returns `{'train': ..., 'dev': ..., 'test': ...}`, disjoint sequences of
-problems or of given solutions, or 'test' alone for a source that is not trained
-on. Nothing is tuned on 'test'.
+problems, of given solutions or of comparisons, or 'test' alone for a source
+that is not trained on. Nothing is tuned on 'test'.
 """
 
 from __future__ import annotations
@@ -11,15 +11,21 @@ import random
 from collections.abc import Mapping, Sequence
 
 from critic_jax import lookup
-from critic_jax.data import column_names, file_sets, hub, problems, store
+from critic_jax.data import (
+  column_names,
+  file_sets,
+  hub,
+  preference_files,
+  problems,
+  store,
+)
 from critic_jax.data import solutions as solutions_lib
 from critic_jax.data import splits as splits_lib
 from critic_jax.tasks import arithmetic as world
 from critic_jax.tasks import arithmetic_labels
 from critic_jax.tasks import functions as function_world
-from critic_jax.types import Problem, Record
 
-Splits = dict[str, Sequence[Problem | Record]]
+Splits = dict[str, splits_lib.Examples]
 
 
 def arithmetic(
@@ -284,4 +290,44 @@ def solutions(
       if number:
         part = solutions_lib.sample(part, number, seed=seed, by=by)
       parts[split] += part
+  return _disjoint(parts, fractions, seed)
+
+
+def preferences(
+  *,
+  paths: str | Sequence[str] | Mapping[str, str | Sequence[str]],
+  columns: str = '',
+  layout: str = 'auto',
+  bad_rows: str = 'error',
+  fractions: Mapping[str, float] | None = None,
+  seed: int = 0,
+  data_dir: str = 'data_dir',
+) -> Splits:
+  """Reads comparisons of responses from files; each has a layout of its own.
+
+  Splits are made and kept apart as those of `files` are.
+
+  Args:
+    paths: as of `files`.
+    columns: names of ours for columns: 'prompt=instruction,chosen=better'.
+    layout: a layout of `data/preference_rows.py`, or 'auto'.
+    bad_rows: 'error' or 'skip'.
+    fractions: shares of `paths.train`, as of `files`.
+    seed: the seed of the split by shares.
+    data_dir: the folder of sets of the hub.
+
+  Raises:
+    ValueError: no path, or a file or a row that cannot be read.
+  """
+  column_names.parse(columns)
+  sets = file_sets.named_apart(_find_splits(paths, data_dir))
+  settings = dict(layout=layout, columns=columns, bad_rows=bad_rows)
+  parts = {
+    split: [
+      comparison
+      for file_set in part
+      for comparison in preference_files.read([file_set], **settings)
+    ]
+    for split, part in sets.items()
+  }
   return _disjoint(parts, fractions, seed)

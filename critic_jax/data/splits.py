@@ -14,9 +14,10 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 
-from critic_jax.types import Problem, Record
+from critic_jax.types import Comparison, Problem, Record
 
-Examples = Sequence[Problem | Record]
+Example = Problem | Record | Comparison
+Examples = Sequence[Example]
 
 
 def question_key(question: str) -> str:
@@ -43,7 +44,7 @@ def repeats(problems: Sequence[Problem]) -> dict[str, str]:
 
 def split(
   examples: Examples, fractions: Mapping[str, float], *, seed: int
-) -> dict[str, list[Problem | Record]]:
+) -> dict[str, list[Example]]:
   """Splits examples into disjoint parts of about the given sizes.
 
   The part of an example depends on `question_key` of its question, the
@@ -51,7 +52,7 @@ def split(
   examples added later move none.
 
   Args:
-    examples: problems, or given solutions; any number.
+    examples: problems, given solutions, or comparisons; any number.
     fractions: part -> its share, e.g. `{'train': 0.9, 'dev': 0.1}`; sum 1.
     seed: another seed gives other parts.
 
@@ -73,10 +74,9 @@ def split(
   return parts
 
 
-def _key_of(example: Problem | Record) -> str:
-  """Returns the `question_key` of a problem, or of a given solution."""
-  is_given = isinstance(example, Record)
-  return question_key((example.problem if is_given else example).question)
+def _key_of(example: Example) -> str:
+  """Returns the `question_key` of an example's problem."""
+  return question_key(getattr(example, 'problem', example).question)
 
 
 def check_shares(fractions: Mapping[str, float]) -> None:
@@ -92,7 +92,7 @@ def without_copies(
   by_split: Mapping[str, Examples],
   *,
   report: Callable[[str], None] = print,
-) -> dict[str, list[Problem | Record]]:
+) -> dict[str, list[Example]]:
   """Leaves out of each split the questions of a split that comes before it.
 
   Args:

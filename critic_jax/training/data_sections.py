@@ -2,7 +2,7 @@
 
 Their names are checked, and that each split is both given and read, before a
 file is opened; and then that what was read is what phases and evaluations take,
-problems or given solutions.
+problems, given solutions, or comparisons.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from critic_jax import lookup
-from critic_jax.data import sources
+from critic_jax.data import preference_files, sources
 from critic_jax.execution import code
-from critic_jax.types import Record
+from critic_jax.types import Comparison, Record
 
 _SPLITS = ('train', 'dev', 'test')
 
@@ -111,12 +111,31 @@ def check_examples(phases: Sequence, examples: Sequence) -> None:
   Raises:
     ValueError: given solutions for a phase that takes problems, or problems for
       one that takes solutions; or solutions that cannot be refined, or lack
-      labels that are paid for.
+      labels that are paid for; or comparisons that teach nothing, or are for
+      another recipe.
   """
   are_given = bool(len(examples)) and isinstance(examples[0], Record)
+  are_compared = bool(len(examples)) and isinstance(examples[0], Comparison)
   for phase in phases:
     with lookup.naming(f'phases.{phase.name}'):
       recipe = phase.recipe
+      if are_compared != recipe.takes_comparisons:
+        kinds = 'comparisons', 'other examples'
+        got, expected = kinds if are_compared else kinds[::-1]
+        raise ValueError(
+          f'recipe: got {phase.config.recipe!r}, which takes {expected}, and '
+          f'data of {got}; expected one kind; offline_preference with '
+          "writer.module='' takes comparisons, those of data.name='preferences'"
+        )
+      if are_compared:
+        preference_files.check(
+          examples,
+          score=phase.config.score,
+          margin=phase.config.margin,
+          max_responses=phase.config.max_responses,
+          objective=phase.config.objective.name,
+        )
+        continue
       if are_given and not recipe.takes_solutions:
         raise ValueError(
           f'recipe: got {phase.config.recipe!r}, which solves problems, and '
@@ -180,6 +199,11 @@ def check_refinable(num_refinements: int, examples: Sequence) -> None:
   Raises:
     ValueError: a solution comes without it, or without its own grade.
   """
+  if len(examples) and isinstance(examples[0], Comparison):
+    raise ValueError(
+      'data: got comparisons; expected problems or given solutions, to measure '
+      'solvers and critics on; name them in the data of the evaluation'
+    )
   unknown = [
     e.id
     for e in (examples if num_refinements else ())

@@ -29,7 +29,7 @@ from critic_jax.runtime import distributed
 from critic_jax.sampling.lm import LM
 from critic_jax.sampling.served import local
 from critic_jax.text.tokenizer import Tokenizer
-from critic_jax.types import Params, Problem, Record
+from critic_jax.types import Comparison, Params, Problem, Record
 from critic_jax.workdir import settings
 
 # Fields of a model's config that are settings of the run's config, too.
@@ -47,7 +47,7 @@ _SETTINGS = (
 def digests(
   lms: Mapping[str, LM],
   loaded: Mapping[str, Params],
-  examples: Mapping[str, Sequence[Problem | Record]],
+  examples: Mapping[str, Sequence[Problem | Record | Comparison]],
   *,
   checkpoint: str = '',
 ) -> dict[str, str]:
@@ -116,8 +116,8 @@ def of_tokenizer(tokenizer: Tokenizer) -> str:
   )
 
 
-def of_examples(examples: Iterable[Problem | Record]) -> str:
-  """Returns the SHA-256 of problems, or of given solutions, in their order."""
+def of_examples(examples: Iterable[Problem | Record | Comparison]) -> str:
+  """Returns the SHA-256 of examples of any kind, in their order."""
   return _of_lines(map(_line, examples))
 
 
@@ -133,12 +133,17 @@ def _of_lines(lines: Iterable[str]) -> str:
   return digest.hexdigest()
 
 
-def _line(example: Problem | Record) -> str:
+def _line(example: Problem | Record | Comparison) -> str:
   """Returns all that is known of an example as a line of JSON."""
   rows: list[Any] = []
   if isinstance(example, Record):
     names = ('stage', 'index', 'text', 'finish', 'parsed', 'scores')
     rows = [[vars(r)[name] for name in names] for r in example.chain]
+    example = example.problem
+  if isinstance(example, Comparison):
+    names = ('text', 'scores', 'parsed')
+    rows = [[vars(r)[name] for name in names] for r in example.responses]
+    rows.append([dict(message) for message in example.messages])
     example = example.problem
   problem = {name: value for name, value in vars(example).items() if value}
   return json.dumps(settings.plain([problem, *rows]), sort_keys=True)

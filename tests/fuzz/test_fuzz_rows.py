@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import re
 
 import pytest
@@ -18,8 +19,15 @@ from fuzzing import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from critic_jax.data import problems, row_files, solutions, sources, store
-from critic_jax.types import Problem, Record
+from critic_jax.data import (
+  preference_files,
+  problems,
+  row_files,
+  solutions,
+  sources,
+  store,
+)
+from critic_jax.types import Comparison, Problem, Record
 
 PROBLEMS = (
   {'question': 'What is 1 + 1?', 'answer': 'one and one\n#### 2'},
@@ -55,6 +63,23 @@ SOLUTIONS = (
     'steps': [{'completions': [{'text': 'a', 'rating': -1}],
                'human_completion': None, 'chosen_completion': 0}],
     'finish_reason': 'found_error'}},
+)  # fmt: skip
+PREFERENCES = (
+  {'prompt': 'x?', 'chosen': 'a', 'rejected': ['b', 'c'], 'score_chosen': 3},
+  {'chosen': [{'role': 'user', 'content': 'x?'},
+              {'role': 'assistant', 'content': 'a'}],
+   'rejected': [{'from': 'human', 'value': 'x?'},
+                {'from': 'gpt', 'value': 'b'}], 'system': 's'},
+  {'chosen': '\n\nHuman: x?\n\nAssistant: a',
+   'rejected': '\n\nHuman: x?\n\nAssistant: b'},
+  {'prompt': 'x?', 'response_a': 'a', 'response_b': 'b', 'winner': 'tie'},
+  {'prompt': 'x?', 'response_1': 'a', 'response_2': 'b',
+   'overall_preference': -1},
+  {'prompt': 'x?', 'responses': ['a', 'b'], 'scores': [1, 2.5]},
+  {'prompt': 'x?', 'answers': [{'answer': 'a', 'rank': 1},
+                               {'answer': 'b', 'score': '2'}]},
+  {'prompt': 'x?', 'response': 'a', 'helpfulness': 3, 'verbosity': 1.5},
+  {'prompt': 'x?', 'completion': 'a', 'label': False},
 )  # fmt: skip
 
 
@@ -153,6 +178,29 @@ def test_any_file_of_solutions(content):
     json.dumps(dict(record.parsed))
   # Solutions of a problem are told apart by their numbers.
   assert len({record.id for record in records}) == len(records)
+
+
+@given(files(PREFERENCES))
+def test_any_file_of_preferences(content):
+  comparisons = read_both_ways(content, preference_files.read)
+  for comparison in comparisons:
+    assert isinstance(comparison, Comparison)
+    assert comparison.messages[-1]['role'] == 'user' and comparison.responses
+    texts = [m['content'] for m in comparison.messages]
+    texts += [r.text for r in comparison.responses]
+    for text in texts:
+      assert text.strip()
+      text.encode()
+    assert len({r.text for r in comparison.responses}) == len(
+      comparison.responses
+    )
+    for response in comparison.responses:
+      assert response.scores and all(
+        map(math.isfinite, response.scores.values())
+      )
+      json.dumps([dict(response.scores), dict(response.parsed)])
+  ids = [r.id for c in comparisons for r in c.responses]
+  assert len({*ids}) == len(ids)
 
 
 @given(broken(lines(PROBLEMS)), broken(lines(SOLUTIONS)))

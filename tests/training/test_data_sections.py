@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from configs import common
 from critic_jax.tasks import functions
 from critic_jax.training import data_sections
-from critic_jax.types import Recipe, Sampled
+from critic_jax.types import Comparison, Recipe, Sampled
 
 
 def config(paths=None, order=('rl',), evals=None):
@@ -117,11 +117,30 @@ NO_ANSWER = make_record(
 )
 
 
-def phase(recipe, takes_solutions, num_refinements=0, **settings):
+# Comparisons: two are ties.
+def compared(*scores):
+  responses = [
+    make_record(text=f'{i}', index=i, scores={'preference': score})
+    for i, score in enumerate(scores)
+  ]
+  return Comparison(PROBLEM, tuple(responses))
+
+
+PAIRS = dict(
+  takes_comparisons=True, score=dict(preference=1.0), margin={},
+  max_responses=2, objective=dict(name='dpo'),
+)  # fmt: skip
+
+
+def phase(
+  recipe, takes_solutions, num_refinements=0, takes_comparisons=False,
+  **settings,
+):  # fmt: skip
   stages = [Sampled('refine', 'solver', 1, 1)] if num_refinements else []
   made = Recipe(
-    None, None, sampled=tuple(stages), takes_solutions=takes_solutions
-  )
+    None, None, sampled=tuple(stages), takes_solutions=takes_solutions,
+    takes_comparisons=takes_comparisons,
+  )  # fmt: skip
   settings |= dict(recipe=recipe, num_refinements=num_refinements)
   section = ConfigDict(settings)
   return types.SimpleNamespace(name='rl', config=section, recipe=made)
@@ -137,6 +156,7 @@ def phase(recipe, takes_solutions, num_refinements=0, **settings):
     ([phase('refcritic', True, **BY_COMPLETIONS)], [GRADED]),
     ([phase('refcritic', False, 1, refine_reward='passed')], [PROGRAM]),
     ([phase('refcritic', False, refine_reward='passed')], [PROBLEM]),
+    ([phase('x', False, **PAIRS)], [compared(1, 1), compared(0, 1)]),
   ],
 )
 def test_phases_that_take_what_the_data_has_pass(phases, examples):
@@ -179,6 +199,28 @@ def test_phases_that_take_what_the_data_has_pass(phases, examples):
       [phase('refcritic', True, **BY_COMPLETIONS)],
       [GRADED, NO_ANSWER],
       'step_weight: got 1.0, but 1 solutions .* an answer to grade by',
+    ),
+    (
+      [phase('sft', False)],
+      [compared(0, 1)],
+      "phases.rl: recipe: got 'sft', which takes other examples, and data of "
+      "comparisons; .* data.name='preferences'",
+    ),
+    (
+      [phase('offline_preference', False, **PAIRS)],
+      [PROBLEM],
+      "recipe: got 'offline_preference', which takes comparisons, and data of "
+      'other examples',
+    ),
+    (
+      [phase('x', False, **PAIRS)],
+      [compared(1, 1), compared(0, 0)],
+      'phases.rl: data: got 2 prompts, at none of which',
+    ),
+    (
+      [phase('x', False, **PAIRS)],
+      [compared(1, 1, 0)],
+      'phases.rl: max_responses: got 2, but .* has 3 responses',
     ),
   ],
 )

@@ -17,7 +17,7 @@ from critic_jax.pretrained import hf_weights
 from critic_jax.runtime import distributed
 from critic_jax.text import tokenizer as tokenizer_lib
 from critic_jax.training import inputs
-from critic_jax.types import Problem, Record
+from critic_jax.types import Comparison, Problem, Record
 
 CONFIG = tiny_config('llama', num_layers=1)
 PROBLEM = Problem('gsm8k-1', 'What is 3 + 4?', '7', '3 + 4 = 7')
@@ -129,6 +129,17 @@ EXAMPLES = [
   ),
   [make_record('critique', make_record(text='x'), text='y')],
   [make_record('critique', make_record(text='z'), text='y')],
+  *(
+    [Comparison(PROBLEM, (make_record(**x), make_record(text='y')), messages)]
+    for x, messages in (
+      ({'text': 'x'}, ()),
+      ({'text': 'z'}, ()),
+      ({'text': 'x', 'scores': {'preference': 1.0}}, ()),
+      ({'text': 'x', 'parsed': {'label': True}}, ()),
+      ({'text': 'x'}, ({'role': 'user', 'content': 'a'},)),
+      ({'text': 'x'}, ({'role': 'system', 'content': 'a'},)),
+    )
+  ),
 ]
 
 
