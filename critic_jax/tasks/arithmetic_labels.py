@@ -26,20 +26,28 @@ from critic_jax.types import Problem, Record
 _CHECK = re.compile(r'= -?\d{1,9}\? -?\d')
 
 
-def solution(problem: Problem, slips: bool, rng: random.Random) -> Record:
-  """Returns the problem's solution, right or with a slip, labelled.
+def solution(
+  problem: Problem, slips: bool, rng: random.Random, *, max_slips: int = 1
+) -> Record:
+  """Returns the problem's solution, right or with slips, labelled.
 
   Args:
     problem: a problem of the embedded world.
-    slips: whether one of its steps is wrong.
+    slips: whether steps of it are wrong.
     rng: consumed.
+    max_slips: the greatest number of such steps, any number alike.
 
   Returns:
     A 'solve' record without tokens, with `parsed` as data/solutions.py has it.
   """
   text = problem.solution
   if slips:
-    text = slip(arithmetic.read_program(problem), rng)
+    # One alone takes no draw: benchmarks of one slip are as they were.
+    text = (
+      plant(problem, rng, max_slips=max_slips, right_share=0.0)
+      if max_slips > 1
+      else slip(arithmetic.read_program(problem), rng)
+    )
   answer = final_answers.extract(text)
   right = answer == problem.answer
   return Record(

@@ -9,8 +9,9 @@ from jax.sharding import AbstractMesh
 from ml_collections import ConfigDict
 
 from configs import ppo, refcritic
+from configs import preference as preference_config
 from critic_jax.models import cost
-from critic_jax.plan import abstract, speed, workload
+from critic_jax.plan import abstract, forecast, speed, step_times, workload
 from critic_jax.plan.chips import CHIPS, Chip
 from critic_jax.plan.speed import Shares, Time
 from critic_jax.plan.workload import Learned, Sampled
@@ -128,6 +129,27 @@ def test_stages_of_refcritic(lms):
   config.phases.rl.refine_weight = 0.0
   recipe = abstract.phase(config, lms, 'rl').recipe
   assert len(workload.sampled(recipe, lms)) == 2
+
+
+def test_every_pass_over_the_rows_is_counted():
+  """KTO's policy reads a batch before the update, as the reference does."""
+  config, times = preference_config.get_config('tiny'), {}
+  lms = abstract.make_lms(config)
+  for name in ('dpo', 'kto', 'simpo'):
+    config.phases.preference.objective = dict(name=name)
+    phase = abstract.phase(config, lms, 'preference')
+    mesh = on()
+    target = forecast.Target(mesh, mesh, 1, CHIP, FULL)
+    learned = Learned(8, 64, False)
+    times[name] = step_times.of_stages(phase, lms, target, [], learned)
+  read = {
+    name: [t.role for t in its_times if t.stage == 'score']
+    for name, its_times in times.items()
+  }
+  assert read == dict(dpo=['ref'], kto=['ref', 'solver'], simpo=[])
+  passes = [t for t in times['kto'] if t.stage == 'score']
+  assert passes[0].tokens == passes[1].tokens == 8 * 64
+  assert passes[0].seconds == passes[1].seconds > 0
 
 
 def test_prompts_hold_what_is_above_them():

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 import pytest
-from helpers import random_params
+from helpers import make_record, random_params
 from loop_helpers import (
   ADVICE,
   PROBLEM,
@@ -26,6 +26,7 @@ from configs import common, critic_v, deepcritic
 from configs import critique_coder as critique_coder_config
 from configs import critique_grpo as critique_grpo_config
 from configs import ppo as ppo_config
+from configs import preference as preference_config
 from configs import process_reward as process_config
 from configs import refcritic as refcritic_config
 from critic_jax import lookup, recipes
@@ -33,7 +34,7 @@ from critic_jax.loss_fns import scoring
 from critic_jax.models import quantize
 from critic_jax.models.transformer import Transformer
 from critic_jax.rollouts import stage_metrics
-from critic_jax.types import Generation, Problem
+from critic_jax.types import Comparison, Generation, Problem
 
 WRONG_PROBLEM = Problem('wrong', 'Ben has 1 pen. How many?', '1', '1')
 HUNG_PROBLEM = Problem('hung', 'Eve has 1 hat. How many?', '1', '1')
@@ -75,7 +76,10 @@ CASES = {
   'critique_coder': critique_coder_config.critique_coder(
     num_samples=2, num_given=1, writer=dict(module='')
   ),
+  'offline_preference': preference_config.preference(),
 }
+# They write what is learned: nothing is sampled.
+WRITTEN = ('sft', 'offline_preference')
 PENALTY = dict(kl=dict(name='k2', coef=0.5))
 IN_INT8 = ('ref',)
 HEADS = {'value': 'value', 'reward': 'reward'}
@@ -162,7 +166,19 @@ def make(name, models, grade=grade_at_once, **changes):
 
 
 def collect(recipe, params, problems):
+  if recipe.takes_comparisons:
+    problems = [compared(problem) for problem in problems]
   return recipe.collect(params, problems, jax.random.key(0))
+
+
+def compared(problem):
+  """Makes a comparison of a problem's right solution and a wrong one."""
+  responses = [
+    make_record('solve', problem=problem, index=i, text=text, tokens=[],
+                scores={'preference': 1.0 - i})
+    for i, text in enumerate((RIGHT, WRONG))
+  ]  # fmt: skip
+  return Comparison(problem, tuple(responses))
 
 
 def trained(recipe, params):
@@ -275,7 +291,9 @@ def test_a_recipe_samples_what_it_states(name):
 # -------------------------------------------------------------------- keys
 
 
-@pytest.mark.parametrize('name', [name for name in CASES if name != 'sft'])
+@pytest.mark.parametrize(
+  'name', [name for name in CASES if name not in WRITTEN]
+)
 def test_a_problem_that_comes_again_is_sampled_with_other_keys(name):
   models, params = make_models()
   for lm in models.values():
@@ -361,7 +379,7 @@ def test_every_recipe_that_grades_has_a_timeout():
     )
   }  # fmt: skip
   # Those that are not here have a test of their own.
-  others = {'cold_start', 'critique_coder', 'second_look', 'sft'}
+  others = {'cold_start', 'critique_coder', 'second_look', *WRITTEN}
   assert graded - others == {x[0] for x in TIMEOUTS.values()}
 
 
@@ -454,7 +472,7 @@ def test_a_prompt_that_does_not_fit_is_no_content(name):
   share = stage_metrics.summary(its_records)[f'{stage}/refused']
   assert share == num_refused / number > 0
   assert stage_metrics.summary(records)[f'{stage}/refused'] == 0
-  if name != 'sft':
+  if name not in WRITTEN:
     assert refused[0].parsed['grade'] == 'refused'
   assert not any(r.truncated or 'reward' in r.scores for r in refused)
 
