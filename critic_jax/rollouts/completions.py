@@ -192,6 +192,7 @@ def bind(
   """
   with lookup.naming('completions'):
     lookup.check_settings(make_labels, settings, 'it')
+    lookup.bind(step_values, settings['labels'], 'labels')  # also if unused
     if not settings['num']:
       return None
     lookup.check_name('model', 'solver', models)
