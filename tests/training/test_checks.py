@@ -18,7 +18,8 @@ from critic_jax.pretrained import hf_weights
 from critic_jax.training import checks, eval_phases, phases
 
 VARIANTS = [
-  'evaluate:criticbench', 'evaluate:mr_gsm8k', 'evaluate:processbench_vote',
+  'critique_rl:arms', 'ctrl:ctrl', 'evaluate:criticbench',
+  'evaluate:mr_gsm8k', 'evaluate:processbench_vote',
   'grpo:dapo', 'grpo:grpo', 'grpo:mbpp', 'grpo:rloo', 'ppo:ppo',
   'evidence:critics', 'evidence:sizes', 'refcritic:qwen2.5-14b-v5p',
   'refcritic:smollm2', 'refcritic:staged', 'sft:arithmetic',
