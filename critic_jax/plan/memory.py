@@ -195,6 +195,11 @@ def micro_batch(
   }
 
 
+# Bytes by all that a loss may depend on: they take seconds to trace, and meshes
+# that split a layer alike have them in common.
+_ROW_BYTES: dict[tuple, int] = {}
+
+
 def activations(name, config, lms, mesh, batch_shape) -> RowBytes:
   """Returns bytes of activations of a row.
 
@@ -207,11 +212,11 @@ def activations(name, config, lms, mesh, batch_shape) -> RowBytes:
     mesh: the mesh of the training.
     batch_shape: a `workload.Learned`, of which the columns matter.
   """
+  section = config.phases[name]
   local_lms = {
     role: abstract.on_one_device(lm, mesh) for role, lm in lms.items()
   }
 
-  @functools.cache
   def row_bytes(num_layers, remat):
     shallow_lms = local_lms | {
       role: abstract.changed(
@@ -219,15 +224,20 @@ def activations(name, config, lms, mesh, batch_shape) -> RowBytes:
       )
       for role, lm in local(local_lms).items()
     }
-    phase = abstract.phase(config, shallow_lms, name)
-    models = {r: shallow_lms[r].model for r in trained}
-    return _row_bytes(phase.recipe, models, batch_shape)
+    key = section.to_json_best_effort(sort_keys=True), *batch_shape[1:], *(
+      (role, lm.model, lm.sampling_params, lm.max_new_tokens, lm.lengths)
+      for role, lm in sorted(local(shallow_lms).items())
+    )  # fmt: skip
+    if key not in _ROW_BYTES:
+      phase = abstract.phase(config, shallow_lms, name)
+      models = {r: shallow_lms[r].model for r in section.train}
+      _ROW_BYTES[key] = _row_bytes(phase.recipe, models, batch_shape)
+    return _ROW_BYTES[key]
 
   def layer_bytes(remat):
     return row_bytes(2, remat) - row_bytes(1, remat)
 
-  trained = config.phases[name].train
-  configs = [lms[role].model.config for role in trained]
+  configs = [lms[role].model.config for role in section.train]
   kept, layer = row_bytes(1, ''), 0
   if (further := max(c.num_layers for c in configs) - 1) > 0:
     kept += further * layer_bytes('')

@@ -198,6 +198,7 @@ def test_a_loss_of_pairs_is_asked_for_whole_pairs(monkeypatch):
 
   def activations(**changes):
     monkeypatch.setattr(abstract, 'phase', functools.partial(paired, **changes))
+    monkeypatch.setattr(memory, '_ROW_BYTES', {})
     return memory.activations('rl', config, lms, on(), learned)
 
   with pytest.raises(AssertionError, match='a part of a pair'):
