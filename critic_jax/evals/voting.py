@@ -48,11 +48,14 @@ def best_of(
 
   The highest score of a subset is at most x if the subset avoids all solutions
   above x. Given the highest score, all solutions that have it are equally
-  likely to be chosen, by symmetry.
+  likely to be chosen, by symmetry. Without ties it is the estimator of
+  https://arxiv.org/abs/2310.02743 for best-of-n, of solutions in the order of
+  their scores: the sum over i of C(i - 1, k - 1) / C(n, k) right[i].
 
   Args:
     scores: float[n], -inf allowed, NaN not.
-    right: bool[n].
+    right: bool[n]; or float[n], another worth of each solution, whose
+      expectation is then the result.
     ks: sizes of subsets.
   """
   accuracy, previous = np.zeros(len(ks)), np.zeros(len(ks))
@@ -60,7 +63,7 @@ def best_of(
     cumulative = _avoids(len(scores), int(np.sum(scores > level)), ks)
     accuracy += (cumulative - previous) * np.mean(right[scores == level])
     previous = cumulative
-  return np.clip(accuracy, 0, 1)  # rounding
+  return np.clip(accuracy, np.min(right), np.max(right))  # rounding
 
 
 def _avoids(n: int, c: int, ks: Sequence[int]) -> np.ndarray:

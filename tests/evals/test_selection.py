@@ -445,3 +445,32 @@ def test_the_figure_shows_percents_over_k():
     pytest.approx((10, 80)),
     pytest.approx((10, 40)),
   ]
+
+
+def test_best_of_is_the_papers_estimator_of_any_gold():
+  """Sorted by score the i-th of N is the best of k in C(i-1, k-1) subsets."""
+  random = np.random.default_rng(0)
+  scores, gold = random.permutation(9).astype(float), random.normal(size=9)
+  ordered = gold[np.argsort(scores)]
+  for k in range(1, 10):
+    expected = sum(
+      math.comb(i - 1, k - 1) / math.comb(9, k) * ordered[i - 1]
+      for i in range(k, 10)
+    )
+    [actual] = voting.best_of(scores, gold, [k])
+    assert actual == pytest.approx(expected)
+  [one, most] = voting.best_of(scores, gold, [1, 9])
+  assert one == pytest.approx(gold.mean())
+  assert most == gold[np.argmax(scores)]
+
+
+def test_best_of_by_drawing_subsets():
+  random = np.random.default_rng(1)
+  scores, gold = random.integers(0, 4, 8), random.normal(size=8)
+  draws = []
+  for _ in range(20_000):
+    subset = random.choice(8, 3, replace=False)
+    tied = subset[scores[subset] == scores[subset].max()]
+    draws.append(gold[random.choice(tied)])
+  [actual] = voting.best_of(scores, gold, [3])
+  assert actual == pytest.approx(np.mean(draws), abs=0.03)

@@ -8,10 +8,15 @@ import pytest
 from critic_jax.objectives import (
   advantages,
   clipping,
+  contrastive,
+  ensembles,
   gae,
   kl,
+  pair_labels,
   policy,
   preference,
+  quantile,
+  reward,
   value,
 )
 
@@ -33,7 +38,17 @@ DEFAULTS = {
   'mmdpo': dict(beta=0.1, scale=0.5, rate=0.5),  # MM-DPO, from memory
   'd2o': dict(beta=0.1, alpha=0.1),  # D2O, from memory
   'kto': dict(beta=0.1, chosen_weight=1.0, rejected_weight=1.0),  # KTO, 4.2
+  'bradley_terry': dict(label_smoothing=0.0, center_coef=0.0),  # InstructGPT
+  'simcse': dict(temperature=0.05),  # SimCSE, 6.1
+  'flips': dict(share=0.2),  # Secrets of RLHF, part II, 2.2
+  'uncertainty_weighted': dict(coef=0.5),  # its code, of best-of-n
+  'pinball': dict(delta=0.0),  # the plain loss
+  'crossing': dict(margin=0.0),  # ours; the paper tries several
 }
+MODULES = (
+  advantages, clipping, contrastive, ensembles, gae, kl, pair_labels, policy,
+  preference, quantile, reward, value,
+)  # fmt: skip
 ONE = jnp.ones((1, 1))
 
 
@@ -49,7 +64,7 @@ def defaults(function):
 def test_defaults_are_those_of_the_papers():
   functions = [
     function
-    for module in (advantages, clipping, gae, kl, policy, preference, value)
+    for module in MODULES
     for name, function in inspect.getmembers(module, inspect.isfunction)
     if function.__module__ == module.__name__ and not name.startswith('_')
   ]
