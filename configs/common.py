@@ -107,6 +107,8 @@ def evaluation(**settings) -> dict:
     describe=dict(module='', name=''),
     # A role that scores each step, and how its scores are one.
     step_scores=dict(role='', aggregate='minimum'),
+    # Roles that score solutions, to choose among them.
+    reward_model=dict(roles=(), name='average'),
   )
   return _changed('evaluation', section, settings)
 
@@ -177,6 +179,18 @@ def policy_gradient() -> dict:
     objective=dict(name='ppo_clip', clip_low=0.2, clip_high=0.2),
     kl=dict(name='k3', coef=0.0),
     limits=policy_limits(),
+  )
+
+
+def solver_rewards() -> dict:
+  """What GRPO pays a solver: right answers alone."""
+  return dict(correct_weight=1.0, **scores())
+
+
+def scores() -> dict:
+  """What reward models pay, the roles, and how several are one: nothing."""
+  return dict(
+    score_weight=0.0, reward_model=dict(roles=('reward',), name='average')
   )
 
 

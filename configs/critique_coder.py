@@ -63,7 +63,8 @@ def arms():
   del phases.cold_start, phases.rl, config.evals.slips
   phases.critique_coder = phase('critique_coder', **critique_coder())
   phases.critique_coder.copy = dict(start='solver', critic='solver')
-  phases.grpo = phase('grpo', num_solutions=8, **common.policy_gradient())
+  section = common.policy_gradient() | common.solver_rewards()
+  phases.grpo = phase('grpo', num_solutions=8, **section)
   config.order = ('quiz', 'solver', 'critique_coder', 'grpo')
   # The critic stays as the solver was: solutions alone are measured.
   config.evals.heldout = common.evaluation(

@@ -90,7 +90,8 @@ def arm(name) -> dict:
   """The phase of an arm, from the solver as it was before all arms."""
   settings = ARMS[name]
   if name == 'grpo':
-    recipe, section = 'grpo', policy_gradient() | settings
+    recipe, section = 'grpo', policy_gradient() | common.solver_rewards()
+    section |= settings
   else:
     recipe, section = 'critique_grpo', critique_grpo(**settings)
   return common.phase(

@@ -41,7 +41,8 @@ def policy_gradient(**settings):
   """Imitation, then a policy gradient with these settings."""
   config = sft.arithmetic()
   config.phases.solver = sft.solver_phase(230)
-  section = common.policy_gradient() | dict(num_solutions=8)
+  section = common.policy_gradient() | common.solver_rewards()
+  section['num_solutions'] = 8
   config.phases.rl = common.phase(
     recipe='grpo',
     train=('solver',),
@@ -108,7 +109,8 @@ def mbpp():
       max_rows=64,
     )
   )
-  section = common.policy_gradient() | dict(num_solutions=8)
+  section = common.policy_gradient() | common.solver_rewards()
+  section['num_solutions'] = 8
   config.phases = dict(
     rl=common.phase(
       recipe='grpo',

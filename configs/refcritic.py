@@ -92,6 +92,7 @@ def refcritic(**settings) -> dict:
     refine_weight=1.0,  # 0 is judge-only; judge_weight=0 is refine-only
     refine_reward='refine',  # or delta, mend; passed, of programs
     preference_weight=0.0,  # of being preferred by a model, the role `judge`
+    **common.scores(),  # of critiques, by reward models
     step_weight=0.0,  # of finding the first wrong step, which needs labels
     first_error=dict(module='', name=''),  # who knows them
     # Monte-Carlo labels by the solver; none without completions.

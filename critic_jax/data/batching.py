@@ -15,6 +15,7 @@ The keys of a batch, and their shapes; a recipe adds what its loss needs:
                                the row's prompt, or were chosen among others
   targets       float32[B, T]  of the scores of steps (step_rows.py)
   responses     int32[B, T]    number of the response, from 1; 0 where masked
+  margins       float32[B, T]  its sum over a chosen response: that of its score
   kl            float32[B, T]  its sum over a response: KL(policy || reference)
   pairs         int32[B, T]    the responses of its group that one is chosen
                                over, as bits (critic_jax/data/pair_rows.py)

@@ -66,7 +66,7 @@ def collect(
   """
   # A stage's key does not depend on the other stages' settings.
   keys = jax.random.split(key, 4)
-  solver = models.get('solver')
+  solver, critic = models.get('solver'), models.get('critic')
   solve = solver.bind(roles['solver']) if solver else None
 
   # Sample solutions, or take those that are given.
@@ -78,13 +78,11 @@ def collect(
     )
   if first_error:
     solutions = step_labels.write(solutions, first_error)
-  if score:
-    solutions = score(solutions)
+  solutions = score(solutions) if score else solutions
 
   # Sample critiques.
   critiques = thresholds.critiques(solutions, 0.5)
   if num_critiques:
-    critic = models['critic']
     stage, criticise = critic.stages.critique, critic.bind(roles['critic'])
     critiques = rollout.run(
       stage, criticise, solutions, keys[1], n=num_critiques

@@ -44,6 +44,7 @@ _KEYS = {
   'kl': jnp.float32,
   'pairs': jnp.int32,
   'rewards': jnp.float32,
+  'margins': jnp.float32,
 }
 
 

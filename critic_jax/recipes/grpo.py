@@ -3,7 +3,8 @@
 GRPO is https://arxiv.org/abs/2402.03300.
 
 1. The policy solves each problem `num_solutions` times.
-2. Reward: the final answer is right.
+2. Reward: correct_weight * (the final answer is right) + score_weight * (the
+   score of reward models).
 3. Advantages relative to the solutions of the same problem, but for those whose
    grader timed out (a program that does not end is one): these teach nothing.
 4. Policy gradient, with a penalty for leaving a reference if asked.
@@ -19,9 +20,9 @@ from collections.abc import Mapping, Sequence
 
 from critic_jax import lookup
 from critic_jax.data import batching
-from critic_jax.loss_fns import policy_gradient
+from critic_jax.loss_fns import policy_gradient, reward_models
 from critic_jax.objectives import advantages
-from critic_jax.rewards import refinement
+from critic_jax.rewards import preferences, refinement
 from critic_jax.rollouts import rollout, stage_metrics
 from critic_jax.sampling.lm import get_models
 from critic_jax.types import Recipe, Sampled
@@ -32,6 +33,9 @@ def make(
   grade,
   *,
   num_solutions: int,
+  correct_weight: float,
+  score_weight: float,
+  reward_model: Mapping,
   advantage: Mapping,
   objective: Mapping,
   kl: Mapping,
@@ -43,9 +47,14 @@ def make(
   """Makes the recipe.
 
   Args:
-    models: LMs of 'solver', and of 'ref' if the KL has a coefficient.
+    models: LMs of 'solver', of 'ref' if the KL has a coefficient, and of the
+      reward models if scores have a weight.
     grade: final answers to grades.
     num_solutions: solutions of each problem.
+    correct_weight: the weight of the reward for right answers.
+    score_weight: the weight of the score of reward models; 0 asks none.
+    reward_model: `roles`, the reward models, and how several are one, a name
+      and keywords of `objectives/ensembles.py`.
     advantage: a name and keywords of `objectives/advantages.py`, over groups.
     objective: the surrogate, a name and keywords of `objectives/policy.py`.
     kl: the penalty: `name` in `objectives/kl.py`, and its `coef`.
@@ -60,6 +69,19 @@ def make(
   policy = policy_gradient.make_policy_loss(
     models, 'solver', objective=objective, kl=kl, microbatches=microbatches
   )
+  reader = reward_models.make_reader(
+    models, reward_model, weight=score_weight, microbatches=microbatches
+  )
+  lookup.check_numbers(correct_weight=correct_weight)
+  rules = {'correct': refinement.correct}
+  weights = {'correct': correct_weight}
+  if score_weight:
+    rules['score'], weights['score'] = preferences.scored, score_weight
+  if not any(weights.values()):
+    raise ValueError(
+      f'correct_weight, score_weight: got {weights}, by which no '
+      'solution earns anything; expected a reward; raise either'
+    )
   num_rows = batch_size * num_solutions
   to_rows, pack = batching.make_rows(
     solver,
@@ -78,23 +100,23 @@ def make(
       grade,
       n=num_solutions,
     )
-    solutions = rollout.score(
-      solutions, [], {'correct': refinement.correct}, {'correct': 1.0}
-    )
+    if reader.roles:
+      solutions = reader.write(solutions, to_rows(solutions), roles)
+    solutions = rollout.score(solutions, [], rules, weights)
     advantage, where = rollout.group_advantages(
       solutions, advantage_fn, num_solutions
     )
     batch = to_rows(solutions, advantage, where)
     return policy.add_ref_logprobs(pack(batch), roles), solutions
 
-  names = stage_metrics.names('solve', rewards=['correct'], is_graded=True)
+  names = stage_metrics.names('solve', rewards=rules, is_graded=True)
   return Recipe(
     collect,
     policy.loss,
     trained=('solver',),
     num_rows=num_rows,
     sampled=(Sampled('solve', 'solver', batch_size, num_solutions),),
-    scored=policy.scored,
+    scored=(*policy.scored, *reader.roles),
     metrics=frozenset([*policy.metrics, *names]),
     corrects_staleness=policy.corrects_staleness,
   )

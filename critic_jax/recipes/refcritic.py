@@ -10,9 +10,10 @@ refinements could not be verified by us; they are settings, with defaults ours.
    of each critique that `gate` admits; it never sees the critic's thinking.
 4. Reward of a critique: judge (its verdict is right) + refine_weight * (the
    share of its refinements that are right) + shaping. Not the paper's: with a
-   `preference_weight` a judge compares critiques, and with a `step_weight` the
-   first wrong step is paid for where it is named, as a checker has it, a file,
-   or the solver's completions of the solution's prefixes (DeepCritic's).
+   `preference_weight` a judge compares critiques, with a `score_weight` reward
+   models score them, and with a `step_weight` the first wrong step is paid for
+   where it is named, as a checker has it, a file, or the solver's completions
+   of the solution's prefixes (DeepCritic's).
    Critique-RL and CTRL pay others: `misjudge_weight`, `refine_reward`.
 5. Policy gradient on the critic, advantages relative to the critiques of the
    same solution. One whose reward depends on a grade that timed out teaches
@@ -31,7 +32,7 @@ import jax
 
 from critic_jax import lookup
 from critic_jax.data import batching
-from critic_jax.loss_fns import policy_gradient
+from critic_jax.loss_fns import policy_gradient, reward_models
 from critic_jax.objectives import advantages
 from critic_jax.rewards import critique_rewards, step_labels
 from critic_jax.rollouts import comparisons, critic_stages, rollout
@@ -44,18 +45,14 @@ def make(
   models,
   grade,
   *,
-  num_solutions: int,
-  num_critiques: int,
-  num_refinements: int,
+  num_solutions: int, num_critiques: int, num_refinements: int,
   num_controls: int,
   gate: str,
   mask_answers: bool,
-  judge_weight: float,
-  misjudge_weight: float,
-  refine_weight: float,
-  refine_reward: str,
-  preference_weight: float,
-  step_weight: float,
+  judge_weight: float, misjudge_weight: float,
+  refine_weight: float, refine_reward: str,
+  preference_weight: float, step_weight: float, score_weight: float,
+  reward_model: Mapping,
   first_error: Mapping,
   completions: Mapping,
   shaping: Mapping,
@@ -66,12 +63,13 @@ def make(
   aggregate: str,
   row_shapes: Sequence,
   microbatches: int,
-) -> Recipe:
+) -> Recipe:  # fmt: skip
   """Makes the recipe.
 
   Args:
     models: LMs of 'critic', of 'solver' to solve or to refine, of 'ref' if the
-      KL has a coefficient, and of 'judge' if preferences have a weight.
+      KL has a coefficient, of 'judge' if preferences have a weight, and of the
+      reward models if scores have one.
     grade: final answers to grades.
     num_solutions: solutions of each problem; 0: the examples are solutions.
     num_critiques: critiques of each solution.
@@ -88,6 +86,9 @@ def make(
       (rewards/preferences.py); 0 asks none.
     step_weight: the weight of finding the first wrong step
       (rewards/step_labels.py): labels that RefCritic does without.
+    score_weight: the weight of the score of reward models; 0 asks none.
+    reward_model: `roles`, the reward models, and how several are one, a name
+      and keywords of `objectives/ensembles.py`.
     first_error: who knows these labels, a `module` of critic_jax.tasks with a
       name and keywords of its function `(problem, text) -> index`, or
       `module=''` for nobody, or for the file of given solutions.
@@ -113,8 +114,11 @@ def make(
     judge_weight=judge_weight, misjudge_weight=misjudge_weight,
     refine_weight=refine_weight, refine_reward=refine_reward,
     preference_weight=preference_weight, step_weight=step_weight, gate=gate,
-    num_refinements=num_refinements, form=shaping,
+    score_weight=score_weight, num_refinements=num_refinements, form=shaping,
   )  # fmt: skip
+  reader = reward_models.make_reader(
+    models, reward_model, weight=score_weight, microbatches=microbatches
+  )
   complete = completions_lib.bind(models, completions, grade)
   is_labelled = not num_solutions or complete
   label = step_labels.bind(first_error, 0.0 if is_labelled else step_weight)
@@ -141,7 +145,7 @@ def make(
     else:
       solutions = rollout.given(examples)
 
-    # 2. Critique; label steps; compare critiques, if a judge pays.
+    # 2. Critique; label steps; score or compare critiques, if models pay.
     solutions, critiques = critic_stages.critique(
       critic.stages.critique, critic.bind(roles['critic']), label(solutions),
       keys[1], grade, n=num_critiques,
@@ -151,6 +155,8 @@ def make(
       new, completed = complete(solutions, roles, keys[5])
       critiques = rollout.reattach(critiques, solutions, new)
       solutions = new
+    if reader.roles:
+      critiques = reader.write(critiques, to_rows(critiques), roles)
     for judge in judges:
       critiques, compared = comparisons.compare(
         critiques, num_critiques, judge.bind(roles['judge']), keys[4]
@@ -186,7 +192,8 @@ def make(
     sampled=critic_stages.sampled(
       *counts, num_refinements, len(judges), completions),
     takes_solutions=not num_solutions, trained=('critic',), num_rows=num_rows,
-    corrects_staleness=policy.corrects_staleness, scored=policy.scored,
+    corrects_staleness=policy.corrects_staleness,
+    scored=(*policy.scored, *reader.roles),
   )  # fmt: skip
 
 

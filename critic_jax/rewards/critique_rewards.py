@@ -30,6 +30,7 @@ def make_rewards(
   refine_reward: str,
   preference_weight: float,
   step_weight: float,
+  score_weight: float,
   gate: str,
   num_refinements: int,
   form: Mapping[str, Mapping],
@@ -43,6 +44,7 @@ def make_rewards(
     refine_reward: this reward, a name in `refinement.HELPFUL`.
     preference_weight: the weight of `preferences.preferred`; 0 leaves it out.
     step_weight: the weight of `step_labels.locate`; 0 leaves it out.
+    score_weight: the weight of `preferences.scored`; 0 leaves it out.
     gate: which critiques may earn it; see `refinement.admits`.
     num_refinements: refinements of each admitted critique.
     form: settings with a `weight` each, by the name of a function in
@@ -57,6 +59,7 @@ def make_rewards(
     misjudge_weight=misjudge_weight,
     preference_weight=preference_weight,
     step_weight=step_weight,
+    score_weight=score_weight,
   )
   weights = {'judge': judge_weight, refine_reward: refine_weight}
   helpful = refinement.HELPFUL[refine_reward]
@@ -73,6 +76,9 @@ def make_rewards(
   if step_weight:
     rules['locate'] = step_labels.locate
     weights['locate'] = step_weight
+  if score_weight:
+    rules['score'] = preferences.scored
+    weights['score'] = score_weight
   for name, settings in form.items():
     rules[name], weights[name] = _bind_form(name, dict(settings))
   _check_earns(weights, refine_reward, num_refinements)

@@ -1,4 +1,4 @@
-"""What a prompted model prefers: its verdict read, and paid.
+"""What models prefer: a judge's verdict read, and paid; a reward model's score.
 
 A judge compares two critiques of one solution, twice: each is shown first once,
 as in https://arxiv.org/abs/2306.05685. A critique has won a comparison if both
@@ -60,3 +60,19 @@ def preferred(critique: Record, responses: Sequence[Record]) -> float | None:
     return 0.0
   wins = critique.parsed['wins']
   return None if None in wins or not wins else sum(wins) / len(wins)
+
+
+def scored(record: Record, responses: Sequence[Record]) -> float | None:
+  """Returns the score that reward models gave a record.
+
+  It is None where they could not read it, as its prompt did not fit.
+
+  Raises:
+    ValueError: the record was not scored (`loss_fns/reward_models.py`).
+  """
+  if 'score' not in record.parsed:
+    raise ValueError(
+      f"parsed['score'] of {record.id}: got none; expected that of a reward "
+      'model; score records before they are rewarded'
+    )
+  return record.parsed['score']

@@ -139,6 +139,17 @@ def step_marks(problem: Problem, text: str) -> list[bool]:
   return [*marks, *[True] * (has_extra_steps or boxed != [str(before)])]
 
 
+def share_right(problem: Problem, text: str) -> float:
+  """Returns the share of a solution's lines that are right (`step_marks`).
+
+  >>> problem = next(iter(arithmetic.problems('train', 1)))
+  >>> share_right(problem, problem.solution)
+  1.0
+  """
+  marks = step_marks(problem, text)
+  return 1 - sum(marks) / len(marks)
+
+
 def step_label(solution: Record, rng: random.Random) -> str:
   """Writes a critique that is its label: the first wrong step, no thinking."""
   error = arithmetic.first_error(solution.problem, solution.text)

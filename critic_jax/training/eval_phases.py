@@ -31,7 +31,7 @@ from critic_jax.rollouts import rollout, stage_metrics
 from critic_jax.runtime import distributed
 from critic_jax.sampling.lm import LM, get_models
 from critic_jax.terminal import Console
-from critic_jax.training import data_sections, step_scorers
+from critic_jax.training import data_sections, solution_scores
 from critic_jax.types import Key, Problem, Record, Roles
 from critic_jax.workdir import progress, run_dir
 
@@ -49,6 +49,7 @@ class Evaluation(NamedTuple):
     lms: by role, with the section's sampling parameters.
     first_error: (problem, solution) -> index of its first wrong step, or None.
     describe: critique -> what it does, or None.
+    make_score: roles -> what scores solutions, or None.
   """
 
   name: str
@@ -57,6 +58,7 @@ class Evaluation(NamedTuple):
   lms: Mapping[str, LM]
   first_error: Callable[[Problem, str], int] | None
   describe: Callable[[Record], Mapping[str, bool]] | None
+  make_score: Callable[[Roles], Callable | None]
 
 
 def make_evaluations(config, lms, splits=None) -> list[Evaluation]:
@@ -133,6 +135,7 @@ def check_section(
   controls: bool,
   first_error: Mapping[str, Any],
   describe: Mapping[str, Any],
+  reward_model: Mapping[str, Any] | None = None,
   num_rounds: int = 1,  # a run of before has none
   step_scores: Mapping[str, Any] | None = None,  # nor these
 ) -> None:
@@ -152,6 +155,8 @@ def check_section(
     controls: whether these critiques are also refined with controls.
     first_error: a `module` of critic_jax.tasks, a name and keywords.
     describe: a `module` of critic_jax.tasks, a name and keywords.
+    reward_model: `roles` that score solutions, () for none, and a name and
+      keywords of objectives/ensembles.py.
     num_rounds: rounds of critique and refine.
     step_scores: the `role` that scores steps, '' for none, and `aggregate`, a
       function of rewards/step_aggregates.py.
@@ -160,7 +165,7 @@ def check_section(
     ValueError: a value is out of its range.
   """
   del after, data, split, sampling, controls, first_error, describe
-  del step_scores
+  del step_scores, reward_model
   with lookup.naming('refine'):
     refinement.check_gate(refine)
   lookup.check_counts(
@@ -180,7 +185,7 @@ def check_section(
 
 
 def _check_evaluation(section, config, lms):
-  """Returns a section's LMs, and the two functions that it names."""
+  """Returns a section's LMs, and the functions that it names."""
   lookup.check_settings(check_section, section, 'an evaluation')
   check_section(**section)
   for phase in section.after:
@@ -193,8 +198,8 @@ def _check_evaluation(section, config, lms):
     resampled[role] = _resampled(lms[role], **settings)
   first_error = _named(section.first_error, 'first_error', 'problem', 'text')
   describe = _named(section.describe, 'describe', 'critique')
-  step_scorers.bind(section.get('step_scores'), lms)
-  return resampled, first_error, describe
+  make_score = solution_scores.bind(section, resampled)
+  return resampled, first_error, describe, make_score
 
 
 def _resampled(lm: LM, *, max_new_tokens: int | None = None, **sampling) -> LM:
@@ -307,9 +312,7 @@ def measure(
         num_rounds=section.get('num_rounds', 1),
         first_error=evaluation.first_error,
         describe=evaluation.describe,
-        score=step_scorers.scorer(
-          section.get('step_scores'), evaluation.lms, roles
-        ),
+        score=evaluation.make_score(roles),
       )
       if distributed.is_first():
         run_dir.write_records(file, records)

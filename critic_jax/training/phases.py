@@ -312,17 +312,27 @@ def _check_scored(models, phases) -> None:
   drawn_for = {role: role for role in models if not models[role].source}
   for phase in phases:
     copies = phase.config.copy
-    drawn_for |= {role: drawn_for.get(copies[role]) for role in copies}
+    drawn_for |= {
+      role: role if _lacks_head(models, role, source) else drawn_for.get(source)
+      for role, source in copies.items()
+    }
     policy, *_ = phase.recipe.trained
     for role in sorted(set(phase.recipe.scored) - set(phase.recipe.trained)):
+      better = f"the role that it scores; set copy=dict({role}='{policy}')"
+      if models[role].head == 'reward':
+        better = 'a phase of the recipe reward_model before, or a source'
       if drawn_for.get(role) not in (None, drawn_for.get(policy)):
         raise ValueError(
           f'phases.{phase.name}.copy: got {copies.to_dict()}, by which the '
           f'weights of {role!r} are random: neither it nor a role that it was '
-          'copied from has a source or was trained; expected the role that it '
-          f"scores; set copy=dict({role}='{policy}')"
+          f'copied from has a source or was trained; expected {better}'
         )
     drawn_for |= dict.fromkeys(phase.recipe.trained)
+
+
+def _lacks_head(models, role, source) -> bool:
+  """Whether a copy of `source` has a head that is drawn: no language head."""
+  return models[role].head not in ('lm', models[source].head)
 
 
 def _check_best_metric(name, phases) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from critic_jax.sampling.lm import LM
 from critic_jax.sampling.served import local
@@ -24,6 +24,20 @@ def check_copy(copies: Mapping[str, str], lms: Mapping[str, LM]) -> None:
       raise ValueError(
         f'copy: got {target}={source}, whose tokenizers differ; expected roles '
         'of one vocabulary; give both models the same source or tokenizer'
+      )
+
+
+def check_readers(roles: Sequence[str], lms: Mapping[str, LM]) -> None:
+  """Checks that roles that read the same rows have one vocabulary.
+
+  Raises:
+    ValueError: two tokenizers differ in the text of a token.
+  """
+  for role in roles[1:]:
+    if not _is_same_vocabulary(lms[role].tokenizer, lms[roles[0]].tokenizer):
+      raise ValueError(
+        f'reward_model.roles: got {roles[0]} and {role}, whose tokenizers '
+        'differ; expected roles of one vocabulary'
       )
 
 

@@ -20,6 +20,7 @@ statistics = jax.jit(
 )
 values = jit(forward.token_values)
 scores = jit(forward.response_scores)
+token_scores = jit(forward.token_scores)
 logits = jit(forward.logits)
 hidden_states = jit(forward.hidden_states)
 
@@ -204,5 +205,8 @@ def test_scores_are_the_head_at_the_last_response_token():
   # Row 2 has no response: it scores at its first token.
   np.testing.assert_allclose(
     actual, [every[0, 6], every[1, 9], every[2, 0]], atol=1e-5
+  )
+  np.testing.assert_allclose(
+    token_scores(model, params, tokens()), every, atol=1e-5
   )
   assert actual.dtype == jnp.float32

@@ -301,7 +301,7 @@ def test_one_device_sees_its_part_of_the_model():
 def test_batches_have_the_keys_and_the_layout():
   plain, packed = (abstract.batch(4, 8, packed) for packed in (False, True))
   assert set(packed) - set(plain) == {'segments', 'prefixes', 'positions'}
-  assert abstract.all_bytes(plain) == 4 * 8 * (12 * 4 + 2)
+  assert abstract.all_bytes(plain) == 4 * 8 * (13 * 4 + 2)
 
 
 def test_rows_that_the_mesh_does_not_divide_are_everywhere():

@@ -29,6 +29,7 @@ from configs import ppo as ppo_config
 from configs import preference as preference_config
 from configs import process_reward as process_config
 from configs import refcritic as refcritic_config
+from configs import reward_model as reward_config
 from critic_jax import lookup, recipes
 from critic_jax.loss_fns import scoring
 from critic_jax.models import quantize
@@ -47,7 +48,9 @@ LONG_PROBLEM = Problem('long', LONG * 100, '', RIGHT)
 CASES = {
   'sft': dict(role='solver', lessons=dict(module='lessons', name='reference')),
   'cold_start': dict(num_solutions=1, num_critiques=2, writer=dict(module='')),
-  'grpo': common.policy_gradient() | dict(num_solutions=2),
+  'grpo': common.policy_gradient()
+  | common.solver_rewards()
+  | dict(num_solutions=2),
   'ppo': ppo_config.ppo().phases.rl.to_dict() | dict(num_solutions=2),
   'refcritic': refcritic_config.refcritic(
     num_critiques=2, num_refinements=2, num_controls=2
@@ -77,6 +80,7 @@ CASES = {
     num_samples=2, num_given=1, writer=dict(module='')
   ),
   'offline_preference': preference_config.preference(),
+  'reward_model': reward_config.reward_model(num_responses=2),
 }
 # They write what is learned: nothing is sampled.
 WRITTEN = ('sft', 'offline_preference')
@@ -201,9 +205,8 @@ def test_parameters_meet_the_model_of_their_role_only(name):
   batch, _ = collect(recipe, params, [PROBLEM, WRONG_PROBLEM])
   jax.eval_shape(recipe.loss, trained(recipe, params), batch)
   readers = {'ppo': ('ref', 'value')}
-  readers |= dict.fromkeys(
-    ('sft', 'cold_start', 'second_look', 'process_reward'), ()
-  )
+  without = 'sft', 'cold_start', 'second_look', 'process_reward'
+  readers |= dict.fromkeys((*without, 'reward_model'), ())
   assert recipe.scored == readers.get(name, ('ref',))
 
 
@@ -362,6 +365,9 @@ TIMEOUTS = {
   'a solution': ('refcritic', dict(num_solutions=2), dict(solve=hang_second)),
   'a solution of pairs': (
     'online_preference', dict(num_solutions=2), dict(solve=hang_second)
+  ),
+  'a response of pairs': (
+    'reward_model', dict(num_responses=3), dict(solve=hang_third)
   ),
   'a refinement': (
     'refcritic', dict(num_critiques=3), dict(criticise=advise_badly)

@@ -46,7 +46,7 @@ def test_programs_are_rewarded_by_their_tests(grade):
   section = settings(
     dict(
       batch_size=1, aggregate='sequence', num_solutions=4,
-      **common.policy_gradient(),
+      **common.policy_gradient(), **common.solver_rewards(),
     )
   )  # fmt: skip
   solver = lm(lambda prompt, index: texts[index])

@@ -22,6 +22,7 @@ from loop_helpers import (
   settings,
 )
 
+from configs import common
 from configs import critique_grpo as config
 from critic_jax.inspection import limits
 from critic_jax.models.transformer import Transformer
@@ -237,7 +238,11 @@ def test_nobody_joins_where_no_candidate_is_known_and_it_is_grpo_then():
   _, batch, _, solver = collect(solve, grade=grade_in_time)
   recipe = make_recipe(
     grpo,
-    settings(config.policy_gradient() | dict(num_solutions=2, batch_size=1)),
+    settings(
+      config.policy_gradient()
+      | common.solver_rewards()
+      | dict(num_solutions=2, batch_size=1)
+    ),
     {'solver': solver},
     grade,
   )

@@ -26,6 +26,7 @@ def section(**changes):
       aggregate='sequence',
       num_solutions=4,
       **common.policy_gradient(),
+      **common.solver_rewards(),
     ),
     **changes,
   )

@@ -14,6 +14,7 @@ SETTINGS = dict(
   refine_reward='refine',
   preference_weight=0.0,
   step_weight=0.0,
+  score_weight=0.0,
   gate='rightly_called_wrong',
   num_refinements=1,
   form={},

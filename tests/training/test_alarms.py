@@ -53,6 +53,7 @@ def solve_in_groups(solver):
   section = settings(
     {'batch_size': 1, 'aggregate': 'token', **common.policy_gradient()},
     num_solutions=2,
+    **common.solver_rewards(),
   )
   return collect(grpo, section, {'solver': solver})
 

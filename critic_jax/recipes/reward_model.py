@@ -1,0 +1,187 @@
+"""A reward model: a scalar head that learns which response is better.
+
+The pairwise loss of https://arxiv.org/abs/2203.02155, eq. 1; what papers on
+reward models add to it is in `objectives/reward.py`.
+
+1. Each problem gets `num_responses` solutions, or each given solution as many
+   critiques: a model samples them, or a rule writes them.
+2. Gold: the answer or the verdict is right, or a rule's own measure.
+3. Of two responses to one prompt the one with more gold is chosen and the other
+   rejected: `max_pairs` at most, those farthest apart. Equal gold is no pair.
+4. Noise: a share of the labels is swapped, as annotators err.
+5. Reward models that were trained before may correct labels (`relabel`).
+6. Loss: the chosen response has the higher score, by `objective`. The score is
+   read at a response's last token.
+
+Responses are read in the tokens and behind the prompt of the reward model: it
+may be of another family than who wrote them. One that was cut has no end.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Mapping, Sequence
+
+import jax
+
+from critic_jax import lookup
+from critic_jax.data import batching
+from critic_jax.loss_fns import reward_models
+from critic_jax.rewards import refinement
+from critic_jax.rollouts import pairing, rollout, stage_metrics
+from critic_jax.sampling.lm import get_models
+from critic_jax.types import Recipe, Sampled
+
+# A stage: who writes it, and what it responds to.
+_STAGES = dict(solve=('solver', 'problem'), critique=('critic', 'solution'))
+
+
+def make(
+  models,
+  grade,
+  *,
+  role: str,
+  stage: str,
+  num_responses: int,
+  writer: Mapping,
+  gold: Mapping,
+  max_pairs: int,
+  flip_share: float,
+  relabel: Mapping,
+  objective: Mapping,
+  batch_size: int,
+  aggregate: str,
+  row_shapes: Sequence,
+  microbatches: int,
+) -> Recipe:
+  """Makes the recipe.
+
+  Args:
+    models: LMs of `role`, which has a reward head, and, to respond, of 'solver'
+      or of 'critic'.
+    grade: final answers to grades.
+    role: the reward model that learns.
+    stage: 'solve', or 'critique': the examples are then solutions.
+    num_responses: responses to each example, two at least.
+    writer: a `module` of critic_jax.tasks with a name and keywords of its
+      function `(problem, rng) -> solution`, or `(solution, rng) -> critique`;
+      `module=''` for the solver, or the critic.
+    gold: a `module` of critic_jax.tasks with a name and keywords of its
+      function `(problem, solution) -> number`; `module=''` for the grade of the
+      answer, or the verdict.
+    max_pairs: pairs of responses to each example, at most.
+    flip_share: the probability that a pair's label is swapped.
+    relabel: `roles`, reward models that may know better, () for none; `share`,
+      of the pairs, whose labels are flipped where these find them weakest; and
+      `has_margin`, whether their own margins are asked for.
+    objective: a name and keywords of `objectives/reward.py`.
+    batch_size: examples a step.
+    aggregate: how pairs weigh: alike, 'sequence', or by the tokens of their
+      responses, 'token' and 'constant'.
+    row_shapes: (rows, columns) that a batch may be packed in; () for none.
+    microbatches: parts that a batch is cut into.
+  """
+  [reader] = get_models(models, role)
+  lookup.check_name('stage', stage, _STAGES)
+  author, asked = _STAGES[stage]
+  write = lookup.bind_task(writer, 'writer', (asked, 'rng'))
+  lm = None if write else get_models(models, author)[0]
+  lookup.check_counts(2, num_responses=num_responses)  # a pair
+  lookup.check_counts(max_pairs=max_pairs)
+  _check_share(flip_share)
+  rules = _rules(stage, gold)
+  relabeller = reward_models.make_relabeller(
+    models, relabel, microbatches=microbatches
+  )
+  num_pairs = batch_size * max_pairs
+  to_rows, pack = batching.make_rows(
+    reader, num_rows=2 * num_pairs, aggregate=aggregate, row_shapes=row_shapes,
+    microbatches=microbatches, rows_per_group=2,
+  )  # fmt: skip
+  its_stage = getattr(reader.stages, stage)
+
+  def respond(roles, examples, key, rng):
+    if lm:
+      generate, stage_of_lm = lm.bind(roles[author]), getattr(lm.stages, stage)
+      return rollout.run(stage_of_lm, generate, examples, key, n=num_responses)
+    written = [
+      rollout.write(its_stage, example, write(example, rng), i)
+      for example, i in itertools.product(examples, range(num_responses))
+    ]
+    return [read(record) for record in written]
+
+  def read(record):
+    prompt = its_stage.prompt(record.parent or record.problem)
+    return batching.reread(record, prompt, reader)
+
+  def collect(roles, examples, key):
+    keys = jax.random.split(key, 2)
+    rng = random.Random(int(jax.random.bits(keys[1])))
+    above = []  # the solutions of critiques
+    if stage == 'critique':
+      above = examples = rollout.grade(rollout.given(examples), grade)
+
+    # 1. Respond. 2. Gold.
+    records = respond(roles, examples, keys[0], rng)
+    if stage == 'solve':
+      records = rollout.grade(records, grade)
+    records = rollout.score(records, [], rules, dict.fromkeys(rules, 1.0))
+
+    # 3. Pair. 4. Swap some labels.
+    readable = [read(record) for record in records] if lm else records
+    pairs = [
+      pair if rng.random() >= flip_share else pair[::-1]
+      for i in range(0, len(readable), num_responses)
+      for pair in pairing.farthest_pairs(
+        readable[i : i + num_responses], max_pairs
+      )
+    ]
+    batch = to_rows(list(itertools.chain(*pairs)))
+
+    # 5. Correct labels.
+    if relabeller.roles:
+      batch = relabeller.relabel(batch, roles)
+    return pack(batch), above + records
+
+  names = stage_metrics.names('solve', is_graded=True)
+  names += stage_metrics.names(
+    stage, rewards=rules, has_verdict=stage == 'critique'
+  )
+  return Recipe(
+    collect,
+    reward_models.make_score_loss(
+      models, role, objective=objective, num_pairs=num_pairs
+    ),
+    trained=(role,),
+    num_rows=2 * num_pairs,
+    rows_per_group=2,
+    sampled=(Sampled(stage, author, batch_size, num_responses),) if lm else (),
+    scored=relabeller.roles,
+    metrics=frozenset([*reward_models.METRICS, *names]),
+    corrects_staleness=True,  # a preference holds whoever wrote the responses
+    takes_solutions=stage == 'critique',
+  )
+
+
+def _check_share(flip_share) -> None:
+  lookup.check_numbers(0, flip_share=flip_share)
+  if not flip_share < 0.5:
+    raise ValueError(
+      f'flip_share: got {flip_share}; expected less than 0.5, at which labels '
+      'say nothing'
+    )
+
+
+def _rules(stage, gold) -> dict:
+  """Returns the rule by which one response is better than another, by name."""
+  measure = lookup.bind_task(gold, 'gold', ('problem', 'text'))
+  if not measure:
+    rule = dict(solve=refinement.correct, critique=refinement.judge)[stage]
+    return {rule.__name__: rule}
+  if stage != 'solve':
+    raise ValueError(
+      f'gold: got {gold["name"]!r}, which measures solutions, and stage='
+      f"{stage!r}; expected none; set gold.module=''"
+    )
+  return {'gold': lambda record, _: measure(record.problem, record.text)}
