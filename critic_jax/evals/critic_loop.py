@@ -70,12 +70,7 @@ def collect(
   solve = solver.bind(roles['solver']) if solver else None
 
   # Sample solutions, or take those that are given.
-  if isinstance(examples[0], Record):
-    solutions = rollout.grade(examples, grade)
-  else:
-    solutions = rollout.run_graded(
-      solver.stages.solve, solve, examples, keys[0], grade, n=num_solutions
-    )
+  solutions = _solutions(solver, solve, examples, keys[0], grade, num_solutions)
   if first_error:
     solutions = step_labels.write(solutions, first_error)
   solutions = score(solutions) if score else solutions
@@ -107,6 +102,17 @@ def collect(
         (stage, solve, keys[2]), grade, refine,
       )  # fmt: skip
   return records
+
+
+def _solutions(
+  solver: LM, solve: Callable, examples, key: Key, grade, n: int
+) -> list[Record]:
+  """Returns graded solutions: those given, or n of each problem."""
+  if isinstance(examples[0], Record):
+    return rollout.grade(examples, grade)
+  return rollout.run_graded(
+    solver.stages.solve, solve, examples, key, grade, n=n
+  )
 
 
 def _further_rounds(

@@ -20,11 +20,10 @@ import numpy as np
 from critic_jax.evals import processbench
 from critic_jax.evals.statistics import Estimate
 from critic_jax.rewards import verdicts
-from critic_jax.rollouts import rollout
-from critic_jax.types import Record, Stage
+from critic_jax.types import Record
 
 TUNED_ON = 'gsm8k'
-_STAGE = Stage('critique', str, verdicts.parse)
+_NO_TOKENS, _NO_LOGPROBS = np.zeros(0, np.int32), np.zeros(0, np.float32)
 
 
 def first_below(scores: Sequence[float], threshold: float) -> int:
@@ -83,7 +82,19 @@ def critiques(solutions: Sequence[Record], threshold: float) -> list[Record]:
       if step < 0
       else f'Step {step + 1} is wrong.\nVerdict: incorrect'
     )
-    written.append(rollout.write(_STAGE, solution, text))
+    written.append(
+      Record(
+        solution.problem,
+        'critique',
+        solution,
+        0,
+        _NO_TOKENS,
+        _NO_TOKENS,
+        _NO_LOGPROBS,
+        text,
+        parsed=verdicts.parse(text),
+      )  # fmt: skip
+    )
   return written
 
 
