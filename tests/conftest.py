@@ -5,7 +5,6 @@ import importlib.util
 import os
 import pathlib
 import shutil
-import sys
 
 import jax
 import pytest
@@ -112,36 +111,6 @@ def few_programs():
   """
   yield
   jax.clear_caches()
-
-
-@pytest.fixture(scope='module', autouse=True)
-def few_updates():
-  """Gives phases with the same settings and models one loss and one optimiser.
-
-  An update is compiled for both, and each run makes its own: those that a
-  module compares, or continues, would all trace and lower the same program.
-  """
-  phases = sys.modules.get('critic_jax.training.phases')
-  if not phases:
-    yield
-    return
-  make, made = phases._make_phase, {}
-
-  def make_once(name, section, lms, grade):
-    recipe, *others = make(name, section, lms, grade)
-    key = (
-      section.to_json_best_effort(sort_keys=True),
-      *(
-        (role, getattr(lm, 'model', None), getattr(lm, 'sampling_params', None))
-        for role, lm in sorted(lms.items())
-      ),
-    )
-    loss, *others = made.setdefault(key, (recipe.loss, *others))
-    return recipe._replace(loss=loss), *others
-
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(phases, '_make_phase', make_once)
-    yield
 
 
 @pytest.fixture(scope='session')
