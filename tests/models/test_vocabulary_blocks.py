@@ -33,7 +33,7 @@ def test_values_and_gradients(monkeypatch, axes, num_shards, num_blocks):
 
   def loss(num_blocks, hidden, kernel):
     statistics = linear_cross_entropy._statistics(
-      axes, num_blocks, hidden, kernel, targets, SamplingParams(0.7)
+      axes, num_blocks, hidden, kernel, targets, None, SamplingParams(0.7)
     )
     return jnp.sum(weights * statistics[0]), statistics
 

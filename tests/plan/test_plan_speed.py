@@ -76,12 +76,12 @@ def test_devices_share_rows_and_heads(lms):
   mesh = on(fsdp=2, tensor=2)
   sharded = speed.sample(model(lm, mesh), mesh, stage, lm)[1]
   assert sharded.matmul_s == pytest.approx(single.matmul_s / 4)
-  # Each step gathers half of a half of the matrices, and sums the 32 rows of 16
-  # lanes, half of them padding, of width 32, twice in each of 2 layers; of each
-  # sum a ring of two sends a half, twice.
+  # Each step gathers half of a half of the matrices, and sums the 16 rows of 8
+  # lanes, of width 32, twice in each of 2 layers; of each sum a ring of two
+  # sends a half, twice.
   config = vars(lm.model.config)
   gathered = cost.read_params(config) * 4 / 2 / 2
-  summed = 2 * 2 * 32 * 32 * 4
+  summed = 2 * 2 * 16 * 32 * 4
   assert sharded.link_s == pytest.approx(47 * (gathered + summed) / 1e4)
 
 
@@ -192,7 +192,8 @@ def test_longest_prompts_of_every_config_fit():
     variants = str(error.value).split('one of')[1]
     for variant in re.findall(r"'([^']+)'", variants):
       config = module.get_config(variant)
-      world = config.data.get('name', '').startswith('arithmetic')
+      name = config.data.get('name', '')
+      world = name.startswith('arithmetic') or name == 'functions'
       if world or not config.order:
         continue
       for role in config.models.values():

@@ -34,7 +34,7 @@ def test_a_name_and_a_path_are_the_same_config(monkeypatch):
   [
     ('refcritik:tiny', "got 'refcritik'; .* did you mean 'refcritic'"),
     ('common', "got 'common'; expected one of"),
-    ('configs/nope.py:a', "got 'configs/nope.py:a', .*refcritic, sft"),
+    ('configs/nope.py:a', "got 'configs/nope.py:a', .*refcritic, .*, sft"),
     ('refcritic.py:tiny', "got 'refcritic.py:tiny', which is no file in"),
     ('', "got '', which is no file in"),
   ],
