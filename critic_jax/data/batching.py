@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -197,6 +197,25 @@ def reread(record: Record, prompt: Prompt, lm: LM) -> Record:
   return dataclasses.replace(
     encoded, tokens=encoded.tokens[:size], logprobs=encoded.logprobs[:size]
   )
+
+
+def reread_batches(
+  solutions: Sequence[Record], lm: LM
+) -> Iterator[tuple[Sequence[Record], list[Record], Batch]]:
+  """Cuts solutions, whoever wrote them, into batches that a model reads.
+
+  Yields:
+    At most `lm.max_rows` solutions, these as `reread` returns them, behind the
+    model's own prompt, and the batch of them, a row each.
+  """
+  for start in range(0, len(solutions), lm.max_rows):
+    part = solutions[start : start + lm.max_rows]
+    read = [reread(r, lm.stages.solve.prompt(r.problem), lm) for r in part]
+    yield (
+      part,
+      read,
+      from_records(read, lm, num_rows=lm.max_rows, aggregate='token'),
+    )
 
 
 def encode(

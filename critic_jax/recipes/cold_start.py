@@ -21,7 +21,7 @@ from critic_jax import lookup
 from critic_jax.data import batching
 from critic_jax.loss_fns import imitation
 from critic_jax.rewards import refinement
-from critic_jax.rollouts import balance, rollout, stage_metrics
+from critic_jax.rollouts import balance, rollout, stage_metrics, written
 from critic_jax.sampling.lm import get_models
 from critic_jax.types import Recipe, Sampled
 
@@ -68,14 +68,13 @@ def make(
   )
 
   def write(solutions, rng):
-    records = []
-    for solution in (s for s in solutions if not s.refused):
-      prompt = stage.prompt(solution)
-      for i in range(num_critiques):
-        text = write_critique(solution, rng)
-        record = rollout.write(stage, solution, text, i)
-        records.append(batching.encode(record, prompt, critic))
-    return records
+    parents = [solution for solution in solutions if not solution.refused]
+    critiques = written.by_rule(
+      stage, parents, write_critique, rng, n=num_critiques
+    )
+    return [
+      batching.encode(c, stage.prompt(c.parent), critic) for c in critiques
+    ]
 
   def collect(roles, examples, key):
     keys = jax.random.split(key, 3)

@@ -24,7 +24,7 @@ from critic_jax.data import batching
 from critic_jax.loss_fns import policy_gradient
 from critic_jax.objectives import advantages
 from critic_jax.rewards import refinement
-from critic_jax.rollouts import critic_stages, rollout, stage_metrics
+from critic_jax.rollouts import critic_stages, rollout, stage_metrics, written
 from critic_jax.sampling.lm import get_models
 from critic_jax.types import Recipe, Sampled
 
@@ -84,10 +84,7 @@ def make(
     if not write_solution:
       return rollout.run(given_stage, generate, problems, key, n=1)
     rng = random.Random(int(jax.random.bits(key)))
-    return [
-      rollout.write(given_stage, problem, write_solution(problem, rng))
-      for problem in problems
-    ]
+    return written.by_rule(given_stage, problems, write_solution, rng)
 
   def collect(roles, problems, key):
     keys = jax.random.split(key, 3)

@@ -28,7 +28,7 @@ from critic_jax.data import batching
 from critic_jax.loss_fns import policy_gradient
 from critic_jax.objectives import advantages
 from critic_jax.rewards import refinement
-from critic_jax.rollouts import joining, rollout, stage_metrics
+from critic_jax.rollouts import joining, rollout, stage_metrics, written
 from critic_jax.sampling.lm import get_models
 from critic_jax.types import Recipe, Sampled
 
@@ -100,7 +100,7 @@ def make(
     stage = solver.stages.critique
     rng = random.Random(int(jax.random.bits(key)))
     known = [s for s in solutions if not s.undetermined]
-    return [rollout.write(stage, s, write_critique(s, rng)) for s in known]
+    return written.by_rule(stage, known, write_critique, rng)
 
   def refine(critiques, generate, key):
     admitted = [c for c in critiques if refinement.admits(gate, c)]

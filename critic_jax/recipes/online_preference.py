@@ -19,7 +19,6 @@ anew in each step, and both are exact; so there is no term of imitation.
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections.abc import Mapping, Sequence
 
@@ -29,7 +28,13 @@ from critic_jax import lookup
 from critic_jax.data import pair_rows
 from critic_jax.loss_fns import pairwise
 from critic_jax.rewards import step_labels
-from critic_jax.rollouts import critic_stages, pairing, rollout, stage_metrics
+from critic_jax.rollouts import (
+  critic_stages,
+  pairing,
+  rollout,
+  stage_metrics,
+  written,
+)
 from critic_jax.sampling.lm import get_models
 from critic_jax.types import Recipe, Sampled
 
@@ -102,10 +107,9 @@ def make(
       generate, stage = solver.bind(roles['solver']), solver.stages.solve
       return rollout.run(stage, generate, examples, key, n=num_solutions)
     rng, stage = random.Random(int(jax.random.bits(key))), critic.stages.solve
-    return [
-      rollout.write(stage, problem, write_solution(problem, rng), i)
-      for problem, i in itertools.product(examples, range(num_solutions))
-    ]
+    return written.by_rule(
+      stage, examples, write_solution, rng, n=num_solutions
+    )
 
   def collect(roles, examples, key):
     keys = jax.random.split(key, 2)

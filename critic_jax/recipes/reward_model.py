@@ -29,7 +29,7 @@ from critic_jax import lookup
 from critic_jax.data import batching
 from critic_jax.loss_fns import reward_models
 from critic_jax.rewards import refinement
-from critic_jax.rollouts import pairing, rollout, stage_metrics
+from critic_jax.rollouts import pairing, rollout, stage_metrics, written
 from critic_jax.sampling.lm import get_models
 from critic_jax.types import Recipe, Sampled
 
@@ -105,11 +105,8 @@ def make(
     if lm:
       generate, stage_of_lm = lm.bind(roles[author]), getattr(lm.stages, stage)
       return rollout.run(stage_of_lm, generate, examples, key, n=num_responses)
-    written = [
-      rollout.write(its_stage, example, write(example, rng), i)
-      for example, i in itertools.product(examples, range(num_responses))
-    ]
-    return [read(record) for record in written]
+    records = written.by_rule(its_stage, examples, write, rng, n=num_responses)
+    return [read(record) for record in records]
 
   def read(record):
     prompt = its_stage.prompt(record.parent or record.problem)

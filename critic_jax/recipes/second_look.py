@@ -31,7 +31,13 @@ from critic_jax import lookup
 from critic_jax.data import batching
 from critic_jax.loss_fns import imitation
 from critic_jax.rewards import refinement, step_labels
-from critic_jax.rollouts import balance, rollout, second_looks, stage_metrics
+from critic_jax.rollouts import (
+  balance,
+  rollout,
+  second_looks,
+  stage_metrics,
+  written,
+)
 from critic_jax.sampling.lm import get_models
 from critic_jax.types import Recipe, Sampled
 
@@ -94,11 +100,8 @@ def make(
       critique = critic.bind(roles['critic'])
       return rollout.run(stage, critique, parents, key, n=n)
     rng = random.Random(int(jax.random.bits(key)))
-    return [
-      rollout.write(stage, parent, write(parent, rng), i)
-      for parent, i in itertools.product(parents, range(n))
-      if not parent.refused
-    ]
+    parents = [parent for parent in parents if not parent.refused]
+    return written.by_rule(stage, parents, write, rng, n=n)
 
   def collect(roles, examples, key):
     keys = jax.random.split(key, 4)

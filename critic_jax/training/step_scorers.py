@@ -69,14 +69,7 @@ def scorer(
 
   def score(solutions):
     scored = []
-    for start in range(0, len(solutions), lm.max_rows):
-      part = solutions[start : start + lm.max_rows]
-      read = [
-        batching.reread(r, lm.stages.solve.prompt(r.problem), lm) for r in part
-      ]
-      batch = batching.from_records(
-        read, lm, num_rows=lm.max_rows, aggregate='token'
-      )
+    for part, read, batch in batching.reread_batches(solutions, lm):
       logits = scoring.score(
         scoring.Scorer.token_scores,
         scoring.bind(lms, roles, settings['role']),
