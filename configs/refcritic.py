@@ -90,7 +90,8 @@ def refcritic(**settings) -> dict:
     judge_weight=1.0,
     misjudge_weight=0.0,  # of -1 for a false or missing verdict
     refine_weight=1.0,  # 0 is judge-only; judge_weight=0 is refine-only
-    refine_reward='refine',  # or delta, mend; passed, of programs
+    refine_reward='refine',  # or delta, mend, gain; passed, of programs
+    refine_settings={},  # more of its keywords: `kept` of mend, `eps` of gain
     preference_weight=0.0,  # of being preferred by a model, the role `judge`
     **common.scores(),  # of critiques, by reward models
     step_weight=0.0,  # of finding the first wrong step, which needs labels
@@ -98,7 +99,9 @@ def refcritic(**settings) -> dict:
     # Monte-Carlo labels by the solver; none without completions.
     completions=dict(num=0, max_steps=8, labels=dict(name='hard')),
     limits=common.policy_limits() | common.critique_limits(),
-    shaping={},  # name in rewards/shaping.py -> its settings and `weight`
+    # Name in rewards/graded_verdicts.py, or shaping.py -> settings, `weight`.
+    graded={},
+    shaping={},
   )
   return section | settings
 

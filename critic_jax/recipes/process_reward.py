@@ -73,7 +73,7 @@ def make(
   lookup.check_counts(0, num_solutions=num_solutions)
   [solver] = get_models(models, 'solver') if num_solutions else [None]
   complete = completions_lib.bind(models, completions, grade)
-  label = step_labels.bind(first_error, 0.0)
+  label = step_labels.bind(first_error, {})
   _check_labels(num_solutions, first_error, complete)
   num_rows = batch_size * max(1, num_solutions)
   to_rows, pack = batching.make_rows(

@@ -14,7 +14,8 @@ refinements could not be verified by us; they are settings, with defaults ours.
    models score them, and with a `step_weight` the first wrong step is paid for
    where it is named, as a checker has it, a file, or the solver's completions
    of the solution's prefixes (DeepCritic's).
-   Critique-RL and CTRL pay others: `misjudge_weight`, `refine_reward`.
+   Critique-RL, CTRL, FAPO and DeepSeekMath-V2 pay others: `misjudge_weight`,
+   `refine_reward`, `graded`.
 5. Policy gradient on the critic, advantages relative to the critiques of the
    same solution. One whose reward depends on a grade that timed out teaches
    nothing.
@@ -50,15 +51,12 @@ def make(
   gate: str,
   mask_answers: bool,
   judge_weight: float, misjudge_weight: float,
-  refine_weight: float, refine_reward: str,
+  refine_weight: float, refine_reward: str, refine_settings: Mapping,
   preference_weight: float, step_weight: float, score_weight: float,
   reward_model: Mapping,
-  first_error: Mapping,
-  completions: Mapping,
-  shaping: Mapping,
-  advantage: Mapping,
-  objective: Mapping,
-  kl: Mapping,
+  first_error: Mapping, completions: Mapping,
+  graded: Mapping, shaping: Mapping,
+  advantage: Mapping, objective: Mapping, kl: Mapping,
   batch_size: int,
   aggregate: str,
   row_shapes: Sequence,
@@ -82,6 +80,7 @@ def make(
     misjudge_weight: the weight of -1 for a false or missing one.
     refine_weight: the weight of the reward for refinements; 0 makes none.
     refine_reward: this reward, a name in `refinement.HELPFUL`.
+    refine_settings: more of its keywords.
     preference_weight: the weight of being preferred by the role 'judge'
       (rewards/preferences.py); 0 asks none.
     step_weight: the weight of finding the first wrong step
@@ -96,8 +95,8 @@ def make(
       solver of each prefix of a solution of `max_steps` steps at most, and
       `labels`, a name and keywords of rewards/step_values.py; num=0 for none.
       `first_error` is then the truth that labels are compared with.
-    shaping: settings with a `weight` each, by the name of a function in
-      rewards/shaping.py.
+    graded, shaping: settings with a `weight` each, by the name of a function
+      in rewards/graded_verdicts.py, or rewards/shaping.py.
     advantage: a name and keywords of `objectives/advantages.py`, over groups.
     objective: the surrogate, a name and keywords of `objectives/policy.py`.
     kl: the penalty: `name` in `objectives/kl.py`, and its `coef`.
@@ -113,15 +112,16 @@ def make(
   rewards, weights = critique_rewards.make_rewards(
     judge_weight=judge_weight, misjudge_weight=misjudge_weight,
     refine_weight=refine_weight, refine_reward=refine_reward,
-    preference_weight=preference_weight, step_weight=step_weight, gate=gate,
-    score_weight=score_weight, num_refinements=num_refinements, form=shaping,
+    refine_settings=refine_settings, preference_weight=preference_weight,
+    step_weight=step_weight, score_weight=score_weight, gate=gate,
+    num_refinements=num_refinements, graded=graded, form=shaping,
   )  # fmt: skip
   reader = reward_models.make_reader(
     models, reward_model, weight=score_weight, microbatches=microbatches
   )
   complete = completions_lib.bind(models, completions, grade)
   is_labelled = not num_solutions or complete
-  label = step_labels.bind(first_error, 0.0 if is_labelled else step_weight)
+  label = step_labels.bind(first_error, {} if is_labelled else weights)
   advantage_fn = lookup.bind(advantages, advantage, 'advantage')
   policy = policy_gradient.make_policy_loss(
     models, 'critic', objective=objective, kl=kl, microbatches=microbatches
@@ -208,8 +208,6 @@ def _get_models(models, num_asked, preference_weight):
 def _check_counts(num_solutions, num_critiques, num_refinements, num_controls):
   lookup.check_counts(2, num_critiques=num_critiques)  # a group to compare
   lookup.check_counts(
-    0,
-    num_solutions=num_solutions,
-    num_refinements=num_refinements,
+    0, num_solutions=num_solutions, num_refinements=num_refinements,
     num_controls=num_controls,
-  )
+  )  # fmt: skip

@@ -6,19 +6,32 @@ out, or computed and logged with the weight 0.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 
 import numpy as np
 
 from critic_jax import lookup
-from critic_jax.rewards import preferences, refinement, shaping, step_labels
+from critic_jax.rewards import (
+  graded_verdicts,
+  preferences,
+  refinement,
+  shaping,
+  step_labels,
+)
 from critic_jax.types import Problem, Record, RewardFn
 
+# Settings that name a function of critic_jax.tasks, and its parameters.
+_TASKS = dict(measure=('problem', 'text'), reviewer=('critique',))
 _NONE = np.zeros(0, np.int32)
-_EMPTY = Record(
-  Problem('', '', ''), 'critique', None, 0, _NONE, _NONE,
-  np.zeros(0, np.float32), '', parsed={'status': 'missing'},
+_REST = 0, _NONE, _NONE, np.zeros(0, np.float32), ''
+_SOLUTION = Record(
+  Problem('', '', ''), 'solve', None, *_REST,
+  parsed={'correct': True, 'first_error': -1},
+)  # fmt: skip
+# Rules check the values of their settings when they are called.
+_CRITIQUE = Record(
+  _SOLUTION.problem, 'critique', _SOLUTION, *_REST,
+  parsed={'status': 'missing'},
 )  # fmt: skip
 
 
@@ -28,11 +41,13 @@ def make_rewards(
   misjudge_weight: float,
   refine_weight: float,
   refine_reward: str,
+  refine_settings: Mapping,
   preference_weight: float,
   step_weight: float,
   score_weight: float,
   gate: str,
   num_refinements: int,
+  graded: Mapping[str, Mapping],
   form: Mapping[str, Mapping],
 ) -> tuple[dict[str, RewardFn], dict[str, float]]:
   """Returns the rules of a critique's reward and their weights, by name.
@@ -42,11 +57,14 @@ def make_rewards(
     misjudge_weight: the weight of `refinement.misjudge`; 0 leaves it out.
     refine_weight: the weight of the reward for refinements.
     refine_reward: this reward, a name in `refinement.HELPFUL`.
+    refine_settings: further keywords of this function.
     preference_weight: the weight of `preferences.preferred`; 0 leaves it out.
     step_weight: the weight of `step_labels.locate`; 0 leaves it out.
     score_weight: the weight of `preferences.scored`; 0 leaves it out.
     gate: which critiques may earn it; see `refinement.admits`.
     num_refinements: refinements of each admitted critique.
+    graded: settings with a `weight` each, by the name of a function in
+      rewards/graded_verdicts.py.
     form: settings with a `weight` each, by the name of a function in
       rewards/shaping.py.
 
@@ -62,11 +80,13 @@ def make_rewards(
     score_weight=score_weight,
   )
   weights = {'judge': judge_weight, refine_reward: refine_weight}
-  helpful = refinement.HELPFUL[refine_reward]
-  rules = {
-    'judge': refinement.judge,
-    refine_reward: functools.partial(helpful, gate=gate),
-  }
+  with lookup.naming('refine_settings'):
+    settings = dict(
+      name=refine_reward, gate=gate, **_bind_tasks(refine_settings)
+    )
+    helpful = lookup.bind(refinement, settings)
+    helpful(_CRITIQUE, [])
+  rules = {'judge': refinement.judge, refine_reward: helpful}
   if misjudge_weight:
     rules['misjudge'] = refinement.misjudge
     weights['misjudge'] = misjudge_weight
@@ -79,23 +99,39 @@ def make_rewards(
   if score_weight:
     rules['score'] = preferences.scored
     weights['score'] = score_weight
+  for name, settings in graded.items():
+    rules[name], weights[name] = _bind(
+      graded_verdicts, name, settings, f'graded.{name}'
+    )
   for name, settings in form.items():
-    rules[name], weights[name] = _bind_form(name, dict(settings))
+    rules[name], weights[name] = _bind(
+      shaping, name, settings, f'shaping.{name}'
+    )
   _check_earns(weights, refine_reward, num_refinements)
   return rules, weights
 
 
-def _bind_form(name, settings):
-  """Returns a rule of rewards/shaping.py and its weight."""
-  setting = f'shaping.{name}'
+def _bind(module, name, settings, setting):
+  """Returns a rule of a module and its weight."""
+  settings = dict(settings)
   if 'weight' not in settings:
     raise ValueError(f"{setting}: got {settings}; expected a 'weight'")
-  weight = settings.pop('weight')
-  rule = lookup.bind(shaping, {'name': name, **settings}, setting)
-  with lookup.naming(setting):  # its values are checked when it is called
+  with lookup.naming(setting):
+    weight = settings.pop('weight')
     lookup.check_numbers(weight=weight)
-    rule(_EMPTY, [])
+    rule = lookup.bind(module, {'name': name, **_bind_tasks(settings)})
+    rule(_CRITIQUE, [])
   return rule, weight
+
+
+def _bind_tasks(settings: Mapping) -> dict:
+  """Returns settings with the functions that they name."""
+  bound = {
+    name: lookup.bind_task(value, name, _TASKS[name])
+    for name, value in settings.items()
+    if name in _TASKS
+  }
+  return {**settings, **bound}
 
 
 def _check_earns(weights, refine_reward, num_refinements) -> None:

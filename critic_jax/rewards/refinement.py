@@ -3,7 +3,8 @@
 `judge` and `refine` are the dual reward of RefCritic
 (https://arxiv.org/abs/2507.15024); `misjudge`, `delta` and `mend` are
 Critique-RL's (https://arxiv.org/abs/2510.24320), `passed` is CTRL's
-(https://arxiv.org/abs/2502.03492). Each reward is
+(https://arxiv.org/abs/2502.03492), and `gain` is after ECHO
+(https://arxiv.org/abs/2601.06794). Each reward is
 `(critique, refinements) -> float`, pure; the total, `judge + refine_weight *
 refine`, is a weighted sum made by `rollout.score`. `critique.parent` is the
 solution, and its `parsed['correct']` and that of each refinement are bools
@@ -31,7 +32,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from critic_jax.types import Record
+from critic_jax.types import Problem, Record
 
 
 def correct(record: Record, responses: Sequence[Record]) -> float | None:
@@ -150,12 +151,70 @@ def passed(
   return None if None in shares else float(np.mean(shares))
 
 
+def gain(
+  critique: Record,
+  refinements: Sequence[Record],
+  *,
+  gate: str = 'always',
+  measure: Callable[[Problem, str], float] | None = None,
+  eps: float = 0.1,
+) -> float | None:
+  """Returns the change by refining, worth more the less there is to improve.
+
+  The mean over refinements of G(s') - G(s), where s is the solution's measure
+  and s' the refinement's, in [0, 1], and
+
+      G(s) = log((1 + eps) / (1 - s + eps)) / log((1 + eps) / eps),
+
+  which goes from 0 to 1 and is the steeper the nearer s is to 1. ECHO's reward
+  is said to be aware of saturation in this way; its formula was not available
+  to us, and this one is ours. Two changes in turn add up to the change in one,
+  and what is lost again is paid back. A large eps is no shaping, s' - s; where
+  measures are 0 or 1 it is `delta`, whatever eps is.
+
+  It is 0.0 without refinements, and if `gate` does not admit the critique; None
+  if a grade is not known.
+
+  Args:
+    critique: a critique of a graded solution.
+    refinements: its graded refinements.
+    gate: see `admits`.
+    measure: (problem, text) -> how much of it is right; None: the answer's
+      grade.
+    eps: the distance from 1 at which a change is worth half as much as at 1.
+
+  Raises:
+    ValueError: eps is not above 0, or a measure is not in [0, 1].
+  """
+  if not eps > 0:
+    raise ValueError(f'eps: got {eps}; expected a number above 0')
+  records = [critique.parent, *refinements]
+  grades = [is_right(record, critique=critique) for record in records]
+  if grades[0] is None:
+    return None
+  if not admits(gate, critique) or not refinements:
+    return 0.0
+  if None in grades:
+    return None
+  shares = np.array(grades, float)
+  if measure:
+    shares = np.array([measure(r.problem, r.text) for r in records], float)
+    if not ((shares >= 0) & (shares <= 1)).all():
+      raise ValueError(
+        f'measure: got {shares.tolist()} of {critique.parent.id} and its '
+        'refinements; expected numbers from 0 to 1'
+      )
+  before, *after = -np.log1p(-shares / (1 + eps)) / np.log1p(1 / eps)
+  return float(np.mean(after) - before)
+
+
 # Rewards that a critique earns by its refinements; a setting names one.
 HELPFUL: dict[str, Callable[..., float | None]] = {
   'refine': refine,
   'delta': delta,
   'mend': mend,
   'passed': passed,
+  'gain': gain,
 }
 
 

@@ -19,9 +19,12 @@ from critic_jax import lookup
 from critic_jax.rewards import refinement, step_values, verdicts
 from critic_jax.types import Problem, Record
 
+# Rules that read labels, and the settings of their weights.
+_READERS = dict(locate='step_weight', distance='graded.distance.weight')
+
 
 def bind(
-  first_error: Mapping, step_weight: float
+  first_error: Mapping, weights: Mapping[str, float]
 ) -> Callable[[Sequence[Record]], Sequence[Record]]:
   """Returns what writes labels into solutions, by settings.
 
@@ -29,7 +32,7 @@ def bind(
     first_error: who knows the labels, a `module` of critic_jax.tasks with a
       name and keywords of its function `(problem, text) -> index`;
       `module=''` for nobody: solutions stay as they are.
-    step_weight: of a reward that reads labels which nobody else gives.
+    weights: of rules by name, where nobody else gives labels; else none.
 
   Raises:
     ValueError: a name is wrong, or labels are needed and nobody knows them.
@@ -39,11 +42,12 @@ def bind(
   label = lookup.bind_task(first_error, 'first_error', ('problem', 'text'))
   if label:
     return functools.partial(write, first_error=label)
-  if step_weight:
-    raise ValueError(
-      f'step_weight: got {step_weight} without labels of steps; expected '
-      'who knows them; set first_error.module and first_error.name'
-    )
+  for rule, setting in _READERS.items():
+    if weights.get(rule):
+      raise ValueError(
+        f'{setting}: got {weights[rule]} without labels of steps; expected '
+        'who knows them; set first_error.module and first_error.name'
+      )
   return lambda solutions: solutions
 
 
@@ -87,7 +91,26 @@ def locate(critique: Record, refinements: Sequence[Record]) -> float | None:
 
   On a right solution the verdict is all there is to say. A critique without a
   verdict, or one that was cut off, earns nothing, and neither does
-  'incorrect' without a step. None for a refused solution.
+  'incorrect' without a step. None for a refused solution, and where there is
+  no label (`first_error`).
+
+  Raises:
+    ValueError: nobody labelled the solution.
+  """
+  if critique.parent.refused:
+    return None
+  label = first_error(critique.parent)
+  if label is None:
+    return None
+  if not refinement.has_verdict(critique):
+    return 0.0
+  if critique.parsed['verdict'] == 'correct':
+    return float(label == -1)
+  return float(label >= 0 and critique.parsed.get('step') == label)
+
+
+def first_error(solution: Record) -> int | None:
+  """Returns the label of a solution: its first wrong step, or -1.
 
   The label is read from `parsed['targets']` where a solution has them
   (`step_values`), whatever the truth is, and nobody is paid where they are
@@ -96,26 +119,17 @@ def locate(critique: Record, refinements: Sequence[Record]) -> float | None:
   Raises:
     ValueError: nobody labelled the solution.
   """
-  solution = critique.parent
-  if solution.refused:
-    return None
   label = solution.parsed.get('first_error')
   if 'targets' in solution.parsed:
     targets = solution.parsed['targets']
-    if targets is None:
-      return None
-    label = step_values.first_wrong(targets)
+    return None if targets is None else step_values.first_wrong(targets)
   if label is None:
     raise ValueError(
       f"parsed['first_error'] of {solution.id}: got none; expected the "
       'index of its first wrong step, or -1; label solutions before scoring '
       'critiques'
     )
-  if not refinement.has_verdict(critique):
-    return 0.0
-  if critique.parsed['verdict'] == 'correct':
-    return float(label == -1)
-  return float(label >= 0 and critique.parsed.get('step') == label)
+  return label
 
 
 def overlap(critique: Record, refinements: Sequence[Record]) -> float | None:

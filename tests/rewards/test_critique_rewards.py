@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from critic_jax.rewards import critique_rewards, verdicts
+from critic_jax.tasks import arithmetic_labels
 from critic_jax.types import Problem, Record
 
 _NONE = np.zeros(0, np.int32)
@@ -12,11 +13,13 @@ SETTINGS = dict(
   misjudge_weight=0.0,
   refine_weight=1.0,
   refine_reward='refine',
+  refine_settings={},
   preference_weight=0.0,
   step_weight=0.0,
   score_weight=0.0,
   gate='rightly_called_wrong',
   num_refinements=1,
+  graded={},
   form={},
 )
 # Of a right solution and of a wrong one; the last is TRAPS 26's hedge.
@@ -83,6 +86,28 @@ def test_the_weights_make_critique_rls_first_stage():
   assert rewards == [1, 1] + [-1] * 6 + [-1, -1, 1, 1] + [-1] * 4
 
 
+def test_further_settings_are_those_of_the_reward_that_is_named():
+  mend = dict(refine_reward='mend', gate='always', judge_weight=0.0)
+  kept = totals(**mend, refine_settings=dict(kept=1.0))
+  # All of a right solution is what `refine` pays for it.
+  assert kept == totals(gate='always', judge_weight=0.0)
+  assert kept != totals(**mend)
+
+
+def test_a_measure_is_a_function_of_the_world():
+  share = dict(module='arithmetic_labels', name='share_right')
+  rules, _ = critique_rewards.make_rewards(
+    **SETTINGS
+    | dict(refine_reward='gain', refine_settings=dict(measure=share, eps=0.5))
+  )
+  settings = rules['gain'].keywords
+  assert settings['eps'] == 0.5
+  assert settings['measure'].func is arithmetic_labels.share_right
+
+
+REVIEWER = dict(module='arithmetic_reviews', name='review')
+
+
 def test_a_penalty_is_a_bonus_less_a_constant_which_no_group_learns():
   penalty = totals(judge_weight=0.2, misjudge_weight=1.0)
   bonus = totals(judge_weight=1.2)
@@ -110,6 +135,29 @@ def test_rules_that_are_not_paid_for_are_left_out():
     (dict(gate='no'), "gate: got 'no'"),
     (dict(misjudge_weight=None), 'misjudge_weight: got None'),
     (dict(form=dict(length=dict(cost=1.0))), "shaping.length.*a 'weight'"),
+    (dict(graded=dict(distance={})), "graded.distance: got .*a 'weight'"),
+    (
+      dict(graded=dict(distanse=dict(weight=1.0))),
+      "graded.distanse: function of .*did you mean 'distance'",
+    ),
+    (
+      dict(graded=dict(reviewed=dict(weight=1.0, reviewer=dict(module='')))),
+      'graded.reviewed: reviewer: got none',
+    ),
+    (
+      dict(
+        graded=dict(
+          reviewed=dict(weight=1.0, reviewer=REVIEWER, flawed_score=2.0)
+        )
+      ),
+      'graded.reviewed: flawed_score: got 2.0',
+    ),
+    (
+      dict(refine_reward='gain', refine_settings=dict(eps=0.0)),
+      'refine_settings: eps: got 0.0',
+    ),
+    (dict(refine_settings=dict(gate='always')), 'refine_settings: .*gate'),
+    (dict(refine_settings=dict(kept=0.5)), "refine_settings: keyword.*'kept'"),
     (
       dict(judge_weight=0.0, refine_reward='delta', num_refinements=0),
       'by which no critique earns anything',

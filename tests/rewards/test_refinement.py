@@ -292,3 +292,68 @@ def test_critique_of_nothing_is_an_error():
   orphan = record('critique', '', verdicts.parse('Verdict: correct'))
   with pytest.raises(ValueError, match='parent of p/critique.0'):
     refinement.judge(orphan, [])
+
+
+# -------------------------------------------------------------------- gain
+
+
+def gained(before, *after, eps=0.5):
+  """The gain between shares, which are the texts here."""
+  solution = record('solve', str(before), dict(correct=WRONG))
+  text = 'Verdict: incorrect'
+  parent = record('critique', text, verdicts.parse(text), solution)
+  refinements = [
+    record('refine', str(share), dict(correct=WRONG), parent) for share in after
+  ]
+  measure = lambda problem, text: float(text)  # noqa: E731
+  return refinement.gain(parent, refinements, measure=measure, eps=eps)
+
+
+def test_gain_by_hand():
+  # G(s) = log(1.5 / (1.5 - s)) / log(3): 0, log(1.5) / log(3), log(2) / log(3)
+  # and 1 at 0, a half, three quarters and 1.
+  half, three_quarters = np.log([1.5, 2]) / np.log(3)
+  np.testing.assert_allclose(gained(0, 1 / 2), half)
+  np.testing.assert_allclose(gained(1 / 2, 3 / 4), three_quarters - half)
+  np.testing.assert_allclose(gained(3 / 4, 1), 1 - three_quarters)
+  np.testing.assert_allclose(gained(1 / 2, 0, 1), (1 - 2 * half) / 2)
+  # The same quarter is worth the more, the less there is to improve.
+  quarters = [gained(s, s + 1 / 4) for s in (0, 1 / 4, 1 / 2, 3 / 4)]
+  assert quarters == sorted(quarters) and sum(quarters) == pytest.approx(1)
+
+
+def test_gains_add_up_and_losses_are_paid_back():
+  rng = np.random.default_rng(0)
+  for eps in (0.01, 0.1, 1.0):
+    a, b, c = rng.random(3)
+    there, back = gained(a, b, eps=eps), gained(b, a, eps=eps)
+    assert there == pytest.approx(-back)
+    both = there + gained(b, c, eps=eps)
+    assert both == pytest.approx(gained(a, c, eps=eps))
+    # Without shaping it is the difference.
+    assert gained(a, b, eps=1e6) == pytest.approx(b - a, abs=1e-5)
+
+
+@pytest.mark.parametrize('gate', ALL_GATES)
+def test_the_gain_of_grades_is_delta_whatever_eps_is(gate):
+  for correct in (RIGHT, WRONG):
+    for text in ('Verdict: correct', 'Verdict: incorrect', 'Hm.'):
+      judged = critique(text, correct=correct)
+      for corrects in ((), (RIGHT,), (WRONG,), (RIGHT, WRONG, WRONG)):
+        its = refinements_of(judged, *corrects)
+        expected = refinement.delta(judged, its, gate=gate)
+        for eps in (0.01, 2.0):
+          ours = refinement.gain(judged, its, gate=gate, eps=eps)
+          assert ours == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_gain_is_not_known_where_a_grade_is_not():
+  judged = critique('Verdict: incorrect', correct=WRONG)
+  hung = record('refine', '', dict(correct=False, grade='timeout'), judged)
+  its = refinements_of(judged, RIGHT)
+  assert refinement.gain(judged, [*its, hung]) is None
+  assert refinement.gain(judged, its) == pytest.approx(1)
+  with pytest.raises(ValueError, match='eps: got 0; expected a number above 0'):
+    gained(0, 1, eps=0)
+  with pytest.raises(ValueError, match=r'measure: got \[0.0, 1.5\] of p/solve'):
+    gained(0, 1.5)

@@ -1,0 +1,115 @@
+"""Rewards of critiques between right and wrong: near misses, and reviews.
+
+`distance` pays for the first wrong step by how near it is named, as FAPO does
+for its reward model (https://arxiv.org/abs/2510.22543). `reviewed` pays for a
+verdict only as far as what the critique says of the solution is so, as
+DeepSeekMath-V2 does for its verifier (https://arxiv.org/abs/2511.22570). Each
+is `(critique, refinements) -> float`; a config names it with a weight in the
+setting `graded`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from critic_jax.rewards import refinement, step_labels, verdicts
+from critic_jax.types import Record
+
+
+def distance(critique: Record, refinements: Sequence[Record]) -> float | None:
+  """Returns FAPO's reward of a verdict and of the step that it names.
+
+  1 for a right verdict and -1 for a false or missing one; and where a wrong
+  solution is called wrong, less |named - labelled| / steps. The truth is the
+  step's label and not the answer's grade: a right answer after a wrong step is
+  wrong (a flawed positive). Steps as far off as the solution is long, and no
+  step at all, cost 1: so a near miss is worth more than a guess, and a right
+  'incorrect' is never worth less than a false verdict.
+
+  The paper has no word for a critique that names no step, nor a bound; both are
+  ours. Without the distance it is `judge` and `misjudge`, with the weight 1.
+
+  Raises:
+    ValueError: nobody labelled the solution.
+  """
+  solution = critique.parent
+  if solution.refused:
+    return None
+  label = step_labels.first_error(solution)
+  if label is None:
+    return None
+  called_wrong = critique.parsed.get('verdict') == 'incorrect'
+  if not refinement.has_verdict(critique) or called_wrong != (label >= 0):
+    return -1.0
+  if not called_wrong:
+    return 1.0
+  named = critique.parsed.get('step')
+  if named is None or named < 0:
+    return 0.0
+  return 1.0 - min(abs(named - label) / num_steps(solution), 1.0)
+
+
+def num_steps(solution: Record) -> int:
+  """Returns the steps of a solution: given ones, or lines that are not blank.
+
+  It is 1 at least; the label after the last step is as far off as that.
+  """
+  given = solution.parsed.get('num_steps')
+  lines = [line for line in solution.text.split('\n') if line.strip()]
+  return max(1, len(lines) if given is None else given)
+
+
+def reviewed(
+  critique: Record,
+  refinements: Sequence[Record],
+  *,
+  reviewer: Callable[[Record], float] | None,
+  flawed_score: float = 0.5,
+) -> float | None:
+  """Returns DeepSeekMath-V2's reward: form * (1 - |s' - s|) * review.
+
+  The form is 1 with one verdict in a critique that was not cut off, else 0. The
+  score s of a solution is 1 if it is right, 0 if its answer is wrong, and
+  `flawed_score` if its answer is right although a step is labelled wrong; s' is
+  what the critique says, in the same scale: 'incorrect' is 0, 'correct' is 1,
+  and 'correct' after `Step k is wrong` is `flawed_score`. The review is in
+  [0, 1]: whether what it says of the steps is so. Without it, a critic is paid
+  in full for a right verdict on errors that it made up.
+
+  With a review of 1, and without labels of steps, it is `judge`. The paper's
+  scores are 0, 0.5 and 1, people's; its review is a model's.
+
+  Args:
+    critique: a critique of a graded solution.
+    refinements: not read.
+    reviewer: critique -> its review.
+    flawed_score: the score between right and wrong.
+
+  Raises:
+    ValueError: `flawed_score` or a review is not in [0, 1], or nobody reviews.
+  """
+  if reviewer is None:
+    raise ValueError(
+      'reviewer: got none; expected who reviews critiques; set its module and '
+      'its name'
+    )
+  _check_share('flawed_score', flawed_score)
+  right = refinement.is_right(critique.parent, critique=critique)
+  if right is None:
+    return None
+  if not refinement.has_verdict(critique):
+    return 0.0
+  truth = said = 0.0
+  if right:
+    label = critique.parent.parsed.get('first_error')
+    truth = 1.0 if label in (None, -1) else flawed_score
+  if critique.parsed['verdict'] == 'correct':
+    said = flawed_score if verdicts.wrong_steps(critique.text) else 1.0
+  review = reviewer(critique)
+  _check_share(f'the review of {critique.id}', review)
+  return (1.0 - abs(said - truth)) * review
+
+
+def _check_share(what: str, value: float) -> None:
+  if not 0 <= value <= 1:
+    raise ValueError(f'{what}: got {value}; expected a number from 0 to 1')
