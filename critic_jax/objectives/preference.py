@@ -31,6 +31,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from critic_jax.objectives import pair_sums
+
 Array = Any
 
 # Those that read `ref_logprobs`, `kl`, and `margins`.
@@ -73,15 +75,15 @@ def dpo(
     label_smoothing: the share of wrong labels, in [0, 0.5).
   """
   del kl, margins
-  _check_positive(beta=beta)
+  pair_sums.check_positive(beta=beta)
   if not 0 <= label_smoothing < 0.5:
     raise ValueError(
       f'label_smoothing: got {label_smoothing}; expected >= 0 and < 0.5'
     )
-  margin = beta * _difference(_ratios(logprobs, ref_logprobs, num_tokens))
+  margin = beta * pair_sums.gap(logprobs, ref_logprobs, num_tokens)
   loss = -(1 - label_smoothing) * jax.nn.log_sigmoid(margin)
   loss -= label_smoothing * jax.nn.log_sigmoid(-margin)
-  return _of_pairs(loss, num_tokens)
+  return pair_sums.of_pairs(loss, num_tokens)
 
 
 def ipo(
@@ -105,11 +107,13 @@ def ipo(
     per_token: whether log-ratios are means over tokens instead of sums.
   """
   del kl, margins
-  _check_positive(tau=tau)
-  ratios = _ratios(logprobs, ref_logprobs, num_tokens)
+  pair_sums.check_positive(tau=tau)
+  ratios = pair_sums.log_ratios(logprobs, ref_logprobs, num_tokens)
   if per_token:
-    ratios = _means(ratios, num_tokens)
-  return _of_pairs((_difference(ratios) - 1 / (2 * tau)) ** 2, num_tokens)
+    ratios = pair_sums.means(ratios, num_tokens)
+  return pair_sums.of_pairs(
+    (pair_sums.difference(ratios) - 1 / (2 * tau)) ** 2, num_tokens
+  )
 
 
 def slic(
@@ -132,9 +136,9 @@ def slic(
     beta: the inverse of the margin that is asked for.
   """
   del kl, margins
-  _check_positive(beta=beta)
-  margin = _difference(_ratios(logprobs, ref_logprobs, num_tokens))
-  return _of_pairs(jax.nn.relu(1 - beta * margin), num_tokens)
+  pair_sums.check_positive(beta=beta)
+  margin = pair_sums.gap(logprobs, ref_logprobs, num_tokens)
+  return pair_sums.of_pairs(jax.nn.relu(1 - beta * margin), num_tokens)
 
 
 def simpo(
@@ -158,10 +162,10 @@ def simpo(
     gamma: the margin that is asked for.
   """
   del ref_logprobs, kl, margins
-  _check_positive(beta=beta)
-  means = _means(_sums(logprobs, num_tokens), num_tokens)
-  margin = beta * _difference(means) - gamma
-  return _of_pairs(-jax.nn.log_sigmoid(margin), num_tokens)
+  pair_sums.check_positive(beta=beta)
+  means = pair_sums.means(pair_sums.sums(logprobs, num_tokens), num_tokens)
+  margin = beta * pair_sums.difference(means) - gamma
+  return pair_sums.of_pairs(-jax.nn.log_sigmoid(margin), num_tokens)
 
 
 def orpo(
@@ -185,11 +189,11 @@ def orpo(
   del ref_logprobs, kl, margins
   if not lambda_ >= 0:
     raise ValueError(f'lambda_: got {lambda_}; expected >= 0')
-  means = _means(_sums(logprobs, num_tokens), num_tokens)
+  means = pair_sums.means(pair_sums.sums(logprobs, num_tokens), num_tokens)
   bounded = jnp.minimum(means, _MAX_MEAN)
   odds = bounded - jnp.log(-jnp.expm1(bounded))
-  loss = -means[:, 0] - lambda_ * jax.nn.log_sigmoid(_difference(odds))
-  return _of_pairs(loss, num_tokens)
+  loss = -means[:, 0] - lambda_ * jax.nn.log_sigmoid(pair_sums.difference(odds))
+  return pair_sums.of_pairs(loss, num_tokens)
 
 
 def modpo(
@@ -214,12 +218,12 @@ def modpo(
     weight: w of the objective that labels the pairs, in (0, 1].
   """
   del kl
-  _check_positive(beta=beta)
+  pair_sums.check_positive(beta=beta)
   if not 0 < weight <= 1:
     raise ValueError(f'weight: got {weight}; expected > 0 and <= 1')
-  margin = beta * _difference(_ratios(logprobs, ref_logprobs, num_tokens))
-  margin = (margin - _margins(margins, num_tokens)) / weight
-  return _of_pairs(-jax.nn.log_sigmoid(margin), num_tokens)
+  margin = beta * pair_sums.gap(logprobs, ref_logprobs, num_tokens)
+  margin = (margin - pair_sums.constants(margins, num_tokens)) / weight
+  return pair_sums.of_pairs(-jax.nn.log_sigmoid(margin), num_tokens)
 
 
 def mmdpo(
@@ -247,13 +251,13 @@ def mmdpo(
     rate: k, how fast it grows.
   """
   del kl
-  _check_positive(beta=beta, rate=rate)
+  pair_sums.check_positive(beta=beta, rate=rate)
   if not scale >= 0:
     raise ValueError(f'scale: got {scale}; expected >= 0')
-  gap = jax.nn.relu(_margins(margins, num_tokens))
+  gap = jax.nn.relu(pair_sums.constants(margins, num_tokens))
   betas = beta * (1 - scale * jnp.expm1(-rate * gap))
-  margin = betas * _difference(_ratios(logprobs, ref_logprobs, num_tokens))
-  return _of_pairs(-jax.nn.log_sigmoid(margin), num_tokens)
+  margin = betas * pair_sums.gap(logprobs, ref_logprobs, num_tokens)
+  return pair_sums.of_pairs(-jax.nn.log_sigmoid(margin), num_tokens)
 
 
 def d2o(
@@ -278,10 +282,10 @@ def d2o(
     alpha: that of the rejected response's.
   """
   del kl, margins
-  _check_positive(beta=beta, alpha=alpha)
-  ratios = _ratios(logprobs, ref_logprobs, num_tokens)
+  pair_sums.check_positive(beta=beta, alpha=alpha)
+  ratios = pair_sums.log_ratios(logprobs, ref_logprobs, num_tokens)
   margin = beta * ratios[:, 0] - alpha * ratios[:, 1]
-  return _of_pairs(-jax.nn.log_sigmoid(margin), num_tokens)
+  return pair_sums.of_pairs(-jax.nn.log_sigmoid(margin), num_tokens)
 
 
 def kto(
@@ -309,63 +313,17 @@ def kto(
     rejected_weight: the weight of rejected ones.
   """
   del margins
-  _check_positive(beta=beta)
+  pair_sums.check_positive(beta=beta)
   if not (chosen_weight >= 0 and rejected_weight >= 0):
     raise ValueError(
       f'chosen_weight, rejected_weight: got {chosen_weight}, '
       f'{rejected_weight}; expected both >= 0'
     )
   is_there = jnp.asarray(num_tokens) > 0
-  ratios = _float32(logprobs, is_there)
-  ratios -= _float32(jax.lax.stop_gradient(ref_logprobs), is_there)
+  ratios = pair_sums.float32(logprobs, is_there)
+  ratios -= pair_sums.float32(jax.lax.stop_gradient(ref_logprobs), is_there)
   kl = jax.lax.stop_gradient(jnp.maximum(jnp.asarray(kl, jnp.float32), 0))
   chosen = chosen_weight * jax.nn.sigmoid(-beta * (ratios[:, 0] - kl))
   rejected = rejected_weight * jax.nn.sigmoid(beta * (ratios[:, 1] - kl))
-  losses = _float32(jnp.stack([chosen, rejected], axis=1), is_there)
+  losses = pair_sums.float32(jnp.stack([chosen, rejected], axis=1), is_there)
   return jnp.sum(losses, axis=1) / jnp.maximum(jnp.sum(is_there, axis=1), 1)
-
-
-def _check_positive(**settings: float) -> None:
-  """Raises ValueError for a setting that is not positive."""
-  for name, value in settings.items():
-    if not value > 0:
-      raise ValueError(f'{name}: got {value}; expected > 0')
-
-
-def _is_pair(num_tokens: Array) -> Array:
-  return jnp.all(jnp.asarray(num_tokens) > 0, axis=1)
-
-
-def _sums(x: Array, num_tokens: Array) -> Array:
-  """Returns float32[N, 2], zero where a pair is padding.
-
-  So *before* all else: a `where` at the end would hide a NaN from the value,
-  but multiply its gradient by zero.
-  """
-  return _float32(x, _is_pair(num_tokens)[:, None])
-
-
-def _float32(x: Array, where: Array) -> Array:
-  return jnp.where(where, jnp.asarray(x).astype(jnp.float32), 0)
-
-
-def _margins(margins: Array, num_tokens: Array) -> Array:
-  """Returns float32[N] without a gradient, zero where a pair is padding."""
-  return _float32(jax.lax.stop_gradient(margins), _is_pair(num_tokens))
-
-
-def _ratios(logprobs: Array, ref_logprobs: Array, num_tokens: Array) -> Array:
-  ref_logprobs = jax.lax.stop_gradient(ref_logprobs)
-  return _sums(logprobs, num_tokens) - _sums(ref_logprobs, num_tokens)
-
-
-def _means(sums: Array, num_tokens: Array) -> Array:
-  return sums / jnp.maximum(jnp.asarray(num_tokens).astype(jnp.float32), 1)
-
-
-def _difference(x: Array) -> Array:
-  return x[:, 0] - x[:, 1]
-
-
-def _of_pairs(loss: Array, num_tokens: Array) -> Array:
-  return jnp.where(_is_pair(num_tokens), loss, 0)

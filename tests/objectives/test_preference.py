@@ -561,29 +561,3 @@ def test_modpo_finds_the_policy_of_all_rewards():
   expected = jax.nn.softmax(ref + total / beta)
   actual = jnp.exp(minimiser(modpo, ref, labels))
   np.testing.assert_allclose(actual, expected, atol=2e-5)
-
-
-def test_dno_finds_the_exact_step():
-  """2404.03715: soft targets are weights of a pair and of the swapped one."""
-  _, policy, preferred = game()
-  eta = 0.5
-  reward = preferred @ jnp.exp(policy)  # P(y is preferred to the policy's)
-  targets = jax.nn.sigmoid(reward[:, None] - reward[None])
-  dpo = functools.partial(preference.dpo, beta=eta)
-  actual = jnp.exp(minimiser(dpo, policy, targets))
-  expected = jax.nn.softmax(policy + reward / eta)
-  np.testing.assert_allclose(actual, expected, atol=1e-4)
-  # The step wins against where it came from.
-  assert actual @ preferred @ jnp.exp(policy) > 0.5
-
-
-def test_inpo_finds_the_exact_step():
-  """2407.00617: the reference is a mixture of two, and both are sampled."""
-  ref, policy, preferred = game()
-  eta, tau = 0.5, 0.2
-  mixed = tau / eta * ref + (1 - tau / eta) * policy
-  weights = preferred * jnp.exp(policy[:, None] + policy[None])
-  ipo = functools.partial(preference.ipo, tau=eta)
-  actual = jnp.exp(minimiser(ipo, mixed, weights))
-  expected = jax.nn.softmax(mixed + preferred @ jnp.exp(policy) / eta)
-  np.testing.assert_allclose(actual, expected, atol=1e-5)

@@ -11,13 +11,16 @@ from critic_jax.objectives import (
   contrastive,
   ensembles,
   gae,
+  games,
   kl,
   pair_labels,
+  pair_preferences,
   policy,
   preference,
   quantile,
   reward,
   value,
+  win_rates,
 )
 
 # Each default that a config may leave out, with its source.
@@ -38,6 +41,10 @@ DEFAULTS = {
   'mmdpo': dict(beta=0.1, scale=0.5, rate=0.5),  # MM-DPO, from memory
   'd2o': dict(beta=0.1, alpha=0.1),  # D2O, from memory
   'kto': dict(beta=0.1, chosen_weight=1.0, rejected_weight=1.0),  # KTO, 4.2
+  'inpo': dict(eta=0.0075, tau=0.0025),  # public code
+  'online_ipo': dict(beta=0.1),  # the first of EGPO's code
+  'dno': dict(eta=0.1),  # from memory
+  'sppo': dict(eta=1000.0, even=0.5),  # its code
   'bradley_terry': dict(label_smoothing=0.0, center_coef=0.0),  # InstructGPT
   'simcse': dict(temperature=0.05),  # SimCSE, 6.1
   'flips': dict(share=0.2),  # Secrets of RLHF, part II, 2.2
@@ -46,8 +53,8 @@ DEFAULTS = {
   'crossing': dict(margin=0.0),  # ours; the paper tries several
 }
 MODULES = (
-  advantages, clipping, contrastive, ensembles, gae, kl, pair_labels, policy,
-  preference, quantile, reward, value,
+  advantages, clipping, contrastive, ensembles, gae, games, kl, pair_labels,
+  pair_preferences, policy, preference, quantile, reward, value, win_rates,
 )  # fmt: skip
 ONE = jnp.ones((1, 1))
 
