@@ -73,8 +73,9 @@ def model(size='', source='', **settings) -> dict:
     prompts='plain',  # or 'instruct', 'first_error', 'programs'
     prefix='',  # how every response begins, e.g. 'Verdict:', or '<think>\n'
     # where the chat template does not open the thinking itself
-    # Rank 0: the model is trained itself. `targets`: matrices of its layers.
-    lora=dict(rank=0, alpha=32.0, targets='.*', dropout=0.0),
+    # Rank 0: the model is trained itself. `targets`: matrices of its layers,
+    # of all or, with `last_layers`, of so many at the end.
+    lora=dict(rank=0, alpha=32.0, targets='.*', dropout=0.0, last_layers=0),
     temperature=1.0,
     top_k=0,
     top_p=1.0,

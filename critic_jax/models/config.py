@@ -69,12 +69,15 @@ class Lora:
     targets: a regular expression of the names of matrices in a layer that have
       adapters: those of `KERNELS` that it matches whole.
     dropout: the share of an adapter's inputs that are 0 in a training step.
+    last_layers: the number of layers at the end that have adapters; 0, or more
+      than there are: all. Nothing is computed backward through the others.
   """
 
   rank: int
   alpha: float
   targets: str
   dropout: float
+  last_layers: int = 0
 
   def __post_init__(self):
     if not self.rank >= 0:
@@ -83,6 +86,10 @@ class Lora:
       raise ValueError(f'alpha: got {self.alpha}; expected more than 0')
     if not 0 <= self.dropout < 1:
       raise ValueError(f'dropout: got {self.dropout}; expected 0 or more, < 1')
+    if not self.last_layers >= 0:
+      raise ValueError(
+        f'last_layers: got {self.last_layers}; expected 0 for all, or more'
+      )
     try:
       has_target = any(map(self.is_target, KERNELS))
     except re.error as error:
@@ -231,6 +238,11 @@ class TransformerConfig:
           f'lora.targets: got {self.lora.targets!r} for a model of experts, '
           f'whose matrices have no adapters; expected some of {_ATTENTION}'
         )
+    if self.lora and self.lora.last_layers and self.layers == 'scanned':
+      raise ValueError(
+        f'lora.last_layers: got {self.lora.last_layers} for layers as a loop, '
+        "which are all alike; expected 0 for all; or set layers to 'unrolled'"
+      )
     if self.activation not in ACTIVATIONS:
       raise ValueError(
         f'activation: got {self.activation!r}; expected one of {ACTIVATIONS}'

@@ -69,7 +69,13 @@ def trained_params(model: Model) -> int:
   if model.get('num_experts'):  # whose matrices have none
     sizes = {x: size for x, size in sizes.items() if not x.startswith('mlp')}
   layer = sum(size for name, size in sizes.items() if lora.is_target(name))
-  return model['num_layers'] * lora.rank * layer
+  return adapted_layers(model) * lora.rank * layer
+
+
+def adapted_layers(model: Model) -> int:
+  """Counts the layers that a backward pass of the adapters goes through."""
+  lora, num_layers = model['lora'], model['num_layers']
+  return min(lora.last_layers, num_layers) or num_layers
 
 
 def read_params(model: Model) -> int:

@@ -54,7 +54,7 @@ class Projection(nn.Module):
     y = _product(x, kernel.astype(config.dtype), self.inputs, self.result)
     if scale is not None:
       y = (y * scale).astype(y.dtype)
-    if lora.is_target(config.lora, self.path):
+    if lora.is_target(config, self.path):
       y = y + self._adapter(x).astype(y.dtype)
     if self.bias:
       zeros = nn.with_logical_partitioning(

@@ -23,17 +23,31 @@ import jax
 import numpy as np
 
 from critic_jax.models import layer_stack
-from critic_jax.models.config import Lora
+from critic_jax.models.config import Lora, TransformerConfig
 
 A, B, KEY = 'lora_a', 'lora_b', 'lora_key'
 # Heads that are drawn, since no checkpoint of a language model has them.
 _DRAWN_HEADS = ('scalar_head',)
 
 
-def is_target(lora: Lora | None, path: tuple[str, ...]) -> bool:
+def is_target(config: TransformerConfig, path: tuple[str, ...]) -> bool:
   """Whether the module at a path of a model has an adapter; heads have none."""
-  is_of_layer = len(path) > 1
-  return bool(lora) and is_of_layer and lora.is_target('/'.join(path[-2:]))
+  if not config.lora or len(path) < 2 or path[0] in plain_layers(config):
+    return False
+  return config.lora.is_target('/'.join(path[-2:]))
+
+
+def plain(config: TransformerConfig, params) -> dict[str, Any]:
+  """Returns the layers of an unrolled tree that have none, without theirs."""
+  return {x: _select(params[x], False) for x in plain_layers(config)}
+
+
+def plain_layers(config: TransformerConfig) -> list[str]:
+  """Lists the layers before the last ones, which alone have adapters."""
+  if not config.lora or not config.lora.last_layers:
+    return []
+  number = config.num_layers - config.lora.last_layers
+  return [layer_stack.name_of(i) for i in range(number)]
 
 
 def has_adapters(params) -> bool:

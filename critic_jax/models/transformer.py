@@ -28,6 +28,7 @@ from critic_jax.models import (
   cudnn_attention,
   layer_stack,
   layer_views,
+  lora,
   quantize,
   splash_attention,
 )
@@ -347,12 +348,13 @@ class Transformer(nn.Module):
 
 def abstract_params(model: Transformer):
   """Returns the parameters as shapes, boxed with their logical axis names."""
-  # One layer is traced: all have the same.
+  # One layer is traced: all have the same, but for adapters.
   config = dataclasses.replace(model.config, num_layers=1, layers='unrolled')
   tokens = jax.ShapeDtypeStruct((1, 2), jnp.int32)
   init = Transformer(config).init
   shapes = jax.eval_shape(init, jax.random.key(0), tokens)['params']
   shapes = layer_stack.repeat(shapes, model.config.num_layers)
+  shapes |= lora.plain(model.config, shapes)
   return layer_stack.stack(shapes) if _is_scanned(model) else shapes
 
 
@@ -364,7 +366,8 @@ def init_params(model: Transformer, key: jax.Array):
   quantised; those of scanned layers are unrolled, then stacked.
   """
   if _is_scanned(model):
-    return layer_stack.stack(init_params(_unrolled(model), key))
+    config = dataclasses.replace(model.config, layers='unrolled')
+    return layer_stack.stack(init_params(Transformer(config), key))
   if model.config.is_int8:
     config = dataclasses.replace(model.config, param_dtype='float32')
     return quantize.quantize(init_params(Transformer(config), key))
@@ -393,8 +396,3 @@ def empty_cache(config: TransformerConfig, rows: int, slots: int) -> Cache:
 
 def _is_scanned(model: Transformer) -> bool:
   return model.config.layers == 'scanned'
-
-
-def _unrolled(model: Transformer) -> Transformer:
-  """Returns the model with its layers unrolled."""
-  return Transformer(dataclasses.replace(model.config, layers='unrolled'))

@@ -237,7 +237,7 @@ def update(model: Model, mesh, role: str, batch_shape, settings) -> Time:
   """Estimates the time of a batch's updates: forward, backward, and AdamW.
 
   A backward pass has twice the flops of a forward pass; with adapters as many,
-  as most matrices have no gradient.
+  as most matrices have no gradient, in the layers that have them.
 
   Args:
     model: the trained model.
@@ -248,9 +248,13 @@ def update(model: Model, mesh, role: str, batch_shape, settings) -> Time:
   """
   # A backward pass reads and gathers the matrices once, as a forward pass.
   num_reads = 3 if model.fields['remat'] == 'full' else 2
+  num_passes: float = num_reads + 1
+  if model.fields['lora']:
+    share = cost.adapted_layers(model.fields) / model.fields['num_layers']
+    num_passes = 1 + (num_reads - 1) * share
   time = _pass_time(
     'update', model, mesh, role, batch_shape, num_reads=num_reads,
-    num_passes=num_reads + (not model.fields['lora']),
+    num_passes=num_passes,
     num_calls=settings.microbatches,
   )  # fmt: skip
   num_params = cost.trained_params(model.fields) / model.heads

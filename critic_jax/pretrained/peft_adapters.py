@@ -203,6 +203,9 @@ def save(
     r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout,
     target_modules=sorted(targets), bias='none', inference_mode=True,
   )  # fmt: skip
+  if 0 < settings.last_layers < config.num_layers:
+    first = config.num_layers - settings.last_layers
+    content['layers_to_transform'] = list(range(first, config.num_layers))
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   safetensors.numpy.save_file(

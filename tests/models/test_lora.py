@@ -3,13 +3,22 @@
 import dataclasses
 import functools
 
+import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import assemble, assert_trees_close, random_params, tiny_config
 
-from critic_jax.models import forward, layer_stack, lora, quantize, transformer
+from critic_jax.models import (
+  cost,
+  forward,
+  layer_stack,
+  lora,
+  quantize,
+  transformer,
+)
 from critic_jax.models.config import KERNELS, Lora
 from critic_jax.models.transformer import Transformer
 from critic_jax.sampling import decode
@@ -48,6 +57,45 @@ def test_adapters_are_a_change_of_matrices(layers):
   # The change is not small, so that the test could fail.
   base = layer_stack.unstack(lora.split(params)[1])
   assert np.abs(actual - logits(plain)(base, TOKENS)).max() > 0.1
+
+
+def test_layers_before_the_last_have_no_adapter_and_no_backward_pass():
+  last = dataclasses.replace(LORA, last_layers=1)
+  model = Transformer(tiny_config('qwen2', lora=last, num_layers=3))
+  trained, base = lora.split(init(model, jax.random.key(0)))
+  assert set(trained) == {'layers_2'}
+  shapes = nn.meta.unbox(transformer.abstract_params(model))
+  chex.assert_trees_all_equal_shapes(shapes, lora.join(base, trained))
+  fields = vars(model.config)
+  assert sum(x.size for x in jax.tree.leaves(trained)) == cost.trained_params(
+    fields
+  )
+
+  def flops(model):
+    def loss(trained, base):
+      return forward.logits(model, lora.join(base, trained), TOKENS).sum()
+
+    parts = lora.split(transformer.abstract_params(model))
+    compiled = jax.jit(jax.grad(loss)).lower(*parts).compile()
+    return compiled.cost_analysis()['flops']
+
+  all_layers = Transformer(dataclasses.replace(model.config, lora=LORA))
+  assert flops(model) < 0.75 * flops(all_layers)
+
+
+def test_as_many_last_layers_as_there_are_is_all():
+  trees = [
+    transformer.abstract_params(adapted(lora=settings)[0])
+    for settings in (LORA, dataclasses.replace(LORA, last_layers=5))
+  ]
+  assert jax.tree.structure(trees[0]) == jax.tree.structure(trees[1])
+
+
+def test_layers_as_a_loop_all_have_adapters():
+  last = dataclasses.replace(LORA, last_layers=1)
+  message = 'lora.last_layers: got 1 for layers as a loop.*unrolled'
+  with pytest.raises(ValueError, match=message):
+    tiny_config('qwen2', lora=last, layers='scanned')
 
 
 def test_fresh_adapters_change_nothing():
@@ -179,6 +227,7 @@ def test_dropout_is_of_a_step_that_has_keys(layers):
     (dict(rank=-1), 'rank: got -1; expected 0 for none'),
     (dict(alpha=0.0), 'alpha: got 0.0; expected more than 0'),
     (dict(dropout=1.0), 'dropout: got 1.0; expected 0 or more, < 1'),
+    (dict(last_layers=-1), 'last_layers: got -1; expected 0 for all'),
     (dict(targets='q'), "targets: got 'q', which matches no matrix"),
     (dict(targets='('), r"targets: got '\(', missing \), .*expected a regular"),
   ],

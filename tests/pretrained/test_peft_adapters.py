@@ -109,6 +109,20 @@ def test_what_is_no_plain_adapter_is_refused(tmp_path, changes, message):
     peft_adapters.read(tmp_path)
 
 
+def test_layers_without_adapters_are_not_pefts_to_change(base, tmp_path):
+  settings = dataclasses.replace(SETTINGS, last_layers=1)
+  config = dataclasses.replace(base[0], lora=settings)
+  last = f'layers_{config.num_layers - 1}'
+  params = lora.split(random_params(Transformer(config)))[0]
+  assert set(params) == {last}
+  peft_adapters.save(tmp_path, config, settings, params, 'somewhere')
+  saved = json.loads((tmp_path / peft_adapters.CONFIG).read_text())
+  assert saved['layers_to_transform'] == [config.num_layers - 1]
+  tensors = safetensors.numpy.load_file(tmp_path / peft_adapters.WEIGHTS)
+  assert all(last.replace('_', '.') in name for name in tensors)
+  assert len(tensors) == 6
+
+
 def test_stabilised_ranks_are_scaled_by_the_root(tmp_path):
   shutil.copytree(PEFT, tmp_path, dirs_exist_ok=True)
   path = tmp_path / peft_adapters.CONFIG
