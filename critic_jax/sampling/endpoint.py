@@ -136,11 +136,11 @@ class Endpoint:
     """Yields keys and answers as they come; ends all at the first failure."""
     ended, connections = threading.Event(), set()
     with concurrent.futures.ThreadPoolExecutor(self._num_requests) as pool:
-      futures = {
-        pool.submit(self._ask, body, ended, connections): key
-        for key, body in bodies.items()
-      }
-      try:
+      try:  # requests are under way while others are submitted
+        futures = {
+          pool.submit(self._ask, body, ended, connections): key
+          for key, body in bodies.items()
+        }
         for future in concurrent.futures.as_completed(futures):
           yield futures[future], future.result()
       finally:  # also at Ctrl-C

@@ -1,5 +1,6 @@
 """Requests to a server that breaks, is slow, and lies; the cache of answers."""
 
+import concurrent.futures
 import json
 import os
 import signal
@@ -171,6 +172,26 @@ def test_ctrl_c_does_not_wait_for_the_server():
     with pytest.raises(KeyboardInterrupt):
       make(server.url, 2, timeout_s=60).complete(requests(9))
     thread.join()
+    assert time.monotonic() < started + 10
+
+
+def test_ctrl_c_while_requests_are_submitted_ends_them(monkeypatch):
+  """Those that are under way are not waited for either."""
+  pool = concurrent.futures.ThreadPoolExecutor
+  submit, submitted = pool.submit, []
+
+  def interrupted(*args):
+    if len(submitted) == 2:
+      wait_for(lambda: len(server.attempts) == 2)
+      raise KeyboardInterrupt
+    submitted.append(submit(*args))
+    return submitted[-1]
+
+  with bad_server(['slow'] * 10) as server:
+    monkeypatch.setattr(pool, 'submit', interrupted)
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+      make(server.url, 2, timeout_s=60).complete(requests(9))
     assert time.monotonic() < started + 10
 
 
