@@ -1,4 +1,5 @@
 import math
+import statistics
 
 import jax
 import jax.numpy as jnp
@@ -168,3 +169,26 @@ def test_wrong_settings():
     quantile.pinball(quantiles, targets, LEVELS, where, delta=-1)
   with pytest.raises(ValueError, match='margin: got -1; expected >= 0'):
     quantile.crossing(quantiles, LEVELS, where, margin=-1)
+
+
+def test_sorted_quantiles_cost_less():
+  """19 noisy quantiles of a normal variable, by the exact mean loss.
+
+  A loss at q of level tau is phi(q) + q (Phi(q) - tau) on average. Noise costs
+  8 % of the least loss, and sorting leaves a quarter of that.
+  """
+  levels = np.arange(1, 20) / 20
+  normal = statistics.NormalDist()
+  best = np.array([normal.inv_cdf(level) for level in levels])
+  noisy = best + 0.4 * np.random.default_rng(0).normal(size=(200, 19))
+
+  def losses(quantiles):
+    density = np.exp(-(quantiles**2) / 2) / math.sqrt(2 * math.pi)
+    below = np.vectorize(normal.cdf)(quantiles)
+    return np.mean(density + quantiles * (below - levels), axis=1)
+
+  raw, ordered = losses(noisy), losses(np.sort(noisy, axis=1))
+  assert np.all(ordered <= raw)
+  least = losses(best[None])[0]
+  assert np.mean(raw) / least == pytest.approx(1.079, abs=0.004)
+  assert np.mean(ordered) / least == pytest.approx(1.019, abs=0.004)
