@@ -6,6 +6,13 @@ learns from its own:
   python -m critic_jax.train --config configs/ppo.py --workdir runs/ppo
 
 The value model begins as a copy of the imitator with a head of its own.
+
+  ppo           the answer is paid, at the last token
+  fine_grained  each line is paid, too, where it ends: for the operation that
+                the story asks for, and for a true result, with weights of their
+                own (https://arxiv.org/abs/2306.01693)
+  tiny          two steps of each phase of `fine_grained`; for tests
+
 The settings are not tuned: only `tiny` was run.
 """
 
@@ -13,7 +20,7 @@ from configs import common, sft
 
 
 def get_config(arg='ppo'):
-  makers = dict(ppo=ppo, tiny=tiny)
+  makers = dict(ppo=ppo, fine_grained=fine_grained, tiny=tiny)
   if arg not in makers:
     raise ValueError(f'config: got {arg!r}; expected one of {sorted(makers)}')
   return makers[arg]()
@@ -35,6 +42,7 @@ def ppo():
     copy=dict(value='solver'),
     row_shapes=((32, 224), (40, 224)),
     num_solutions=4,
+    segment_rewards={},
     discount=1.0,
     lambda_=0.95,
     bootstrap_cut=False,  # True: a value follows solutions that were cut off
@@ -47,8 +55,18 @@ def ppo():
   return config
 
 
+def fine_grained():
+  """PPO with rewards of each line, of two kinds, beside the answer's."""
+  config = ppo()
+  config.phases.rl.segment_rewards = {
+    kind: dict(module='arithmetic_labels', name=f'rewarded_{kind}', weight=w)
+    for kind, w in (('operations', 0.3), ('results', 0.5))
+  }
+  return config
+
+
 def tiny():
   """Two steps of each phase with the smallest models; for tests."""
-  config = sft.shrink(ppo())
+  config = sft.shrink(fine_grained())
   config.phases.rl.num_solutions = 2
   return config

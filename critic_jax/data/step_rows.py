@@ -48,6 +48,44 @@ def step_tokens(record: Record, ends: Sequence[int], lm: LM) -> list[int]:
   ]
 
 
+def token_rewards(
+  records: Sequence[Record],
+  segments: Sequence[Sequence[tuple[int, float]]],
+  mask: np.ndarray,
+  lm: LM,
+) -> np.ndarray:
+  """Puts rewards at the last tokens of segments, the rest at the end.
+
+  The sum of a row is its record's reward. Where the tokens of a response do not
+  have its text, all of it is at the end.
+
+  Args:
+    records: responses of `lm`, one a row, scored.
+    segments: for each record where its segments end in the text, and what of
+      its reward is theirs.
+    mask: bool[B, T], True at the tokens of responses that are learned from.
+    lm: the model that wrote them.
+
+  Returns:
+    float32[B, T].
+  """
+  rewards = np.zeros(mask.shape, np.float32)
+  for row, (record, its_segments) in enumerate(
+    zip(records, segments, strict=True)
+  ):
+    if not mask[row].any():
+      continue
+    last = np.flatnonzero(mask[row])[-1]
+    rest = record.scores['reward']
+    places = step_tokens(record, [end for end, _ in its_segments], lm)
+    if places:
+      for place, (_, reward) in zip(places, its_segments, strict=True):
+        rewards[row, min(len(record.prompt_tokens) + place, last)] += reward
+        rest -= reward
+    rewards[row, last] += rest
+  return rewards
+
+
 def make_step_rows(
   to_rows: Callable[..., Batch], lm: LM, aggregate: str
 ) -> Callable[[Sequence[Record], Sequence[Sequence[int]]], Batch]:

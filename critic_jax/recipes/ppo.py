@@ -5,7 +5,8 @@ https://arxiv.org/abs/1707.06347, with generalised advantages
 
 1. The policy solves each problem `num_solutions` times.
 2. Reward, at the last token: the final answer is right. A solution whose grader
-   timed out teaches nothing.
+   timed out teaches nothing. Segments may have rewards of their own, of several
+   kinds, each at its last token (https://arxiv.org/abs/2306.01693).
 3. The value model's estimates before each token give advantages and returns.
    A solution that was cut off is worth what a finished wrong one is; with
    `bootstrap_cut` the value after it stands for what would have followed.
@@ -22,11 +23,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from critic_jax import lookup
-from critic_jax.data import batching
+from critic_jax.data import batching, step_rows
 from critic_jax.loss_fns import policy_gradient, scoring
 from critic_jax.objectives import gae, masked
 from critic_jax.objectives import value as value_objectives
-from critic_jax.rewards import refinement
+from critic_jax.rewards import refinement, segments
 from critic_jax.rollouts import rollout, stage_metrics
 from critic_jax.sampling.lm import get_models
 from critic_jax.types import Recipe, Sampled
@@ -37,6 +38,7 @@ def make(
   grade,
   *,
   num_solutions: int,
+  segment_rewards: Mapping,
   discount: float,
   lambda_: float,
   bootstrap_cut: bool,
@@ -56,6 +58,8 @@ def make(
       the KL has a coefficient.
     grade: final answers to grades.
     num_solutions: solutions of each problem.
+    segment_rewards: by kind, `weight`, and who rewards the segments of a
+      solution (`segments.bind`); {} for the answer's reward alone.
     discount: the discount of the future, for each token.
     lambda_: the lambda of the generalised advantages.
     bootstrap_cut: whether the value after a solution that was cut off counts as
@@ -78,6 +82,7 @@ def make(
     lookup.check_numbers(0, **{name: share})
     if share > 1:
       raise ValueError(f'{name}: got {share}; expected at most 1')
+  measures, rules, weights = segments.bind(segment_rewards)
   scoring.check_head(models, 'value', 'value')
   value_fn = lookup.bind(value_objectives, value_loss, 'value_loss')
   with lookup.naming('value_loss'):  # its values are checked when it is called
@@ -88,11 +93,7 @@ def make(
     models, 'solver', objective=objective, kl=kl, microbatches=microbatches
   )
   num_rows = batch_size * num_solutions
-  if num_rows < 2:  # whitened advantages leave nothing of its reward
-    raise ValueError(
-      f'batch_size, num_solutions: got {batch_size}, {num_solutions}, by which '
-      'a step has one response; expected several, to compare; raise either'
-    )
+  _check_several(batch_size, num_solutions)
   to_rows, pack = batching.make_rows(
     solver,
     num_rows=num_rows,
@@ -112,7 +113,10 @@ def make(
       n=num_solutions,
     )
     solutions = rollout.score(
-      solutions, [], {'correct': refinement.correct}, {'correct': 1.0}
+      segments.write(solutions, measures),
+      [],
+      {'correct': refinement.correct, **rules},
+      {'correct': 1.0, **weights},
     )
 
     # 3. Estimate values, on plain rows: packed ones hold several responses.
@@ -125,8 +129,9 @@ def make(
       microbatches=microbatches,
     )
     is_open = was_cut(solutions, batch['mask']) & bootstrap_cut
+    paid = [segments.weighted(solution, weights) for solution in solutions]
     estimates = estimate(
-      reward_at_end(solutions, batch['mask']),
+      step_rows.token_rewards(solutions, paid, batch['mask'], solver),
       values,
       batch['mask'],
       np.where(is_open, final, np.float32(0)),
@@ -146,7 +151,9 @@ def make(
     sums = {**sums, 'loss/value': value_total}
     return policy_total + value_coef * value_total, (sums, per_row)
 
-  names = stage_metrics.names('solve', rewards=['correct'], is_graded=True)
+  names = stage_metrics.names(
+    'solve', rewards=['correct', *rules], is_graded=True
+  )
   return Recipe(
     collect,
     loss,
@@ -157,6 +164,15 @@ def make(
     metrics=frozenset([*policy.metrics, 'loss/value', *names]),
     corrects_staleness=policy.corrects_staleness,
   )
+
+
+def _check_several(batch_size, num_solutions) -> None:
+  if batch_size * num_solutions < 2:
+    # Whitened advantages leave nothing of one reward.
+    raise ValueError(
+      f'batch_size, num_solutions: got {batch_size}, {num_solutions}, by which '
+      'a step has one response; expected several, to compare; raise either'
+    )
 
 
 @functools.partial(jax.jit, static_argnames=('discount', 'lambda_'))
@@ -180,15 +196,6 @@ def estimate(rewards, values, mask, bootstrap, *, discount, lambda_):
     bootstrap=bootstrap,
   )
   return {'returns': returns, 'advantages': masked.whiten(advantage, mask)}
-
-
-def reward_at_end(records, mask):
-  """Puts each record's reward at the last token of its row, float32[B, T]."""
-  rewards = np.zeros(mask.shape, np.float32)
-  for row, record in enumerate(records):
-    if mask[row].any():
-      rewards[row, np.flatnonzero(mask[row])[-1]] = record.scores['reward']
-  return rewards
 
 
 def was_cut(records, mask):

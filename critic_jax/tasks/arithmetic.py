@@ -233,6 +233,11 @@ def read_steps(text: str) -> list[Step]:
   ]
 
 
+def step_ends(text: str) -> list[int]:
+  """Returns where each of `read_steps` ends in a text."""
+  return [match.end() for match in _STEP.finditer(text)]
+
+
 def read_program(problem: Problem) -> Program:
   """Reads the program behind a problem of this world.
 

@@ -150,6 +150,48 @@ def share_right(problem: Problem, text: str) -> float:
   return 1 - sum(marks) / len(marks)
 
 
+def rewarded_operations(problem: Problem, text: str) -> list[tuple[int, float]]:
+  """Rewards each line that does the story's next operation, 1.0; others -1.0.
+
+  The line goes on from the result of the line before, be that right or wrong;
+  whether its own result is true does not matter. Lines that the story does not
+  have do none.
+
+  Returns:
+    Where each line ends in the text, and its reward.
+  """
+  program, steps = arithmetic.read_program(problem), arithmetic.read_steps(text)
+  befores = [program.start, *(step.result for step in steps)]
+  expected = [
+    (i + 1, before, op, right)
+    for i, ((op, right), before) in enumerate(
+      zip(program.operations, befores, strict=False)
+    )
+  ]
+  rewards = [
+    1.0 if i < len(expected) and step[:4] == expected[i] else -1.0
+    for i, step in enumerate(steps)
+  ]
+  return list(zip(arithmetic.step_ends(text), rewards, strict=True))
+
+
+def rewarded_results(problem: Problem, text: str) -> list[tuple[int, float]]:
+  """Rewards each line whose equation is true, 1.0; others -1.0.
+
+  It need not be the story's; but a line beyond the story's number of lines
+  counts as a false one, so that more lines do not earn more.
+
+  Returns:
+    Where each line ends in the text, and its reward.
+  """
+  num_lines = len(arithmetic.read_program(problem).operations)
+  rewards = [
+    1.0 if i < num_lines and result == arithmetic.compute(*fact) else -1.0
+    for i, (_, *fact, result) in enumerate(arithmetic.read_steps(text))
+  ]
+  return list(zip(arithmetic.step_ends(text), rewards, strict=True))
+
+
 def step_label(solution: Record, rng: random.Random) -> str:
   """Writes a critique that is its label: the first wrong step, no thinking."""
   error = arithmetic.first_error(solution.problem, solution.text)

@@ -46,6 +46,30 @@ def test_steps_of_the_world_end_where_their_tokens_do():
       assert text != problem.solution[:end]
 
 
+def test_rewards_of_segments_by_hand():
+  lm = tiny_lm(max_new_tokens=16, lengths=(96,))  # a token is a byte
+  record, _ = read(lm, 'ab\ncd')
+  record = dataclasses.replace(record, scores={'reward': 4.0})
+  start = len(record.prompt_tokens)
+  mask = np.zeros((4, start + 8), bool)
+  mask[:2, start : start + 6] = True  # five bytes and an end
+  # Two kinds: after each line, and after the whole. The rest is the answer's.
+  paid = [(2, 1.0), (5, 0.5), (5, -0.25)]
+  other = dataclasses.replace(record, text='not what its tokens say')
+  rewards = step_rows.token_rewards(
+    [record, other, record], [paid] * 3, mask, lm
+  )
+  expected = np.zeros(mask.shape)
+  expected[0, start + np.array([1, 4, 5])] = [1, 0.25, 2.75]
+  expected[1, start + 5] = 4  # its text is not found: all at the end
+  # The third is not learned from, and the fourth row is padding.
+  np.testing.assert_allclose(rewards, expected)
+  plain = step_rows.token_rewards([record], [[]], mask, lm)
+  np.testing.assert_allclose(
+    plain[0], 4.0 * (np.arange(start + 8) == start + 5)
+  )
+
+
 def test_a_token_that_crosses_the_end_of_a_step_is_its_last():
   """A tokenizer may have one token for the end of a line and what follows."""
   plain, crossing = byte_tokenizer(), 200

@@ -1,3 +1,6 @@
+import dataclasses
+import itertools
+
 import jax
 import numpy as np
 import pytest
@@ -28,6 +31,7 @@ PROBLEMS = [PROBLEM, Problem('other', 'Ben has 1 pen.', '1')]
 def section(**changes):
   phase = config.get_config('tiny').phases.rl.to_dict()
   plain = {'batch_size': 2, 'num_solutions': 2, 'row_shapes': ()}
+  plain['segment_rewards'] = {}
   return settings(phase, **{**plain, **changes})
 
 
@@ -113,20 +117,33 @@ def test_a_cut_solution_is_worth_what_a_finished_wrong_one_is(models, ppo_case):
     np.testing.assert_allclose(row, expected, atol=1e-5)
 
 
-def test_the_reward_is_at_the_last_token():
-  mask = np.array([[0, 1, 1, 0], [0, 0, 0, 0], [0, 1, 0, 0]], bool)
+def test_lines_are_paid_where_they_end(models, ppo_case):
+  """Returns are the rewards still to come; the right solution's: 1 + 4 / 2."""
+  _, roles, _, _ = ppo_case
+  paid = dict(module='arithmetic_labels', name='rewarded_results', weight=0.5)
+  changed = section(lambda_=1.0, segment_rewards=dict(results=paid))
+  recipe = make_recipe(ppo, changed, models, grade)
+  problems = [PROBLEM, dataclasses.replace(PROBLEMS[1], solution=RIGHT)]
+  batch, records = recipe.collect(roles, problems, jax.random.key(0))
+  assert [r.scores['results'] for r in records] == [2, 0, 0, 0]
+  assert [r.scores['reward'] for r in records] == [2, 0, 0, 0]
+  to_come = []
+  for row, mask in zip(batch['returns'], batch['mask'], strict=True):
+    rounded = np.round(row[mask], 4).tolist()
+    to_come.append([x for x, _ in itertools.groupby(rounded)])
+  # 0.5 a line and 1 for the answer; -0.5 and 0.5 for a false line and a true.
+  assert to_come == [[2, 1.5, 1], [0, 0.5, 0], [0], [0]]
+  assert 'solve/results' in recipe.metrics
 
+
+def test_cut_rows():
   class Scored:
-    def __init__(self, reward, truncated):
-      self.scores, self.truncated = {'reward': reward}, truncated
+    def __init__(self, truncated):
+      self.truncated = truncated
 
-  records = [Scored(0.5, True), Scored(7.0, False)]
+  mask = np.ones((3, 1), bool)
   np.testing.assert_array_equal(
-    ppo.reward_at_end(records, mask),
-    [[0, 0, 0.5, 0], [0, 0, 0, 0], [0, 0, 0, 0]],
-  )
-  np.testing.assert_array_equal(
-    ppo.was_cut(records, mask), [True, False, False]
+    ppo.was_cut([Scored(True), Scored(False)], mask), [True, False, False]
   )
 
 
@@ -179,6 +196,7 @@ def test_the_value_model_needs_its_head():
     (dict(value_loss=dict(name='clip')), "mean 'clipped'"),
     (dict(value_loss=dict(name='clipped', clp=0.1)), "mean 'clip'"),
     (dict(objective=dict(name='ppo')), "got 'ppo'"),
+    (dict(segment_rewards=dict(x=dict(name='y'))), "rewards.x: .*'weight'"),
   ],
 )
 def test_wrong_settings_fail_when_the_recipe_is_made(changes, message):

@@ -40,6 +40,34 @@ def test_marks_by_hand(text, marks):
   assert arithmetic.first_error(PROBLEM, text) == first
 
 
+@pytest.mark.parametrize(
+  ('text', 'operations', 'results'),
+  [
+    (PROBLEM.solution, [1, 1], [1, 1]),
+    # Another result, with which the next line goes on.
+    ('Step 1: 5 + 2 = 8\nStep 2: 8 * 2 = 16', [1, 1], [-1, 1]),
+    # A true line that is not the story's, and one that forgets it.
+    ('Step 1: 5 + 3 = 8\nStep 2: 7 * 2 = 14', [-1, -1], [1, 1]),
+    # Lines too many, and too few; other text is none.
+    (f'{PROBLEM.solution}\nStep 3: 1 + 1 = 2', [1, 1, -1], [1, 1, -1]),
+    ('Step 1: 5 + 2 = 7\nStep 1: 5 + 2 = 7\n' * 2, [1, -1, -1, -1],
+     [1, 1, -1, -1]),
+    ('Hm.\nStep 1: 5 + 2 = 7', [1], [1]),
+    ('So.', [], []),
+  ],
+)  # fmt: skip
+def test_rewards_of_lines_by_hand(text, operations, results):
+  for function, expected in (
+    (arithmetic_labels.rewarded_operations, operations),
+    (arithmetic_labels.rewarded_results, results),
+  ):
+    segments = function(PROBLEM, text)
+    assert [reward for _, reward in segments] == expected
+    lines = [line for line in text.split('\n') if line.startswith('Step')]
+    for (end, _), line in zip(segments, lines, strict=True):
+      assert text[:end].endswith(line)
+
+
 def solved(problem, text):
   return Record(problem, 'solve', None, 0, (), (), (), text)
 
