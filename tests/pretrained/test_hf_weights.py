@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
-from helpers import OTHER_FAMILIES
+from helpers import OTHER_FAMILIES, assert_trees_close
 
 from critic_jax import convert as convert_command
 from critic_jax.models import layer_stack
@@ -711,6 +711,35 @@ def test_command(tmp_path, pieces, capsys):
   assert not (tmp_path / 'x').exists()
   err = capsys.readouterr().err
   assert err.count('\n') == 2 and 'expected one that exists' in err
+
+
+def test_two_models_are_merged(tmp_path, pieces, capsys):
+  config, params = model('qwen3')
+  double = jax.tree.map(lambda x: 2 * x, params)
+  for name, tree in dict(a=params, b=double).items():
+    hf_weights.save(tmp_path / name, config, tree, pieces)
+  a, b, c = (str(tmp_path / name) for name in 'abc')
+  for weight, factor in ((None, 1.5), ('0', 1), ('1', 2), ('0.25', 1.25)):
+    command = ['--merge', a, b, c, '--overwrite']
+    command += ['--weight', weight] if weight else []
+    assert convert_command.main(command) == 0
+    expected = jax.tree.map(lambda x, by=factor: by * x, params)
+    assert_trees_close(hf_weights.load_weights(c)[1], expected, rtol=1e-6)
+
+  other = tmp_path / 'other'
+  hf_weights.save(other, *model('llama'), pieces)
+  capsys.readouterr()
+  for command, message in (
+    (['--merge', a, str(other)], 'expected models of one family'),
+    (['--merge', a, b, '--weight', '1.5'], 'weight: got 1.5'),
+    (['--merge', a, b, a], 'SRC: got'),
+    (['--merge', a, b, '--adapters'], 'adapters: got it with --merge'),
+    ([a, '--weight', '0.5'], 'without --merge'),
+    ([], 'SRC: got neither'),
+  ):
+    assert convert_command.main([*command, str(tmp_path / 'd')]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / 'd').exists()
 
 
 NO_WEIGHTS = {  # names of files beside config.json -> what is said of them
