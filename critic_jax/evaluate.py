@@ -37,6 +37,7 @@ from critic_jax.training import (
   eval_phases,
   inputs,
   model_sources,
+  role_checks,
 )
 from critic_jax.training import roles as roles_lib
 from critic_jax.workdir import run_dir
@@ -119,7 +120,10 @@ def run(
 def _load(config, trained: Trained | None):
   """Loads the sources of roles; of a run those alone that are not saved."""
   needed = adapters.sources_of(trained.config) if trained else config.models
-  return roles_lib.load_params({role: config.models[role] for role in needed})
+  loaded = roles_lib.load_params({role: config.models[role] for role in needed})
+  if not trained:  # else the checkpoint has the heads
+    role_checks.check_heads(config.models, loaded)
+  return loaded
 
 
 def _inputs(lms, loaded, evaluations, trained: Trained | None):

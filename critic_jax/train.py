@@ -19,10 +19,9 @@ when they are learned from. An objective with a ratio corrects for that, by the
 log-probabilities that tokens were sampled with; 'policy/ratio_error' shows it.
 
 A step whose loss, gradient or new parameters are not finite changes nothing:
-its batch is kept, and a phase with more than `max_skipped` of them ends the
-run. Where sampler and trainer are one model and differ by more than
-`max_ratio_error` at a token, or twice as much as was told before, the batch is
-kept too, and its row is named.
+its batch is kept, and a phase with more than `max_skipped` ends the run. Where
+sampler and trainer are one model and differ by more than `max_ratio_error` at a
+token, or twice as much as was told before, the batch is kept, its row is named.
 
 A run of several processes is the same command in each, in an environment that
 names them (runtime/distributed.py), with a folder that all of them see.
@@ -63,6 +62,7 @@ from critic_jax.training import (
   eval_phases,
   inputs,
   model_sources,
+  role_checks,
   updates,
 )
 from critic_jax.training import phases as phases_lib
@@ -357,15 +357,15 @@ def run(
     evaluations = eval_phases.make_evaluations(config, lms, splits)
     examples = {'data': splits['train'], **eval_phases.examples(evaluations)}
     loaded = roles_lib.load_params(config.models)
+    role_checks.check_heads(config.models, loaded, phases)
     choices.show(config, lms, platform, phases, console)
 
     # Open the folder, and make the roles.
-    opened_run = run_dir.open_run(
+    folder = stack.enter_context(run_dir.open_run(
       workdir, config, inputs=inputs.digests(lms, loaded, examples),
       overrides=overrides, devices=', '.join(map(str, jax.devices())),
       is_writer=distributed.is_first(),
-    )  # fmt: skip
-    folder = stack.enter_context(opened_run)
+    ))  # fmt: skip
     served.keep_answers(lms, folder.path)
     distributed.wait('folder')
     kept = phases_lib.kept(config, phases)
