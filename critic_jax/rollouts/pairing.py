@@ -6,6 +6,7 @@ And the scores that say which: sums of rules, or of what a file says, by weight.
 from __future__ import annotations
 
 import collections
+import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -110,6 +111,23 @@ def check_weights(weights: Mapping[str, float]) -> dict[str, float]:
       'got no weight, by which all responses are alike; expected one; raise one'
     )
   return weights
+
+
+def score_given(
+  records: Sequence[Record],
+  weights: Mapping[str, float],
+  margin_weights: Mapping[str, float],
+) -> list[Record]:
+  """Scores given responses by what a file says (`weighted`), if they fit."""
+  return [
+    dataclasses.replace(
+      record,
+      scores={}
+      if record.refused
+      else weighted(record.scores, weights, margin_weights),
+    )
+    for record in records
+  ]
 
 
 def weighted(

@@ -125,15 +125,18 @@ def check_examples(phases: Sequence, examples: Sequence) -> None:
         raise ValueError(
           f'recipe: got {phase.config.recipe!r}, which takes {expected}, and '
           f'data of {got}; expected one kind; offline_preference with '
-          "writer.module='' takes comparisons, those of data.name='preferences'"
+          "writer.module='', and reward_model with comparisons, take those of "
+          "data.name='preferences'"
         )
       if are_compared:
+        config = phase.config
+        section = config.get('comparisons') or config  # reward_model's
         preference_files.check(
           examples,
-          score=phase.config.score,
-          margin=phase.config.margin,
-          max_responses=phase.config.max_responses,
-          objective=phase.config.objective.name,
+          score=section.score,
+          margin=config.get('margin', {}),
+          max_responses=section.max_responses,
+          objective=config.objective.name,
         )
         continue
       if are_given and not recipe.takes_solutions:

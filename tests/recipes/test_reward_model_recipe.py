@@ -1,5 +1,6 @@
 """Reward models: pairs by rules, and what is paid by their scores."""
 
+import json
 import random
 import types
 
@@ -22,7 +23,7 @@ from loop_helpers import (
 
 from configs import common, refcritic
 from configs import reward_model as config
-from critic_jax.data import batching
+from critic_jax.data import batching, preference_files
 from critic_jax.loss_fns import scoring
 from critic_jax.recipes import grpo, reward_model
 from critic_jax.recipes import refcritic as refcritic_recipe
@@ -133,6 +134,59 @@ def test_written_solutions_are_paired_by_their_gold():
   pairs = pairs_in(batch)
   assert len(pairs) >= 4
   assert all(texts[chosen] > texts[rejected] for chosen, rejected in pairs)
+
+
+GIVEN = dict(max_responses=3, score=dict(preference=1.0, helpfulness=0.0))
+
+
+def test_pairs_of_a_file(tmp_path):
+  """Read by the loader of offline preferences; swapped and relabelled alike."""
+  path = tmp_path / 'pairs.jsonl'
+  pairs = [('Two.', 'Three.'), ('No.', 'Yes.'), ('So ' * 99, 'So.')]
+  path.write_text(
+    ''.join(
+      json.dumps(dict(prompt=f'Q{i}?', chosen=chosen, rejected=rejected)) + '\n'
+      for i, (chosen, rejected) in enumerate(pairs)
+    )
+  )
+  examples = preference_files.read(path)
+  recipe, batch, records = collect(examples, comparisons=GIVEN)
+  # The third has a response that is too long.
+  assert pairs_in(batch) == pairs[:2]
+  assert recipe.takes_comparisons and not recipe.sampled
+  assert [r.scores.get('reward') for r in records] == [1, 0, 1, 0, None, 0]
+  assert 'solve/preference' in recipe.metrics
+  tokens, start = batch['tokens'][0], batch['mask'][0].argmax()
+  prompt = [dict(role='user', content='Q0?')]
+  assert tokens[:start].tolist() == reader().encode_messages(prompt)
+  swapped = [
+    collect(examples, seed=seed, comparisons=GIVEN, flip_share=0.4)[1]
+    for seed in range(8)
+  ]
+  seen = {pair for batch in swapped for pair in pairs_in(batch)}
+  assert seen == {*pairs[:2], *(pair[::-1] for pair in pairs[:2])}
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    (dict(stage='critique'), "comparisons: got them with stage='critique'"),
+    (dict(writer=PLANTED), 'comparisons: got them with .*arithmetic_labels'),
+    (dict(gold=SHARE_RIGHT), 'comparisons: got them with .*arithmetic_labels'),
+    (dict(comparisons=GIVEN | dict(max_responses=1)), '^comparisons: max_resp'),
+    (
+      dict(comparisons=GIVEN | dict(score=dict(x=0.0))),
+      '^comparisons: score: ',
+    ),
+    (
+      dict(comparisons=dict(score=dict(x=1.0))),
+      '^comparisons: .*max_responses',
+    ),
+  ],
+)
+def test_wrong_settings_of_comparisons(changes, message):
+  with pytest.raises(ValueError, match=message):
+    make(nano(), **dict(comparisons=GIVEN) | changes)
 
 
 def test_steps_differ_and_are_repeated_by_their_key():

@@ -132,6 +132,12 @@ PAIRS = dict(
 )  # fmt: skip
 
 
+SCORED = dict(
+  takes_comparisons=True, objective=dict(name='bradley_terry'),
+  comparisons=dict(max_responses=2, score=dict(preference=1.0)),
+)  # fmt: skip
+
+
 def phase(
   recipe, takes_solutions, num_refinements=0, takes_comparisons=False,
   **settings,
@@ -205,6 +211,11 @@ def test_phases_that_take_what_the_data_has_pass(phases, examples):
       [compared(0, 1)],
       "phases.rl: recipe: got 'sft', which takes other examples, and data of "
       "comparisons; .* data.name='preferences'",
+    ),
+    (
+      [phase('reward_model', False, **SCORED)],
+      [compared(0, 1, 2)],
+      'phases.rl: max_responses: got 2, but .* has 3',
     ),
     (
       [phase('offline_preference', False, **PAIRS)],
