@@ -86,6 +86,48 @@ def token_rewards(
   return rewards
 
 
+def token_feedback(
+  records: Sequence[Record],
+  segments: Sequence[Sequence[tuple[int, float]]],
+  mask: np.ndarray,
+  lm: LM,
+) -> np.ndarray:
+  """Gives each token the feedback on its segment; the end has the last one's.
+
+  Args:
+    records: responses, encoded for `lm`, one a row.
+    segments: for each record where its segments end in the text, ascending, and
+      how good each is.
+    mask: bool[B, T], True at the tokens that are learned.
+    lm: the model that learns them.
+
+  Returns:
+    float32[B, T], zero where masked.
+
+  Raises:
+    ValueError: a record without segments, or whose tokens have another text.
+  """
+  feedback = np.zeros(mask.shape, np.float32)
+  for row, (record, its_segments) in enumerate(
+    zip(records, segments, strict=True)
+  ):
+    if not mask[row].any():
+      continue
+    places = step_tokens(record, [end for end, _ in its_segments], lm)
+    if not places:
+      raise ValueError(
+        f'lesson {record.id}: got no segments with feedback in its tokens; '
+        'expected some; choose a lesson that is rated, or another objective'
+      )
+    columns = np.flatnonzero(mask[row])
+    numbers = np.searchsorted(
+      np.array(places), columns - len(record.prompt_tokens)
+    )
+    ratings = np.array([rating for _, rating in its_segments], np.float32)
+    feedback[row, columns] = ratings[np.minimum(numbers, len(ratings) - 1)]
+  return feedback
+
+
 def make_step_rows(
   to_rows: Callable[..., Batch], lm: LM, aggregate: str
 ) -> Callable[[Sequence[Record], Sequence[Sequence[int]]], Batch]:

@@ -2,7 +2,9 @@
 
 1. Each problem gives a lesson: messages, of which the last is learned.
 2. The message's prompt is what the role would be shown at that stage.
-3. Loss: minus the log-probability of the message's tokens, its end included.
+3. Loss: minus the log-probability of the message's tokens, its end included; or
+   another `objective`, which may read how good each line is, if the lesson says
+   so, or the log-probabilities of a reference.
 
 The lessons are functions that a config names: worked reference solutions, or
 those of the arithmetic world, which also show how to follow a critique and how
@@ -17,8 +19,9 @@ from collections.abc import Mapping, Sequence
 import jax
 
 from critic_jax import lookup
-from critic_jax.data import batching
+from critic_jax.data import batching, step_rows
 from critic_jax.loss_fns import imitation
+from critic_jax.objectives import demonstrations
 from critic_jax.rollouts import rollout, stage_metrics
 from critic_jax.sampling.lm import get_models
 from critic_jax.types import Recipe, Record
@@ -34,11 +37,12 @@ def make(
   aggregate: str,
   row_shapes: Sequence,
   microbatches: int,
+  objective: Mapping | None = None,
 ) -> Recipe:
   """Makes the recipe.
 
   Args:
-    models: LMs by role.
+    models: LMs by role, of 'ref' too if the objective has a reference.
     grade: not used.
     role: the role that learns.
     lessons: a `module` of critic_jax.tasks, with a name and keywords of its
@@ -47,9 +51,19 @@ def make(
     aggregate: how the loss is normalised: 'token', 'sequence' or 'constant'.
     row_shapes: (rows, columns) that a batch may be packed in; () for none.
     microbatches: parts that a batch is cut into.
+    objective: a name and keywords of `objectives/demonstrations.py`; None is
+      `likelihood`.
   """
   [lm] = get_models(models, role)
   write_lesson = lookup.bind_in('tasks', lessons, 'lessons', ('problem', 'rng'))
+  objective = objective or dict(name='likelihood')
+  objective_fn = imitation.bind_objective(objective)
+  has_reference = objective['name'] in demonstrations.WITH_REFERENCE
+  if has_reference:
+    get_models(models, 'ref')
+    add_ref_logprobs = imitation.make_add_ref_logprobs(
+      models, microbatches=microbatches
+    )
   to_rows, pack = batching.make_rows(
     lm,
     num_rows=batch_size,
@@ -60,8 +74,16 @@ def make(
 
   def collect(roles, problems, key):
     rng = random.Random(int(jax.random.bits(key)))
-    records = [_record(write_lesson(problem, rng), lm) for problem in problems]
-    return pack(to_rows(records)), records
+    written = [write_lesson(problem, rng) for problem in problems]
+    records = [_record(lesson, lm) for lesson in written]
+    batch = to_rows(records)
+    if objective['name'] in demonstrations.WITH_FEEDBACK:
+      segments = [lesson.segments for lesson in written]
+      batch['feedback'] = step_rows.token_feedback(
+        records, segments, batch['mask'], lm
+      )
+    batch = pack(batch)
+    return add_ref_logprobs(batch, roles) if has_reference else batch, records
 
   names = [
     stage_metrics.names(stage, has_verdict=stage == 'critique')
@@ -69,9 +91,10 @@ def make(
   ]
   return Recipe(
     collect,
-    imitation.make_imitation_loss(models, role),
+    imitation.make_imitation_loss(models, role, objective_fn),
     trained=(role,),
     num_rows=batch_size,
+    scored=('ref',) * has_reference,
     metrics=frozenset(imitation.METRICS).union(*names),
   )
 

@@ -19,10 +19,13 @@ class Lesson(NamedTuple):
   Attributes:
     problem: the problem at the root.
     messages: (stage, text) from the solution down.
+    segments: where each segment of the last text ends, and how good it is; ()
+      where that is not known.
   """
 
   problem: Problem
   messages: tuple[tuple[str, str], ...]
+  segments: tuple[tuple[int, float], ...] = ()
 
 
 def reference(problem: Problem, rng: random.Random) -> Lesson:

@@ -70,6 +70,36 @@ def test_rewards_of_segments_by_hand():
   )
 
 
+def test_feedback_by_hand():
+  lm = tiny_lm(max_new_tokens=16, lengths=(96,))  # a token is a byte
+  record, _ = read(lm, 'ab\ncd')
+  start = len(record.prompt_tokens)
+  mask = np.zeros((3, start + 8), bool)
+  mask[:2, start : start + 6] = True  # five bytes and an end
+  mask[1, start] = False
+  rated = [(2, 1.0), (4, -1.0)]
+  feedback = step_rows.token_feedback([record] * 2, [rated] * 2, mask, lm)
+  # The break is the second segment's; what follows the last has its feedback.
+  expected = np.zeros(mask.shape)
+  expected[:2, start : start + 6] = [1, 1, -1, -1, -1, -1]
+  expected[1, start] = 0  # masked
+  np.testing.assert_array_equal(feedback, expected)
+
+
+@pytest.mark.parametrize('is_rated', [False, True])
+def test_feedback_that_is_not_found(is_rated):
+  lm = tiny_lm(max_new_tokens=16, lengths=(96,))
+  record, _ = read(lm, 'ab')
+  if is_rated:
+    record = dataclasses.replace(record, text='not what its tokens say')
+  mask = np.ones((1, len(record.prompt_tokens) + 3), bool)
+  rated = [[(2, 1.0)] if is_rated else []]
+  with pytest.raises(
+    ValueError, match='^lesson short/solve.0: got no segments'
+  ):
+    step_rows.token_feedback([record], rated, mask, lm)
+
+
 def test_a_token_that_crosses_the_end_of_a_step_is_its_last():
   """A tokenizer may have one token for the end of a line and what follows."""
   plain, crossing = byte_tokenizer(), 200

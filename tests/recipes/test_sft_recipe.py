@@ -15,6 +15,7 @@ from loop_helpers import (
 
 from critic_jax.models import forward
 from critic_jax.recipes import sft
+from critic_jax.tasks import arithmetic_labels
 
 
 def section(**changes):
@@ -131,6 +132,68 @@ def test_a_lesson_too_long_for_the_model_is_left_out(lm):
   assert batch['mask'].any(axis=1).tolist() == [True, False, False, False]
   assert [r.finish for r in records] == ['stop', 'prompt']
   np.testing.assert_allclose(batch['weights'].sum(), 1.0, rtol=1e-6)
+
+
+RATED = dict(module='arithmetic_feedback', name='rated', hard_share=0.9)
+
+
+def test_feedback_is_that_of_the_lines(lm):
+  objective = dict(name='unlikelihood')
+  recipe = make_recipe(
+    sft, section(lessons=RATED, objective=objective), {'solver': lm}, grade
+  )
+  batch, records = recipe.collect({}, problems(3), jax.random.key(0))
+  ratings = set()
+  for row, record in enumerate(records):
+    mask = batch['mask'][row]
+    text = lm.tokenizer.decode
+    tokens, feedback = batch['tokens'][row][mask], batch['feedback'][row][mask]
+    assert set(feedback) <= {1, -1}
+    wrong = text(tokens[feedback < 0].tolist())
+    marks = arithmetic_labels.step_marks(record.problem, record.text)
+    assert wrong.count('Step') == sum(marks)
+    ratings.update(feedback)
+  assert ratings == {1, -1}
+  assert not batch['feedback'][~batch['mask']].any()
+
+
+def test_a_reference_is_read(lm, params):
+  """By the reference itself nothing was learned yet: the loss is 0."""
+  objective = dict(name='implicit_reward', beta=0.1)
+  recipe = make_recipe(
+    sft, section(objective=objective), {'solver': lm, 'ref': lm}, grade
+  )
+  assert recipe.scored == ('ref',)
+  roles = {'solver': params['solver'], 'ref': params['solver']}
+  batch, _ = recipe.collect(roles, problems(3), jax.random.key(0))
+  total, (metrics, _) = jax.jit(recipe.loss)(params, batch)
+  assert abs(float(total)) < 1e-4 < float(metrics['loss/nll'])
+  other = {**batch, 'ref_logprobs': batch['ref_logprobs'] - 1.0}
+  # u = 0.1: (0.1 - 0.01 / 4) / 0.1.
+  total, _ = jax.jit(recipe.loss)(params, other)
+  assert float(total) == pytest.approx(-0.975, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+  ('objective', 'message'),
+  [
+    (dict(name='unlikely'), "objective: .*mean 'unlikelihood'"),
+    (dict(name='unlikelihood', coef=-1.0), 'objective: coef: got -1.0'),
+    (dict(name='implicit_reward'), "'ref'"),
+  ],
+)
+def test_wrong_objectives_fail_when_the_recipe_is_made(lm, objective, message):
+  with pytest.raises(ValueError, match=message):
+    make_recipe(sft, section(objective=objective), {'solver': lm}, grade)
+
+
+def test_an_objective_of_feedback_needs_lessons_that_are_rated(lm):
+  objective = dict(name='reward_weighted')
+  recipe = make_recipe(sft, section(objective=objective), {'solver': lm}, grade)
+  with pytest.raises(
+    ValueError, match='^lesson .* choose a lesson that is rat'
+  ):
+    recipe.collect({}, problems(1), jax.random.key(0))
 
 
 @pytest.mark.parametrize(
