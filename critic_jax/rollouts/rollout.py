@@ -77,6 +77,7 @@ def run(
   key: Key,
   *,
   n: int,
+  max_prompts: int = 0,
 ) -> list[Record]:
   """Samples n responses of a stage to each parent.
 
@@ -86,11 +87,12 @@ def run(
     parents: problems for a first stage, records for a later one.
     key: consumed.
     n: responses to each parent.
+    max_prompts: parents at other steps, if they may be more; see `Request`.
 
   Returns:
     len(parents) * n records.
   """
-  return _sample([Request(stage, parents, key, n)], generate)
+  return _sample([Request(stage, parents, key, n, max_prompts)], generate)
 
 
 def _sample(requests: Sequence[Request], generate: Generate) -> list[Record]:

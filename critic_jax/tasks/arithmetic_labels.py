@@ -261,6 +261,25 @@ def errors_lesson(
   return Lesson(problem, (('solve', text), ('critique', critique)))
 
 
+def attack_lesson(
+  problem: Problem, rng: random.Random, *, order: str
+) -> Lesson:
+  """Makes a step of the problem's solution wrong, as it is told.
+
+  What an attacker begins with (rollouts/attacks.py): a slip at any step, the
+  later steps worked out from it.
+
+  Args:
+    problem: a problem of the embedded world.
+    rng: consumed.
+    order: the text, with {} for the number of the step, from 1.
+  """
+  text = slip(arithmetic.read_program(problem), rng)
+  told = order.format(arithmetic.first_error(problem, text) + 1)
+  messages = ('solve', problem.solution), ('critique', told), ('refine', text)
+  return Lesson(problem, messages)
+
+
 def describe(critique: Record) -> dict[str, bool]:
   """Tells the form of a critique of this world.
 

@@ -30,6 +30,7 @@ from configs import preference as preference_config
 from configs import process_reward as process_config
 from configs import refcritic as refcritic_config
 from configs import reward_model as reward_config
+from configs import spc as spc_config
 from critic_jax import lookup, recipes
 from critic_jax.loss_fns import scoring
 from critic_jax.models import quantize
@@ -81,6 +82,13 @@ CASES = {
   ),
   'offline_preference': preference_config.preference(),
   'reward_model': reward_config.reward_model(num_responses=2),
+  'self_play': spc_config.self_play(
+    'critic',
+    attackers=('solver',),
+    writer=dict(module=''),
+    num_critiques=2,
+    first_error=dict(module='', name=''),
+  ),
 }
 # They write what is learned: nothing is sampled.
 WRITTEN = ('sft', 'offline_preference')
@@ -125,6 +133,8 @@ def num_hidden(params):
 
 def solve(prompt, index):
   """Solves a problem rightly once in two times, and one problem never."""
+  if 'Make step' in prompt:
+    return WRONG
   if HANG_ADVICE in prompt or 'Eve' in prompt:
     return HANGS
   return RIGHT if index == 0 and 'Ben' not in prompt else WRONG
@@ -272,7 +282,8 @@ def test_metrics_are_means_over_trained_tokens_whatever_the_loss_is(name):
 # ------------------------------------------------- what is said of a recipe
 
 
-@pytest.mark.parametrize('name', CASES)
+# Of wrong solutions self-play makes nothing (test_self_play.py).
+@pytest.mark.parametrize('name', [x for x in CASES if x != 'self_play'])
 def test_a_recipe_samples_what_it_states(name):
   """What fits on a chip, and how long a step takes, is planned by it."""
   models, params = make_models()
@@ -340,6 +351,12 @@ def hang_third(prompt, index):
   return HANGS if index == 2 else solve(prompt, index % 2)
 
 
+def hang_attack(prompt, index):
+  if 'Make step' in prompt:
+    return HANGS if index else WRONG
+  return solve(prompt, index)
+
+
 def hang_second(prompt, index):
   if 'Critique:' in prompt:
     return solve(prompt, index)
@@ -359,6 +376,7 @@ TIMEOUTS = {
   'critique_grpo': (
     'critique_grpo', dict(num_solutions=3), dict(solve=hang_third)
   ),
+  'an attack': ('self_play', dict(num_attacks=2), dict(solve=hang_attack)),
   'its steps': (
     'process_reward', dict(num_solutions=3), dict(solve=hang_third)
   ),
