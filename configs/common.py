@@ -185,7 +185,12 @@ def policy_gradient() -> dict:
 
 def solver_rewards() -> dict:
   """What GRPO pays a solver: right answers alone."""
-  return dict(correct_weight=1.0, **scores())
+  return dict(correct_weight=1.0, **scores(), **self_play())
+
+
+def self_play() -> dict:
+  """Whether wins over other solutions are paid instead, and against whom."""
+  return dict(preference={}, self_play=dict(share=0.0, tau=0.0))
 
 
 def scores() -> dict:

@@ -31,6 +31,7 @@ def online_preference(**settings) -> dict:
     max_pairs=3,
     score=dict(judge=0.0, overlap=1.0, agreement=1.0),
     step_marks=dict(module='arithmetic_labels', name='step_marks'),
+    preference={},  # the sum of the scores, and not wins by them
     objective=dict(name='dpo', beta=0.1, label_smoothing=0.0),
     aggregate='sequence',
     limits={

@@ -9,6 +9,7 @@ The keys of a batch, and their shapes; a recipe adds what its loss needs:
   logprobs      float32[B, T]  log-probabilities when sampled, 0 where masked
   advantages    float32[B, T]  0 where masked
   ref_logprobs  float32[B, T]  log-probabilities under the frozen reference
+  old_logprobs  float32[B, T]  those under the policy that sampled, untempered
   values        float32[B, T]  estimates before each token when it was sampled
   returns       float32[B, T]  targets of the values
   off_policy    bool[B, T]     True at trained tokens that were not sampled from

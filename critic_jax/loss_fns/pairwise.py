@@ -3,7 +3,8 @@
     loss = sum over pairs of weight * objective(chosen, rejected)
            + keep_coef * sum over responses to keep of weight * -log p
 
-The objective is a function of `objectives/preference.py`. A batch has each
+The objective is a function of `objectives/preference.py`, or, of win rates and
+of the policy that sampled, of `objectives/games.py`. A batch has each
 response once, in groups of adjacent rows before it is packed;
 `batch['responses']` says which tokens are whose, wherever packing moved them,
 `batch['pairs']` which are chosen over which (critic_jax/data/pair_rows.py), and
@@ -26,7 +27,7 @@ import numpy as np
 
 from critic_jax import lookup
 from critic_jax.loss_fns import scoring
-from critic_jax.objectives import preference
+from critic_jax.objectives import games, preference
 from critic_jax.sampling.lm import LM
 from critic_jax.types import Array, Batch, Roles
 
@@ -38,6 +39,8 @@ METRICS = (
   'preference/rejected',
 )
 _KEPT = 'loss/kept'
+_GAMES = {*games.WITH_REFERENCE, *games.WITH_OLD}
+_WITH_REFERENCE = {*preference.WITH_REFERENCE, *games.WITH_REFERENCE}
 
 
 class PairLoss(NamedTuple):
@@ -48,13 +51,15 @@ class PairLoss(NamedTuple):
       'loss/preference' and, if asked for, 'loss/kept' are its parts; nothing is
       told of each row. Means over pairs, by 'mean_weights': 'preference/chosen'
       and 'preference/rejected', the log-ratio to the reference of each response
-      in nats, or, of objectives without one, its mean log-probability;
+      in nats, or, of games without one, to the policy that sampled, or, of
+      other objectives without one, its mean log-probability;
       'preference/margin', their difference; 'preference/accuracy', the share of
       pairs in which that is above 0. Where responses have no other side, these
       are means over the chosen and over the rejected ones, and the accuracy is
       the mean of the shares above 0 and below 0.
     add_ref_logprobs: `(batch, roles) -> batch`, with the log-probabilities of
-      the reference and the estimate of the KL, if the objective needs them.
+      the reference, those of the policy now, and the estimate of the KL, if the
+      objective needs them.
     scored: the roles that read the rows of a batch for it.
     metrics: the names of its metrics.
     reads_singles: whether responses without another side are learned from.
@@ -76,26 +81,31 @@ def make_pair_loss(
   rows_per_group: int,
   microbatches: int,
   keep_coef: float = 0.0,
+  is_played: bool = False,
 ) -> PairLoss:
   """Makes the loss of pairs of responses; log-probabilities are untempered.
 
   Args:
     models: LMs of `role`, and of 'ref' if the objective has a reference.
     role: the trained role.
-    objective: a name and keywords of `objectives/preference.py`.
+    objective: a name and keywords of `objectives/preference.py` or
+      `objectives/games.py`.
     num_groups: the largest number of prompts of a batch.
     rows_per_group: the rows of each before packing.
     microbatches: parts of a batch that are read one after another.
     keep_coef: of the imitation of chosen responses without another side.
+    is_played: whether rewards are win rates against the policy that samples, as
+      the objectives of games need them.
 
   Raises:
     ValueError: a setting is wrong, or the reference is missing.
   """
-  objective_fn = _bind_objective(models, role, objective)
+  objective_fn = _bind_objective(models, role, objective, is_played)
   lookup.check_numbers(0, keep_coef=keep_coef)
   name = objective['name']
-  has_reference = name in preference.WITH_REFERENCE
+  has_reference = name in _WITH_REFERENCE
   has_kl = name in preference.WITH_KL
+  has_old = name in games.WITH_OLD
   if keep_coef and name in preference.OF_SINGLES:
     raise ValueError(
       f'keep_coef: got {keep_coef} with objective.name={name!r}, which learns '
@@ -112,17 +122,22 @@ def make_pair_loss(
       groups.sides(batch['ref_logprobs'], pool) if has_reference else 0 * sums
     )
     rewards = groups.sides(batch['rewards'])
+    old_sums = groups.sides(batch['old_logprobs']) if has_old else 0 * sums
     kl = jnp.max(groups.sides(batch['kl']), axis=1) if has_kl else 0.0
-    per_pair = objective_fn(
-      sums, ref_sums, num_tokens, kl, rewards[:, 0] - rewards[:, 1]
-    )
+    if name in _GAMES:
+      per_pair = objective_fn(sums, ref_sums, old_sums, num_tokens, rewards)
+    else:
+      margins = rewards[:, 0] - rewards[:, 1]
+      per_pair = objective_fn(sums, ref_sums, num_tokens, kl, margins)
     total = jnp.sum(jnp.sum(groups.sides(batch['weights']), axis=1) * per_pair)
     parts = {'loss/preference': total}
     if keep_coef:
       kept = batch['weights'] * (batch['pairs'] >> rows_per_group & 1)
       parts[_KEPT] = keep_coef * jnp.sum(kept * -logprobs)
-    lengths = 1 if has_reference else jnp.maximum(num_tokens, 1)
-    metrics = groups.means(batch, (sums - ref_sums) / lengths)
+    anchor_sums = ref_sums if has_reference else old_sums
+    has_anchor = has_reference or has_old
+    lengths = 1 if has_anchor else jnp.maximum(num_tokens, 1)
+    metrics = groups.means(batch, (sums - anchor_sums) / lengths)
     return sum(parts.values()), (parts | metrics, {})
 
   def add_ref_logprobs(batch: Batch, roles: Roles) -> Batch:
@@ -134,6 +149,8 @@ def make_pair_loss(
         microbatches=microbatches,
       )
 
+    if has_old:
+      batch = {**batch, 'old_logprobs': logprobs_of(role)}
     if not has_reference:
       return batch
     batch = {**batch, 'ref_logprobs': logprobs_of('ref')}
@@ -145,21 +162,31 @@ def make_pair_loss(
   return PairLoss(
     loss=loss,
     add_ref_logprobs=add_ref_logprobs,
-    scored=(*['ref'] * has_reference, *[role] * has_kl),
+    scored=(*['ref'] * has_reference, *[role] * (has_kl or has_old)),
     metrics=(*METRICS, *[_KEPT] * bool(keep_coef)),
     reads_singles=name in preference.OF_SINGLES or bool(keep_coef),
   )
 
 
-def _bind_objective(models, role, objective) -> Callable:
+def _bind_objective(models, role, objective, is_played) -> Callable:
   """Returns the objective; its settings and its models are checked."""
-  objective_fn = lookup.bind(preference, objective, 'objective')
+  name = objective.get('name') if hasattr(objective, 'get') else None
+  is_game = name in _GAMES
+  module = games if is_game else preference
+  objective_fn = lookup.bind(module, objective, 'objective')
   with lookup.naming('objective'):  # its values are checked when it is called
-    jax.eval_shape(objective_fn, *np.zeros((3, 1, 2), np.float32))
-  has_reference = objective['name'] in preference.WITH_REFERENCE
+    arrays = np.zeros((5 if is_game else 3, 1, 2), np.float32)
+    jax.eval_shape(objective_fn, *arrays)
+  if is_game and not is_played:
+    raise ValueError(
+      f'objective.name: got {name!r}, a game against the policy that samples, '
+      'without win rates; expected them; set the preference of the recipe '
+      "online_preference, such as dict(name='raters')"
+    )
+  has_reference = name in _WITH_REFERENCE
   if has_reference and 'ref' not in models:
     raise ValueError(
-      f"objective.name: got {objective['name']!r} without a model 'ref'; "
+      f"objective.name: got {name!r} without a model 'ref'; "
       f'expected one in {sorted(models)}; copy a role to it, or name an '
       'objective without a reference, such as simpo'
     )

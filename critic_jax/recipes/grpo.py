@@ -4,7 +4,8 @@ GRPO is https://arxiv.org/abs/2402.03300.
 
 1. The policy solves each problem `num_solutions` times.
 2. Reward: correct_weight * (the final answer is right) + score_weight * (the
-   score of reward models).
+   score of reward models). Or, by `preference`, how often a solution is
+   preferred to others of its problem by these two (self-play: SPO, Nash-MD).
 3. Advantages relative to the solutions of the same problem, but for those whose
    grader timed out (a program that does not end is one): these teach nothing.
 4. Policy gradient, with a penalty for leaving a reference if asked.
@@ -20,7 +21,7 @@ from collections.abc import Mapping, Sequence
 
 from critic_jax import lookup
 from critic_jax.data import batching
-from critic_jax.loss_fns import policy_gradient, reward_models
+from critic_jax.loss_fns import policy_gradient, reward_models, tournaments
 from critic_jax.objectives import advantages
 from critic_jax.rewards import preferences, refinement
 from critic_jax.rollouts import rollout, stage_metrics
@@ -36,6 +37,8 @@ def make(
   correct_weight: float,
   score_weight: float,
   reward_model: Mapping,
+  preference: Mapping,
+  self_play: Mapping,
   advantage: Mapping,
   objective: Mapping,
   kl: Mapping,
@@ -47,14 +50,18 @@ def make(
   """Makes the recipe.
 
   Args:
-    models: LMs of 'solver', of 'ref' if the KL has a coefficient, and of the
-      reward models if scores have a weight.
+    models: LMs of 'solver', of 'ref' if the KL has a coefficient, or
+      `self_play` has, and of the reward models if scores have a weight.
     grade: final answers to grades.
     num_solutions: solutions of each problem.
     correct_weight: the weight of the reward for right answers.
     score_weight: the weight of the score of reward models; 0 asks none.
     reward_model: `roles`, the reward models, and how several are one, a name
       and keywords of `objectives/ensembles.py`.
+    preference: a name and keywords of `objectives/pair_preferences.py`, which
+      compares solutions by the two rewards; {}: their sum is paid.
+    self_play: against whom, and the price of leaving a reference: `share` and
+      `tau` of `loss_fns/tournaments.py`, 0 without a preference.
     advantage: a name and keywords of `objectives/advantages.py`, over groups.
     objective: the surrogate, a name and keywords of `objectives/policy.py`.
     kl: the penalty: `name` in `objectives/kl.py`, and its `coef`.
@@ -72,16 +79,11 @@ def make(
   reader = reward_models.make_reader(
     models, reward_model, weight=score_weight, microbatches=microbatches
   )
-  lookup.check_numbers(correct_weight=correct_weight)
-  rules = {'correct': refinement.correct}
-  weights = {'correct': correct_weight}
-  if score_weight:
-    rules['score'], weights['score'] = preferences.scored, score_weight
-  if not any(weights.values()):
-    raise ValueError(
-      f'correct_weight, score_weight: got {weights}, by which no '
-      'solution earns anything; expected a reward; raise either'
-    )
+  rules, weights = _rewards(correct_weight, score_weight)
+  tournament = tournaments.make_tournament(
+    models, 'solver', preference, weights=weights, num_siblings=num_solutions,
+    self_play=self_play, microbatches=microbatches,
+  )  # fmt: skip
   num_rows = batch_size * num_solutions
   to_rows, pack = batching.make_rows(
     solver,
@@ -103,20 +105,38 @@ def make(
     if reader.roles:
       solutions = reader.write(solutions, to_rows(solutions), roles)
     solutions = rollout.score(solutions, [], rules, weights)
+    solutions = tournament.play(solutions, to_rows, roles)
     advantage, where = rollout.group_advantages(
       solutions, advantage_fn, num_solutions
     )
     batch = to_rows(solutions, advantage, where)
     return policy.add_ref_logprobs(pack(batch), roles), solutions
 
-  names = stage_metrics.names('solve', rewards=rules, is_graded=True)
+  names = stage_metrics.names(
+    'solve', rewards=[*rules, *tournament.scores], is_graded=True
+  )
   return Recipe(
     collect,
     policy.loss,
     trained=('solver',),
     num_rows=num_rows,
     sampled=(Sampled('solve', 'solver', batch_size, num_solutions),),
-    scored=(*policy.scored, *reader.roles),
+    scored=(*policy.scored, *reader.roles, *tournament.scored),
     metrics=frozenset([*policy.metrics, *names]),
     corrects_staleness=policy.corrects_staleness,
   )
+
+
+def _rewards(correct_weight, score_weight) -> tuple[dict, dict]:
+  """Returns the rules that count, and their weights."""
+  lookup.check_numbers(correct_weight=correct_weight)
+  rules = {'correct': refinement.correct}
+  weights = {'correct': correct_weight}
+  if score_weight:
+    rules['score'], weights['score'] = preferences.scored, score_weight
+  if not any(weights.values()):
+    raise ValueError(
+      f'correct_weight, score_weight: got {weights}, by which no '
+      'solution earns anything; expected a reward; raise either'
+    )
+  return rules, weights

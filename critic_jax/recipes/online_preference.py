@@ -9,8 +9,11 @@ Critic-V is https://arxiv.org/abs/2411.18203.
    steps that it calls wrong with those that are.
 4. Of two critiques of a solution the one with the higher score is chosen and
    the other rejected: `max_pairs` at most, those farthest apart. Equal scores
-   make no pair, and a critique without a score is in none.
-5. Loss: the preference of the chosen one, by `objective` (DPO and others).
+   make no pair, and a critique without a score is in none. By `preference` the
+   score is a win rate instead: how often a critique is preferred to the others
+   of its solution by these rules, each of which may prefer another.
+5. Loss: the preference of the chosen one, by `objective` (DPO and others, and
+   INPO, DNO, SPPO and others, which play a game against the critic itself).
 
 The paper's pairs are made once, of critiques by three other models, and its
 overlap and its grade are estimates of a model's. Here the critic writes them
@@ -26,7 +29,7 @@ import jax
 
 from critic_jax import lookup
 from critic_jax.data import pair_rows
-from critic_jax.loss_fns import pairwise
+from critic_jax.loss_fns import pairwise, tournaments
 from critic_jax.rewards import step_labels
 from critic_jax.rollouts import (
   critic_stages,
@@ -49,6 +52,7 @@ def make(
   max_pairs: int,
   score: Mapping,
   step_marks: Mapping,
+  preference: Mapping,
   objective: Mapping,
   batch_size: int,
   aggregate: str,
@@ -71,7 +75,10 @@ def make(
     step_marks: who knows the wrong steps, for the last two: a `module` of
       critic_jax.tasks with a name and keywords of its function `(problem, text)
       -> whether each step is wrong`, or `module=''` for nobody.
-    objective: a name and keywords of `objectives/preference.py`.
+    preference: a name and keywords of `objectives/pair_preferences.py`; {}: the
+      sum of the rules is the score.
+    objective: a name and keywords of `objectives/preference.py` or
+      `objectives/games.py`.
     batch_size: examples a step.
     aggregate: how pairs weigh: alike, 'sequence', or by the tokens of their
       responses, 'token' and 'constant'.
@@ -97,7 +104,10 @@ def make(
     critic, aggregate=aggregate, row_shapes=row_shapes, **rows
   )
   pair_loss = pairwise.make_pair_loss(
-    models, 'critic', objective=objective, **rows
+    models, 'critic', objective=objective, is_played=bool(preference), **rows
+  )
+  tournament = tournaments.make_tournament(
+    models, 'critic', preference, weights=weights, num_siblings=num_critiques
   )
 
   def solve(roles, examples, key):
@@ -127,6 +137,7 @@ def make(
 
     # 3. Score. 4. Pair.
     critiques = rollout.score(critiques, [], rules, weights)
+    critiques = tournament.play(critiques)
     groups = [
       pairing.farthest_pairs(siblings, max_pairs)
       for siblings in rollout.children(solutions, critiques)
@@ -137,11 +148,7 @@ def make(
   sampled = [Sampled('critique', 'critic', num_critiqued, num_critiques)]
   if solver:
     sampled.insert(0, Sampled('solve', 'solver', batch_size, num_solutions))
-  metrics = [
-    *pair_loss.metrics,
-    *stage_metrics.names('solve', is_graded=True),
-    *stage_metrics.names('critique', rewards=rules, has_verdict=True),
-  ]
+  names = _metric_names([*rules, *tournament.scores])
   return Recipe(
     collect,
     pair_loss.loss,
@@ -150,7 +157,15 @@ def make(
     rows_per_group=rows['rows_per_group'],
     sampled=tuple(sampled),
     scored=pair_loss.scored,
-    metrics=frozenset(metrics),
+    metrics=frozenset([*pair_loss.metrics, *names]),
     corrects_staleness=True,  # a preference holds whoever wrote the critiques
     takes_solutions=not num_solutions,
   )
+
+
+def _metric_names(rewards) -> list[str]:
+  """Lists the metrics of a step's records."""
+  return [
+    *stage_metrics.names('solve', is_graded=True),
+    *stage_metrics.names('critique', rewards=rewards, has_verdict=True),
+  ]

@@ -153,6 +153,44 @@ def test_against_a_loop_in_plain_python(aggregate):
   assert sums['preference/margin'] == pytest.approx(difference, rel=1e-3)
 
 
+@pytest.mark.parametrize(
+  'objective',
+  [dict(name='inpo', eta=0.5, tau=0.2), dict(name='sppo', eta=3.0, even=0.5)],
+)
+def test_games_against_a_loop_in_plain_python(objective):
+  """The old policy is the one that is read before the update."""
+  batch = rows(make_pairs(5, seed=2))
+  old, ref = (logprobs_of(role, batch) for role in ('critic', 'ref'))
+  loss = pairwise.make_pair_loss(
+    {'critic': critic(), 'ref': critic()}, 'critic', objective=objective,
+    num_groups=NUM_ROWS // 2, rows_per_group=2, microbatches=1, is_played=True,
+  )  # fmt: skip
+  # The policy that is trained is now the reference's double.
+  double = {'critic': roles()['ref']}
+  total, (sums, _) = jax.jit(loss.loss)(
+    double, loss.add_ref_logprobs(batch, roles())
+  )
+  mask = batch['mask']
+  olds, refs, wins = (
+    np.where(mask, x, 0).sum(axis=1)[:10].reshape(5, 2)
+    for x in (old, ref, batch['rewards'])
+  )
+  is_inpo = objective['name'] == 'inpo'
+  if is_inpo:  # h of the mixture, whose reference is 0.4 of the reference
+    ratios = refs - 0.4 * refs - 0.6 * olds
+    expected = (ratios[:, 0] - ratios[:, 1] - 1.0) ** 2
+  else:
+    expected = ((refs - olds - 3 * (wins - 0.5)) ** 2).mean(axis=1)
+  assert total == pytest.approx(expected.mean(), rel=1e-4)
+  # Metrics are of the reference, or, without one, of the old policy.
+  margins = (refs - (refs if is_inpo else olds)) @ [1, -1]
+  assert sums['preference/margin'] == pytest.approx(
+    margins.mean(), rel=1e-3, abs=1e-4
+  )
+  assert loss.scored == (('ref', 'critic') if is_inpo else ('critic',))
+  assert {*sums} == {*loss.metrics}
+
+
 def test_without_a_reference_metrics_are_of_mean_log_probabilities():
   batch = rows(make_pairs(5, seed=2))
   logprobs = logprobs_of('critic', batch)

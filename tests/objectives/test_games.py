@@ -57,9 +57,7 @@ def test_the_list_has_all_functions_of_the_module():
     if function.__module__ == games.__name__ and name[0] != '_'
   }
   assert functions == {name_of(o) for o in OBJECTIVES}
-  assert {*games.WITH_REFERENCE, *games.WITH_OLD} == functools.reduce(
-    set.union, [functions]
-  )
+  assert {*games.WITH_REFERENCE, *games.WITH_OLD} == functions
 
 
 SIGMOID = 1 / (1 + math.exp(-0.5))  # of the gap of wins

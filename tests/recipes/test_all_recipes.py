@@ -372,6 +372,10 @@ def advise_badly(prompt, index):
 # script that writes it.
 TIMEOUTS = {
   'grpo': ('grpo', dict(num_solutions=3), dict(solve=hang_third)),
+  'an opponent': (
+    'grpo', dict(num_solutions=3, preference=dict(name='raters')),
+    dict(solve=hang_third),
+  ),
   'ppo': ('ppo', dict(num_solutions=3), dict(solve=hang_third)),
   'critique_grpo': (
     'critique_grpo', dict(num_solutions=3), dict(solve=hang_third)

@@ -68,6 +68,21 @@ def test_advantages_by_hand(advantage, expected):
   )
 
 
+def test_wins_in_place_of_the_rewards_that_are_compared():
+  """Two of four are right: each wins two games of three, and draws one."""
+  _, batch, records = collect(
+    [RIGHT, WRONG, 'Hm.', RIGHT], preference=dict(name='raters'),
+    advantage=dict(name='group_relative', normalize=False),
+  )  # fmt: skip
+  assert [r.scores['correct'] for r in records] == [1, 0, 0, 1, 0, 0, 0, 0]
+  rates = [2.5 / 3, 0.5 / 3, 0.5 / 3, 2.5 / 3, *[0.5] * 4]
+  for name in ('win_rate', 'reward'):
+    np.testing.assert_allclose([r.scores[name] for r in records], rates, 1e-6)
+  np.testing.assert_allclose(
+    row_advantages(batch), np.array(rates) - 0.5, atol=1e-6
+  )
+
+
 @pytest.mark.parametrize('text', [RIGHT, WRONG])
 def test_groups_of_equal_rewards_teach_exactly_nothing(text):
   _, batch, _ = collect([text] * 4)
@@ -123,6 +138,8 @@ def test_the_config_of_each_variant_gives_a_finite_loss(variant):
     (dict(advantage=dict(name='gea')), "got 'gea'"),
     (dict(objective=dict(name='gspq')), "mean 'gspo'"),
     (dict(kl=dict(name='k0', coef=0.0)), "got 'k0'"),
+    (dict(preference=dict(name='rater')), "mean 'raters'"),
+    (dict(self_play=dict(share=0.1, tau=0.0)), 'self_play: .* set preference'),
   ],
 )
 def test_wrong_settings_fail_when_the_recipe_is_made(changes, message):

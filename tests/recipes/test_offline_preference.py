@@ -220,6 +220,7 @@ def test_dpo_tells_right_from_wrong_solutions():
      "mean 'solutions'"),
     (dict(objective=dict(name='kto'), keep_coef=1.0), 'keep_coef: got 1.0'),
     (dict(role='critic'), "got .* expected also .'critic'"),
+    (dict(objective=dict(name='inpo')), "'inpo', a game .* without win rates"),
   ],
 )  # fmt: skip
 def test_wrong_settings(changes, message):

@@ -178,6 +178,40 @@ def test_equal_critiques_make_no_pair(roles):
   assert total == 0 and not any(map(np.any, sums.values()))
 
 
+def test_the_best_plays_against_the_worst_by_three_raters(roles):
+  """Win rates by hand, of rules that need not agree; then DNO's first loss."""
+  rules = ('judge', 'overlap', 'agreement')
+  recipe, lm, batch, records = collect(
+    roles, max_pairs=1, score=dict.fromkeys(rules, 1.0),
+    preference=dict(name='raters'), objective=dict(name='dno', eta=0.1),
+  )  # fmt: skip
+  gaps = []
+  for solution in by_stage(records, 'solve'):
+    siblings = [c for c in records if c.parent is solution]
+    rates = []
+    for one in siblings:
+      wins = [
+        (one.scores[rule] > c.scores[rule])
+        + (one.scores[rule] == c.scores[rule]) / 2
+        for c in siblings
+        if c is not one
+        for rule in rules
+      ]
+      rates.append(sum(wins) / len(wins))
+    assert [c.scores['reward'] for c in siblings] == pytest.approx(rates)
+    assert sum(rates) == pytest.approx(len(rates) / 2)
+    gaps.append(max(rates) - min(rates))
+  rewards = np.where(batch['mask'], batch['rewards'], 0).sum(axis=1)
+  pairs = row_pairs(batch, recipe.rows_per_group)
+  actual = [rewards[chosen] - rewards[rejected] for chosen, rejected in pairs]
+  np.testing.assert_allclose(actual, [gap for gap in gaps if gap], rtol=1e-5)
+  # Nothing but the critic is read, and it is where it sampled.
+  assert recipe.scored == ('critic',)
+  total, (sums, _) = jax.jit(recipe.loss)({'critic': roles['critic']}, batch)
+  assert total == pytest.approx(math.log(2), rel=1e-5)
+  assert sums['preference/margin'] == pytest.approx(0, abs=1e-5)
+
+
 @pytest.mark.parametrize('row_shapes', [(), ((6, 512),)])
 def test_the_loss_begins_at_log_2(roles, row_shapes):
   """Also where pairs are packed behind their prompts, in two parts."""
@@ -202,6 +236,11 @@ def test_the_loss_begins_at_log_2(roles, row_shapes):
     (dict(score=dict(judg=1.0, overlap=0.0, agreement=0.0)), "mean 'judge'"),
     (dict(score=dict(judge='1', overlap=0.0, agreement=0.0)), 'judge: got'),
     (dict(objective=dict(name='dpo', beta=0.0)), 'objective: beta: got 0.0'),
+    (dict(objective=dict(name='sppo')), "got 'sppo', a game .* set the pref"),
+    (dict(preference=dict(name='raters'), objective=dict(name='inpo', eta=0.0)),
+     'objective: eta: got 0.0'),
+    (dict(preference=dict(name='bradley_terry', temperature=-1.0)),
+     'preference: temperature: got -1.0'),
     (dict(microbatches=24), 'microbatches: got 24; .* groups of 4'),
   ],
 )  # fmt: skip
