@@ -1,8 +1,16 @@
+import io
 import types
 
 import pytest
+from helpers import random_params
+from loop_helpers import nano
+from rich.console import Console
 
-from critic_jax.training import role_checks
+from configs import evaluate as evaluate_config
+from configs import reward_model, sft
+from critic_jax import evaluate, train
+from critic_jax.pretrained import hf_weights
+from critic_jax.training import role_checks, roles
 
 TRUNK, WHOLE = {'embed': 0}, {'embed': 0, 'scalar_head': 0}
 HEADS = dict(solver='lm', value='value', reward='reward', second='reward')
@@ -67,3 +75,26 @@ def test_heads_that_stay_random(loaded, phases):
     'which lacks that head',
   ):
     check(loaded, *phases)
+
+
+@pytest.mark.parametrize('command', [train, evaluate])
+def test_both_commands_refuse_it_before_anything_is_drawn(
+  command, tmp_path, monkeypatch
+):
+  """A reward model of a language model's folder, which no phase trains."""
+  lm = nano()
+  folder = tmp_path / 'language_model'
+  hf_weights.save(
+    folder, lm.model.config, random_params(lm.model), lm.tokenizer
+  )
+  config = evaluate_config.get_config('tiny')
+  if command is train:
+    config = reward_model.get_config('tiny')
+    config.order, config.evals.heldout.after = ('solver', 'rl'), ('rl',)
+  settings = dict(head='reward', source=str(folder), size='', tokenizer='')
+  with config.unlocked():
+    config.models.reward = sft.role() | settings | dict(lengths=(128,))
+  monkeypatch.delattr(roles, 'init_params')
+  with pytest.raises(ValueError, match=r"^models.reward: got head='reward'"):
+    command.run(config, str(tmp_path / 'run'), Console(file=io.StringIO()))
+  assert not (tmp_path / 'run').exists()
