@@ -108,6 +108,8 @@ def evaluation(**settings) -> dict:
     describe=dict(module='', name=''),
     # A role that scores each step, and how its scores are one.
     step_scores=dict(role='', aggregate='minimum'),
+    # Who executes what critiques check, so that they go on with the results.
+    checks=dict(module='', name='', max_turns=8),
     # Roles that score solutions, to choose among them.
     reward_model=dict(roles=(), name='average'),
   )

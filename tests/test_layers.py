@@ -40,7 +40,8 @@ ROOMS = {
     'lookup files strict_json text models | gguf ml_dtypes numpy safetensors '
     'sentencepiece tokenizers',
   'sampling':
-    'types files strict_json terminal text runtime models rollouts | jax numpy',
+    'types lookup files strict_json terminal text runtime models rollouts | '
+    'jax numpy',
   'tasks': 'types text answers execution rewards | numpy',
   'data':
     'types lookup files strict_json objectives answers execution sampling '

@@ -1,7 +1,9 @@
 """Reviews of critiques in the embedded world: is what they say so?
 
-The place of DeepSeekMath-V2's meta-verifier (https://arxiv.org/abs/2511.22570),
-which is a model; here every claim of a critique can be checked.
+They take the place of DeepSeekMath-V2's meta-verifier (https://arxiv.org/abs/2511.22570),
+which is a model; here every claim of a critique can be checked. `execute_check`
+computes in a critic's place, as GenPRM's sandbox does
+(https://arxiv.org/abs/2504.00891).
 """
 
 from __future__ import annotations
@@ -17,6 +19,34 @@ _CHECK = re.compile(
   r'(Step \d{1,4}: -?\d{1,9} [-+*] -?\d{1,9} = -?\d{1,9})\? '
   r'(-?\d{1,9})\. (Right|Wrong)\.'
 )
+# A line that is asked about, and its result as the critic has it, if it does.
+_ASKED = re.compile(
+  r'Step \d{1,4}: (-?\d{1,9}) ([-+*]) (-?\d{1,9}) = -?\d{1,9}\?'
+  r'( (-?\d{1,9})\.)?'
+)
+
+
+def execute_check(text: str) -> str | None:
+  """Returns a critique up to its first check with a false result, and the true.
+
+  >>> execute_check('Step 2: 11 * 2 = 24? 23. Wrong.')
+  'Step 2: 11 * 2 = 24? 22.'
+  >>> execute_check('Step 2: 11 * 2 = 24? 22. Right.') is None
+  True
+
+  What is executed is the line that the critic quotes, be it the solution's or
+  not; the mark is left to the critic.
+
+  Args:
+    text: a critique, or the beginning of one.
+  """
+  for check in _ASKED.finditer(text):
+    left, op, right, said, result = check.groups()
+    truth = arithmetic.compute(int(left), op, int(right))
+    if result is None or int(result) != truth:
+      end = check.start(4) if said else check.end()
+      return f'{text[:end]} {truth}.'
+  return None
 
 
 def review(critique: Record, *, slip_share: float = 0.5) -> float:

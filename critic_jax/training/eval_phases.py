@@ -29,6 +29,7 @@ from critic_jax.report import eval_plots, result_tables
 from critic_jax.rewards import refinement
 from critic_jax.rollouts import rollout, stage_metrics
 from critic_jax.runtime import distributed
+from critic_jax.sampling import executed_checks
 from critic_jax.sampling.lm import LM, get_models
 from critic_jax.terminal import Console
 from critic_jax.training import data_sections, solution_scores
@@ -138,6 +139,7 @@ def check_section(
   reward_model: Mapping[str, Any] | None = None,
   num_rounds: int = 1,  # a run of before has none
   step_scores: Mapping[str, Any] | None = None,  # nor these
+  checks: Mapping[str, Any] | None = None,
 ) -> None:
   """Checks the settings of an evaluation; its parameters are their names.
 
@@ -160,12 +162,13 @@ def check_section(
     num_rounds: rounds of critique and refine.
     step_scores: the `role` that scores steps, '' for none, and `aggregate`, a
       function of rewards/step_aggregates.py.
+    checks: who executes those of critiques; see sampling/executed_checks.py.
 
   Raises:
     ValueError: a value is out of its range.
   """
   del after, data, split, sampling, controls, first_error, describe
-  del step_scores, reward_model
+  del step_scores, reward_model, checks
   with lookup.naming('refine'):
     refinement.check_gate(refine)
   lookup.check_counts(
@@ -199,6 +202,7 @@ def _check_evaluation(section, config, lms):
   first_error = _named(section.first_error, 'first_error', 'problem', 'text')
   describe = _named(section.describe, 'describe', 'critique')
   make_score = solution_scores.bind(section, resampled)
+  resampled = executed_checks.with_checks(resampled, section.get('checks'))
   return resampled, first_error, describe, make_score
 
 
