@@ -133,6 +133,7 @@ def phase(
 ) -> dict:
   """The loop's settings of a phase; `settings` are its recipe's."""
   schedule = settings.pop('schedule', 'constant')
+  optimizer = settings.pop('optimizer', 'adamw')
   section = dict(
     recipe=recipe,
     train=train,
@@ -160,7 +161,7 @@ def phase(
     max_ratio_error=dict(float32=0.1, bfloat16=2.0),
     max_skipped=10,  # updates that are not finite; one more ends the run
     optimizer=dict(
-      name='adamw',  # or 'adafactor', 'muon'; training/optimizer.py
+      name=optimizer,  # or 'adafactor', 'muon'; training/optimizer.py
       learning_rate=learning_rate,
       warmup_steps=min(10, steps // 5),
       schedule=schedule,

@@ -141,7 +141,8 @@ def quickstart():
       # nothing to guess: the loss is small when lines are worked out and marked
       # rightly, and not before.
       until={'loss/nll': dict(high=0.01)},
-      learning_rate=3e-3,
+      learning_rate=1.2e-2,
+      optimizer='muon',  # compares after 100 steps; AdamW after 250
       batch_size=40,
       role='solver',
       row_shapes=((20, 192), (24, 192)),
@@ -150,8 +151,9 @@ def quickstart():
     solver=common.phase(
       recipe='sft',
       train=('solver',),
-      steps=650,
-      learning_rate=3e-3,
+      steps=400,
+      learning_rate=1.2e-2,
+      optimizer='muon',
       batch_size=32,
       schedule='linear',
       role='solver',
@@ -169,8 +171,9 @@ def quickstart():
     cold_start=common.phase(
       recipe='cold_start',
       train=('critic',),
-      steps=100,
-      learning_rate=1e-3,
+      steps=60,
+      learning_rate=4e-3,
+      optimizer='muon',
       batch_size=64,
       schedule='linear',
       copy=dict(critic='solver'),
@@ -188,7 +191,8 @@ def quickstart():
       recipe='refcritic',
       train=('critic',),
       steps=40,
-      learning_rate=3e-4,
+      learning_rate=1e-3,
+      optimizer='muon',
       batch_size=32,
       records_every=5,
       row_shapes=((64, 208), (80, 208)),  # wider rows have slower attention
