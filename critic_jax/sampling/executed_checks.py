@@ -25,6 +25,7 @@ from critic_jax.types import Begun, Generate, Generation, Key, Params
 # false, and the true result; None without one.
 Execute = Callable[[str], str | None]
 
+_NOBODY = dict(module='', name='', max_turns=0)
 # Apart from all that a sampler makes of a prompt's own key.
 _TURNS = 1 << 30
 
@@ -56,7 +57,10 @@ def with_checks(
     ValueError: a setting is wrong, or the critic is missing or served, which
       can not go on with a text that is given.
   """
-  settings = dict(settings or dict(module=''))
+  settings = dict(settings or _NOBODY)
+  if settings.get('module') == '':
+    for name in settings:
+      lookup.check_name('setting of checks', name, _NOBODY)
   max_turns = settings.pop('max_turns', 0)
   execute = lookup.bind_task(settings, 'checks', ('text',))
   if not execute:
