@@ -15,6 +15,8 @@ others of its solution:
   sppo        https://arxiv.org/abs/2405.00675: a target for each response
   online_ipo  the loss of EGPO, https://arxiv.org/abs/2503.08942, without its
               half steps
+  dpo         no game: the sum of the three scores says which is better
+  arms        these five, one after another
   spo         https://arxiv.org/abs/2401.04056: a solver by a policy gradient on
               wins by a reward model's scores and right answers, two raters
   nash_md     https://arxiv.org/abs/2312.00886: the same against a mixture with
@@ -29,12 +31,17 @@ from twice: at the first update a policy is where it sampled.
 
 from configs import common, critic_v, reward_model, sft
 
-RATERS = dict(name='raters')
-OBJECTIVES = dict(
-  inpo=dict(name='inpo', eta=0.0075, tau=0.0025),
-  dno=dict(name='dno', eta=0.1),
-  sppo=dict(name='sppo', eta=10.0, even=0.5),
-  online_ipo=dict(name='online_ipo', beta=0.1),
+
+def _game(**objective) -> dict:
+  return dict(preference=dict(name='raters'), objective=objective)
+
+
+ARMS = dict(
+  inpo=_game(name='inpo', eta=0.0075, tau=0.0025),
+  dno=_game(name='dno', eta=0.1),
+  sppo=_game(name='sppo', eta=10.0, even=0.5),
+  online_ipo=_game(name='online_ipo', beta=0.1),
+  dpo={},  # Critic-V's
 )
 SELF_PLAY = dict(
   spo=dict(share=0.0, tau=0.0), nash_md=dict(share=0.125, tau=0.008)
@@ -42,43 +49,46 @@ SELF_PLAY = dict(
 
 
 def get_config(arg='inpo'):
-  makers = dict(tiny=tiny)
-  makers |= {name: lambda name=name: of_critics(name) for name in OBJECTIVES}
+  makers = dict(arms=arms, tiny=tiny)
+  makers |= {name: lambda name=name: arms((name,)) for name in ARMS}
   makers |= {name: lambda name=name: of_solvers(name) for name in SELF_PLAY}
   if arg not in makers:
     raise ValueError(f'config: got {arg!r}; expected one of {sorted(makers)}')
   return makers[arg]()
 
 
-def game(name) -> dict:
-  """The settings of `online_preference`: three raters, and an objective."""
-  return critic_v.online_preference(
-    max_pairs=1,
-    score=dict(judge=1.0, overlap=1.0, agreement=1.0),
-    preference=RATERS,
-    objective=OBJECTIVES[name],
-  )
+def pairs(name) -> dict:
+  """The settings of `online_preference`: three raters, and an arm's."""
+  score = dict(judge=1.0, overlap=1.0, agreement=1.0)
+  return critic_v.online_preference(max_pairs=1, score=score, **ARMS[name])
 
 
-def of_critics(name):
-  """Critic-V's critics, which play this game."""
+def arms(names=tuple(ARMS)):
+  """Critic-V's critics, from one start."""
   config = critic_v.critic_v()
   phases = config.phases
-  del phases.own, config.models.start
-  del phases.planted.objective
-  phases.planted.update(epochs=2, **game(name))
-  phases.planted.copy = dict(ref='critic')
-  config.order = ('quiz', 'solver', 'imitate', 'planted')
+  for name in names:
+    phases[name] = phases.planted.copy_and_resolve_references()
+    change(phases[name], epochs=2, **pairs(name))
+    phases[name].copy = dict(critic='start', ref='start')
+  phases[names[0]].copy = dict(ref='critic', start='critic')
+  del phases.own, phases.planted
+  config.order = ('quiz', 'solver', 'imitate', *names)
   for evaluation in config.evals.values():
-    evaluation.after = ('imitate', 'planted')
+    evaluation.after = ('imitate', *names)
   return config
+
+
+def change(section, **settings):
+  """Sets settings as they are: ConfigDict's update would merge sections."""
+  for name, value in settings.items():
+    section[name] = value
 
 
 def of_solvers(name):
   """A reward model's solver, which plays by its scores and by answers."""
   config = reward_model.solutions()
-  for setting, value in policy_gradient(name).items():
-    config.phases.rl[setting] = value  # whole, and not merged
+  change(config.phases.rl, **policy_gradient(name))
   if any(SELF_PLAY[name].values()):
     config.models.ref = sft.role()
     config.phases.rl.copy = dict(ref='solver')
@@ -90,7 +100,7 @@ def policy_gradient(name) -> dict:
   return dict(
     correct_weight=1.0,
     score_weight=1.0,
-    preference=RATERS,
+    preference=dict(name='raters'),
     self_play=SELF_PLAY[name],
     advantage=dict(name='leave_one_out'),
     objective=dict(name='reinforce'),
@@ -103,9 +113,7 @@ def tiny():
   config = critic_v.tiny()
   phases = config.phases
   del phases.own, config.models.start
-  del phases.planted.objective
-  phases.planted.update(game('inpo'))
-  phases.planted.copy = dict(ref='critic')
+  change(phases.planted, copy=dict(ref='critic'), **pairs('inpo'))
   # An untrained solver is never right: all are alike, but for their KL.
   section = common.policy_gradient() | common.solver_rewards()
   section |= policy_gradient('nash_md') | dict(score_weight=0.0)
