@@ -33,7 +33,7 @@ def genprm():
   config = refcritic.quickstart()
   phases = config.phases
   del phases.rl, config.evals.heldout
-  phases.cold_start.steps = 140  # as many as the quickstart's, RL's included
+  phases.cold_start.steps = 100  # as many as the quickstart's, RL's included
   phases.cold_start.writer.update(
     check_share=1.0, correct_share=0.15, point_share=0.85
   )
