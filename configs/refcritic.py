@@ -102,6 +102,8 @@ def refcritic(**settings) -> dict:
     # Name in rewards/graded_verdicts.py, or shaping.py -> settings, `weight`.
     graded={},
     shaping={},
+    # True: a step learns from as many right solutions as from wrong ones.
+    balanced=False,
   )
   return section | settings
 

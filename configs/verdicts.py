@@ -50,7 +50,7 @@ def phases() -> dict:
       recipe='refcritic',
       train=('critic',),
       steps=16,
-      learning_rate=1e-4,
+      learning_rate=5e-5,
       batch_size=16,
       records_every=4,
       checkpoint_every=4,
@@ -60,6 +60,7 @@ def phases() -> dict:
         num_refinements=0,
         num_controls=0,
         refine_weight=0.0,
+        balanced=True,  # else it learns to call all wrong, as most are
       ),
     ),
   )

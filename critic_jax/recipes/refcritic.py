@@ -36,7 +36,7 @@ from critic_jax.data import batching
 from critic_jax.loss_fns import policy_gradient, reward_models
 from critic_jax.objectives import advantages
 from critic_jax.rewards import critique_rewards, step_labels
-from critic_jax.rollouts import comparisons, critic_stages, rollout
+from critic_jax.rollouts import balance, comparisons, critic_stages, rollout
 from critic_jax.rollouts import completions as completions_lib
 from critic_jax.sampling.lm import get_models
 from critic_jax.types import Recipe
@@ -56,7 +56,7 @@ def make(
   reward_model: Mapping,
   first_error: Mapping, completions: Mapping,
   graded: Mapping, shaping: Mapping,
-  advantage: Mapping, objective: Mapping, kl: Mapping,
+  balanced: bool, advantage: Mapping, objective: Mapping, kl: Mapping,
   batch_size: int,
   aggregate: str,
   row_shapes: Sequence,
@@ -97,6 +97,8 @@ def make(
       `first_error` is then the truth that labels are compared with.
     graded, shaping: settings with a `weight` each, by the name of a function
       in rewards/graded_verdicts.py, or rewards/shaping.py.
+    balanced: whether a step learns from as many groups of right solutions as
+      of wrong ones (rollouts/balance.py).
     advantage: a name and keywords of `objectives/advantages.py`, over groups.
     objective: the surrogate, a name and keywords of `objectives/policy.py`.
     kl: the penalty: `name` in `objectives/kl.py`, and its `coef`.
@@ -182,6 +184,8 @@ def make(
     advantage, where = rollout.group_advantages(
       scored, advantage_fn, num_critiques
     )
+    if balanced:
+      where = balance.groups(scored, advantage, where, num_critiques)
     batch = pack(to_rows(scored, advantage, where))
     records = [*solutions, *scored, *responses, *completed]
     return policy.add_ref_logprobs(batch, roles), records

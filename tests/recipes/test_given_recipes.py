@@ -112,6 +112,15 @@ def test_verdicts_on_given_solutions_are_rewarded():
   assert set(stage_metrics.summary(records)) <= recipe.metrics
 
 
+def test_as_many_wrong_solutions_as_right_ones_teach():
+  examples = [EXAMPLES[i] for i in (1, 3, 0)]
+  _, batch, _ = collect(refcritic, examples, batch_size=3, balanced=True)
+  is_read = batch['mask'].any(axis=1)
+  np.testing.assert_array_equal(is_read, [1, 1, 0, 0, 1, 1])
+  _, batch, _ = collect(refcritic, examples, batch_size=3)
+  assert batch['mask'].any(axis=1).all()
+
+
 @pytest.mark.parametrize('module', [cold_start, refcritic])
 def test_a_solution_that_a_step_has_twice_is_critiqued_twice(module):
   _, batch, records = collect(module, [*EXAMPLES[:2]] * 2)
