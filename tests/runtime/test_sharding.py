@@ -269,7 +269,7 @@ def refcritic_on_mesh(name, path, first_mesh=None, every=2):
     mock.patch.object(jax, 'devices', lambda: devices),
     # An untrained critic earns no refinement: every conclusion is refined.
     mock.patch.object(
-      refinement, 'admits', lambda gate, c: bool(c.parsed['conclusion'])
+      refinement, 'admits', lambda gate, c: bool(c.parsed.get('conclusion'))
     ),
   ):
     folder = train.run(config, str(path / name), Console(file=io.StringIO()))
