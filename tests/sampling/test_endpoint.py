@@ -159,6 +159,15 @@ def test_a_link_is_not_written_through(tmp_path):
     assert victim.read_text() == ''
 
 
+@pytest.fixture
+def ctrl_c():
+  """Ctrl-C interrupts, also where a shell's `&` had it ignored."""
+  old = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield
+  signal.signal(signal.SIGINT, old)
+
+
+@pytest.mark.usefixtures('ctrl_c')
 def test_ctrl_c_does_not_wait_for_the_server():
   with bad_server(['slow'] * 10) as server:
 
