@@ -8,7 +8,6 @@ minus the log-probability. It reads `ref_logprobs` and `feedback` of a batch.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 
 import jax
@@ -76,12 +75,11 @@ def make_add_ref_logprobs(
 ) -> Callable[[Batch, Roles], Batch]:
   """Makes the step that adds the log-probabilities of the role 'ref'."""
   scoring.check_head(models, 'ref', 'lm')
-  score = functools.partial(
-    scoring.score, scoring.Scorer.logprobs, microbatches=microbatches
-  )
 
   def add_ref_logprobs(batch: Batch, roles: Roles) -> Batch:
-    ref = scoring.bind(models, roles, 'ref')
-    return {**batch, 'ref_logprobs': score(ref, batch)}
+    logprobs = scoring.logprobs_of(
+      'ref', models, roles, batch, microbatches=microbatches
+    )
+    return {**batch, 'ref_logprobs': logprobs}
 
   return add_ref_logprobs

@@ -142,11 +142,8 @@ def make_pair_loss(
 
   def add_ref_logprobs(batch: Batch, roles: Roles) -> Batch:
     def logprobs_of(name):
-      return scoring.score(
-        scoring.Scorer.logprobs,
-        scoring.bind(models, roles, name),
-        batch,
-        microbatches=microbatches,
+      return scoring.logprobs_of(
+        name, models, roles, batch, microbatches=microbatches
       )
 
     if has_old:

@@ -166,10 +166,10 @@ def make_policy_loss(
   def add_ref_logprobs(batch: Batch, roles: Roles) -> Batch:
     if not kl_coef:
       return batch
-    ref = scoring.bind(models, roles, 'ref', sampling_params)
-    logprobs = scoring.score(
-      scoring.Scorer.logprobs, ref, batch, microbatches=microbatches
-    )
+    logprobs = scoring.logprobs_of(
+      'ref', models, roles, batch, microbatches=microbatches,
+      sampling_params=sampling_params,
+    )  # fmt: skip
     return {**batch, 'ref_logprobs': logprobs}
 
   names = _METRICS if off_policy is None else _METRICS + _OFF_POLICY_METRICS

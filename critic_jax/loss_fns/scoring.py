@@ -179,3 +179,26 @@ def in_parts(statistic, scorer: Scorer, batch: Batch, microbatches: int):
   return jax.tree.map(
     lambda x: sharding.constrain(x.reshape(-1, *x.shape[2:]), 'rows'), results
   )
+
+
+def logprobs_of(
+  role: str,
+  models: Mapping[str, LM],
+  roles: Roles,
+  batch: Batch,
+  *,
+  microbatches: int,
+  sampling_params: SamplingParams | None = None,
+) -> Any:
+  """Computes a role's log-probabilities of a batch's tokens, float32[B, T].
+
+  Args:
+    role: the name of the role.
+    models: as of `bind`.
+    roles: as of `bind`.
+    batch: as of `score`.
+    microbatches: as of `score`.
+    sampling_params: as of `bind`.
+  """
+  scorer = bind(models, roles, role, sampling_params)
+  return score(Scorer.logprobs, scorer, batch, microbatches=microbatches)

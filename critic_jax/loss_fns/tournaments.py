@@ -87,12 +87,7 @@ def make_tournament(
 
   def log_ratios(batch, roles):
     ours, refs = (
-      scoring.score(
-        scoring.Scorer.logprobs,
-        scoring.bind(models, roles, name),
-        batch,
-        microbatches=microbatches,
-      )
+      scoring.logprobs_of(name, models, roles, batch, microbatches=microbatches)
       for name in scored
     )
     return np.sum(np.where(batch['mask'], ours - refs, 0), axis=1)

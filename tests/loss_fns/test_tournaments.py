@@ -83,9 +83,7 @@ def test_nash_md_by_hand(monkeypatch):
     tournaments,
     'scoring',
     types.SimpleNamespace(
-      Scorer=types.SimpleNamespace(logprobs=None),
-      bind=lambda models, roles, name: name,
-      score=lambda statistic, name, batch, microbatches: arrays[name],
+      logprobs_of=lambda name, models, roles, batch, microbatches: arrays[name]
     ),
   )
   records = make_records([(9,) * 3, (5,) * 3, (7,) * 3, (3,) * 3])
