@@ -27,7 +27,6 @@ _EXAMPLES = """\
 examples:
   python -m critic_jax.convert runs/quickstart:rl models/critic
   python -m critic_jax.convert model.gguf models/qwen --dtype bfloat16
-  python -m critic_jax.convert --merge runs/a:rl models/general models/both
 """
 
 
