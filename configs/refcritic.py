@@ -1,6 +1,6 @@
 r"""RefCritic (https://arxiv.org/abs/2507.15024).
 
-Everything, from scratch, on a laptop: 6 to 12 minutes on 2 cores.
+Everything, from scratch, on a laptop: about 8 minutes on 2 cores.
 
   python -m critic_jax.train --config configs/refcritic.py:quickstart \
       --workdir runs/quickstart
@@ -144,7 +144,7 @@ def quickstart():
       # rightly, and not before.
       until={'loss/nll': dict(high=0.02)},
       learning_rate=1.2e-2,
-      optimizer='muon',  # compares after 100 steps; AdamW after 250
+      optimizer='muon',  # in two thirds of AdamW's steps (LOG.md)
       batch_size=40,
       role='solver',
       row_shapes=((20, 192), (24, 192)),
