@@ -141,7 +141,7 @@ def quickstart():
       steps=700,
       # Comparing is learned at once, at a step that differs by seed. A quiz has
       # nothing to guess: the loss is small when lines are worked out and marked
-      # rightly, and not before. At 0.02 critics judge worse in the end (LOG.md).
+      # rightly, and not before. Ended at 0.02, critics judge a little worse.
       until={'loss/nll': dict(high=0.01)},
       learning_rate=1.2e-2,
       optimizer='muon',  # in two thirds of AdamW's steps (LOG.md)
