@@ -23,18 +23,17 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import rich.box
-import rich.table
 from rich.text import Text
 
 from critic_jax.evals.statistics import Estimate
-from critic_jax.report.result_tables import Results, format_estimate
+from critic_jax.report.result_tables import Folded, Results, format_estimate
 
 _TEX = {c: f'\\{c}' for c in '{}$&#%_'} | {
   '\\': '\\textbackslash{}',
@@ -232,16 +231,16 @@ def _markdown_cell(value: str, change: str, bold: bool) -> str:
   return f'{value}<br>{number}{space}{interval}' if change else value
 
 
-def terminal(table: Table, runs: Runs) -> rich.table.Table:
+def terminal(table: Table, runs: Runs) -> Folded:
   """Returns a table for the terminal."""
-  view = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-  view.add_column(table.evaluation, min_width=12)
-  for column in table.columns:
-    view.add_column(title(column), justify='right')
+  names, columns = [Text(table.evaluation)], [[] for _ in table.columns]
   for name, cells in _lines(table, runs):
+    names.append(Text(name, '' if cells else 'italic'))
     texts = [_terminal_cell(*cell) for cell in cells]
-    view.add_row(Text(name, '' if cells else 'italic'), *texts)
-  return view
+    for column, text in itertools.zip_longest(columns, texts, fillvalue=Text()):
+      column.append(text)
+  heads = [Text(title(column)) for column in table.columns]
+  return Folded(names, list(zip(heads, columns, strict=True)))
 
 
 def _terminal_cell(value: str, change: str, bold: bool) -> Text:

@@ -3,6 +3,7 @@
 import io
 import math
 
+import pytest
 from rich.console import Console
 
 from critic_jax.evals.statistics import Estimate
@@ -39,6 +40,29 @@ def test_results_table():
   assert ['cold start', 'RL'] in cells
   assert ['accuracy', '50.0 [40.0, 60.0]', '90.0 [80.0, 100.0]'] in cells
   assert ['f1', '–', '100.0 [100.0, 100.0]'] in cells
+
+
+@pytest.mark.parametrize('width', [60, 80, 240])
+def test_more_columns_than_a_line_holds_go_on_below(width):
+  """As after ten phases in a terminal of 80 characters: no number is cut."""
+  results = {
+    f'critic_{i}': {
+      'balanced verdict accuracy': Estimate(0.9, 0.05 * i, 1.0, 9),
+      'first wrong step found': Estimate(0.01 * i, 0.0, 1.0, 9),
+    }
+    for i in range(10)
+  }
+  console = Console(width=width, record=True, file=io.StringIO())
+  console.print(result_tables.results_table(results, 'Critics'))
+  text = console.export_text()
+  for column, rows in results.items():
+    assert text.count(column) == 1
+    for row, estimate in rows.items():
+      assert result_tables.format_estimate(estimate, row, column) in text
+  assert text.count('Critics') == text.count('percent') == 1
+  parts = len([line for line in text.splitlines() if 'critic_' in line])
+  assert text.count('balanced') == text.count('first wrong') == parts
+  assert parts == {60: 5, 80: 4, 240: 1}[width]
 
 
 def test_names_are_no_markup_for_the_terminal():
