@@ -9,10 +9,8 @@ cold start where it has none of its own, for experiments/critics.py:
            critiques in other numbers
   tiny     two steps of two of them; for tests
 
-What critics are paid is their own config's; batch sizes are of 32 problems, and
-those of RefCritic's flow have the quickstart's optimiser. Who trains a solver
-(Critique-GRPO, Critique-Coder) or scores without a text (process reward models)
-is not compared here.
+Who trains a solver (Critique-GRPO, Critique-Coder) or scores without a text
+(process reward models) is not compared here.
 """
 
 from configs import (
@@ -65,10 +63,6 @@ def critics():
   _add_critique_rl(phases)
   _add_spc(phases)
   _add_others(phases)
-  for name in (*SYSTEMS[:5], 'discriminate', 'deepcritic'):
-    phases[
-      name
-    ].optimizer = phases.refcritic.optimizer.copy_and_resolve_references()
   config.order = (
     'quiz', 'solver', 'cold_start', *SYSTEMS[:4], 'discriminate', 'critique_rl',
     'attack_start', 'critic_1', 'attacker_1', 'spc', 'errors', 'critic_v',

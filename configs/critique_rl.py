@@ -54,12 +54,12 @@ def stage(**settings):
     train=('critic',),
     steps=40,
     epochs=2,
-    learning_rate=3e-4,
     batch_size=32,
     aggregate='sequence',
     copy=dict(ref='critic'),
     records_every=5,
     row_shapes=((32, 208), (40, 208)),
+    **refcritic.RL_RATE,
     **settings,
   )
 

@@ -61,10 +61,10 @@ def phase(**settings) -> dict:
     recipe='refcritic',
     train=('critic',),
     steps=40,
-    learning_rate=3e-4,
     batch_size=32,
     records_every=5,
     row_shapes=((64, 208), (80, 208)),
+    **refcritic.RL_RATE,
     **refcritic.refcritic(
       first_error=dict(module='arithmetic', name='first_error'),
       **unpaid | settings,

@@ -32,6 +32,8 @@ could not be verified by us; the values here are ours.
 
 from configs import common, sft
 
+# Of RL in the embedded world, whose critics Muon has trained before.
+RL_RATE = dict(learning_rate=1e-3, optimizer='muon')
 # The paper's models: the folder of their weights, and the limit of a response.
 PAPER = {
   'qwen2.5-14b': dict(source='Qwen2.5-14B-Instruct', max_new_tokens=2048),
@@ -193,11 +195,10 @@ def quickstart():
       recipe='refcritic',
       train=('critic',),
       steps=40,
-      learning_rate=1e-3,
-      optimizer='muon',
       batch_size=32,
       records_every=5,
       row_shapes=((80, 208),),  # wider rows have slower attention
+      **RL_RATE,
       **refcritic(),
     ),
   )

@@ -61,11 +61,11 @@ def phase(learner, steps=40, **settings) -> dict:
     recipe='self_play',
     train=(learner,),
     steps=steps,
-    learning_rate=3e-4,
     batch_size=16 if learner == 'critic' else 32,
     copy=copy,
     records_every=5,
     row_shapes=((64, 208), (80, 208)),
+    **refcritic.RL_RATE,
     **self_play(learner, **settings),
   )
 
@@ -131,11 +131,11 @@ def arms():
     recipe='refcritic',
     train=('critic',),
     steps=80,
-    learning_rate=3e-4,
     batch_size=32,
     copy=dict(critic='cold'),
     records_every=5,
     row_shapes=((64, 208), (80, 208)),
+    **refcritic.RL_RATE,
     **own,
   )
   order = 'critic_1', 'attacker_1', 'mixed', 'same', 'fixed', 'own'
