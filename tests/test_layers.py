@@ -44,8 +44,8 @@ ROOMS = {
     'jax numpy',
   'tasks': 'types text answers execution rewards | numpy',
   'data':
-    'types lookup files strict_json objectives answers execution sampling '
-    'tasks | numpy pyarrow',
+    'types lookup files strict_json objectives answers execution rollouts '
+    'sampling tasks | numpy pyarrow',
   'loss_fns': 'types lookup objectives runtime models sampling | jax numpy',
   'evals': 'types answers rewards rollouts sampling | jax numpy',
   'recipes':

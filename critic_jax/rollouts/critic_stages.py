@@ -8,13 +8,106 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
+from critic_jax import lookup
 from critic_jax.execution import code
 from critic_jax.rewards import refinement
 from critic_jax.rollouts import comparisons, controls, rollout, stage_metrics
 from critic_jax.rollouts import completions as completions_lib
 from critic_jax.types import Generate, Key, Record, Sampled, Stage
+
+
+class CriticStages(NamedTuple):
+  """The stages after the solutions, with their models and settings.
+
+  Attributes:
+    critique: `(solutions, roles, keys) -> (solutions, critiques, completions)`;
+      the solutions are graded, and labelled if completions label steps.
+    compare: `(critiques, roles, key) -> (critiques, comparisons)`; without a
+      judge the same critiques, and none.
+    refine: `(critiques, roles, keys) -> (refinements, those of controls)`.
+    sampled: what they and the solver sample, if every critique is refined.
+  """
+
+  critique: Callable
+  compare: Callable
+  refine: Callable
+  sampled: tuple[Sampled, ...]
+
+
+def bind(
+  models: Mapping[str, Any],
+  grade: rollout.Grade,
+  *,
+  batch_size: int,
+  num_solutions: int,
+  num_critiques: int,
+  num_refinements: int,
+  num_controls: int,
+  gate: str,
+  mask_answers: bool,
+  each_test: bool,
+  completions: Mapping,
+  has_judge: bool,
+) -> CriticStages:
+  """Binds the stages of a critic's step to models and settings.
+
+  Args:
+    models: LMs of 'critic', of 'solver' to refine or to complete, and of
+      'judge'.
+    grade: final answers to grades.
+    batch_size: examples a step.
+    num_solutions: solutions of each; 0: the examples are solutions.
+    num_critiques: critiques of each solution.
+    num_refinements: refinements with each admitted critique; 0 for none.
+    num_controls: as of `refine`, and so are the others.
+    gate: which critiques are admitted.
+    mask_answers: whether the solver is shown masked critiques.
+    each_test: whether refined programs are graded by each test, too.
+    completions: of prefixes of the solutions (`completions.bind`).
+    has_judge: whether the judge compares critiques (comparisons.py).
+
+  Raises:
+    ValueError: a setting is wrong, or critiques are not several.
+  """
+  lookup.check_counts(2, num_critiques=num_critiques)  # a group to compare
+  lookup.check_counts(
+    0, num_solutions=num_solutions, num_refinements=num_refinements,
+    num_controls=num_controls,
+  )  # fmt: skip
+  complete = completions_lib.bind(models, completions, grade)
+  counts = batch_size, num_solutions, num_critiques, num_refinements
+  max_prompts = batch_size * max(1, num_solutions) * num_critiques
+
+  def criticise(solutions, roles, keys):
+    critic = models['critic']
+    stage, generate = critic.stages.critique, critic.bind(roles['critic'])
+    graded, critiques = critique(
+      stage, generate, solutions, keys[0], grade, n=num_critiques
+    )
+    if not complete:
+      return graded, critiques, []
+    labelled, completed = complete(graded, roles, keys[1])
+    return labelled, rollout.reattach(critiques, graded, labelled), completed
+
+  def compare(critiques, roles, key):
+    if not has_judge:
+      return critiques, []
+    generate = models['judge'].bind(roles['judge'])
+    return comparisons.compare(critiques, num_critiques, generate, key)
+
+  def refine_admitted(critiques, roles, keys):
+    solver = models['solver']
+    return refine(
+      solver.stages.refine, solver.bind(roles['solver']), critiques, keys,
+      grade, gate=gate, n=num_refinements, num_controls=num_controls,
+      mask_answers=mask_answers, each_test=each_test, max_prompts=max_prompts,
+    )  # fmt: skip
+
+  sampled = _sampled(*counts, int(has_judge), completions)
+  return CriticStages(criticise, compare, refine_admitted, sampled)
 
 
 def critique(
@@ -145,7 +238,7 @@ def _share(program: Record, marks: Sequence[str] | None) -> float | None:
   return None if 'timeout' in marks else marks.count('right') / len(marks)
 
 
-def sampled(
+def _sampled(
   num_examples: int,
   num_solutions: int,
   num_critiques: int,
@@ -153,16 +246,7 @@ def sampled(
   num_judges: int,
   completions: Mapping,
 ) -> tuple[Sampled, ...]:
-  """Lists what a step samples if every critique is refined.
-
-  Args:
-    num_examples: examples a step.
-    num_solutions: solutions of each; 0: the examples are solutions.
-    num_critiques: critiques of each solution.
-    num_refinements: refinements with each critique.
-    num_judges: 1 if a judge compares the critiques, else 0.
-    completions: of prefixes of the solutions (completions.py).
-  """
+  """Lists what a step samples if every critique is refined."""
   num_critiqued = num_examples * max(1, num_solutions)
   num_refined = num_critiqued * num_critiques
   stages = [

@@ -108,7 +108,7 @@ def _sample(requests: Sequence[Request], generate: Generate) -> list[Record]:
     for parent in request.parents
   ]
   asked = [
-    request._replace(parents=[p for p in request.parents if not _refused(p)])
+    request._replace(parents=[p for p in request.parents if not is_refused(p)])
     for request in requests
   ]
   max_prompts = sum(
@@ -120,7 +120,7 @@ def _sample(requests: Sequence[Request], generate: Generate) -> list[Record]:
   kind = stage.control_of or stage.name  # controls cost it time
   with timing.timed(f'time/{kind}_s'):
     prompts = [
-      stage.prompt(parent) for stage, parent in pairs if not _refused(parent)
+      stage.prompt(parent) for stage, parent in pairs if not is_refused(parent)
     ]
     n = requests[0].n
     sampled = iter(generate(prompts, _keys(asked), n, max_prompts))
@@ -128,14 +128,15 @@ def _sample(requests: Sequence[Request], generate: Generate) -> list[Record]:
     _record(stage, parent, index, generation)
     for stage, parent in pairs
     for index, generation in enumerate(
-      [_REFUSED] * n if _refused(parent) else next(sampled)
+      [_REFUSED] * n if is_refused(parent) else next(sampled)
     )
   ]
   timing.add(f'tokens/{kind}', sum(len(record.tokens) for record in records))
   return records
 
 
-def _refused(parent: Problem | Record) -> bool:
+def is_refused(parent: Problem | Record) -> bool:
+  """Returns whether a parent is a record of which nothing was sampled."""
   return isinstance(parent, Record) and parent.refused
 
 

@@ -117,3 +117,26 @@ def test_advantages_are_made_of_siblings():
   got, where = rollout.group_advantages(records, less_mean, 2)
   assert got.tolist() == [0.5, -0.5, -2.0, 0.0]
   assert where.tolist() == [True, True, False, True]
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    (dict(num_critiques=1), 'num_critiques: got 1; .* of 2 or more'),
+    (dict(num_solutions=-1), 'num_solutions: got -1; .* of 0 or more'),
+    (dict(num_controls=-1), 'num_controls: got -1; .* of 0 or more'),
+  ],
+)
+def test_wrong_numbers_of_a_step_are_refused(changes, message):
+  completions = dict(num=0, max_steps=8, labels=dict(name='hard'))
+  settings = dict(
+    batch_size=2, num_solutions=1, num_critiques=2, num_refinements=0,
+    num_controls=0, gate='always', mask_answers=False, each_test=False,
+    completions=completions, has_judge=False,
+  )  # fmt: skip
+  stages = critic_stages.bind({}, grade, **settings)
+  assert [tuple(stage) for stage in stages.sampled] == [
+    ('solve', 'solver', 2, 1), ('critique', 'critic', 2, 2)
+  ]  # fmt: skip
+  with pytest.raises(ValueError, match=message):
+    critic_stages.bind({}, grade, **{**settings, **changes})
