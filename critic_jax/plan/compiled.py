@@ -131,9 +131,13 @@ class Program(NamedTuple):
 
 
 def measure(program: Program, lms) -> Compiled:
-  """Compiles a program and returns what the compiler says of it."""
+  """Compiles a program and returns what the compiler says of it.
+
+  Many layers that are alike and no loop are extrapolated from two and three.
+  """
   config = lms[program.role].model.config
-  if _is_loop(config) or config.num_layers <= 3:
+  are_alike = not (config.lora and config.lora.last_layers)
+  if _is_loop(config) or config.num_layers <= 3 or not are_alike:
     return _measure(program, lms)
   two, three = (
     _measure(program, _with_layers(lms, number)) for number in (2, 3)

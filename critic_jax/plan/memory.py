@@ -203,7 +203,8 @@ _ROW_BYTES: dict[tuple, int] = {}
 def activations(name, config, lms, mesh, batch_shape) -> RowBytes:
   """Returns bytes of activations of a row.
 
-  Layers are alike: models of one layer and of two tell what each adds.
+  Layers are alike: models of one layer and of two tell what each adds. Where
+  the last ones alone have adapters, the others keep nothing.
 
   Args:
     name: the phase's name.
@@ -219,9 +220,7 @@ def activations(name, config, lms, mesh, batch_shape) -> RowBytes:
 
   def row_bytes(num_layers, remat):
     shallow_lms = local_lms | {
-      role: abstract.changed(
-        lm, num_layers=num_layers, remat=remat or lm.model.config.remat
-      )
+      role: _with_layers(lm, num_layers, remat)
       for role, lm in local(local_lms).items()
     }
     key = section.to_json_best_effort(sort_keys=True), *batch_shape[1:], *(
@@ -239,12 +238,25 @@ def activations(name, config, lms, mesh, batch_shape) -> RowBytes:
 
   configs = [lms[role].model.config for role in section.train]
   kept, layer = row_bytes(1, ''), 0
-  if (further := max(c.num_layers for c in configs) - 1) > 0:
+  if (further := max(map(_num_kept, configs)) - 1) > 0:
     kept += further * layer_bytes('')
   if any(c.remat != 'none' for c in configs):
     # One layer at a time is computed again, and whole.
     layer = layer_bytes('none') - layer_bytes('')
   return RowBytes(kept, layer)
+
+
+def _with_layers(lm, number: int, remat: str):
+  """Returns the LM with so many layers, all of which keep what they compute."""
+  config = lm.model.config
+  lora = config.lora and dataclasses.replace(config.lora, last_layers=0)
+  remat = remat or config.remat
+  return abstract.changed(lm, num_layers=number, remat=remat, lora=lora)
+
+
+def _num_kept(config) -> int:
+  """Returns the number of layers that a backward pass goes through."""
+  return cost.adapted_layers(vars(config)) if config.lora else config.num_layers
 
 
 def _row_bytes(recipe, models, batch_shape) -> int:

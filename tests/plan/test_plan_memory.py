@@ -1,5 +1,6 @@
 """Bytes of a device, against hand counts, real arrays and XLA's own."""
 
+import dataclasses
 import functools
 
 import jax
@@ -9,6 +10,7 @@ from jax.sharding import AbstractMesh
 
 from configs import refcritic
 from critic_jax.models import cost
+from critic_jax.models.config import Lora
 from critic_jax.plan import abstract, compiled, memory, workload
 from critic_jax.runtime import sharding
 from critic_jax.training import adapters, roles, updates
@@ -164,6 +166,23 @@ def test_activations_of_a_layer_that_is_computed_again():
   assert activations[3, 'full'].layer == layer - each_input > 0
   assert activations[3, 'none'].layer == 0
   assert kept[2, 'full'] + layer - each_input < kept[2, 'none']
+
+
+def test_layers_below_the_adapters_keep_nothing():
+  """As many bytes as autodiff keeps of all four layers, two of them adapted."""
+  everywhere = Lora(rank=2, alpha=4.0, targets='.*', dropout=0.0)
+  last = dataclasses.replace(everywhere, last_layers=2)
+  kept = {}
+  for number, lora in (4, last), (4, everywhere), (2, everywhere):
+    phase, config, lms, learned = tiny(
+      num_layers=number, lora=lora, remat='none', layers='unrolled'
+    )
+    row_bytes = memory.activations('rl', config, lms, on(), learned)
+    models = {role: lms[role].model for role in phase.config.train}
+    direct = memory._row_bytes(phase.recipe, models, learned)
+    assert row_bytes.kept == pytest.approx(direct, rel=0.02)
+    kept[number, lora.last_layers] = row_bytes.kept
+  assert kept[4, 2] == kept[2, 0] < 0.7 * kept[4, 0]
 
 
 def test_a_layer_or_the_head_is_worked_on_whichever_needs_more():
