@@ -17,18 +17,16 @@ and the reference solution (LUFFY, https://arxiv.org/abs/2504.14945).
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
 
 from critic_jax import lookup
-from critic_jax.data import batching
+from critic_jax.data import batching, group_rows
 from critic_jax.loss_fns import policy_gradient
-from critic_jax.objectives import advantages
 from critic_jax.rewards import refinement
-from critic_jax.rollouts import joining, rollout, stage_metrics, written
+from critic_jax.rollouts import joining, rollout, solving, written
 from critic_jax.sampling.lm import get_models
 from critic_jax.types import Recipe, Sampled
 
@@ -37,23 +35,12 @@ def make(
   models,
   grade,
   *,
-  num_solutions: int,
-  num_refinements: int,
-  num_extra: int,
-  use_reference: bool,
-  critic: str,
-  writer: Mapping,
-  gate: str,
-  advantage: Mapping,
-  objective: Mapping,
-  off_policy: Mapping,
-  kl: Mapping,
-  batch_size: int,
-  aggregate: str,
-  row_shapes: Sequence,
-  microbatches: int,
-) -> Recipe:
-  """Makes the recipe.
+  num_solutions: int, num_refinements: int, num_extra: int, use_reference: bool,
+  critic: str, writer: Mapping, gate: str,
+  advantage: Mapping, objective: Mapping, off_policy: Mapping, kl: Mapping,
+  batch_size: int, aggregate: str, row_shapes: Sequence, microbatches: int,
+) -> Recipe:  # fmt: skip
+  """Makes the recipe; settings that most recipes have are in `__init__.py`.
 
   Args:
     models: LMs of 'solver', of `critic` if it writes the critiques, and of
@@ -67,73 +54,63 @@ def make(
     writer: in its place a `module` of critic_jax.tasks with a name and keywords
       of its function `(solution, rng) -> text`, or `module=''` for the role.
     gate: which critiques are followed; see `refinement.admits`.
-    advantage: a name and keywords of `objectives/advantages.py`, over groups.
-    objective: the surrogate, a name and keywords of `objectives/policy.py`.
-    off_policy: the same for the tokens of the one that joined.
-    kl: the penalty: `name` in `objectives/kl.py`, and its `coef`.
-    batch_size: problems a step.
-    aggregate: how the loss is normalised: 'token', 'sequence' or 'constant'.
-    row_shapes: (rows, columns) that a batch may be packed in; () for none.
-    microbatches: parts that a batch is cut into.
+    off_policy: a surrogate, as `objective`, for the tokens of what joined.
   """
   [solver] = get_models(models, 'solver')
-  _check(gate, use_reference, num_solutions, num_refinements, num_extra)
+  refinement.check_gate(gate)
+  lookup.check_counts(num_solutions=num_solutions)
+  joining.check_candidates(num_refinements, num_extra, use_reference)
   write_critique = lookup.bind_task(writer, 'writer', ('solution', 'rng'))
   is_asked = bool(num_refinements) and not write_critique
   [teacher] = get_models(models, critic) if is_asked else [None]
-  advantage_fn = lookup.bind(advantages, advantage, 'advantage')
   policy = policy_gradient.make_policy_loss(
     models, 'solver', objective=objective, kl=kl, microbatches=microbatches,
     off_policy=off_policy,
   )  # fmt: skip
   num_solved, size = num_solutions + num_extra, num_solutions + 1
   num_critiqued, num_rows = batch_size * num_solutions, batch_size * size
+  solve = solving.bind(solver, num_solved, grade=grade)
   to_rows, pack = batching.make_rows(
     solver, num_rows=num_rows, aggregate=aggregate, row_shapes=row_shapes,
     microbatches=microbatches,
   )  # fmt: skip
+  to_group_rows = group_rows.make_group_rows(to_rows, advantage, size)
 
   def criticise(solutions, roles, key):
-    if is_asked:
-      write, stage = teacher.bind(roles[critic]), teacher.stages.critique
-      return rollout.run(stage, write, solutions, key, n=1)
-    stage = solver.stages.critique
-    rng = random.Random(int(jax.random.bits(key)))
-    known = [s for s in solutions if not s.undetermined]
-    return written.by_rule(stage, known, write_critique, rng)
+    stage, generate = solver.stages.critique, None
+    if teacher:
+      stage, generate = teacher.stages.critique, teacher.bind(roles[critic])
+    else:  # a rule must know whether a solution is right
+      solutions = [s for s in solutions if not s.undetermined]
+    return written.or_sampled(stage, generate, solutions, write_critique, key)
 
-  def refine(critiques, generate, key):
+  def refine(critiques, roles, key):
     admitted = [c for c in critiques if refinement.admits(gate, c)]
     stage, n = solver.stages.refine, num_refinements
     request = rollout.Request(stage, admitted, key, n, num_critiqued)
+    generate = solver.bind(roles['solver'])
     return _score(rollout.run_graded_together([request], generate, grade)[0])
 
   def write_references(problems):
-    stage = solver.stages.solve._replace(name='reference')
-    written = [joining.reference(stage, problem) for problem in problems]
-    prompts = map(stage.prompt, problems)
-    encoded = [
-      batching.encode(record, prompt, solver)
-      for record, prompt in zip(written, prompts, strict=True)
+    stage = solver.stages.solve
+    records = [joining.reference(stage, problem) for problem in problems]
+    records = [
+      batching.encode(r, stage.prompt(r.problem), solver) for r in records
     ]
-    return _score(rollout.grade(encoded, grade))
+    return _score(rollout.grade(records, grade))
 
   def collect(roles, problems, key):
     keys = jax.random.split(key, 3)
-    generate, solve = solver.bind(roles['solver']), solver.stages.solve
 
     # 1. Solve.
-    solutions = rollout.run_graded(
-      solve, generate, problems, keys[0], grade, n=num_solved
-    )
-    solutions = _score(solutions)
+    solutions = _score(solve(roles, problems, keys[0]))
     own = [r for r in solutions if r.index < num_solutions]
 
     # 2. Criticise, and refine.
     critiques, refinements = [], []
     if num_refinements:
       critiques = criticise(own, roles, keys[1])
-      refinements = refine(critiques, generate, keys[2])
+      refinements = refine(critiques, roles, keys[2])
     references = write_references(problems) if use_reference else []
 
     # 3. One candidate joins each group.
@@ -145,8 +122,7 @@ def make(
     rows = sum(map(joining.join, groups, joined), [])
 
     # 4. Advantages in each group; the batch.
-    advantage, where = rollout.group_advantages(rows, advantage_fn, size)
-    batch = to_rows(rows, advantage, where)
+    batch = to_group_rows(rows)
     has_joined = np.arange(num_rows) % size == num_solutions
     batch['off_policy'] = batch['mask'] & has_joined[:, None]
     batch = policy.add_ref_logprobs(pack(batch), roles)
@@ -159,27 +135,12 @@ def make(
     Sampled('refine', 'solver', num_critiqued, num_refinements),
   ]
   return Recipe(
-    collect,
-    policy.loss,
-    trained=('solver',),
-    num_rows=num_rows,
+    collect, policy.loss, trained=('solver',), num_rows=num_rows,
     sampled=tuple(stage for stage in stages if stage.num_samples),
     scored=policy.scored,
-    metrics=frozenset([*policy.metrics, *_metric_names()]),
+    metrics=frozenset([*policy.metrics, *joining.metric_names()]),
     corrects_staleness=policy.corrects_staleness,
-  )
-
-
-def _metric_names() -> list[str]:
-  """Lists the metrics of a step's records."""
-  names, scores = stage_metrics.names, ('correct', 'joined')
-  of_groups = [*scores, 'all_wrong', 'rescued']
-  return [
-    *names('solve', rewards=of_groups, is_graded=True),
-    *names('critique', has_verdict=True),
-    *names('refine', rewards=scores, is_graded=True),
-    *names('reference', rewards=scores, is_graded=True),
-  ]
+  )  # fmt: skip
 
 
 def _score(records):
@@ -187,14 +148,3 @@ def _score(records):
   return rollout.score(
     records, [], {'correct': refinement.correct}, {'correct': 1.0}
   )
-
-
-def _check(gate, use_reference, num_solutions, num_refinements, num_extra):
-  refinement.check_gate(gate)
-  lookup.check_counts(num_solutions=num_solutions)
-  lookup.check_counts(0, num_refinements=num_refinements, num_extra=num_extra)
-  if not (num_refinements or num_extra or use_reference):
-    raise ValueError(
-      'num_refinements, num_extra, use_reference: got none, by which nobody '
-      'joins a group; expected a candidate; raise one, or take the recipe grpo'
-    )

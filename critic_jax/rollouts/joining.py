@@ -7,10 +7,12 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 
-from critic_jax.rollouts import rollout
+from critic_jax import lookup
+from critic_jax.rollouts import rollout, stage_metrics
 from critic_jax.types import Problem, Record, Stage
 
 Groups = list[list[Record]]
+REFERENCE = 'reference'
 
 
 def split(
@@ -74,8 +76,12 @@ def join(group: Sequence[Record], joined: Record | None) -> list[Record]:
   return [*group, dataclasses.replace(joined, prompt_tokens=prompt_tokens)]
 
 
-def reference(stage: Stage, problem: Problem) -> Record:
-  """Returns the problem's own solution as a response of `stage`, ungraded.
+def reference(solve: Stage, problem: Problem) -> Record:
+  """Returns the problem's own solution as a response of a stage, ungraded.
+
+  Args:
+    solve: the stage of solutions; the record's is `REFERENCE`, in its form.
+    problem: its solution is the response.
 
   Raises:
     ValueError: it has none.
@@ -85,6 +91,7 @@ def reference(stage: Stage, problem: Problem) -> Record:
       f'problem {problem.id}: got no solution; expected one to join its '
       'group; take problems with solutions, or set use_reference=False'
     )
+  stage = solve._replace(name=REFERENCE)
   return rollout.write(stage, problem, problem.solution)
 
 
@@ -120,3 +127,36 @@ def tell(
     new = dataclasses.replace(record, scores=scores, parent=parent)
     successor[id(record)] = new
   return [successor[id(record)] for record in records]
+
+
+def metric_names() -> list[str]:
+  """Lists the metrics of a step's records, with what `tell` says of them.
+
+  Solutions, refinements and references have the reward 'correct'.
+  """
+  names, scores = stage_metrics.names, ('correct', 'joined')
+  of_groups = [*scores, 'all_wrong', 'rescued']
+  return [
+    *names('solve', rewards=of_groups, is_graded=True),
+    *names('critique', has_verdict=True),
+    *names('refine', rewards=scores, is_graded=True),
+    *names(REFERENCE, rewards=scores, is_graded=True),
+  ]
+
+
+def check_candidates(
+  num_refinements: int, num_extra: int, use_reference: bool
+) -> None:
+  """Raises ValueError if there is never a candidate, or a number is no count.
+
+  Args:
+    num_refinements: of each critique, all of them candidates.
+    num_extra: solutions of each problem that are candidates.
+    use_reference: whether the problem's own solution is one.
+  """
+  lookup.check_counts(0, num_refinements=num_refinements, num_extra=num_extra)
+  if not (num_refinements or num_extra or use_reference):
+    raise ValueError(
+      'num_refinements, num_extra, use_reference: got none, by which nobody '
+      'joins a group; expected a candidate; raise one, or take the recipe grpo'
+    )

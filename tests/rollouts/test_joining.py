@@ -120,9 +120,8 @@ def test_nobody_is_rescued_where_nobody_joins():
 
 def test_a_reference_is_a_response_to_the_problem():
   problem = Problem('p', '6 * 7?', '42', 'It is \\boxed{42}.')
-  stage = plain.STAGES.solve._replace(name='reference')
-  record = joining.reference(stage, problem)
+  record = joining.reference(plain.STAGES.solve, problem)
   assert (record.id, record.text) == ('p/reference.0', problem.solution)
   assert record.parsed == {'answer': '42'}
   with pytest.raises(ValueError, match='problem sum-0: got no solution'):
-    joining.reference(stage, PROBLEM)
+    joining.reference(plain.STAGES.solve, PROBLEM)
