@@ -21,7 +21,13 @@ from critic_jax import lookup
 from critic_jax.data import batching
 from critic_jax.loss_fns import imitation
 from critic_jax.rewards import refinement
-from critic_jax.rollouts import balance, rollout, stage_metrics, written
+from critic_jax.rollouts import (
+  balance,
+  rollout,
+  solving,
+  stage_metrics,
+  written,
+)
 from critic_jax.sampling.lm import get_models
 from critic_jax.types import Recipe, Sampled
 
@@ -38,7 +44,7 @@ def make(
   row_shapes: Sequence,
   microbatches: int,
 ) -> Recipe:
-  """Makes the recipe.
+  """Makes the recipe; settings that most recipes have are in `__init__.py`.
 
   Args:
     models: LMs of 'critic' and, to solve, 'solver'.
@@ -48,13 +54,10 @@ def make(
     writer: a `module` of critic_jax.tasks with a name and keywords of its
       function `(solution, rng) -> text`, or `module=''` for the critic itself.
     batch_size: examples a step, and critiques kept at most.
-    aggregate: how the loss is normalised: 'token', 'sequence' or 'constant'.
-    row_shapes: (rows, columns) that a batch may be packed in; () for none.
-    microbatches: parts that a batch is cut into.
   """
-  lookup.check_counts(0, num_solutions=num_solutions)
   [critic] = get_models(models, 'critic')
   [solver] = get_models(models, 'solver') if num_solutions else [None]
+  solve = solving.bind(solver, num_solutions, grade=grade)
   lookup.check_counts(num_critiques=num_critiques)
   lookup.check_counts(2, batch_size=batch_size)  # one of each kind, or none
   stage = critic.stages.critique
@@ -81,13 +84,7 @@ def make(
     rng = random.Random(int(jax.random.bits(keys[2])))
 
     # 1. Solve, or take the given solutions.
-    if num_solutions:
-      solve = solver.bind(roles['solver'])
-      solutions = rollout.run_graded(
-        solver.stages.solve, solve, examples, keys[0], grade, n=num_solutions
-      )
-    else:
-      solutions = rollout.grade(rollout.given(examples), grade)
+    solutions = solve(roles, examples, keys[0])
 
     # 2. Critique.
     if write_critique:

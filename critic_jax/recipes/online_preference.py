@@ -22,7 +22,6 @@ anew in each step, and both are exact; so there is no term of imitation.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -35,8 +34,8 @@ from critic_jax.rollouts import (
   critic_stages,
   pairing,
   rollout,
+  solving,
   stage_metrics,
-  written,
 )
 from critic_jax.sampling.lm import get_models
 from critic_jax.types import Recipe, Sampled
@@ -46,20 +45,12 @@ def make(
   models,
   grade,
   *,
-  num_solutions: int,
-  writer: Mapping,
-  num_critiques: int,
-  max_pairs: int,
-  score: Mapping,
-  step_marks: Mapping,
-  preference: Mapping,
-  objective: Mapping,
-  batch_size: int,
-  aggregate: str,
-  row_shapes: Sequence,
-  microbatches: int,
-) -> Recipe:
-  """Makes the recipe.
+  num_solutions: int, writer: Mapping,
+  num_critiques: int, max_pairs: int,
+  score: Mapping, step_marks: Mapping, preference: Mapping, objective: Mapping,
+  batch_size: int, aggregate: str, row_shapes: Sequence, microbatches: int,
+) -> Recipe:  # fmt: skip
+  """Makes the recipe; settings that most recipes have are in `__init__.py`.
 
   Args:
     models: LMs of 'critic', of 'solver' if it solves, and of 'ref' if the
@@ -79,17 +70,14 @@ def make(
       sum of the rules is the score.
     objective: a name and keywords of `objectives/preference.py` or
       `objectives/games.py`.
-    batch_size: examples a step.
     aggregate: how pairs weigh: alike, 'sequence', or by the tokens of their
       responses, 'token' and 'constant'.
-    row_shapes: (rows, columns) that a batch may be packed in; () for none.
-    microbatches: parts that a batch is cut into.
   """
   [critic] = get_models(models, 'critic')
   write_solution = lookup.bind_task(writer, 'writer', ('problem', 'rng'))
   is_solved = num_solutions and not write_solution
   [solver] = get_models(models, 'solver') if is_solved else [None]
-  lookup.check_counts(0, num_solutions=num_solutions)
+  solve = solving.bind(solver or critic, num_solutions, write=write_solution)
   lookup.check_counts(2, num_critiques=num_critiques)  # a pair
   lookup.check_counts(max_pairs=max_pairs)
   mark = lookup.bind_task(step_marks, 'step_marks', ('problem', 'text'))
@@ -109,17 +97,6 @@ def make(
   tournament = tournaments.make_tournament(
     models, 'critic', preference, weights=weights, num_siblings=num_critiques
   )
-
-  def solve(roles, examples, key):
-    if not num_solutions:
-      return rollout.given(examples)
-    if solver:
-      generate, stage = solver.bind(roles['solver']), solver.stages.solve
-      return rollout.run(stage, generate, examples, key, n=num_solutions)
-    rng, stage = random.Random(int(jax.random.bits(key))), critic.stages.solve
-    return written.by_rule(
-      stage, examples, write_solution, rng, n=num_solutions
-    )
 
   def collect(roles, examples, key):
     keys = jax.random.split(key, 2)
@@ -145,27 +122,25 @@ def make(
     batch = pair_loss.add_ref_logprobs(lay_out(groups), roles)
     return batch, solutions + critiques
 
-  sampled = [Sampled('critique', 'critic', num_critiqued, num_critiques)]
-  if solver:
-    sampled.insert(0, Sampled('solve', 'solver', batch_size, num_solutions))
-  names = _metric_names([*rules, *tournament.scores])
+  sampled = [
+    Sampled('solve', 'solver', batch_size, num_solutions if solver else 0),
+    Sampled('critique', 'critic', num_critiqued, num_critiques),
+  ]
+  names = stage_metrics.names
+  metrics = [
+    *pair_loss.metrics,
+    *names('solve', is_graded=True),
+    *names('critique', rewards=[*rules, *tournament.scores], has_verdict=True),
+  ]
   return Recipe(
     collect,
     pair_loss.loss,
     trained=('critic',),
     num_rows=num_critiqued * rows['rows_per_group'],
     rows_per_group=rows['rows_per_group'],
-    sampled=tuple(sampled),
+    sampled=tuple(stage for stage in sampled if stage.num_samples),
     scored=pair_loss.scored,
-    metrics=frozenset([*pair_loss.metrics, *names]),
+    metrics=frozenset(metrics),
     corrects_staleness=True,  # a preference holds whoever wrote the critiques
     takes_solutions=not num_solutions,
   )
-
-
-def _metric_names(rewards) -> list[str]:
-  """Lists the metrics of a step's records."""
-  return [
-    *stage_metrics.names('solve', is_graded=True),
-    *stage_metrics.names('critique', rewards=rewards, has_verdict=True),
-  ]
