@@ -14,15 +14,13 @@ The paper's share of critiques is a fifth, of programs that others wrote.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 
 import jax
 
 from critic_jax import lookup
-from critic_jax.data import batching
+from critic_jax.data import batching, group_rows
 from critic_jax.loss_fns import policy_gradient
-from critic_jax.objectives import advantages
 from critic_jax.rewards import refinement
 from critic_jax.rollouts import critic_stages, rollout, stage_metrics, written
 from critic_jax.sampling.lm import get_models
@@ -46,7 +44,7 @@ def make(
   row_shapes: Sequence,
   microbatches: int,
 ) -> Recipe:
-  """Makes the recipe.
+  """Makes the recipe; settings that most recipes have are in `__init__.py`.
 
   Args:
     models: LMs of 'solver', and of 'ref' if the KL has a coefficient.
@@ -57,18 +55,10 @@ def make(
     writer: who gives solutions, a `module` of critic_jax.tasks with a name and
       keywords of its function `(problem, rng) -> solution`, or `module=''` for
       the solver.
-    advantage: a name and keywords of `objectives/advantages.py`, over groups.
-    objective: the surrogate, a name and keywords of `objectives/policy.py`.
-    kl: the penalty: `name` in `objectives/kl.py`, and its `coef`.
-    batch_size: problems a step.
-    aggregate: how the loss is normalised: 'token', 'sequence' or 'constant'.
-    row_shapes: (rows, columns) that a batch may be packed in; () for none.
-    microbatches: parts that a batch is cut into.
   """
   [solver] = get_models(models, 'solver')
   _check_counts(num_samples, num_given, batch_size)
   write_solution = lookup.bind_task(writer, 'writer', ('problem', 'rng'))
-  advantage_fn = lookup.bind(advantages, advantage, 'advantage')
   policy = policy_gradient.make_policy_loss(
     models, 'solver', objective=objective, kl=kl, microbatches=microbatches
   )
@@ -77,24 +67,21 @@ def make(
     solver, num_rows=num_rows, aggregate=aggregate, row_shapes=row_shapes,
     microbatches=microbatches,
   )  # fmt: skip
+  to_group_rows = group_rows.make_group_rows(to_rows, advantage, num_samples)
   stages = solver.stages
   given_stage = stages.solve._replace(name=_GIVEN)
-
-  def give(problems, generate, key):
-    if not write_solution:
-      return rollout.run(given_stage, generate, problems, key, n=1)
-    rng = random.Random(int(jax.random.bits(key)))
-    return written.by_rule(given_stage, problems, write_solution, rng)
 
   def collect(roles, problems, key):
     keys = jax.random.split(key, 3)
     generate = solver.bind(roles['solver'])
 
     # 1. Solutions are given. 2. Judge them, and solve the other problems.
+    given = written.or_sampled(
+      given_stage, generate, problems[:num_given], write_solution, keys[0]
+    )
     given, critiques = critic_stages.critique(
-      stages.critique, generate, give(problems[:num_given], generate, keys[0]),
-      keys[1], grade, n=num_samples,
-    )  # fmt: skip
+      stages.critique, generate, given, keys[1], grade, n=num_samples
+    )
     solutions = rollout.run_graded(
       stages.solve, generate, problems[num_given:], keys[2], grade,
       n=num_samples,
@@ -108,12 +95,8 @@ def make(
       solutions, [], {'correct': refinement.correct}, {'correct': 1.0}
     )
     records = critiques + solutions
-    advantage, where = rollout.group_advantages(
-      records, advantage_fn, num_samples
-    )
-    batch = to_rows(records, advantage, where)
-    batch = policy.add_ref_logprobs(pack(batch), roles)
-    return batch, given + records
+    batch = pack(to_group_rows(records))
+    return policy.add_ref_logprobs(batch, roles), given + records
 
   # Last the critiques, whose prompts hold a solution.
   sampled = [

@@ -20,11 +20,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from critic_jax import lookup
-from critic_jax.data import batching
+from critic_jax.data import batching, group_rows
 from critic_jax.loss_fns import policy_gradient, reward_models, tournaments
-from critic_jax.objectives import advantages
 from critic_jax.rewards import preferences, refinement
-from critic_jax.rollouts import rollout, stage_metrics
+from critic_jax.rollouts import rollout, solving, stage_metrics
 from critic_jax.sampling.lm import get_models
 from critic_jax.types import Recipe, Sampled
 
@@ -47,7 +46,7 @@ def make(
   row_shapes: Sequence,
   microbatches: int,
 ) -> Recipe:
-  """Makes the recipe.
+  """Makes the recipe; settings that most recipes have are in `__init__.py`.
 
   Args:
     models: LMs of 'solver', of 'ref' if the KL has a coefficient, or
@@ -62,17 +61,9 @@ def make(
       compares solutions by the two rewards; {}: their sum is paid.
     self_play: against whom, and the price of leaving a reference: `share` and
       `tau` of `loss_fns/tournaments.py`, 0 without a preference.
-    advantage: a name and keywords of `objectives/advantages.py`, over groups.
-    objective: the surrogate, a name and keywords of `objectives/policy.py`.
-    kl: the penalty: `name` in `objectives/kl.py`, and its `coef`.
-    batch_size: problems a step.
-    aggregate: how the loss is normalised: 'token', 'sequence' or 'constant'.
-    row_shapes: (rows, columns) that a batch may be packed in; () for none.
-    microbatches: parts that a batch is cut into.
   """
   [solver] = get_models(models, 'solver')
   lookup.check_counts(2, num_solutions=num_solutions)  # a group to compare
-  advantage_fn = lookup.bind(advantages, advantage, 'advantage')
   policy = policy_gradient.make_policy_loss(
     models, 'solver', objective=objective, kl=kl, microbatches=microbatches
   )
@@ -84,6 +75,7 @@ def make(
     models, 'solver', preference, weights=weights, num_siblings=num_solutions,
     self_play=self_play, microbatches=microbatches,
   )  # fmt: skip
+  solve = solving.bind(solver, num_solutions, grade=grade)
   num_rows = batch_size * num_solutions
   to_rows, pack = batching.make_rows(
     solver,
@@ -92,25 +84,16 @@ def make(
     row_shapes=row_shapes,
     microbatches=microbatches,
   )
+  to_group_rows = group_rows.make_group_rows(to_rows, advantage, num_solutions)
 
   def collect(roles, problems, key):
-    solutions = rollout.run_graded(
-      solver.stages.solve,
-      solver.bind(roles['solver']),
-      problems,
-      key,
-      grade,
-      n=num_solutions,
-    )
+    solutions = solve(roles, problems, key)
     if reader.roles:
       solutions = reader.write(solutions, to_rows(solutions), roles)
     solutions = rollout.score(solutions, [], rules, weights)
     solutions = tournament.play(solutions, to_rows, roles)
-    advantage, where = rollout.group_advantages(
-      solutions, advantage_fn, num_solutions
-    )
-    batch = to_rows(solutions, advantage, where)
-    return policy.add_ref_logprobs(pack(batch), roles), solutions
+    batch = pack(to_group_rows(solutions))
+    return policy.add_ref_logprobs(batch, roles), solutions
 
   names = stage_metrics.names(
     'solve', rewards=[*rules, *tournament.scores], is_graded=True

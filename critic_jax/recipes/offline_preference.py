@@ -46,7 +46,7 @@ def make(
   row_shapes: Sequence,
   microbatches: int,
 ) -> Recipe:
-  """Makes the recipe.
+  """Makes the recipe; settings that most recipes have are in `__init__.py`.
 
   Args:
     models: LMs of `role`, and of 'ref' if the objective has a reference.
@@ -63,11 +63,8 @@ def make(
       `modpo`; all 0: the margin is of `score`.
     objective: a name and keywords of `objectives/preference.py`.
     keep_coef: of the imitation of good responses that are in no pair.
-    batch_size: examples a step.
     aggregate: how pairs weigh: alike, 'sequence', or by the tokens of their
       responses, 'token' and 'constant'.
-    row_shapes: (rows, columns) that a batch may be packed in; () for none.
-    microbatches: parts that a batch is cut into.
   """
   [lm] = get_models(models, role)
   compare = lookup.bind_task(writer, 'writer', ('problem', 'rng'))

@@ -51,7 +51,7 @@ def make(
   row_shapes: Sequence,
   microbatches: int,
 ) -> Recipe:
-  """Makes the recipe.
+  """Makes the recipe; settings that most recipes have are in `__init__.py`.
 
   Args:
     models: LMs of 'solver', of 'value', which has a value head, and of 'ref' if
@@ -66,14 +66,8 @@ def make(
       its future. False: it has none, and so the return of a finished wrong one,
       which is what `rollout.grade` makes of it. True is for limits that are an
       accident of the sampler's; a value above 0 then pays for being cut.
-    objective: the surrogate, a name and keywords of `objectives/policy.py`.
-    kl: the penalty: `name` in `objectives/kl.py`, and its `coef`.
     value_loss: a name and keywords of `objectives/value.py`.
     value_coef: the weight of the value loss.
-    batch_size: problems a step.
-    aggregate: how the loss is normalised: 'token', 'sequence' or 'constant'.
-    row_shapes: (rows, columns) that a batch may be packed in; () for none.
-    microbatches: parts that a batch is cut into.
   """
   solver, _ = get_models(models, 'solver', 'value')
   lookup.check_counts(num_solutions=num_solutions)

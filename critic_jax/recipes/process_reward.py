@@ -47,7 +47,7 @@ def make(
   row_shapes: Sequence,
   microbatches: int,
 ) -> Recipe:
-  """Makes the recipe.
+  """Makes the recipe; settings that most recipes have are in `__init__.py`.
 
   Args:
     models: LMs of `role`, which has a reward head, and of 'solver', to solve or
@@ -63,11 +63,8 @@ def make(
       most, 0 for none, and `labels`, a name and keywords of
       rewards/step_values.py.
     objective: a name and keywords of `objectives/step_losses.py`.
-    batch_size: examples a step.
     aggregate: how steps weigh: alike, 'token', or those of each solution
       together, 'sequence'; 'constant' is by the limit of tokens.
-    row_shapes: (rows, columns) that a batch may be packed in; () for none.
-    microbatches: parts that a batch is cut into.
   """
   [reader] = get_models(models, role)
   lookup.check_counts(0, num_solutions=num_solutions)

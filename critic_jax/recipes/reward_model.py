@@ -58,7 +58,7 @@ def make(
   microbatches: int,
   comparisons: Mapping | None = None,
 ) -> Recipe:
-  """Makes the recipe.
+  """Makes the recipe; settings that most recipes have are in `__init__.py`.
 
   Args:
     models: LMs of `role`, which has a reward head, and, to respond, of 'solver'
@@ -79,11 +79,8 @@ def make(
       of the pairs, whose labels are flipped where these find them weakest; and
       `has_margin`, whether their own margins are asked for.
     objective: a name and keywords of `objectives/reward.py`.
-    batch_size: examples a step.
     aggregate: how pairs weigh: alike, 'sequence', or by the tokens of their
       responses, 'token' and 'constant'.
-    row_shapes: (rows, columns) that a batch may be packed in; () for none.
-    microbatches: parts that a batch is cut into.
     comparisons: `max_responses` to a prompt of given ones, and `score`, weights
       of scores by name, such as 'preference'; None: responses are made.
   """

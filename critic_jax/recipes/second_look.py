@@ -58,7 +58,7 @@ def make(
   row_shapes: Sequence,
   microbatches: int,
 ) -> Recipe:
-  """Makes the recipe.
+  """Makes the recipe; settings that most recipes have are in `__init__.py`.
 
   Args:
     models: LMs of 'critic' and, to solve, 'solver'.
@@ -74,9 +74,6 @@ def make(
     first_error: who knows the first wrong step, as of `refcritic`; `module=''`
       for nobody, or for the file of given solutions.
     batch_size: examples a step, and critiques kept at most.
-    aggregate: how the loss is normalised: 'token', 'sequence' or 'constant'.
-    row_shapes: (rows, columns) that a batch may be packed in; () for none.
-    microbatches: parts that a batch is cut into.
   """
   [critic] = get_models(models, 'critic')
   [solver] = get_models(models, 'solver') if num_solutions else [None]

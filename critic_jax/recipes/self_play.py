@@ -24,9 +24,8 @@ from collections.abc import Mapping, Sequence
 import jax
 
 from critic_jax import lookup
-from critic_jax.data import batching
+from critic_jax.data import batching, group_rows
 from critic_jax.loss_fns import policy_gradient
-from critic_jax.objectives import advantages
 from critic_jax.rewards import duels, refinement, step_labels
 from critic_jax.rollouts import attacks, rollout, written
 from critic_jax.sampling.lm import get_models
@@ -47,7 +46,7 @@ def make(
   advantage: Mapping, objective: Mapping, kl: Mapping,
   batch_size: int, aggregate: str, row_shapes: Sequence, microbatches: int,
 ) -> Recipe:  # fmt: skip
-  """Makes the recipe.
+  """Makes the recipe; settings that most recipes have are in `__init__.py`.
 
   Args:
     models: LMs of attackers and critics, of 'solver' if it solves, and of 'ref'
@@ -62,13 +61,6 @@ def make(
     first_error: who knows which step is wrong, as of `refcritic`; `module=''`
       for nobody: a wrong answer is then all that an attack has to reach.
     num_attacks, num_critiques: of each solution, and of each attack.
-    advantage: a name and keywords of `objectives/advantages.py`, over groups.
-    objective: the surrogate, a name and keywords of `objectives/policy.py`.
-    kl: the penalty: `name` in `objectives/kl.py`, and its `coef`.
-    batch_size: problems a step.
-    aggregate: how the loss is normalised: 'token', 'sequence' or 'constant'.
-    row_shapes: (rows, columns) that a batch may be packed in; () for none.
-    microbatches: parts that a batch is cut into.
   """
   is_critic = attacks.check_players(learner, attackers, critics)
   attacks.check_order(order)
@@ -79,7 +71,6 @@ def make(
   get_models(models, *attackers, *critics)
   [solver] = get_models(models, learner if write_solution else 'solver')
   label = step_labels.bind(first_error, {})
-  advantage_fn = lookup.bind(advantages, advantage, 'advantage')
   policy = policy_gradient.make_policy_loss(
     models, learner, objective=objective, kl=kl, microbatches=microbatches
   )
@@ -90,6 +81,7 @@ def make(
     models[learner], num_rows=num_rows, aggregate=aggregate,
     row_shapes=row_shapes, microbatches=microbatches,
   )  # fmt: skip
+  to_group_rows = group_rows.make_group_rows(to_rows, advantage, size)
 
   def give(problems, roles, key, rng):
     stage = solver.stages.solve
@@ -131,8 +123,7 @@ def make(
 
     # 5. Advantages among the critiques of one text, or the attacks on one.
     learned = critiques if is_critic else scored
-    advantage, where = rollout.group_advantages(learned, advantage_fn, size)
-    batch = pack(to_rows(learned, advantage, where))
+    batch = pack(to_group_rows(learned))
     records = [*solutions, *orders, *scored, *critiques]
     return policy.add_ref_logprobs(batch, roles), records
 

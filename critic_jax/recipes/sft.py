@@ -39,7 +39,7 @@ def make(
   microbatches: int,
   objective: Mapping | None = None,
 ) -> Recipe:
-  """Makes the recipe.
+  """Makes the recipe; settings that most recipes have are in `__init__.py`.
 
   Args:
     models: LMs by role, of 'ref' too if the objective has a reference.
@@ -47,10 +47,6 @@ def make(
     role: the role that learns.
     lessons: a `module` of critic_jax.tasks, with a name and keywords of its
       function `(problem, rng) -> lesson`.
-    batch_size: problems, and so lessons, a step.
-    aggregate: how the loss is normalised: 'token', 'sequence' or 'constant'.
-    row_shapes: (rows, columns) that a batch may be packed in; () for none.
-    microbatches: parts that a batch is cut into.
     objective: a name and keywords of `objectives/demonstrations.py`; None is
       `likelihood`.
   """
