@@ -23,12 +23,11 @@ from collections.abc import Mapping, Sequence
 
 import jax
 
-from critic_jax import lookup
 from critic_jax.data import batching, step_rows
 from critic_jax.loss_fns import step_scores
 from critic_jax.rewards import step_labels, step_values
 from critic_jax.rollouts import completions as completions_lib
-from critic_jax.rollouts import rollout, stage_metrics
+from critic_jax.rollouts import solving, stage_metrics
 from critic_jax.sampling.lm import get_models
 from critic_jax.types import Recipe, Sampled
 
@@ -67,8 +66,8 @@ def make(
       together, 'sequence'; 'constant' is by the limit of tokens.
   """
   [reader] = get_models(models, role)
-  lookup.check_counts(0, num_solutions=num_solutions)
   [solver] = get_models(models, 'solver') if num_solutions else [None]
+  solve = solving.bind(solver, num_solutions, grade=grade)
   complete = completions_lib.bind(models, completions, grade)
   label = step_labels.bind(first_error, {})
   _check_labels(num_solutions, first_error, complete)
@@ -87,14 +86,7 @@ def make(
     keys = jax.random.split(key, 2)
 
     # 1. Solve, or take the given solutions.
-    if num_solutions:
-      solve = solver.bind(roles['solver'])
-      solutions = rollout.run_graded(
-        solver.stages.solve, solve, examples, keys[0], grade, n=num_solutions
-      )
-    else:
-      solutions = rollout.grade(rollout.given(examples), grade)
-    solutions = label(solutions)
+    solutions = label(solve(roles, examples, keys[0]))
 
     # 2. Targets.
     completed = []
