@@ -20,7 +20,6 @@ order in 5.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import random
 from collections.abc import Mapping, Sequence
@@ -30,11 +29,12 @@ import jax
 from critic_jax import lookup
 from critic_jax.data import batching
 from critic_jax.loss_fns import imitation
-from critic_jax.rewards import refinement, step_labels
+from critic_jax.rewards import step_labels
 from critic_jax.rollouts import (
   balance,
   rollout,
   second_looks,
+  solving,
   stage_metrics,
   written,
 )
@@ -77,7 +77,7 @@ def make(
   """
   [critic] = get_models(models, 'critic')
   [solver] = get_models(models, 'solver') if num_solutions else [None]
-  lookup.check_counts(0, num_solutions=num_solutions)
+  solve = solving.bind(solver, num_solutions, grade=grade)
   lookup.check_counts(num_critiques=num_critiques, num_looks=num_looks)
   lookup.check_counts(2, batch_size=batch_size)  # one of each kind, or none
   stage = critic.stages.critique
@@ -92,34 +92,23 @@ def make(
     microbatches=microbatches,
   )  # fmt: skip
 
-  def respond(write, stage, parents, n, roles, key):
-    if not write:
-      critique = critic.bind(roles['critic'])
-      return rollout.run(stage, critique, parents, key, n=n)
-    rng = random.Random(int(jax.random.bits(key)))
-    parents = [parent for parent in parents if not parent.refused]
-    return written.by_rule(stage, parents, write, rng, n=n)
-
   def collect(roles, examples, key):
     keys = jax.random.split(key, 4)
 
     # 1. Solve, or take the given solutions.
-    if num_solutions:
-      solve = solver.bind(roles['solver'])
-      solutions = rollout.run_graded(
-        solver.stages.solve, solve, examples, keys[0], grade, n=num_solutions
-      )
-    else:
-      solutions = rollout.grade(rollout.given(examples), grade)
+    solutions = solve(roles, examples, keys[0])
     solutions = step_labels.write(solutions, label) if label else solutions
 
     # 2. Critique. 3. Look again.
-    critiques = _score(
-      respond(write_first, stage, solutions, num_critiques, roles, keys[1])
+    criticise = critic.bind(roles['critic'])
+    critiques = written.or_sampled(
+      stage, criticise, solutions, write_first, keys[1], n=num_critiques
     )
-    seconds = _score(
-      respond(write_second, second_stage, critiques, num_looks, roles, keys[2])
+    critiques = second_looks.score(critiques)
+    seconds = written.or_sampled(
+      second_stage, criticise, critiques, write_second, keys[2], n=num_looks
     )
+    seconds = second_looks.score(seconds)
 
     # 4. Merge. 5. Keep, in balance.
     new = second_looks.merged(stage, rollout.children(critiques, seconds))
@@ -142,7 +131,7 @@ def make(
   ]
   is_sampled = (num_solutions, not write_first, not write_second)
   names = [
-    stage_metrics.names(name, rewards=_RULES, has_verdict=True)
+    stage_metrics.names(name, rewards=second_looks.RULES, has_verdict=True)
     for name in ('critique', second_looks.NAME)
   ]
   return Recipe(
@@ -156,21 +145,3 @@ def make(
     ),
     takes_solutions=not num_solutions,
   )
-
-
-_RULES = {'judge': refinement.judge, 'locate': step_labels.locate}
-
-
-def _score(critiques):
-  """Scores critiques by the verdict, and by the step where it is labelled."""
-  scored = []
-  for critique in critiques:
-    solution = critique.ancestor('solve')
-    is_labelled = solution.parsed.get('first_error') is not None
-    rules = {k: x for k, x in _RULES.items() if is_labelled or k == 'judge'}
-    # The rules read the solution, also of a critique of a critique.
-    of_solution = dataclasses.replace(critique, parent=solution)
-    weights = dict.fromkeys(rules, 1.0)
-    [record] = rollout.score([of_solution], [], rules, weights)
-    scored.append(dataclasses.replace(record, parent=critique.parent))
-  return scored

@@ -11,13 +11,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from critic_jax.rewards import verdicts
+from critic_jax.rewards import refinement, step_labels, verdicts
 from critic_jax.rollouts import rollout
 from critic_jax.rollouts.comparisons import quoted
 from critic_jax.types import THINKING, Record, Stage
 
 NAME = 'second_look'
 TRANSITION = 'Really? Check each step.'
+RULES = {'judge': refinement.judge, 'locate': step_labels.locate}
 
 
 def stage(critique: Stage) -> Stage:
@@ -98,6 +99,24 @@ def merged(
     parsed = {**record.parsed, 'flipped': not is_right(first)}
     records.append(dataclasses.replace(record, parsed=parsed))
   return records
+
+
+def score(critiques: Sequence[Record]) -> list[Record]:
+  """Scores critiques, or second looks at them, by `RULES`.
+
+  These are the verdict and, where it is labelled, the first wrong step. They
+  read the solution, also of a second look.
+  """
+  scored = []
+  for critique in critiques:
+    solution = critique.ancestor('solve')
+    is_labelled = solution.parsed.get('first_error') is not None
+    rules = {k: x for k, x in RULES.items() if is_labelled or k == 'judge'}
+    of_solution = dataclasses.replace(critique, parent=solution)
+    weights = dict.fromkeys(rules, 1.0)
+    [record] = rollout.score([of_solution], [], rules, weights)
+    scored.append(dataclasses.replace(record, parent=critique.parent))
+  return scored
 
 
 def is_right(critique: Record) -> bool:
