@@ -15,20 +15,15 @@ https://arxiv.org/abs/1707.06347, with generalised advantages
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from critic_jax import lookup
 from critic_jax.data import batching, step_rows
-from critic_jax.loss_fns import policy_gradient, scoring
-from critic_jax.objectives import gae, masked
-from critic_jax.objectives import value as value_objectives
+from critic_jax.loss_fns import actor_critic, policy_gradient
 from critic_jax.rewards import refinement, segments
-from critic_jax.rollouts import rollout, stage_metrics
+from critic_jax.rollouts import rollout, solving, stage_metrics
 from critic_jax.sampling.lm import get_models
 from critic_jax.types import Recipe, Sampled
 
@@ -71,21 +66,15 @@ def make(
   """
   solver, _ = get_models(models, 'solver', 'value')
   lookup.check_counts(num_solutions=num_solutions)
-  lookup.check_numbers(0, value_coef=value_coef)
-  for name, share in (('discount', discount), ('lambda_', lambda_)):
-    lookup.check_numbers(0, **{name: share})
-    if share > 1:
-      raise ValueError(f'{name}: got {share}; expected at most 1')
   measures, rules, weights = segments.bind(segment_rewards)
-  scoring.check_head(models, 'value', 'value')
-  value_fn = lookup.bind(value_objectives, value_loss, 'value_loss')
-  with lookup.naming('value_loss'):  # its values are checked when it is called
-    jax.eval_shape(
-      value_fn, *np.zeros((3, 1, 1), np.float32), np.ones((1, 1), bool)
-    )
   policy = policy_gradient.make_policy_loss(
     models, 'solver', objective=objective, kl=kl, microbatches=microbatches
   )
+  learner = actor_critic.make_actor_critic(
+    models, policy, value_loss=value_loss, value_coef=value_coef,
+    discount=discount, lambda_=lambda_, microbatches=microbatches,
+  )  # fmt: skip
+  solve = solving.bind(solver, num_solutions, grade=grade)
   num_rows = batch_size * num_solutions
   _check_several(batch_size, num_solutions)
   to_rows, pack = batching.make_rows(
@@ -98,14 +87,7 @@ def make(
 
   def collect(roles, problems, key):
     # 1. Solve. 2. Reward.
-    solutions = rollout.run_graded(
-      solver.stages.solve,
-      solver.bind(roles['solver']),
-      problems,
-      key,
-      grade,
-      n=num_solutions,
-    )
+    solutions = solve(roles, problems, key)
     solutions = rollout.score(
       segments.write(solutions, measures),
       [],
@@ -116,46 +98,24 @@ def make(
     # 3. Estimate values, on plain rows: packed ones hold several responses.
     _, where = rollout.determined_rewards(solutions)
     batch = to_rows(solutions, where=where)
-    values, final = scoring.score(
-      scoring.Scorer.values_and_final,
-      scoring.bind(models, roles, 'value'),
-      batch,
-      microbatches=microbatches,
-    )
-    is_open = was_cut(solutions, batch['mask']) & bootstrap_cut
+    mask = batch['mask']
     paid = [segments.weighted(solution, weights) for solution in solutions]
-    estimates = estimate(
-      step_rows.token_rewards(solutions, paid, batch['mask'], solver),
-      values,
-      batch['mask'],
-      np.where(is_open, final, np.float32(0)),
-      discount=discount,
-      lambda_=lambda_,
-    )
-    batch = pack({**batch, 'values': values, **jax.device_get(estimates)})
+    rewards = step_rows.token_rewards(solutions, paid, mask, solver)
+    is_open = was_cut(solutions, mask) & bootstrap_cut
+    batch = pack(learner.add_advantages(batch, rewards, is_open, roles))
     return policy.add_ref_logprobs(batch, roles), solutions
-
-  def loss(trained, batch):
-    policy_total, (sums, per_row) = policy.loss(trained, batch)
-    values = scoring.bind(models, trained, 'value').values(batch)
-    per_token = value_fn(
-      values, batch['values'], batch['returns'], batch['mask']
-    )
-    value_total = jnp.sum(batch['weights'] * per_token)
-    sums = {**sums, 'loss/value': value_total}
-    return policy_total + value_coef * value_total, (sums, per_row)
 
   names = stage_metrics.names(
     'solve', rewards=['correct', *rules], is_graded=True
   )
   return Recipe(
     collect,
-    loss,
+    learner.loss,
     trained=('solver', 'value'),
     num_rows=num_rows,
     sampled=(Sampled('solve', 'solver', batch_size, num_solutions),),
-    scored=(*policy.scored, 'value'),
-    metrics=frozenset([*policy.metrics, 'loss/value', *names]),
+    scored=learner.scored,
+    metrics=frozenset([*learner.metrics, *names]),
     corrects_staleness=policy.corrects_staleness,
   )
 
@@ -167,29 +127,6 @@ def _check_several(batch_size, num_solutions) -> None:
       f'batch_size, num_solutions: got {batch_size}, {num_solutions}, by which '
       'a step has one response; expected several, to compare; raise either'
     )
-
-
-@functools.partial(jax.jit, static_argnames=('discount', 'lambda_'))
-def estimate(rewards, values, mask, bootstrap, *, discount, lambda_):
-  """Computes returns and whitened advantages, float32[B, T] each.
-
-  Args:
-    rewards: float32[B, T].
-    values: float32[B, T], the value before each token.
-    mask: bool[B, T].
-    bootstrap: float32[B], the value after each response.
-    discount: the discount of the future, for each token.
-    lambda_: the lambda of the generalised advantages.
-  """
-  advantage, returns = gae.gae(
-    rewards,
-    values,
-    mask,
-    discount=discount,
-    lambda_=lambda_,
-    bootstrap=bootstrap,
-  )
-  return {'returns': returns, 'advantages': masked.whiten(advantage, mask)}
 
 
 def was_cut(records, mask):

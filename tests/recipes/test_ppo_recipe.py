@@ -18,6 +18,7 @@ from loop_helpers import (
 )
 
 from configs import ppo as config
+from critic_jax.loss_fns import actor_critic
 from critic_jax.models import forward
 from critic_jax.recipes import ppo
 from critic_jax.training import alarms
@@ -151,7 +152,7 @@ def updates_until_good(num_segments, is_fine, seed):
     is_good = (random.random(shape) < shares).astype(np.float32)
     at_end = np.zeros_like(is_good)
     at_end[:, -1] = is_good.sum(axis=1)
-    estimates = ppo.estimate(
+    estimates = actor_critic.estimate(
       is_good if is_fine else at_end,
       np.broadcast_to(values, shape).astype(np.float32),
       mask.astype(bool), np.zeros(16, np.float32), discount=1.0, lambda_=0.95,
@@ -234,6 +235,9 @@ def test_the_value_model_needs_its_head():
   [
     (dict(value_loss=dict(name='clip')), "mean 'clipped'"),
     (dict(value_loss=dict(name='clipped', clp=0.1)), "mean 'clip'"),
+    (dict(discount=1.5), 'discount: got 1.5; expected at most 1'),
+    (dict(lambda_=-0.1), 'lambda_: got -0.1'),
+    (dict(value_coef=-1.0), 'value_coef: got -1.0'),
     (dict(objective=dict(name='ppo')), "got 'ppo'"),
     (dict(segment_rewards=dict(x=dict(name='y'))), "rewards.x: .*'weight'"),
   ],
