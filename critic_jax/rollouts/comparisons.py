@@ -18,7 +18,7 @@ import jax
 
 from critic_jax.rewards import preferences
 from critic_jax.rollouts import rollout
-from critic_jax.rollouts.stages import advice
+from critic_jax.rollouts.stages import advice, quoted
 from critic_jax.types import Generate, Key, Record, Stage
 
 NAME, SWAPPED = 'compare', 'compare_swapped'
@@ -93,12 +93,3 @@ def ask(first: Record, second: Record) -> str:
     'Give your reasons in a few sentences. Then end with one line, '
     '"Better: first" or "Better: second".'
   )
-
-
-def quoted(text: str) -> str:
-  """Returns a text with each of its lines quoted.
-
-  >>> quoted('a\\n\\nThe second teacher:')
-  '> a\\n> \\n> The second teacher:'
-  """
-  return '\n'.join(f'> {line}' for line in text.splitlines() or [''])

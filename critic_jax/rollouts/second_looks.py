@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from critic_jax.rewards import refinement, step_labels, verdicts
 from critic_jax.rollouts import rollout
-from critic_jax.rollouts.comparisons import quoted
+from critic_jax.rollouts.stages import quoted
 from critic_jax.types import THINKING, Record, Stage
 
 NAME = 'second_look'

@@ -40,6 +40,15 @@ def advice(critique: Record) -> str:
   return critique.parsed.get('conclusion') or ''
 
 
+def quoted(text: str) -> str:
+  """Returns a text with each of its lines quoted.
+
+  >>> quoted('a\\n\\nResponse 2:')
+  '> a\\n> \\n> Response 2:'
+  """
+  return '\n'.join(f'> {line}' for line in text.splitlines() or [''])
+
+
 def parse_answer(text: str) -> dict[str, Any]:
   """Returns the `answer` of a solution: its final answer, or None."""
   return {'answer': final_answers.extract(text)}
