@@ -22,7 +22,7 @@ from critic_jax.data import (
 from critic_jax.data import solutions as solutions_lib
 from critic_jax.data import splits as splits_lib
 from critic_jax.tasks import arithmetic as world
-from critic_jax.tasks import arithmetic_labels
+from critic_jax.tasks import arithmetic_labels, arithmetic_slates
 from critic_jax.tasks import functions as function_world
 
 Splits = dict[str, splits_lib.Examples]
@@ -83,6 +83,69 @@ def arithmetic_slips(
       arithmetic_labels.solution(problem, bool(i % 2), rng)
       for i, problem in enumerate(problem_sets[split])
     ]
+  return splits
+
+
+def slates(
+  *,
+  seed: int = 0,
+  min_steps: int = 3,
+  max_steps: int = 5,
+  unseen: bool = False,
+  num_train: int = 0,
+  num_test: int = 100,
+  num_responses: int = 3,
+  num_right: int = 1,
+  hard_share: float = 0.2,
+  low: int = 1,
+  high: int = 10,
+  tolerance: int = 0,
+  num_orders: int = 8,
+) -> Splits:
+  """Makes slates of the embedded world (tasks/arithmetic_slates.py).
+
+  A problem of 'train' has one; one of 'test' has its own responses in
+  `num_orders` random orders, adjacent, for as many votes. There is no 'train'
+  if `num_train` is 0.
+
+  Raises:
+    ValueError: no slate is like that, or one response has several orders.
+  """
+  lookup.check_counts(num_orders=num_orders)
+  lookup.check_counts(0, num_train=num_train)
+  lookup.check_counts(num_test=num_test, num_responses=num_responses)
+  settings = dict(
+    num_responses=num_responses, num_right=num_right, low=low, high=high,
+    tolerance=tolerance,
+  )  # fmt: skip
+  arithmetic_slates.check(**settings)
+  if num_responses == 1 < num_orders:
+    raise ValueError(
+      f'num_responses: got 1 and num_orders={num_orders}; expected two or more '
+      'responses to rank; or set num_orders=1'
+    )
+  problem_sets = arithmetic(
+    seed=seed,
+    min_steps=min_steps,
+    max_steps=max_steps,
+    unseen=unseen,
+    num_train=num_train,
+    num_dev=0,
+    num_test=num_test,
+  )
+  splits = {}
+  for split in ('train', 'test') if num_train else ('test',):
+    rng = random.Random(f'{seed}/slates/{split}')
+    splits[split] = []
+    for problem in problem_sets[split]:
+      slate = arithmetic_slates.slate(
+        problem, rng, hard_share=hard_share, **settings
+      )
+      others = range(1, num_orders if split == 'test' else 1)
+      splits[split] += [
+        slate,
+        *(arithmetic_slates.shuffled(slate, rng, i) for i in others),
+      ]
   return splits
 
 

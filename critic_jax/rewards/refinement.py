@@ -32,6 +32,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from critic_jax.rewards import ratings
 from critic_jax.types import Problem, Record
 
 
@@ -41,7 +42,13 @@ def correct(record: Record, responses: Sequence[Record]) -> float | None:
 
 
 def judge(critique: Record, refinements: Sequence[Record]) -> float | None:
-  """Returns 1.0 if the verdict is true of the solution, else 0.0."""
+  """Returns 1.0 if the verdict is true of the solution, else 0.0.
+
+  Of responses that are scored together it is 1.0 if their scores are right
+  (`ratings.is_true`).
+  """
+  if ratings.is_slate(critique.parent):
+    return float(ratings.is_true(critique))
   right = is_right(critique.parent, critique=critique)
   if right is None:
     return None
@@ -223,7 +230,8 @@ def is_right(
 ) -> bool | None:
   """Returns whether an answer is right; None where that is not known.
 
-  It is not where the grader timed out, nor where nothing was sampled.
+  It is not where the grader timed out, nor where nothing was sampled, nor of
+  responses that are scored together.
   A response that was cut off is not right, whatever its grade. The grade is
   read strictly: a string 'False' must not count as true. Without a grade the
   labels of a given solution's steps decide.
@@ -232,6 +240,8 @@ def is_right(
     record: a solution or refinement; None, a missing solution, is an error.
     critique: the critique of the solution, which the error then names.
   """
+  if ratings.is_slate(record):
+    return None
   correct = record.parsed.get('correct') if record is not None else None
   if correct is None and record is not None:
     first_error = record.parsed.get('first_error')

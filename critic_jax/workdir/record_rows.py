@@ -24,7 +24,8 @@ _FIELDS = {
 _PARSED = {
   'verdict': str, 'status': str, 'conclusion': str, 'step': int,
   'first_error': int, 'num_steps': int, 'steps': list, 'correct': bool,
-  'grade': str, 'says': dict, 'step_scores': list,
+  'grade': str, 'says': dict, 'step_scores': list, 'ratings': list,
+  'slate': dict,
 }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from critic_jax import lookup
 from critic_jax.data import sources
+from critic_jax.rewards import ratings
 from critic_jax.tasks import arithmetic
 
 
@@ -26,6 +27,41 @@ def test_the_embedded_world_by_a_config():
   assert splits == sources.arithmetic(
     num_train=30, num_dev=4, num_test=5, max_steps=3
   )
+
+
+def test_slates_of_the_test_come_in_several_orders():
+  settings = dict(num_train=20, num_test=3, num_responses=4, num_orders=5)
+  splits = lookup.bind(sources, dict(name='slates', **settings))()
+  assert sizes(splits) == {'train': 20, 'test': 15}
+  assert len({record.id for s in splits.values() for record in s}) == 35
+  for start in range(0, 15, 5):
+    group = splits['test'][start : start + 5]
+    assert len({record.problem.id for record in group}) == 1
+    slates = [ratings.read(record) for record in group]
+    assert len({tuple(slate.responses) for slate in slates}) == 1
+    assert len({tuple(slate.order) for slate in slates}) > 1
+  again = sources.slates(**settings)
+  for split, records in splits.items():
+    pairs = zip(records, again[split], strict=True)
+    assert all(a.parsed == b.parsed for a, b in pairs)
+  assert sizes(sources.slates(num_test=2, num_orders=1)) == {'test': 2}
+
+
+@pytest.mark.parametrize(
+  ('settings', 'message'),
+  [
+    (dict(num_responses=1), 'num_responses: got 1 and num_orders=8'),
+    (dict(num_responses=0), 'num_responses: got 0'),
+    (dict(num_right=3), 'num_right: got 3 of num_responses=3'),
+    (dict(num_orders=0), 'num_orders: got 0'),
+    (dict(num_test=0), 'num_test: got 0'),
+    (dict(low=10, high=1), 'low, high: got 10 and 1'),
+    (dict(tolerance=9), 'tolerance: got 9'),
+  ],
+)
+def test_slates_that_nobody_can_score(settings, message):
+  with pytest.raises(ValueError, match=message):
+    sources.slates(**settings)
 
 
 def test_a_file_is_split_once_and_for_all(tmp_path):
