@@ -202,17 +202,18 @@ def reread(record: Record, prompt: Prompt, lm: LM) -> Record:
 
 
 def reread_batches(
-  solutions: Sequence[Record], lm: LM
+  records: Sequence[Record], lm: LM
 ) -> Iterator[tuple[Sequence[Record], list[Record], Batch]]:
-  """Cuts solutions, whoever wrote them, into batches that a model reads.
+  """Cuts records of one stage, whoever wrote them, for a model that reads them.
 
   Yields:
-    At most `lm.max_rows` solutions, these as `reread` returns them, behind the
+    At most `lm.max_rows` records, these as `reread` returns them, behind the
     model's own prompt, and the batch of them, a row each.
   """
-  for start in range(0, len(solutions), lm.max_rows):
-    part = solutions[start : start + lm.max_rows]
-    read = [reread(r, lm.stages.solve.prompt(r.problem), lm) for r in part]
+  for start in range(0, len(records), lm.max_rows):
+    part = records[start : start + lm.max_rows]
+    stage = getattr(lm.stages, part[0].stage)
+    read = [reread(r, stage.prompt(r.parent or r.problem), lm) for r in part]
     yield (
       part,
       read,

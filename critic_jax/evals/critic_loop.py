@@ -58,7 +58,8 @@ def collect(
     first_error: (problem, solution) -> 0-based index of the first wrong step,
       -1 if no step is wrong; None if that is unknown.
     describe: critique -> which claims it makes, by name; None to skip this.
-    score: solutions -> the same with a reward model's `scores`, or None.
+    score: solutions or sampled critiques -> the same, with a reward model's
+      `scores` if it reads that stage; None: nothing is scored.
 
   Returns:
     The solutions, their critiques, the refinements, and those of the controls;
@@ -82,6 +83,7 @@ def collect(
     critiques = rollout.run(
       stage, criticise, solutions, keys[1], n=num_critiques
     )
+    critiques = score(critiques) if score else critiques
   if describe:
     critiques = [_parsed(c, says=dict(describe(c))) for c in critiques]
   records = solutions + critiques

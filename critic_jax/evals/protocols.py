@@ -16,6 +16,7 @@ from critic_jax.evals import (
   description,
   processbench,
   ranking,
+  rating_votes,
   refinement_metrics,
   revision_metrics,
   selection,
@@ -35,6 +36,7 @@ PROTOCOLS = {
   'thresholds': thresholds,
   'selection': selection,
   'ranking': ranking,
+  'ratings': rating_votes,
 }
 
 
@@ -103,7 +105,7 @@ def _titled(by_protocol: Mapping[str, Mapping[str, Estimate]]):
 
 
 # The rows of a table and their titles. `headlines` adds the rows of selection,
-# and of the rounds of an evaluation that has several.
+# of votes by scores, and of the rounds of an evaluation that has several.
 TITLES = {
   'critique/accuracy_right': 'verdict accuracy, right solutions',
   'critique/accuracy_wrong': 'verdict accuracy, wrong solutions',
@@ -144,6 +146,11 @@ def headlines(estimates: Mapping[str, Estimate]) -> dict[str, Estimate]:
   """
   rows = {t: estimates[t] for t in TITLES.values() if t in estimates}
   accuracy = 'revision/accuracy_'
+  rows |= {
+    name: estimate
+    for name, estimate in estimates.items()
+    if name.startswith('ratings/') and '_ties_shared' not in name
+  }
   rows |= {
     f'accuracy after round {name.removeprefix(accuracy)}': estimate
     for name, estimate in estimates.items()

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from loop_helpers import PROBLEM, RIGHT, WRONG, nano, solution
 
+from critic_jax.data import batching
 from critic_jax.loss_fns import scoring
+from critic_jax.rollouts import rollout
 from critic_jax.training import solution_scores
 from critic_jax.types import Problem
 
@@ -85,6 +87,24 @@ def test_what_cannot_be_read_has_no_score(lms):
   assert [record.problem for record in unread] == [long, PROBLEM, PROBLEM]
 
 
+def test_critiques_are_read_behind_their_own_prompt(lms):
+  parent = solution(lms['solver'], RIGHT)
+  texts = 'Verdict: correct', 'Hm.'
+  stage = lms['solver'].stages.critique
+  critiques = [
+    rollout.write(stage, parent, text, i) for i, text in enumerate(texts)
+  ]
+  score = bind(lms, ('low',), name='average', stage='critique')
+  expected = [num_tokens(lms, text) for text in texts]
+  assert [c.scores['score'] for c in score(critiques)] == expected
+  [(_, [read, _], _)] = batching.reread_batches(critiques, lms['low'])
+  prompt = lms['low'].encode_prompt(stage.prompt(parent))
+  assert read.prompt_tokens.tolist() == list(prompt)
+  # Records of another stage stay as they are.
+  assert score([parent]) == [parent] and not parent.scores
+  assert bind(lms, ('low',))(critiques) == critiques and score([]) == []
+
+
 def test_nobody_scores_if_nobody_is_asked(lms):
   assert solution_scores.bind({}, lms)(PARAMS) is None
   assert bind(lms, ()) is None
@@ -101,6 +121,10 @@ def test_nobody_scores_if_nobody_is_asked(lms):
       'expected one kind of score',
     ),
     (dict(reward_model=dict(roles=('low',), name='mean')), "got 'mean'"),
+    (
+      dict(reward_model=dict(roles=('low',), name='average', stage='refine')),
+      "reward_model: stage: got 'refine'",
+    ),
     (
       dict(reward_model=dict(roles=('solver',), name='average')),
       "models.solver: got head='lm'",
