@@ -31,6 +31,7 @@ from configs import process_reward as process_config
 from configs import refcritic as refcritic_config
 from configs import reward_model as reward_config
 from configs import spc as spc_config
+from configs import spct as spct_config
 from critic_jax import lookup, recipes
 from critic_jax.loss_fns import scoring
 from critic_jax.models import quantize
@@ -49,6 +50,13 @@ LONG_PROBLEM = Problem('long', LONG * 100, '', RIGHT)
 CASES = {
   'sft': dict(role='solver', lessons=dict(module='lessons', name='reference')),
   'cold_start': dict(num_solutions=1, num_critiques=2, writer=dict(module='')),
+  'rejective_sft': spct_config.rejective(
+    1.0,
+    num_solutions=1,
+    num_critiques=2,
+    num_hinted=0,
+    writer=dict(module=''),
+  ),
   'grpo': common.policy_gradient()
   | common.solver_rewards()
   | dict(num_solutions=2),
@@ -92,6 +100,7 @@ CASES = {
 }
 # They write what is learned: nothing is sampled.
 WRITTEN = ('sft', 'offline_preference')
+COLD_STARTS = ('cold_start', 'rejective_sft', 'second_look')
 PENALTY = dict(kl=dict(name='k2', coef=0.5))
 IN_INT8 = ('ref',)
 HEADS = {'value': 'value', 'reward': 'reward'}
@@ -215,8 +224,8 @@ def test_parameters_meet_the_model_of_their_role_only(name):
   batch, _ = collect(recipe, params, [PROBLEM, WRONG_PROBLEM])
   jax.eval_shape(recipe.loss, trained(recipe, params), batch)
   readers = {'ppo': ('ref', 'value')}
-  without = 'sft', 'cold_start', 'second_look', 'process_reward'
-  readers |= dict.fromkeys((*without, 'reward_model'), ())
+  without = 'sft', 'cold_start', 'rejective_sft', 'second_look'
+  readers |= dict.fromkeys((*without, 'process_reward', 'reward_model'), ())
   assert recipe.scored == readers.get(name, ('ref',))
 
 
@@ -407,7 +416,7 @@ def test_every_recipe_that_grades_has_a_timeout():
     )
   }  # fmt: skip
   # Those that are not here have a test of their own.
-  others = {'cold_start', 'critique_coder', 'second_look', *WRITTEN}
+  others = {'critique_coder', *COLD_STARTS, *WRITTEN}
   assert graded - others == {x[0] for x in TIMEOUTS.values()}
 
 
@@ -438,7 +447,7 @@ def test_a_timeout_is_not_a_wrong_answer(case):
   assert learned(other) != learned(batch)
 
 
-@pytest.mark.parametrize('name', ['cold_start', 'second_look'])
+@pytest.mark.parametrize('name', COLD_STARTS)
 def test_a_cold_start_keeps_no_critique_of_a_solution_that_timed_out(name):
   models, params = make_models()
   kept = []
