@@ -149,7 +149,7 @@ def headlines(estimates: Mapping[str, Estimate]) -> dict[str, Estimate]:
   rows |= {
     name: estimate
     for name, estimate in estimates.items()
-    if name.startswith('ratings/') and '_ties_shared' not in name
+    if name.startswith('ratings/') and '_' not in name
   }
   rows |= {
     f'accuracy after round {name.removeprefix(accuracy)}': estimate

@@ -11,8 +11,9 @@ without scores (`rewards/ratings.py`) adds nothing. From k of the K votes:
   certain    those whose tokens have the highest mean log-probability, a filter
              that costs nothing
 
-k_meta is half of k, at least 1, as in the paper. The control of a filter, as
-many votes at random, is `vote` at k_meta: a random part of a random subset.
+k_meta is half of k, at least 1, as in the paper; `filtered_2@8` keeps 2 of 8,
+and so on for powers of two. The control of a filter, as many votes at random,
+is `vote` at k_meta: a random part of a random subset.
 
 Each is an expectation over subsets of votes, of all if they are few, else of
 `NUM_DRAWS`, averaged over problems. `x@k` asks that one of the best responses
@@ -181,8 +182,10 @@ def table(records: Sequence[Record]) -> Table:
   for votes in by_problem.values():
     row = {'rows': 1.0, 'chance': votes.best.mean()}
     for method, k in itertools.product(methods, ks):
-      strict, share = accuracy(votes, k, method=method)
-      row |= {f'{method}@{k}': strict, f'{method}_ties_shared@{k}': share}
+      for k_meta in [0, *(x for x in ks if 2 * x < k and method != 'vote')]:
+        strict, share = accuracy(votes, k, method=method, k_meta=k_meta)
+        name = f'{method}_{k_meta}' if k_meta else method
+        row |= {f'{name}@{k}': strict, f'{name}_ties_shared@{k}': share}
     rows.append(row)
   columns = {name: [row[name] for row in rows] for name in (rows or [{}])[0]}
   return Table([*by_problem], columns)

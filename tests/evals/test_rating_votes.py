@@ -85,6 +85,10 @@ def test_a_meta_judge_filters():
   assert (got['vote@4'], got['filtered@4']) == (0, 1)
   assert got['filtered@2'] == pytest.approx(5 / 6)
   assert got['filtered@1'] == got['vote@1'] == 1 / 2  # one is kept of one
+  assert got['filtered_1@4'] == 1  # the best of four
+  kept = {name.split('@')[0] for name in got if '@4' in name}
+  assert {'filtered', 'filtered_1'} < kept and 'vote_1' not in kept
+  assert 'filtered_1@2' not in got  # it is `filtered@2`
 
 
 def test_a_vote_that_was_not_read_is_kept_last():
@@ -221,6 +225,7 @@ def test_protocols_tell_of_slates_by_votes_alone():
   assert {name.split('/')[0] for name in got} == {'ratings'}
   shown = protocols.headlines(got)
   assert shown['ratings/filtered@2'].value == 1
+  assert not any('_' in name for name in shown)
   better = votes(*[('5, 1, 1', (0, 1, 2), None)] * 2)
   changes = protocols.compare(records, better, refined=False)
   assert changes['ratings/vote@2'].value == -1
