@@ -201,6 +201,19 @@ def reread(record: Record, prompt: Prompt, lm: LM) -> Record:
   )
 
 
+def reread_own(records: Sequence[Record], lm: LM) -> list[Record]:
+  """Rereads records behind the model's own prompt of their stage; `reread`.
+
+  Args:
+    records: of stages that the model's style has, such as 'solve'.
+    lm: the model that reads them.
+  """
+  return [
+    reread(r, getattr(lm.stages, r.stage).prompt(r.parent or r.problem), lm)
+    for r in records
+  ]
+
+
 def reread_batches(
   records: Sequence[Record], lm: LM
 ) -> Iterator[tuple[Sequence[Record], list[Record], Batch]]:

@@ -78,10 +78,6 @@ def make(
   )  # fmt: skip
   to_step_rows = step_rows.make_step_rows(to_rows, reader, aggregate)
 
-  def read(solution):
-    prompt = reader.stages.solve.prompt(solution.problem)
-    return batching.reread(solution, prompt, reader)
-
   def collect(roles, examples, key):
     keys = jax.random.split(key, 2)
 
@@ -98,8 +94,9 @@ def make(
       completions_lib.step_ends(s) if s.parsed.get('targets') else []
       for s in solutions
     ]
-    batch = to_step_rows([read(solution) for solution in solutions], ends)
-    return pack(batch), [*solutions, *completed]
+    readable = batching.reread_own(solutions, reader)
+    batch = pack(to_step_rows(readable, ends))
+    return batch, [*solutions, *completed]
 
   sampled = [Sampled('solve', 'solver', batch_size, num_solutions)]
   return Recipe(

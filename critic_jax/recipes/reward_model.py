@@ -30,7 +30,6 @@ import jax
 from critic_jax import lookup
 from critic_jax.data import batching
 from critic_jax.loss_fns import reward_models
-from critic_jax.rewards import refinement
 from critic_jax.rollouts import pairing, rollout, stage_metrics, written
 from critic_jax.sampling.lm import get_models
 from critic_jax.types import Recipe, Sampled
@@ -43,21 +42,12 @@ def make(
   models,
   grade,
   *,
-  role: str,
-  stage: str,
-  num_responses: int,
-  writer: Mapping,
-  gold: Mapping,
-  max_pairs: int,
-  flip_share: float,
-  relabel: Mapping,
-  objective: Mapping,
-  batch_size: int,
-  aggregate: str,
-  row_shapes: Sequence,
-  microbatches: int,
+  role: str, stage: str,
+  num_responses: int, writer: Mapping, gold: Mapping,
+  max_pairs: int, flip_share: float, relabel: Mapping, objective: Mapping,
+  batch_size: int, aggregate: str, row_shapes: Sequence, microbatches: int,
   comparisons: Mapping | None = None,
-) -> Recipe:
+) -> Recipe:  # fmt: skip
   """Makes the recipe; settings that most recipes have are in `__init__.py`.
 
   Args:
@@ -67,12 +57,10 @@ def make(
     role: the reward model that learns.
     stage: 'solve', or 'critique': the examples are then solutions.
     num_responses: responses to each example, two at least.
-    writer: a `module` of critic_jax.tasks with a name and keywords of its
-      function `(problem, rng) -> solution`, or `(solution, rng) -> critique`;
-      `module=''` for the solver, or the critic.
-    gold: a `module` of critic_jax.tasks with a name and keywords of its
-      function `(problem, solution) -> number`; `module=''` for the grade of the
-      answer, or the verdict.
+    writer: a function of critic_jax.tasks, `(problem, rng) -> solution` or
+      `(solution, rng) -> critique`; `module=''` for the solver, or the critic.
+    gold: by what a response is better, another one, `(problem, solution) ->
+      number`; `module=''` for the grade of the answer, or the verdict.
     max_pairs: pairs of responses to each example, at most.
     flip_share: the probability that a pair's label is swapped.
     relabel: `roles`, reward models that may know better, () for none; `share`,
@@ -88,31 +76,30 @@ def make(
   lookup.check_name('stage', stage, _STAGES)
   author, asked = _STAGES[stage]
   write = lookup.bind_task(writer, 'writer', (asked, 'rng'))
-  weights = _check_given(comparisons, stage, writer, gold)
+  weights = pairing.given_weights(comparisons, stage, writer, gold)
   lm = None if write or weights else get_models(models, author)[0]
   lookup.check_counts(2, num_responses=num_responses)  # a pair
-  _check_pairs(max_pairs, flip_share)
-  rules = weights or _rules(stage, gold)
+  pairing.check_pairs(max_pairs, flip_share)
+  rules = weights or pairing.gold_rules(gold, stage)
   relabeller = reward_models.make_relabeller(
     models, relabel, microbatches=microbatches
   )
   num_pairs = batch_size * max_pairs
+  score_loss = reward_models.make_score_loss(
+    models, role, objective=objective, num_pairs=num_pairs
+  )
   to_rows, pack = batching.make_rows(
     reader, num_rows=2 * num_pairs, aggregate=aggregate, row_shapes=row_shapes,
     microbatches=microbatches, rows_per_group=2,
   )  # fmt: skip
-  its_stage = getattr(reader.stages, stage)
 
   def respond(roles, examples, key, rng):
     if lm:
       generate, stage_of_lm = lm.bind(roles[author]), getattr(lm.stages, stage)
       return rollout.run(stage_of_lm, generate, examples, key, n=num_responses)
+    its_stage = getattr(reader.stages, stage)
     records = written.by_rule(its_stage, examples, write, rng, n=num_responses)
-    return [read(record) for record in records]
-
-  def read(record):
-    prompt = its_stage.prompt(record.parent or record.problem)
-    return batching.reread(record, prompt, reader)
+    return batching.reread_own(records, reader)
 
   def collect(roles, examples, key):
     keys = jax.random.split(key, 2)
@@ -133,18 +120,15 @@ def make(
       if stage == 'solve':
         records = rollout.grade(records, grade)
       records = rollout.score(records, [], rules, dict.fromkeys(rules, 1.0))
-      readable = [read(record) for record in records] if lm else records
+      readable = batching.reread_own(records, reader) if lm else records
       groups = [
         readable[i : i + num_responses]
         for i in range(0, len(readable), num_responses)
       ]
 
     # 3. Pair. 4. Swap some labels.
-    pairs = [
-      pair if rng.random() >= flip_share else pair[::-1]
-      for siblings in groups
-      for pair in pairing.farthest_pairs(siblings, max_pairs)
-    ]
+    pairs = [pairing.farthest_pairs(group, max_pairs) for group in groups]
+    pairs = pairing.swap(sum(pairs, []), flip_share, rng)
     batch = to_rows(list(itertools.chain(*pairs)))
 
     # 5. Correct labels.
@@ -152,69 +136,15 @@ def make(
       batch = relabeller.relabel(batch, roles)
     return pack(batch), above + records
 
+  sampled = Sampled(stage, author, batch_size, num_responses)
   names = stage_metrics.names('solve', is_graded=True)
   names += stage_metrics.names(
     stage, rewards=rules, has_verdict=stage == 'critique'
   )
   return Recipe(
-    collect,
-    reward_models.make_score_loss(
-      models, role, objective=objective, num_pairs=num_pairs
-    ),
-    trained=(role,),
-    num_rows=2 * num_pairs,
-    rows_per_group=2,
-    sampled=(Sampled(stage, author, batch_size, num_responses),) if lm else (),
-    scored=relabeller.roles,
+    collect, score_loss, trained=(role,), num_rows=2 * num_pairs,
+    rows_per_group=2, sampled=(sampled,) if lm else (), scored=relabeller.roles,
     metrics=frozenset([*reward_models.METRICS, *names]),
     corrects_staleness=True,  # a preference holds whoever wrote the responses
-    takes_solutions=stage == 'critique',
-    takes_comparisons=bool(weights),
-  )
-
-
-def _check_given(comparisons, stage, writer, gold) -> dict[str, float]:
-  """Returns the weights of what is said of given responses; {} if none are."""
-  if comparisons is None:
-    return {}
-  with lookup.naming('comparisons'):
-    lookup.check_settings(_given_weights, comparisons, 'comparisons')
-    weights = _given_weights(**comparisons)
-  modules = writer.get('module'), gold.get('module')
-  if stage != 'solve' or any(modules):
-    raise ValueError(
-      f'comparisons: got them with stage={stage!r}, and {modules} as modules '
-      "of writer and gold; expected 'solve' and two ''; leave out one of both"
-    )
-  return weights
-
-
-def _given_weights(*, max_responses: int, score: Mapping) -> dict[str, float]:
-  """Returns the weights of scores; its parameters are those of comparisons."""
-  lookup.check_counts(2, max_responses=max_responses)  # a pair
-  with lookup.naming('score'):
-    return pairing.check_weights(score)
-
-
-def _check_pairs(max_pairs, flip_share) -> None:
-  lookup.check_counts(max_pairs=max_pairs)
-  lookup.check_numbers(0, flip_share=flip_share)
-  if not flip_share < 0.5:
-    raise ValueError(
-      f'flip_share: got {flip_share}; expected less than 0.5, at which labels '
-      'say nothing'
-    )
-
-
-def _rules(stage, gold) -> dict:
-  """Returns the rule by which one response is better than another, by name."""
-  measure = lookup.bind_task(gold, 'gold', ('problem', 'text'))
-  if not measure:
-    rule = dict(solve=refinement.correct, critique=refinement.judge)[stage]
-    return {rule.__name__: rule}
-  if stage != 'solve':
-    raise ValueError(
-      f'gold: got {gold["name"]!r}, which measures solutions, and stage='
-      f"{stage!r}; expected none; set gold.module=''"
-    )
-  return {'gold': lambda record, _: measure(record.problem, record.text)}
+    takes_solutions=stage == 'critique', takes_comparisons=bool(weights),
+  )  # fmt: skip

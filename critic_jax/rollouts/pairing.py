@@ -1,6 +1,7 @@
 """Pairs of sibling records for preferences: one chosen, the other rejected.
 
-And the scores that say which: sums of rules, or of what a file says, by weight.
+And the scores that say which: sums of rules, or of what a file says, by weight;
+and labels that are wrong on purpose.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import collections
 import dataclasses
 import itertools
 import math
+import random
 from collections.abc import Mapping, Sequence
 
 from critic_jax import lookup
@@ -100,6 +102,97 @@ def critique_rules(
 def _weights(*, judge: float, overlap: float, agreement: float) -> dict:
   """Returns the weights of the rules that count; the settings of `score`."""
   return check_weights(dict(judge=judge, overlap=overlap, agreement=agreement))
+
+
+def gold_rules(gold: Mapping, stage: str) -> dict[str, RewardFn]:
+  """Returns the rule by which one response is better than another, by name.
+
+  Args:
+    gold: a `module` of critic_jax.tasks with a name and keywords of its
+      function `(problem, solution) -> number`; `module=''` for the grade of the
+      answer, or the verdict.
+    stage: of the responses, 'solve' or 'critique'.
+
+  Raises:
+    ValueError: a setting is wrong, or solutions are measured where critiques
+      are compared.
+  """
+  measure = lookup.bind_task(gold, 'gold', ('problem', 'text'))
+  if not measure:
+    rule = dict(solve=refinement.correct, critique=refinement.judge)[stage]
+    return {rule.__name__: rule}
+  if stage != 'solve':
+    raise ValueError(
+      f'gold: got {gold["name"]!r}, which measures solutions, and stage='
+      f"{stage!r}; expected none; set gold.module=''"
+    )
+  return {'gold': lambda record, _: measure(record.problem, record.text)}
+
+
+def given_weights(
+  comparisons: Mapping | None, stage: str, writer: Mapping, gold: Mapping
+) -> dict[str, float]:
+  """Returns the weights of what is said of given responses; {} if none are.
+
+  Args:
+    comparisons: `max_responses` to a prompt, two at least, and `score`, weights
+      of scores by name; None: responses are made.
+    stage: of the responses; those that are given are of 'solve'.
+    writer: who makes responses, by `module`; '' where they are given.
+    gold: who measures them, the same.
+
+  Raises:
+    ValueError: a setting is wrong, all weights are 0, or responses would be
+      both given and made.
+  """
+  if comparisons is None:
+    return {}
+  with lookup.naming('comparisons'):
+    lookup.check_settings(_given_weights, comparisons, 'comparisons')
+    weights = _given_weights(**comparisons)
+  modules = writer.get('module'), gold.get('module')
+  if stage != 'solve' or any(modules):
+    raise ValueError(
+      f'comparisons: got them with stage={stage!r}, and {modules} as modules '
+      "of writer and gold; expected 'solve' and two ''; leave out one of both"
+    )
+  return weights
+
+
+def _given_weights(*, max_responses: int, score: Mapping) -> dict[str, float]:
+  """Returns the weights of scores; the settings of `comparisons`."""
+  lookup.check_counts(2, max_responses=max_responses)  # a pair
+  with lookup.naming('score'):
+    return check_weights(score)
+
+
+def swap(
+  pairs: Sequence[tuple[Record, Record]], share: float, rng: random.Random
+) -> list[tuple[Record, Record]]:
+  """Swaps the labels of pairs as annotators err, each with a probability.
+
+  Args:
+    pairs: (chosen, rejected) each.
+    share: the probability, in [0, 0.5).
+    rng: drawn from once for each pair.
+  """
+  return [pair if rng.random() >= share else pair[::-1] for pair in pairs]
+
+
+def check_pairs(max_pairs: int, flip_share: float) -> None:
+  """Raises ValueError unless there are pairs whose labels say something.
+
+  Args:
+    max_pairs: pairs of responses to a prompt, at most.
+    flip_share: the share of labels that are swapped.
+  """
+  lookup.check_counts(max_pairs=max_pairs)
+  lookup.check_numbers(0, flip_share=flip_share)
+  if not flip_share < 0.5:
+    raise ValueError(
+      f'flip_share: got {flip_share}; expected less than 0.5, at which labels '
+      'say nothing'
+    )
 
 
 def check_weights(weights: Mapping[str, float]) -> dict[str, float]:

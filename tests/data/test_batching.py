@@ -233,3 +233,16 @@ def test_encode_is_what_a_model_would_have_written():
       dataclasses.replace(short, **{field: less}),
     )
     assert overlong_record.refused and overlong_record.tokens.size == 0
+
+
+def test_a_model_rereads_behind_its_own_prompt_of_the_stage():
+  lm, other = nano(max_new_tokens=64), nano(max_new_tokens=64, prefix='So ')
+  solution = rollout.write(other.stages.solve, PROBLEM, RIGHT)
+  critique = rollout.write(other.stages.critique, solution, 'Verdict: correct')
+  prompts = lm.stages.solve.prompt(PROBLEM), lm.stages.critique.prompt(solution)
+  read = batching.reread_own([solution, critique], lm)
+  for record, prompt, text in zip(
+    read, prompts, (RIGHT, 'Verdict: correct'), strict=True
+  ):
+    assert record.prompt_tokens.tolist() == lm.encode_prompt(prompt)
+    assert record.tokens.tolist() == lm.encode_response(text)

@@ -1,7 +1,9 @@
 import dataclasses
+import random
 
 import pytest
 from helpers import make_record
+from loop_helpers import PROBLEM, RIGHT, WRONG
 
 from critic_jax.rollouts import pairing
 
@@ -45,3 +47,44 @@ def test_records_without_tokens_are_in_no_pair():
   siblings[2] = dataclasses.replace(siblings[2], tokens=siblings[2].tokens[:0])
   [(chosen, rejected)] = pairing.farthest_pairs(siblings, 9)
   assert (chosen, rejected) == (siblings[1], siblings[0])
+
+
+def test_a_share_of_labels_is_swapped_by_the_draws():
+  rng = random.Random(0)
+  draws = [rng.random() for _ in range(200)]
+  pairs = [(('chosen', i), ('rejected', i)) for i in range(200)]
+  swapped = pairing.swap(pairs, 0.3, random.Random(0))
+  for pair, other, draw in zip(pairs, swapped, draws, strict=True):
+    assert other == (pair[::-1] if draw < 0.3 else pair)
+  assert pairing.swap(pairs, 0.0, random.Random(0)) == pairs
+
+
+def test_gold_is_a_grade_a_verdict_or_a_measure():
+  nobody = dict(module='')
+  assert {*pairing.gold_rules(nobody, 'solve')} == {'correct'}
+  assert {*pairing.gold_rules(nobody, 'critique')} == {'judge'}
+  measure = dict(module='arithmetic_labels', name='share_right')
+  rules = pairing.gold_rules(measure, 'solve')
+  solutions = [
+    make_record('solve', problem=PROBLEM, text=text) for text in (RIGHT, WRONG)
+  ]
+  shares = [rules['gold'](solution, []) for solution in solutions]
+  assert shares[0] == 1.0 > shares[1]
+  with pytest.raises(ValueError, match="gold: got 'share_right', which"):
+    pairing.gold_rules(measure, 'critique')
+
+
+def test_responses_are_given_or_made():
+  nobody, somebody = dict(module=''), dict(module='labels')
+  given = dict(max_responses=2, score=dict(preference=1.0, length=0.0))
+  assert pairing.given_weights(None, 'solve', somebody, nobody) == {}
+  assert pairing.given_weights(given, 'solve', nobody, nobody) == {
+    'preference': 1.0
+  }
+  for made in (
+    ('critique', nobody, nobody),
+    ('solve', somebody, nobody),
+    ('solve', nobody, somebody),
+  ):
+    with pytest.raises(ValueError, match='comparisons: got them with'):
+      pairing.given_weights(given, *made)
