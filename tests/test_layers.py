@@ -318,5 +318,7 @@ def test_what_is_too_large_is_found():
 @pytest.mark.parametrize('path', MODULES, ids=dotted)
 def test_modules_functions_and_signatures_fit(path):
   source = path.read_text()
-  assert len(source.splitlines()) <= 400
+  # A recipe is read in one go, docstrings included.
+  is_recipe = begins(dotted(path), {'recipes'})
+  assert len(source.splitlines()) <= (150 if is_recipe else 400)
   assert not too_large(source)
