@@ -29,7 +29,7 @@ import numpy as np
 
 from critic_jax.loss_fns import scoring
 from critic_jax.models import forward
-from critic_jax.plan import abstract, hlo, memory, workload
+from critic_jax.plan import abstract, forward_memory, hlo, memory, workload
 from critic_jax.runtime import compilation, sharding
 from critic_jax.sampling import scheduler
 from critic_jax.sampling.served import local
@@ -131,10 +131,7 @@ class Program(NamedTuple):
 
 
 def measure(program: Program, lms) -> Compiled:
-  """Compiles a program and returns what the compiler says of it.
-
-  Many layers that are alike and no loop are extrapolated from two and three.
-  """
+  """Compiles a program and returns what the compiler says of it."""
   config = lms[program.role].model.config
   are_alike = not (config.lora and config.lora.last_layers)
   if _is_loop(config) or config.num_layers <= 3 or not are_alike:
@@ -357,10 +354,10 @@ def _sampling(stage, lm, mesh, columns, params_fn, kinds) -> Iterator[Program]:
     return lowered_by_model[lm.model][name]
 
   params = abstract.device_bytes(params_fn(lm))
-  for name in [*memory.inserts(shape.num_lanes, mesh), 'decode']:
+  for name in [*forward_memory.inserts(shape.num_lanes, mesh), 'decode']:
     if name.split()[0] not in kinds:
       continue
-    parts = memory.sampler(
+    parts = forward_memory.sampler(
       lm, mesh, lanes=shape.num_lanes, rows=shape.num_rows,
       samples=stage.samples, columns=columns, program=name,
     )  # fmt: skip
@@ -393,7 +390,7 @@ def _score(role, lms, mesh, learned, num_parts, params_fn) -> Program:
 
   rows = learned.rows // num_parts
   params = abstract.device_bytes(params_fn(lms[role]))
-  parts = memory.scorer(lms[role], mesh, learned, num_parts)
+  parts = forward_memory.scorer(lms[role], mesh, learned, num_parts)
   return Program(
     'score', 'score', role,
     f'{num_parts:,} x {rows:,} rows of {learned.columns:,}',

@@ -8,7 +8,14 @@ import math
 from typing import Any, NamedTuple
 
 from critic_jax.models import cost
-from critic_jax.plan import abstract, layouts, memory, step_times, workload
+from critic_jax.plan import (
+  abstract,
+  forward_memory,
+  layouts,
+  memory,
+  step_times,
+  workload,
+)
 from critic_jax.plan.chips import Chip
 from critic_jax.plan.layouts import Layout
 from critic_jax.plan.speed import Shares, Time
@@ -290,7 +297,8 @@ def _plan(
   widest = max(samplers, key=lambda s: _sum(samplers[s]), default=None)
   sampling = copies | samplers.get(widest, {})
   scorers = [
-    copies | memory.scorer(lms[r], sample_mesh, learned, section.microbatches)
+    copies
+    | forward_memory.scorer(lms[r], sample_mesh, learned, section.microbatches)
     for r in phase.recipe.scored
   ]
   scoring = max(scorers, key=_sum, default={})
@@ -369,11 +377,11 @@ def _sampler(stage, lms, mesh, num_lanes=None) -> dict[str, int]:
   lanes = num_lanes or shape.num_lanes
   return max(
     (
-      memory.sampler(
+      forward_memory.sampler(
         lm, mesh, lanes=lanes, rows=shape.num_rows, samples=stage.samples,
         columns=lm.row_length(stage.prompt), program=program,
       )
-      for program in memory.inserts(lanes, mesh)
+      for program in forward_memory.inserts(lanes, mesh)
     ),
     key=_sum,
   )  # fmt: skip

@@ -11,7 +11,7 @@ from jax.sharding import AbstractMesh
 from configs import refcritic
 from critic_jax.models import cost
 from critic_jax.models.config import Lora
-from critic_jax.plan import abstract, compiled, memory, workload
+from critic_jax.plan import abstract, compiled, forward_memory, memory, workload
 from critic_jax.runtime import sharding
 from critic_jax.training import adapters, roles, updates
 
@@ -265,13 +265,15 @@ def test_keys_and_values():
   # 2 layers, one head of 16 for keys.
   lm = tiny(num_layers=2)[2]['critic']
   settings = dict(lanes=8, rows=2, samples=2, columns=128)
-  single, sharded = (memory.sampler(lm, on(data=n), **settings) for n in (1, 4))
+  single, sharded = (
+    forward_memory.sampler(lm, on(data=n), **settings) for n in (1, 4)
+  )
   cached = 2 * 2 * 16 * 4 * (8 * 128 + 16 * lm.max_new_tokens)
   samples = 16 * (lm.max_new_tokens * (4 + 4) + 4 + 1)
   assert single['keys and values'] == cached + samples
   assert sharded['keys and values'] == single['keys and values'] // 4
   # Eight prompts are not split among 16, their 16 responses are.
-  odd = memory.sampler(lm, on(data=16), **settings)
+  odd = forward_memory.sampler(lm, on(data=16), **settings)
   prompts = 2 * 2 * 16 * 4 * 8 * 128
   whole = single['keys and values'] - prompts
   assert odd['keys and values'] == prompts + whole // 16
@@ -291,7 +293,7 @@ def test_prompts_behind_prefixes_are_copies_with_the_rest_of_each():
   settings = dict(lanes=64, rows=1, samples=1, columns=2048)
   logits = 64 * 4 * 4 * lm.model.config.vocab_size
   plain, behind, decode = (
-    memory.sampler(lm, on(), **settings, program=program)
+    forward_memory.sampler(lm, on(), **settings, program=program)
     for program in ('insert', 'insert behind prefixes', 'decode')
   )
   assert decode['a token'] == logits
@@ -303,10 +305,14 @@ def test_prompts_behind_prefixes_are_copies_with_the_rest_of_each():
 
 def test_scoring_is_a_forward_pass_over_a_micro_batch():
   lm, learned = tiny()[2]['critic'], tiny()[3]
-  single, sharded = (memory.scorer(lm, on(data=n), learned, 1) for n in (1, 4))
+  single, sharded = (
+    forward_memory.scorer(lm, on(data=n), learned, 1) for n in (1, 4)
+  )
   name = 'a layer of a micro-batch'
   assert single[name] == 4 * sharded[name] > 0
-  assert single[name] == 4 * memory.scorer(lm, on(data=1), learned, 4)[name]
+  assert (
+    single[name] == 4 * forward_memory.scorer(lm, on(data=1), learned, 4)[name]
+  )
 
 
 def test_one_device_sees_its_part_of_the_model():
