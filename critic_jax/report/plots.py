@@ -167,19 +167,29 @@ def _draw(
 
 
 def _name_phases(row: Sequence[Any], phases: Sequence[str], theme: str) -> None:
-  """Writes the names of phases above a row of axes."""
-  faint = figures.THEMES[theme]['faint']
+  """Writes the names of phases above a row of axes, in turn on two levels.
+
+  Where they are many the last one ends with its axes, and so in the figure.
+  """
+  faint, are_many = figures.THEMES[theme]['faint'], len(phases) > 3
   for number, (axes, phase) in enumerate(zip(row, phases, strict=True)):
-    pad = 4 + 9 * (number % 2 if len(phases) > 3 else 0)
+    pad = 4 + 9 * (number % 2 if are_many else 0)
+    loc = 'right' if are_many and axes is row[-1] else 'left'
     axes.set_title(
-      figures.literal(phase), fontsize=7, loc='left', color=faint, pad=pad
+      figures.literal(phase), fontsize=7, loc=loc, color=faint, pad=pad
     )
 
 
 def _fit_row(row: Sequence[Any], nums_ticks: Sequence[float]) -> None:
-  """Gives each axes of a row about so many ticks, and at least one."""
+  """Gives each axes of a row about so many ticks.
+
+  Those with room for less than two have that of their first step.
+  """
   for axes, num_ticks in zip(row, nums_ticks, strict=True):
-    _fit(axes, max(1, round(num_ticks)))
+    if num_ticks >= 1.5:
+      _fit(axes, round(num_ticks))
+    elif steps := [x for line in axes.lines for x in line.get_xdata()[:1]]:
+      axes.set_xticks(steps[:1], [f'{steps[0]:g}'], ha='left')
 
 
 def _phases(columns: Columns, names: Sequence[str]) -> list[str]:
@@ -236,13 +246,14 @@ def _draw_apart(columns: Columns, names: Sequence[str], theme: str) -> Figure:
       _label(name).replace(' ', '\n', 1), rotation=0, ha='right', va='center',
       fontsize=8.5, color=figures.THEMES[theme]['ink'],
     )  # fmt: skip
-    _fit_row(row, 14 * widths)
     for axes, phase in zip(row, phases, strict=True):
       figures.style(figure, axes, theme)
       steps, values = _curve(columns, name, phase)
       _line(axes, steps, values, color=figures.color(0))
       _scale(axes, values)
-      if not len(values):
+    _fit_row(row, 14 * widths)
+    for axes in row:
+      if not len(axes.lines[-1].get_xdata()):
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
   return figure

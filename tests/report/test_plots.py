@@ -1,7 +1,10 @@
 """The charts of a run: what shares axes, and what a reader can tell apart."""
 
+import itertools
+
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from critic_jax.report import panels as panels_lib
 from critic_jax.report import plots
@@ -101,6 +104,36 @@ def test_phases_of_runs_stand_abreast():
     np.testing.assert_allclose(rl[[0, -1]], [0.5, 0.96])
   texts = [label.get_text() for label in axes.get_xticklabels()]
   assert texts == ['0\nsft', '7', '0\n\nrl', '3']
+
+
+def test_names_and_ticks_of_many_phases_do_not_overlap():
+  """Those of `configs/evidence.py:critics`, seven of them with rewards."""
+  steps = {'cold_start': 60, 'rl': 40, 'judge_only': 40, 'refine_only': 40}
+  steps |= {'step_rl': 40, 'more_sft': 60, 'step_labels': 60}
+  of_rl = [name in {*list(steps)[1:5]} for name in steps]
+  kl = np.repeat(np.where(of_rl, 1.0, np.nan), [*steps.values()])
+  columns = columns_of(steps, **{'loss/x': np.ones(len(kl)), 'policy/kl': kl})
+  columns['step'] += 1100
+  for figure in (
+    draw(columns, ['loss/x']),
+    plots._draw_apart(columns, ['loss/x', 'policy/kl'], 'light'),
+  ):
+    FigureCanvasAgg(figure).draw()
+    texts = []
+    for axes in figure.axes:
+      texts += [axes.title, axes._left_title, axes._right_title]
+      low, high = axes.get_xlim()
+      texts += [
+        label
+        for label in axes.get_xticklabels()
+        if low <= label.get_position()[0] <= high
+      ]
+    boxes = [x.get_window_extent() for x in texts if x.get_text()]
+    assert len(boxes) >= 2 * len(steps)
+    for box in boxes:
+      assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
+    for one, other in itertools.combinations(boxes, 2):
+      assert not one.overlaps(other)
 
 
 @pytest.mark.parametrize('number', [2, 12, 44, 600])
