@@ -3,75 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
-import rich.box
-import rich.table
-from rich.console import Console, ConsoleOptions, RenderableType
-from rich.measure import Measurement
 from rich.text import Text
 
 from critic_jax.evals.statistics import Estimate, display_scale
-from critic_jax.terminal import printable
+from critic_jax.terminal import Folded, printable
 
 # Estimates of an evaluation by column and row.
 Columns = Mapping[str, Mapping[str, Estimate]]
 # The columns of a run by evaluation.
 Results = Mapping[str, Columns]
-
-
-class Folded:
-  """A table that goes on below where a line is too short for its columns.
-
-  The parts have the same rows, and no number is cut.
-
-  Args:
-    names: the first column's: its head, then a name for each row.
-    columns: of each other column the head and the cells, one or more lines.
-    title: above the table; '' for none.
-    caption: below it; '' for none.
-  """
-
-  def __init__(
-    self,
-    names: Sequence[Text],
-    columns: Sequence[tuple[Text, Sequence[Text]]],
-    title: str = '',
-    caption: str = '',
-  ):
-    self._names, self._columns = names, columns
-    self._title, self._caption = title, caption
-
-  def __rich_console__(
-    self, console: Console, options: ConsoleOptions
-  ) -> Iterator[RenderableType]:
-    """Yields the title, as many tables as there must be, and the caption."""
-    endless = options.update(width=10_000)
-    part: list[tuple[Text, Sequence[Text]]] = []
-    if self._title:
-      yield Text(printable(self._title), 'italic')
-    for column in self._columns:
-      longer = self._table([*part, column])
-      width = Measurement.get(console, endless, longer).minimum
-      if part and width > options.max_width:
-        yield self._table(part)
-        part = []
-      part.append(column)
-    yield self._table(part)
-    if self._caption:
-      yield Text(self._caption, 'dim italic')
-
-  def _table(self, columns) -> rich.table.Table:
-    """Returns the table of some of the columns."""
-    table = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column(self._names[0], min_width=12)
-    for head, cells in columns:
-      lines = [line for cell in cells for line in cell.plain.split('\n')]
-      width = max(map(len, lines), default=1)
-      table.add_column(head, justify='right', min_width=width)
-    for row, name in enumerate(self._names[1:]):
-      table.add_row(name, *(cells[row] for _, cells in columns))
-    return table
 
 
 def results_table(columns: Columns, title: str) -> Folded:

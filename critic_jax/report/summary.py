@@ -33,7 +33,8 @@ import numpy as np
 from rich.text import Text
 
 from critic_jax.evals.statistics import Estimate
-from critic_jax.report.result_tables import Folded, Results, format_estimate
+from critic_jax.report.result_tables import Results, format_estimate
+from critic_jax.terminal import Folded
 
 _TEX = {c: f'\\{c}' for c in '{}$&#%_'} | {
   '\\': '\\textbackslash{}',
