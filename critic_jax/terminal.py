@@ -112,7 +112,7 @@ class Folded:
     for head, cells in columns:
       lines = [line for cell in cells for line in cell.plain.split('\n')]
       width = max(map(len, lines), default=1)
-      table.add_column(head, justify='right', min_width=width)
+      table.add_column(head, justify='right', min_width=width, no_wrap=True)
     for row, name in enumerate(self._names[1:]):
       table.add_row(name, *(cells[row] for _, cells in columns))
     return table
