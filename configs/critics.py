@@ -5,8 +5,8 @@ cold start where it has none of its own, for experiments/critics.py:
 
   python -m critic_jax.train --config configs/critics.py --workdir runs/critics
 
-  critics  40 steps of RL with 8 critiques of each solution, or as many
-           critiques in other numbers
+  critics  40 steps of RL with 8 critiques of each solution, or 80 with 4;
+           SPC has as many again, in its first round, and GenPRM has no RL
   tiny     two steps of two of them; for tests
 
 Who trains a solver (Critique-GRPO, Critique-Coder) or scores without a text

@@ -19,14 +19,11 @@ RefCritic spends more tokens than the cold start and fewer than DeepCritic.
 Result: not asked yet.
 """
 
-from configs import grid
+from configs import critics, grid
 
 CONFIG = 'configs/critics.py:critics'
 GRID = grid.sweep('seed', [0, 1, 2])
-COLUMNS = (
-  'cold_start', 'refcritic', 'fapo', 'deepseekmath', 'echo', 'critique_rl',
-  'spc', 'critic_v', 'deepcritic', 'genprm',
-)  # fmt: skip
+COLUMNS = 'cold_start', *critics.SYSTEMS
 TABLE = [
   dict(
     evaluation='heldout',

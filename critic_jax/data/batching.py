@@ -225,8 +225,7 @@ def reread_batches(
   """
   for start in range(0, len(records), lm.max_rows):
     part = records[start : start + lm.max_rows]
-    stage = getattr(lm.stages, part[0].stage)
-    read = [reread(r, stage.prompt(r.parent or r.problem), lm) for r in part]
+    read = reread_own(part, lm)
     yield (
       part,
       read,

@@ -69,13 +69,16 @@ def trained_params(model: Model) -> int:
   if model.get('num_experts'):  # whose matrices have none
     sizes = {x: size for x, size in sizes.items() if not x.startswith('mlp')}
   layer = sum(size for name, size in sizes.items() if lora.is_target(name))
-  return adapted_layers(model) * lora.rank * layer
+  return backward_layers(model) * lora.rank * layer
 
 
-def adapted_layers(model: Model) -> int:
-  """Counts the layers that a backward pass of the adapters goes through."""
-  lora, num_layers = model['lora'], model['num_layers']
-  return min(lora.last_layers, num_layers) or num_layers
+def backward_layers(model: Model) -> int:
+  """Counts the layers that a backward pass goes through: those with adapters.
+
+  Without adapters they are all.
+  """
+  lora, num_layers = model.get('lora'), model['num_layers']
+  return (min(lora.last_layers, num_layers) if lora else 0) or num_layers
 
 
 def read_params(model: Model) -> int:

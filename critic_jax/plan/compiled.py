@@ -28,7 +28,7 @@ import jax
 import numpy as np
 
 from critic_jax.loss_fns import scoring
-from critic_jax.models import forward
+from critic_jax.models import cost, forward
 from critic_jax.plan import abstract, forward_memory, hlo, memory, workload
 from critic_jax.runtime import compilation, sharding
 from critic_jax.sampling import scheduler
@@ -133,7 +133,7 @@ class Program(NamedTuple):
 def measure(program: Program, lms) -> Compiled:
   """Compiles a program and returns what the compiler says of it."""
   config = lms[program.role].model.config
-  are_alike = not (config.lora and config.lora.last_layers)
+  are_alike = cost.backward_layers(vars(config)) == config.num_layers
   if _is_loop(config) or config.num_layers <= 3 or not are_alike:
     return _measure(program, lms)
   two, three = (

@@ -229,7 +229,7 @@ def activations(name, config, lms, mesh, batch_shape) -> RowBytes:
 
   configs = [lms[role].model.config for role in section.train]
   kept, layer = row_bytes(1, ''), 0
-  if (further := max(map(_num_kept, configs)) - 1) > 0:
+  if (further := max(map(cost.backward_layers, map(vars, configs))) - 1) > 0:
     kept += further * layer_bytes('')
   if any(c.remat != 'none' for c in configs):
     # One layer at a time is computed again, and whole.
@@ -243,11 +243,6 @@ def _with_layers(lm, number: int, remat: str):
   lora = config.lora and dataclasses.replace(config.lora, last_layers=0)
   remat = remat or config.remat
   return abstract.changed(lm, num_layers=number, remat=remat, lora=lora)
-
-
-def _num_kept(config) -> int:
-  """Returns the number of layers that a backward pass goes through."""
-  return cost.adapted_layers(vars(config)) if config.lora else config.num_layers
 
 
 def _row_bytes(recipe, models, batch_shape) -> int:

@@ -250,7 +250,7 @@ def update(model: Model, mesh, role: str, batch_shape, settings) -> Time:
   num_reads = 3 if model.fields['remat'] == 'full' else 2
   num_passes: float = num_reads + 1
   if model.fields['lora']:
-    share = cost.adapted_layers(model.fields) / model.fields['num_layers']
+    share = cost.backward_layers(model.fields) / model.fields['num_layers']
     num_passes = 1 + (num_reads - 1) * share
   time = _pass_time(
     'update', model, mesh, role, batch_shape, num_reads=num_reads,

@@ -181,15 +181,16 @@ def _name_phases(row: Sequence[Any], phases: Sequence[str], theme: str) -> None:
 
 
 def _fit_row(row: Sequence[Any], nums_ticks: Sequence[float]) -> None:
-  """Gives each axes of a row about so many ticks.
+  """Gives each axes of a row with curves about so many ticks.
 
   Those with room for less than two have that of their first step.
   """
   for axes, num_ticks in zip(row, nums_ticks, strict=True):
-    if num_ticks >= 1.5:
+    first = [x for line in axes.lines for x in line.get_xdata()[:1]]
+    if first and num_ticks >= 1.5:
       _fit(axes, round(num_ticks))
-    elif steps := [x for line in axes.lines for x in line.get_xdata()[:1]]:
-      axes.set_xticks(steps[:1], [f'{steps[0]:g}'], ha='left')
+    elif first:
+      axes.set_xticks(first[:1], [f'{first[0]:g}'], ha='left')
 
 
 def _phases(columns: Columns, names: Sequence[str]) -> list[str]:
@@ -251,11 +252,10 @@ def _draw_apart(columns: Columns, names: Sequence[str], theme: str) -> Figure:
       steps, values = _curve(columns, name, phase)
       _line(axes, steps, values, color=figures.color(0))
       _scale(axes, values)
-    _fit_row(row, 14 * widths)
-    for axes in row:
-      if not len(axes.lines[-1].get_xdata()):
+      if not len(values):
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
+    _fit_row(row, 14 * widths)
   return figure
 
 
