@@ -17,6 +17,7 @@ both habits; its rewards decide whether it keeps them.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 from critic_jax.rewards import verdicts
 from critic_jax.tasks.arithmetic import (
@@ -303,7 +304,8 @@ def write_back(step: Step, result: int) -> str:
 def _checked(solution, rng, write, correct_share, point_share) -> str:
   """Writes a critique after a check of the steps."""
   steps = read_steps(solution.text)
-  correction, thoughts = _check(read_program(solution.problem), steps, write)
+  truth = work(read_program(solution.problem), compute)
+  correction, thoughts = check_steps(truth, steps, write)
   if first_error(solution.problem, solution.text) < 0:
     return write_critique(thoughts, 'Every step is right.', 'correct')
   if correction is None:  # right steps, then one too many or another answer
@@ -324,29 +326,30 @@ def _glance(rng) -> str:
   return write_critique(thoughts, conclude(None, 'vague'), 'incorrect')
 
 
-def _check(program, steps, write) -> tuple[Step | None, list[str]]:
-  """Checks the steps up to the first wrong one.
+def check_steps(
+  expected: list[Step], steps: list[Step], write: Callable[[Step, int], str]
+) -> tuple[Step | None, list[str]]:
+  """Checks steps up to the first one that is not as expected.
 
   Args:
-    program: the program of the problem.
+    expected: the steps that are taken for right, such as the true ones.
     steps: the steps.
-    write: (step, its true result) -> the check of a line.
+    write: (step, its expected result) -> the check of a line.
 
   Returns:
-    That step put right, None if all are right; and the thoughts on the way.
+    The first expected step that is missing or another, None if there is none;
+    and the thoughts on the way.
   """
-  thoughts, value = [], program.start
-  for number, (op, right) in enumerate(program.operations, 1):
-    value = compute(before := value, op, right)
-    expected = Step(number, before, op, right, value)
-    step = steps[number - 1] if number <= len(steps) else None
+  thoughts = []
+  for i, right in enumerate(expected):
+    step = steps[i] if i < len(steps) else None
     if step is None:
-      return expected, [*thoughts, f'{expected}. Wrong.']
-    if step != expected._replace(result=step.result):  # not the story's
-      return expected, [*thoughts, f'{step}? {expected.equation}. Wrong.']
-    thoughts.append(write(step, value))
-    if step != expected:
-      return expected, thoughts
+      return right, [*thoughts, f'{right}. Wrong.']
+    if step != right._replace(result=step.result):  # not the story's
+      return right, [*thoughts, f'{step}? {right.equation}. Wrong.']
+    thoughts.append(write(step, right.result))
+    if step != right:
+      return right, thoughts
   return None, thoughts
 
 
