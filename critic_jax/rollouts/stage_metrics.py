@@ -16,6 +16,8 @@ leak                           critiques of wrong solutions that name the
 label_right, label_early,      of solutions whose steps have targets and a true
   label_late                   label: whether the first target below a half is
                                the first wrong step, before it, or after it
+contrasted                     of wrong solutions among siblings: there is a
+                               right one to lay them beside
 missing, agreement             of comparisons: no verdict; both orders name the
                                same critique
 lift_over_<control>            of a stage: its accuracy less that of a control
@@ -83,6 +85,7 @@ def names(
   has_verdict: bool = False,
   is_compared: bool = False,
   has_targets: bool = False,
+  is_contrasted: bool = False,
   controls: Iterable[str] = (),
 ) -> list[str]:
   """Lists the names of the metrics that a stage may have.
@@ -94,6 +97,7 @@ def names(
     has_verdict: whether its records are critiques.
     is_compared: whether its records are comparisons.
     has_targets: whether its records are solutions with targets of their steps.
+    is_contrasted: whether its records are laid beside right ones.
     controls: names of its controls, 'empty' for the stage 'refine_empty'.
   """
   rewards = list(rewards)
@@ -107,6 +111,8 @@ def names(
     metrics += ['missing', 'agreement']
   if has_targets:
     metrics += ['label_right', 'label_early', 'label_late']
+  if is_contrasted:
+    metrics += ['contrasted']
   metrics += [f'lift_over_{control}' for control in controls]
   of_controls = [
     name
@@ -138,6 +144,8 @@ def _of_record(record: Record) -> dict[str, float]:
     errors = step_values.label_errors([label], [parsed['first_error']])
     for name in ('right', 'early', 'late'):
       metrics[f'label_{name}'] = errors[name]
+  if 'contrast' in parsed and refinement.is_right(record) is False:
+    metrics['contrasted'] = parsed['contrast'] is not None
   if 'agrees' in parsed:
     metrics['missing'] = parsed['better'] is None
     metrics['agreement'] = parsed['agrees']

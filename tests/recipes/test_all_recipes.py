@@ -25,6 +25,7 @@ from loop_helpers import grade as grade_at_once
 from configs import common, critic_v, deepcritic
 from configs import critique_coder as critique_coder_config
 from configs import critique_grpo as critique_grpo_config
+from configs import mmc as mmc_config
 from configs import ppo as ppo_config
 from configs import preference as preference_config
 from configs import process_reward as process_config
@@ -56,6 +57,11 @@ CASES = {
     num_critiques=2,
     num_hinted=0,
     writer=dict(module=''),
+  ),
+  'contrast': mmc_config.contrast(
+    dict(module='arithmetic_contrasts', name='contrasted'),
+    num_solutions=2,
+    first_error=dict(module='', name=''),
   ),
   'grpo': common.policy_gradient()
   | common.solver_rewards()
@@ -100,7 +106,7 @@ CASES = {
 }
 # They write what is learned: nothing is sampled.
 WRITTEN = ('sft', 'offline_preference')
-COLD_STARTS = ('cold_start', 'rejective_sft', 'second_look')
+COLD_STARTS = ('cold_start', 'contrast', 'rejective_sft', 'second_look')
 PENALTY = dict(kl=dict(name='k2', coef=0.5))
 IN_INT8 = ('ref',)
 HEADS = {'value': 'value', 'reward': 'reward'}
@@ -224,8 +230,8 @@ def test_parameters_meet_the_model_of_their_role_only(name):
   batch, _ = collect(recipe, params, [PROBLEM, WRONG_PROBLEM])
   jax.eval_shape(recipe.loss, trained(recipe, params), batch)
   readers = {'ppo': ('ref', 'value')}
-  without = 'sft', 'cold_start', 'rejective_sft', 'second_look'
-  readers |= dict.fromkeys((*without, 'process_reward', 'reward_model'), ())
+  without = 'sft', *COLD_STARTS, 'process_reward', 'reward_model'
+  readers |= dict.fromkeys(without, ())
   assert recipe.scored == readers.get(name, ('ref',))
 
 
