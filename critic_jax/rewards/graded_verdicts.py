@@ -1,18 +1,25 @@
-"""Rewards of critiques between right and wrong: near misses, and reviews.
+"""Rewards of critiques beside the verdict: near misses, reviews, suggestions.
 
 `distance` pays for the first wrong step by how near it is named, as FAPO does
 for its reward model (https://arxiv.org/abs/2510.22543). `reviewed` pays for a
 verdict only as far as what the critique says of the solution is so, as
-DeepSeekMath-V2 does for its verifier (https://arxiv.org/abs/2511.22570). Each
-is `(critique, refinements) -> float`; a config names it with a weight in the
-setting `graded`.
+DeepSeekMath-V2 does for its verifier (https://arxiv.org/abs/2511.22570). `form`
+and `reference` are, beside `judge`, the rewards of GUI-Critic-R1's S-GRPO for a
+critique of an action (https://arxiv.org/abs/2506.04614), and `works` is what
+RefCritic would pay in the place of `reference`. Each is `(critique,
+refinements) -> float`; a config names it with a weight in the setting `graded`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from critic_jax.rewards import refinement, step_labels, verdicts
+from critic_jax.rewards import (
+  refinement,
+  step_labels,
+  suggestions,
+  verdicts,
+)
 from critic_jax.types import Record
 
 
@@ -108,6 +115,55 @@ def reviewed(
   review = reviewer(critique)
   _check_share(f'the review of {critique.id}', review)
   return (1.0 - abs(said - truth)) * review
+
+
+def form(critique: Record, refinements: Sequence[Record]) -> float:
+  """Returns 1.0 for one verdict and one hint in a whole critique, else 0.0.
+
+  The hint may be 'none', and need not agree with the verdict.
+  """
+  has_hint = suggestions.hint(critique.text) is not None
+  return float(refinement.has_verdict(critique) and has_hint)
+
+
+def reference(critique: Record, refinements: Sequence[Record]) -> float | None:
+  """Returns 1.0 if the suggested action is the reference, else 0.0.
+
+  S-GRPO's reward of a suggestion. A right action needs none: its critiques get
+  1.0 whatever they suggest, as the paper's released statistics count them. The
+  verdict need not be true, since `judge` pays for that, but it must be there.
+  The paper asks a model whether two actions mean the same; here they are equal.
+
+  Raises:
+    ValueError: nobody labelled the wrong action.
+  """
+  return _suggests(critique, lambda known: [known.reference])
+
+
+def works(critique: Record, refinements: Sequence[Record]) -> float | None:
+  """Returns 1.0 if the suggested action brings the goal nearer, else 0.0.
+
+  It is `reference` where that is the only action that does. The world executed
+  every action of the screen when it labelled the judged one
+  (`suggestions.Suggestions`).
+
+  Raises:
+    ValueError: nobody labelled the wrong action.
+  """
+  return _suggests(critique, lambda known: known.working)
+
+
+def _suggests(critique, accepted) -> float | None:
+  """Returns 1.0 if the suggestion is among those accepted of its parent."""
+  right = refinement.is_right(critique.parent, critique=critique)
+  if right is None:
+    return None
+  if not refinement.has_verdict(critique):
+    return 0.0
+  if right:
+    return 1.0
+  known = suggestions.read(critique.parent)
+  return float(suggestions.suggested(critique) in accepted(known))
 
 
 def _check_share(what: str, value: float) -> None:

@@ -25,7 +25,7 @@ _PARSED = {
   'verdict': str, 'status': str, 'conclusion': str, 'step': int,
   'first_error': int, 'num_steps': int, 'steps': list, 'correct': bool,
   'grade': str, 'says': dict, 'step_scores': list, 'ratings': list,
-  'slate': dict,
+  'slate': dict, 'suggestions': dict, 'episode': dict,
 }  # fmt: skip
 
 
