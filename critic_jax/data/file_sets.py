@@ -18,8 +18,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from critic_jax import strict_json
-from critic_jax.data import row_files
+from critic_jax import lookup, strict_json
+from critic_jax.data import hub, row_files
 
 # How others call the splits.
 _SPLITS = {
@@ -277,3 +277,43 @@ def _about(path: pathlib.Path) -> dict:
 def _is_name(name) -> bool:
   is_plain = isinstance(name, str) and pathlib.Path(name).name == name
   return is_plain and name not in ('', '..')
+
+
+def by_split(paths, data_dir) -> dict[str, list[FileSet]]:
+  """Returns the files of splits, those first that keep a copy of a question.
+
+  Args:
+    paths: as of `sources.files`.
+    data_dir: where sets of the hub are kept; None: they are not looked for.
+
+  Raises:
+    ValueError: no path, or one that names no files.
+  """
+  order = ('test', 'dev', 'train')
+  if not hasattr(paths, 'items'):  # a mapping or a ConfigDict
+    paths = {'train': paths}
+  named = {split: value for split, value in dict(paths).items() if value}
+  for split in named:
+    lookup.check_name('paths', split, order)
+  if not named:
+    raise ValueError(
+      f'paths: got {dict(paths)}; expected a file for train, or for test; '
+      'write --config.data.paths.train=FILE'
+    )
+  sets = {}
+  for split, value in named.items():
+    setting = f'paths.{split}'
+    is_text = isinstance(value, str)
+    if data_dir is not None and is_text and value.startswith(hub.PREFIX):
+      value = hub.folder(value, data_dir, setting)
+    own = find(value, setting)
+    if split not in own and len(own) > 1:
+      raise ValueError(
+        f'{setting}: got {value!r} with the splits {sorted(own)}; expected '
+        f'{split!r} among them; write --config.data.{setting}=FILE'
+      )
+    sets[split] = own[split] if split in own else [*own.values()][0]
+    if split == 'train':
+      others = {s: own[s] for s in order if s in own and s not in named}
+      sets |= others
+  return {split: sets[split] for split in order if split in sets}

@@ -14,7 +14,6 @@ from critic_jax import lookup
 from critic_jax.data import (
   column_names,
   file_sets,
-  hub,
   preference_files,
   problems,
   store,
@@ -201,7 +200,7 @@ def files(
       twice.
   """
   column_names.parse(columns)
-  sets = file_sets.named_apart(_find_splits(paths, data_dir))
+  sets = file_sets.named_apart(file_sets.by_split(paths, data_dir))
   settings = dict(layout=layout, columns=columns, bad_rows=bad_rows)
   parts = {
     split: list(store.prepare(part, data_dir, **settings))
@@ -209,73 +208,7 @@ def files(
     else problems.read(part, **settings)
     for split, part in sets.items()
   }
-  return _disjoint(parts, fractions, seed)
-
-
-def _disjoint(parts: Splits, fractions, seed: int) -> Splits:
-  """Leaves copies out of parts, and shares 'train' for those that lack one."""
-  if len(parts) > 1:
-    parts = splits_lib.without_copies(parts)
-  if 'train' in parts:
-    shares = _shares(fractions, parts)
-    parts |= splits_lib.split(parts['train'], shares, seed=seed)
-  return parts
-
-
-def _shares(fractions, parts) -> dict[str, float]:
-  """Returns the shares of the file of 'train', which sum to 1."""
-  shares = dict(fractions or {'train': 0.9, 'dev': 0.05, 'test': 0.05})
-  splits_lib.check_shares(shares)
-  for split in shares:
-    lookup.check_name('fractions', split, ('train', 'dev', 'test'))
-  if len(parts) == 1:
-    return {'train': 0.0} | shares
-  shares = {s: n for s, n in shares.items() if s == 'train' or s not in parts}
-  total = sum(shares.values())
-  if not shares.get('train'):
-    raise ValueError(
-      f'fractions: got {dict(fractions)}; expected a share of train, beside '
-      f'files of {sorted({*parts} - {"train"})}; write '
-      '--config.data.fractions.train=0.9'
-    )
-  return {split: share / total for split, share in shares.items()}
-
-
-def _find_splits(paths, data_dir) -> dict[str, list[file_sets.FileSet]]:
-  """Returns the files of splits, those first that keep a copy of a question.
-
-  Args:
-    paths: as of `files`.
-    data_dir: where sets of the hub are kept; None: they are not looked for.
-  """
-  order = ('test', 'dev', 'train')
-  if not hasattr(paths, 'items'):  # a mapping or a ConfigDict
-    paths = {'train': paths}
-  named = {split: value for split, value in dict(paths).items() if value}
-  for split in named:
-    lookup.check_name('paths', split, order)
-  if not named:
-    raise ValueError(
-      f'paths: got {dict(paths)}; expected a file for train, or for test; '
-      'write --config.data.paths.train=FILE'
-    )
-  by_split = {}
-  for split, value in named.items():
-    setting = f'paths.{split}'
-    is_text = isinstance(value, str)
-    if data_dir is not None and is_text and value.startswith(hub.PREFIX):
-      value = hub.folder(value, data_dir, setting)
-    own = file_sets.find(value, setting)
-    if split not in own and len(own) > 1:
-      raise ValueError(
-        f'{setting}: got {value!r} with the splits {sorted(own)}; expected '
-        f'{split!r} among them; write --config.data.{setting}=FILE'
-      )
-    by_split[split] = own[split] if split in own else [*own.values()][0]
-    if split == 'train':
-      others = {s: own[s] for s in order if s in own and s not in named}
-      by_split |= others
-  return {split: by_split[split] for split in order if split in by_split}
+  return splits_lib.disjoint(parts, fractions, seed)
 
 
 def tfds(
@@ -327,7 +260,7 @@ def solutions(
   """
   column_names.parse(columns)
   if hasattr(paths, 'items'):  # a mapping or a ConfigDict
-    sets = _find_splits(paths, None)
+    sets = file_sets.by_split(paths, None)
   else:
     found = file_sets.find(paths, 'paths').values()
     sets = {'test': [file_set for part in found for file_set in part]}
@@ -353,7 +286,7 @@ def solutions(
       if number:
         part = solutions_lib.sample(part, number, seed=seed, by=by)
       parts[split] += part
-  return _disjoint(parts, fractions, seed)
+  return splits_lib.disjoint(parts, fractions, seed)
 
 
 def preferences(
@@ -383,7 +316,7 @@ def preferences(
     ValueError: no path, or a file or a row that cannot be read.
   """
   column_names.parse(columns)
-  sets = file_sets.named_apart(_find_splits(paths, data_dir))
+  sets = file_sets.named_apart(file_sets.by_split(paths, data_dir))
   settings = dict(layout=layout, columns=columns, bad_rows=bad_rows)
   parts = {
     split: [
@@ -393,4 +326,4 @@ def preferences(
     ]
     for split, part in sets.items()
   }
-  return _disjoint(parts, fractions, seed)
+  return splits_lib.disjoint(parts, fractions, seed)

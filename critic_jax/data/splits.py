@@ -14,6 +14,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 
+from critic_jax import lookup
 from critic_jax.types import Comparison, Problem, Record
 
 Example = Problem | Record | Comparison
@@ -124,3 +125,45 @@ def without_copies(
       )
     owner.update(dict.fromkeys(keys, name))
   return parts
+
+
+def disjoint(
+  parts: dict[str, Examples],
+  fractions: Mapping[str, float] | None,
+  seed: int,
+) -> dict[str, Examples]:
+  """Leaves copies out of parts, and shares 'train' for those that lack one.
+
+  Args:
+    parts: by split, those first that keep a copy of a question.
+    fractions: the share of each split of 'train'; None for the default.
+    seed: the seed of the split by shares.
+
+  Raises:
+    ValueError: shares of no split, or without one of train.
+  """
+  if len(parts) > 1:
+    parts = without_copies(parts)
+  if 'train' in parts:
+    shares = _shares(fractions, parts)
+    parts |= split(parts['train'], shares, seed=seed)
+  return parts
+
+
+def _shares(fractions, parts) -> dict[str, float]:
+  """Returns the shares of the file of 'train', which sum to 1."""
+  shares = dict(fractions or {'train': 0.9, 'dev': 0.05, 'test': 0.05})
+  check_shares(shares)
+  for split in shares:
+    lookup.check_name('fractions', split, ('train', 'dev', 'test'))
+  if len(parts) == 1:
+    return {'train': 0.0} | shares
+  shares = {s: n for s, n in shares.items() if s == 'train' or s not in parts}
+  total = sum(shares.values())
+  if not shares.get('train'):
+    raise ValueError(
+      f'fractions: got {dict(fractions)}; expected a share of train, beside '
+      f'files of {sorted({*parts} - {"train"})}; write '
+      '--config.data.fractions.train=0.9'
+    )
+  return {split: share / total for split, share in shares.items()}
