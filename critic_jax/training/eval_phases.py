@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import dataclasses
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,20 +23,16 @@ import jax
 from critic_jax import files, lookup
 from critic_jax.evals import critic_loop, protocols, selection
 from critic_jax.evals.statistics import Estimate
-from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.report import eval_plots, result_tables
-from critic_jax.rewards import refinement
 from critic_jax.rollouts import rollout, stage_metrics
 from critic_jax.runtime import distributed
-from critic_jax.sampling import executed_checks
-from critic_jax.sampling.lm import LM, get_models
+from critic_jax.sampling.lm import get_models
 from critic_jax.terminal import Console
-from critic_jax.training import data_sections, solution_scores
+from critic_jax.training import data_sections, eval_sections
 from critic_jax.types import Key, Problem, Record, Roles
 from critic_jax.workdir import progress, run_dir
 
-# In the place of a phase's name: before the first, as the roles were loaded.
-START = 'start'
+START = eval_sections.START
 
 
 class Evaluation(NamedTuple):
@@ -47,19 +42,13 @@ class Evaluation(NamedTuple):
     name: the name of its section in the config.
     config: the section.
     examples: problems to solve, or given solutions.
-    lms: by role, with the section's sampling parameters.
-    first_error: (problem, solution) -> index of its first wrong step, or None.
-    describe: critique -> what it does, or None.
-    make_score: roles -> what scores solutions, or None.
+    bound: what the section names.
   """
 
   name: str
   config: Any
   examples: Sequence[Problem | Record]
-  lms: Mapping[str, LM]
-  first_error: Callable[[Problem, str], int] | None
-  describe: Callable[[Record], Mapping[str, bool]] | None
-  make_score: Callable[[Roles], Callable | None]
+  bound: eval_sections.Bound
 
 
 def make_evaluations(config, lms, splits=None) -> list[Evaluation]:
@@ -78,11 +67,11 @@ def make_evaluations(config, lms, splits=None) -> list[Evaluation]:
   splits_of = [] if splits is None else [(config.data, splits)]
   for name, section in config.evals.items():
     with _naming(name):
-      parts = _check_evaluation(section, config, lms)
+      bound = eval_sections.bind(section, config, lms)
       examples = _examples(name, section, config, splits_of)
       _check_models(section, examples, lms)
       data_sections.check_refinable(section.num_refinements, examples)
-    evaluations.append(Evaluation(name, section, examples, *parts))
+    evaluations.append(Evaluation(name, section, examples, bound))
   return evaluations
 
 
@@ -103,7 +92,7 @@ def check_evaluations(config, lms) -> None:
   """
   for name, section in config.evals.items():
     with _naming(name):
-      _check_evaluation(section, config, lms)
+      eval_sections.bind(section, config, lms)
       if config.get('order') and not section.after:
         raise ValueError(
           f'after: got (); expected phases that it follows, or {START!r}'
@@ -119,110 +108,6 @@ def _naming(name):
   run_dir.check_name('evals', name)
   with lookup.naming(f'evals.{name}'):
     yield
-
-
-def check_section(
-  *,
-  after: Sequence[str],
-  data: Mapping[str, Any],
-  split: str,
-  num_examples: int,
-  batch_size: int,
-  sampling: Mapping[str, Mapping],
-  num_solutions: int,
-  num_critiques: int,
-  num_refinements: int,
-  refine: str,
-  controls: bool,
-  first_error: Mapping[str, Any],
-  describe: Mapping[str, Any],
-  reward_model: Mapping[str, Any] | None = None,
-  num_rounds: int = 1,  # a run of before has none
-  step_scores: Mapping[str, Any] | None = None,  # nor these
-  checks: Mapping[str, Any] | None = None,
-) -> None:
-  """Checks the settings of an evaluation; its parameters are their names.
-
-  Args:
-    after: the phases after which it is made; START is before the first.
-    data: {} for the run's own; else a name and keywords of data/sources.py.
-    split: the split of the data.
-    num_examples: the first of the split; 0 is all.
-    batch_size: examples whose records are saved at once.
-    sampling: by role, other sampling parameters, or max_new_tokens.
-    num_solutions: solutions of each problem.
-    num_critiques: critiques of each solution.
-    num_refinements: with each critique that the gate `refine` admits.
-    refine: a gate of rewards/refinement.py.
-    controls: whether these critiques are also refined with controls.
-    first_error: a `module` of critic_jax.tasks, a name and keywords.
-    describe: a `module` of critic_jax.tasks, a name and keywords.
-    reward_model: `roles` that score solutions, () for none, and a name and
-      keywords of objectives/ensembles.py.
-    num_rounds: rounds of critique and refine.
-    step_scores: the `role` that scores steps, '' for none, and `aggregate`, a
-      function of rewards/step_aggregates.py.
-    checks: who executes those of critiques; see sampling/executed_checks.py.
-
-  Raises:
-    ValueError: a value is out of its range.
-  """
-  del after, data, split, sampling, controls, first_error, describe
-  del step_scores, reward_model, checks
-  with lookup.naming('refine'):
-    refinement.check_gate(refine)
-  lookup.check_counts(
-    num_solutions=num_solutions, batch_size=batch_size, num_rounds=num_rounds
-  )
-  lookup.check_counts(
-    0,
-    num_examples=num_examples,
-    num_critiques=num_critiques,
-    num_refinements=num_refinements,
-  )
-  if num_rounds > 1 and not num_refinements * num_critiques:
-    raise ValueError(
-      f'num_rounds: got {num_rounds} with num_critiques={num_critiques} and '
-      f'num_refinements={num_refinements}; expected 1, or some of both'
-    )
-
-
-def _check_evaluation(section, config, lms):
-  """Returns a section's LMs, and the functions that it names."""
-  lookup.check_settings(check_section, section, 'an evaluation')
-  check_section(**section)
-  for phase in section.after:
-    lookup.check_name('after', phase, [START, *config.get('order', ())])
-  if section.data:
-    data_sections.check_section(section.data)
-  resampled = dict(lms)
-  for role, settings in section.sampling.items():
-    lookup.check_name('sampling', role, lms)
-    resampled[role] = _resampled(lms[role], **settings)
-  first_error = _named(section.first_error, 'first_error', 'problem', 'text')
-  describe = _named(section.describe, 'describe', 'critique')
-  make_score = solution_scores.bind(section, resampled)
-  resampled = executed_checks.with_checks(resampled, section.get('checks'))
-  return resampled, first_error, describe, make_score
-
-
-def _resampled(lm: LM, *, max_new_tokens: int | None = None, **sampling) -> LM:
-  """Returns the LM with some settings of its sampling replaced.
-
-  Raises:
-    ValueError: a value is out of its range, or there is no such setting.
-  """
-  for name in sampling:
-    lookup.check_name(
-      'setting', name, [*SamplingParams._fields, 'max_new_tokens']
-    )
-  if max_new_tokens is None:
-    max_new_tokens = lm.max_new_tokens
-  lookup.check_counts(max_new_tokens=max_new_tokens)
-  sampling_params = lm.sampling_params._replace(**sampling).check()
-  return dataclasses.replace(
-    lm, sampling_params=sampling_params, max_new_tokens=max_new_tokens
-  )
 
 
 def _check_models(section, examples, lms) -> None:
@@ -254,13 +139,6 @@ def _examples(name, section, config, splits_of) -> list[Problem | Record]:
   if not number:
     raise ValueError(f'data: got no examples in {section.split!r}')
   return [examples[i] for i in range(number)]
-
-
-def _named(settings, setting, *parameters) -> Callable | None:
-  """Returns the function of critic_jax.tasks that a setting may name."""
-  with lookup.naming(setting):
-    lookup.check_has('name', settings, 'function of critic_jax.tasks')
-  return lookup.bind_task(settings, setting, parameters)
 
 
 def noise(seed: int) -> Key:
@@ -303,7 +181,7 @@ def measure(
       if exists:
         continue
       records = critic_loop.collect(
-        evaluation.lms,
+        evaluation.bound.lms,
         roles,
         evaluation.examples[start : start + size],
         key,
@@ -314,9 +192,9 @@ def measure(
         controls=section.controls,
         grade=grade,
         num_rounds=section.get('num_rounds', 1),
-        first_error=evaluation.first_error,
-        describe=evaluation.describe,
-        score=evaluation.make_score(roles),
+        first_error=evaluation.bound.first_error,
+        describe=evaluation.bound.describe,
+        score=evaluation.bound.make_score(roles),
       )
       if distributed.is_first():
         run_dir.write_records(file, records)

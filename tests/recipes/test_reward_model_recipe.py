@@ -438,7 +438,7 @@ def test_solutions_are_scored_to_choose_among_them():
   [evaluation] = eval_phases.make_evaluations(cfg, lms)
   params = init(reward=lms['reward'])
   lm = lms['reward']
-  score = evaluation.make_score(params)
+  score = evaluation.bound.make_score(params)
   stage = lm.stages.solve
   solutions = [
     batching.encode(
