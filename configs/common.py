@@ -110,6 +110,8 @@ def evaluation(**settings) -> dict:
     step_scores=dict(role='', aggregate='minimum'),
     # Who executes what critiques check, so that they go on with the results.
     checks=dict(module='', name='', max_turns=8),
+    # Who goes on after a critique of an action, to the end of its episode.
+    episodes=dict(module='', name=''),
     # Roles that score solutions, to choose among them.
     reward_model=dict(roles=(), name='average'),
   )

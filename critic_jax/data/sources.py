@@ -21,8 +21,13 @@ from critic_jax.data import (
 from critic_jax.data import solutions as solutions_lib
 from critic_jax.data import splits as splits_lib
 from critic_jax.tasks import arithmetic as world
-from critic_jax.tasks import arithmetic_labels, arithmetic_slates
+from critic_jax.tasks import (
+  arithmetic_labels,
+  arithmetic_slates,
+  screens_agent,
+)
 from critic_jax.tasks import functions as function_world
+from critic_jax.tasks import screens as screen_world
 
 Splits = dict[str, splits_lib.Examples]
 
@@ -162,6 +167,64 @@ def functions(
     split: function_world.problems(split, size, seed=seed, max_steps=max_steps)
     for split, size in sizes.items()
   }
+
+
+def screens(
+  *,
+  seed: int = 0,
+  error_share: float = 0.3,
+  num_train: int = 0,
+  num_test: int = 500,
+) -> Splits:
+  """Makes given actions of the world of screens, every second one wrong.
+
+  There is no 'train' if `num_train` is 0.
+
+  Raises:
+    ValueError: a number is none, or `error_share` is not in [0, 1).
+  """
+  screens_agent.check(error_share)
+  lookup.check_counts(0, num_train=num_train)
+  lookup.check_counts(num_test=num_test)
+  splits = {}
+  sizes = {'train': num_train, 'test': num_test}
+  for split in ('train', 'test') if num_train else ('test',):
+    rng = random.Random(f'{seed}/screens/{split}')
+    splits[split] = [
+      screens_agent.given(
+        problem, rng, is_wrong=bool(i % 2), error_share=error_share
+      )
+      for i, problem in enumerate(
+        screen_world.problems(split, sizes[split], seed=seed)
+      )
+    ]
+  return splits
+
+
+def screen_episodes(
+  *,
+  seed: int = 0,
+  error_share: float = 0.3,
+  slack: int = 2,
+  num_test: int = 100,
+) -> Splits:
+  """Makes the first actions of episodes, for an evaluation with `episodes`.
+
+  Args:
+    seed: of the problems and of the agent.
+    error_share: how often the agent errs.
+    slack: turns of an episode beside the least that its goal takes.
+    num_test: episodes, on problems of 'test'.
+
+  Raises:
+    ValueError: a number is none, or `error_share` is not in [0, 1).
+  """
+  screens_agent.check(error_share)
+  lookup.check_counts(num_test=num_test)
+  lookup.check_counts(0, slack=slack)
+  settings = dict(seed=seed, error_share=error_share, slack=slack)
+  problem_set = screen_world.problems('test', num_test, seed=seed)
+  return {'test': [screens_agent.first(p, **settings) for p in problem_set]}
 
 
 def files(

@@ -33,6 +33,7 @@ def collect(
   first_error: Callable[[Problem, str], int] | None = None,
   describe: Callable[[Record], Mapping[str, bool]] | None = None,
   score: Callable[[Sequence[Record]], list[Record]] | None = None,
+  advance: Callable[[Record], Record | None] | None = None,
 ) -> list[Record]:
   """Solves, critiques each solution k times, and refines n times.
 
@@ -60,10 +61,13 @@ def collect(
     describe: critique -> which claims it makes, by name; None to skip this.
     score: solutions or sampled critiques -> the same, with a reward model's
       `scores` if it reads that stage; None: nothing is scored.
+    advance: critique -> the next action of an episode (episode_metrics.py), or
+      None after its end; None: given solutions are no episodes.
 
   Returns:
     The solutions, their critiques, the refinements, and those of the controls;
-    then the critiques and the refinements of further rounds.
+    then the critiques and the refinements of further rounds, or the actions of
+    further turns and their critiques.
   """
   # A stage's key does not depend on the other stages' settings.
   keys = jax.random.split(key, 4)
@@ -103,6 +107,9 @@ def collect(
         refinements, num_rounds, (critic.stages.critique, criticise, keys[1]),
         (stage, solve, keys[2]), grade, refine,
       )  # fmt: skip
+  if advance:
+    asked = critic.stages.critique, criticise, keys[1]
+    records += _further_turns(critiques, advance, asked)
   return records
 
 
@@ -145,6 +152,38 @@ def _further_rounds(
     stage = revisions.refine_stage(stage, number)
     answers = rollout.run_graded(stage, generate, admitted, key, grade, n=1)
     records += critiques + answers
+  return records
+
+
+def _further_turns(
+  critiques: Sequence[Record], advance: Callable, critique
+) -> list[Record]:
+  """Goes on with episodes to their ends, and criticises each action once.
+
+  Args:
+    critiques: of the episodes' first actions.
+    advance: critique -> the next action, a response to it, or None.
+    critique: as of `_further_rounds`.
+
+  Returns:
+    The actions and critiques of each turn, in order.
+  """
+  stage, generate, key = critique
+  records, number, size = [], 1, len(critiques)
+  while critiques:
+    number += 1
+    name = revisions.name('solve', number)
+    actions = [action for c in critiques if (action := advance(c))]
+    actions = [dataclasses.replace(action, stage=name) for action in actions]
+    critiques = rollout.run(
+      revisions.critique_stage(stage, number),
+      generate,
+      [action for action in actions if action.parsed['episode']['left']],
+      key,
+      n=1,
+      max_prompts=size,  # so that all turns are sampled in one shape
+    )
+    records += actions + critiques
   return records
 
 

@@ -14,6 +14,7 @@ from critic_jax.evals import (
   control_metrics,
   critique_metrics,
   description,
+  episode_metrics,
   processbench,
   ranking,
   rating_votes,
@@ -37,6 +38,7 @@ PROTOCOLS = {
   'selection': selection,
   'ranking': ranking,
   'ratings': rating_votes,
+  'episodes': episode_metrics,
 }
 
 
@@ -133,6 +135,12 @@ TITLES = {
   'ranking/accuracy': 'right solution ranked first',
   'ranking/accuracy_ties_shared': 'the same, ties shared',
   'ranking/accuracy_chance': 'the same, by chance',
+  'description/hint_is_reference_wrong': 'hint is the reference, if wrong',
+  'description/hint_works_wrong': 'hint works, if wrong',
+  'episodes/reached': 'episodes that reach their goal',
+  'episodes/alone': 'the same, without the critic',
+  'episodes/gain': 'gain in episodes by the critic',
+  'episodes/harmed': 'episodes lost by the critic',
   'critique/missing': 'critiques without a verdict',
   'critique/length': 'critique length in tokens',
 }

@@ -130,7 +130,7 @@ def _draw(id: str, rng: random.Random, split: str) -> Problem:
       for p in panels
       for field in rng.sample(list(_WORDS[p]), _NUM_FIELDS)
     ]
-    filled = rng.sample(fields, rng.randint(2, 3))
+    filled = rng.sample(fields, rng.randint(3, 4))
     goal = {f: rng.choice(VALUES[f]) if f in filled else EMPTY for f in fields}
     if split_of(goal) == split:
       break

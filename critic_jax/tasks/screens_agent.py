@@ -25,6 +25,15 @@ from critic_jax.tasks import screens
 from critic_jax.types import Problem, Record
 
 
+def check(error_share: float) -> None:
+  """Raises ValueError if no agent errs so often and reaches a goal."""
+  if not 0 <= error_share < 1:
+    raise ValueError(
+      f'error_share: got {error_share}; expected a number of 0 or more, and '
+      'below 1, as an agent that always errs reaches nothing'
+    )
+
+
 def act(
   screen: screens.Screen,
   goal: screens.Goal,

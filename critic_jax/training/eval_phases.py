@@ -195,6 +195,7 @@ def measure(
         first_error=evaluation.bound.first_error,
         describe=evaluation.bound.describe,
         score=evaluation.bound.make_score(roles),
+        advance=evaluation.bound.advance,
       )
       if distributed.is_first():
         run_dir.write_records(file, records)

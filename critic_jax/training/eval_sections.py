@@ -26,12 +26,14 @@ class Bound(NamedTuple):
     first_error: (problem, solution) -> index of its first wrong step, or None.
     describe: critique -> what it does, or None.
     make_score: roles -> what scores solutions, or None.
+    advance: critique -> the next action of an episode, or None.
   """
 
   lms: Mapping[str, LM]
   first_error: Callable[[Problem, str], int] | None
   describe: Callable[[Record], Mapping[str, bool]] | None
   make_score: Callable[[Roles], Callable | None]
+  advance: Callable[[Record], Record | None] | None
 
 
 def check_section(
@@ -53,6 +55,7 @@ def check_section(
   num_rounds: int = 1,  # a run of before has none
   step_scores: Mapping[str, Any] | None = None,  # nor these
   checks: Mapping[str, Any] | None = None,
+  episodes: Mapping[str, Any] | None = None,
 ) -> None:
   """Checks the settings of an evaluation; its parameters are their names.
 
@@ -76,12 +79,14 @@ def check_section(
     step_scores: the `role` that scores steps, '' for none, and `aggregate`, a
       function of rewards/step_aggregates.py.
     checks: who executes those of critiques; see sampling/executed_checks.py.
+    episodes: who goes on after a critique of an action, a `module` of
+      critic_jax.tasks, a name and keywords.
 
   Raises:
     ValueError: a value is out of its range.
   """
   del after, data, split, sampling, controls, first_error, describe
-  del step_scores, reward_model, checks
+  del step_scores, reward_model, checks, episodes
   with lookup.naming('refine'):
     refinement.check_gate(refine)
   lookup.check_counts(
@@ -125,7 +130,15 @@ def bind(section, config, lms) -> Bound:
   describe = _named(section.describe, 'describe', 'critique')
   make_score = solution_scores.bind(section, resampled)
   resampled = executed_checks.with_checks(resampled, section.get('checks'))
-  return Bound(resampled, first_error, describe, make_score)
+  episodes = section.get('episodes') or dict(module='', name='')
+  advance = _named(episodes, 'episodes', 'critique')
+  if advance and (section.num_refinements or not section.num_critiques):
+    raise ValueError(
+      f'episodes: got some with num_critiques={section.num_critiques} and '
+      f'num_refinements={section.num_refinements}; expected critiques, and 0 '
+      'refinements, as an episode goes on without them'
+    )
+  return Bound(resampled, first_error, describe, make_score, advance)
 
 
 def _resampled(lm: LM, *, max_new_tokens: int | None = None, **sampling) -> LM:

@@ -64,6 +64,53 @@ def test_slates_that_nobody_can_score(settings, message):
     sources.slates(**settings)
 
 
+def test_given_actions_are_half_wrong_and_seeded():
+  settings = dict(num_train=20, num_test=6, seed=3)
+  splits = lookup.bind(sources, dict(name='screens', **settings))()
+  assert sizes(splits) == {'train': 20, 'test': 6}
+  for records in splits.values():
+    assert [r.parsed['correct'] for r in records[:4]] == [True, False] * 2
+  again = sources.screens(**settings)
+  assert [r.text for r in splits['train']] == [r.text for r in again['train']]
+  others = sources.screens(**settings | dict(seed=4))
+  assert [r.text for r in splits['test']] != [r.text for r in others['test']]
+  assert sizes(sources.screens(num_test=2)) == {'test': 2}
+
+
+def test_episodes_begin_with_an_empty_form():
+  splits = lookup.bind(
+    sources, dict(name='screen_episodes', num_test=5, slack=3)
+  )()
+  assert sizes(splits) == {'test': 5}
+  for record in splits['test']:
+    assert record.parsed['episode']['turn'] == 1
+    num_actions = len(record.problem.solution.splitlines())
+    assert record.parsed['episode']['left'] == num_actions + 3
+
+
+@pytest.mark.parametrize('source', [sources.screens, sources.screen_episodes])
+@pytest.mark.parametrize(
+  ('settings', 'message'),
+  [
+    (dict(error_share=1.0), 'error_share: got 1.0; expected a number of 0'),
+    (dict(error_share=-0.1), 'error_share: got -0.1'),
+    (dict(error_share=float('nan')), 'error_share: got nan'),
+    (dict(num_test=0), 'num_test: got 0'),
+    (dict(num_test=True), 'num_test: got True'),
+  ],
+)
+def test_agents_that_reach_nothing(source, settings, message):
+  with pytest.raises(ValueError, match=message):
+    source(**settings)
+
+
+def test_turns_are_not_fewer_than_a_goal_takes():
+  with pytest.raises(ValueError, match='slack: got -1'):
+    sources.screen_episodes(slack=-1)
+  with pytest.raises(ValueError, match='num_train: got -1'):
+    sources.screens(num_train=-1)
+
+
 def test_a_file_is_split_once_and_for_all(tmp_path):
   rows = [
     dict(question=f'What is {i} + 1?', answer=f'It is {i + 1}.\n#### {i + 1}')
