@@ -22,8 +22,8 @@ verdicts alone.
 The three parts of the reward are the paper's, as others describe it. Their
 weights are unknown to us, and 1 here; a model's answers to whether two actions
 mean the same are equality here. Group size, learning rates and steps are ours,
-and not tuned: only `tiny` was run, and 132 steps of the phase `checks`, by which
-its loss had fallen from 6.7 to 0.05, not yet to the 0.02 that ends it.
+and not tuned: only `tiny` was run, and 132 steps of the phase `checks`, whose
+loss had then fallen from 6.7 to 0.05, not yet to the 0.02 that ends it.
 """
 
 from configs import common, refcritic, sft
