@@ -127,14 +127,28 @@ def _step(conclusion: str | None) -> int | None:
   return next((step for step in steps if step is not None), None)
 
 
-def wrong_steps(text: str) -> set[int]:
-  """Returns all steps that the conclusion calls wrong, 0-based.
+def wrong_sentences(text: str) -> list[tuple[int, str]]:
+  """Returns the conclusion's sentences `Step k is wrong` (or `incorrect`).
 
-  They are those of its sentences `Step k is wrong` (or `incorrect`), 1-based in
-  the text; a step 0 is -1, which no solution has.
+  >>> wrong_sentences('Step 2 is wrong. Why? Step 4 is incorrect.')
+  [(1, '. Why? '), (3, '.')]
+
+  Returns:
+    The step of each, 0-based, where a step 0 is -1, which no solution has; and
+    the text from there to the next such sentence, or to the end.
   """
-  sentences = _WRONG_STEP.finditer(conclusion(text) or '')
-  return {int(sentence[1]) - 1 for sentence in sentences}
+  ending = conclusion(text) or ''
+  sentences = [*_WRONG_STEP.finditer(ending)]
+  ends = [*(sentence.start() for sentence in sentences[1:]), len(ending)]
+  return [
+    (int(sentence[1]) - 1, ending[sentence.end() : end])
+    for sentence, end in zip(sentences, ends, strict=False)
+  ]
+
+
+def wrong_steps(text: str) -> set[int]:
+  """Returns all steps that the conclusion calls wrong (`wrong_sentences`)."""
+  return {step for step, _ in wrong_sentences(text)}
 
 
 def parse(text: str) -> dict[str, Any]:

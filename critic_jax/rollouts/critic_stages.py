@@ -11,12 +11,14 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
+
 from critic_jax import lookup
 from critic_jax.execution import code
 from critic_jax.rewards import refinement
 from critic_jax.rollouts import comparisons, controls, rollout, stage_metrics
 from critic_jax.rollouts import completions as completions_lib
-from critic_jax.types import Generate, Key, Record, Sampled, Stage
+from critic_jax.types import Generate, Key, Record, Roles, Sampled, Stage
 
 
 class CriticStages(NamedTuple):
@@ -189,6 +191,53 @@ def refine(
   if each_test:
     refinements = write_shares(refinements, grade)
   return refinements, list(itertools.chain(*controlled))
+
+
+def refine_by(
+  refiners: Sequence[str],
+  models: Mapping[str, Any],
+  roles: Roles,
+  critiques: Sequence[Record],
+  key: Key,
+  grade: rollout.Grade,
+  *,
+  gate: str,
+  n: int,
+  max_prompts: int,
+) -> list[Record]:
+  """Samples and grades n refinements by each of several roles.
+
+  Args:
+    refiners: roles; each refines with each admitted critique.
+    models: LMs by role.
+    roles: parameters by role.
+    critiques: critiques of graded solutions.
+    key: consumed.
+    grade: final answers to grades.
+    gate: which critiques are admitted; see `refinement.admits`.
+    n: refinements by each role with each of them.
+    max_prompts: critiques that may be admitted at another step.
+
+  Returns:
+    Refinements with `parsed['refiner']`, the role; siblings of several roles
+    are numbered through, and not adjacent.
+  """
+  admitted = [c for c in critiques if refinement.admits(gate, c)]
+  refinements = []
+  keys = jax.random.split(key, len(refiners))
+  for i, (role, own_key) in enumerate(zip(refiners, keys, strict=True)):
+    lm = models[role]
+    request = rollout.Request(
+      lm.stages.refine, admitted, own_key, n, max_prompts
+    )
+    [its] = rollout.run_graded_together([request], lm.bind(roles[role]), grade)
+    refinements += [
+      dataclasses.replace(
+        r, index=i * n + r.index, parsed={**r.parsed, 'refiner': role}
+      )
+      for r in its
+    ]
+  return refinements
 
 
 def write_shares(

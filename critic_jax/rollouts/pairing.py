@@ -25,7 +25,7 @@ _RULES = {
 
 
 def farthest_pairs(
-  siblings: Sequence[Record], max_pairs: int
+  siblings: Sequence[Record], max_pairs: int, margin: float = 0.0
 ) -> list[tuple[Record, Record]]:
   """Pairs records with others of a lower reward, those farthest apart first.
 
@@ -36,6 +36,7 @@ def farthest_pairs(
   Args:
     siblings: records with `scores`.
     max_pairs: the greatest number of pairs.
+    margin: what rewards differ by, and more.
 
   Returns:
     (chosen, rejected) each.
@@ -45,7 +46,7 @@ def farthest_pairs(
   def gap(pair):
     return pair[0].scores['reward'] - pair[1].scores['reward']
 
-  left = [pair for pair in itertools.permutations(scored, 2) if gap(pair) > 0]
+  left = [p for p in itertools.permutations(scored, 2) if gap(p) > margin]
   pairs, uses = [], collections.Counter()
   while left and len(pairs) < max_pairs:
     pair = max(left, key=lambda p: (gap(p), -sum(uses[r.index] for r in p)))

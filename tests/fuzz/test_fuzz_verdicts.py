@@ -6,12 +6,13 @@ from fuzzing import record, texts
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from critic_jax.rewards import leaks, verdicts
+from critic_jax.rewards import critique_points, leaks, verdicts
 
 WORDS = st.sampled_from(('correct', 'incorrect'))
 PARTS = (
   'Verdict: correct', 'Verdict: incorrect', 'verdict:', '**Verdict**: ',
   '\\boxed{3}', '\\boxed{correct}', 'Step 2 is wrong', '.', '\n', 'correct',
+  ' should be ',
 )  # fmt: skip
 critiques = texts(*PARTS, max_size=14)
 # Texts that are neither a verdict nor a tag.
@@ -33,6 +34,10 @@ def test_a_critique_is_read_in_one_way(text):
   assert (parsed['conclusion'] is None) == (parsed['status'] == 'unfinished')
   assert parsed['step'] is None or -1 <= parsed['step'] <= 9999
   assert verdicts.wrong_steps(text) <= {*range(-1, 9999)}
+  points = critique_points.read(text)
+  assert {point.step for point in points} <= verdicts.wrong_steps(text)
+  assert len({*points}) == len(points)
+  assert all(verdicts.status(p.line) == 'missing' for p in points)
   if parsed['conclusion'] is not None:
     assert parsed['conclusion'] in text
     assert not re.search('</?think>', parsed['conclusion'])

@@ -26,6 +26,7 @@ from configs import common, critic_v, deepcritic
 from configs import critique_coder as critique_coder_config
 from configs import critique_grpo as critique_grpo_config
 from configs import mmc as mmc_config
+from configs import multi_critique as multi_config
 from configs import ppo as ppo_config
 from configs import preference as preference_config
 from configs import process_reward as process_config
@@ -75,6 +76,9 @@ CASES = {
     num_critiques=2,
     step_marks=dict(module=''),
     score=dict(judge=1.0, overlap=0.0, agreement=0.0),
+  ),
+  'multi_critique': multi_config.preference(
+    refiners=('solver',), num_critiques=2, corrections=dict(module='')
   ),
   'critique_grpo': critique_grpo_config.critique_grpo(num_solutions=2),
   'second_look': deepcritic.second_look(
@@ -405,6 +409,9 @@ TIMEOUTS = {
   ),
   'a response of pairs': (
     'reward_model', dict(num_responses=3), dict(solve=hang_third)
+  ),
+  'a refinement of pairs': (
+    'multi_critique', dict(num_critiques=3), dict(criticise=advise_badly)
   ),
   'a refinement': (
     'refcritic', dict(num_critiques=3), dict(criticise=advise_badly)

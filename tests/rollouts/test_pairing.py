@@ -8,7 +8,7 @@ from loop_helpers import PROBLEM, RIGHT, WRONG
 from critic_jax.rollouts import pairing
 
 
-def pairs_of(rewards, max_pairs):
+def pairs_of(rewards, max_pairs, *margin):
   """Returns the indices of the pairs of siblings with such rewards."""
   siblings = [
     make_record(
@@ -16,7 +16,7 @@ def pairs_of(rewards, max_pairs):
     )
     for i, reward in enumerate(rewards)
   ]
-  pairs = pairing.farthest_pairs(siblings, max_pairs)
+  pairs = pairing.farthest_pairs(siblings, max_pairs, *margin)
   return [(chosen.index, rejected.index) for chosen, rejected in pairs]
 
 
@@ -37,6 +37,13 @@ def pairs_of(rewards, max_pairs):
 )
 def test_pairs_by_hand(rewards, max_pairs, expected):
   assert pairs_of(rewards, max_pairs) == expected
+
+
+def test_rewards_of_a_pair_differ_by_more_than_the_margin():
+  rewards = [0.5, 0.25, 1.0]  # 0.5, 0.25 and 0.75 apart
+  assert pairs_of(rewards, 9, 0.25) == [(2, 1), (2, 0)]
+  assert pairs_of(rewards, 9, 0.2) == pairs_of(rewards, 9)
+  assert pairs_of(rewards, 9, 0.75) == []
 
 
 def test_records_without_tokens_are_in_no_pair():
