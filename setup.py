@@ -51,6 +51,7 @@ EXTRAS = {
   'gpu': ['jax[cuda12]'],
   'hf': ['datasets>=5.2,<6'],  # hf://OWNER/NAME, sets of the hub
   'wandb': ['wandb>=0.31,<0.32'],  # the setting `trackers`
+  'mlflow': ['mlflow>=3.1,<4'],
   'trackio': ['trackio>=0.43,<0.44'],
   'serve': SERVE,  # critic_jax.serve
   'notebook': ['jupyterlab>=4,<5', 'tensorboard>=2.20,<3'],

@@ -15,7 +15,7 @@ from critic_jax.graders.pool import Pool
 from critic_jax.models import layer_stack
 from critic_jax.runtime import sharding
 from critic_jax.training import data_sections
-from critic_jax.workdir import writers
+from critic_jax.workdir import trackers
 
 SETTINGS = (
   'seed', 'date', 'data', 'models', 'mesh', 'sample_mesh', 'graders',
@@ -46,7 +46,7 @@ def check_names(config, also: tuple[str, ...] = ()) -> None:
   for role in config.models:
     _check_role(role)
   lookup.check_counts(keep_checkpoints=config.keep_checkpoints)
-  writers.names(config.trackers)
+  trackers.names(config.trackers)
   for section in ('mesh', 'sample_mesh'):
     for name in config[section]:
       lookup.check_name(f'axis of {section}', name, sharding.AXES)

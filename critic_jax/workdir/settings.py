@@ -93,6 +93,14 @@ def leaves(value: Any, name: str = '') -> Iterator[tuple[str, Any]]:
     yield name, value
 
 
+def flat(config: Any) -> dict[str, Any]:
+  """Returns the settings of a config by dotted names; lists are texts."""
+  return {
+    name: json.dumps(value) if isinstance(value, list | dict) else value
+    for name, value in leaves(plain(config))
+  }
+
+
 def operational(config: Any) -> set[str]:
   """Returns the dotted names of settings that may change in a continued run.
 

@@ -1,23 +1,15 @@
 """Writers of a run's numbers to programs that draw them.
 
-TensorBoard's file is always there. Trackers are named in the setting
-`trackers`: an exception in one is told once, it gets nothing more of the run,
-and the run goes on. A tracker is an object of three methods:
-
-    add(step, values)           metrics of a step, or of an evaluation
-    add_table(step, name, rows) what models wrote, as rows of `COLUMNS`
-    close()
+TensorBoard's file is always there. Trackers (`trackers.py`) are named in the
+setting `trackers`: an exception in one is told once, it gets nothing more of
+the run, and the run goes on.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-import json
 import math
-import os
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,13 +19,9 @@ from tensorboardX.proto import event_pb2, summary_pb2
 
 from critic_jax import files
 from critic_jax.types import Record
-from critic_jax.workdir import settings
+from critic_jax.workdir import settings, trackers
 
 MAX_RECORDS, MAX_TEXT = 100, 2000  # rows and characters of a table of records
-COLUMNS = (
-  'row', 'parent', 'problem', 'stage', 'text', 'finish', 'verdict', 'correct',
-  'reward',
-)  # fmt: skip
 
 
 class TensorBoard:
@@ -64,14 +52,14 @@ class TensorBoard:
           event_pb2.Event(step=first_step, session_log=start)
         )
       # Without the list of its metrics, TensorBoard takes all scalars.
-      _, hparams, _ = summary.hparams(_flat(config), {})
+      _, hparams, _ = summary.hparams(settings.flat(config), {})
       self._file.write_event(event_pb2.Event(summary=hparams))
 
   def add(self, step: int, seconds: float, values: Mapping[str, float]) -> None:
     """Writes the values of a step; those that are not finite have no place."""
     scalars = [
       summary_pb2.Summary.Value(tag=name, simple_value=value)
-      for name, value in _finite(values).items()
+      for name, value in trackers.finite(values).items()
     ]
     event = event_pb2.Event(
       step=step, wall_time=seconds, summary=summary_pb2.Summary(value=scalars)
@@ -84,93 +72,6 @@ class TensorBoard:
     """Closes the file."""
     with contextlib.suppress(OSError):  # a full disk, reported before
       self._file.close()
-
-
-class Tracker:
-  """A run of W&B or of Trackio, whose interfaces agree in what is used here.
-
-  A run that goes on goes on there, too.
-  """
-
-  def __init__(self, name: str, folder: Path, config: Any):
-    self._module = importlib.import_module(name)
-    options = TRACKERS[name](self._module, folder)
-    self._run = self._module.init(
-      project=os.environ.get('WANDB_PROJECT', 'critic_jax'),
-      config=settings.plain(config),
-      resume='allow',
-      **options,
-    )
-    self._has_axes = hasattr(self._run, 'define_metric')
-    if self._has_axes:
-      self._run.define_metric('*', step_metric='step')
-
-  def add(self, step: int, values: Mapping[str, float]) -> None:
-    """Logs the finite values of a step."""
-    self._log(step, _finite(values))
-
-  def add_table(self, step: int, name: str, rows: Sequence[Sequence]) -> None:
-    """Logs rows of `COLUMNS` as a table."""
-    table = self._module.Table(columns=list(COLUMNS), data=list(rows))
-    self._log(step, {name: table})
-
-  def _log(self, step: int, values: Mapping[str, Any]) -> None:
-    if self._has_axes:  # W&B's own steps only go up; a run's may come again
-      self._run.log({'step': step, **values})
-    else:
-      self._run.log(dict(values), step=step)
-
-  def close(self) -> None:
-    """Ends the run there."""
-    self._run.finish()
-
-
-def _wandb(wandb: Any, folder: Path) -> dict[str, Any]:
-  return {
-    'name': folder.resolve().name,
-    'id': _identity(folder),
-    'dir': str(folder),
-    'settings': wandb.Settings(console='off', silent=True),
-  }
-
-
-def _trackio(trackio: Any, folder: Path) -> dict[str, Any]:
-  del trackio
-  # Trackio knows a run by its name.
-  return {
-    'name': f'{folder.resolve().name}-{_identity(folder)}',
-    'embed': False,
-    'auto_log_gpu': False,
-    'auto_log_cpu': False,
-  }
-
-
-# The options of `init`, by the names that `trackers` may have.
-TRACKERS: dict[str, Callable[[Any, Path], dict[str, Any]]] = {
-  'wandb': _wandb,
-  'trackio': _trackio,
-}
-
-
-def names(trackers: str) -> list[str]:
-  """Returns the trackers that a setting names, 'wandb,trackio'.
-
-  Raises:
-    ValueError: there is no such tracker, or it is not installed.
-  """
-  chosen = [name.strip() for name in trackers.split(',') if name.strip()]
-  for name in chosen:
-    if name not in TRACKERS:
-      raise ValueError(
-        f'trackers: got {name!r}; expected some of {sorted(TRACKERS)} with '
-        'commas between them'
-      )
-    if importlib.util.find_spec(name) is None:
-      raise ValueError(
-        f'trackers: got {name!r}, which is not installed; expected an '
-        f"installed one; write pip install -e '.[{name}]'"
-      )
-  return chosen
 
 
 class Writers:
@@ -187,7 +88,7 @@ class Writers:
     self._config: Any = {}
     self._step: int | None = None  # the first to be written, then the last
     self._tensorboard: TensorBoard | None = None
-    self._trackers: dict[str, Tracker] = {}
+    self._trackers: dict[str, trackers.Tracker | trackers.MLflow] = {}
 
   def describe(self, config: Any) -> None:
     """Takes the config of the run, as JSON has it."""
@@ -236,9 +137,11 @@ class Writers:
   def _open(self) -> None:
     if self._tensorboard is None:
       self._tensorboard = TensorBoard(self._folder, self._config, self._step)
-      for name in names(self._config.get('trackers') or ''):
+      for name in trackers.names(self._config.get('trackers') or ''):
         with self._telling(name):
-          self._trackers[name] = Tracker(name, self._folder, self._config)
+          self._trackers[name] = trackers.TRACKERS[name](
+            self._folder, self._config
+          )
 
   def _track(self, method: str, *arguments: Any) -> None:
     for name, tracker in list(self._trackers.items()):
@@ -290,23 +193,3 @@ def rows(records: Sequence[Record]) -> list[list[Any]]:
       ]
     )
   return table
-
-
-def _identity(folder: Path) -> str:
-  """Returns the name of the run in trackers, which is drawn once."""
-  path = files.inside(folder, 'tracker.txt')
-  if not path.exists():
-    files.replace(path, uuid.uuid4().hex[:12].encode())
-  return path.read_text().strip()
-
-
-def _finite(values: Mapping[str, float]) -> dict[str, float]:
-  return {k: v for k, v in values.items() if math.isfinite(v)}
-
-
-def _flat(config: Any) -> dict[str, Any]:
-  """Returns the settings of a config by dotted names; lists are texts."""
-  return {
-    name: json.dumps(value) if isinstance(value, list | dict) else value
-    for name, value in settings.leaves(settings.plain(config))
-  }

@@ -11,13 +11,14 @@ import synthetic_run
 from tensorboardX.proto import event_pb2, plugin_hparams_pb2
 
 from critic_jax.evals.statistics import Estimate
-from critic_jax.workdir import run_dir, writers
+from critic_jax.workdir import run_dir, trackers, writers
 
 CONFIG = {
   'seed': 3,
   'order': ['sft', 'rl'],
   'phases': {'sft': {'steps': 2}, 'rl': {'steps': 3, 'gate': 'always'}},
 }
+ACCURACY = 'eval/heldout/accuracy, right solutions'
 
 
 def write(path, tracker=''):
@@ -30,7 +31,7 @@ def write(path, tracker=''):
     run.write_records(2, synthetic_run.trees(2), 'records/rl')
     accuracies = {'sft': 0.5, 'rl': 0.75}
     columns = {
-      name: {'accuracy': Estimate(value, 0.0, 1.0, 9)}
+      name: {'accuracy, right solutions': Estimate(value, 0.0, 1.0, 9)}
       for name, value in accuracies.items()
     }
     run.log_results('heldout', columns)
@@ -58,9 +59,9 @@ def test_tensorboard_has_hyperparameters_and_evaluations(tmp_path):
         hparams |= data.session_start_info.hparams
       else:
         scalars.setdefault(value.tag, {})[event.step] = value.simple_value
-  assert sorted(scalars) == ['eval/heldout/accuracy', 'loss/nll']
+  assert sorted(scalars) == [ACCURACY, 'loss/nll']
   # At the last step of the phase before it.
-  assert scalars['eval/heldout/accuracy'] == {1: 0.5, 4: 0.75}
+  assert scalars[ACCURACY] == {1: 0.5, 4: 0.75}
   assert len(scalars['loss/nll']) == 5
   assert hparams['seed'].number_value == 3
   assert hparams['phases.rl.gate'].string_value == 'always'
@@ -100,20 +101,20 @@ def test_a_tracker_that_fails_is_told_once_and_ends_no_run(
 
 
 def test_trackers_are_known_and_installed(monkeypatch):
-  assert writers.names('') == []
+  assert trackers.names('') == []
   with pytest.raises(ValueError, match="trackers: got 'wandbb'; expected some"):
-    writers.names('wandbb')
+    trackers.names('wandbb')
   monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
   message = r"'wandb', which is not installed; .* pip install -e '.\[wandb\]'"
   with pytest.raises(ValueError, match=message):
-    writers.names('wandb')
+    trackers.names('wandb')
 
 
 def test_a_table_of_records():
   table = writers.rows(synthetic_run.trees(60))
   assert len(table) == writers.MAX_RECORDS
   first, critique = (
-    dict(zip(writers.COLUMNS, row, strict=True)) for row in table[:2]
+    dict(zip(trackers.COLUMNS, row, strict=True)) for row in table[:2]
   )
   assert first['parent'] is None and critique['parent'] == 0
   assert first['correct'] is True and critique['verdict'] == 'correct'
@@ -132,7 +133,7 @@ def test_wandb_offline(tmp_path, monkeypatch, capsys):
     assert text in content
   [table] = path.glob('wandb/offline-run-*/files/media/table/records/*.json')
   saved = json.loads(table.read_text())
-  assert saved['columns'] == list(writers.COLUMNS)
+  assert saved['columns'] == list(trackers.COLUMNS)
   assert len(saved['data']) == len(synthetic_run.trees(2))
   write(path, 'wandb')  # goes on as the same run
   names = {p.stem for p in path.glob('wandb/offline-run-*/*.wandb')}
@@ -150,10 +151,35 @@ def test_trackio(tmp_path, monkeypatch, capsys):
   rows = sqlite3.connect(file).execute('select step, metrics from metrics')
   pairs = [(step, json.loads(text)) for step, text in rows]
   accuracies = {
-    step: values['eval/heldout/accuracy']
-    for step, values in pairs
-    if 'eval/heldout/accuracy' in values
+    step: values[ACCURACY] for step, values in pairs if ACCURACY in values
   }
   assert accuracies == {1: 0.5, 4: 0.75}
   [table] = [v['records/rl'] for _, v in pairs if 'records/rl' in v]
   assert table['_value'][0]['problem'] == 'sum-0'
+
+
+def test_mlflow(tmp_path, monkeypatch, capsys):
+  """A run that goes on is one run there; names have its characters."""
+  pytest.importorskip('sqlalchemy', reason="pip install -e '.[mlflow]'")
+  mlflow = pytest.importorskip('mlflow', reason="pip install -e '.[mlflow]'")
+  monkeypatch.chdir(tmp_path)  # its folder of artifacts
+  monkeypatch.setenv('MLFLOW_TRACKING_URI', f'sqlite:///{tmp_path}/mlflow.db')
+  path = write(tmp_path / 'run', 'mlflow')
+  (path / 'DONE').unlink()
+  write(path, 'mlflow')
+  assert 'warning' not in capsys.readouterr().out
+  client = mlflow.MlflowClient()
+  project = client.get_experiment_by_name('critic_jax')
+  [run] = client.search_runs([project.experiment_id])
+  assert run.info.run_name == 'run' and run.info.status == 'FINISHED'
+  assert run.data.params['phases.rl.gate'] == 'always'
+  history = client.get_metric_history(
+    run.info.run_id, 'eval/heldout/accuracy_ right solutions'
+  )
+  assert {(x.step, x.value) for x in history} == {(1, 0.5), (4, 0.75)}
+  losses = client.get_metric_history(run.info.run_id, 'loss/nll')
+  assert {x.step for x in losses} == {0, 1, 2, 3, 4}
+  local = client.download_artifacts(run.info.run_id, 'records/rl/4.json')
+  table = json.loads(open(local).read())
+  assert table['columns'] == list(trackers.COLUMNS)
+  assert table['data'][0][2] == 'sum-0'
