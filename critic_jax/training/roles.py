@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import zlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -280,12 +281,13 @@ def init_params(
     lms: by role.
     loaded: parameters on the host of the roles that have a source.
     mesh: the mesh of the training.
-    key: consumed.
+    key: consumed. What is drawn for a role depends on its name and on no
+      other role.
     own: the roles whose arrays no other role has.
   """
   params: dict[str, Params] = dict.fromkeys(lms, {})  # {}: a served role
   shared: dict[Any, Params] = {}
-  for i, (role, lm) in enumerate(sorted(local(lms).items())):
+  for role, lm in sorted(local(lms).items()):
     config = lm.model.config
     forms = sharding.param_forms(transformer.abstract_params(lm.model), mesh)
     rest = _without_heads(loaded.get(role, {}), forms)
@@ -310,9 +312,14 @@ def init_params(
       layout = jax.tree.map(lambda form: form.sharding, drawn)
       draw = jax.jit(_draw, static_argnums=(0, 1), out_shardings=layout)
       params[role] = lora_lib.join(
-        put, draw(lm.model, names, jax.random.fold_in(key, i))
+        put, draw(lm.model, names, _of_role(key, role))
       )
   return params
+
+
+def _of_role(key, role):
+  """Returns a role's own key, by the characters of its name."""
+  return jax.random.fold_in(key, zlib.crc32(role.encode()))
 
 
 def _draw(model, names, key):

@@ -261,6 +261,20 @@ def test_roles_from_scratch_differ(mesh):
   assert np.mean(critic == solver) < 0.01
 
 
+def test_a_role_is_drawn_as_without_the_others(mesh):
+  """So an arm more in a config leaves the other arms' numbers as they were."""
+  section = common.model('nano', tokenizer=ARITHMETIC, **LENGTHS)
+
+  def drawn(*names):
+    lms = roles.make_lms(dict.fromkeys(names, section))
+    return roles.init_params(lms, {}, mesh, KEY)
+
+  alone = drawn('critic', 'solver')
+  beside = drawn('cold', 'critic', 'ref', 'solver')
+  for role, params in alone.items():
+    assert_trees_close(beside[role], params, rtol=0)
+
+
 def make_params(seed, **changes):
   return random_params(Transformer(tiny_config(num_layers=1, **changes)), seed)
 
