@@ -33,7 +33,7 @@ def base() -> ConfigDict:
   config.best_metric = ''
   config.compile_ahead = True  # all shapes before they are met
   config.compilation_cache = ''  # a folder: compiled programs are kept there
-  config.trackers = ''  # 'wandb,trackio', beside TensorBoard
+  config.trackers = ''  # 'mlflow,trackio,wandb', beside TensorBoard
   config.phases = ConfigDict()
   config.order = ()
   config.evals = ConfigDict()
@@ -136,6 +136,7 @@ def phase(
   """The loop's settings of a phase; `settings` are its recipe's."""
   schedule = settings.pop('schedule', 'constant')
   optimizer = settings.pop('optimizer', 'adamw')
+  adam_fraction = settings.pop('adam_fraction', 1.0)
   section = dict(
     recipe=recipe,
     train=train,
@@ -172,6 +173,7 @@ def phase(
       weight_decay=0.0,
       b1=0.9,
       b2=0.98,
+      adam_fraction=adam_fraction,  # with muon: of what it leaves to AdamW
       bfloat16='masters',  # or 'stochastic': of parameters in bfloat16
     ),
   )

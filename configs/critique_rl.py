@@ -59,7 +59,7 @@ def stage(**settings):
     copy=dict(ref='critic'),
     records_every=5,
     row_shapes=((32, 208), (40, 208)),
-    **refcritic.RL_RATE,
+    learning_rate=refcritic.RL_RATE,
     **settings,
   )
 

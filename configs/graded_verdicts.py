@@ -64,7 +64,7 @@ def phase(**settings) -> dict:
     batch_size=32,
     records_every=5,
     row_shapes=((64, 208), (80, 208)),
-    **refcritic.RL_RATE,
+    learning_rate=refcritic.RL_RATE,
     **refcritic.refcritic(
       first_error=dict(module='arithmetic', name='first_error'),
       **unpaid | settings,

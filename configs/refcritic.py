@@ -32,8 +32,7 @@ could not be verified by us; the values here are ours.
 
 from configs import common, sft
 
-# Of RL in the embedded world, whose critics Muon has trained before.
-RL_RATE = dict(learning_rate=1e-3, optimizer='muon')
+RL_RATE = 3e-4  # of critics in the embedded world
 # The paper's models: the folder of their weights, and the limit of a response.
 PAPER = {
   'qwen2.5-14b': dict(source='Qwen2.5-14B-Instruct', max_new_tokens=2048),
@@ -145,23 +144,21 @@ def quickstart():
       # nothing to guess: the loss is small when lines are worked out and marked
       # rightly, and not before. Ended at 0.02, critics judge a little worse.
       until={'loss/nll': dict(high=0.01)},
-      learning_rate=1.2e-2,
-      optimizer='muon',  # in two thirds of AdamW's steps (LOG.md)
+      learning_rate=3e-3,
       batch_size=40,
       role='solver',
-      row_shapes=((20, 192), (24, 192)),
+      row_shapes=((16, 256),),  # each batch fits: one program
       lessons=dict(module='arithmetic_lessons', name='quiz_lesson'),
     ),
     solver=common.phase(
       recipe='sft',
       train=('solver',),
-      steps=400,
-      learning_rate=1.2e-2,
-      optimizer='muon',
+      steps=650,
+      learning_rate=3e-3,
       batch_size=32,
       schedule='linear',
       role='solver',
-      row_shapes=((18, 208), (22, 208)),
+      row_shapes=((16, 256),),
       lessons=dict(
         module='arithmetic_lessons',
         name='solver_lesson',
@@ -175,9 +172,8 @@ def quickstart():
     cold_start=common.phase(
       recipe='cold_start',
       train=('critic',),
-      steps=60,
-      learning_rate=4e-3,
-      optimizer='muon',
+      steps=100,
+      learning_rate=1e-3,
       batch_size=64,
       schedule='linear',
       copy=dict(critic='solver'),
@@ -195,10 +191,10 @@ def quickstart():
       recipe='refcritic',
       train=('critic',),
       steps=40,
+      learning_rate=RL_RATE,
       batch_size=32,
       records_every=5,
       row_shapes=((80, 208),),  # wider rows have slower attention
-      **RL_RATE,
       **refcritic(),
     ),
   )

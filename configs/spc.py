@@ -65,7 +65,7 @@ def phase(learner, steps=40, **settings) -> dict:
     copy=copy,
     records_every=5,
     row_shapes=((64, 208), (80, 208)),
-    **refcritic.RL_RATE,
+    learning_rate=refcritic.RL_RATE,
     **self_play(learner, **settings),
   )
 
@@ -135,7 +135,7 @@ def arms():
     copy=dict(critic='cold'),
     records_every=5,
     row_shapes=((64, 208), (80, 208)),
-    **refcritic.RL_RATE,
+    learning_rate=refcritic.RL_RATE,
     **own,
   )
   order = 'critic_1', 'attacker_1', 'mixed', 'same', 'fixed', 'own'

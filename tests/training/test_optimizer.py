@@ -242,6 +242,25 @@ def test_muons_changes_are_orthogonal_matrices_of_each_layer():
   )  # fmt: skip
 
 
+def test_muon_leaves_to_adam_what_learns_at_a_rate_of_its_own():
+  """In each step of the schedule, and matrices are as they were."""
+  params = matrices()
+
+  def changes(**settings):
+    tx, _ = optimizer.make_optimizer(
+      learning_rate=0.1, steps=10, schedule='linear', name='muon', **settings
+    )
+    update = jax.jit(tx.update)
+    _, state = update(params, tx.init(params), params)
+    return update(params, state, params)[0]
+
+  for path, ratio in jax.tree_util.tree_leaves_with_path(
+    jax.tree.map(np.divide, changes(adam_fraction=0.25), changes())
+  ):
+    is_muons = path[0].key.startswith('layers')
+    np.testing.assert_allclose(ratio, 1 if is_muons else 0.25, rtol=1e-5)
+
+
 def test_adafactor_knows_squares_by_rows_and_columns():
   """Exactly those of a product of both: the change is the sign."""
   rows, columns = np.random.default_rng(0).normal(size=(2, 128))
