@@ -100,7 +100,7 @@ def rl(graded) -> dict:
     batch_size=32,
     records_every=5,
     row_shapes=((32, 448), (32, 576)),  # an action and its critiques a row
-    **refcritic.RL_RATE,
+    learning_rate=refcritic.RL_RATE,
     **section,
   )
 

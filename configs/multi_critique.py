@@ -57,9 +57,8 @@ def start(name, **writer) -> dict:
   return common.phase(
     recipe='cold_start',
     train=('critic',),
-    steps=60,
-    learning_rate=4e-3,
-    optimizer='muon',
+    steps=100,
+    learning_rate=1e-3,
     batch_size=64,
     schedule='linear',
     copy=dict(critic='solver'),
