@@ -123,6 +123,38 @@ class Record:
     raise ValueError(f'{self.id}: no {stage!r} above it')
 
 
+def given_record(
+  problem: Problem,
+  text: str,
+  index: int = 0,
+  *,
+  parsed: Mapping[str, Any],
+  scores: Mapping[str, float] | None = None,
+) -> Record:
+  """Makes a record in a solution's place that nobody sampled: it has no tokens.
+
+  Args:
+    problem: the problem that it answers.
+    text: what it says.
+    index: its number among those of the problem.
+    parsed: what is known of it, as data/solutions.py has it.
+    scores: rewards by name.
+  """
+  no_tokens = np.zeros(0, np.int32)
+  return Record(
+    problem=problem,
+    stage='solve',
+    parent=None,
+    index=index,
+    prompt_tokens=no_tokens,
+    tokens=no_tokens,
+    logprobs=np.zeros(0, np.float32),
+    text=text,
+    parsed=parsed,
+    scores=scores or {},
+  )
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Comparison:
   """A prompt, and responses to it that somebody compared; given as data.

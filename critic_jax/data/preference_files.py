@@ -12,12 +12,10 @@ import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from critic_jax.data import file_sets, preference_rows, rows
 from critic_jax.data.file_sets import FileSet
 from critic_jax.objectives import preference
-from critic_jax.types import Comparison, Problem, Record
+from critic_jax.types import Comparison, Problem, given_record
 
 
 def read(
@@ -166,12 +164,7 @@ def _comparison(name, messages, responses) -> Comparison:
   question = '\n\n'.join(message['content'] for message in messages)
   problem = Problem(id=name, question=question, answer='')
   records = tuple(
-    Record(
-      problem=problem, stage='solve', parent=None, index=index,
-      prompt_tokens=np.zeros(0, np.int32), tokens=np.zeros(0, np.int32),
-      logprobs=np.zeros(0, np.float32), text=text, scores=scores,
-      parsed=parsed,
-    )
+    given_record(problem, text, index, parsed=parsed, scores=scores)
     for index, (text, scores, parsed) in enumerate(responses)
-  )  # fmt: skip
+  )
   return Comparison(problem, records, messages)

@@ -48,12 +48,10 @@ import reprlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from critic_jax.answers import final_answers
 from critic_jax.data import annotations, file_sets, problems, rows, store
 from critic_jax.data.file_sets import FileSet
-from critic_jax.types import Problem, Record
+from critic_jax.types import Problem, Record, given_record
 
 # The last line of texts in the files of 'triples'.
 _ENDING = re.compile(r'^A:([^\n]*)\Z', re.M)
@@ -195,15 +193,10 @@ def _records(entries: Sequence[_Entry]) -> list[Record]:
   for entry in entries:
     for text, facts in entry.solutions:
       records.append(
-        Record(
-          problem=by_question[entry.question],
-          stage='solve',
-          parent=None,
-          index=counts[entry.question],
-          prompt_tokens=np.zeros(0, np.int32),
-          tokens=np.zeros(0, np.int32),
-          logprobs=np.zeros(0, np.float32),
-          text=text,
+        given_record(
+          by_question[entry.question],
+          text,
+          counts[entry.question],
           parsed=facts,
         )
       )

@@ -20,10 +20,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from critic_jax.rewards import verdicts
-from critic_jax.types import Record
+from critic_jax.types import Record, given_record
 
 MAX_RESPONSES = 64
 
@@ -145,18 +143,8 @@ def make_record(problem, slate: Slate, *, index: int = 0, part: str) -> Record:
     name: list(value) if isinstance(value, tuple | list) else value
     for name, value in check(slate)._asdict().items()
   }
-  no_tokens = np.zeros(0, np.int32)
-  return Record(
-    problem=problem,
-    stage='solve',
-    parent=None,
-    index=index,
-    prompt_tokens=no_tokens,
-    tokens=no_tokens,
-    logprobs=np.zeros(0, np.float32),
-    text='\n\n'.join(slate.shown),
-    parsed={'part': part, 'slate': fields},
-  )
+  parsed = {'part': part, 'slate': fields}
+  return given_record(problem, '\n\n'.join(slate.shown), index, parsed=parsed)
 
 
 def is_slate(record: Record | None) -> bool:

@@ -14,13 +14,11 @@ from __future__ import annotations
 import random
 import re
 
-import numpy as np
-
 from critic_jax.answers import final_answers
 from critic_jax.rewards import verdicts
 from critic_jax.tasks import arithmetic
 from critic_jax.tasks.lessons import Lesson
-from critic_jax.types import Problem, Record
+from critic_jax.types import Problem, Record, given_record
 
 # A line that is quoted and worked out, as `arithmetic.write_check` does.
 _CHECK = re.compile(r'= -?\d{1,9}\? -?\d')
@@ -50,15 +48,9 @@ def solution(
     )
   answer = final_answers.extract(text)
   right = answer == problem.answer
-  return Record(
-    problem=problem,
-    stage='solve',
-    parent=None,
-    index=0,
-    prompt_tokens=np.zeros(0, np.int32),
-    tokens=np.zeros(0, np.int32),
-    logprobs=np.zeros(0, np.float32),
-    text=text,
+  return given_record(
+    problem,
+    text,
     parsed={
       'answer': answer,
       'correct': right,

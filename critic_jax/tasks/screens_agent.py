@@ -18,11 +18,9 @@ from __future__ import annotations
 import dataclasses
 import random
 
-import numpy as np
-
 from critic_jax.rewards import suggestions
 from critic_jax.tasks import screens
-from critic_jax.types import Problem, Record
+from critic_jax.types import Problem, Record, given_record
 
 
 def check(error_share: float) -> None:
@@ -115,18 +113,8 @@ def judged(
 
 def _record(problem: Problem, text: str, **parsed) -> Record:
   """Makes a record in a solution's place, which no model wrote."""
-  no_tokens = np.zeros(0, np.int32)
-  return Record(
-    problem=problem,
-    stage='solve',
-    parent=None,
-    index=0,
-    prompt_tokens=no_tokens,
-    tokens=no_tokens,
-    logprobs=np.zeros(0, np.float32),
-    text=text,
-    parsed={'answer': None, 'part': 'screens', **parsed},
-  )
+  fields = {'answer': None, 'part': 'screens', **parsed}
+  return given_record(problem, text, parsed=fields)
 
 
 def given(
