@@ -60,10 +60,8 @@ def critic_v():
   phases.imitate = common.phase(
     recipe='sft',
     train=('critic',),
-    steps=100,
-    learning_rate=1e-3,
     batch_size=64,
-    schedule='linear',
+    **refcritic.IMITATION,
     copy=dict(critic='solver'),
     role='critic',
     row_shapes=((27, 192), (30, 192)),

@@ -61,10 +61,8 @@ def deepcritic():
   phases.second_look = common.phase(
     recipe='second_look',
     train=('critic',),
-    steps=100,
-    learning_rate=1e-3,
     batch_size=64,
-    schedule='linear',
+    **refcritic.IMITATION,
     copy=dict(critic='solver'),
     row_shapes=((32, 288), (40, 288)),
     **second_look(),

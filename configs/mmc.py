@@ -44,10 +44,8 @@ def phase(name, module='arithmetic_contrasts', **writer) -> dict:
   return common.phase(
     recipe='contrast',
     train=('critic',),
-    steps=100,
-    learning_rate=1e-3,
     batch_size=32,
-    schedule='linear',
+    **refcritic.IMITATION,
     copy=dict(critic='solver'),
     row_shapes=((16, 192), (20, 192)),
     **contrast(dict(module=module, name=name, **writer)),

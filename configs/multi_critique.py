@@ -57,10 +57,8 @@ def start(name, **writer) -> dict:
   return common.phase(
     recipe='cold_start',
     train=('critic',),
-    steps=100,
-    learning_rate=1e-3,
     batch_size=64,
-    schedule='linear',
+    **refcritic.IMITATION,
     copy=dict(critic='solver'),
     num_solutions=1,
     num_critiques=2,

@@ -51,10 +51,8 @@ def completed():
   phases.steps = common.phase(
     recipe='process_reward',
     train=('steps',),
-    steps=100,
-    learning_rate=1e-3,
     batch_size=64,
-    schedule='linear',
+    **refcritic.IMITATION,
     copy=dict(steps='solver'),
     records_every=10,
     row_shapes=((22, 192), (26, 192)),

@@ -80,10 +80,8 @@ def base():
   phases.attack_start = common.phase(
     recipe='sft',
     train=('attacker',),
-    steps=100,
-    learning_rate=1e-3,
     batch_size=32,
-    schedule='linear',
+    **refcritic.IMITATION,
     copy=dict(attacker='solver'),
     role='attacker',
     row_shapes=((18, 208), (22, 208)),
