@@ -27,8 +27,8 @@ COLUMNS = (
   'row', 'parent', 'problem', 'stage', 'text', 'finish', 'verdict', 'correct',
   'reward',
 )  # fmt: skip
-# What MLflow takes: settings and metrics at once, characters of a setting.
-_MLFLOW_PARAMS, _MLFLOW_METRICS, _MLFLOW_TEXT = 100, 1000, 6000
+# What MLflow takes: settings at once (of metrics more), characters of each.
+_MLFLOW_BATCH, _MLFLOW_TEXT = 100, 6000
 
 
 class Tracker:
@@ -102,29 +102,34 @@ class MLflow:
     if earlier:  # its settings are there, and cannot be written again
       self._client.update_run(self._id, 'RUNNING')
       return
-    settings_of_run = [
-      mlflow.entities.Param(_plain_name(name), str(value)[:_MLFLOW_TEXT])
-      for name, value in settings.flat(config).items()
-    ]
-    for i in range(0, len(settings_of_run), _MLFLOW_PARAMS):
-      batch = settings_of_run[i : i + _MLFLOW_PARAMS]
-      self._client.log_batch(self._id, params=batch)
+    self._log(
+      params=[
+        mlflow.entities.Param(_plain_name(name), str(value)[:_MLFLOW_TEXT])
+        for name, value in settings.flat(config).items()
+      ]
+    )
 
   def add(self, step: int, values: Mapping[str, float]) -> None:
     """Logs the finite values of a step."""
     now = int(1000 * time.time())
-    metrics = [
-      self._mlflow.entities.Metric(_plain_name(name), value, now, step)
-      for name, value in finite(values).items()
-    ]
-    for i in range(0, len(metrics), _MLFLOW_METRICS):
-      batch = metrics[i : i + _MLFLOW_METRICS]
-      self._client.log_batch(self._id, metrics=batch)
+    self._log(
+      metrics=[
+        self._mlflow.entities.Metric(_plain_name(name), value, now, step)
+        for name, value in finite(values).items()
+      ]
+    )
 
   def add_table(self, step: int, name: str, rows: Sequence[Sequence]) -> None:
     """Logs rows of `COLUMNS` as an artifact that MLflow shows as a table."""
     table = {'columns': list(COLUMNS), 'data': list(rows)}
     self._client.log_dict(self._id, table, f'{name}/{step}.json')
+
+  def _log(self, **items: Sequence[Any]) -> None:
+    """Logs settings, or metrics, as many at once as MLflow takes."""
+    [(kind, entities)] = items.items()
+    for i in range(0, len(entities), _MLFLOW_BATCH):
+      batch = entities[i : i + _MLFLOW_BATCH]
+      self._client.log_batch(self._id, **{kind: batch})
 
   def close(self) -> None:
     """Ends the run there."""
