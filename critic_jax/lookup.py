@@ -166,8 +166,9 @@ def check_settings(
     ValueError: a name that the function does not accept, or one is missing
       that it requires.
   """
+  accepted = settings_of(function)
   for name in _copied(settings):
-    check_name(f'setting of {what}', name, settings_of(function))
+    check_name(f'setting of {what}', name, accepted)
   _check_complete(function, settings, what)
   _check_types(function, settings)
 

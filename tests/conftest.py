@@ -127,5 +127,5 @@ def tiny_run(shared_folder, tmp_path_factory):
   with (shared_folder / 'tiny_run.lock').open('w') as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)
     if not (path / 'DONE').exists():
-      run(refcritic.get_config('tiny'), path)
+      run(refcritic.get_config('tiny'), path, has_report=True)
   return shutil.copytree(path, tmp_path_factory.mktemp('runs') / 'tiny')

@@ -8,6 +8,7 @@ import re
 import flax.linen as nn
 import jax
 import numpy as np
+import pytest
 
 from critic_jax.models import transformer
 from critic_jax.models.config import (
@@ -45,6 +46,16 @@ OTHER_FAMILIES = {
     normalize_experts=True,
   ),
 }  # fmt: skip
+
+
+def slow(*cases) -> list:
+  """Marks cases of a test as `slow`, where another one is quick."""
+  return [
+    pytest.param(*case, marks=pytest.mark.slow)
+    if isinstance(case, tuple)
+    else pytest.param(case, marks=pytest.mark.slow)
+    for case in cases
+  ]
 
 
 def tiny_config(family='qwen3', **changes) -> TransformerConfig:

@@ -38,11 +38,6 @@ from critic_jax.workdir import run_dir
 ROOT = pathlib.Path(train.__file__).parents[1]
 
 
-@pytest.fixture(autouse=True)
-def _no_report(monkeypatch):
-  monkeypatch.setattr(train.html_report, 'write', lambda path: None)
-
-
 def sft_config(**settings):
   """Configures three steps of imitation, a checkpoint after each."""
   config = short_config()
@@ -54,9 +49,7 @@ def sft_config(**settings):
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
   """Trains an undisturbed run of `stale_config`."""
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(train.html_report, 'write', lambda path: None)
-    return run(stale_config(), tmp_path_factory.mktemp('whole') / 'run')
+  return run(stale_config(), tmp_path_factory.mktemp('whole') / 'run')
 
 
 # ---------------------------------------------------------------- numbers
@@ -130,7 +123,7 @@ def poison(monkeypatch, *steps):
 def test_a_skipped_step_is_counted_and_its_batch_kept(tmp_path, monkeypatch):
   poison(monkeypatch, 1)
   out = io.StringIO()
-  train.run(sft_config(), str(tmp_path), Console(file=out, width=500))
+  run(sft_config(), tmp_path, Console(file=out, width=500))
   assert (tmp_path / 'DONE').exists()
   rows = list(run_dir.read_metrics(tmp_path / 'metrics.jsonl'))
   assert [row['update/skipped'] for row in rows] == [0.0, 1.0, 0.0]
@@ -180,7 +173,7 @@ def test_a_sampler_that_disagrees_is_told_of_with_the_row(
   config.phases.rl.steps = 4
   # Not learned from, the first policy writes all batches.
   config.phases.rl.optimizer.learning_rate = 0.0
-  train.run(config, str(tmp_path), Console(file=out, width=500))
+  run(config, tmp_path, Console(file=out, width=500))
   errors = [
     row['policy/max_ratio_error']
     for row in run_dir.read_metrics(tmp_path / 'metrics.jsonl')
@@ -232,7 +225,11 @@ def signalled(monkeypatch, at, *numbers):
 
 @pytest.mark.parametrize(
   ('at', 'number', 'status'),
-  [(0, signal.SIGINT, 130), (1, signal.SIGTERM, 143), (3, signal.SIGINT, 130)],
+  [
+    (1, signal.SIGTERM, 143),
+    (3, signal.SIGINT, 130),
+    pytest.param(0, signal.SIGINT, 130, marks=pytest.mark.slow),
+  ],
 )
 def test_sigterm_saves_and_the_run_goes_on_as_if_never_told(
   tmp_path, monkeypatch, whole, at, number, status
@@ -242,12 +239,12 @@ def test_sigterm_saves_and_the_run_goes_on_as_if_never_told(
   console = Console(file=out, width=200)
   signalled(monkeypatch, at, number)
   with pytest.raises(SystemExit) as ended:
-    train.run(stale_config(), str(tmp_path), console)
+    run(stale_config(), tmp_path, console)
   assert ended.value.code == status == preemption.status(number)
   assert last_checkpoint(tmp_path)[0] == at + 1
   assert not (tmp_path / 'DONE').exists()
   assert not (tmp_path / 'FAILED').exists()
-  train.run(stale_config(), str(tmp_path), console)
+  run(stale_config(), tmp_path, console)
   assert_same(tmp_path, whole)
   lines = out.getvalue().splitlines()
   assert lines[0].split() == ['rl', '0/5', 'compiling']
@@ -256,7 +253,10 @@ def test_sigterm_saves_and_the_run_goes_on_as_if_never_told(
   assert lines[lines.index(told) + 1].startswith(resumed)
 
 
-@pytest.mark.parametrize('second', [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+  'second',
+  [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)],
+)
 def test_the_second_sigterm_ends_at_once_and_nothing_is_lost(
   python, tmp_path, whole, second
 ):
@@ -340,7 +340,9 @@ def in_disk(disk, copy, options, *command):
   return child
 
 
-@pytest.mark.parametrize('fault', ['saving', 'logging'])
+@pytest.mark.parametrize(
+  'fault', ['saving', pytest.param('logging', marks=pytest.mark.slow)]
+)
 def test_a_full_disk_ends_the_run_with_the_last_checkpoint_whole(
   tmp_path, fault, whole
 ):
@@ -486,7 +488,6 @@ def test_a_clock_that_goes_backwards(tmp_path, monkeypatch):
 
 def main(fault, path, second=0):
   """Runs in the child processes of these tests."""
-  train.html_report.write = lambda path: None
   signal.signal(signal.SIGINT, signal.default_int_handler)
   config = stale_config()
   if fault == 'twice':

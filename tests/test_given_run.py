@@ -1,12 +1,10 @@
 """A run on a file of given solutions: cold start by labels, RL on verdicts."""
 
-import io
 import json
 import random
 
 import numpy as np
 import pytest
-from rich.console import Console
 from run_helpers import assert_same, contents, run, stop_after
 
 from configs import verdicts
@@ -14,11 +12,6 @@ from critic_jax import train
 from critic_jax.runtime import timing
 from critic_jax.tasks import arithmetic, arithmetic_labels
 from critic_jax.workdir import run_dir
-
-
-@pytest.fixture(autouse=True)
-def no_report(monkeypatch):
-  monkeypatch.setattr(train.html_report, 'write', lambda path: None)
 
 
 @pytest.fixture(scope='module')
@@ -58,9 +51,7 @@ def given_config(file):
 
 @pytest.fixture(scope='module')
 def whole(file, tmp_path_factory):
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(train.html_report, 'write', lambda path: None)
-    return run(given_config(file), tmp_path_factory.mktemp('runs') / 'whole')
+  return run(given_config(file), tmp_path_factory.mktemp('runs') / 'whole')
 
 
 def test_given_solutions_are_learned_from(whole):
@@ -138,5 +129,5 @@ def test_data_of_another_kind_is_refused_before_anything_compiles(
   config = verdicts.get_config('tiny')
   config.data = changes['data']
   with pytest.raises(ValueError, match=message):
-    train.run(config, str(tmp_path / 'run'), Console(file=io.StringIO()))
+    run(config, tmp_path / 'run')
   assert not (tmp_path / 'run').exists()

@@ -7,13 +7,7 @@ from loop_helpers import mesh
 from run_helpers import assert_same, last_checkpoint, run
 
 from configs import refcritic
-from critic_jax import train
 from critic_jax.training import roles
-
-
-@pytest.fixture(autouse=True)
-def _no_report(monkeypatch):
-  monkeypatch.setattr(train.html_report, 'write', lambda path: None)
 
 
 def bfloat16_config(steps=30, how='masters'):

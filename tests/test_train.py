@@ -227,9 +227,6 @@ def test_another_config_in_the_same_folder_is_refused(tiny_run):
 
 
 def test_a_run_stopped_twice_equals_one_that_was_not(tmp_path, monkeypatch):
-  monkeypatch.setattr(
-    train.html_report, 'write', lambda path: None
-  )  # takes long
   whole = run(short_config(), tmp_path / 'whole')
   log_metrics = run_dir.RunDir.log_metrics
   stopped_at = []
@@ -274,11 +271,8 @@ def test_a_run_stopped_twice_equals_one_that_was_not(tmp_path, monkeypatch):
     assert len({text[problem] for text in texts}) == 3
 
 
-def test_a_run_with_more_steps_equals_one_that_was_longer(
-  tmp_path, monkeypatch
-):
+def test_a_run_with_more_steps_equals_one_that_was_longer(tmp_path):
   """Its last evaluation is equal, too, and each config is kept."""
-  monkeypatch.setattr(train.html_report, 'write', lambda path: None)
   longer = short_config()
   longer.phases.rl.steps = 5
   whole = run(longer, tmp_path / 'whole')
@@ -298,7 +292,6 @@ def test_a_run_with_more_steps_equals_one_that_was_longer(
 
 def test_a_stale_run(tmp_path, monkeypatch):
   """It samples beside the update, corrects for it, and can be stopped."""
-  monkeypatch.setattr(train.html_report, 'write', lambda path: None)
   fresh = run(stale_config(0), tmp_path / 'fresh')
   whole = run(stale_config(), tmp_path / 'whole')
 
@@ -333,7 +326,6 @@ def test_a_stale_batch_is_written_by_the_parameters_before_the_update(
   tmp_path, monkeypatch
 ):
   """Looks at the roles of each collection, step by step."""
-  monkeypatch.setattr(train.html_report, 'write', lambda path: None)
   embeddings, collect = [], pipeline.Pipeline._collect
 
   def look(self, step, trained):
@@ -348,8 +340,7 @@ def test_a_stale_batch_is_written_by_the_parameters_before_the_update(
   assert is_same == [True, False, False, True]
 
 
-def test_a_limit_stops_a_run_and_nothing_is_lost(tmp_path, monkeypatch):
-  monkeypatch.setattr(train.html_report, 'write', lambda path: None)
+def test_a_limit_stops_a_run_and_nothing_is_lost(tmp_path):
   config = short_config()
   config.phases.rl.limits = {'critique/length': {'high': 0.5}}
   config.phases.rl.limit_window = 1
@@ -363,13 +354,12 @@ def test_a_limit_stops_a_run_and_nothing_is_lost(tmp_path, monkeypatch):
   assert steps == list(range(6)) and (tmp_path / 'DONE').exists()
 
 
-def test_a_phase_ends_early_where_it_says_so(tmp_path, monkeypatch):
-  monkeypatch.setattr(train.html_report, 'write', lambda path: None)
+def test_a_phase_ends_early_where_it_says_so(tmp_path):
   config = short_config()
   config.phases.solver.until = {'loss/nll': {'high': 100.0}}
   config.phases.solver.limit_window = 2
   out = io.StringIO()
-  train.run(config, str(tmp_path), Console(file=out))
+  run(config, tmp_path, Console(file=out))
   assert 'solver: ends after 2 of 3 steps, as loss/nll came' in out.getvalue()
   rows = list(run_dir.read_metrics(tmp_path / 'metrics.jsonl'))
   # The next phase has its own numbers all the same.
@@ -380,7 +370,6 @@ def test_a_phase_ends_early_where_it_says_so(tmp_path, monkeypatch):
 
 
 def test_a_run_goes_on_after_a_phase_that_ended_early(tmp_path, monkeypatch):
-  monkeypatch.setattr(train.html_report, 'write', lambda path: None)
   config = short_config()
   config.phases.solver.until = {'loss/nll': {'high': 100.0}}
   config.phases.solver.limit_window = 1
@@ -400,15 +389,14 @@ def test_a_run_goes_on_after_a_phase_that_ended_early(tmp_path, monkeypatch):
   assert_same(tmp_path / 'whole', tmp_path / 'stopped')
 
 
-def test_a_limit_warns(tmp_path, monkeypatch):
-  monkeypatch.setattr(train.html_report, 'write', lambda path: None)
+def test_a_limit_warns(tmp_path):
   config = short_config()
   config.order = ('solver',)
   config.evals = {}
   config.phases.solver.limits = {'loss/nll': {'high': 0.01}}
   config.phases.solver.limit_window = 2
   out = io.StringIO()
-  train.run(config, str(tmp_path), Console(file=out))
+  run(config, tmp_path, Console(file=out))
   warnings = [x for x in out.getvalue().splitlines() if x.startswith('warning')]
   assert len(warnings) == 1 and 'solver: loss/nll = ' in warnings[0]
 

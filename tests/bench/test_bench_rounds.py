@@ -282,6 +282,7 @@ def fixed_machine(monkeypatch):
   monkeypatch.setattr(machine, 'measured', lambda: MACHINE)
 
 
+@pytest.mark.slow
 def test_ours_beside_a_peer_that_can_not_be_had(
   fixed_machine, tmp_path, capsys, monkeypatch
 ):

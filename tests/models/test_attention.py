@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import FAMILIES, VOCAB_SIZE, assert_trees_close, tiny_model
+from helpers import FAMILIES, VOCAB_SIZE, assert_trees_close, slow, tiny_model
 
 from critic_jax.models import attention, forward
 from critic_jax.models.attention import attend
@@ -166,7 +166,7 @@ def row(columns=11):
   return random.integers(0, VOCAB_SIZE, (4, columns)).astype(np.int32)
 
 
-@pytest.mark.parametrize('family', [*FAMILIES, 'mistral'])
+@pytest.mark.parametrize('family', ['mistral', *slow(*FAMILIES)])
 @pytest.mark.parametrize('is_packed', [False, True])
 def test_models_in_blocks_are_models(family, is_packed, monkeypatch):
   model, params = tiny_model(family, num_layers=1)

@@ -10,6 +10,7 @@ from helpers import (
   FAMILIES,
   VOCAB_SIZE,
   assert_trees_close,
+  slow,
   tiny_config,
   tiny_model,
 )
@@ -54,7 +55,7 @@ def packed_batch(columns=40):
   )
 
 
-@pytest.mark.parametrize('family', [*FAMILIES, 'gemma3', 'qwen3_moe'])
+@pytest.mark.parametrize('family', ['gemma3', 'qwen3_moe', *slow(*FAMILIES)])
 def test_both_forms_compute_the_same(family):
   tokens, layout = packed_batch()
 
@@ -91,15 +92,7 @@ def test_every_remat_has_the_same_gradient():
     )
 
 
-@pytest.mark.parametrize(
-  'family',
-  [
-    'qwen3',
-    'gemma3',
-    pytest.param('llama', marks=pytest.mark.slow),
-    pytest.param('qwen2', marks=pytest.mark.slow),
-  ],
-)
+@pytest.mark.parametrize('family', ['gemma3', *slow(*FAMILIES)])
 def test_both_forms_sample_the_same(family):
   random = np.random.default_rng(0)
   prefix = random.integers(1, VOCAB_SIZE, (1, 6))

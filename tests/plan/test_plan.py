@@ -4,6 +4,7 @@ import functools
 import json
 
 import pytest
+from helpers import slow
 from jax.sharding import AbstractMesh
 
 from configs import refcritic
@@ -72,8 +73,17 @@ def test_the_paper_on_64_devices(python, tmp_path):
     assert text in process.stdout
 
 
-@pytest.mark.parametrize('chip', ('v5p', 'v6e', 'h100', 'h200'))
-@pytest.mark.parametrize('size', refcritic.PAPER)
+@pytest.mark.parametrize(
+  ('size', 'chip'),
+  [
+    ('qwen2.5-14b', 'v5p'),
+    ('r1-distill-qwen-14b', 'h200'),
+    *slow(
+      *(('qwen2.5-14b', chip) for chip in ('v6e', 'h100', 'h200')),
+      *(('r1-distill-qwen-14b', chip) for chip in ('v5p', 'v6e', 'h100')),
+    ),
+  ],
+)
 @pytest.mark.parametrize('has_hosts', (False, True))
 def test_the_paper_fits_on_its_meshes(size, chip, has_hosts):
   """In one process, and in one for each host: 4 TPUs, or 8 GPUs."""

@@ -6,6 +6,7 @@ import functools
 import jax
 import numpy as np
 import pytest
+from helpers import slow
 from jax.sharding import AbstractMesh
 
 from configs import refcritic
@@ -233,10 +234,10 @@ POLICIES = ('none', 1, 1.3), ('dots_and_attention', 1, 1.5), ('full', 0.8, 1.4)
   'remat, activation_share, bound, is_whole',
   [
     (*POLICIES[0], True),
-    *((*policy, False) for policy in POLICIES[1:]),
-    *(
-      pytest.param(*policy, True, marks=pytest.mark.slow)
-      for policy in POLICIES[1:]
+    (*POLICIES[-1], False),
+    *slow(
+      *((*policy, False) for policy in POLICIES[1:-1]),
+      *((*policy, True) for policy in POLICIES[1:]),
     ),
   ],
 )

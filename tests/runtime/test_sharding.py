@@ -342,7 +342,12 @@ def main(path):
   heads_on_meshes(path)
   inserts_on_mesh(path)
   moved_on_mesh(path)
-  for name in ('one', 'fsdp', 'tensor', 'mixed'):
+  for name in ('one', 'mixed'):
+    refcritic_on_mesh(name, path)
+
+
+def refcritic_on_other_meshes(path):
+  for name in ('one', 'fsdp', 'tensor'):
     refcritic_on_mesh(name, path)
 
 
@@ -415,6 +420,14 @@ def continued(python, tmp_path_factory):
   """Runs trainings that continue on another mesh; returns their folder."""
   return run_here(
     python, tmp_path_factory.mktemp('continued'), 'continue_on_meshes'
+  )
+
+
+@pytest.fixture(scope='module')
+def other_meshes(python, tmp_path_factory):
+  """Trains a tiny RefCritic on more meshes; returns their folder."""
+  return run_here(
+    python, tmp_path_factory.mktemp('meshes'), 'refcritic_on_other_meshes'
   )
 
 
@@ -510,9 +523,16 @@ def assert_close(params, expected):
     assert np.mean(np.abs(params[name] - x) > 1e-5) < 0.02, name
 
 
-@pytest.mark.parametrize('mesh', ['fsdp', 'tensor', 'mixed'])
-def test_a_step_of_refcritic_is_that_of_one_device(folder, mesh):
-  rewards = []
+@pytest.mark.parametrize(
+  ('folder', 'mesh'),
+  [
+    ('folder', 'mixed'),
+    pytest.param('other_meshes', 'fsdp', marks=pytest.mark.slow),
+    pytest.param('other_meshes', 'tensor', marks=pytest.mark.slow),
+  ],
+)
+def test_a_step_of_refcritic_is_that_of_one_device(request, folder, mesh):
+  folder, rewards = request.getfixturevalue(folder), []
   for step in range(2):
     texts, scores, params = refcritic_of(folder, mesh, step)
     one_texts, one_scores, one_params = refcritic_of(folder, 'one', step)

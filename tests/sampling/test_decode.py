@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from helpers import VOCAB_SIZE, assemble, log_compilations, tiny_model
+from helpers import VOCAB_SIZE, assemble, log_compilations, slow, tiny_model
 
 from critic_jax.models import forward
 from critic_jax.models.sampling_distribution import SamplingParams, log_probs
@@ -63,14 +63,16 @@ logits = jax.jit(forward.logits, static_argnums=0)
   [
     ('qwen3', {}),
     # One layer compiles in half the time.
-    ('llama', dict(num_layers=1)),
-    ('qwen2', dict(num_layers=1)),
-    ('llama', dict(num_layers=1, tie_embeddings=False)),
     ('qwen2', dict(num_layers=1, tie_embeddings=False)),
-    ('qwen3', dict(num_layers=1, tie_embeddings=False)),
-    ('mistral', dict(num_layers=1)),
     ('gemma3', {}),  # a layer with a window, and one without
     ('qwen3_moe', dict(num_layers=1)),
+    *slow(
+      ('llama', dict(num_layers=1)),
+      ('qwen2', dict(num_layers=1)),
+      ('llama', dict(num_layers=1, tie_embeddings=False)),
+      ('qwen3', dict(num_layers=1, tie_embeddings=False)),
+      ('mistral', dict(num_layers=1)),
+    ),
   ],
 )
 def test_sampler_equals_trainer(family, changes):

@@ -89,10 +89,16 @@ def paths(section, prefix=()):
       yield from paths(value, (*prefix, name))
 
 
+def section_at(config, path):
+  """What stands at a path."""
+  for part in path:
+    config = config[part]
+  return config
+
+
 def rename(config, path, name):
   """The config with the last name of a path changed."""
-  for part in path[:-1]:
-    config = config[part]
+  config = section_at(config, path[:-1])
   config[name] = config[path[-1]]
   del config[path[-1]]
 
@@ -125,11 +131,14 @@ def test_a_setting_renamed_by_a_letter_is_refused(lms):
   missed, tried = [], set()
   for variant in VARIANTS:
     right, wrong = get_config(variant), get_config(variant)
+    written = {
+      path: str(section_at(right, path))
+      for path in paths(right)
+      if len(path) < 3
+    }
     for path in paths(right):
       # Sections that several configs share are tried once.
-      known = (
-        str(right[path[0]]) if len(path) < 2 else str(right[path[0]][path[1]])
-      )
+      known = written[path[:2]]
       if is_free(path) or (path, known) in tried:
         continue
       tried.add((path, known))

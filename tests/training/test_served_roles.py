@@ -10,7 +10,6 @@ from ml_collections import ConfigDict
 from run_helpers import assert_same, run
 
 from configs import common, refcritic
-from critic_jax import train
 from critic_jax.plan import __main__ as plan
 from critic_jax.plan.chips import CHIPS
 from critic_jax.plan.speed import Shares
@@ -23,7 +22,6 @@ from critic_jax.workdir import run_dir
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-  monkeypatch.setattr(train.html_report, 'write', lambda path: None)
   monkeypatch.setattr(endpoint_lib, '_FIRST_DELAY_S', 0.01)
   monkeypatch.setattr(endpoint_lib, '_MAX_DELAY_S', 0.05)
 
@@ -58,7 +56,7 @@ def whole(tmp_path_factory):
   with pytest.MonkeyPatch.context() as patch, bad_server(faults) as server:
     patch.setattr(endpoint_lib, '_FIRST_DELAY_S', 0.01)
     patch.setattr(endpoint_lib, '_MAX_DELAY_S', 0.05)
-    return run(served_config(server.url), path), server
+    return run(served_config(server.url), path, has_report=True), server
 
 
 def test_three_steps_lose_no_problem(whole):
