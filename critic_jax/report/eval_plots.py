@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -41,18 +40,14 @@ def reliability(
     )
     for name, bins in curves.items()
   )
-  draw = functools.partial(_draw_reliability, curves)
-  return figures.panel(draw, title, alt, wide=False)
+  return figures.panel(_draw_reliability(curves), title, alt, wide=False)
 
 
-def _draw_reliability(
-  curves: Mapping[str, Sequence[Bin]], theme: str
-) -> Figure:
+def _draw_reliability(curves: Mapping[str, Sequence[Bin]]) -> Figure:
   figure = Figure(figsize=(5.4, 4.4), layout='constrained')
   axes = figure.add_subplot()
-  figures.style(figure, axes, theme)
-  colors = figures.THEMES[theme]
-  axes.plot([0, 100], [0, 100], color=colors['faint'], linewidth=0.8)
+  figures.style(figure, axes)
+  axes.plot([0, 100], [0, 100], color=figures.FAINT, linewidth=0.8)
   for number, (name, bins) in enumerate(curves.items()):
     color = figures.color(number)
     counts = np.array([b.wrong.n for b in bins], float)
@@ -69,10 +64,10 @@ def _draw_reliability(
     axes.scatter(called, wrong, sizes, color=color, zorder=3)
   axes.set_xlim(-3, 105)
   axes.set_ylim(-3, 103)
-  label = {'fontsize': 7.5, 'color': colors['ink']}
+  label = {'fontsize': 7.5, 'color': figures.INK}
   axes.set_xlabel('votes that call the solution wrong, percent', **label)
   axes.set_ylabel('solutions that are wrong, percent', **label)
-  figures.add_legend(figure, theme, ncols=3, fontsize=7.5)
+  figures.add_legend(figure, ncols=3, fontsize=7.5)
   return figure
 
 
@@ -94,13 +89,11 @@ def intervals(
     A panel as those of `plots.draw`.
   """
   alt = 'an interval for each run of ' + ', '.join(metrics)
-  draw = functools.partial(_draw_intervals, groups, metrics)
-  return figures.panel(draw, title, alt, wide=True)
+  figure = _draw_intervals(groups, metrics)
+  return figures.panel(figure, title, alt, wide=True)
 
 
-def _draw_intervals(
-  groups: Grouped, metrics: Sequence[str], theme: str
-) -> Figure:
+def _draw_intervals(groups: Grouped, metrics: Sequence[str]) -> Figure:
   runs = [
     (name, number, estimates)
     for number, group in enumerate(groups.values())
@@ -111,11 +104,12 @@ def _draw_intervals(
   height = rows * (0.6 + 0.22 * len(runs)) + 0.5
   figure = Figure(figsize=(11, height), layout='constrained')
   grid = figure.subplots(rows, wide, squeeze=False, sharey=True).ravel()
-  ink = figures.THEMES[theme]['ink']
   for axes, metric in zip(grid, metrics, strict=False):
-    figures.style(figure, axes, theme)
-    axes.grid(axis='x', color=ink, alpha=0.15, linewidth=0.6)
-    axes.set_title(figures.literal(metric), fontsize=8.5, loc='left', color=ink)
+    figures.style(figure, axes)
+    axes.grid(axis='x', color=figures.INK, alpha=0.15, linewidth=0.6)
+    axes.set_title(
+      figures.literal(metric), fontsize=8.5, loc='left', color=figures.INK
+    )
     scale = display_scale(metric)
     for y, (_, number, estimates) in enumerate(runs):
       if metric in estimates:
@@ -133,9 +127,7 @@ def _draw_intervals(
     Line2D([], [], color=figures.color(i), marker='o')
     for i in range(len(groups))
   ]
-  figures.add_legend(
-    figure, theme, lines, [*map(figures.literal, groups)], ncols=2
-  )
+  figures.add_legend(figure, lines, [*map(figures.literal, groups)], ncols=2)
   return figure
 
 
@@ -167,16 +159,13 @@ def selection_panel(
     f'{method} of {max(points)}: {100 * points[max(points)].value:.1f} percent'
     for method, points in curves.items()
   )
-  draw_one = functools.partial(_draw_selection, curves)
-  return figures.panel(draw_one, title, ends, wide=False)
+  return figures.panel(_draw_selection(curves), title, ends, wide=False)
 
 
-def _draw_selection(
-  curves: Mapping[str, Mapping[int, Any]], theme: str = 'light'
-) -> Figure:
+def _draw_selection(curves: Mapping[str, Mapping[int, Any]]) -> Figure:
   figure = Figure(figsize=(5.4, 3.4), layout='constrained')
   axes = figure.add_subplot()
-  figures.style(figure, axes, theme)
+  figures.style(figure, axes)
   for number, (method, points) in enumerate(curves.items()):
     color = figures.color(number)
     ks = sorted(points)
@@ -196,18 +185,16 @@ def _draw_selection(
       marker=figures.marker(number),
       markersize=3.5,
     )
-  scale_k(axes, {k for points in curves.values() for k in points}, theme)
-  ink = figures.THEMES[theme]['ink']
-  axes.set_ylabel('accuracy, percent', fontsize=7.5, color=ink)
-  figures.add_legend(figure, theme, ncols=3, fontsize=7.5, handlelength=2.4)
+  scale_k(axes, {k for points in curves.values() for k in points})
+  axes.set_ylabel('accuracy, percent', fontsize=7.5, color=figures.INK)
+  figures.add_legend(figure, ncols=3, fontsize=7.5, handlelength=2.4)
   return figure
 
 
-def scale_k(axes: Any, ks: Iterable[int], theme: str) -> None:
+def scale_k(axes: Any, ks: Iterable[int]) -> None:
   """Gives axes a log2 scale of k, the number of solutions, with ticks."""
   axes.set_xscale('log', base=2)
   ks = sorted(ks)
   axes.set_xticks(ks, [str(k) for k in ks])
   axes.minorticks_off()
-  ink = figures.THEMES[theme]['ink']
-  axes.set_xlabel('solutions k', fontsize=7.5, color=ink)
+  axes.set_xlabel('solutions k', fontsize=7.5, color=figures.INK)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import functools
 import math
 import os
 import re
@@ -73,9 +72,9 @@ def compare(
     if files is None or file in files:
       names = list(places)[:MAX_AXES]
       is_log = file in LOGARITHMIC
-      draw_one = functools.partial(_draw_runs, runs, names, is_log=is_log)
+      figure = _draw_runs(runs, names, is_log=is_log)
       alt = 'a curve for each run of ' + ', '.join(names)
-      figures_of_panels.append(figures.panel(draw_one, title, alt, wide=True))
+      figures_of_panels.append(figures.panel(figure, title, alt, wide=True))
   return figures_of_panels
 
 
@@ -86,10 +85,10 @@ def _draw_panels(columns, files=None) -> dict[str, dict[str, str]]:
     if files is None or file in files:
       names, phases = list(places), _phases(columns, list(places))
       if apart:
-        draw_one = functools.partial(_draw_apart, columns, names[:MAX_AXES])
+        figure = _draw_apart(columns, names[:MAX_AXES])
       else:
         is_log = file in LOGARITHMIC
-        draw_one = functools.partial(_draw, columns, places, is_log)
+        figure = _draw(columns, places, is_log)
       more = {'phases': len(phases) - MAX_PHASES}
       more['curves'] = len(names) - (MAX_AXES if apart else MAX_CURVES)
       title += ''.join(
@@ -100,7 +99,7 @@ def _draw_panels(columns, files=None) -> dict[str, dict[str, str]]:
       ends = ', '.join(
         f'{n} ends at {_curve(columns, n)[1][-1]:.3g}' for n in names
       )
-      by_file[file] = figures.panel(draw_one, title, ends, wide=apart)
+      by_file[file] = figures.panel(figure, title, ends, wide=apart)
   return by_file
 
 
@@ -128,9 +127,7 @@ def _widths(runs: Sequence[Columns], phases: Sequence[str]) -> np.ndarray:
   return widths / widths.sum()
 
 
-def _draw(
-  columns: Columns, places: Mapping[str, int], is_log: bool, theme: str
-) -> Figure:
+def _draw(columns: Columns, places: Mapping[str, int], is_log: bool) -> Figure:
   """Draws all curves over each other, with a row of axes for the phases.
 
   Of curves that lie on each other the one below is wider.
@@ -153,30 +150,30 @@ def _draw(
     for name, size in zip(names, sizes, strict=True)
   ]
   for axes, phase in zip(row, phases, strict=True):
-    figures.style(figure, axes, theme)
+    figures.style(figure, axes)
     for name, mark in zip(names, marks, strict=True):
       _line(axes, *_curve(columns, name, phase), **mark)
   if len(spans(columns)) > 1:
-    _name_phases(row, phases, theme)
+    _name_phases(row, phases)
   _fit_row(row, 7 * widths)
   values = [_curve(columns, name)[1] for name in names]
   _scale(row[0], np.concatenate(values), is_log)
   lines, labels = [Line2D([], [], **mark) for mark in marks], _labels(names)
-  figures.add_legend(figure, theme, lines, labels, ncols=2, fontsize=7.5)
+  figures.add_legend(figure, lines, labels, ncols=2, fontsize=7.5)
   return figure
 
 
-def _name_phases(row: Sequence[Any], phases: Sequence[str], theme: str) -> None:
+def _name_phases(row: Sequence[Any], phases: Sequence[str]) -> None:
   """Writes the names of phases above a row of axes, in turn on two levels.
 
   Where they are many the last one ends with its axes, and so in the figure.
   """
-  faint, are_many = figures.THEMES[theme]['faint'], len(phases) > 3
+  are_many = len(phases) > 3
   for number, (axes, phase) in enumerate(zip(row, phases, strict=True)):
     pad = 4 + 9 * (number % 2 if are_many else 0)
     loc = 'right' if are_many and axes is row[-1] else 'left'
     axes.set_title(
-      figures.literal(phase), fontsize=7, loc=loc, color=faint, pad=pad
+      figures.literal(phase), fontsize=7, loc=loc, color=figures.FAINT, pad=pad
     )
 
 
@@ -233,7 +230,7 @@ def _labels(names: Sequence[str]) -> list[str]:
   return [_label(name[start : len(name) - end]) for name in names]
 
 
-def _draw_apart(columns: Columns, names: Sequence[str], theme: str) -> Figure:
+def _draw_apart(columns: Columns, names: Sequence[str]) -> Figure:
   """Draws a row of phases for each metric; each axes has its own scale."""
   phases = _phases(columns, names)[:MAX_PHASES]
   widths = _widths([columns], phases)
@@ -241,14 +238,14 @@ def _draw_apart(columns: Columns, names: Sequence[str], theme: str) -> Figure:
   grid = figure.subplots(
     len(names), len(phases), squeeze=False, width_ratios=widths
   )
-  _name_phases(grid[0], phases, theme)
+  _name_phases(grid[0], phases)
   for row, name in zip(grid, names, strict=True):
     row[0].set_ylabel(
       _label(name).replace(' ', '\n', 1), rotation=0, ha='right', va='center',
-      fontsize=8.5, color=figures.THEMES[theme]['ink'],
+      fontsize=8.5, color=figures.INK,
     )  # fmt: skip
     for axes, phase in zip(row, phases, strict=True):
-      figures.style(figure, axes, theme)
+      figures.style(figure, axes)
       steps, values = _curve(columns, name, phase)
       _line(axes, steps, values, color=figures.color(0))
       _scale(axes, values)
@@ -267,7 +264,6 @@ def _label(metric: str) -> str:
 def _draw_runs(
   runs: Mapping[str, Columns],
   names: Sequence[str],
-  theme: str,
   is_log: bool = False,
 ) -> Figure:
   """Draws axes for each metric, with a curve for each run.
@@ -280,12 +276,11 @@ def _draw_runs(
   figure = Figure(figsize=(11, 2.3 * rows + 0.4), layout='constrained')
   figure.get_layout_engine().set(h_pad=0.09)  # titles keep off ticks above
   grid = figure.subplots(rows, wide, squeeze=False).ravel()
-  ink = figures.THEMES[theme]['ink']
   for axes in grid[len(names) :]:
     axes.set_axis_off()
   for axes, name in zip(grid, names, strict=False):
-    figures.style(figure, axes, theme)
-    axes.set_title(_label(name), fontsize=8.5, loc='left', color=ink)
+    figures.style(figure, axes)
+    axes.set_title(_label(name), fontsize=8.5, loc='left', color=figures.INK)
     _draw_metric(axes, list(runs.values()), name)
     values = [_curve(c, name)[1] for c in runs.values() if panels.has(c, name)]
     _scale(axes, np.concatenate(values or [[]]), is_log)
@@ -294,7 +289,7 @@ def _draw_runs(
     for number in range(len(runs))
   ]
   names = [figures.literal(name) for name in runs]
-  figures.add_legend(figure, theme, lines, names, ncols=min(6, len(runs)))
+  figures.add_legend(figure, lines, names, ncols=min(6, len(runs)))
   return figure
 
 

@@ -35,10 +35,12 @@ def write(
   size = (max(5.4, 2.75 * wide), 2.4 * tall + 0.4)
   figure = Figure(figsize=size, layout='constrained')
   grid = figure.subplots(tall, wide, squeeze=False).ravel()
-  legend, ink = {}, figures.THEMES['light']['ink']
+  legend = {}
   for axes, (title, draw) in zip(grid, panels, strict=False):
-    figures.style(figure, axes, 'light')
-    axes.set_title(figures.literal(title), fontsize=8.5, loc='left', color=ink)
+    figures.style(figure, axes)
+    axes.set_title(
+      figures.literal(title), fontsize=8.5, loc='left', color=figures.INK
+    )
     draw(axes)
     lines, labels = axes.get_legend_handles_labels()
     legend |= zip(labels, lines, strict=True)
@@ -46,7 +48,7 @@ def write(
     axes.set_axis_off()
   if legend:
     handles = legend.values(), legend.keys()
-    figures.add_legend(figure, 'light', *handles, ncols=4, handlelength=2.0)
+    figures.add_legend(figure, *handles, ncols=4, handlelength=2.0)
   files.replace(Path(path), figures.png(figure))
 
 
@@ -117,7 +119,7 @@ def _curves(rows: Sequence[summary.Row], column: str, limits, axes) -> None:
       ms=3.5,
       label=figures.literal(summary.title(name)),
     )
-  eval_plots.scale_k(axes, ks, 'light')
+  eval_plots.scale_k(axes, ks)
   axes.set_ylim(limits)
 
 

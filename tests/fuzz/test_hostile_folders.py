@@ -299,7 +299,7 @@ def test_any_numbers_are_drawn():
 
 
 def test_a_label_that_begins_with_a_line_is_in_the_legend():
-  figure = plots._draw_runs({'_hidden': {}, 'seen': {}}, ['x'], 'light')
+  figure = plots._draw_runs({'_hidden': {}, 'seen': {}}, ['x'])
   [legend] = figure.legends
   assert [text.get_text().strip() for text in legend.get_texts()] == [
     '_hidden', 'seen'

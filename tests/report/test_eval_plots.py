@@ -4,7 +4,6 @@ import base64
 import math
 
 import numpy as np
-import pytest
 
 from critic_jax.evals.calibration import Bin
 from critic_jax.evals.statistics import Estimate
@@ -18,7 +17,7 @@ NAN = Estimate(math.nan, math.nan, math.nan, 0)
 
 
 def test_reliability_is_in_percent_with_its_diagonal():
-  (axes,) = eval_plots._draw_reliability({'RL': BINS}, 'light').axes
+  (axes,) = eval_plots._draw_reliability({'RL': BINS}).axes
   diagonal, line = axes.lines
   assert diagonal.get_xydata().tolist() == [[0, 0], [100, 100]]
   assert line.get_xdata().tolist() == [0, 100]
@@ -38,15 +37,14 @@ def test_reliability_panel():
     assert base64.b64decode(panel[theme]).startswith(b'\x89PNG')
 
 
-@pytest.mark.parametrize('theme', ['light', 'dark'])
-def test_intervals_of_runs(theme):
+def test_intervals_of_runs():
   f1 = 'F1', Estimate(0.5, 0.25, 0.75, 9)
   length = 'length in tokens', Estimate(30, 20, 40, 9)
   groups = {
     'wrong': {'a': dict([f1, length]), 'b': dict([f1])},
     'always': {'c': {'F1': NAN}},
   }
-  figure = eval_plots._draw_intervals(groups, ['F1', length[0]], theme)
+  figure = eval_plots._draw_intervals(groups, ['F1', length[0]])
   first, second = figure.axes
   assert [a.get_title(loc='left') for a in figure.axes] == ['F1', length[0]]
   names = [label.get_text() for label in first.get_yticklabels()]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from critic_jax.report import figures, plots
 from critic_jax.report import panels as panels_lib
-from critic_jax.report import plots
 from critic_jax.rollouts import stage_metrics
 from critic_jax.training import phases
 
@@ -71,7 +71,7 @@ def find(names):
 
 def draw(columns, names, is_log=False):
   places = {name: place for place, name in enumerate(names)}
-  return plots._draw(columns, places, is_log, 'light')
+  return plots._draw(columns, places, is_log)
 
 
 def test_a_phase_of_a_policy_gradient_has_more_room():
@@ -80,7 +80,7 @@ def test_a_phase_of_a_policy_gradient_has_more_room():
   columns = columns_of(steps, **{'loss/x': loss, 'policy/kl': kl})
   for figure in (
     draw(columns, ['loss/x']),
-    plots._draw_apart(columns, ['loss/x'], 'light'),
+    plots._draw_apart(columns, ['loss/x']),
   ):
     first, second = figure.axes
     assert first.get_title(loc='left') == 'solver'
@@ -95,7 +95,7 @@ def test_phases_of_runs_stand_abreast():
     columns_of({'sft': steps, 'rl': 4}, **{'loss/x': np.arange(steps + 4)})
     for steps in (8, 4)
   )
-  figure = plots._draw_runs({'a': long, 'b': short}, ['loss/x'], 'light')
+  figure = plots._draw_runs({'a': long, 'b': short}, ['loss/x'])
   [axes] = figure.axes[:1]
   first, second, *others = [line.get_xdata() for line in axes.lines]
   # Steps are counted from the start of a phase.
@@ -116,7 +116,7 @@ def test_names_and_ticks_of_many_phases_do_not_overlap():
   columns['step'] += 1100
   for figure in (
     draw(columns, ['loss/x']),
-    plots._draw_apart(columns, ['loss/x', 'policy/kl'], 'light'),
+    plots._draw_apart(columns, ['loss/x', 'policy/kl']),
   ):
     FigureCanvasAgg(figure).draw()
     texts = []
@@ -141,7 +141,7 @@ def test_ticks_are_whole_steps(number):
   columns = columns_of({'rl': number}, **{'loss/x': np.arange(number)})
   for figure in (
     draw(columns, ['loss/x']),
-    plots._draw_apart(columns, ['loss/x'], 'light'),
+    plots._draw_apart(columns, ['loss/x']),
   ):
     ticks = figure.axes[0].get_xticks()
     assert len(ticks) >= 2 and np.all(ticks == np.round(ticks))
@@ -155,7 +155,7 @@ def test_a_constant_is_drawn_between_whole_values(value, limits):
   columns = columns_of({'rl': 5}, **{'loss/x': np.full(5, value)})
   for figure in (
     draw(columns, ['loss/x']),
-    plots._draw_apart(columns, ['loss/x'], 'light'),
+    plots._draw_apart(columns, ['loss/x']),
   ):
     np.testing.assert_allclose(figure.axes[0].get_ylim(), limits)
 
@@ -198,3 +198,27 @@ def test_what_is_not_drawn_is_told():
     'Rewards (3 more phases are not drawn)',
     'Loss (3 more phases are not drawn)',
   ]
+
+
+def test_a_darkened_figure_is_the_one_that_is_drawn_dark(monkeypatch):
+  """To the last pixel; curves, axes apart, names of phases, a legend."""
+  columns = columns_of(
+    {'warm': 3, 'rl': 60}, **{'loss/x': range(63), 'policy/kl': range(63)}
+  )
+
+  def drawn():
+    return [
+      plots._draw(columns, {'loss/x': 0, 'policy/kl': 1}, False),
+      plots._draw_apart(columns, ['loss/x', 'policy/kl']),
+      plots._draw_runs({'a': columns, 'b': columns}, ['loss/x']),
+    ]
+
+  light = drawn()
+  before = [figures.png(figure) for figure in light]
+  for figure in light:
+    figures.darken(figure)
+  darkened = [figures.png(figure) for figure in light]
+  for name in ('INK', 'FAINT', 'PAPER'):
+    monkeypatch.setattr(figures, name, figures.DARK[getattr(figures, name)])
+  assert darkened == [figures.png(figure) for figure in drawn()]
+  assert not {*darkened} & {*before}
