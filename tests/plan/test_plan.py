@@ -76,10 +76,9 @@ def test_the_paper_on_64_devices(python, tmp_path):
 @pytest.mark.parametrize(
   ('size', 'chip'),
   [
-    ('qwen2.5-14b', 'v5p'),
     ('r1-distill-qwen-14b', 'h200'),
     *slow(
-      *(('qwen2.5-14b', chip) for chip in ('v6e', 'h100', 'h200')),
+      *(('qwen2.5-14b', chip) for chip in ('v5p', 'v6e', 'h100', 'h200')),
       *(('r1-distill-qwen-14b', chip) for chip in ('v5p', 'v6e', 'h100')),
     ),
   ],

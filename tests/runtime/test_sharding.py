@@ -2,7 +2,7 @@
 
 The number of devices is fixed when jax starts: `main` runs in a process of its
 own, computes all cases and writes arrays, which the tests here compare; so do
-`families_on_meshes` and `continue_on_meshes`.
+`slow_cases_on_meshes` and others.
 """
 
 import dataclasses
@@ -22,7 +22,13 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from helpers import FAMILIES, OTHER_FAMILIES, random_params, tiny_config
+from helpers import (
+  FAMILIES,
+  OTHER_FAMILIES,
+  random_params,
+  slow,
+  tiny_config,
+)
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from rich.console import Console
 
@@ -68,13 +74,17 @@ MODEL = sized(
 FAMILY_MODELS = {name: sized(name) for name in [*FAMILIES, *OTHER_FAMILIES]}
 # The families' parameters are those of MODEL, but for experts.
 CASES = [
-  *(('all', mesh) for mesh in MESHES),
+  *(('all', mesh) for mesh in ('one', 'tensor', 'mixed')),
   *(('qwen3_moe', mesh) for mesh in ('one', 'mixed')),
 ]
-FAMILY_CASES = [
-  (name, mesh)
-  for name in [*FAMILIES, 'mistral', 'gemma3']
-  for mesh in ('one', 'mixed')
+SLOW_CASES = [
+  ('all', 'data'),
+  ('all', 'fsdp'),
+  *(
+    (name, mesh)
+    for name in [*FAMILIES, 'mistral', 'gemma3']
+    for mesh in ('one', 'mixed')
+  ),
 ]
 
 
@@ -351,8 +361,8 @@ def refcritic_on_other_meshes(path):
     refcritic_on_mesh(name, path)
 
 
-def families_on_meshes(path):
-  for case in FAMILY_CASES:
+def slow_cases_on_meshes(path):
+  for case in SLOW_CASES:
     on_mesh(*case, path)
 
 
@@ -440,10 +450,10 @@ def refcritics(python, tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def families_folder(python, tmp_path_factory):
-  """Runs the cases of the families; returns their folder."""
+def slow_folder(python, tmp_path_factory):
+  """Runs the slow cases; returns their folder."""
   return run_here(
-    python, tmp_path_factory.mktemp('families'), 'families_on_meshes'
+    python, tmp_path_factory.mktemp('slow'), 'slow_cases_on_meshes'
   )
 
 
@@ -453,17 +463,14 @@ def arrays_of(request):
 
   @functools.cache
   def read(family, mesh):
-    name = 'families_folder' if (family, mesh) in FAMILY_CASES else 'folder'
+    name = 'slow_folder' if (family, mesh) in SLOW_CASES else 'folder'
     folder = request.getfixturevalue(name)
     return dict(np.load(folder / f'{family}-{mesh}.npz'))
 
   return read
 
 
-PARAMS = [
-  *CASES,
-  *(pytest.param(*case, marks=pytest.mark.slow) for case in FAMILY_CASES),
-]
+PARAMS = [*CASES, *slow(*SLOW_CASES)]
 SEVERAL = [
   case for case in PARAMS if 'one' not in getattr(case, 'values', case)
 ]
@@ -524,15 +531,14 @@ def assert_close(params, expected):
 
 
 @pytest.mark.parametrize(
-  ('folder', 'mesh'),
+  ('runs', 'mesh'),
   [
     ('folder', 'mixed'),
-    pytest.param('other_meshes', 'fsdp', marks=pytest.mark.slow),
-    pytest.param('other_meshes', 'tensor', marks=pytest.mark.slow),
+    *slow(('other_meshes', 'fsdp'), ('other_meshes', 'tensor')),
   ],
 )
-def test_a_step_of_refcritic_is_that_of_one_device(request, folder, mesh):
-  folder, rewards = request.getfixturevalue(folder), []
+def test_a_step_of_refcritic_is_that_of_one_device(request, runs, mesh):
+  folder, rewards = request.getfixturevalue(runs), []
   for step in range(2):
     texts, scores, params = refcritic_of(folder, mesh, step)
     one_texts, one_scores, one_params = refcritic_of(folder, 'one', step)
@@ -588,10 +594,12 @@ def test_a_run_continues_on_another_mesh(continued, mesh):
   ('mesh', 'sizes', 'rows', 'kernel_shape'),
   [
     ('one', [1, 1, 1, 1], [16, 10], [32, 64]),
-    ('data', [8, 1, 1, 1], [2, 10], [32, 64]),
-    ('fsdp', [1, 8, 1, 1], [2, 10], [32 // 8, 64]),
     ('tensor', [2, 1, 4, 1], [8, 10], [32, 64 // 4]),
     ('mixed', [1, 2, 2, 2], [8, 5], [32 // 2, 64 // 2]),
+    *slow(
+      ('data', [8, 1, 1, 1], [2, 10], [32, 64]),
+      ('fsdp', [1, 8, 1, 1], [2, 10], [32 // 8, 64]),
+    ),
   ],
 )
 def test_what_each_device_holds(arrays_of, mesh, sizes, rows, kernel_shape):
