@@ -215,12 +215,17 @@ def module(package: str, name: str) -> ModuleType:
   """
   result = importlib.import_module('critic_jax')
   for part in (*package.split('.'), name):
-    paths = getattr(result, '__path__', ())
-    names = [info.name for info in pkgutil.iter_modules(paths)]
-    choices = [n for n in names if not n.startswith('_')]
-    check_name(f'module of {result.__name__}', part, choices)
+    names = _module_names(tuple(getattr(result, '__path__', ())))
+    check_name(f'module of {result.__name__}', part, names)
     result = importlib.import_module(f'{result.__name__}.{part}')
   return result
+
+
+@functools.cache
+def _module_names(folders: tuple[str, ...]) -> tuple[str, ...]:
+  """Returns the names of the public modules in folders; reads them once."""
+  names = (info.name for info in pkgutil.iter_modules(folders))
+  return tuple(name for name in names if not name.startswith('_'))
 
 
 # Annotations of settings, and the types of their values in a config.

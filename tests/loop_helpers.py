@@ -55,7 +55,17 @@ def mesh():
 
 
 def nano(**settings) -> LM:
-  """Makes a nano model that reads the arithmetic world's tokens."""
+  """Returns a nano model that reads the arithmetic world's tokens."""
+  key = repr(sorted(settings.items()))
+  if key not in _nanos:
+    _nanos[key] = _make_nano(settings)
+  return _nanos[key]
+
+
+_nanos: dict[str, LM] = {}
+
+
+def _make_nano(settings):
   tokenizer = dict(
     module='arithmetic_tokenizer',
     name='tokenizer',
@@ -69,8 +79,14 @@ def nano(**settings) -> LM:
 
 
 def init(seed=0, **lms):
-  """Draws parameters of LMs by role."""
-  return roles.init_params(lms, {}, mesh(), jax.random.key(seed))
+  """Returns drawn parameters of nano models, equal ones once, by role."""
+  drawn = seed, *((role, lm.model) for role, lm in lms.items())
+  if drawn not in _inits:
+    _inits[drawn] = roles.init_params(lms, {}, mesh(), jax.random.key(seed))
+  return dict(_inits[drawn])
+
+
+_inits: dict[tuple, dict] = {}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -17,6 +17,7 @@ it is one pair of all layers, `[L, B, Hkv, S, Dh]`, as parameters are stacked
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 
 import flax.linen as nn
@@ -346,6 +347,7 @@ class Transformer(nn.Module):
     return self.scalar_head(hidden)[..., 0]
 
 
+@functools.cache
 def abstract_params(model: Transformer):
   """Returns the parameters as shapes, boxed with their logical axis names."""
   # One layer is traced: all have the same, but for adapters.

@@ -195,6 +195,7 @@ def assert_warm_after_first_steps(compiled, rows):
     assert bool(row['compile/count']) == is_first, row
 
 
+@pytest.mark.slow
 def test_a_tiny_run_is_warm_after_the_first_step_of_a_phase(
   tmp_path, monkeypatch
 ):
