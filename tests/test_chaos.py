@@ -1,6 +1,8 @@
 """A run that is killed, and killed again, comes to what it would have come to.
 
-Run as a program, this is the run; it kills itself at a random instant.
+Run as a program, this is the run; it kills itself at a random instant. What is
+quick of this is in test_faults.py (signals, disks) and test_distributed.py (one
+process of two is killed, and the run goes on).
 
   python -m pytest -m slow tests/test_chaos.py    # 50 kills; some 10 minutes
 """
@@ -119,13 +121,6 @@ def kill(python, path, undisturbed, instants, seed, sent=signal.SIGKILL):
     pass
   assert_same(path / str(number), undisturbed)
   return where
-
-
-def test_a_run_killed_inside_a_save_is_as_one_that_was_not(
-  python, tmp_path, undisturbed
-):
-  [(instant, _)] = kill(python, tmp_path, undisturbed, ['inside a save'], 0)
-  assert instant == 'inside a save'
 
 
 @pytest.mark.slow

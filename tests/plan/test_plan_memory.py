@@ -234,10 +234,8 @@ POLICIES = ('none', 1, 1.3), ('dots_and_attention', 1, 1.5), ('full', 0.8, 1.4)
   'remat, activation_share, bound, is_whole',
   [
     (*POLICIES[0], True),
-    (*POLICIES[-1], False),
     *slow(
-      *((*policy, False) for policy in POLICIES[1:-1]),
-      *((*policy, True) for policy in POLICIES[1:]),
+      *((*policy, whole) for policy in POLICIES[1:] for whole in (False, True))
     ),
   ],
 )
