@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import log_compilations, random_params
+from helpers import log_compilations, random_params, slow
 from rich.console import Console
 from run_helpers import (
   assert_same,
@@ -228,7 +228,7 @@ def signalled(monkeypatch, at, *numbers):
   [
     (1, signal.SIGTERM, 143),
     (3, signal.SIGINT, 130),
-    pytest.param(0, signal.SIGINT, 130, marks=pytest.mark.slow),
+    *slow((0, signal.SIGINT, 130)),
   ],
 )
 def test_sigterm_saves_and_the_run_goes_on_as_if_never_told(
@@ -253,10 +253,7 @@ def test_sigterm_saves_and_the_run_goes_on_as_if_never_told(
   assert lines[lines.index(told) + 1].startswith(resumed)
 
 
-@pytest.mark.parametrize(
-  'second',
-  [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)],
-)
+@pytest.mark.parametrize('second', [signal.SIGTERM, *slow(signal.SIGINT)])
 def test_the_second_sigterm_ends_at_once_and_nothing_is_lost(
   python, tmp_path, whole, second
 ):
@@ -340,9 +337,7 @@ def in_disk(disk, copy, options, *command):
   return child
 
 
-@pytest.mark.parametrize(
-  'fault', ['saving', pytest.param('logging', marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize('fault', ['saving', *slow('logging')])
 def test_a_full_disk_ends_the_run_with_the_last_checkpoint_whole(
   tmp_path, fault, whole
 ):

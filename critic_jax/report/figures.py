@@ -25,6 +25,7 @@ _COLORED = (
 )  # fmt: skip
 DASHES = ('-', '--', ':', '-.')  # of the curves beyond one for each colour
 INK, FAINT, PAPER = '#3c3f45', '#9aa0a8', '#ffffff'
+# What dark pages have in their place.
 DARK = {INK: '#c9cdd3', FAINT: '#6b727c', PAPER: '#1b1e23'}
 
 
