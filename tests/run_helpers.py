@@ -28,7 +28,7 @@ def _make_phase_once(name, section, lms, grade):
 
 
 def run(config, path, console=None, *, has_report=False):
-  """Trains a run, by default silently; its report would take longer."""
+  """Trains a run, by default silently and without its report."""
   with contextlib.ExitStack() as patches:
     patch = mock.patch.object(phases, '_make_phase', _make_phase_once)
     patches.enter_context(patch)
