@@ -7,9 +7,10 @@ from unittest import mock
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from ml_collections import ConfigDict
 from rich.console import Console
 
-from configs import refcritic
+from configs import common, refcritic
 from critic_jax import train
 from critic_jax.runtime import timing
 from critic_jax.training import phases
@@ -64,6 +65,25 @@ def stale_config(staleness=1):
   )
   config.phases.rl.optimizer.learning_rate = 0.01
   return config
+
+
+def served_config(url, **settings):
+  """Configures RL of three steps with a served solver, and an evaluation."""
+  config = refcritic.get_config('tiny')
+  config.order, config.phases.rl.copy = ('rl',), {}
+  del config.models.cold
+  config.data.num_train = 4
+  config.phases.rl.update(dict(steps=3, checkpoint_every=2, records_every=1))
+  config.evals.heldout.after = ('rl',)
+  config.models.solver = serve(url, **settings)
+  return config
+
+
+def serve(url, **settings):
+  """Returns the section of a role whose model is a server's."""
+  served = dict(model='small', num_requests=8, timeout_s=60.0, deadline_s=300.0)
+  settings = dict(source=url, max_new_tokens=48, served=served) | settings
+  return ConfigDict(common.model(**settings))
 
 
 def contents(path):

@@ -14,6 +14,7 @@ import warnings
 
 import jax
 import pytest
+from helpers import OTHER_FAMILIES
 
 from configs import ppo, refcritic
 from critic_jax.plan import __main__ as command
@@ -25,11 +26,12 @@ from critic_jax.plan import (
   memory,
   topology,
 )
+from critic_jax.plan.chips import CHIPS
 from critic_jax.runtime import sharding
 from critic_jax.terminal import Console
 
 ROOT = pathlib.Path(__file__).parents[2]
-FAMILIES = {
+FAMILIES = OTHER_FAMILIES | {
   'llama': dict(tie_embeddings=False),
   'qwen2': dict(qkv_bias=True),
   'qwen3': dict(qk_norm=True, tie_embeddings=False),
@@ -38,10 +40,12 @@ MESHES = {
   'v5e': dict(fsdp=4, tensor=2),
   'v6e': dict(fsdp=2, tensor=2, sequence=2),
   'v5p': dict(data=2, fsdp=2, tensor=2),
+  'h100': dict(data=2, fsdp=2, tensor=2),
+  'a100': dict(fsdp=2, tensor=2, sequence=2),
 }
 
 
-def tiny(recipe=refcritic, name='rl', **changes):
+def tiny(recipe=refcritic, name='rl', platform='tpu', **changes):
   """The tiny config, and its LMs with other fields."""
   config = recipe.get_config('tiny')
   fields = dict(
@@ -50,7 +54,7 @@ def tiny(recipe=refcritic, name='rl', **changes):
   )  # fmt: skip
   lms = {
     role: abstract.changed(lm, **(fields | changes))
-    for role, lm in abstract.make_lms(config, 'tpu').items()
+    for role, lm in abstract.make_lms(config, platform).items()
   }
   section = config.phases[name]
   section.microbatches = 2
@@ -70,14 +74,33 @@ def programs(config, lms, phase, mesh, **wanted):
   return kinds
 
 
-@pytest.mark.libtpu
+def on(mark, *cases):
+  """Marks cases as those of a compiler, which may be missing."""
+  return [pytest.param(*case, marks=mark) for case in cases]
+
+
 @pytest.mark.parametrize(
   ('chip', 'family'),
-  [('v5e', 'llama'), ('v6e', 'qwen2'), ('v5p', 'qwen3')],
+  [
+    *on(
+      pytest.mark.libtpu, ('v5e', 'llama'), ('v6e', 'qwen2'), ('v5p', 'qwen3')
+    ),
+    *on(
+      [pytest.mark.libtpu, pytest.mark.slow],
+      ('v5e', 'qwen3_moe'),
+      ('v6e', 'gemma3'),
+      ('v5p', 'mistral'),
+    ),
+    *on(
+      [pytest.mark.cuda, pytest.mark.slow],
+      *(('h100', family) for family in FAMILIES),
+      ('a100', 'qwen2'),
+    ),
+  ],
 )
 def test_the_programs_of_a_family_on_a_chip(chip, family):
   mesh = topology.make_mesh(chip, MESHES[chip])
-  config, lms, phase = tiny(**FAMILIES[family])
+  config, lms, phase = tiny(platform=CHIPS[chip].platform, **FAMILIES[family])
   kinds = programs(config, lms, phase, mesh)
   assert set(kinds) == {'update', 'insert', 'decode'}
   for kind, program in kinds.items():

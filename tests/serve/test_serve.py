@@ -1,5 +1,6 @@
 """A server of a run's roles: what it answers, to whom, and what it survives."""
 
+import collections
 import concurrent.futures
 import contextlib
 import dataclasses
@@ -16,6 +17,7 @@ import jax
 import pytest
 from helpers import random_params
 from loop_helpers import nano, problems
+from run_helpers import assert_same, run, served_config
 
 from configs import common
 from critic_jax.models.sampling_distribution import SamplingParams
@@ -25,6 +27,7 @@ from critic_jax.sampling.engine import Engine, Job
 from critic_jax.serve import __main__ as command
 from critic_jax.serve import bodies
 from critic_jax.training import roles
+from critic_jax.workdir import run_dir
 
 uvicorn = pytest.importorskip('uvicorn', reason="pip install -e '.[serve]'")
 from critic_jax.serve import app as app_lib  # noqa: E402
@@ -232,6 +235,29 @@ def test_it_may_be_the_solver_of_a_run(port, engine):
   assert [r.text for r in ours] == [r.text for r in theirs]
   assert [r.finish for r in ours] == [r.finish for r in theirs]
   assert theirs[-1].refused and not theirs[0].refused
+
+
+@pytest.mark.slow
+def test_a_run_is_the_solver_of_another(tiny_run, tmp_path):
+  """Twice, with the same texts: what is asked with a seed keeps to it."""
+  engines = command.make_engines(f'{tiny_run}:rl', '', 8)
+  with serving(engines) as port:
+    served = dict(model='solver', num_requests=4, timeout_s=60, deadline_s=60)
+    config = served_config(f'http://127.0.0.1:{port}/v1', served=served)
+    one, two = (run(config, tmp_path / name) for name in ('one', 'two'))
+  for engine in engines.values():
+    engine.close()
+  assert_same(one, two)
+  stages = collections.Counter(
+    record.stage
+    for file in (one / 'records/rl').iterdir()
+    for record in run_dir.read_records(file)
+    if record.text
+  )
+  section = config.phases.rl
+  solved = section.steps * section.batch_size * section.num_solutions
+  assert stages['solve'] == solved
+  assert stages['critique'] == solved * section.num_critiques
 
 
 def _post(port, body, length=None):

@@ -6,10 +6,9 @@ import jax
 import pytest
 from bad_server import bad_server
 from helpers import PROBLEM
-from ml_collections import ConfigDict
-from run_helpers import assert_same, run
+from run_helpers import assert_same, run, serve, served_config
 
-from configs import common, refcritic
+from configs import refcritic
 from critic_jax.plan import __main__ as plan
 from critic_jax.plan.chips import CHIPS
 from critic_jax.plan.speed import Shares
@@ -24,24 +23,6 @@ from critic_jax.workdir import run_dir
 def _quick(monkeypatch):
   monkeypatch.setattr(endpoint_lib, '_FIRST_DELAY_S', 0.01)
   monkeypatch.setattr(endpoint_lib, '_MAX_DELAY_S', 0.05)
-
-
-def served_config(url):
-  """Configures RL of three steps with a served solver, and an evaluation."""
-  config = refcritic.get_config('tiny')
-  config.order, config.phases.rl.copy = ('rl',), {}
-  del config.models.cold
-  config.data.num_train = 4
-  config.phases.rl.update(dict(steps=3, checkpoint_every=2, records_every=1))
-  config.evals.heldout.after = ('rl',)
-  config.models.solver = serve(url)
-  return config
-
-
-def serve(url, **settings):
-  served = dict(model='small', num_requests=8, timeout_s=60.0, deadline_s=300.0)
-  settings = dict(source=url, max_new_tokens=48, served=served) | settings
-  return ConfigDict(common.model(**settings))
 
 
 def read(path, names):
