@@ -568,10 +568,11 @@ def test_a_step_of_refcritic_of_other_families(refcritics, family):
   )
   pairs = list(zip(texts, one_texts, strict=True))
   assert np.mean([ours == other for ours, other in pairs]) > 0.9
-  rows = run_dir.read_metrics(refcritics / f'{family}-mixed/metrics.jsonl')
-  for row in rows:
-    assert 0 < row['policy/max_ratio_error'] < 1e-4
-    assert row['update/skipped'] == 0
+  rows = [*run_dir.read_metrics(refcritics / f'{family}-mixed/metrics.jsonl')]
+  # A step of an untrained model may have nothing to learn from.
+  assert 0 < max(row['policy/max_ratio_error'] for row in rows) < 1e-4
+  assert max(row['grad_norm'] for row in rows) > 0
+  assert not any(row['update/skipped'] for row in rows)
 
 
 @pytest.mark.slow
