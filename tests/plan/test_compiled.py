@@ -107,7 +107,8 @@ def test_the_programs_of_a_family_on_a_chip(chip, family):
     result = compiled.measure(program, lms)
     # Temporaries may be none: programs as small as this need fast memory only.
     assert not result.refusal and result.temporaries >= 0
-    assert result.flops > 0 and result.bytes_accessed > 0
+    if CHIPS[chip].platform == 'tpu':  # that of GPUs does not say
+      assert result.flops > 0 and result.bytes_accessed > 0
     # Arguments are the parameters, as the plan counts them, and the rest.
     assert result.arguments > abstract.device_bytes(
       abstract.params(lms[program.role], mesh)
