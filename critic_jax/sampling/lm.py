@@ -141,8 +141,8 @@ class LM:
   def continued(self, conversation: Conversation) -> list[int] | None:
     """Returns the tokens of a conversation after the very ones of its response.
 
-    The keys and values of problem and solution are then those that the solver
-    computed.
+    The keys and values of problem and solution are those that the solver
+    computed, once more: keeping them would spare 0.3 % of a step (LOG.md).
 
     Returns:
       None if this model did not sample the response, or the chat template does
