@@ -196,7 +196,7 @@ class Run:
         advance(metrics)
         if is_reached:
           break
-    alarms.tell_refused()
+    alarms.tell_end()
     # From here on the phase is saved, however the process ends.
     checkpoint.wait(self.manager)
 

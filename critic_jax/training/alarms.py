@@ -178,8 +178,23 @@ class Alarms:
     is_negative = mean is not None and self._best_metric.startswith('-')
     return -mean if is_negative else mean
 
-  def tell_refused(self) -> None:
-    """Says how many records of the phase have no content, by stage."""
+  def tell_end(self) -> None:
+    """Says what a phase that has ended did not come to, and what was refused.
+
+    That is its `until`, and by stage how many records have no content.
+    """
+    config = self._phase.config
+    if config.until and not self._watch.holds(config.until):
+      means = ', '.join(
+        f'{name} = {self._watch.mean(name):.3g}'
+        for name in config.until
+        if self._watch.mean(name) is not None
+      )
+      self._warn(
+        f'all {config.steps} steps are done and did not come to what `until` '
+        f'says: {means or "none of its metrics was logged"} in the last '
+        f'{config.limit_window} steps (limit_window)'
+      )
     for stage, number in sorted(self._num_refused.items()):
       self._warn(
         f'{number} of {self._num_records[stage]} records of {stage!r} were '

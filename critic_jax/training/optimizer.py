@@ -71,7 +71,7 @@ def make_optimizer(
     b2: Adam's decay of the mean square; Adafactor's grows with the updates.
     eps: Adam's epsilon, outside the root; Adafactor has another.
     adam_fraction: the rate of what Muon leaves to AdamW, embeddings and heads
-      and vectors, by that of matrices; the others do not use it.
+      and vectors, by that of matrices; 1.0 for the others.
     bfloat16: how parameters in bfloat16 keep changes that are smaller than
       their last place: 'masters', in float32 copies in the optimiser's state,
       or 'stochastic', by rounding at random (training/bfloat16_updates.py).
@@ -89,6 +89,11 @@ def make_optimizer(
     raise ValueError(
       f'max_grad_norm: got {max_grad_norm!r}; expected > 0; for no clip set '
       "it to float('inf')"
+    )
+  if adam_fraction != 1.0 and name != 'muon':
+    raise ValueError(
+      f'adam_fraction: got {adam_fraction!r} with {name!r}, which has one rate '
+      "for all parameters; expected 1.0, or name='muon'"
     )
   if name == 'adamw':
     tx = optax.adamw(

@@ -274,15 +274,33 @@ def test_a_resumed_phase_counts_on(silent):
   silent.start()
   silent.step(2, **{'solve/refused': 0.25, 'solve/count': 4.0})
   assert 'no signal in 3 steps' in silent.told()
-  silent.alarms.tell_refused()
+  silent.alarms.tell_end()
   assert "rl: 5 of 12 records of 'solve' were refused" in silent.told()
 
 
 def test_what_fitted_is_not_told_of(silent):
   silent.step(0, **{'solve/refused': 0.0, 'solve/count': 4.0})
   silent.told()
-  silent.alarms.tell_refused()
+  silent.alarms.tell_end()
   assert not silent.told()
+
+
+@pytest.mark.parametrize('loss', [0.02, 0.2, None])
+def test_a_phase_that_did_not_come_to_its_until_says_so(tmp_path, loss):
+  batch = {'mask': np.ones((1, 2), bool)}
+  run = Run(tmp_path / 'run', batch, until={'loss/nll': dict(high=0.1)})
+  metrics = {} if loss is None else {'loss/nll': loss}
+  for step in range(4):
+    run.step(step, grad_norm=1.0, **metrics)
+  run.start()  # a phase that goes on knows what it had
+  run.alarms.tell_end()
+  told = run.told()
+  if loss == 0.02:
+    assert not told
+  else:
+    found = 'none of its metrics was logged' if loss is None else 'nll = 0.2'
+    assert 'rl: all 20 steps are done and did not come to what' in told
+    assert found in told
 
 
 # ----------------------------------------------------- hopeless by its config

@@ -144,6 +144,7 @@ def test_it_finds_a_minimum():
     ('learning_rate', math.nan),
     ('end_fraction', 1.5),
     ('max_grad_norm', 0.0),
+    ('adam_fraction', 0.25),  # of AdamW, which has one rate for all
   ],
 )
 def test_a_wrong_setting_is_named(name, wrong):
