@@ -74,7 +74,8 @@ def shrink(config):
     # Rows of both kinds.
     phase.row_shapes = () if phase.recipe == 'sft' else ((4, 512),)
     phase.optimizer.warmup_steps = 0
-    phase.optimizer.name = 'adamw'  # Muon's update is a longer program
+    # Muon's update is a longer program.
+    phase.optimizer.update(name='adamw', adam_fraction=1.0)
     rate = min(phase.optimizer.learning_rate, 3e-3)
     phase.optimizer.learning_rate = rate
   return config
