@@ -68,7 +68,7 @@ def run(
   # Check every setting and input: nothing compiles before.
   checks.check_names(config, also=('checkpoint',))
   console = console or Console(quiet=not distributed.is_first())
-  config, trained = resolve(config)
+  config, trained = resolve(config, overrides)
   if not config.evals:
     raise ValueError('evals: got none; expected a section; see common.py')
   mesh = sharding.make_mesh(config.mesh)
@@ -141,8 +141,14 @@ def _inputs(lms, loaded, evaluations, trained: Trained | None):
   )
 
 
-def resolve(config) -> tuple[ConfigDict, Trained | None]:
+def resolve(
+  config, overrides: Mapping[str, Any] | None = None
+) -> tuple[ConfigDict, Trained | None]:
   """Fills in the settings that `config.checkpoint` implies.
+
+  Args:
+    config: a ConfigDict, as configs/evaluate.py makes it.
+    overrides: settings that the command line changed, which stay as they are.
 
   Returns:
     A copy of the config, and the checkpoint if it is that of a run.
@@ -172,7 +178,9 @@ def resolve(config) -> tuple[ConfigDict, Trained | None]:
     config.data = ConfigDict(saved['data'])
     config.graders.name = saved['graders'].get('name', 'answers')
   if not config.evals:  # measured as in the run, to the digit
-    config.evals, config.seed = ConfigDict(saved['evals']), saved['seed']
+    config.evals = ConfigDict(saved['evals'])
+    if 'seed' not in (overrides or {}):  # else with other noise
+      config.seed = saved['seed']
     for section in config.evals.values():
       section.after = ()
   return config, trained

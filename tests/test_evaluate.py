@@ -152,6 +152,16 @@ def test_a_phase_measured_again_gives_the_numbers_of_the_run(
   assert records == (tiny_run / f'eval/heldout/{phase}.jsonl.gz').read_bytes()
 
 
+def test_a_run_is_measured_again_with_other_noise(tiny_run):
+  """By a seed that is typed, as README does."""
+  config = config_file.get_config('run')
+  config.checkpoint = f'{tiny_run}:rl'
+  config.seed = 5
+  assert evaluate.resolve(config, {'seed': 5})[0].seed == 5
+  trained = json.loads((tiny_run / 'config.json').read_text())
+  assert evaluate.resolve(config, {})[0].seed == trained['seed'] != 5
+
+
 def test_a_run_that_was_trained_again_is_not_the_one_that_was_measured(
   tmp_path, tiny_run
 ):

@@ -122,6 +122,9 @@ def test_it_is_measured_again_exported_served_and_asked(trained, words, run):
   run(EVALUATE)
   again = trained.with_name('again')
   assert (again / 'results/heldout.json').exists()
+  one, other = trained / 'eval/heldout/rl', again / 'eval/heldout/evaluation'
+  one, other = (x.with_suffix('.jsonl.gz').read_bytes() for x in (one, other))
+  assert one != other  # with other noise
   run(CONVERT)
   exported = pathlib.Path(words(CONVERT)[-1])
   assert (exported / 'config.json').exists()
