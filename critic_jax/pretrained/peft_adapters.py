@@ -21,7 +21,7 @@ import safetensors.numpy
 from critic_jax import files, strict_json
 from critic_jax.models import layer_stack, lora
 from critic_jax.models.config import Lora, TransformerConfig
-from critic_jax.pretrained import hf_parameters, safetensors_io
+from critic_jax.pretrained import hf_parameters, hub_models, safetensors_io
 
 CONFIG, WEIGHTS = 'adapter_config.json', 'adapter_model.safetensors'
 _PREFIX = 'base_model.model.'
@@ -176,7 +176,8 @@ def save(
     config: the model's, whose head is the language head.
     settings: of the adapters.
     params: the adapters; layers may be stacked.
-    base: the name of the model that they change.
+    base: the name of the model that they change; of the hub's the id is
+      written, as PEFT wants it.
 
   Returns:
     The names of the files written.
@@ -199,7 +200,8 @@ def save(
     for part, x in zip('AB', (a, b), strict=True):
       tensors[_name(matrix, part)] = np.ascontiguousarray(x.T)
   content = dict(
-    peft_type='LORA', task_type='CAUSAL_LM', base_model_name_or_path=base,
+    peft_type='LORA', task_type='CAUSAL_LM',
+    base_model_name_or_path=base.removeprefix(hub_models.PREFIX),
     r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout,
     target_modules=sorted(targets), bias='none', inference_mode=True,
   )  # fmt: skip

@@ -17,7 +17,7 @@ may be a run again, and which must be as they were in training.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -65,20 +65,28 @@ class AdapterFolder(NamedTuple):
 Origin = TrainedRole | AdapterFolder | str
 
 
-def find(source: str, role: str) -> Origin:
+def find(source: str, role: str, folders: Sequence[str] = ()) -> Origin:
   """Returns the origin of a source; equal sources have equal origins.
 
   Args:
     source: not ''.
     role: the role of the run, where the source names none.
+    folders: those of adapters that have led to it.
 
   Raises:
-    ValueError: the run has no such checkpoint.
+    ValueError: the run has no such checkpoint; adapters name each other in a
+      circle.
   """
   named = trained_lib.find(source)
   if named is None and peft_adapters.is_folder(source):
+    if source in folders:
+      raise ValueError(
+        f'got the adapters {source!r} as the model that they change; expected '
+        'a model; write its name to base_model_name_or_path'
+      )
     with lookup.naming(source):
-      return AdapterFolder(source, find(peft_adapters.read(source).base, role))
+      base = peft_adapters.read(source).base
+      return AdapterFolder(source, find(base, role, (*folders, source)))
   if named is None:
     return source
   return TrainedRole(named[0], named[1] or role)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 import shutil
 
 import jax
@@ -15,7 +16,7 @@ from configs import common
 from critic_jax import convert
 from critic_jax.models import forward, layer_stack, quantize
 from critic_jax.models.transformer import Transformer
-from critic_jax.pretrained import hf_weights
+from critic_jax.pretrained import hf_weights, peft_adapters
 from critic_jax.text import tokenizer as tokenizer_lib
 from critic_jax.training import inputs, model_sources, role_checks, roles
 from critic_jax.workdir import checkpoint, trained
@@ -178,6 +179,20 @@ def test_a_run_may_begin_with_a_run(tmp_path):
   (tmp_path / 'a/config.json').write_text(json.dumps(config))
   with pytest.raises(ValueError, match='expected one that begins with weights'):
     read(f'{tmp_path / "c"}:rl')
+
+
+def test_adapters_of_adapters_end_in_a_model(tmp_path):
+  """Here they never do: two folders name each other."""
+  golden = pathlib.Path(__file__).parents[1] / 'goldens' / 'peft'
+  for name, base in ('ab', 'ba'):
+    shutil.copytree(golden, tmp_path / name)
+    path = tmp_path / name / peft_adapters.CONFIG
+    content = json.loads(path.read_text())
+    content['base_model_name_or_path'] = str(tmp_path / base)
+    path.write_text(json.dumps(content))
+  message = f"got the adapters '{tmp_path / 'a'}' as the model that they change"
+  with pytest.raises(ValueError, match=message):
+    model_sources.load(str(tmp_path / 'a'), 'critic')
 
 
 def damage(path):
