@@ -125,6 +125,9 @@ def mbpp():
     )
   )
   config.order = ('rl',)
+  config.evals.heldout = common.evaluation(
+    after=('start', 'rl'), num_examples=16, num_critiques=0, num_refinements=0
+  )
   return config
 
 

@@ -76,6 +76,21 @@ def test_configs_hold_together(built):
       assert recipe.exists(), name
 
 
+def test_real_models_are_measured_before_and_after(built):
+  """On problems that are held out; no protocol measures preferences."""
+  stems = set()
+  for name, config in built[0].items():
+    is_real = any(x.get('source') for x in config['models'].values())
+    if not is_real or config['data'].get('name') == 'preferences':
+      continue
+    for evaluation in config['evals'].values() if config['order'] else ():
+      stems.add(name.split(':')[0])
+      assert evaluation['split'] == 'test'
+      assert {'start', config['order'][-1]} <= {*evaluation['after']}, name
+    assert config['evals'], name
+  assert stems >= {'refcritic', 'ctrl', 'grpo', 'verdicts'}
+
+
 def test_every_phase_of_the_embedded_world_can_be_made(built):
   """Its recipe and its optimiser are built; nothing is trained."""
   from critic_jax.training import eval_phases, phases, roles
