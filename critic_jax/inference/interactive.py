@@ -21,8 +21,8 @@ from critic_jax.runtime import compilation, sharding
 from critic_jax.sampling.lm import LM
 from critic_jax.sampling.served import Served, local
 from critic_jax.text.chat_template import DATE
+from critic_jax.training import model_sources, served_roles
 from critic_jax.training import roles as roles_lib
-from critic_jax.training import served_roles
 from critic_jax.types import Params, Problem, Record
 from critic_jax.workdir import trained as trained_lib
 
@@ -166,7 +166,8 @@ def load(
   """Loads a solver and a critic, or one model as both.
 
   A run's roles have the settings that they were trained with: prompts, lengths,
-  temperature, dtypes; one that a server sampled is asked there again. Other
+  temperature, dtypes; one that a server sampled is asked there again, and
+  adapters are merged into matrices of the `dtype` of computation. Other
   weights are asked by the prompts for chat models ('instruct'), for at most
   1024 new tokens, in float32 on CPUs and in bfloat16 elsewhere.
 
@@ -244,7 +245,9 @@ def _section(source: str, role: str, platform: str):
   config = named[0].config
   lookup.check_name('role', named[1] or role, config['models'])
   section = config['models'][named[1] or role]
-  # Adapters are read merged into their matrices.
+  if model_sources.has_adapters(section):
+    # They are read merged into their matrices; int8 would round them away.
+    section = {**section, 'param_dtype': section['dtype']}
   section = {name: x for name, x in section.items() if name != 'lora'}
   return section, config.get('date', DATE)
 

@@ -1,6 +1,7 @@
 """Roles with adapters: one base in memory, what is trained, saved, resumed."""
 
 import io
+import json
 import os
 import shutil
 import signal
@@ -16,7 +17,8 @@ from run_helpers import assert_same, last_checkpoint, run
 from configs import refcritic
 from configs.evaluate import get_config as evaluation
 from critic_jax import convert, evaluate
-from critic_jax.models import forward, lora
+from critic_jax.inference import interactive
+from critic_jax.models import forward, lora, quantize
 from critic_jax.pretrained import hf_weights, peft_adapters
 from critic_jax.training import (
   adapters,
@@ -171,6 +173,29 @@ def test_what_is_exported_is_what_was_trained(folder, trained_run, tmp_path):
   # A role that is the base is read from its source.
   _, params, _ = model_sources.load(f'{trained_run}:rl:solver', 'critic')
   assert_trees_close(params, base, rtol=0)
+
+
+def test_a_critic_beside_an_int8_base_is_asked_as_it_was_trained(
+  folder, trained_run, tmp_path
+):
+  """Its merged matrices are not rounded to int8 again."""
+  path = shutil.copytree(trained_run, tmp_path / 'run')
+  config = json.loads((path / 'config.json').read_text())
+  for section in config['models'].values():
+    section['param_dtype'] = 'int8'
+  (path / 'config.json').write_text(json.dumps(config))
+  loop = interactive.load(f'{path}:rl')
+  _, tree = last_checkpoint(path)
+  model = roles.make_lms(config['models'])['critic'].model
+  [base, *_] = roles.load_params(config['models']).values()
+  trained = lora.join(quantize.quantize(base), tree['roles']['critic'])
+  tokens = np.arange(24, dtype=np.int32).reshape(2, 12)
+  np.testing.assert_allclose(
+    logits(loop.critic.lm.model, loop.critic.params, tokens),
+    logits(model, trained, tokens),
+    atol=1e-4,
+  )
+  assert loop.solver.lm.model.config.param_dtype == 'int8'
 
 
 def test_another_base_is_refused(folder, trained_run, tmp_path):
