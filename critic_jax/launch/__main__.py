@@ -229,8 +229,8 @@ def _run(args, console: Console, words: Sequence[str]) -> None:
     status = subprocess.run(words, check=False).returncode
   except FileNotFoundError:
     raise ValueError(
-      f'{words[0]}: got no such command; expected it on the PATH; run this on a '
-      'machine of the cluster, or give --dry_run to see the commands'
+      f'{words[0]}: got no such command; expected it on the PATH; run this on '
+      'a machine of the cluster, or give --dry_run to see the commands'
     ) from None
   if status:
     raise ValueError(

@@ -210,8 +210,7 @@ def changes(
     if len(refused) > _MAX_SHOWN:
       shown += f' and {len(refused) - _MAX_SHOWN} more settings'
     raise ValueError(
-      f'config: got {shown}; expected the values in {path}; '
-      f'{advice}'
+      f'config: got {shown}; expected the values in {path}; {advice}'
     )
   return differing
 
