@@ -78,7 +78,9 @@ def find(source: str, role: str) -> Origin:
   named = trained_lib.find(source)
   if named is None and peft_adapters.is_folder(source):
     with lookup.naming(source):
-      return AdapterFolder(source, find(peft_adapters.read(source).base, role))
+      base = peft_adapters.read(source).base
+    with _naming_base(source):
+      return AdapterFolder(source, find(base, role))
   if named is None:
     return source
   return TrainedRole(named[0], named[1] or role)
@@ -101,6 +103,16 @@ def load(source: str, role: str) -> tuple[TransformerConfig, Params, Tokenizer]:
   return config, load_weights(origin), tokenizer
 
 
+def _naming_base(folder: str):
+  """Within the block errors are of the model that a folder of adapters names.
+
+  So what they say to write is written there: as `source` of the role it would
+  leave the adapters out.
+  """
+  setting = 'base_model_name_or_path'
+  return lookup.naming(f'{folder}/{peft_adapters.CONFIG}: {setting}')
+
+
 def load_config_and_tokenizer(
   origin: Origin, num_runs: int = 0
 ) -> tuple[TransformerConfig, Tokenizer]:
@@ -117,7 +129,7 @@ def load_config_and_tokenizer(
   if isinstance(origin, str):
     return hf_weights.load_config_and_tokenizer(origin)
   if isinstance(origin, AdapterFolder):
-    with lookup.naming(origin.folder):
+    with _naming_base(origin.folder):
       return load_config_and_tokenizer(origin.base, num_runs + 1)
   run, role = origin.checkpoint.run, origin.role
   if num_runs > _MAX_RUNS:

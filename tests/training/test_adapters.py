@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import shutil
 import signal
 
@@ -153,6 +154,8 @@ def test_what_is_exported_is_what_was_trained(folder, trained_run, tmp_path):
   assert {path.name for path in alone.iterdir()} == {
     peft_adapters.CONFIG, peft_adapters.WEIGHTS,
   }  # fmt: skip
+  modes = {path.stat().st_mode for x in (merged, alone) for path in x.iterdir()}
+  assert len(modes) == 1  # those that others read, too
   _, tree = last_checkpoint(trained_run)
   config = adapted(folder)
   lms = roles.make_lms(config.models)
@@ -171,6 +174,12 @@ def test_what_is_exported_is_what_was_trained(folder, trained_run, tmp_path):
   # A role that is the base is read from its source.
   _, params, _ = model_sources.load(f'{trained_run}:rl:solver', 'critic')
   assert_trees_close(params, base, rtol=0)
+  # The name of its model is mended where it is.
+  path = alone / peft_adapters.CONFIG
+  path.write_text(path.read_text().replace(folder, 'some/model'))
+  message = f"{path}: base_model_name_or_path: path: got 'some/model'"
+  with pytest.raises(ValueError, match=re.escape(message)):
+    model_sources.load(str(alone), 'critic')
 
 
 def test_another_base_is_refused(folder, trained_run, tmp_path):
