@@ -16,7 +16,7 @@ source of weights for every role of the config.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +68,16 @@ def run(
   # Check every setting and input: nothing compiles before.
   checks.check_names(config, also=('checkpoint',))
   console = console or Console(quiet=not distributed.is_first())
-  config, trained = resolve(config)
+  config, trained = resolve(config, overrides or {})
   if not config.evals:
-    raise ValueError('evals: got none; expected a section; see common.py')
+    others = 'take another config, such as evaluate:outputs'
+    raise ValueError(
+      f'evals: got none in {config.checkpoint}; expected a run that measures '
+      f'something; {others}'
+      if trained
+      else 'evals: got none; expected a run, which has them, as checkpoint; '
+      f'give --checkpoint=RUN:PHASE, or {others}'
+    )
   mesh = sharding.make_mesh(config.mesh)
   platform = compilation.platform(mesh)
   lms = roles_lib.make_lms(
@@ -141,8 +148,14 @@ def _inputs(lms, loaded, evaluations, trained: Trained | None):
   )
 
 
-def resolve(config) -> tuple[ConfigDict, Trained | None]:
+def resolve(
+  config, overrides: Container[str] = ()
+) -> tuple[ConfigDict, Trained | None]:
   """Fills in the settings that `config.checkpoint` implies.
+
+  Args:
+    config: as of `run`.
+    overrides: names of settings that the command line changed.
 
   Returns:
     A copy of the config, and the checkpoint if it is that of a run.
@@ -171,8 +184,10 @@ def resolve(config) -> tuple[ConfigDict, Trained | None]:
   if not config.data:
     config.data = ConfigDict(saved['data'])
     config.graders.name = saved['graders'].get('name', 'answers')
-  if not config.evals:  # measured as in the run, to the digit
-    config.evals, config.seed = ConfigDict(saved['evals']), saved['seed']
+  if not config.evals:  # measured as in the run, by its seed to the digit
+    config.evals = ConfigDict(saved['evals'])
+    if not (config.seed or 'seed' in overrides):
+      config.seed = saved['seed']
     for section in config.evals.values():
       section.after = ()
   return config, trained

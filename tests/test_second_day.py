@@ -122,6 +122,10 @@ def test_it_is_measured_again_exported_served_and_asked(trained, words, run):
   run(EVALUATE)
   again = trained.with_name('again')
   assert (again / 'results/heldout.json').exists()
+  seeds = (
+    json.loads((x / 'config.json').read_text()) for x in (again, trained)
+  )
+  assert [config['seed'] for config in seeds] == [1, 0]  # other noise
   run(CONVERT)
   exported = pathlib.Path(words(CONVERT)[-1])
   assert (exported / 'config.json').exists()
