@@ -69,15 +69,7 @@ def run(
   checks.check_names(config, also=('checkpoint',))
   console = console or Console(quiet=not distributed.is_first())
   config, trained = resolve(config, overrides or {})
-  if not config.evals:
-    others = 'take another config, such as evaluate:outputs'
-    raise ValueError(
-      f'evals: got none in {config.checkpoint}; expected a run that measures '
-      f'something; {others}'
-      if trained
-      else 'evals: got none; expected a run, which has them, as checkpoint; '
-      f'give --checkpoint=RUN:PHASE, or {others}'
-    )
+  _check_evals(config, trained)
   mesh = sharding.make_mesh(config.mesh)
   platform = compilation.platform(mesh)
   lms = roles_lib.make_lms(
@@ -122,6 +114,20 @@ def run(
     html_report.write(folder.path)
   console.print(f'report: {folder.path / "report.html"}')
   return folder.path
+
+
+def _check_evals(config, trained: Trained | None) -> None:
+  """Raises ValueError where nothing is to be measured."""
+  if config.evals:
+    return
+  others = 'take another config, such as evaluate:outputs'
+  raise ValueError(
+    f'evals: got none in {config.checkpoint}; expected a run that measures '
+    f'something; {others}'
+    if trained
+    else 'evals: got none; expected a run, which has them, as checkpoint; '
+    f'give --checkpoint=RUN:PHASE, or {others}'
+  )
 
 
 def _load(config, trained: Trained | None):
