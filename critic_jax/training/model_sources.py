@@ -17,6 +17,7 @@ may be a run again, and which must be as they were in training.
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -147,12 +148,25 @@ def load_config_and_tokenizer(
     for name in ('size', 'source', 'tokenizer'):
       lookup.check_has(name, section, 'model')
     if section['source']:
-      own = find(section['source'], role)
-      config, tokenizer = load_config_and_tokenizer(own, num_runs + 1)
+      config, tokenizer = _load_own(section['source'], role, num_runs + 1)
     else:
       config, tokenizer = from_scratch(section)
     check_tokenizer(origin, tokenizer)
   return config, tokenizer
+
+
+def _load_own(source: str, role: str, num_runs: int):
+  """Reads all of the model that a run began with but its weights."""
+  try:
+    return load_config_and_tokenizer(find(source, role), num_runs)
+  except ValueError as error:
+    path = pathlib.Path(source)
+    if ':' in source or path.is_absolute() or path.exists():
+      raise
+    raise ValueError(
+      f'{error}; or, as the run names it from the folder that it was trained '
+      f'in, start there, and not in {pathlib.Path.cwd()}'
+    ) from None
 
 
 def check_tokenizer(origin: TrainedRole, tokenizer: Tokenizer) -> None:

@@ -196,6 +196,16 @@ def test_another_base_is_refused(folder, trained_run, tmp_path):
     model_sources.load(f'{tmp_path / "run"}:rl', 'critic')
 
 
+def test_a_run_elsewhere_says_where_it_looks(trained_run, folder, tmp_path):
+  run = tmp_path / 'run'
+  shutil.copytree(trained_run, run)
+  path = run / 'config.json'
+  path.write_text(path.read_text().replace(folder, 'models/mine'))
+  message = 'the folder that it was trained in, start there, and not in /'
+  with pytest.raises(ValueError, match=message):
+    model_sources.load(f'{run}:rl', 'critic')
+
+
 def test_copies_of_adapters(folder):
   config = adapted(folder)
   config.models.ref.lora = LORA
