@@ -78,7 +78,8 @@ def run(
   layouts = roles_lib.sampling_layouts(lms, config.sample_mesh, mesh)
   evaluations = eval_phases.make_evaluations(config, lms)
   loaded = _load(config, trained)
-  choices.show(config, lms, platform, (), console)
+  examples = eval_phases.examples(evaluations)
+  choices.show(config, lms, platform, (), console, examples)
   with (
     Pool(**config.graders) as pool,
     run_dir.open_run(
