@@ -23,7 +23,8 @@ and problems by `--config.data.paths.test`:
   criticbench        generate, critique, correct; any problem file
   selection          16 solutions of each problem, filtered by critiques
   ranking            one right solution against many wrong ones; RewardMATH
-  run                what the run of `--checkpoint RUN:PHASE` measures itself
+  run                what the run of `--checkpoint RUN:PHASE` measures itself,
+                     with the same noise unless `--config.seed` is another
   filtered           selection on problems of the run's own embedded world
 """
 
@@ -164,7 +165,7 @@ def selection():
 
 
 def run():
-  """The models, data and evaluations of a run, all by --checkpoint."""
+  """A run's models, data and evaluations, by --checkpoint; its seed, if 0."""
   config = common.base()
   config.checkpoint = ''
   config.data = ConfigDict()

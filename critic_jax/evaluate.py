@@ -16,7 +16,7 @@ source of weights for every role of the config.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +68,8 @@ def run(
   # Check every setting and input: nothing compiles before.
   checks.check_names(config, also=('checkpoint',))
   console = console or Console(quiet=not distributed.is_first())
-  config, trained = resolve(config, overrides)
-  if not config.evals:
-    raise ValueError('evals: got none; expected a section; see common.py')
+  config, trained = resolve(config, overrides or {})
+  _check_evals(config, trained)
   mesh = sharding.make_mesh(config.mesh)
   platform = compilation.platform(mesh)
   lms = roles_lib.make_lms(
@@ -79,7 +78,8 @@ def run(
   layouts = roles_lib.sampling_layouts(lms, config.sample_mesh, mesh)
   evaluations = eval_phases.make_evaluations(config, lms)
   loaded = _load(config, trained)
-  choices.show(config, lms, platform, (), console)
+  examples = eval_phases.examples(evaluations)
+  choices.show(config, lms, platform, (), console, examples)
   with (
     Pool(**config.graders) as pool,
     run_dir.open_run(
@@ -117,6 +117,20 @@ def run(
   return folder.path
 
 
+def _check_evals(config, trained: Trained | None) -> None:
+  """Raises ValueError where nothing is to be measured."""
+  if config.evals:
+    return
+  others = 'take another config, such as evaluate:outputs'
+  raise ValueError(
+    f'evals: got none in {config.checkpoint}; expected a run that measures '
+    f'something; {others}'
+    if trained
+    else 'evals: got none; expected a run, which has them, as checkpoint; '
+    f'give --checkpoint=RUN:PHASE, or {others}'
+  )
+
+
 def _load(config, trained: Trained | None):
   """Loads the sources of roles; of a run those alone that are not saved."""
   needed = adapters.sources_of(trained.config) if trained else config.models
@@ -142,13 +156,13 @@ def _inputs(lms, loaded, evaluations, trained: Trained | None):
 
 
 def resolve(
-  config, overrides: Mapping[str, Any] | None = None
+  config, overrides: Container[str] = ()
 ) -> tuple[ConfigDict, Trained | None]:
   """Fills in the settings that `config.checkpoint` implies.
 
   Args:
-    config: a ConfigDict, as configs/evaluate.py makes it.
-    overrides: settings that the command line changed, which stay as they are.
+    config: as of `run`.
+    overrides: names of settings that the command line changed.
 
   Returns:
     A copy of the config, and the checkpoint if it is that of a run.
@@ -177,9 +191,9 @@ def resolve(
   if not config.data:
     config.data = ConfigDict(saved['data'])
     config.graders.name = saved['graders'].get('name', 'answers')
-  if not config.evals:  # measured as in the run, to the digit
+  if not config.evals:  # measured as in the run, by its seed to the digit
     config.evals = ConfigDict(saved['evals'])
-    if 'seed' not in (overrides or {}):  # else with other noise
+    if not (config.seed or 'seed' in overrides):
       config.seed = saved['seed']
     for section in config.evals.values():
       section.after = ()

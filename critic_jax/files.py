@@ -69,9 +69,10 @@ def check_checkpoints_path(folder: str | Path) -> None:
     folder: the folder of a run, or one of several; it need not exist.
   """
   path = str(Path(folder).absolute())
-  bad = ' '.join(sorted({*path} & {*_PATTERN}))
   try:
     path.encode()
+    path = os.path.realpath(path)  # as orbax is given it
+    bad = ' '.join(sorted({*path} & {*_PATTERN}))
   except UnicodeEncodeError as error:
     bad = ascii(path[error.start : error.end])
   if bad:

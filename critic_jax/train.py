@@ -358,7 +358,7 @@ def run(
     examples = {'data': splits['train'], **eval_phases.examples(evaluations)}
     loaded = roles_lib.load_params(config.models)
     role_checks.check_heads(config.models, loaded, phases)
-    choices.show(config, lms, platform, phases, console)
+    choices.show(config, lms, platform, phases, console, examples)
 
     # Open the folder, and make the roles.
     folder = stack.enter_context(run_dir.open_run(

@@ -152,14 +152,25 @@ def test_a_phase_measured_again_gives_the_numbers_of_the_run(
   assert records == (tiny_run / f'eval/heldout/{phase}.jsonl.gz').read_bytes()
 
 
-def test_a_run_is_measured_again_with_other_noise(tiny_run):
-  """By a seed that is typed, as README does."""
+def test_another_seed_is_other_noise(tmp_path):
+  saved = dict(
+    models={}, data={'name': 'files'}, graders={}, evals={'x': {}}, seed=3,
+    order=['rl'], phases={'rl': {'steps': 2}},
+  )  # fmt: skip
+  (tmp_path / 'checkpoints' / '2').mkdir(parents=True)
+  (tmp_path / 'config.json').write_text(json.dumps(saved))
   config = config_file.get_config('run')
-  config.checkpoint = f'{tiny_run}:rl'
-  config.seed = 5
-  assert evaluate.resolve(config, {'seed': 5})[0].seed == 5
-  trained = json.loads((tiny_run / 'config.json').read_text())
-  assert evaluate.resolve(config, {})[0].seed == trained['seed'] != 5
+  config.checkpoint = str(tmp_path)
+  assert evaluate.resolve(config)[0].seed == 3  # the run's
+  assert evaluate.resolve(config, {'seed': 0})[0].seed == 0
+  config.seed = 1
+  assert evaluate.resolve(config)[0].seed == 1
+
+
+def test_a_config_without_evaluations_names_the_two_ways(tmp_path):
+  config = config_file.get_config('run')
+  with pytest.raises(ValueError, match='give --checkpoint=RUN:PHASE, or take'):
+    run(config, tmp_path)
 
 
 def test_a_run_that_was_trained_again_is_not_the_one_that_was_measured(

@@ -202,16 +202,19 @@ def test_runs_without_evaluations(name, has_records, tmp_path, monkeypatch):
 def test_what_critic_jax_evaluate_wrote(tmp_path, monkeypatch):
   for name, caught in (('cold', False), ('keen', True)):
     records = trees(caught)
-    settings = {'checkpoint': name, 'seed': 0}
+    settings = {'checkpoint': name, 'seed': 0, 'order': (), 'models': {}}
     with run_dir.open_run(tmp_path / name, settings, devices='') as run:
       run.write_records('evaluation', records, 'eval/heldout')
       columns = {'evaluation': {'F1': critique_metrics.metrics(records)['f1']}}
       run.write_results('results/heldout', {'columns': columns})
+  (tmp_path / 'slurm').mkdir()  # logs, as the launcher keeps them
   monkeypatch.setenv('RUNS', str(tmp_path / '*'))
-  monkeypatch.setenv('PHASE', 'evaluation')
   text, _ = execute('compare_runs')
   assert 'checkpoint=keen' in text and 'keen, wrong solutions' in text
   assert '[Rewards: ' not in text
+  monkeypatch.setenv('RUN', str(tmp_path / 'keen'))
+  text, _ = execute('inspect_run')
+  assert '[Rewards: ' not in text and '[Are votes probabilities?' in text
 
 
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda path: path.stem)

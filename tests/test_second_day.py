@@ -125,6 +125,10 @@ def test_it_is_measured_again_exported_served_and_asked(trained, words, run):
   one, other = trained / 'eval/heldout/rl', again / 'eval/heldout/evaluation'
   one, other = (x.with_suffix('.jsonl.gz').read_bytes() for x in (one, other))
   assert one != other  # with other noise
+  seeds = (
+    json.loads((x / 'config.json').read_text()) for x in (again, trained)
+  )
+  assert [config['seed'] for config in seeds] == [1, 0]  # other noise
   run(CONVERT)
   exported = pathlib.Path(words(CONVERT)[-1])
   assert (exported / 'config.json').exists()

@@ -113,7 +113,8 @@ class Loop:
       Records; `parsed['verdict']` is 'correct', 'incorrect' or None, and
       `parsed['conclusion']` the part that a solver is shown.
     """
-    if isinstance(solution, str):
+    if not isinstance(solution, Record):
+      _check_text('solution', solution)
       stage = _given('critic', self.critic).lm.stages.solve
       solution = rollout.write(stage, _problem(problem), solution)
     return _ask('critic', self.critic, 'critique', solution, n, seed)
@@ -131,6 +132,11 @@ class Loop:
     Returns:
       Records; `parsed['answer']` is the final answer, or None.
     """
+    if not isinstance(critique, Record):
+      raise ValueError(
+        f'critique: got {critique!r:.60}; expected a record, which knows its '
+        'problem and solution; give one of those that `critique` returns'
+      )
     return _ask('solver', self.solver, 'refine', critique, n, seed)
 
   def score(
@@ -274,5 +280,14 @@ def _problem(problem: str | Problem) -> Problem:
   """Makes a problem of a text; equal texts are equal problems."""
   if isinstance(problem, Problem):
     return problem
+  _check_text('problem', problem)
   digest = hashlib.sha256(problem.encode(errors='surrogatepass'))
   return Problem(f'asked-{digest.hexdigest()[:8]}', problem, '')
+
+
+def _check_text(name: str, value: Any) -> None:
+  """Raises ValueError for what is no text."""
+  if not isinstance(value, str):
+    raise ValueError(
+      f'{name}: got {value!r:.60}; expected a text; write str(x)'
+    )

@@ -55,7 +55,7 @@ def load(path: str | Path) -> Run:
   """Opens a run's folder.
 
   Raises:
-    ValueError: the folder has no config.json, or a broken one.
+    ValueError: the folder has no config.json, a broken one, or a model's.
   """
   path = Path(path)
   config = path / 'config.json'
@@ -63,6 +63,12 @@ def load(path: str | Path) -> Run:
     raise ValueError(
       f'run: got {str(path)!r} without a config.json; expected the folder of a '
       'run; give the --workdir of critic_jax.train'
+    )
+  settings = strict_json.read(config)
+  if 'model_type' in settings:  # a report would be written into it
+    raise ValueError(
+      f'run: got {str(path)!r} with the config.json of a Hugging Face model; '
+      'expected the folder of a run; give the --workdir of critic_jax.train'
     )
   steps = {}
   files = [*path.glob(f'records/*/*{_SUFFIX}')]  # no deeper: links are followed
@@ -73,7 +79,7 @@ def load(path: str | Path) -> Run:
     is_step = stem.isascii() and stem.isdigit() and f'{int(stem):06d}' == stem
     step = int(stem) if is_step else stem
     steps.setdefault(folder.removeprefix('records/'), []).append(step)
-  return Run(path, strict_json.read(config), state(path), steps)
+  return Run(path, settings, state(path), steps)
 
 
 def state(path: str | Path) -> str:

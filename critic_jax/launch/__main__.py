@@ -224,7 +224,15 @@ def _run(args, console: Console, words: Sequence[str]) -> None:
   """Runs a command; --dry_run only prints it."""
   if args.dry_run:
     _print_command(console, words)
-  elif status := subprocess.run(words, check=False).returncode:
+    return
+  try:
+    status = subprocess.run(words, check=False).returncode
+  except FileNotFoundError:
+    raise ValueError(
+      f'{words[0]}: got no such command; expected it on the PATH; run this on '
+      'a machine of the cluster, or give --dry_run to see the commands'
+    ) from None
+  if status:
     raise ValueError(
       f'command: got exit status {status} of {shlex.join(words)}; expected 0'
     )

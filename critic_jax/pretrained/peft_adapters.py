@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-import safetensors.numpy
 
 from critic_jax import files, strict_json
 from critic_jax.models import layer_stack, lora
@@ -210,9 +209,7 @@ def save(
     content['layers_to_transform'] = list(range(first, config.num_layers))
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
-  safetensors.numpy.save_file(
-    tensors, folder / WEIGHTS, metadata={'format': 'pt'}
-  )
+  safetensors_io.write_file(folder / WEIGHTS, tensors)
   text = json.dumps(content, indent=2) + '\n'
   files.replace(folder / CONFIG, text.encode())
   return [CONFIG, WEIGHTS]

@@ -126,12 +126,20 @@ def write(
     }
     (folder / INDEX).write_text(json.dumps(index, indent=2) + '\n')
   for names, file in zip(shards, files, strict=True):
-    safetensors.numpy.save_file(
-      {name: tensors[name]() for name in names},
-      folder / file,
-      metadata={'format': 'pt'},  # transformers asks for it
-    )
+    write_file(folder / file, {name: tensors[name]() for name in names})
   return files + ([INDEX] if len(shards) > 1 else [])
+
+
+def write_file(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+  """Writes C-contiguous arrays to one file, with the umask's permissions."""
+  safetensors.numpy.save_file(
+    dict(arrays),
+    path,
+    metadata={'format': 'pt'},  # transformers asks for it
+  )
+  umask = os.umask(0o077)
+  os.umask(umask)
+  path.chmod(0o666 & ~umask)  # or nobody but its owner could read it
 
 
 def read_file(path: pathlib.Path) -> Tensors:

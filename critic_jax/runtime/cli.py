@@ -39,6 +39,8 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'The folder of the run; one that is there is continued.'
 )
+_OPEN = ('config.models', 'config.evals', 'config.phases')  # may have others
+_MAX_PLACES = 4  # that a refusal names
 _HELP = ('--help', '-help', '-h', '--helpshort')
 
 
@@ -138,6 +140,8 @@ def parse_flags(
     # The text may be a config's traceback, whose last line says it all.
     text = str(error.args[0] if len(error.args) == 1 else error)
     line = text.strip().splitlines()[-1].strip()
+    if match := re.fullmatch(r'flag --(\w+)=None: .* other than None\.', line):
+      line = f'--{match[1]}: got none; expected a value; --help explains it'
     sys.exit(printable(f'error: {line}'))
 
 
@@ -166,6 +170,35 @@ def help_text(doc: str, required: Sequence[str], owner: str) -> str:
   return '\n'.join([*lines, '', 'examples:', examples])
 
 
+def _refuse(config: ConfigDict, section: ConfigDict, path: str, key: str):
+  """Raises ValueError for a setting that a section of a config lacks."""
+  if places := _places(config, key):
+    names = ' or '.join(places[:_MAX_PLACES])
+    raise ValueError(
+      f'{path}: got {key!r}, which is no setting of it; expected the whole '
+      f'name; did you mean {names}?'
+    )
+  try:
+    lookup.check_name(path, key, section)
+  except ValueError as error:
+    if path not in _OPEN or str(error).endswith('?'):
+      raise
+    raise ValueError(
+      f'{error}; a section is added in a config file of your own '
+      '(configs/README.md)'
+    ) from None
+
+
+def _places(section: ConfigDict, key: str, path: str = '') -> list[str]:
+  """Returns the whole names of the settings of a name, in any section."""
+  places = []
+  for name, value in section.items():
+    places += [f'{path}{name}'] if name == key else []
+    if isinstance(value, ConfigDict):
+      places += _places(value, key, f'{path}{name}.')
+  return places
+
+
 def _check_overrides(argv: Sequence[str]) -> None:
   """Raises ValueError for an override of a setting that the config lacks."""
   line = '\n'.join(argv)
@@ -181,5 +214,6 @@ def _check_overrides(argv: Sequence[str]) -> None:
       if not isinstance(section, ConfigDict):
         break
       key = part.partition('[')[0]  # without the place in a list
-      lookup.check_name(path, key, section)
+      if key not in section:
+        _refuse(config, section, path, key)
       section, path = section[key], f'{path}.{part}'

@@ -33,6 +33,7 @@ def show(
   platform: str,
   phases: Sequence[Phase],
   console: Console,
+  examples: Mapping[str, Sequence],
 ) -> None:
   """Prints what a run, or an evaluation, chooses.
 
@@ -42,6 +43,7 @@ def show(
     platform: one of `models.config.PLATFORMS`.
     phases: those of a run.
     console: where it is printed.
+    examples: those of evaluations, as `eval_phases.examples` names them.
   """
   refiners = {
     stage.role
@@ -58,6 +60,23 @@ def show(
   for role in sorted(refiners):
     for line in of_refinements(lms, role):
       console.print(line)
+  for line in of_examples(config.evals, examples):
+    console.print(line)
+
+
+def of_examples(evals: Mapping, examples: Mapping[str, Sequence]) -> list[str]:
+  """Says which evaluations have fewer examples than they ask for.
+
+  Args:
+    evals: the sections of the config's evaluations, by name.
+    examples: as of `show`.
+  """
+  return [
+    f'{name}: {num} of {section.num_examples} examples, as {section.split!r} '
+    'has no more'
+    for name, section in evals.items()
+    if (num := len(examples[f'evals.{name}'])) < section.num_examples
+  ]
 
 
 def of_models(

@@ -137,7 +137,10 @@ def _examples(name, section, config, splits_of) -> list[Problem | Record]:
   examples = splits[section.split]
   number = min(section.num_examples or len(examples), len(examples))
   if not number:
-    raise ValueError(f'data: got no examples in {section.split!r}')
+    raise ValueError(
+      f'data: got no examples in {section.split!r}; expected one; give more '
+      f'data, a path or a larger share of {section.split!r}, or another split'
+    )
   return [examples[i] for i in range(number)]
 
 
@@ -246,7 +249,8 @@ def show_results(
   }
   folder.log_results(name, {stem: shown[stem] for stem in stems})
   num = len(evaluation.examples)
-  console.print(result_tables.results_table(shown, f'{name}: {num} examples'))
+  title = f'{name}: {num} example{"s" * (num > 1)}'
+  console.print(result_tables.results_table(shown, title))
   for stem, keys in groups.items():
     if by := keys.get('generator'):
       title = f'{name} {stem}: by generator of the solution'

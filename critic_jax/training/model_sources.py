@@ -17,6 +17,7 @@ may be a run again, and which must be as they were in training.
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -86,6 +87,7 @@ def find(source: str, role: str, folders: Sequence[str] = ()) -> Origin:
       )
     with lookup.naming(source):
       base = peft_adapters.read(source).base
+    with _naming_base(source):
       return AdapterFolder(source, find(base, role, (*folders, source)))
   if named is None:
     return source
@@ -109,6 +111,16 @@ def load(source: str, role: str) -> tuple[TransformerConfig, Params, Tokenizer]:
   return config, load_weights(origin), tokenizer
 
 
+def _naming_base(folder: str):
+  """Within the block errors are of the model that a folder of adapters names.
+
+  So what they say to write is written there: as `source` of the role it would
+  leave the adapters out.
+  """
+  setting = 'base_model_name_or_path'
+  return lookup.naming(f'{folder}/{peft_adapters.CONFIG}: {setting}')
+
+
 def load_config_and_tokenizer(
   origin: Origin, num_runs: int = 0
 ) -> tuple[TransformerConfig, Tokenizer]:
@@ -125,7 +137,7 @@ def load_config_and_tokenizer(
   if isinstance(origin, str):
     return hf_weights.load_config_and_tokenizer(origin)
   if isinstance(origin, AdapterFolder):
-    with lookup.naming(origin.folder):
+    with _naming_base(origin.folder):
       return load_config_and_tokenizer(origin.base, num_runs + 1)
   run, role = origin.checkpoint.run, origin.role
   if num_runs > _MAX_RUNS:
@@ -143,12 +155,25 @@ def load_config_and_tokenizer(
     for name in ('size', 'source', 'tokenizer'):
       lookup.check_has(name, section, 'model')
     if section['source']:
-      own = find(section['source'], role)
-      config, tokenizer = load_config_and_tokenizer(own, num_runs + 1)
+      config, tokenizer = _load_own(section['source'], role, num_runs + 1)
     else:
       config, tokenizer = from_scratch(section)
     check_tokenizer(origin, tokenizer)
   return config, tokenizer
+
+
+def _load_own(source: str, role: str, num_runs: int):
+  """Reads all of the model that a run began with but its weights."""
+  try:
+    return load_config_and_tokenizer(find(source, role), num_runs)
+  except ValueError as error:
+    path = pathlib.Path(source)
+    if ':' in source or path.is_absolute() or path.exists():
+      raise
+    raise ValueError(
+      f'{error}; or, as the run names it from the folder that it was trained '
+      f'in, start there, and not in {pathlib.Path.cwd()}'
+    ) from None
 
 
 def check_tokenizer(origin: TrainedRole, tokenizer: Tokenizer) -> None:

@@ -88,7 +88,7 @@ def make_manager(
   # Without handlers, a new process could not read the metadata.
   handlers = {name: ocp.StandardCheckpointHandler() for name in TREES}
   return ocp.CheckpointManager(
-    folder.absolute(),
+    folder.resolve(),
     options=options,
     item_names=(*handlers, 'grades'),
     item_handlers=handlers | {'grades': ocp.JsonCheckpointHandler()},

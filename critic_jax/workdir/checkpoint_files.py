@@ -40,7 +40,7 @@ def write_digests(folder: Path) -> None:
   """
   [unfinished] = folder.glob(UNFINISHED)
   for item in TREES:
-    path = (unfinished / item).absolute()
+    path = (unfinished / item).resolve()  # tensorstore knows no ..
     if path.exists() and (gap := _gap(path)):
       raise DamagedError(
         f'{path}: got {gap}; expected all arrays that were saved; '
@@ -136,7 +136,7 @@ def read_role(folder: Path, role: str) -> Params:
       f'{folder}: got {problem}; expected the files that were written; bring '
       'them back'
     )
-  path = (folder / 'roles').absolute()
+  path = (folder / 'roles').resolve()
   handler = ocp.PyTreeCheckpointHandler()
   tree = handler.metadata(path).tree
   if role not in tree:

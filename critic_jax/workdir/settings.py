@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+_MAX_SHOWN = 10  # settings that a refusal names
 ABSENT = object()  # the value of a setting that one of two configs lacks
 # Settings of how a run is computed, whose values change none of its numbers
 # (layouts: but for rounding). With them a run that had too little memory, or
@@ -171,8 +172,14 @@ def changes(
     Both values by dotted name, or `ABSENT`.
 
   Raises:
-    ValueError: another setting differs; names each of them, with both values.
+    ValueError: another setting differs; names the first of them, with both
+      values; or the file is of a model.
   """
+  if 'model_type' in saved:
+    raise ValueError(
+      f'workdir: got {path} of a Hugging Face model; expected the folder of a '
+      'run, or a new one; give another folder'
+    )
   differing = differences(ours, saved)
   may_change, refused = operational(ours), []
   advice = 'restore them or give another folder'
@@ -199,9 +206,11 @@ def changes(
       f'{name}={_show(our_value)} (saved: {_show(saved_value)}{reason})'
     )
   if refused:
+    shown = ', '.join(refused[:_MAX_SHOWN])
+    if len(refused) > _MAX_SHOWN:
+      shown += f' and {len(refused) - _MAX_SHOWN} more settings'
     raise ValueError(
-      f'config: got {", ".join(refused)}; expected the values in {path}; '
-      f'{advice}'
+      f'config: got {shown}; expected the values in {path}; {advice}'
     )
   return differing
 

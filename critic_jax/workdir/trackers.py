@@ -180,7 +180,7 @@ def names(trackers: str) -> list[str]:
     if name not in TRACKERS:
       raise ValueError(
         f'trackers: got {name!r}; expected some of {sorted(TRACKERS)} with '
-        'commas between them'
+        'commas between them; TensorBoard has its files without one'
       )
     if importlib.util.find_spec(name) is None:
       raise ValueError(

@@ -148,5 +148,11 @@ def test_what_is_wrong_is_named(folder, loop, tiny_run):
     interactive.load(f'{tiny_run}:rl:critik')
   with pytest.raises(ValueError, match=r"solver: got none; .*solver='\.\.\.'"):
     interactive.Loop(loop.critic, None).solve(PROBLEM)
+  with pytest.raises(ValueError, match='problem: got 3; expected a text'):
+    loop.solve(3)
+  with pytest.raises(ValueError, match='solution: got 8; expected a text'):
+    loop.critique(PROBLEM, 8)
+  with pytest.raises(ValueError, match="critique: got 'more'; expected a rec"):
+    loop.refine('more')
   with pytest.raises(ValueError, match='n: got 0'):
     loop.solve(PROBLEM, 0)

@@ -27,6 +27,9 @@ def test_load(run):
 def test_load_of_another_folder(tmp_path):
   with pytest.raises(ValueError, match='without a config.json'):
     reading.load(tmp_path)
+  (tmp_path / 'config.json').write_text('{"model_type": "llama"}')
+  with pytest.raises(ValueError, match='of a Hugging Face model; expected the'):
+    reading.load(tmp_path)
 
 
 def test_metrics_are_columns(run):

@@ -13,7 +13,9 @@ import pytest
 
 import critic_jax
 from critic_jax.inspection import reading
+from critic_jax.launch import __main__ as launch
 from critic_jax.launch import slurm
+from critic_jax.terminal import Console
 from critic_jax.workdir import run_dir
 
 ROOT = pathlib.Path(critic_jax.__file__).parents[1]
@@ -59,6 +61,14 @@ def test_an_array_trains_the_grid_on_all_tasks(stand_ins, tmp_path):
   assert (workdir / 'learn it.md').exists()  # written by the last task
   output = submit(path, workdir=workdir, options=['--missing'])
   assert output == 'nothing is left to submit\n'
+
+
+def test_a_machine_without_slurm_is_one_line(tmp_path, monkeypatch):
+  monkeypatch.setenv('PATH', str(tmp_path))
+  path, workdir = grids.write(tmp_path), tmp_path / 'runs'
+  words = [str(path), f'--workdir={workdir}', '--on=slurm', '--gpus=1']
+  with pytest.raises(ValueError, match='sbatch: got no such command; expected'):
+    launch.launch(launch.parse(words), Console(quiet=True))
 
 
 def test_near_the_time_limit_a_run_is_queued_again(stand_ins, tmp_path):

@@ -45,6 +45,19 @@ def test_help_is_a_line_the_flags_and_two_examples(python, command, flags):
     ('phases.rl.step=1', r"config\.phases\.rl: got 'step'; .* mean 'steps'\?"),
     ('evals.heldut.after=()', r"config\.evals: .* did you mean 'heldout'\?"),
     ('phases.rl.row_shape[0]=1', r"config\.phases\.rl: .* 'row_shapes'\?"),
+    (
+      'steps=9',
+      r"config: got 'steps', .*; did you mean .*phases\.rl\.steps.*\?",
+    ),
+    (
+      'checkpoint_minutes=1',
+      r'config: .* mean .*phases\.rl\.checkpoint_minutes.*\?',
+    ),
+    (
+      'models.judge.source=a',
+      r"config\.models: got 'judge'; .* of your own .*",
+    ),
+    ('evals.mine.split=dev', r"config\.evals: got 'mine'; .* of your own .*"),
     ('phases.rl.steps=abc', r'flag --config\.phases\.rl\.steps=abc: .*'),
   ],
 )
@@ -61,3 +74,10 @@ def test_an_unknown_setting_is_one_line_with_the_nearest(
   assert (process.returncode, process.stdout) == (1, '')
   assert re.fullmatch(f'error: {message}\n', process.stderr), process.stderr
   assert not (tmp_path / 'run').exists()
+
+
+def test_a_flag_that_is_missing_is_named(python):
+  process = python('-m', 'critic_jax.train', '--config=refcritic:tiny')
+  assert process.returncode == 1
+  line = 'error: --workdir: got none; expected a value; --help explains it\n'
+  assert process.stderr == line

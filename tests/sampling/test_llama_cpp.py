@@ -71,6 +71,7 @@ def test_a_step_with_its_solver(url, tmp_path):
   config.data.paths.train = str(rows)
   config.data.data_dir = ''
   config.data.fractions = dict(train=1.0, dev=0.0, test=0.0)
+  config.evals = {}  # too few problems to hold one out
   config.models.solver.source = url
   config.models.solver.served.model = 'smollm2'
   config.models.solver.served.num_requests = 1  # it has one lane

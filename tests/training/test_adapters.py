@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import signal
 
@@ -155,6 +156,8 @@ def test_what_is_exported_is_what_was_trained(folder, trained_run, tmp_path):
   assert {path.name for path in alone.iterdir()} == {
     peft_adapters.CONFIG, peft_adapters.WEIGHTS,
   }  # fmt: skip
+  modes = {path.stat().st_mode for x in (merged, alone) for path in x.iterdir()}
+  assert len(modes) == 1  # those that others read, too
   _, tree = last_checkpoint(trained_run)
   config = adapted(folder)
   lms = roles.make_lms(config.models)
@@ -173,6 +176,12 @@ def test_what_is_exported_is_what_was_trained(folder, trained_run, tmp_path):
   # A role that is the base is read from its source.
   _, params, _ = model_sources.load(f'{trained_run}:rl:solver', 'critic')
   assert_trees_close(params, base, rtol=0)
+  # The name of its model is mended where it is.
+  path = alone / peft_adapters.CONFIG
+  path.write_text(path.read_text().replace(folder, 'some/model'))
+  message = f"{path}: base_model_name_or_path: path: got 'some/model'"
+  with pytest.raises(ValueError, match=re.escape(message)):
+    model_sources.load(str(alone), 'critic')
 
 
 def test_a_critic_beside_an_int8_base_is_asked_as_it_was_trained(
@@ -210,6 +219,16 @@ def test_another_base_is_refused(folder, trained_run, tmp_path):
   message = 'models.critic: source: got other weights at .* than the adapters'
   with pytest.raises(ValueError, match=message):
     model_sources.load(f'{tmp_path / "run"}:rl', 'critic')
+
+
+def test_a_run_elsewhere_says_where_it_looks(trained_run, folder, tmp_path):
+  run = tmp_path / 'run'
+  shutil.copytree(trained_run, run)
+  path = run / 'config.json'
+  path.write_text(path.read_text().replace(folder, 'models/mine'))
+  message = 'the folder that it was trained in, start there, and not in /'
+  with pytest.raises(ValueError, match=message):
+    model_sources.load(f'{run}:rl', 'critic')
 
 
 def test_copies_of_adapters(folder):

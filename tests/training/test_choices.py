@@ -115,10 +115,11 @@ def test_a_run_and_an_evaluation_say_both():
   """Who refines is in the phases of a run, and in its evaluations."""
   config, lms = made('tpu')
   recipes = phases.make_phases(config, lms, None)
+  examples = {f'evals.{name}': range(1000) for name in config.evals}
 
   def shown(*phases):
     console = Console(width=200, file=io.StringIO())
-    choices.show(config, lms, 'tpu', phases, console)
+    choices.show(config, lms, 'tpu', phases, console, examples)
     return console.file.getvalue().splitlines()
 
   [programs] = shown(*recipes)  # a plain style
@@ -131,3 +132,14 @@ def test_a_run_and_an_evaluation_say_both():
   assert shown() == [programs]
   config.evals.heldout.num_refinements = 1
   assert shown() == [programs, GO_ON]
+
+
+def test_an_evaluation_with_fewer_examples_than_it_asks_for_says_so():
+  config = refcritic.get_config('tiny')
+  section = config.evals.heldout
+  num = section.num_examples
+  evals, few = {'heldout': section}, {'evals.heldout': range(num - 1)}
+  assert choices.of_examples(evals, few) == [
+    f"heldout: {num - 1} of {num} examples, as 'test' has no more"
+  ]
+  assert not choices.of_examples(evals, {'evals.heldout': range(num)})

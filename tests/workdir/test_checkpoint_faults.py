@@ -269,6 +269,23 @@ def test_a_relative_folder_is_saved_to_and_read(tmp_path, monkeypatch):
   assert restored(tmp_path / 'checkpoints', 3) == {3.0}
 
 
+def test_a_folder_above_is_saved_to_and_read(tmp_path, monkeypatch):
+  """As from a folder of notebooks; through a link '..' is above its target."""
+  (tmp_path / 'a' / 'notebooks').mkdir(parents=True)
+  (tmp_path / 'link').symlink_to(tmp_path / 'a' / 'notebooks')
+  monkeypatch.chdir(tmp_path / 'a' / 'notebooks')
+  for name in ('../one', str(tmp_path / 'link/../two')):
+    folder = pathlib.Path(name)
+    with checkpoint.make_manager(folder) as manager:
+      checkpoint.save(manager, 3, state(3))
+    assert restored(folder, 3) == {3.0}
+    kernel = checkpoint_files.read_role(folder / '3', 'critic')['kernel']
+    np.testing.assert_array_equal(kernel, 3.0)
+  assert sorted(x.name for x in (tmp_path / 'a').iterdir()) == [
+    'notebooks', 'one', 'two',
+  ]  # fmt: skip
+
+
 def merge_nothing(item):
   """Leaves the arrays unmerged, as orbax does where it finds no files."""
   (item / 'manifest.ocdbt').unlink()

@@ -82,6 +82,20 @@ def test_the_same_config_resumes_and_another_is_refused(tmp_path, monkeypatch):
   run_dir.open_run(tmp_path, CONFIG).close()  # who was refused holds nothing
 
 
+def test_a_folder_of_a_model_is_refused(tmp_path):
+  (tmp_path / 'config.json').write_text('{"model_type": "llama"}')
+  with pytest.raises(ValueError, match='of a Hugging Face model; expected the'):
+    run_dir.open_run(tmp_path, CONFIG)
+
+
+def test_of_many_settings_a_few_are_named(tmp_path):
+  config = {f's{i:02}': 0 for i in range(15)}
+  run_dir.open_run(tmp_path, config).close()
+  message = r's09=1 \(saved: 0\) and 5 more settings; expected'
+  with pytest.raises(ValueError, match=message):
+    run_dir.open_run(tmp_path, dict.fromkeys(config, 1))
+
+
 def test_a_run_may_continue_on_another_mesh(tmp_path):
   models = {'critic': {'layers': 'auto', 'attention': 'splash'}}
   config = {'seed': 0, 'mesh': {'fsdp': 8}, 'models': models}
