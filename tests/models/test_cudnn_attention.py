@@ -1,17 +1,45 @@
-"""The kernel of GPUs is compiled only: no CPU can interpret it."""
+"""The kernel of GPUs is compiled only: no CPU can interpret it.
+
+Its arguments, masks and padding are tested with XLA in the kernel's place.
+"""
 
 import functools
 
 import jax
 import jax.numpy as jnp
 import pytest
+from test_splash_attention import LENGTH, assert_close, one_product, operands
+from test_splash_attention import results as in_float32
 
 from critic_jax.models import attention, cudnn_attention, transformer
 from critic_jax.models.visibility import Causal
 from critic_jax.plan import topology
 from critic_jax.runtime import sharding
 
-pytestmark = [pytest.mark.slow, pytest.mark.cuda]
+
+def on_gpus(test):
+  """Marks a test as one of the GPUs' compiler."""
+  return pytest.mark.slow(pytest.mark.cuda(test))
+
+
+@pytest.mark.parametrize(
+  ('kind', 'columns'),
+  [('plain', LENGTH), ('packed', LENGTH - 1), ('prefix', LENGTH - 1)],
+)
+def test_what_the_kernel_is_given(monkeypatch, kind, columns):
+  """Odd lengths are padded; seven heads of queries share one of keys."""
+
+  def attend_by_xla(q, k, v, **mask):
+    return jax.nn.dot_product_attention(q, k, v, implementation='xla', **mask)
+
+  monkeypatch.setattr(cudnn_attention, '_attend', attend_by_xla)
+  heads = (7, 1) if kind == 'packed' else (4, 2)
+  (q, k, v, *prefix), toward, is_valid, causal = operands(kind, *heads)
+  arrays = q[:, :columns], k[:, :, :columns], v[:, :, :columns], *prefix
+  causal = jax.tree.map(lambda x: x[:, :columns], causal)
+  given = arrays, toward[:, :columns], is_valid, causal
+  ours = in_float32(cudnn_attention.attend, *given)
+  assert_close(ours, one_product(*given))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -49,6 +77,7 @@ def num_kernels(program):
   return program.as_text().count('custom_call_target="__cudnn$fmha')
 
 
+@on_gpus
 @pytest.mark.parametrize('kind', ['plain', 'packed', 'prefix'])
 @pytest.mark.parametrize(
   'sizes', [dict(fsdp=2, tensor=2, sequence=2), dict(data=2, tensor=4)]
@@ -64,6 +93,7 @@ def test_the_kernel_compiles(sizes, kind, length):
   assert num_kernels(program) == 3
 
 
+@on_gpus
 def test_temporaries_are_no_scores():
   length, heads = 4096, 8
   program = compiled(

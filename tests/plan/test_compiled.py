@@ -27,7 +27,7 @@ from critic_jax.plan import (
   topology,
 )
 from critic_jax.plan.chips import CHIPS
-from critic_jax.runtime import sharding
+from critic_jax.runtime import compilation, sharding
 from critic_jax.terminal import Console
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -123,6 +123,21 @@ def test_the_programs_of_a_family_on_a_chip(chip, family):
     if kind == 'update':
       state = abstract.device_bytes(memory.state(phase, lms, mesh))
       assert state <= result.arguments  # TPUs pad small arrays to tiles
+
+
+@pytest.mark.libtpu
+def test_an_update_of_long_packed_rows_has_the_kernel():
+  """All settings are those of the platform: layers in a loop, splash."""
+  mesh = topology.make_mesh('v6e', MESHES['v6e'])
+  config, lms, phase = tiny(max_len=1024)
+  config.phases.rl.row_shapes = ((16, 512),)
+  [program] = programs(config, lms, phase, mesh, kinds=['update']).values()
+  with compilation.without_cache():
+    _, text = compiled.compile_with_text(program.lower(lms))
+  found = hlo.read(text)
+  # Forward, forward again, gradients of queries, gradients of keys.
+  assert [k.target for k in found.kernels].count('tpu_custom_call') == 4
+  assert {x.operands for x in found.products} == {('bf16', 'bf16')}
 
 
 @pytest.mark.libtpu
