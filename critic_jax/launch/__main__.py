@@ -244,6 +244,12 @@ def _check(args: argparse.Namespace) -> None:
     raise ValueError(f'parallel: got {args.parallel}; expected >= 1')
   if args.metrics and not args.table:
     raise ValueError('metrics: got some without --table; expected both')
+  if args.on in ('slurm', 'sky') and not sky.SCRIPTS.is_dir():
+    raise ValueError(
+      f'on: got {args.on}, whose scripts are not beside the installed '
+      'critic_jax; expected a checkout, which is what machines are given; '
+      'clone the repository and start this command there'
+    )
   for name, (settings, places) in OPTIONS.items():
     value, default = getattr(args, name), settings.get('default')
     if args.on not in places.split():

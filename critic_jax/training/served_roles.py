@@ -2,7 +2,9 @@
 
 Its `source` is the server's URL, and `served` has the model's name there and
 how it is asked. Of a model's other settings those of prompts and of sampling
-apply; what only weights of our own could obey is refused, not forgotten.
+apply. What would change its texts, and only weights of our own could obey, is
+refused; how arrays are laid out and computed here (`lengths`, `dtype`, ...) is
+not read.
 """
 
 from __future__ import annotations
@@ -53,6 +55,11 @@ def make(role: str, section: Mapping[str, Any]) -> Served | None:
         f'{name}: got {section[name]!r} for a model that is served; expected '
         f'{value!r}; the server has its own'
       )
+  if rank := section['lora']['rank']:
+    raise ValueError(
+      f'lora.rank: got {rank} for a model that is served; expected 0; the '
+      'server has its own adapters'
+    )
   check_names(settings)
   with lookup.naming('served'):
     check_served(**settings)

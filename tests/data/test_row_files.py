@@ -15,12 +15,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from critic_jax.data import problems, row_files, solutions, sources
+from critic_jax.data import file_sets, problems, row_files, solutions, sources
 from critic_jax.types import Problem
 
 FORMATS = (
   '.jsonl', '.jsonl.gz', '.json', '.json.gz', '.csv', '.csv.gz', '.tsv',
   ';.csv', '.parquet', '.parquet.gz', '.arrow', '.feather', '.arrow.gz',
+  'datasets',
 )  # fmt: skip
 
 
@@ -45,8 +46,22 @@ def parquet_bytes(table):
   return buffer.getvalue()
 
 
+def write_datasets(path, rows):
+  """Writes rows as Hugging Face's `datasets` saves them; returns its files."""
+  path.mkdir(exist_ok=True)
+  table, name = pyarrow.Table.from_pylist(rows), 'data-00000-of-00001.arrow'
+  (path / name).write_bytes(arrow_bytes(table))
+  state = {'_data_files': [{'filename': name}], '_format_type': None}
+  (path / 'state.json').write_text(json.dumps(state))
+  features = {name: {'_type': 'Value'} for name in table.column_names}
+  (path / 'dataset_info.json').write_text(json.dumps({'features': features}))
+  return file_sets.by_split(str(path), None)['train']
+
+
 def write(folder, ending, rows):
-  """Writes rows in a format to a file 'set' and returns its path."""
+  """Writes rows in a format to 'set'; returns what reads them."""
+  if ending == 'datasets':
+    return write_datasets(pathlib.Path(folder, 'set'), rows)
   delimiter, ending = (';', ending[1:]) if ending[0] == ';' else (',', ending)
   kind, is_packed = ending.removesuffix('.gz'), ending.endswith('.gz')
   if kind == '.jsonl':

@@ -14,7 +14,7 @@ import pytest
 import critic_jax
 from critic_jax.inspection import reading
 from critic_jax.launch import __main__ as launch
-from critic_jax.launch import slurm
+from critic_jax.launch import sky, slurm
 from critic_jax.terminal import Console
 from critic_jax.workdir import run_dir
 
@@ -68,6 +68,18 @@ def test_a_machine_without_slurm_is_one_line(tmp_path, monkeypatch):
   path, workdir = grids.write(tmp_path), tmp_path / 'runs'
   words = [str(path), f'--workdir={workdir}', '--on=slurm', '--gpus=1']
   with pytest.raises(ValueError, match='sbatch: got no such command; expected'):
+    launch.launch(launch.parse(words), Console(quiet=True))
+
+
+@pytest.mark.parametrize('place', ['slurm', 'sky'])
+def test_without_a_checkout_there_are_no_scripts(tmp_path, monkeypatch, place):
+  """As where the package was installed."""
+  monkeypatch.setattr(sky, 'SCRIPTS', tmp_path / 'tpu_scripts')
+  words = [str(grids.write(tmp_path)), f'--workdir={tmp_path}', f'--on={place}']
+  words += ['--accelerators=H100:8', '--bucket=gs://a/b'] * (place == 'sky')
+  with pytest.raises(
+    ValueError, match=f'^on: got {place}.*expected a checkout'
+  ):
     launch.launch(launch.parse(words), Console(quiet=True))
 
 

@@ -142,6 +142,7 @@ def test_requests_are_functions_of_the_key():
     (dict(prefix='<think>'), 'prefix: got '),
     (dict(head='value'), "head: got 'value'"),
     (dict(temperature=-1.0), 'temperature: got -1'),
+    (dict(lora=dict(rank=4)), 'lora.rank: got 4 for a model that is served'),
     (dict(prompts='plane'), "prompts: .*did you mean 'plain'"),
   ],
 )
