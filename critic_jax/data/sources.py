@@ -24,6 +24,8 @@ from critic_jax.tasks import arithmetic as world
 from critic_jax.tasks import (
   arithmetic_labels,
   arithmetic_slates,
+  formal_drafts,
+  formal_trials,
   screens_agent,
 )
 from critic_jax.tasks import functions as function_world
@@ -198,6 +200,62 @@ def screen_episodes(
   lookup.check_counts(0, slack=slack)
   settings = dict(seed=seed, error_share=error_share, slack=slack)
   return {'test': screens_agent.first_actions(num_test, **settings)}
+
+
+def statements(
+  *,
+  seed: int = 0,
+  refused_share: float = 0.0,
+  checker: Mapping | None = None,
+  num_train: int = 0,
+  num_test: int = 500,
+) -> Splits:
+  """Makes given formal statements, every second one wrong.
+
+  Args:
+    seed: of problems and drafts.
+    refused_share: wrong statements that the checker refuses, with its message.
+    checker: `command`, `deadline_s` and `folder` of `execution/checkers.py`;
+      None is the language's own.
+    num_train: statements of 'train', which is not there without any.
+    num_test: those of 'test'.
+
+  Raises:
+    ValueError: a number is out of its range, or the checker is not there.
+  """
+  lookup.check_counts(0, num_train=num_train)
+  lookup.check_counts(num_test=num_test)
+  settings = dict(seed=seed, refused_share=refused_share, checker=checker or {})
+  sizes = dict(train=num_train, test=num_test)
+  return {
+    split: formal_drafts.examples(split, size, **settings)
+    for split, size in sizes.items()
+    if size
+  }
+
+
+def statement_trials(
+  *,
+  seed: int = 0,
+  error_share: float = 0.5,
+  refused_share: float = 0.3,
+  max_tries: int = 8,
+  checker: Mapping | None = None,
+  num_test: int = 100,
+) -> Splits:
+  """Makes first statements of trials, for an evaluation with `episodes`.
+
+  Args:
+    seed, refused_share, checker, num_test: as of `statements`.
+    error_share: how often the formaliser errs.
+    max_tries: drafts of a trial, at most.
+  """
+  lookup.check_counts(num_test=num_test, max_tries=max_tries)
+  trials = formal_trials.examples(
+    num_test, seed=seed, error_share=error_share, refused_share=refused_share,
+    max_tries=max_tries, checker=checker or {},
+  )  # fmt: skip
+  return {'test': trials}
 
 
 def files(
