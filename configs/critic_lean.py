@@ -82,7 +82,7 @@ def rl(**settings) -> dict:
     steps=40,
     batch_size=32,
     records_every=5,
-    row_shapes=((32, 320), (32, 448)),  # a statement and its critiques a row
+    row_shapes=((32, 384), (32, 512)),  # a statement and its critiques a row
     learning_rate=refcritic.RL_RATE,
     **section | settings,
   )
@@ -129,7 +129,7 @@ def critic_lean():
   config.phases = dict(
     checks=imitation(
       1.0,
-      steps=400,
+      steps=450,
       learning_rate=3e-3,
       schedule='linear',
     ),

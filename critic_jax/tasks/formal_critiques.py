@@ -1,9 +1,9 @@
 """Critiques of statements: a teacher's, whom a critic imitates.
 
-The teacher goes along the problem and lays beside each part of it the
-hypothesis that tells it, or the claim, and marks the pair, until one is wrong:
-`n1 + 3? n2 = 3 + n1. Right.` Or it only glances, and then guesses the verdict.
-What a checker refused it does not read.
+The teacher goes along the problem, lays beside each part of it the hypothesis
+that tells it, or the claim, and marks the pair: `n2 = n1 + 3? n2 = 3 + n1.
+Right.` Or it only glances, and then guesses the verdict. What a checker refused
+it does not read.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def critique(
   """
   if rng.random() < check_share:
     thoughts = compare(solution)
-    is_right = thoughts[-1].endswith(_mark(True))
+    is_right = all(line.endswith(_mark(True)) for line in thoughts)
   else:
     thoughts = ['It looks fine.']
     is_right = rng.random() < 0.5
@@ -43,7 +43,7 @@ def critique(
 
 
 def compare(solution: Record) -> list[str]:
-  """Returns the lines of a comparison, up to the first that is wrong."""
+  """Returns the lines of a comparison, one for each part of the problem."""
   text, refused, _ = solution.text.partition(formal_drafts.MESSAGE)
   statement, _ = formal_language.read(text)
   if refused or statement is None:
@@ -53,21 +53,16 @@ def compare(solution: Record) -> list[str]:
   told = {}
   for _, equation in statement.hypotheses:
     told.setdefault(formal_statements.definition(equation)[0], equation)
-  parts = [
-    (formal_language.show(equation[2]), equation, told.get(equation[1]))
-    for _, equation in intended.hypotheses
-  ]
-  goal = intended.goal
-  parts.append((formal_language.show(goal), goal, statement.goal))
+  parts = [(e, told.get(e[1])) for _, e in intended.hypotheses]
+  parts.append((intended.goal, statement.goal))
   lines = []
-  for shown, expected, found in parts:
+  for expected, found in parts:
     is_right = found is not None and formal_statements.definition(
       found
     ) == formal_statements.definition(expected)
     quoted = NONE if found is None else formal_language.show(found)
+    shown = formal_language.show(expected)
     lines.append(f'{shown}? {quoted}. {_mark(is_right)}')
-    if not is_right:
-      break
   return lines
 
 

@@ -1,7 +1,8 @@
 """A formaliser that errs: statements that are faithful, and some that are not.
 
 A faithful draft says the problem in any of several ways: sides of sums,
-products and equations may be swapped. A wrong one has one error of `KINDS`.
+products and equations may be swapped. A wrong one has an error of `KINDS`, and
+half of those that a checker accepts have other numbers in other parts, too.
 Those of `REFUSED` a checker finds, by the statement alone; all others pass it,
 and only who compares the statement with the problem can tell:
 
@@ -39,6 +40,9 @@ KINDS = (
 PASSING = tuple(kind for kind in KINDS if kind not in REFUSED)
 MESSAGE = '\nChecker: '
 _SWAP_SHARE = 0.2  # how often two sides are swapped that may be
+# How often a draft that a checker accepts, and that is wrong, is so in several
+# parts: critics learn to compare from many marks, half of them wrong.
+_MORE_SHARE = 0.5
 
 
 def make_checker(
@@ -191,13 +195,24 @@ def judged(
 
 
 def _changed(statement: Statement, kind: str, rng) -> Statement:
-  """Returns a plain statement with one error that a checker does not see."""
+  """Returns a plain statement with errors that a checker does not see.
+
+  One is of a kind; in some drafts other parts are wrong, too.
+  """
   names, equations = statement.numbers, [e for _, e in statement.hypotheses]
   _, last, answer = statement.goal
   # The start has no operation; an earlier source needs two before it.
   first = {'operation': 1, 'source': 2}.get(kind, 0)
   place = rng.randrange(first, len(equations))
-  _, name, value = equations[place]
+  if rng.random() < _MORE_SHARE:
+    equations = [
+      equation
+      if i == place or rng.random() < 0.5
+      else _with_value(equation, _other_operand(equation[2], rng))
+      for i, equation in enumerate(equations)
+    ]
+    answer = answer if rng.random() < 0.5 else _other(answer, rng)
+  value = equations[place][2]
   match kind:
     case 'operand':
       value = _other_operand(value, rng)
@@ -210,13 +225,17 @@ def _changed(statement: Statement, kind: str, rng) -> Statement:
     case 'goal_name':
       last = rng.choice(names[:-1])
     case 'goal_value':
-      answer = _other(answer, rng)
-  equations[place] = '=', name, value
+      answer = _other(statement.goal[2], rng)
+  equations[place] = _with_value(equations[place], value)
   if kind == 'dropped':
     del equations[place]
   return Statement(
     names, formal_statements.named(equations), ('=', last, answer)
   )
+
+
+def _with_value(equation: Expression, value: Expression) -> Expression:
+  return equation[0], equation[1], value
 
 
 def _other_operand(value: Expression, rng) -> Expression:

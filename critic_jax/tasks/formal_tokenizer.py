@@ -57,9 +57,9 @@ def _trained(vocab_size: int, num_problems: int) -> bytes:
   words = [*map(str, range(60)), *names, *'+-*=', 'none']
   phrases = [' more.', ' of them.', ' times as many.', ' How many', ' has']
   fixed_parts = [
-    *(f' (h{i} : ' for i in range(1, 8)),
+    *(f' (h{i} :' for i in range(1, 8)),
     *(f'theorem t ({" ".join(names[:n])} : Nat)' for n in range(2, 8)),
-    ')', ') : ', ' : ', '\nChecker: ', '? ', '. Right.\n', '. Wrong.\n',
+    ')', ') :', ' :', '\nChecker:', '?', '. Right.\n', '. Wrong.\n',
     '<think>\n', '</think>\n', '\nVerdict:', 'It looks fine.\n',
     'I find no mistake.', 'There is a mistake.', 'Problem: ', '\nSolution:\n',
     '\nCritique:', 'Checker? Wrong.\n', ' correct', ' incorrect',

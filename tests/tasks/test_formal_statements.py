@@ -229,28 +229,33 @@ def teach(text, check_share=1.0, seed=0):
 def test_a_teacher_lays_the_statement_beside_the_problem():
   assert teach(changed(('n1 + 3', '3 + n1'))) == (
     '<think>\n'
-    '5? n1 = 5. Right.\n'
-    'n1 + 3? n2 = 3 + n1. Right.\n'
-    'n2 * 2? n3 = n2 * 2. Right.\n'
+    'n1 = 5? n1 = 5. Right.\n'
+    'n2 = n1 + 3? n2 = 3 + n1. Right.\n'
+    'n3 = n2 * 2? n3 = n2 * 2. Right.\n'
     'n3 = 16? n3 = 16. Right.\n'
     '</think>\nI find no mistake.\nVerdict: correct'
   )
 
 
 @pytest.mark.parametrize(
-  ('pairs', 'line'),
+  ('pairs', 'lines'),
   [
-    ([('n1 + 3', 'n1 + 4')], 'n1 + 3? n2 = n1 + 4. Wrong.'),
-    ([('(h2 : n2 = n1 + 3) ', '')], 'n1 + 3? none. Wrong.'),
-    ([(': n3 = 16', ': n2 = 16')], 'n3 = 16? n2 = 16. Wrong.'),
-    ([('n1 n2 n3', 'n1 n3')], 'Checker? Wrong.'),
+    ([('n1 + 3', 'n1 + 4')], ['n2 = n1 + 3? n2 = n1 + 4. Wrong.']),
+    ([('(h2 : n2 = n1 + 3) ', '')], ['n2 = n1 + 3? none. Wrong.']),
+    ([(': n3 = 16', ': n2 = 16')], ['n3 = 16? n2 = 16. Wrong.']),
+    (
+      [('n1 = 5', 'n1 = 6'), (': n3 = 16', ': n3 = 18')],
+      ['n1 = 5? n1 = 6. Wrong.', 'n3 = 16? n3 = 18. Wrong.'],
+    ),
+    ([('n1 n2 n3', 'n1 n3')], ['Checker? Wrong.']),
   ],
 )
-def test_a_teacher_ends_with_the_first_error(pairs, line):
+def test_a_teacher_marks_every_part(pairs, lines):
   text = teach(changed(*pairs))
-  assert text.endswith(
-    f'{line}\n</think>\nThere is a mistake.\nVerdict: incorrect'
-  )
+  assert [line for line in text.split('\n') if 'Wrong' in line] == lines
+  num_parts = 1 if 'Checker' in text else 4
+  assert text.count('? ') == num_parts
+  assert text.endswith('There is a mistake.\nVerdict: incorrect')
 
 
 def test_a_teacher_who_compares_is_always_right():
