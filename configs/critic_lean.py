@@ -129,7 +129,7 @@ def critic_lean():
   config.phases = dict(
     checks=imitation(
       1.0,
-      steps=450,
+      steps=300,
       learning_rate=3e-3,
       schedule='linear',
     ),

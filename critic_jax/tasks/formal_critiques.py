@@ -1,9 +1,9 @@
 """Critiques of statements: a teacher's, whom a critic imitates.
 
 The teacher goes along the problem, lays beside each part of it the hypothesis
-that tells it, or the claim, and marks the pair: `n2 = n1 + 3? n2 = 3 + n1.
-Right.` Or it only glances, and then guesses the verdict. What a checker refused
-it does not read.
+that tells it, or the claim, in the same order of sides, and marks the pair:
+`Part 2: n1 + 3? n1 + 4. Wrong.` Or it only glances, and then guesses the
+verdict. What a checker refused it does not read.
 """
 
 from __future__ import annotations
@@ -50,20 +50,19 @@ def compare(solution: Record) -> list[str]:
     return [f'Checker? {_mark(False)}']
   said = formal_statements.intended(solution.problem)
   intended = formal_statements.plain(said)
-  told = {}
-  for _, equation in statement.hypotheses:
-    told.setdefault(formal_statements.definition(equation)[0], equation)
-  parts = [(e, told.get(e[1])) for _, e in intended.hypotheses]
-  parts.append((intended.goal, statement.goal))
+  definition = formal_statements.definition
+  told = dict(definition(e) for _, e in reversed(statement.hypotheses))
   lines = []
-  for expected, found in parts:
-    is_right = found is not None and formal_statements.definition(
-      found
-    ) == formal_statements.definition(expected)
-    quoted = NONE if found is None else formal_language.show(found)
-    shown = formal_language.show(expected)
-    lines.append(f'{shown}? {quoted}. {_mark(is_right)}')
-  return lines
+  for number, (_, equation) in enumerate(intended.hypotheses, 1):
+    name, value = definition(equation)
+    pair = value, told.get(name, NONE)
+    lines.append(_line(f'Part {number}', *map(formal_language.show, pair)))
+  goals = [('=', *definition(s.goal)) for s in (intended, statement)]
+  return [*lines, _line('Claim', *map(formal_language.show, goals))]
+
+
+def _line(part: str, expected: str, found: str) -> str:
+  return f'{part}: {expected}? {found}. {_mark(found == expected)}'
 
 
 def _mark(is_right: bool) -> str:

@@ -59,7 +59,8 @@ def _trained(vocab_size: int, num_problems: int) -> bytes:
   fixed_parts = [
     *(f' (h{i} :' for i in range(1, 8)),
     *(f'theorem t ({" ".join(names[:n])} : Nat)' for n in range(2, 8)),
-    ')', ') :', ' :', '\nChecker:', '?', '. Right.\n', '. Wrong.\n',
+    *(f'Part {i}:' for i in range(1, 8)),
+    'Claim:', ')', ') :', ' :', '\nChecker:', '?', '. Right.\n', '. Wrong.\n',
     '<think>\n', '</think>\n', '\nVerdict:', 'It looks fine.\n',
     'I find no mistake.', 'There is a mistake.', 'Problem: ', '\nSolution:\n',
     '\nCritique:', 'Checker? Wrong.\n', ' correct', ' incorrect',

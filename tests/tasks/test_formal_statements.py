@@ -177,9 +177,7 @@ def test_checkers_of_three_kinds_of_errors():
       message = CHECK(formal_drafts.draft(problem, rng, kind)).message
       messages[kind, message.split(': ')[2].split()[0]] += 1
   assert {word for kind, word in messages if kind == 'unbound'} == {'unknown'}
-  assert {word for kind, word in messages if kind == 'ill_typed'} == {
-    'type expected, got a Nat'.split()[0]
-  }
+  assert {word for kind, word in messages if kind == 'ill_typed'} == {'type'}
   assert ('syntax', 'unexpected') in messages
 
 
@@ -229,10 +227,10 @@ def teach(text, check_share=1.0, seed=0):
 def test_a_teacher_lays_the_statement_beside_the_problem():
   assert teach(changed(('n1 + 3', '3 + n1'))) == (
     '<think>\n'
-    'n1 = 5? n1 = 5. Right.\n'
-    'n2 = n1 + 3? n2 = 3 + n1. Right.\n'
-    'n3 = n2 * 2? n3 = n2 * 2. Right.\n'
-    'n3 = 16? n3 = 16. Right.\n'
+    'Part 1: 5? 5. Right.\n'
+    'Part 2: n1 + 3? n1 + 3. Right.\n'
+    'Part 3: n2 * 2? n2 * 2. Right.\n'
+    'Claim: n3 = 16? n3 = 16. Right.\n'
     '</think>\nI find no mistake.\nVerdict: correct'
   )
 
@@ -240,12 +238,12 @@ def test_a_teacher_lays_the_statement_beside_the_problem():
 @pytest.mark.parametrize(
   ('pairs', 'lines'),
   [
-    ([('n1 + 3', 'n1 + 4')], ['n2 = n1 + 3? n2 = n1 + 4. Wrong.']),
-    ([('(h2 : n2 = n1 + 3) ', '')], ['n2 = n1 + 3? none. Wrong.']),
-    ([(': n3 = 16', ': n2 = 16')], ['n3 = 16? n2 = 16. Wrong.']),
+    ([('n1 + 3', 'n1 + 4')], ['Part 2: n1 + 3? n1 + 4. Wrong.']),
+    ([('(h2 : n2 = n1 + 3) ', '')], ['Part 2: n1 + 3? none. Wrong.']),
+    ([(': n3 = 16', ': n2 = 16')], ['Claim: n3 = 16? n2 = 16. Wrong.']),
     (
       [('n1 = 5', 'n1 = 6'), (': n3 = 16', ': n3 = 18')],
-      ['n1 = 5? n1 = 6. Wrong.', 'n3 = 16? n3 = 18. Wrong.'],
+      ['Part 1: 5? 6. Wrong.', 'Claim: n3 = 16? n3 = 18. Wrong.'],
     ),
     ([('n1 n2 n3', 'n1 n3')], ['Checker? Wrong.']),
   ],
