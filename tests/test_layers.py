@@ -42,7 +42,7 @@ ROOMS = {
   'sampling':
     'types lookup files strict_json terminal text runtime models rollouts | '
     'jax numpy',
-  'tasks': 'types text answers execution rewards |',
+  'tasks': 'types terminal text answers execution rewards |',
   'data':
     'types lookup files strict_json objectives answers execution rollouts '
     'sampling tasks | numpy pyarrow',

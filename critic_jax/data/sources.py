@@ -16,18 +16,19 @@ from critic_jax.data import (
   file_sets,
   preference_files,
   problems,
+  solution_sets,
   store,
 )
-from critic_jax.data import solutions as solutions_lib
 from critic_jax.data import splits as splits_lib
 from critic_jax.tasks import arithmetic as world
 from critic_jax.tasks import (
   arithmetic_labels,
   arithmetic_slates,
+  formal_drafts,
+  formal_trials,
   screens_agent,
 )
 from critic_jax.tasks import functions as function_world
-from critic_jax.tasks import screens as screen_world
 
 Splits = dict[str, splits_lib.Examples]
 
@@ -52,7 +53,7 @@ def arithmetic(
       min_steps=min_steps,
       max_steps=max_steps,
       unseen=unseen,
-    )
+    )  # fmt: skip
     for split, size in sizes.items()
   }
 
@@ -72,14 +73,9 @@ def arithmetic_slips(
   depend on no solver. There is no 'train' if `num_train` is 0.
   """
   problem_sets = arithmetic(
-    seed=seed,
-    min_steps=min_steps,
-    max_steps=max_steps,
-    unseen=unseen,
-    num_train=num_train,
-    num_dev=0,
-    num_test=num_test,
-  )
+    seed=seed, min_steps=min_steps, max_steps=max_steps, unseen=unseen,
+    num_train=num_train, num_dev=0, num_test=num_test,
+  )  # fmt: skip
   splits = {}
   for split in ('train', 'test') if num_train else ('test',):
     rng = random.Random(seed)
@@ -120,36 +116,21 @@ def slates(
   lookup.check_counts(num_test=num_test, num_responses=num_responses)
   settings = dict(
     num_responses=num_responses, num_right=num_right, low=low, high=high,
-    tolerance=tolerance,
+    tolerance=tolerance, hard_share=hard_share,
   )  # fmt: skip
-  arithmetic_slates.check(**settings)
-  if num_responses == 1 < num_orders:
-    raise ValueError(
-      f'num_responses: got 1 and num_orders={num_orders}; expected two or more '
-      'responses to rank; or set num_orders=1'
-    )
   problem_sets = arithmetic(
-    seed=seed,
-    min_steps=min_steps,
-    max_steps=max_steps,
-    unseen=unseen,
-    num_train=num_train,
-    num_dev=0,
-    num_test=num_test,
-  )
+    seed=seed, min_steps=min_steps, max_steps=max_steps, unseen=unseen,
+    num_train=num_train, num_dev=0, num_test=num_test,
+  )  # fmt: skip
   splits = {}
   for split in ('train', 'test') if num_train else ('test',):
     rng = random.Random(f'{seed}/slates/{split}')
-    splits[split] = []
-    for problem in problem_sets[split]:
-      slate = arithmetic_slates.slate(
-        problem, rng, hard_share=hard_share, **settings
-      )
-      others = range(1, num_orders if split == 'test' else 1)
-      splits[split] += [
-        slate,
-        *(arithmetic_slates.shuffled(slate, rng, i) for i in others),
-      ]
+    settings['num_orders'] = num_orders if split == 'test' else 1
+    splits[split] = [
+      slate
+      for problem in problem_sets[split]
+      for slate in arithmetic_slates.in_orders(problem, rng, **settings)
+    ]
   return splits
 
 
@@ -186,19 +167,14 @@ def screens(
   screens_agent.check(error_share)
   lookup.check_counts(0, num_train=num_train)
   lookup.check_counts(num_test=num_test)
-  splits = {}
   sizes = {'train': num_train, 'test': num_test}
-  for split in ('train', 'test') if num_train else ('test',):
-    rng = random.Random(f'{seed}/screens/{split}')
-    splits[split] = [
-      screens_agent.given(
-        problem, rng, is_wrong=bool(i % 2), error_share=error_share
-      )
-      for i, problem in enumerate(
-        screen_world.problems(split, sizes[split], seed=seed)
-      )
-    ]
-  return splits
+  return {
+    split: screens_agent.examples(
+      split, size, seed=seed, error_share=error_share
+    )
+    for split, size in sizes.items()
+    if size
+  }
 
 
 def screen_episodes(
@@ -223,8 +199,63 @@ def screen_episodes(
   lookup.check_counts(num_test=num_test)
   lookup.check_counts(0, slack=slack)
   settings = dict(seed=seed, error_share=error_share, slack=slack)
-  problem_set = screen_world.problems('test', num_test, seed=seed)
-  return {'test': [screens_agent.first(p, **settings) for p in problem_set]}
+  return {'test': screens_agent.first_actions(num_test, **settings)}
+
+
+def statements(
+  *,
+  seed: int = 0,
+  refused_share: float = 0.0,
+  checker: Mapping | None = None,
+  num_train: int = 0,
+  num_test: int = 500,
+) -> Splits:
+  """Makes given formal statements, every second one wrong.
+
+  Args:
+    seed: of problems and drafts.
+    refused_share: wrong statements that the checker refuses, with its message.
+    checker: `command`, `deadline_s` and `folder` of `execution/checkers.py`;
+      None is the language's own.
+    num_train: statements of 'train', which is not there without any.
+    num_test: those of 'test'.
+
+  Raises:
+    ValueError: a number is out of its range, or the checker is not there.
+  """
+  lookup.check_counts(0, num_train=num_train)
+  lookup.check_counts(num_test=num_test)
+  settings = dict(seed=seed, refused_share=refused_share, checker=checker or {})
+  sizes = dict(train=num_train, test=num_test)
+  return {
+    split: formal_drafts.examples(split, size, **settings)
+    for split, size in sizes.items()
+    if size
+  }
+
+
+def statement_trials(
+  *,
+  seed: int = 0,
+  error_share: float = 0.5,
+  refused_share: float = 0.3,
+  max_tries: int = 8,
+  checker: Mapping | None = None,
+  num_test: int = 100,
+) -> Splits:
+  """Makes first statements of trials, for an evaluation with `episodes`.
+
+  Args:
+    seed, refused_share, checker, num_test: as of `statements`.
+    error_share: how often the formaliser errs.
+    max_tries: drafts of a trial, at most.
+  """
+  lookup.check_counts(num_test=num_test, max_tries=max_tries)
+  trials = formal_trials.examples(
+    num_test, seed=seed, error_share=error_share, refused_share=refused_share,
+    max_tries=max_tries, checker=checker or {},
+  )  # fmt: skip
+  return {'test': trials}
 
 
 def files(
@@ -322,33 +353,10 @@ def solutions(
     ValueError: two files hold a solution of the same id, or a file is bad.
   """
   column_names.parse(columns)
-  if hasattr(paths, 'items'):  # a mapping or a ConfigDict
-    sets = file_sets.by_split(paths, None)
-  else:
-    found = file_sets.find(paths, 'paths').values()
-    sets = {'test': [file_set for part in found for file_set in part]}
-  parts, place_by_id = {}, {}
-  for split, named in file_sets.named_apart(sets).items():
-    parts[split] = []
-    for file_set in named:
-      place = file_sets.label([file_set])
-      part = solutions_lib.read(
-        [file_set], layout=layout, columns=columns, bad_rows=bad_rows
-      )
-      # Refuse ids that another file has: records of both would be confused.
-      copies = [
-        r.id for r in part if place_by_id.setdefault(r.id, place) != place
-      ]
-      if copies:
-        raise ValueError(
-          f'paths: got {len(copies)} solutions again in {place} '
-          f'({copies[0]!r}, ...); expected files of different ids; leave one '
-          'out, or rename one'
-        )
-      # Draw from each file, so that every part keeps its place in the mean.
-      if number:
-        part = solutions_lib.sample(part, number, seed=seed, by=by)
-      parts[split] += part
+  parts = solution_sets.read(
+    paths, layout=layout, columns=columns, bad_rows=bad_rows, number=number,
+    by=by, seed=seed,
+  )  # fmt: skip
   return splits_lib.disjoint(parts, fractions, seed)
 
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from critic_jax.evals import (
+  acceptance,
   calibration,
   control_metrics,
   critique_metrics,
   description,
   episode_metrics,
+  operating_points,
   processbench,
   ranking,
   rating_votes,
@@ -29,6 +31,7 @@ from critic_jax.types import Record
 PROTOCOLS = {
   'critique': critique_metrics,
   'calibration': calibration,
+  'operating': operating_points,
   'description': description,
   'refinement': refinement_metrics,
   'revision': revision_metrics,
@@ -39,6 +42,7 @@ PROTOCOLS = {
   'ranking': ranking,
   'ratings': rating_votes,
   'episodes': episode_metrics,
+  'trials': acceptance,
 }
 
 
@@ -141,6 +145,9 @@ TITLES = {
   'episodes/alone': 'the same, without the critic',
   'episodes/gain': 'gain in episodes by the critic',
   'episodes/harmed': 'episodes lost by the critic',
+  'trials/single': 'faithful first drafts',
+  'trials/precision_alone': 'faithful of those that the checker accepts',
+  'trials/precision': 'faithful of those that the critic accepts, too',
   'critique/missing': 'critiques without a verdict',
   'critique/length': 'critique length in tokens',
 }

@@ -7,12 +7,12 @@ An experiment's TABLE is one of these, or a list of them:
     dict(evaluation='selection', columns=('cold_start', 'rl'),
          methods=('majority', 'filtered', ...))    a row for each method and k
 
-`columns` are those of results/<evaluation>.json, the phases of a run. A cell is
-the mean over seeds with the least and the greatest value, and below it a
-change: metrics change from the first column, methods from the first method at
-the same k and column. A change is the mean of the seeds' own changes, so that
-the variation that a seed's columns share cancels. Runs whose settings differ in
-more than the seed form groups of rows.
+`columns` are those of results/<evaluation>.json, the phases of a run, or, of
+two phases, their 'difference'. A cell is the mean over seeds with the least and
+the greatest value, and below it a change: metrics change from the first column,
+methods from the first method at the same k and column. A change is the mean of
+the seeds' own changes, so that the variation that a seed's columns share
+cancels. Runs whose settings differ in more than the seed form groups of rows.
 
 Functions here take `runs`: a list of pairs, the point of the grid and the
 results of its run (`reading.all_results`).
@@ -111,8 +111,10 @@ def _make_table(entry, evaluations) -> Table:
         f'TABLE: {name}: got {value!r}; expected a list of names'
       )
   _check('evaluation', table.evaluation, evaluations)
+  after = evaluations[table.evaluation]['after']
+  columns = [*after, *['difference'] * (len(after) == 2)]
   for column in table.columns:
-    _check('column', column, evaluations[table.evaluation]['after'])
+    _check('column', column, columns)
   return table
 
 

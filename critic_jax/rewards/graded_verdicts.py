@@ -1,4 +1,4 @@
-"""Rewards of critiques beside the verdict: near misses, reviews, suggestions.
+"""Rewards of critiques beside the verdict: near misses, reviews, form, hints.
 
 `distance` pays for the first wrong step by how near it is named, as FAPO does
 for its reward model (https://arxiv.org/abs/2510.22543). `reviewed` pays for a
@@ -6,8 +6,10 @@ verdict only as far as what the critique says of the solution is so, as
 DeepSeekMath-V2 does for its verifier (https://arxiv.org/abs/2511.22570). `form`
 and `reference` are, beside `judge`, the rewards of GUI-Critic-R1's S-GRPO for a
 critique of an action (https://arxiv.org/abs/2506.04614), and `works` is what
-RefCritic would pay in the place of `reference`. Each is `(critique,
-refinements) -> float`; a config names it with a weight in the setting `graded`.
+RefCritic would pay in the place of `reference`. `judged_in_form` is what
+CriticLean pays, a verdict in its form alone (https://arxiv.org/abs/2507.06181).
+Each is `(critique, refinements) -> float`; a config names it with a weight in
+the setting `graded`.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from critic_jax.rewards import (
   suggestions,
   verdicts,
 )
-from critic_jax.types import Record
+from critic_jax.types import THINKING, Record
 
 
 def distance(critique: Record, refinements: Sequence[Record]) -> float | None:
@@ -151,6 +153,47 @@ def works(critique: Record, refinements: Sequence[Record]) -> float | None:
     ValueError: nobody labelled the wrong action.
   """
   return _suggests(critique, lambda known: known.working)
+
+
+def judged_in_form(
+  critique: Record, refinements: Sequence[Record]
+) -> float | None:
+  """Returns CriticLean's reward, min(r_acc, r_fmt): in {0, 1}.
+
+  r_acc is `judge`: 1 if the verdict is that of the label; r_fmt is 1 if the
+  critique is in form (`in_form`). It is their product, and `judge` where all
+  critiques are in form. Their sum would pay a false verdict for its form: a
+  critic who guesses would earn 1.5 of 2.
+
+  The formula is as others display it. Which form the paper asks for is unknown
+  to us; `in_form` is ours.
+  """
+  right = refinement.judge(critique, refinements)
+  return None if right is None else min(right, in_form(critique))
+
+
+def in_form(critique: Record) -> float:
+  """Returns 1.0 for thoughts, then reasons, then the verdict, and no more.
+
+  The critique was not cut off; it begins with its one span of thinking, in
+  which something is thought; reasons follow, a line at least, without a
+  verdict; and the last line is the verdict's sentence alone.
+  """
+  text = critique.text.strip()
+  opened, closed = THINKING
+  thoughts, end, _ = text.removeprefix(opened).partition(closed)
+  *reasons, last = (verdicts.conclusion(text) or '').split('\n')
+  is_one_span = text.startswith(opened) and text.count(opened) == 1
+  return float(
+    critique.finish == 'stop'
+    and is_one_span
+    and bool(end and thoughts.strip())
+    and text.count(closed) == 1
+    and any(line.strip() for line in reasons)
+    and not any('verdict' in line.lower() for line in reasons)
+    and verdicts.verdict(last) is not None
+    and last.strip(' *_`').lower().startswith('verdict')
+  )
 
 
 def _suggests(critique, accepted) -> float | None:

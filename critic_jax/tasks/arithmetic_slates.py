@@ -105,6 +105,23 @@ def shuffled(record: Record, rng: random.Random, index: int) -> Record:
   return ratings.reordered(record, rng.sample(range(number), number), index)
 
 
+def in_orders(
+  problem: Problem, rng: random.Random, *, num_orders: int, **settings
+) -> list[Record]:
+  """Returns a slate, `slate`'s with its settings, in so many random orders.
+
+  Raises:
+    ValueError: one response has several orders, or a value is out of its range.
+  """
+  if settings['num_responses'] == 1 < num_orders:
+    raise ValueError(
+      f'num_responses: got 1 and num_orders={num_orders}; expected two or more '
+      'responses to rank; or set num_orders=1'
+    )
+  first = slate(problem, rng, **settings)
+  return [first, *(shuffled(first, rng, i) for i in range(1, num_orders))]
+
+
 def teacher_scores(
   solution: Record, rng: random.Random, *, check_share: float
 ) -> str:

@@ -140,6 +140,17 @@ def given(
   return judged(problem, screen, choose(screen, goal, rng))
 
 
+def examples(
+  split: str, size: int, *, seed: int, error_share: float
+) -> list[Record]:
+  """Returns given actions of a split's problems, every second one wrong."""
+  rng = random.Random(f'{seed}/screens/{split}')
+  return [
+    given(problem, rng, is_wrong=bool(i % 2), error_share=error_share)
+    for i, problem in enumerate(screens.problems(split, size, seed=seed))
+  ]
+
+
 def _any_working(screen, goal, rng) -> str:
   return rng.choice(screens.working(screen, goal))
 
@@ -178,6 +189,14 @@ def first(
   alone = record.parsed['episode']['is_reached']
   parsed = {**begun.parsed, 'episode': {**episode, 'alone': alone}}
   return dataclasses.replace(begun, parsed=parsed)
+
+
+def first_actions(num: int, *, seed: int, **settings) -> list[Record]:
+  """Returns `first` of the first problems of 'test', with its settings."""
+  return [
+    first(problem, seed=seed, **settings)
+    for problem in screens.problems('test', num, seed=seed)
+  ]
 
 
 def _turn(problem, screen, episode) -> Record:

@@ -88,6 +88,53 @@ def test_episodes_begin_with_an_empty_form():
     assert record.parsed['episode']['left'] == num_actions + 3
 
 
+def test_given_statements_are_half_wrong_and_seeded():
+  settings = dict(num_train=20, num_test=6, seed=3, refused_share=0.5)
+  splits = lookup.bind(sources, dict(name='statements', **settings))()
+  assert sizes(splits) == {'train': 20, 'test': 6}
+  for records in splits.values():
+    assert [r.parsed['correct'] for r in records[:4]] == [True, False] * 2
+  again = sources.statements(**settings)
+  assert [r.text for r in splits['train']] == [r.text for r in again['train']]
+  others = sources.statements(**settings | dict(seed=4))
+  assert [r.text for r in splits['test']] != [r.text for r in others['test']]
+  assert sizes(sources.statements(num_test=2)) == {'test': 2}
+  questions = [{r.problem.question for r in part} for part in splits.values()]
+  assert not set.intersection(*questions)
+
+
+@pytest.mark.parametrize(
+  'source', [sources.statements, sources.statement_trials]
+)
+@pytest.mark.parametrize(
+  ('settings', 'message'),
+  [
+    (dict(refused_share=1.5), 'refused_share: got .* 1.5; expected numbers'),
+    (dict(num_test=0), 'num_test: got 0'),
+    (
+      dict(checker=dict(command=['lake-of-nobody'])),
+      "checker: got 'lake-of-nobody', which is not there",
+    ),
+  ],
+)
+def test_statements_that_nobody_drafts_or_checks(source, settings, message):
+  with pytest.raises(ValueError, match=message):
+    source(**settings)
+  with pytest.raises(ValueError, match='max_tries: got 0'):
+    sources.statement_trials(max_tries=0)
+
+
+def test_trials_begin_with_what_passes():
+  splits = lookup.bind(
+    sources, dict(name='statement_trials', num_test=5, max_tries=9)
+  )()
+  assert sizes(splits) == {'test': 5}
+  for record in splits['test']:
+    episode = record.parsed['episode']
+    assert record.parsed['checked']
+    assert episode['turn'] + episode['left'] == 10
+
+
 @pytest.mark.parametrize('source', [sources.screens, sources.screen_episodes])
 @pytest.mark.parametrize(
   ('settings', 'message'),

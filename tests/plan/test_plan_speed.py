@@ -197,6 +197,7 @@ def test_longest_prompts_of_every_config_fit():
         'functions',
         'screens',
         'slates',
+        'statements',
       )
       if world or not config.order:
         continue

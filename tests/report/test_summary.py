@@ -257,6 +257,17 @@ def test_a_wrong_table_is_refused(change, message):
     make([TABLE | change])
 
 
+def test_two_phases_have_a_difference():
+  evals = {'heldout': dict(after=('cold_start', 'rl'))}
+  table = TABLE | dict(columns=('difference',))
+  assert summary.make_tables(table, evals)[0].columns == ('difference',)
+  evals['heldout']['after'] += ('judge_only',)
+  with pytest.raises(
+    ValueError, match="column: got 'difference'; expected one"
+  ):
+    summary.make_tables(table, evals)
+
+
 @pytest.mark.parametrize('entries', [[], 'heldout', 3, ['heldout'], [TABLE, 3]])
 def test_what_is_no_table_is_refused(entries):
   with pytest.raises(ValueError, match='TABLE: got'):
