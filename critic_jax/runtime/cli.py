@@ -4,6 +4,8 @@ r"""The command line that commands share: --config, --workdir, --help, errors.
         [--config.phases.rl.steps=100 ...]
 
 A config may also be one that comes with critic_jax (runtime/config_files.py).
+`--config.evals.mine=heldout` adds a section, a copy of that which is named, to
+models, evals or phases; further flags change it.
 `--help` prints the first line of a command's docstring, its own flags, and the
 docstring's indented blocks as examples. An error is one line.
 """
@@ -40,6 +42,8 @@ _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'The folder of the run; one that is there is continued.'
 )
 _OPEN = ('config.models', 'config.evals', 'config.phases')  # may have others
+_ADDED = re.compile(r'--?config\.(models|evals|phases)\.(\w+)=(.*)')
+Added = list[tuple[str, str, str]]  # what, the new name, the name that is there
 _MAX_PLACES = 4  # that a refusal names
 _HELP = ('--help', '-help', '-h', '--helpshort')
 
@@ -123,8 +127,12 @@ def parse_flags(
     sys.exit(0)
   with errors_in_one_line(), lookup.naming('--config'):
     argv = config_files.in_arguments(argv)
+  matches = [_ADDED.fullmatch(word) for word in argv]
+  argv = [w for w, match in zip(argv, matches, strict=True) if not match]
+  added = [match.groups() for match in matches if match]
   try:
-    words = flags.FLAGS(list(argv))
+    with _adding(added, argv):
+      words = flags.FLAGS(list(argv))
     _CONFIG.value.items()  # only now a file that was not found is an error
     return words
   except (
@@ -135,14 +143,53 @@ def parse_flags(
     OSError,
     flags.Error,
   ) as error:
-    with errors_in_one_line():
+    with _adding(added, argv), errors_in_one_line():
       _check_overrides(argv)
     # The text may be a config's traceback, whose last line says it all.
     text = str(error.args[0] if len(error.args) == 1 else error)
     line = text.strip().splitlines()[-1].strip()
     if match := re.fullmatch(r'flag --(\w+)=None: .* other than None\.', line):
       line = f'--{match[1]}: got none; expected a value; --help explains it'
+    line = re.sub(r'^flag --config=.*?: (?=config\.)', '', line)
     sys.exit(printable(f'error: {line}'))
+
+
+@contextlib.contextmanager
+def _adding(added: Added, argv: Sequence[str]) -> Iterator[None]:
+  """Within the block a config that is read has these sections, too.
+
+  Args:
+    added: the sections.
+    argv: the command line without them; the config's flag reads `sys.argv`.
+  """
+  parser, typed = flags.FLAGS['config'].parser, sys.argv
+  parse = parser.parse
+
+  def parse_and_add(path):
+    config = parse(path)
+    if isinstance(config, ConfigDict):  # not a file that was not found
+      with config.unlocked():
+        for names in added:
+          _add_section(config, *names)
+    return config
+
+  parser.parse, sys.argv = parse_and_add, [*argv]
+  try:
+    yield
+  finally:
+    parser.parse, sys.argv = parse, typed
+
+
+def _add_section(config: ConfigDict, kind: str, name: str, source: str) -> None:
+  """Adds a copy of a section; raises ValueError if it is there, or not."""
+  sections = config.get(kind, {})
+  if name in sections:
+    raise ValueError(
+      f'config.{kind}.{name}: got {source!r} for a section that is there; '
+      f'expected one of its settings, --config.{kind}.{name}.SETTING=VALUE'
+    )
+  lookup.check_name(f'config.{kind}.{name}', source, sections)
+  sections[name] = sections[source].copy_and_resolve_references()
 
 
 def help_text(doc: str, required: Sequence[str], owner: str) -> str:
@@ -184,8 +231,8 @@ def _refuse(config: ConfigDict, section: ConfigDict, path: str, key: str):
     if path not in _OPEN or str(error).endswith('?'):
       raise
     raise ValueError(
-      f'{error}; a section is added in a config file of your own '
-      '(configs/README.md)'
+      f'{error}; to add a section name one to copy first, '
+      f'--{path}.{key}={next(iter(section), "NAME")}'
     ) from None
 
 

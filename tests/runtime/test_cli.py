@@ -1,6 +1,7 @@
 """The command line: help, and errors in one line."""
 
 import importlib
+import json
 import re
 
 import pytest
@@ -55,9 +56,17 @@ def test_help_is_a_line_the_flags_and_two_examples(python, command, flags):
     ),
     (
       'models.judge.source=a',
-      r"config\.models: got 'judge'; .* of your own .*",
+      r"config\.models: got 'judge'; .* first, --config\.models\.judge=cold",
     ),
-    ('evals.mine.split=dev', r"config\.evals: got 'mine'; .* of your own .*"),
+    (
+      'evals.mine.split=dev',
+      r"config\.evals: got 'mine'; .* first, --config\.evals\.mine=heldout",
+    ),
+    ('evals.mine=heldut', r"config\.evals\.mine: got 'heldut'; .* 'heldout'\?"),
+    (
+      'evals.heldout=heldout',
+      r"config\.evals\.heldout: got 'heldout' for a section that is there; .*",
+    ),
     ('phases.rl.steps=abc', r'flag --config\.phases\.rl\.steps=abc: .*'),
   ],
 )
@@ -74,6 +83,23 @@ def test_an_unknown_setting_is_one_line_with_the_nearest(
   assert (process.returncode, process.stdout) == (1, '')
   assert re.fullmatch(f'error: {message}\n', process.stderr), process.stderr
   assert not (tmp_path / 'run').exists()
+
+
+def test_a_section_is_added_as_a_copy_that_flags_change(python, tmp_path):
+  """As configs/README.md does, whatever the order of the flags."""
+  path = tmp_path / 'plan.json'
+  words = (
+    '--config.models.judge.temperature=0.5 --config.models.judge=critic '
+    '--config.phases.rl.preference_weight=1 --config.evals.dev=heldout '
+    '--config.evals.dev.split=dev'
+  ).split()
+  process = python(
+    '-m', 'critic_jax.plan', '--config=configs/refcritic.py:tiny', *words,
+    '--chip=cpu', f'--json={path}',
+  )  # fmt: skip
+  assert process.returncode == 0, process.stderr
+  counts = json.loads(path.read_text())['parameters']
+  assert counts['judge'] == counts['critic'] > 0
 
 
 def test_a_flag_that_is_missing_is_named(python):
