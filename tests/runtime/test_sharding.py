@@ -42,7 +42,7 @@ from critic_jax.models import (
   sizes,
   transformer,
 )
-from critic_jax.models.config import PLATFORMS
+from critic_jax.models.config import PLATFORMS, Lora
 from critic_jax.models.sampling_distribution import SamplingParams
 from critic_jax.models.transformer import Transformer
 from critic_jax.rewards import refinement
@@ -72,6 +72,9 @@ MODEL = sized(
   'qwen2', qk_norm=True, post_norms=True, tie_embeddings=False, sliding_window=6
 )
 FAMILY_MODELS = {name: sized(name) for name in [*FAMILIES, *OTHER_FAMILIES]}
+FAMILY_MODELS['adapters'] = sized(
+  'qwen2', lora=Lora(rank=4, alpha=8.0, targets='.*', dropout=0.0)
+)
 # The families' parameters are those of MODEL, but for experts.
 CASES = [
   *(('all', mesh) for mesh in ('one', 'tensor', 'mixed')),
@@ -82,7 +85,7 @@ SLOW_CASES = [
   ('all', 'fsdp'),
   *(
     (name, mesh)
-    for name in [*FAMILIES, 'mistral', 'gemma3']
+    for name in [*FAMILIES, 'mistral', 'gemma3', 'adapters']
     for mesh in ('one', 'mixed')
   ),
 ]
