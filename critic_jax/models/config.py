@@ -19,6 +19,7 @@ REMATS = ('none', 'dots_and_attention', 'dots', 'full')
 # that each needs; '' is any.
 ATTENTIONS = {'xla': '', 'splash': 'tpu', 'cudnn': 'gpu'}
 MAX_SPLASH_COLUMNS = 2**16  # of the splash kernel's packed rows
+MAX_SPLASH_HEAD = 512  # larger ones do not fit into a TPU's fast memory
 LAYERS = ('unrolled', 'scanned')
 # The kinds of devices that models are computed on, in words.
 PLATFORMS = {
@@ -352,6 +353,8 @@ def _misfit(name, platform, config) -> tuple[str, str] | None:
     return PLATFORMS[platform], PLATFORMS[needed]
   if name == 'splash' and config.sliding_window:
     return f'windows of {config.sliding_window}', 'attention to all tokens'
+  if name == 'splash' and config.head_dim > MAX_SPLASH_HEAD:
+    return f'heads of {config.head_dim}', f'heads of {MAX_SPLASH_HEAD} at most'
   dtypes = {
     'splash': ('float32', 'bfloat16'), 'cudnn': ('bfloat16', 'float16')
   }.get(name, DTYPES)  # fmt: skip

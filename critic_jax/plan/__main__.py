@@ -34,6 +34,7 @@ from critic_jax.plan import (
   compiled_table,
   forecast,
   forecast_table,
+  largest,
   topology,
 )
 from critic_jax.plan.chips import CHIPS
@@ -140,30 +141,51 @@ def make_mesh(config, chip: str, mesh: str | None, name: str, compiles: bool):
   return AbstractMesh(shape, sharding.AXES)
 
 
-def compile_programs(config, chip: str, mesh, plan, **settings):
-  """Compiles the programs of a run, and prints which one it is at.
+def compile_phase(
+  config, chip: str, mesh, plan, phase, *, kinds, shares: Shares, processes: int
+):
+  """Compiles the programs of a phase, and prints what comes of it.
 
   Args:
     config: the config of a run.
     chip: a name of `CHIPS`.
     mesh: the mesh of the training, with devices.
     plan: its plan.
-    **settings: the others of `compiled.programs`, `processes` among them.
+    phase: that of the phase.
+    kinds: those that are wanted, of `compiled.PROGRAMS`.
+    shares: the shares of the chip's figures that are reached.
+    processes: number of processes.
 
   Returns:
-    By phase a list of `compiled.Compiled`.
+    The programs, and the largest sizes that fit as `largest.confirmed` says.
   """
-  lms = abstract.make_lms(config, CHIPS[chip].platform, settings['processes'])
-  results, console = {}, Console()
-  for phase in config.order:
-    results[phase] = []
-    for program in compiled.programs(
-      phase, config, lms, mesh, sample_sizes=plan.sample_mesh, **settings
-    ):
-      console.print(f'compiling {phase}, {program.name}, {program.shape}')
-      results[phase].append(compiled.measure(program, lms))
-    compiled_table.show(results[phase], phase, CHIPS[chip].memory, console)
-  return results
+  console = Console()
+  lms = abstract.make_lms(config, CHIPS[chip].platform, processes)
+
+  def programs(config, lms, *kinds):
+    return compiled.programs(
+      phase.name, config, lms, mesh, sample_sizes=plan.sample_mesh, kinds=kinds,
+      processes=processes, length_share=shares.length,
+    )  # fmt: skip
+
+  def measure(program, lms):
+    console.print(f'compiling {phase.name}, {program.name}, {program.shape}')
+    return compiled.measure(program, lms)
+
+  results = [measure(program, lms) for program in programs(config, lms, *kinds)]
+  compiled_table.show(results, phase.name, CHIPS[chip].memory, console)
+  scale = scale_of(results)
+  if not any(scale):
+    return results, {}
+  estimate = forecast.largest(
+    config, mesh, CHIPS[chip], shares, processes, phase.name, scale
+  )
+  search = largest.Search(
+    config, lms, phase, results, plan.memory, programs, measure
+  )
+  numbers = largest.confirmed(search, **estimate)
+  console.print(forecast_table.largest(phase, **numbers), soft_wrap=True)
+  return results, numbers
 
 
 def scale_of(programs: list[compiled.Compiled]) -> forecast.Scale:
@@ -203,21 +225,14 @@ def run() -> None:
   forecast_table.show(plan, chip, Console())
   data = forecast_table.plain(plan)
   if _COMPILE.value:
-    results = compile_programs(
-      config, chip, mesh, plan, kinds=_PROGRAMS.value, processes=num,
-      length_share=shares.length,
-    )  # fmt: skip
     for phase, data_of_phase in zip(plan.phases, data['phases'], strict=True):
-      programs = results[phase.name]
+      programs, numbers = compile_phase(
+        config, chip, mesh, plan, phase, kinds=_PROGRAMS.value, shares=shares,
+        processes=num,
+      )  # fmt: skip
       data_of_phase['compiled'] = compiled_table.plain(programs)
-      scale = scale_of(programs)
-      if any(scale):
-        numbers = forecast.largest(
-          config, mesh, CHIPS[chip], shares, num, phase.name, scale
-        )
+      if numbers:
         data_of_phase['as_compiled'] = numbers
-        line = forecast_table.largest(phase, **numbers)
-        Console().print(line, soft_wrap=True)
   if _JSON.value:
     Path(_JSON.value).write_text(json.dumps(data, indent=2) + '\n')
 

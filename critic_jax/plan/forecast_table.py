@@ -89,24 +89,26 @@ def misfit(phase: Phase, processes: int) -> str:
 def largest(
   phase: Phase, most_rows: int | None = None, most_slots: int | None = None
 ) -> str:
-  """Says how the most rows and slots by the compiler compare with the plan's.
+  """Says which rows and slots were compiled and fit, beside the plan's.
 
   Args:
     phase: the plan of a phase.
-    most_rows: those of the largest micro-batch by what was compiled; None: no
-      update was.
+    most_rows: those of the largest micro-batch; None: no update was compiled.
     most_slots: likewise, of sampling.
   """
   rows = f'rows of {phase.columns:,} in a micro-batch'
   parts = [
-    f'{number:,} {name} (planned: {planned:,})'
+    f'{number:,} {name} (planned: at most {planned:,})'
     for number, name, planned in (
       (most_rows, rows, phase.most_rows),
       (most_slots, 'slots', phase.most_slots),
     )
     if number is not None
   ]
-  return f'{phase.name}: as compiled at most {" and ".join(parts)} fit'
+  return (
+    f'{phase.name}: compiled, and the largest of a step that fit: '
+    f'{" and ".join(parts)}'
+  )
 
 
 def _sizes(mesh: dict[str, int]) -> str:

@@ -139,8 +139,8 @@ def test_the_largest_by_what_is_compiled():
   assert 0 < numbers['most_slots'] <= phase.most_slots // 2
   assert set(numbers) == {'most_slots'}
   assert forecast_table.largest(phase, **numbers) == (
-    f'rl: as compiled at most {numbers["most_slots"]:,} slots '
-    f'(planned: {phase.most_slots:,}) fit'
+    'rl: compiled, and the largest of a step that fit: '
+    f'{numbers["most_slots"]:,} slots (planned: at most {phase.most_slots:,})'
   )
 
 

@@ -141,14 +141,21 @@ def test_attention_follows_the_platform(
     roles.make_lms({'critic': section}, platform=platform)
 
 
-@pytest.mark.parametrize('head_dim', [12, 256])
-def test_a_kernel_has_limits(head_dim):
+@pytest.mark.parametrize(
+  ('kernel', 'platform', 'head_dim', 'limits'),
+  [
+    ('cudnn', 'gpu', 12, 'heads of 8, 16, ..., 128'),
+    ('cudnn', 'gpu', 256, 'heads of 8, 16, ..., 128'),
+    ('splash', 'tpu', 514, 'heads of 512 at most'),
+  ],
+)
+def test_a_kernel_has_limits(kernel, platform, head_dim, limits):
   config = tiny_config(dtype='bfloat16', head_dim=head_dim)
-  reason = f'cudnn computes heads of 8, 16, ..., 128, not heads of {head_dim}'
-  assert attention_program('auto', 'gpu', config) == ('xla', reason)
-  message = f"got 'cudnn' for heads of {head_dim}; expected heads of 8, 16, "
+  reason = f'{kernel} computes {limits}, not heads of {head_dim}'
+  assert attention_program('auto', platform, config) == ('xla', reason)
+  message = f'got {kernel!r} for heads of {head_dim}; expected {limits}'
   with pytest.raises(ValueError, match=re.escape(message)):
-    attention_program('cudnn', 'gpu', config)
+    attention_program(kernel, platform, config)
 
 
 @pytest.mark.parametrize('layers', ['auto', 'scanned', 'unrolled'])

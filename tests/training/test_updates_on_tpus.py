@@ -105,4 +105,4 @@ def test_the_14b_model_compiles_as_fast_with_48_layers_as_with_4():
   (shallow_s, shallow), (deep_s, deep) = map(large_update, (4, 48))
   assert deep_s < 180 and deep_s < 1.3 * shallow_s
   # 0.2 of these are the residual stream.
-  assert (deep - shallow) / 44 < 0.31
+  assert (deep - shallow) / 44 < 0.3
