@@ -74,7 +74,7 @@ def read(text: str) -> tuple[Statement | None, str]:
   """Reads a statement, and checks its names and types; never raises.
 
   >>> read('theorem t (a : Nat) : b = 5')
-  (None, "1:23: error: unknown identifier 'b'")
+  (None, "1:22: error: unknown identifier 'b'")
 
   Returns:
     The statement and '', or None and the first error, with its line and its
