@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 from jax.sharding import AbstractMesh
 
 from critic_jax.plan import (
@@ -241,6 +241,7 @@ def main(argv: Sequence[str]) -> None:
   """Runs the command line."""
   if len(argv) > 1:
     raise app.UsageError(f'got {argv[1:]}; expected --config and --chip')
+  logging.set_verbosity(logging.WARNING)  # jax tells of every cache
   with cli.errors_in_one_line():
     run()
 

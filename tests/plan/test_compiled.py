@@ -8,6 +8,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import warnings
@@ -373,6 +374,7 @@ def test_the_command_prints_what_the_compiler_says(tmp_path):
   for text in ('as compiled', 'planned', 'score'):
     assert text in process.stdout
   assert 'compiling rl, score' in process.stdout
+  assert not re.search('^I[0-9]', process.stderr, re.MULTILINE)
 
 
 WITHOUT_COMPILERS = """
