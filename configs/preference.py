@@ -15,7 +15,9 @@ responses; not run for longer than a test:
 
   arithmetic  DPO on right labels
   noise       30 of 100 labels are wrong; DPO is told so
-  files       DPO on comparisons that files give
+  files       DPO on comparisons that files give; `preference/accuracy` is of
+              pairs before they are learned from, so in the first pass over a
+              file of held-out ones: no evaluation
   tiny        two steps of each phase; for tests
 
 Learning rates and steps are guesses, and beta is the usual one of public code.

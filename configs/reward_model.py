@@ -15,7 +15,9 @@ then the solver learns from scores alone:
   critiques  one that reads critiques of given solutions, and RL of a critic on
              verdicts and scores
   files      SmolLM2-135M-Instruct with a scalar head, on comparisons of files
-             (critic_jax/data/README.md): --config.data.paths.train=pairs.jsonl
+             (critic_jax/data/README.md): --config.data.paths.train=pairs.jsonl;
+             `score/accuracy` is of pairs before they are learned from, so in
+             the first pass over the file of held-out ones: no evaluation
   tiny       two steps of each phase of `solutions`; for tests
 
 The settings are not tuned: only `tiny` was run.
