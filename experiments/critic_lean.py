@@ -30,9 +30,9 @@ some 10 points over the checker alone, and RL's 40. (One run of an earlier
 version was seen before the gate's numbers were written: `LOG.md`, 2026-11-30.)
 
 Result (2026-11-30): three seeds, each run by itself with 200 held-out
-statements (`LOG.md`). Off the chord by 78 to 88 points and, not as expected, far
-off the curve of votes, too: by 32 to 37, the intervals above 9. In the gate the
-base is worth -2 to 5 points over the checker, RL 45 to 47.
+statements (`LOG.md`). Off the chord by 78 to 88 points and, not as expected,
+far off the curve of votes, too: by 32 to 37, the intervals above 9. In the gate
+the base is worth -2 to 5 points over the checker, RL 45 to 47.
 """
 
 from configs import grid
