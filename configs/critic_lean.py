@@ -24,7 +24,7 @@ steps are ours, and the form. Its data of other tasks, three for each of its
 own, are not here.
 """
 
-from configs import common, refcritic, sft
+from configs import common, gui_critic, refcritic, sft
 
 
 def get_config(arg='critic_lean'):
@@ -62,30 +62,12 @@ def imitation(check_share, **settings) -> dict:
 
 def rl(**settings) -> dict:
   """A phase of RL on verdicts in form."""
-  section = refcritic.refcritic(
-    num_solutions=0,
-    num_refinements=0,
-    num_controls=0,
+  section = dict(
     judge_weight=0.0,  # it is logged, and a part of what is paid
-    refine_weight=0.0,
     graded=dict(judged_in_form=dict(weight=1.0)),
-  )
-  # Nothing is refined here.
-  section['limits'] = {
-    name: bounds
-    for name, bounds in section['limits'].items()
-    if not name.startswith(('refine/', 'critique/leak'))
-  }
-  return common.phase(
-    recipe='refcritic',
-    train=('critic',),
-    steps=40,
-    batch_size=32,
-    records_every=5,
     row_shapes=((32, 384), (32, 512)),  # a statement and its critiques a row
-    learning_rate=refcritic.RL_RATE,
-    **section | settings,
   )
+  return gui_critic.judging(**section | settings)
 
 
 def statements(refused_share, **settings) -> dict:

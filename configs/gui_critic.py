@@ -80,29 +80,29 @@ def imitation(check_share, **settings) -> dict:
 
 def rl(graded) -> dict:
   """A phase of RL on the verdict and these rules."""
+  row_shapes = ((32, 448), (32, 576))  # an action and its critiques a row
+  return judging(graded=graded, row_shapes=row_shapes)
+
+
+def judging(**settings) -> dict:
+  """A phase of RL on judgements of what the data gives; nothing is refined."""
   section = refcritic.refcritic(
-    num_solutions=0,
-    num_refinements=0,
-    num_controls=0,
-    refine_weight=0.0,
-    graded=graded,
+    num_solutions=0, num_refinements=0, num_controls=0, refine_weight=0.0
   )
-  # Nothing is refined here.
   section['limits'] = {
     name: bounds
     for name, bounds in section['limits'].items()
     if not name.startswith(('refine/', 'critique/leak'))
   }
-  return common.phase(
+  phase = dict(
     recipe='refcritic',
     train=('critic',),
     steps=40,
     batch_size=32,
     records_every=5,
-    row_shapes=((32, 448), (32, 576)),  # an action and its critiques a row
     learning_rate=refcritic.RL_RATE,
-    **section,
   )
+  return common.phase(**phase | section | settings)
 
 
 def episodes(after, follow_hints=True) -> dict:

@@ -53,7 +53,7 @@ def arithmetic(
       min_steps=min_steps,
       max_steps=max_steps,
       unseen=unseen,
-    )  # fmt: skip
+    )
     for split, size in sizes.items()
   }
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from critic_jax.evals import episode_metrics
 from critic_jax.evals.statistics import (
   Estimate,
   Statistic,
@@ -29,15 +30,14 @@ from critic_jax.types import Record
 
 def table(records: Sequence[Record]) -> Table:
   """Returns a row for each trial that has ended."""
-  ends = [
+  ended = [
     record
-    for record in records
-    if record.parsed.get('episode', {}).get('left') == 0
-    and 'accepted' in record.parsed['episode']
+    for record in episode_metrics.ends(records)
+    if 'accepted' in record.parsed['episode']
   ]
-  rows = [_row(record.parsed['episode']) for record in ends]
+  rows = [_row(record.parsed['episode']) for record in ended]
   columns = {name: [row[name] for row in rows] for name in _COLUMNS}
-  return Table([record.problem.id for record in ends], columns)
+  return Table([record.problem.id for record in ended], columns)
 
 
 _COLUMNS = 'rows', 'single', 'accepted', 'reached', 'accepted_alone', 'alone'

@@ -31,14 +31,19 @@ from critic_jax.types import Record
 
 def table(records: Sequence[Record]) -> Table:
   """Returns a row for each episode that has ended."""
-  ends = [
+  ended = ends(records)
+  rows = [_row(record.parsed['episode']) for record in ended]
+  columns = {name: [row[name] for row in rows] for name in ('rows', *_NAMES)}
+  return Table([record.problem.id for record in ended], columns)
+
+
+def ends(records: Sequence[Record]) -> list[Record]:
+  """Returns the records with which episodes end."""
+  return [
     record
     for record in records
     if record.parsed.get('episode', {}).get('left') == 0
   ]
-  rows = [_row(record.parsed['episode']) for record in ends]
-  columns = {name: [row[name] for row in rows] for name in ('rows', *_NAMES)}
-  return Table([record.problem.id for record in ends], columns)
 
 
 def _row(episode) -> dict[str, float]:

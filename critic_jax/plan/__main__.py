@@ -142,7 +142,7 @@ def make_mesh(config, chip: str, mesh: str | None, name: str, compiles: bool):
 
 
 def compile_phase(
-  config, chip: str, mesh, plan, phase, *, kinds, shares: Shares, processes: int
+  config, chip: str, mesh, plan, phase, *, lms, shares: Shares, processes: int
 ):
   """Compiles the programs of a phase, and prints what comes of it.
 
@@ -152,15 +152,14 @@ def compile_phase(
     mesh: the mesh of the training, with devices.
     plan: its plan.
     phase: that of the phase.
-    kinds: those that are wanted, of `compiled.PROGRAMS`.
+    lms: LMs by role.
     shares: the shares of the chip's figures that are reached.
     processes: number of processes.
 
   Returns:
     The programs, and the largest sizes that fit as `largest.confirmed` says.
   """
-  console = Console()
-  lms = abstract.make_lms(config, CHIPS[chip].platform, processes)
+  console, wanted = Console(), _PROGRAMS.value
 
   def programs(config, lms, *kinds):
     return compiled.programs(
@@ -172,7 +171,9 @@ def compile_phase(
     console.print(f'compiling {phase.name}, {program.name}, {program.shape}')
     return compiled.measure(program, lms)
 
-  results = [measure(program, lms) for program in programs(config, lms, *kinds)]
+  results = [
+    measure(program, lms) for program in programs(config, lms, *wanted)
+  ]
   compiled_table.show(results, phase.name, CHIPS[chip].memory, console)
   scale = scale_of(results)
   if not any(scale):
@@ -225,11 +226,11 @@ def run() -> None:
   forecast_table.show(plan, chip, Console())
   data = forecast_table.plain(plan)
   if _COMPILE.value:
+    lms = abstract.make_lms(config, CHIPS[chip].platform, num)
     for phase, data_of_phase in zip(plan.phases, data['phases'], strict=True):
       programs, numbers = compile_phase(
-        config, chip, mesh, plan, phase, kinds=_PROGRAMS.value, shares=shares,
-        processes=num,
-      )  # fmt: skip
+        config, chip, mesh, plan, phase, lms=lms, shares=shares, processes=num
+      )
       data_of_phase['compiled'] = compiled_table.plain(programs)
       if numbers:
         data_of_phase['as_compiled'] = numbers
