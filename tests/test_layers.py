@@ -47,7 +47,7 @@ ROOMS = {
     'types lookup files strict_json objectives answers execution rollouts '
     'sampling tasks | numpy pyarrow',
   'loss_fns': 'types lookup objectives runtime models sampling | jax numpy',
-  'evals': 'types answers rewards rollouts sampling | jax numpy',
+  'evals': 'types rewards rollouts sampling | jax numpy',
   'recipes':
     'types lookup objectives rewards rollouts sampling data loss_fns | jax '
     'numpy',

@@ -13,10 +13,12 @@ from critic_jax.evals import (
   acceptance,
   calibration,
   control_metrics,
+  critique_ability,
   critique_metrics,
   description,
   episode_metrics,
   operating_points,
+  order_swaps,
   processbench,
   ranking,
   rating_votes,
@@ -43,6 +45,8 @@ PROTOCOLS = {
   'ratings': rating_votes,
   'episodes': episode_metrics,
   'trials': acceptance,
+  'ability': critique_ability,
+  'swaps': order_swaps,
 }
 
 

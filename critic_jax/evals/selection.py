@@ -41,7 +41,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from critic_jax.answers import final_answers
 from critic_jax.evals import critique_metrics, voting
 from critic_jax.evals.statistics import (
   Estimate,
@@ -51,6 +50,7 @@ from critic_jax.evals.statistics import (
   estimate,
   ratio,
 )
+from critic_jax.rewards import plausibility
 from critic_jax.types import Record
 
 METHODS = (
@@ -214,7 +214,7 @@ def _accuracies(
   """Returns the expected accuracies on a problem: float[K] by method."""
   right = np.array([bool(s.record.parsed['correct']) for s in pool])
   accuracies = {'pass': voting.pass_at(right, ks)}
-  labels = np.array(_labels([s.record for s in pool]))
+  labels = np.array(plausibility.classes([s.record for s in pool]))
   if not judged:
     accuracies |= voting.votes(labels, ks)
   else:
@@ -230,26 +230,3 @@ def _accuracies(
   elif judged:
     accuracies['best_of'] = voting.best_of(weights, right, ks)
   return accuracies
-
-
-def _labels(solutions: Sequence[Record]) -> list[int]:
-  """Returns the class of each answer: 0 right, 1... wrong, -1 none.
-
-  A wrong answer belongs to the first class whose first answer it equals, in the
-  order of spelling: equality is not transitive ('50%' equals 0.5 and 50).
-  """
-  texts = [solution.parsed.get('answer') for solution in solutions]
-  right = [bool(solution.parsed['correct']) for solution in solutions]
-  wrong = {a for a, good in zip(texts, right, strict=True) if a and not good}
-  firsts, classes = [], {None: -1}
-  for answer in sorted(wrong):
-    matches = (
-      i for i, f in enumerate(firsts) if final_answers.exact(answer, f)
-    )
-    classes[answer] = 1 + next(matches, len(firsts))
-    if classes[answer] > len(firsts):
-      firsts.append(answer)
-  return [
-    0 if good and answer else classes[answer or None]
-    for answer, good in zip(texts, right, strict=True)
-  ]
