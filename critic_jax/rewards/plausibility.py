@@ -15,11 +15,13 @@ answers. Solutions are graded (`parsed['correct']`).
 from __future__ import annotations
 
 import collections
+import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from critic_jax import lookup
 from critic_jax.answers import final_answers
 from critic_jax.rewards import refinement
 from critic_jax.types import Record
@@ -147,3 +149,46 @@ def calls_right(critique: Record) -> bool:
 RULES = {
   'agreement': agreement, 'confidence': confidence, 'approval': approval
 }  # fmt: skip
+
+
+def check_weights(score: Mapping[str, float]) -> dict[str, float]:
+  """Returns the weights of `RULES` that are not 0; {} if solutions are alike.
+
+  Raises:
+    ValueError: an unknown rule, none of one, or a weight that is no number.
+  """
+  with lookup.naming('score'):
+    lookup.check_settings(_weights, score, 'score')
+    return _weights(**score)
+
+
+def _weights(*, agreement: float, confidence: float, approval: float) -> dict:
+  """Returns the weights that are not 0; the settings of `score`."""
+  weights = dict(agreement=agreement, confidence=confidence, approval=approval)
+  lookup.check_numbers(**weights)
+  return {name: weight for name, weight in weights.items() if weight}
+
+
+def write(
+  solutions: Sequence[Record],
+  critiques: Sequence[Sequence[Record]],
+  weights: Mapping[str, float],
+) -> list[Record]:
+  """Adds the weighted rules, and 'plausible', their sum, to `scores`.
+
+  Args:
+    solutions: graded and scored solutions of one problem. Those without a
+      reward, as a grade is open, are as if they were not there.
+    critiques: those of each solution; [] each where no rule reads them.
+    weights: weights of `RULES`.
+  """
+  known = [i for i, s in enumerate(solutions) if 'reward' in s.scores]
+  group = [solutions[i] for i in known], [critiques[i] for i in known]
+  values = {name: RULES[name](*group) for name in weights}
+  written = list(solutions)
+  for place, i in enumerate(known):
+    scores = {name: column[place] for name, column in values.items()}
+    scores['plausible'] = sum(weights[name] * x for name, x in scores.items())
+    old = written[i]
+    written[i] = dataclasses.replace(old, scores={**old.scores, **scores})
+  return written

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from critic_jax import lookup
 from critic_jax.rollouts import rollout, stage_metrics
@@ -120,9 +120,21 @@ def tell(
       note['rescued'] = float(record is not None and record.scores['reward'])
     told |= {id(solution): note for solution in group}
     told |= {id(other): {'joined': float(other is record)} for other in its}
+  return noted(records, told)
+
+
+def noted(
+  records: Sequence[Record], notes: Mapping[int, Mapping[str, float]]
+) -> list[Record]:
+  """Returns records with more scores; parents are replaced with them.
+
+  Args:
+    records: parents before the responses to them.
+    notes: scores by name, by the id of their record.
+  """
   successor = {id(None): None}
   for record in records:
-    scores = {**record.scores, **told.get(id(record), {})}
+    scores = {**record.scores, **notes.get(id(record), {})}
     parent = successor[id(record.parent)]
     new = dataclasses.replace(record, scores=scores, parent=parent)
     successor[id(record)] = new

@@ -56,6 +56,32 @@ def farthest_pairs(
   return pairs
 
 
+def hard_pairs(
+  siblings: Sequence[Record], max_pairs: int
+) -> list[tuple[Record, Record]]:
+  """Pairs right siblings with wrong ones, the most plausible of each first.
+
+  Timo's pairs (https://arxiv.org/abs/2406.14192): a right solution that the
+  model finds good, and a wrong one that it finds good, too. Equal siblings
+  keep their order, so that without differences pairs are those at random. No
+  sibling is in two pairs.
+
+  Args:
+    siblings: records with the scores 'reward', 1 where right and 0 where wrong,
+      and 'plausible'; those without either, or without tokens, are in no pair.
+    max_pairs: the greatest number of pairs.
+  """
+  scored = [
+    r for r in siblings if {'reward', 'plausible'} <= {*r.scores} and
+    len(r.tokens)
+  ]  # fmt: skip
+  scored.sort(key=lambda record: -record.scores['plausible'])
+  sides = [
+    [r for r in scored if r.scores['reward'] == worth] for worth in (1.0, 0.0)
+  ]
+  return list(zip(*sides, strict=False))[:max_pairs]
+
+
 def single_responses(
   siblings: Sequence[Record], pairs: Sequence[tuple[Record, Record]]
 ) -> list[tuple[Record | None, Record | None]]:

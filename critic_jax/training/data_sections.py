@@ -153,7 +153,7 @@ def check_examples(phases: Sequence, examples: Sequence) -> None:
           "given solutions, such as those of data.name='solutions'"
         )
       if any(stage.stage == 'refine' for stage in recipe.sampled):
-        check_refinable(phase.config.num_refinements, examples)
+        check_refinable(phase.config.get('num_refinements', 1), examples)
         _check_tests(phase.config.get('refine_reward'), examples)
       if are_given and phase.config.get('step_weight'):
         _check_labelled(phase.config, examples)

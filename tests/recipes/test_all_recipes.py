@@ -22,7 +22,7 @@ from loop_helpers import (
 )
 from loop_helpers import grade as grade_at_once
 
-from configs import common, critic_v, deepcritic
+from configs import common, critic_v, deepcritic, sciglm, timo
 from configs import critique_coder as critique_coder_config
 from configs import critique_grpo as critique_grpo_config
 from configs import mmc as mmc_config
@@ -100,6 +100,14 @@ CASES = {
   ),
   'offline_preference': preference_config.preference(),
   'reward_model': reward_config.reward_model(num_responses=2),
+  'annotation': sciglm.annotation(
+    min_scores=(0.0, 0.5), num_reviews=1, first_error=dict(module='')
+  ),
+  'self_critic': timo.self_critic(
+    num_solutions=2,
+    num_critiques=1,
+    score=dict(approval=1.0, confidence=0.0, agreement=1.0),
+  ),
   'self_play': spc_config.self_play(
     'critic',
     attackers=('solver',),
@@ -234,7 +242,9 @@ def test_parameters_meet_the_model_of_their_role_only(name):
   batch, _ = collect(recipe, params, [PROBLEM, WRONG_PROBLEM])
   jax.eval_shape(recipe.loss, trained(recipe, params), batch)
   readers = {'ppo': ('ref', 'value')}
-  without = 'sft', *COLD_STARTS, 'process_reward', 'reward_model'
+  without = (
+    'sft', *COLD_STARTS, 'annotation', 'process_reward', 'reward_model'
+  )  # fmt: skip
   readers |= dict.fromkeys(without, ())
   assert recipe.scored == readers.get(name, ('ref',))
 
@@ -301,8 +311,11 @@ def test_metrics_are_means_over_trained_tokens_whatever_the_loss_is(name):
 # ------------------------------------------------- what is said of a recipe
 
 
-# Of wrong solutions self-play makes nothing (test_self_play.py).
-@pytest.mark.parametrize('name', [x for x in CASES if x != 'self_play'])
+# Of wrong solutions self-play makes nothing, and of right ones an annotation
+# (test_self_play.py, test_annotation.py).
+@pytest.mark.parametrize(
+  'name', [x for x in CASES if x not in ('self_play', 'annotation')]
+)
 def test_a_recipe_samples_what_it_states(name):
   """What fits on a chip, and how long a step takes, is planned by it."""
   models, params = make_models()
@@ -370,6 +383,10 @@ def hang_third(prompt, index):
   return HANGS if index == 2 else solve(prompt, index % 2)
 
 
+def like_hung(prompt, index):
+  return critique('correct' if HANGS in prompt else 'incorrect', ADVICE)
+
+
 def hang_attack(prompt, index):
   if 'Make step' in prompt:
     return HANGS if index else WRONG
@@ -398,6 +415,10 @@ TIMEOUTS = {
   'ppo': ('ppo', dict(num_solutions=3), dict(solve=hang_third)),
   'critique_grpo': (
     'critique_grpo', dict(num_solutions=3), dict(solve=hang_third)
+  ),
+  'one of its own pairs': (
+    'self_critic', dict(num_solutions=3),
+    dict(solve=hang_third, criticise=like_hung),
   ),
   'an attack': ('self_play', dict(num_attacks=2), dict(solve=hang_attack)),
   'its steps': (
@@ -429,7 +450,7 @@ def test_every_recipe_that_grades_has_a_timeout():
     )
   }  # fmt: skip
   # Those that are not here have a test of their own.
-  others = {'critique_coder', *COLD_STARTS, *WRITTEN}
+  others = {'critique_coder', 'annotation', *COLD_STARTS, *WRITTEN}
   assert graded - others == {x[0] for x in TIMEOUTS.values()}
 
 
