@@ -95,3 +95,22 @@ def test_responses_are_given_or_made():
   ):
     with pytest.raises(ValueError, match='comparisons: got them with'):
       pairing.given_weights(given, *made)
+
+
+def test_the_most_plausible_right_and_wrong_ones_are_paired():
+  def solution(reward, plausible, **fields):
+    scores = {'reward': reward, 'plausible': plausible}
+    return make_record(scores=scores, **fields)
+
+  low, high = solution(1.0, 0.1), solution(1.0, 0.9)
+  easy, hard = solution(0.0, 0.2), solution(0.0, 0.8)
+  group = [low, easy, high, hard]
+  assert pairing.hard_pairs(group, 1) == [(high, hard)]
+  assert pairing.hard_pairs(group, 9) == [(high, hard), (low, easy)]
+  assert pairing.hard_pairs(group[::-1], 1) == [(high, hard)]
+  # Equal ones in order; no side, no pair.
+  other = solution(0.0, 0.8)
+  assert pairing.hard_pairs([high, hard, other], 9) == [(high, hard)]
+  assert pairing.hard_pairs([high, low], 9) == []
+  without = [solution(0.0, 1.0, tokens=[]), make_record(scores={'reward': 0.0})]
+  assert pairing.hard_pairs([high, *without, easy], 9) == [(high, easy)]
