@@ -101,6 +101,12 @@ def test_a_missing_verdict_drops_nothing():
   assert kept['filtered'][3].value == 1.0
 
 
+def test_half_of_the_critiques_drop_nothing():
+  rival = [('7', [NO]), ('0', [YES, NO])]
+  assert values(pool(*rival))['self_check_all'] == 1.0
+  assert values(pool(rival[0], ('0', [YES, NO, NO])))['self_check_all'] == 0.5
+
+
 def test_a_check_that_drops_all_or_nothing_is_the_vote():
   for verdict in (YES, NO):
     solutions = [('0', [verdict]), ('0', [verdict]), ('7', [verdict])]
