@@ -69,8 +69,9 @@ def arms(chosen=tuple(ARMS)):
         experts=experts(),
         is_checked=False,
       )
-      phases[name] = sciglm.phase(copy, **settings | ARMS[arm])
-      phases[name].steps = 15
+      phases[name] = sciglm.phase(
+        copy, batch_size=32, steps=5, **settings | ARMS[arm]
+      )
     config.order += names(arm)
   config.evals.heldout = sciglm.solved(config.order)
   return config

@@ -13,7 +13,7 @@ solutions, the right one and the wrong one that it finds best itself:
 
 The paper samples 5 answers at a temperature of 0.8 and has the model grade
 right and wrong ones by two rubrics, 0 to 5; here critiques are of the base's
-form, one of each of 4 solutions, or 10 solutions without any, as many tokens.
+form, one of each of 4 solutions, or 9 solutions without any, as many tokens.
 Beta is the paper's, learning rate and steps are ours: only `tiny` was run.
 """
 
@@ -26,7 +26,7 @@ ARMS = dict(
   ),
   confidence=dict(score=_NO_SCORE | dict(confidence=1.0)),
   random=dict(score=_NO_SCORE),
-  imitated=dict(num_solutions=10, num_reflections=0, min_scores=(0.0,)),
+  imitated=dict(num_solutions=9, num_reflections=0, min_scores=(0.0,)),
 )
 
 
@@ -40,7 +40,7 @@ def get_config(arg='timo'):
 def self_critic(**settings) -> dict:
   """The recipe's settings."""
   section = dict(
-    num_solutions=10,
+    num_solutions=9,
     num_critiques=0,
     score=_NO_SCORE,
     max_pairs=1,
@@ -55,11 +55,11 @@ def self_critic(**settings) -> dict:
 def phase(name, copy) -> dict:
   """An arm."""
   if name == 'imitated':
-    return sciglm.phase(copy, **ARMS[name])
+    return sciglm.phase(copy, batch_size=32, **ARMS[name])
   return common.phase(
     recipe='self_critic',
     train=('solver',),
-    steps=40,
+    steps=10,
     learning_rate=1e-4,
     batch_size=32,
     copy=copy,

@@ -4,7 +4,7 @@ Synthetic-Persona-Chat (https://arxiv.org/abs/2312.10007) filters a generator's
 outputs by several critics and feeds the best back, three times. Here three
 experts each see one defect of a solution, and err in a tenth of their answers;
 a generator imitates what all of them let pass (`veto`), what two of three do
-(`mean`), or any of its solutions (`all`), in three rounds of 15 batches. All
+(`mean`), or any of its solutions (`all`), in three rounds of 5 batches. All
 sample as many solutions.
 
 Expectation: right answers rise from round to round by `veto`, by 5 points or
@@ -24,5 +24,5 @@ GRID = grid.sweep('seed', [0, 1, 2])
 TABLE = dict(
   evaluation='heldout',
   columns=('solver', *sum(map(persona_chat.names, persona_chat.ARMS), ())),
-  methods=('pass', 'majority'),
+  metrics=('selection/pass@1', 'selection/pass@4', 'selection/majority@4'),
 )

@@ -4,8 +4,8 @@ Timo (https://arxiv.org/abs/2406.14192) has a model grade its own answers, and
 pairs the best right one with the best wrong one for DPO. Three arms learn from
 pairs of their own solutions, from one base and with one pair of a problem: by
 the solver's own critiques (`approval`, one of each of 4 solutions), by the mean
-log-probability of a solution (`confidence`, of 10), and at random (`random`, of
-10); a fourth imitates a right one of 10 (`imitated`). A critique is about half
+log-probability of a solution (`confidence`, of 9), and at random (`random`, of
+9); a fourth imitates a right one of 9 (`imitated`). A critique is about half
 as long again as a solution, so that all sample as many tokens.
 
 Expectation: all three arms of pairs answer more held-out problems than
@@ -24,5 +24,5 @@ GRID = grid.sweep('seed', [0, 1, 2])
 TABLE = dict(
   evaluation='heldout',
   columns=tuple(timo.ARMS),
-  methods=('pass', 'majority'),
+  metrics=('selection/pass@1', 'selection/pass@4', 'selection/majority@4'),
 )
