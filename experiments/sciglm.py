@@ -10,8 +10,8 @@ where the others have one), with reflections (`reflected`), with derivations
 a tenth by our count (`tokens/...` of a run are the true numbers). An arm has 10
 steps.
 
-Expectation (after one run with other settings, in which 40 steps of any arm
-ended at 98 % right answers): `solve/covered` of training, the share of problems
+Expectation: (Stated after one run with other settings, in which 40 steps of any
+arm ended at 98 % right answers.) `solve/covered` of training, the share of problems
 with an answer to imitate, rises from `reflected` to `derived` and is less in
 `filtered`. A third of the right derivations is forged (`refine_2/faithful`). So
 many lessons in false sums cost: `derived` answers fewer held-out problems than

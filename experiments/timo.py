@@ -5,8 +5,8 @@ pairs the best right one with the best wrong one for DPO. Three arms learn from
 pairs of their own solutions, from one base and with one pair of a problem: by
 the solver's own critiques (`approval`, one of each of 4 solutions), by the mean
 log-probability of a solution (`confidence`, of 9), and at random (`random`, of
-9); a fourth imitates a right one of 9 (`imitated`). A critique is about half
-as long again as a solution, so that all sample as many tokens.
+9); a fourth imitates a right one of 9 (`imitated`). A critique is about a
+quarter longer than a solution, so that all sample as many tokens.
 
 Expectation: all three arms of pairs answer more held-out problems than
 `imitated`, by 2 points or more. `confidence` and `approval` are within 2 points
