@@ -68,6 +68,11 @@ def arms(chosen=tuple(ARMS)):
         num_reflections=0,
         experts=experts(),
         is_checked=False,
+        limits={
+          'solve/covered': dict(low=0.1),
+          # What is kept is more and more alike; half is left, or more.
+          'solve/distinct': dict(low=0.5, relative=True),
+        },
       )
       phases[name] = sciglm.phase(
         copy, batch_size=32, steps=5, **settings | ARMS[arm]
