@@ -26,12 +26,12 @@ from configs import common, refcritic, sft
 # all sample about as many tokens.
 ARMS = dict(
   solved=dict(
-    batch_size=82, num_solutions=2, num_reflections=0, min_scores=(0.0,)
+    batch_size=64, num_solutions=2, num_reflections=0, min_scores=(0.0,)
   ),
-  reflected=dict(batch_size=86, min_scores=(0.0, 0.0)),
+  reflected=dict(batch_size=84, min_scores=(0.0, 0.0)),
   derived=dict(batch_size=76, told=True, min_scores=(0.0, 0.0, 0.0)),
   filtered=dict(
-    batch_size=64, told=True, num_reviews=1, min_scores=(0.0, 0.0, 1.0)
+    batch_size=70, told=True, num_reviews=1, min_scores=(0.0, 0.0, 1.0)
   ),
 )
 
