@@ -101,7 +101,10 @@ CASES = {
   'offline_preference': preference_config.preference(),
   'reward_model': reward_config.reward_model(num_responses=2),
   'annotation': sciglm.annotation(
-    min_scores=(0.0, 0.5), num_reviews=1, first_error=dict(module='')
+    num_solutions=2,
+    min_scores=(0.0, 0.5),
+    num_reviews=1,
+    first_error=dict(module=''),
   ),
   'self_critic': timo.self_critic(
     num_solutions=2,

@@ -50,7 +50,7 @@ def solver(first=WRONG, reflected=WRONG, told=FORGED):
 def collect(
   script, examples=None, criticise=lambda *_: HINTED, grade=grade, **changes
 ):
-  own = sciglm.annotation(told=changes.pop('told', False))
+  own = sciglm.annotation(told=changes.pop('told', False), num_solutions=2)
   models = {
     'solver': scripted(script),
     'critic': scripted(criticise, max_new_tokens=64),
@@ -291,7 +291,7 @@ def test_the_loss_is_the_negative_log_probability_of_the_kept():
 
 def test_it_samples_what_it_states_if_nothing_is_solved():
   own = sciglm.annotation(
-    told=True, num_reviews=2, min_scores=(0.5, 0.5, 0.5), is_checked=True
+    told=True, num_solutions=2, num_reviews=2, min_scores=(0.5, 0.5, 0.5)
   )
   models = {
     'solver': scripted(solver()), 'critic': scripted(lambda *_: HINTED)
