@@ -141,6 +141,24 @@ def real(data, models, phases, /, **settings):
   return config
 
 
+def naming_slips(role='critic', lesson='errors_lesson', **settings) -> dict:
+  """Imitation on real rows: of critiques that name slips in equations.
+
+  An instruct model of this size writes hardly any verdict by itself, so that RL
+  would have nothing to begin with.
+  """
+  return phase(
+    recipe='sft',
+    train=(role,),
+    steps=100,
+    learning_rate=1e-3,
+    batch_size=4,
+    microbatches=4,
+    role=role,
+    lessons=dict(module='equations', name=lesson, **settings),
+  )
+
+
 GSM8K = '../shared/data/gsm8k_train.jsonl'
 MR_GSM8K = '../shared/data/dev_mr_gsm8k.jsonl'
 PRM800K = '../shared/data/train_prm800k_cases.jsonl'

@@ -106,15 +106,7 @@ def smollm2():
       critic=common.smollm2(adapters=True, **role), ref=common.smollm2(**role)
     ),
     dict(
-      imitate=common.phase(
-        recipe='sft',
-        train=('critic',),
-        steps=100,
-        learning_rate=1e-3,
-        role='critic',
-        lessons=slips | dict(name='errors_lesson'),
-        **settings,
-      ),
+      imitate=common.naming_slips(max_slips=3, right_share=0.2),
       planted=common.phase(
         recipe='online_preference',
         train=('critic',),

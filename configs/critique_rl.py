@@ -111,12 +111,13 @@ def refinement_reward() -> dict:
 
 
 def smollm2():
-  """SmolLM2-135M-Instruct on GSM8K, from itself: no cold start.
+  """SmolLM2-135M-Instruct on GSM8K, from slips that it learns to name.
 
   Both stages have one reference, the critic without its adapters.
   """
   settings = dict(batch_size=4, row_shapes=(), microbatches=4)
   stages = dict(
+    cold_start=common.naming_slips(max_slips=1, right_share=0.5),
     discriminate=stage(**verdict_reward()) | settings | dict(copy={}),
     help=stage(**both_rewards()) | settings | dict(copy={}),
   )

@@ -13,8 +13,8 @@ themselves, and learns by GRPO to name the first wrong step:
 
 The first critique is the quickstart's: its teacher works out a fourth of the
 solutions and guesses at the others. The second one works back from the results,
-or agrees. On real rows there is no stronger model to look again: the first
-critique is the critic's own, and its second look is the label. The paper's
+or agrees. On real rows rules stand for models: the first critique works out the
+equations that it finds, and the second look at it is the label. The paper's
 settings of RL are unknown to us; those here are ours.
 """
 
@@ -96,7 +96,7 @@ def smollm2():
   looks = second_look(
     num_solutions=0,
     num_looks=1,
-    writer=dict(module=''),
+    writer=dict(module='equations', name='write_checks'),
     second_writer=dict(module='labels', name='second_look'),
     first_error=dict(module=''),  # the files
   )
@@ -114,7 +114,12 @@ def smollm2():
   )
   return common.real(
     common.solutions(train=f'{common.PRM800K},{common.MR_GSM8K}'),
-    dict(critic=common.smollm2(adapters=True, max_new_tokens=192)),
+    # A third of PRM800K's prompts have more than 771 tokens.
+    dict(
+      critic=common.smollm2(
+        adapters=True, max_new_tokens=384, lengths=(385, 771, 1542)
+      )
+    ),
     dict(
       second_look=common.phase(
         recipe='second_look', steps=100, learning_rate=1e-3, **settings, **looks

@@ -12,8 +12,9 @@ three refiners of different skill do better with:
                   critiques, and from any of them; and from the start of
                   `several` as many refinements by one refiner, `one`; for
                   experiments/multi_critique.py
-  smollm2         the second stage of SmolLM2 on GSM8K's problems; its refiners
-                  are SmolLM2 at three temperatures; not run for longer than a
+  smollm2         both stages of SmolLM2 on GSM8K's problems; it begins with
+                  slips in equations, all named, and its refiners are
+                  SmolLM2 at three temperatures; not run for longer than a
                   test
   tiny            two steps of each phase; for tests
 
@@ -154,11 +155,14 @@ def smollm2():
     common.files(train=common.GSM8K),
     dict(
       solver=common.smollm2(temperature=0.2),
-      critic=common.smollm2(adapters=True, temperature=1.0),
-      ref=common.smollm2(),
+      critic=common.smollm2(adapters=True, prompts='brief', temperature=1.0),
+      ref=common.smollm2(prompts='brief'),
       **refiners,
     ),
-    dict(several=section),
+    dict(
+      imitate=common.naming_slips(max_slips=3, right_share=0.2),
+      several=section,
+    ),
   )
 
 

@@ -156,27 +156,15 @@ def smollm2():
       critic=common.smollm2(adapters=True, prompts='brief', prefix='Verdict:'),
     ),
     dict(
-      attack_start=_imitation('attacker', 'attack_lesson', order=ORDER),
-      critic_start=_imitation('critic', 'errors_lesson', **slips),
+      attack_start=common.naming_slips(
+        'attacker', 'attack_lesson', order=ORDER
+      ),
+      critic_start=common.naming_slips(**slips),
       critic_1=phase('critic', steps=20, **_by_numbers()) | settings,
       attacker_1=phase('attacker', steps=20, **_by_numbers()) | settings,
     ),
     data=common.solutions(test=common.MR_GSM8K),
     num_refinements=0,
-  )
-
-
-def _imitation(role, lesson, **settings) -> dict:
-  """A player's start on real rows: slips in equations."""
-  return common.phase(
-    recipe='sft',
-    train=(role,),
-    steps=100,
-    learning_rate=1e-3,
-    batch_size=4,
-    microbatches=4,
-    role=role,
-    lessons=dict(module='equations', name=lesson, **settings),
   )
 
 
