@@ -99,11 +99,12 @@ def smollm2():
     writer=slips | dict(name='plant'),
     step_marks=dict(module='equations', name='step_marks'),
   )
-  role = dict(prompts='brief', prefix='Verdict:', max_new_tokens=32)
+  role = dict(prompts='brief', prefix='Verdict:', max_new_tokens=64)
   return common.real(
     common.files(train=common.GSM8K),
     dict(
-      critic=common.smollm2(adapters=True, **role), ref=common.smollm2(**role)
+      critic=common.smollm2(adapters=True, **role),
+      ref=common.smollm2(adapters=True, **role),
     ),
     dict(
       imitate=common.naming_slips(max_slips=3, right_share=0.2),
@@ -112,6 +113,7 @@ def smollm2():
         train=('critic',),
         steps=20,
         learning_rate=5e-5,
+        copy=dict(ref='critic'),
         records_every=1,
         **settings,
         **pairs,

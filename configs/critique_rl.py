@@ -111,22 +111,19 @@ def refinement_reward() -> dict:
 
 
 def smollm2():
-  """SmolLM2-135M-Instruct on GSM8K, from slips that it learns to name.
-
-  Both stages have one reference, the critic without its adapters.
-  """
+  """SmolLM2-135M-Instruct on GSM8K, from slips that it learns to name."""
   settings = dict(batch_size=4, row_shapes=(), microbatches=4)
   stages = dict(
     cold_start=common.naming_slips(max_slips=1, right_share=0.5),
-    discriminate=stage(**verdict_reward()) | settings | dict(copy={}),
-    help=stage(**both_rewards()) | settings | dict(copy={}),
+    discriminate=stage(**verdict_reward()) | settings,
+    help=stage(**both_rewards()) | settings,
   )
   return common.real(
     common.files(train=common.GSM8K),
     dict(
       solver=common.smollm2(temperature=0.2),
       critic=common.smollm2(adapters=True, prompts='brief'),
-      ref=common.smollm2(prompts='brief'),
+      ref=common.smollm2(adapters=True, prompts='brief'),
     ),
     stages,
   )

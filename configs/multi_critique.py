@@ -142,7 +142,9 @@ def smollm2():
   model this small, there are none.
   """
   temperatures = dict(zip(SKILLS, (0.2, 0.7, 1.0), strict=True))
-  section = pairs({}, num_critiques=4, gate='always', margin=0.1)
+  section = pairs(
+    dict(ref='critic'), num_critiques=4, gate='always', margin=0.1
+  )
   section['corrections'] = dict(module='')
   section |= dict(
     batch_size=2, microbatches=2, row_shapes=(), steps=20, records_every=1
@@ -156,7 +158,7 @@ def smollm2():
     dict(
       solver=common.smollm2(temperature=0.2),
       critic=common.smollm2(adapters=True, prompts='brief', temperature=1.0),
-      ref=common.smollm2(prompts='brief'),
+      ref=common.smollm2(adapters=True, prompts='brief'),
       **refiners,
     ),
     dict(
