@@ -51,6 +51,8 @@ def shrink(config, tmp_path, max_new_tokens):
   """One step of each phase on few examples and short texts."""
   paths = config.data.paths
   paths.train = paths.train.replace('../shared/data', str(DATA))
+  if 'critic' in config.models:  # the last file has the shorter prompts
+    paths.train = paths.train.split(',')[-1]
   if 'data_dir' in config.data:
     config.data.data_dir = str(tmp_path / 'data')
   config.evals, config.compile_ahead = {}, False
