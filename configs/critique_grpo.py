@@ -19,6 +19,8 @@ solutions of a problem have as many tokens as 4 with critiques and refinements:
               https://arxiv.org/abs/2504.14945)
   grpo        14; nobody
   arms        all of them, one after another
+  smollm2     `own` of SmolLM2 on GSM8K's problems, whose own solution joins
+              where no refinement is right; not run for longer than a test
   tiny        two steps with the smallest models; for tests
 
 As in the paper, advantages are not divided by a deviation, nor losses by a
@@ -49,7 +51,7 @@ ROW_SHAPES = {
 
 
 def get_config(arg='critique'):
-  makers = dict(arms=arms, tiny=tiny)
+  makers = dict(arms=arms, smollm2=smollm2, tiny=tiny)
   makers |= {name: lambda name=name: only(name) for name in ARMS}
   if arg not in makers:
     raise ValueError(f'config: got {arg!r}; expected one of {sorted(makers)}')
@@ -125,6 +127,26 @@ def arms(names=tuple(ARMS)):
 def only(name):
   """The quickstart, then one arm."""
   return arms((name,))
+
+
+def smollm2():
+  """SmolLM2-135M-Instruct, which is its own critic, on GSM8K."""
+  section = arm('own') | dict(
+    steps=20,
+    copy={},
+    batch_size=2,
+    microbatches=2,
+    row_shapes=(),
+    records_every=1,
+    use_reference=True,
+  )
+  return common.real(
+    common.files(train=common.GSM8K),
+    dict(solver=common.smollm2(adapters=True, temperature=1.0)),
+    dict(own=section),
+    num_critiques=0,
+    num_refinements=0,
+  )
 
 
 def tiny():

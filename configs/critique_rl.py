@@ -9,6 +9,8 @@ The quickstart's base and its cold start; then RL in two stages:
                verdict, or -1 for a false one, whatever the refinement is
   arms         the same, and from the same cold start as many steps of either
                reward alone; for experiments/critique_rl.py
+  smollm2      both stages of SmolLM2 on GSM8K's problems; not run for longer
+               than a test
   tiny         two steps of each phase; for tests
 
 The reward of `help` is `refine_reward`: 'refine' is its code's r_refine,
@@ -22,7 +24,7 @@ from configs import common, refcritic, sft
 
 
 def get_config(arg='critique_rl'):
-  makers = dict(critique_rl=critique_rl, arms=arms, tiny=tiny)
+  makers = dict(critique_rl=critique_rl, arms=arms, smollm2=smollm2, tiny=tiny)
   if arg not in makers:
     raise ValueError(f'config: got {arg!r}; expected one of {sorted(makers)}')
   return makers[arg]()
@@ -106,6 +108,25 @@ def arms():
 def refinement_reward() -> dict:
   """The reward of refinements alone, whatever the verdict is."""
   return both_rewards(gate='always', judge_weight=0.0, misjudge_weight=0.0)
+
+
+def smollm2():
+  """SmolLM2-135M-Instruct on GSM8K, from slips that it learns to name."""
+  settings = dict(batch_size=4, row_shapes=(), microbatches=4)
+  stages = dict(
+    cold_start=common.naming_slips(max_slips=1, right_share=0.5),
+    discriminate=stage(**verdict_reward()) | settings,
+    help=stage(**both_rewards()) | settings,
+  )
+  return common.real(
+    common.files(train=common.GSM8K),
+    dict(
+      solver=common.smollm2(temperature=0.2),
+      critic=common.smollm2(adapters=True, prompts='brief'),
+      ref=common.smollm2(adapters=True, prompts='brief'),
+    ),
+    stages,
+  )
 
 
 def tiny():

@@ -7,18 +7,24 @@ themselves, and learns by GRPO to name the first wrong step:
 
   deepcritic  the labels of the RL are the checker's, as people's would be
   completed   they are Monte-Carlo labels, of the solver's completions
+  smollm2     SmolLM2 on solutions of PRM800K and MR-GSM8K, whose first wrong
+              steps people labelled; not run for longer than a test
   tiny        two steps of each phase; for tests
 
 The first critique is the quickstart's: its teacher works out a fourth of the
 solutions and guesses at the others. The second one works back from the results,
-or agrees. The paper's settings of RL are unknown to us; those here are ours.
+or agrees. On real rows rules stand for models: the first critique works out the
+equations that it finds, and the second look at it is the label. The paper's
+settings of RL are unknown to us; those here are ours.
 """
 
 from configs import common, refcritic, sft
 
 
 def get_config(arg='deepcritic'):
-  makers = dict(deepcritic=deepcritic, completed=completed, tiny=tiny)
+  makers = dict(
+    deepcritic=deepcritic, completed=completed, smollm2=smollm2, tiny=tiny
+  )
   if arg not in makers:
     raise ValueError(f'config: got {arg!r}; expected one of {sorted(makers)}')
   return makers[arg]()
@@ -83,6 +89,47 @@ def completed():
     num=8, max_steps=6, labels=dict(name='sustained')
   )
   return config
+
+
+def smollm2():
+  """SmolLM2-135M-Instruct: looks again with the labels, then RL on them."""
+  looks = second_look(
+    num_solutions=0,
+    num_looks=1,
+    writer=dict(module='equations', name='write_checks'),
+    second_writer=dict(module='labels', name='second_look'),
+    first_error=dict(module=''),  # the files
+  )
+  rewards = refcritic.refcritic(
+    num_solutions=0,
+    num_refinements=0,
+    num_controls=0,
+    judge_weight=0.0,
+    refine_weight=0.0,
+    step_weight=1.0,
+    balanced=True,
+  )
+  settings = dict(
+    train=('critic',), batch_size=8, microbatches=4, records_every=5
+  )
+  return common.real(
+    common.solutions(train=f'{common.PRM800K},{common.MR_GSM8K}'),
+    # A third of PRM800K's prompts have more than 771 tokens.
+    dict(
+      critic=common.smollm2(
+        adapters=True, max_new_tokens=384, lengths=(385, 771, 1542)
+      )
+    ),
+    dict(
+      second_look=common.phase(
+        recipe='second_look', steps=100, learning_rate=1e-3, **settings, **looks
+      ),
+      rl=common.phase(
+        recipe='refcritic', steps=20, learning_rate=5e-5, **settings, **rewards
+      ),
+    ),
+    num_refinements=0,
+  )
 
 
 def tiny():

@@ -7,6 +7,8 @@ executed: it goes on with the results, and not with its own:
   python -m critic_jax.train --config configs/genprm.py --workdir runs/genprm
 
   genprm  also on longer problems, and on operands that nobody was taught
+  smollm2 SmolLM2 on MR-GSM8K, a check is an equation of the solution, which is
+          imitated where people's labels agree; not run for longer than a test
   tiny    two steps of each phase; for tests
 
 There is no RL, as in the paper. There a critic judges step by step, a check is
@@ -14,7 +16,7 @@ a program, and what is imitated was filtered by a second model; here it judges
 whole solutions line by line, and a check is the line that it quotes.
 """
 
-from configs import refcritic, sft
+from configs import common, refcritic, sft
 
 CHECKS = dict(
   module='arithmetic_reviews', name='execute_check', max_turns=8
@@ -22,7 +24,7 @@ CHECKS = dict(
 
 
 def get_config(arg='genprm'):
-  makers = dict(genprm=genprm, tiny=tiny)
+  makers = dict(genprm=genprm, smollm2=smollm2, tiny=tiny)
   if arg not in makers:
     raise ValueError(f'config: got {arg!r}; expected one of {sorted(makers)}')
   return makers[arg]()
@@ -51,6 +53,30 @@ def genprm():
       section['checks'] = checks or section['checks']
       config.evals[name + suffix] = dict(section)
   return config
+
+
+def smollm2():
+  """SmolLM2-135M-Instruct imitates checks; measured with them executed."""
+  writer = dict(module='equations', name='write_checks')
+  return common.real(
+    common.solutions(train=common.MR_GSM8K),
+    dict(critic=common.smollm2(adapters=True, max_new_tokens=256)),
+    dict(
+      cold_start=common.phase(
+        recipe='cold_start',
+        train=('critic',),
+        steps=100,
+        learning_rate=1e-3,
+        batch_size=16,
+        microbatches=4,
+        num_solutions=0,
+        num_critiques=1,
+        writer=writer,
+      )
+    ),
+    num_refinements=0,
+    checks=dict(module='equations', name='execute_check', max_turns=8),
+  )
 
 
 def tiny():

@@ -10,6 +10,8 @@ judge each line of its solutions, by what the solver makes of their beginnings:
              https://arxiv.org/abs/2504.00891)
   labelled   the checker's labels, as people's would be
              (https://arxiv.org/abs/2305.20050)
+  smollm2    SmolLM2 with a scalar head on the labels of PRM800K and MR-GSM8K;
+             not run for longer than a test
   tiny       two steps of each phase; for tests
 
 The settings are not tuned: only `tiny` was run.
@@ -19,7 +21,9 @@ from configs import common, refcritic, sft
 
 
 def get_config(arg='completed'):
-  makers = dict(completed=completed, labelled=labelled, tiny=tiny)
+  makers = dict(
+    completed=completed, labelled=labelled, smollm2=smollm2, tiny=tiny
+  )
   if arg not in makers:
     raise ValueError(f'config: got {arg!r}; expected one of {sorted(makers)}')
   return makers[arg]()
@@ -83,6 +87,34 @@ def labelled():
   config = completed()
   config.phases.steps.completions.num = 0
   return config
+
+
+def smollm2():
+  """SmolLM2-135M-Instruct judges steps that people labelled."""
+  section = common.phase(
+    recipe='process_reward',
+    train=('steps',),
+    steps=200,
+    learning_rate=5e-4,
+    batch_size=16,
+    microbatches=2,
+    records_every=10,
+    **process_reward(num_solutions=0, first_error=dict(module='', name='')),
+  )
+  section['completions'] = section['completions'] | dict(num=0)
+  return common.real(
+    common.solutions(train=f'{common.PRM800K},{common.MR_GSM8K}'),
+    # A solution with more tokens teaches nothing: 13 of 100 of PRM800K's.
+    dict(
+      steps=common.smollm2(
+        adapters=True, head='reward', max_new_tokens=1024, lengths=(385,)
+      )
+    ),
+    dict(steps=section),
+    num_critiques=0,
+    num_refinements=0,
+    step_scores=dict(role='steps', aggregate='minimum'),
+  )
 
 
 def tiny():

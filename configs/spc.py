@@ -9,6 +9,10 @@ step that it is told; then critics and the attacker learn in turn:
   arms  critics of as many steps, for experiments/spc.py: against one attacker
         for ever (`fixed`), against that of the round (`same`), against those of
         both rounds (`mixed`), and on the solver's own errors (`own`)
+  smollm2  a round of SmolLM2 on solutions of GSM8K; both begin with slips in
+        equations, and an attack counts if the answer is wrong and the
+        told line is the first whose equation fails (tasks/equations.py); not
+        run for longer than a test
   tiny  two steps of each phase; for tests
 
 The ratio normalised by length, its clip of 0.2, the rewards of 1 and -1 and the
@@ -24,7 +28,7 @@ ORDER = 'Make step {} wrong.'
 
 
 def get_config(arg='spc'):
-  makers = dict(spc=spc, arms=arms, tiny=tiny)
+  makers = dict(spc=spc, arms=arms, smollm2=smollm2, tiny=tiny)
   if arg not in makers:
     raise ValueError(f'config: got {arg!r}; expected one of {sorted(makers)}')
   return makers[arg]()
@@ -139,6 +143,37 @@ def arms():
   order = 'critic_1', 'attacker_1', 'mixed', 'same', 'fixed', 'own'
   config.order = (*config.order[:4], *order)
   return measured(config, ('cold_start', 'critic_1', *order[2:]))
+
+
+def smollm2():
+  """SmolLM2-135M-Instruct, both players adapters of it, on GSM8K."""
+  settings = dict(batch_size=4, microbatches=4, row_shapes=(), records_every=1)
+  slips = dict(max_slips=1, right_share=0.5)
+  return common.real(
+    common.files(train=common.GSM8K),
+    dict(
+      attacker=common.smollm2(adapters=True),
+      critic=common.smollm2(adapters=True, prompts='brief', prefix='Verdict:'),
+    ),
+    dict(
+      attack_start=common.naming_slips(
+        'attacker', 'attack_lesson', order=ORDER
+      ),
+      critic_start=common.naming_slips(**slips),
+      critic_1=phase('critic', steps=20, **_by_numbers()) | settings,
+      attacker_1=phase('attacker', steps=20, **_by_numbers()) | settings,
+    ),
+    data=common.solutions(test=common.MR_GSM8K),
+    num_refinements=0,
+  )
+
+
+def _by_numbers() -> dict:
+  """Who solves, and who knows wrong steps, on real rows."""
+  return dict(
+    writer=dict(module='equations', name='plant', max_slips=1, right_share=1.0),
+    first_error=dict(module='equations', name='first_error'),
+  )
 
 
 def tiny():

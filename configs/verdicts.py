@@ -69,21 +69,8 @@ def phases() -> dict:
 def smollm2():
   """SmolLM2-135M-Instruct, GSM8K problems, solutions of five generators."""
   config = common.base()
-  config.data = dict(
-    name='solutions',
-    paths=dict(
-      train='../shared/data/dev_mr_gsm8k.jsonl,'
-      '../shared/data/dev_gsm8k_triples.jsonl',
-      dev='',
-      test='',
-    ),
-    columns='',
-    layout='auto',
-    bad_rows='error',
-    fractions=dict(train=0.75, dev=0.0, test=0.25),
-    number=0,
-    by='solution',
-    seed=0,
+  config.data = common.solutions(
+    train=f'{common.MR_GSM8K},../shared/data/dev_gsm8k_triples.jsonl'
   )
   config.models = dict(
     critic=common.model(

@@ -1,6 +1,7 @@
 """What is known of graded solutions, written as short critiques.
 
-`critique` is a label, to be imitated or followed; `leaked_answer` gives the
+`critique` is a label, to be imitated or followed, and `second_look` the same
+of a critique's solution; `leaked_answer` gives the
 answer away, and is a measure of what that is worth.
 """
 
@@ -35,6 +36,10 @@ def critique(
       response decides.
   """
   del rng
+  return _label(solution, verdict_first)
+
+
+def _label(solution: Record, verdict_first: bool) -> str:
   first_error = solution.parsed.get('first_error')
   is_right = refinement.is_right(solution)
   if first_error is not None and first_error >= 0:
@@ -68,3 +73,16 @@ def leaked_answer(solution: Record, rng: random.Random) -> str:
   verdict = 'correct' if refinement.is_right(solution) else 'incorrect'
   answer = solution.problem.answer
   return f'The answer is \\boxed{{{answer}}}.\nVerdict: {verdict}'
+
+
+def second_look(critique: Record, rng: random.Random) -> str:
+  r"""Writes the label of a solution as a second look at a critique of it.
+
+  It takes the place of a stronger model that looks again until it is right: the
+  label says what it would come to, and none of its reasons.
+
+  Args:
+    critique: of a graded solution.
+    rng: not used.
+  """
+  return _label(critique.parent, verdict_first=False)

@@ -63,3 +63,12 @@ def test_a_leaked_answer_is_a_leak_and_a_label_is_none(is_right):
     written = rollout.write(instruct.STAGES.critique, solution, text)
     assert refinement.judge(written, []) == 1.0
     assert leaks.leaks(written) == is_leak
+
+
+def test_a_second_look_is_the_label_in_the_critiques_form():
+  solution = given(correct=False, first_error=1)
+  for text in ('Verdict: correct', 'Well.\nStep 1 is wrong.'):
+    critique = rollout.write(instruct.STAGES.critique, solution, text)
+    assert labels.second_look(critique, random.Random(0)) == (
+      'Step 2 is wrong.\nVerdict: incorrect'
+    )
