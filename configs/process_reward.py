@@ -104,7 +104,7 @@ def smollm2():
   section['completions'] = section['completions'] | dict(num=0)
   return common.real(
     common.solutions(train=f'{common.PRM800K},{common.MR_GSM8K}'),
-    # A solution with more tokens teaches nothing: 13 of 100 of PRM800K's.
+    # A solution with more tokens teaches nothing.
     dict(
       steps=common.smollm2(
         adapters=True, head='reward', max_new_tokens=1024, lengths=(385,)

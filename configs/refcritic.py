@@ -1,6 +1,6 @@
 r"""RefCritic (https://arxiv.org/abs/2507.15024).
 
-Everything, from scratch, on a laptop: 8 to 13 minutes on 2 cores.
+Everything, from scratch, on a laptop: 5 to 13 minutes on 2 cores.
 
   python -m critic_jax.train --config configs/refcritic.py:quickstart \
       --workdir runs/quickstart

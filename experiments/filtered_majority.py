@@ -10,12 +10,12 @@ the RL critic sees it. So filtered with the RL critic is above plain majority at
 every k from 2 on and nears pass@k, the random control is not, and the
 cold-start critic, which mostly glances, gains less.
 
-Result (2026-11-30, means of five seeds): as expected. Right answers in percent
-at k = 2, 4, 8, 16, 32: plain majority 38, 45, 50, 52, 52; filtered by the RL
-critic 50, 62, 73, 81, 85 of the 55, 71, 84, 92, 97 of pass@k; by the cold-start
-critic 42, 49, 56, 63, 68; at random as many votes as the RL critic keeps 38,
-41, 46, 49, 52. At k = 16 the RL critic's filter is above plain majority by 29
-[26, 31] points.
+Result (2026-12-01, means of five seeds): as expected. Right answers in percent
+at k = 2, 4, 8, 16, 32: plain majority 39, 47, 51, 54, 56; filtered by the RL
+critic 52, 66, 78, 87, 93 of the 56, 73, 85, 93, 97 of pass@k; by the cold-start
+critic 44, 52, 60, 69, 75; at random as many votes as the RL critic keeps 39,
+42, 46, 51, 54. At k = 16 the RL critic's filter is above plain majority by 33
+[28, 40] points.
 """
 
 from configs import grid

@@ -14,11 +14,12 @@ labels, as it computes before it says which; RL on step labels is no better than
 RefCritic's rewards, as advice that is followed must name the step; the
 verdict's reward alone finds fewer, as nothing asks to name one.
 
-Result (2026-11-30, five seeds, means [least, greatest] in percent): without
+Result (2026-12-01, five seeds, means [least, greatest] in percent): without
 labels nearly as well. First wrong steps found on the solver's own solutions: 18
-[15, 22] by the critic of labels, 40 [18, 62] with the verdict's reward, 92 [89,
-96] by RL on step labels, 89 [83, 93] by RefCritic's rewards. The critic of
-labels does not compute, and is at chance on slips (50 [48, 51] of verdicts).
+[17, 20] by the critic of labels, 27 [16, 39] with the verdict's reward, 94 [91,
+97] by RL on step labels, 93 [88, 96] by RefCritic's rewards, which is by seed
+at most 3 points less. The critic of labels does not compute, and is at chance
+on slips (50 [48, 53] of verdicts).
 """
 
 from configs import grid

@@ -10,11 +10,11 @@ cold start) leaves the share of critiques that compute at the teacher's, which
 is 25 %, and the verdicts with it; RL raises it to nearly all, with the reward
 for verdicts alone, too.
 
-Result (2026-11-30, five seeds, means [least, greatest] in percent): as
-expected. Of the critiques 36 [30, 39] compute after the cold start, 37 [29, 42]
+Result (2026-12-01, five seeds, means [least, greatest] in percent): as
+expected. Of the critiques 41 [38, 44] compute after the cold start, 38 [35, 41]
 after as much imitation again, 100 [100, 100] and 100 [100, 100] after RL with
-the verdict's reward alone and with both. Balanced verdicts: 68 [63, 70], 69
-[63, 73], 96 [95, 97] and 96 [94, 97].
+the verdict's reward alone and with both. Balanced verdicts: 70 [69, 72], 70
+[69, 71], 96 [94, 98] and 97 [95, 97].
 """
 
 from configs import grid
