@@ -15,7 +15,7 @@ The quickstart's base and its cold start; then RL by another reward each:
 
 The first two rewards are as others describe the papers; whether their critics
 are also paid otherwise, learning rate, group size and steps are ours. Of ECHO
-we know its abstract: the formula is ours, and the solver is not trained here.
+we know its abstract: the formula is ours, and the solver learns in echo.py.
 """
 
 from configs import common, refcritic, sft

@@ -22,6 +22,7 @@ The keys of a batch, and their shapes; a recipe adds what its loss needs:
   pairs         int32[B, T]    the responses of its group that one is chosen
                                over, as bits (critic_jax/data/pair_rows.py)
   rewards       float32[B, T]  its sum over a response: a reward, for margins
+  writers       int32[B, T]    number of the role that wrote it, from 1
 
 Rows are plain, one a response, unless `make_rows` was asked for other shapes:
 critic_jax/data/packing.py then adds segments, prefixes and positions.

@@ -25,6 +25,7 @@ from loop_helpers import grade as grade_at_once
 from configs import common, critic_v, deepcritic, sciglm, timo
 from configs import critique_coder as critique_coder_config
 from configs import critique_grpo as critique_grpo_config
+from configs import echo as echo_config
 from configs import mmc as mmc_config
 from configs import multi_critique as multi_config
 from configs import ppo as ppo_config
@@ -97,6 +98,9 @@ CASES = {
   ),
   'critique_coder': critique_coder_config.critique_coder(
     num_samples=2, num_given=1, writer=dict(module='')
+  ),
+  'co_evolution': echo_config.co_evolution(
+    num_solutions=2, num_critiques=2, gate='wrong', refine_settings={}
   ),
   'offline_preference': preference_config.preference(),
   'reward_model': reward_config.reward_model(num_responses=2),
@@ -244,7 +248,7 @@ def test_parameters_meet_the_model_of_their_role_only(name):
   recipe = make(name, models, **PENALTY)
   batch, _ = collect(recipe, params, [PROBLEM, WRONG_PROBLEM])
   jax.eval_shape(recipe.loss, trained(recipe, params), batch)
-  readers = {'ppo': ('ref', 'value')}
+  readers = {'ppo': ('ref', 'value'), 'co_evolution': ('ref', 'ref')}
   without = (
     'sft', *COLD_STARTS, 'annotation', 'process_reward', 'reward_model'
   )  # fmt: skip
@@ -428,6 +432,9 @@ TIMEOUTS = {
     'process_reward', dict(num_solutions=3), dict(solve=hang_third)
   ),
   'a solution': ('refcritic', dict(num_solutions=2), dict(solve=hang_second)),
+  'of both roles': (
+    'co_evolution', dict(num_solutions=3), dict(solve=hang_third)
+  ),
   'a solution of pairs': (
     'online_preference', dict(num_solutions=2), dict(solve=hang_second)
   ),
