@@ -73,6 +73,7 @@ def overlong(
 
   A prompt holds the responses above it, which may all be as long as their
   limit. It needs room for the problem and for the words around them, too.
+  Stages of one name, as of several refiners, begin alike.
 
   Args:
     recipe: the phase's recipe.
@@ -82,12 +83,13 @@ def overlong(
   Returns:
     By stage the tokens that a prompt may have, and the most that it can have.
   """
-  stages, length = {}, problem
+  stages, begins, length = {}, {}, problem
   for stage in recipe.sampled:
     lm = lms[stage.role]
-    if isinstance(lm, LM) and length and length >= lm.lengths[-1]:
-      stages[stage.stage] = length, lm.lengths[-1]
-    length += lm.max_new_tokens
+    begin = begins.setdefault(stage.stage, length)
+    if isinstance(lm, LM) and begin and begin >= lm.lengths[-1]:
+      stages[stage.stage] = begin, lm.lengths[-1]
+    length = max(length, begin + lm.max_new_tokens)
   return stages
 
 
