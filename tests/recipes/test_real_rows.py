@@ -43,7 +43,8 @@ UNPAID = {
 NUM_LESSONS = 4
 # Where written texts are learned: those with more tokens are left out.
 MAX_NEW_TOKENS = {
-  'deepcritic:smollm2': 256, 'genprm:smollm2': 256, 'spc:smollm2': 128
+  'critique_grpo:smollm2': 160, 'deepcritic:smollm2': 256,
+  'genprm:smollm2': 256, 'spc:smollm2': 128,
 }  # fmt: skip
 
 
