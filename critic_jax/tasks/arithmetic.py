@@ -238,6 +238,11 @@ def step_ends(text: str) -> list[int]:
   return [match.end() for match in _STEP.finditer(text)]
 
 
+def read_answers(text: str) -> list[str]:
+  """Reads the boxed answers of a text, as they are written."""
+  return re.findall(r'\\boxed\{(-?\d{1,9})\}', text)
+
+
 def read_program(problem: Problem) -> Program:
   """Reads the program behind a problem of this world.
 
@@ -272,7 +277,6 @@ def first_error(problem: Problem, text: str) -> int:
     if i >= len(steps) or steps[i] != expected:
       return i
     value = expected.result
-  boxed = re.findall(r'\\boxed\{(-?\d{1,9})\}', text)
   has_extra_steps = len(steps) > len(program.operations)
-  wrong_end = has_extra_steps or boxed != [str(value)]
+  wrong_end = has_extra_steps or read_answers(text) != [str(value)]
   return len(program.operations) if wrong_end else -1
